@@ -4,20 +4,85 @@ export PATH := justfile_directory() / ".venv/bin:" + justfile_directory() / ".to
 export UV_PYTHON_DOWNLOADS := "never"
 
 contracts := "packages/contracts/src"
+members := "packages/contracts packages/chassis packages/testkit packages/cli deploy/local services/auth services/ingest services/query services/inference"
 
 [private]
 default:
     @just --list --unsorted
 
+# install everything into .venv, from the hashed lock
+[group('use')]
+setup: _uv
+    @test -x .venv/bin/python || uv venv --quiet --python "${AQUIFER_PYTHON:-python3}" .venv
+    @uv pip install --quiet --python .venv --no-deps --require-hashes --requirement requirements-dev.txt
+    @uv pip install --quiet --python .venv --no-deps {{ prepend("-e ", members) }}
+
+# the whole journey, from an upload event to a cited answer and its trace
+[group('use')]
+demo *ARGS: setup
+    aquifer demo {{ ARGS }}
+
+# the whole house on this machine, until Ctrl-C
+[group('use')]
+up *ARGS: setup
+    aquifer up {{ ARGS }}
+
+# every test (the ones of one room: just test services/query)
+[group('check')]
+test *ARGS: setup
+    pytest {{ ARGS }}
+
+# style, types, import rules, protos
+[group('check')]
+lint: setup
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+    buf lint
+    buf format --diff --exit-code
+
+# what CI runs, in the same words
+[group('check')]
+check: lint gen-diff test
+
+# figures side by side; see docs/measurements.md
+[group('check')]
+bench *ARGS: setup
+    python -m tests.bench {{ ARGS }}
+
 # regenerate the contracts from protos/
 [group('contract')]
-gen:
+gen: setup
     buf lint
-    find {{contracts}}/aquifer -name '*_pb2*' -delete
+    find {{ contracts }}/aquifer -name '*_pb2*' -delete
     python -m grpc_tools.protoc -I protos \
-        --python_out={{contracts}} --grpc_python_out={{contracts}} \
-        --mypy_out=quiet,readable_stubs:{{contracts}} --mypy_grpc_out=quiet,readable_stubs,only_async:{{contracts}} \
+        --python_out={{ contracts }} --grpc_python_out={{ contracts }} \
+        --mypy_out=quiet,readable_stubs:{{ contracts }} \
+        --mypy_grpc_out=quiet,readable_stubs,only_async:{{ contracts }} \
         $(find protos -name '*.proto' | sort)
     # a proto without a service needs no stubs
     for proto in $(grep -L '^service ' -r protos --include='*.proto'); do \
-        rm -f {{contracts}}/"$(echo "$proto" | sed 's,^protos/,,; s,\.proto$,,')"_pb2_grpc.py*; done
+        rm -f {{ contracts }}/"$(echo "$proto" | sed 's,^protos/,,; s,\.proto$,,')"_pb2_grpc.py*; done
+
+# fail when the committed contracts are not what protos/ says
+[group('contract')]
+gen-diff: gen
+    git diff --exit-code -- {{ contracts }}
+    test -z "$(git status --porcelain -- {{ contracts }})"
+
+# fail when the contract breaks what main promised
+[group('contract')]
+breaking AGAINST='.git#branch=main': setup
+    buf breaking --against '{{ AGAINST }}'
+
+# resolve anew and write the hashed lock
+[group('contract')]
+lock: _uv
+    uv lock --upgrade
+    uv export --quiet --format requirements.txt --all-packages --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements.txt
+    uv export --quiet --format requirements.txt --all-packages --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements-dev.txt
+
+[private]
+_uv:
+    @command -v uv >/dev/null || { python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv==0.13.8; }

@@ -79,7 +79,8 @@ class DeadLetterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetter(self, request, context):
-        """Publishes the original bytes again as a new event, then removes the dead letter. NOT_FOUND
+        """Handles the original bytes again as a new event, then removes the dead letter; it stays when
+        they fail again, which this call then answers. NOT_FOUND
         DEAD_LETTER_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -25,7 +25,8 @@ class DeadLetterServiceStub:
     DEAD_LETTER_UNKNOWN.
     """
     ReplayDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ReplayDeadLetterRequest, dead_letter_service_pb2.ReplayDeadLetterResponse]
-    """Publishes the original bytes again as a new event, then removes the dead letter. NOT_FOUND
+    """Handles the original bytes again as a new event, then removes the dead letter; it stays when
+    they fail again, which this call then answers. NOT_FOUND
     DEAD_LETTER_UNKNOWN.
     """
     DiscardDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.DiscardDeadLetterRequest, dead_letter_service_pb2.DiscardDeadLetterResponse]
@@ -60,7 +61,8 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.ReplayDeadLetterRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.ReplayDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]:
-        """Publishes the original bytes again as a new event, then removes the dead letter. NOT_FOUND
+        """Handles the original bytes again as a new event, then removes the dead letter; it stays when
+        they fail again, which this call then answers. NOT_FOUND
         DEAD_LETTER_UNKNOWN.
         """
 

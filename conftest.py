@@ -1,0 +1,3 @@
+"""What every test of the house may use."""
+
+pytest_plugins = ["testkit.fixtures"]

@@ -1,0 +1,45 @@
+"""Where a process learns whose tokens are good: auth, asked over gRPC."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aquifer.auth.v1.auth_service_pb2 import (
+    GetJwksRequest,
+    ListRevocationsRequest,
+    ListRevocationsResponse,
+)
+from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from chassis.channel import open_channel
+from chassis.identity import TokenSource, as_nobody
+from chassis.revocations import PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """The public keys of tokens as a JWK set, and the revocations after a sequence."""
+
+    keys: Callable[[], Awaitable[str]]
+    revocations: Callable[[int], Awaitable[ListRevocationsResponse]]
+    credentials: TokenSource
+
+
+@asynccontextmanager
+async def remote_authority(address: str, service_key: str) -> AsyncIterator[Authority]:
+    """Auth at `address`, asked with the API key of this service."""
+    async with open_channel(address, service="auth", credentials=as_nobody) as public:
+        credentials = TokenSource(public, service_key)
+        async with open_channel(address, service="auth", credentials=credentials) as own:
+
+            async def keys() -> str:
+                answer = await AuthServiceStub(public).GetJwks(GetJwksRequest())
+                return str(answer.keys_json)
+
+            async def revocations(after: int) -> ListRevocationsResponse:
+                request = ListRevocationsRequest(after=after, page_size=PAGE_SIZE)
+                answer: ListRevocationsResponse = await AuthServiceStub(own).ListRevocations(
+                    request
+                )
+                return answer
+
+            yield Authority(keys=keys, revocations=revocations, credentials=credentials)

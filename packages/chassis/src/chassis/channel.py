@@ -1,0 +1,245 @@
+"""Calls to sibling services: traced, with a deadline, with credentials, failing as `ServiceError`.
+
+A wrapper of the channel and not `grpc.aio` client interceptors: those cost a task per call and
+lose cancellations (opentelemetry-python-contrib 3271). The stubs disagree with both, so this file
+(and `rpc.py`) types them as `Any`; nothing above needs to.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self, TypeVar
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from typing_extensions import override
+
+from chassis import identity, telemetry
+from chassis.errors import (
+    DeadlineError,
+    ForbiddenError,
+    ServiceError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from chassis.rpc import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, time_left_s
+from chassis.status import from_rpc_error
+
+TIMEOUT_S = 10.0
+# Kept back of the deadline of the call being served, to answer it with a reason.
+MARGIN_S = 0.05
+
+Credentials = Callable[[], Awaitable[identity.Metadata]]
+T = TypeVar("T")
+
+
+def open_channel(
+    address: str,
+    *,
+    service: str,
+    credentials: Credentials = identity.as_caller,
+    retried: Collection[str] = (),
+    tracer: Tracer | None = None,
+) -> grpc.aio.Channel:
+    """A channel to a sibling, for generated stubs; open it in the running loop, close it after.
+
+    A stub's unary method gives a coroutine, its stream an async iterator (see `streaming`), and
+    both raise `ServiceError`; the rest of the `grpc.aio.Call` interface is not there. `timeout`
+    is by default the time left to the call being served, or `TIMEOUT_S` outside of one.
+
+    Args:
+        address: `host:port`.
+        service: the sibling's name, for errors: `inference` fails as INFERENCE_UNAVAILABLE.
+        credentials: `as_caller` passes the caller's token on, a `TokenSource` calls as this
+            service, `as_nobody` sends none.
+        retried: `package.Service/Method` of unary idempotent methods, tried up to 4 times within
+            their deadline while the sibling is UNAVAILABLE.
+        tracer: by default the process's.
+    """
+    inner = grpc.aio.insecure_channel(address, options=_options(retried))
+    return SiblingChannel(
+        inner, service, address, credentials, tracer or trace.get_tracer(telemetry.TRACER_NAME)
+    )
+
+
+def _options(retried: Collection[str]) -> list[tuple[str, Any]]:
+    names = [name.rpartition("/") for name in retried]
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    methods = [{"service": service, "method": method} for service, _, method in names]
+    config = {"methodConfig": [{"name": methods, "retryPolicy": policy}]} if methods else {}
+    return [
+        ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+        ("grpc.max_metadata_size", METADATA_MAX_BYTES),
+        ("grpc.service_config", json.dumps(config)),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),  # else all channels share one connection
+    ]
+
+
+@asynccontextmanager
+async def streaming(call: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """A server stream that is cancelled at the end of the block, however the block ends.
+
+    `async for` alone is not enough: left by `break`, the sibling would go on producing.
+    """
+    messages = aiter(call)
+    try:
+        yield messages
+    finally:
+        await messages.aclose()  # type: ignore[attr-defined]
+
+
+class SiblingChannel(grpc.aio.Channel):
+    """See `open_channel`."""
+
+    def __init__(
+        self,
+        inner: grpc.aio.Channel,
+        peer: str,
+        address: str,
+        credentials: Credentials,
+        tracer: Tracer,
+    ) -> None:
+        self._inner = inner
+        self._peer = peer
+        self._address = address
+        self._credentials = credentials
+        self._tracer = tracer
+
+    @override
+    def unary_unary(self, method: str, *codec: Any, **options: Any) -> Any:
+        return self._awaited(method, self._inner.unary_unary(method, *codec, **options))
+
+    @override
+    def stream_unary(self, method: str, *codec: Any, **options: Any) -> Any:
+        return self._awaited(method, self._inner.stream_unary(method, *codec, **options))
+
+    @override
+    def unary_stream(self, method: str, *codec: Any, **options: Any) -> Any:
+        return self._iterated(method, self._inner.unary_stream(method, *codec, **options))
+
+    @override
+    def stream_stream(self, method: str, *codec: Any, **options: Any) -> Any:
+        return self._iterated(method, self._inner.stream_stream(method, *codec, **options))
+
+    def _awaited(self, method: str, begin: Any) -> Any:
+        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
+            with self._recorded(method) as span:
+                sent = [*metadata, *await self._credentials(), *_trace_of(span)]
+                return await begin(request, timeout=_bound(timeout), metadata=sent)
+
+        return call
+
+    def _iterated(self, method: str, begin: Any) -> Any:
+        async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
+            with self._recorded(method) as span:
+                sent = [*metadata, *await self._credentials(), *_trace_of(span)]
+                stream = begin(request, timeout=_bound(timeout), metadata=sent)
+                try:
+                    async for message in stream:
+                        yield message
+                finally:
+                    stream.cancel()
+
+        return call
+
+    @contextmanager
+    def _recorded(self, method: str) -> Iterator[Span]:
+        """One CLIENT span per call, ended however the call ends; errors become ServiceError."""
+        name = method.removeprefix("/")
+        attributes = {
+            "rpc.system.name": "grpc",
+            "rpc.method": name,
+            "server.address": self._address,
+        }
+        span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        code = "OK"
+        try:
+            yield span
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            if (meant := self._meaning(error)) is None:
+                raise
+            raise meant from error
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except BaseException as error:
+            code = type(error).__name__
+            raise
+        finally:
+            span.set_attribute("rpc.response.status_code", code)
+            if code != "OK":
+                span.set_attribute("error.type", code)
+                span.set_status(StatusCode.ERROR)
+            span.end()
+
+    def _meaning(self, error: grpc.aio.AioRpcError) -> ServiceError | None:
+        meant = from_rpc_error(error, peer=self._peer)
+        own = self._credentials not in (identity.as_caller, identity.as_nobody)
+        if own and isinstance(meant, UnauthenticatedError | ForbiddenError):
+            # Ours were refused, not the caller's: nothing the caller could change.
+            return UnavailableError(
+                "SERVICE_REFUSED", f"{self._peer} refused this service", cause=meant.reason
+            )
+        return meant
+
+    @override
+    async def close(self, grace: float | None = None) -> None:
+        await self._inner.close(grace)
+
+    @override
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._inner.get_state(try_to_connect)
+
+    @override
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._inner.wait_for_state_change(last_observed_state)
+
+    @override
+    async def channel_ready(self) -> None:
+        await self._inner.channel_ready()
+
+    @override
+    async def __aenter__(self) -> Self:
+        return self
+
+    @override
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _trace_of(span: Span) -> list[tuple[str, str]]:
+    carrier: dict[str, str] = {}
+    telemetry.inject(carrier, trace.set_span_in_context(span, otel_context.Context()))
+    return list(carrier.items())
+
+
+def _bound(timeout_s: float | None) -> float:
+    """The time a call may take: what was asked for, within the call being served.
+
+    Raises:
+        DeadlineError: no time is left; the sibling need not hear of it.
+    """
+    left_s = time_left_s()
+    if left_s is None:
+        return TIMEOUT_S if timeout_s is None else timeout_s
+    left_s -= MARGIN_S
+    if left_s <= 0:
+        raise DeadlineError("DEADLINE_EXCEEDED", "no time is left to call a sibling")
+    return left_s if timeout_s is None else min(timeout_s, left_s)

@@ -1,0 +1,185 @@
+"""Dead letters of one service: kept with their bytes and reason until an operator decides."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import RawStreamMsg
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError as JetStreamNotFoundError
+
+from chassis import telemetry
+from chassis.bus import PUBLISH_TIMEOUT_S, Bus
+from chassis.errors import NotFoundError, ServiceError, UnavailableError
+from chassis.topology import dead_stream, dead_subject
+
+log = logging.getLogger(__name__)
+
+_OWN = "Aquifer-Dead-"
+_NOT_COPIED = {"nats-msg-id", "nats-expected-stream"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An event that was given up, as it came, and why. Times are aware UTC."""
+
+    dead_letter_id: int
+    consumer: str
+    event_type: str
+    event_id: str
+    tenant: str
+    document: str
+    subject: str
+    reason: str
+    detail: str
+    attempts: int
+    first_time: datetime
+    dead_time: datetime
+    trace_id: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+class DeadLetters:
+    """The stream `DEAD_<SERVICE>`.
+
+    Raises in every method:
+        UnavailableError: BUS_UNAVAILABLE.
+    """
+
+    def __init__(self, bus: Bus, service: str) -> None:
+        self._bus = bus
+        self._service = service
+        self._stream = dead_stream(service)
+
+    async def put(self, event_name: str, message: Msg, error: ServiceError) -> None:
+        """Keeps a delivery's original bytes; returns once the broker has acknowledged them."""
+        metadata = message.metadata
+        kept = {k: v for k, v in (message.headers or {}).items() if k.lower() not in _NOT_COPIED}
+        headers = {
+            **kept,
+            "Nats-Msg-Id": f"{metadata.consumer}-{metadata.stream}-{metadata.sequence.stream}",
+            f"{_OWN}Consumer": metadata.consumer,
+            f"{_OWN}Subject": message.subject,
+            f"{_OWN}Reason": error.reason,
+            f"{_OWN}Detail": error.detail.encode("ascii", "replace").decode()[:500],
+            f"{_OWN}Attempts": str(metadata.num_delivered),
+            f"{_OWN}First-Time": metadata.timestamp.astimezone(UTC).isoformat(),
+        }
+        if not any(key.lower() == "traceparent" for key in kept):
+            telemetry.inject(headers)
+        tenant = message.subject.rsplit(".", 1)[-1]
+        try:
+            await self._bus.jetstream.publish(
+                dead_subject(self._service, event_name, tenant),
+                message.data,
+                timeout=PUBLISH_TIMEOUT_S,
+                stream=self._stream,
+                headers=headers,
+            )
+        except (NatsError, JetStreamError, TimeoutError, OSError) as cause:
+            raise _unavailable() from cause
+
+    async def list(self, after: int, limit: int) -> list[DeadLetter]:
+        """At most `limit` dead letters with an id above `after`, oldest first."""
+        found = []
+        async for letter in self._walk(after):
+            found.append(letter)
+            if len(found) == limit:
+                break
+        return found
+
+    async def get(self, dead_letter_id: int) -> DeadLetter:
+        """One dead letter.
+
+        Raises:
+            NotFoundError: DEAD_LETTER_UNKNOWN.
+        """
+        letter = await self._at(dead_letter_id)
+        if letter is None:
+            raise _unknown(dead_letter_id)
+        return letter
+
+    async def discard(self, dead_letter_id: int) -> None:
+        """Removes a dead letter for good.
+
+        Raises:
+            NotFoundError: DEAD_LETTER_UNKNOWN.
+        """
+        try:
+            await self._bus.jetstream.delete_msg(self._stream, dead_letter_id)
+        except JetStreamNotFoundError as error:
+            raise _unknown(dead_letter_id) from error
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
+        log.info("dead_letter.discarded", extra={"dead_letter_id": dead_letter_id})
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        """Removes every dead letter of a document; returns their number."""
+        doomed = [
+            letter.dead_letter_id
+            async for letter in self._walk(0)
+            if letter.tenant == tenant and letter.document == document
+        ]
+        for dead_letter_id in doomed:
+            await self.discard(dead_letter_id)
+        return len(doomed)
+
+    async def _walk(self, after: int) -> AsyncIterator[DeadLetter]:
+        try:
+            state = (await self._bus.jetstream.stream_info(self._stream)).state
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
+        if not state.messages:
+            return
+        for sequence in range(max(after + 1, state.first_seq), state.last_seq + 1):
+            letter = await self._at(sequence)
+            if letter is not None:
+                yield letter
+
+    async def _at(self, sequence: int) -> DeadLetter | None:
+        try:
+            stored = await self._bus.jetstream.get_msg(self._stream, seq=sequence)
+        except JetStreamNotFoundError:
+            return None
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
+        return _read(stored)
+
+
+def _read(stored: RawStreamMsg) -> DeadLetter:
+    headers = dict(stored.headers or {})
+    lower = {key.lower(): value for key, value in headers.items()}
+    own = {key: headers.pop(key) for key in list(headers) if key.startswith(_OWN)}
+    subject = own.get(f"{_OWN}Subject", "")
+    dead_time = stored.time if isinstance(stored.time, datetime) else datetime.now(UTC)
+    return DeadLetter(
+        dead_letter_id=stored.seq or 0,
+        consumer=own.get(f"{_OWN}Consumer", ""),
+        event_type=subject.rsplit(".", 1)[0],
+        event_id=lower.get("ce-id", ""),
+        tenant=subject.rsplit(".", 1)[-1],
+        document=lower.get("ce-subject", ""),
+        subject=subject,
+        reason=own.get(f"{_OWN}Reason", ""),
+        detail=own.get(f"{_OWN}Detail", ""),
+        attempts=int(own.get(f"{_OWN}Attempts", "0")),
+        first_time=datetime.fromisoformat(own[f"{_OWN}First-Time"]),
+        dead_time=dead_time,
+        trace_id=lower.get("traceparent", "-").split("-")[1],
+        headers=headers,
+        payload=stored.data or b"",
+    )
+
+
+def _unknown(dead_letter_id: int) -> NotFoundError:
+    return NotFoundError(
+        "DEAD_LETTER_UNKNOWN", "no such dead letter", dead_letter_id=dead_letter_id
+    )
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError("BUS_UNAVAILABLE", "the broker did not answer")

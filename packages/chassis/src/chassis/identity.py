@@ -1,0 +1,364 @@
+"""Who is calling: access tokens verified offline, and the token this service calls others with."""
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+import grpc
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from aquifer.auth.v1.auth_service_pb2 import ExchangeTokenRequest
+from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from chassis.errors import ForbiddenError, ServiceError, UnauthenticatedError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+ISSUER = "aquifer.auth"
+AUDIENCE = "aquifer"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 (RFC 9068's name of a type, no secret)
+CLAIMS = ("exp", "iat", "nbf", "sub", "tenant", "key", "scope")
+LEEWAY_S = 30
+TOKEN_MAX_S = 900
+TOKEN_MAX_CHARS = 8_192
+CACHED_TOKENS_MAX = 4_096
+KEYS_KEPT_S = 600.0
+KEYS_REFRESH_MIN_S = 60.0
+KEYS_LOAD_ATTEMPTS = 10
+AUTH_TIMEOUT_S = 2.0
+FIRST_RETRY_S = 0.5
+RENEW_RETRY_S = 5.0
+
+TENANT_KEY = "x-aquifer-tenant"
+INTERNAL = "internal"
+_TENANT = re.compile(r"[a-z0-9-]{1,63}")
+
+Metadata = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The verified sender of a call; `expires_at` is in Unix seconds."""
+
+    tenant: str
+    principal: str
+    key_id: str
+    scopes: frozenset[str]
+    expires_at: float
+
+    def require(self, scopes: frozenset[str]) -> None:
+        """Pass when the caller holds at least one of the scopes.
+
+        Raises:
+            ForbiddenError: SCOPE_MISSING, naming what would have been enough.
+        """
+        if not self.scopes & scopes:
+            enough = " or ".join(sorted(scopes))
+            raise ForbiddenError("SCOPE_MISSING", f"needs the scope {enough}", scope=enough)
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    caller: Caller
+    token: str
+
+
+_admitted: ContextVar[_Admitted | None] = ContextVar("chassis_admitted", default=None)
+_acting_for: ContextVar[str | None] = ContextVar("chassis_acting_for", default=None)
+
+
+def caller() -> Caller:
+    """Who sent the call being served.
+
+    Raises:
+        LookupError: outside of a call, or in a public method: a bug of the service.
+    """
+    if (admitted := _admitted.get()) is None:
+        raise LookupError("no verified caller here")
+    return admitted.caller
+
+
+def admit(who: Caller, token: str) -> None:
+    """Make `who` the `caller()` of the current task, and `token` what `as_caller` passes on."""
+    _admitted.set(_Admitted(who, token))
+
+
+@contextmanager
+def on_behalf_of(tenant: str) -> Iterator[None]:
+    """Name the tenant this service's own calls act for, where no call is being served."""
+    token = _acting_for.set(tenant)
+    try:
+        yield
+    finally:
+        _acting_for.reset(token)
+
+
+async def as_caller() -> Metadata:
+    """Credentials of the call being served, passed on unchanged; none outside of one."""
+    admitted = _admitted.get()
+    return [] if admitted is None else [("authorization", f"Bearer {admitted.token}")]
+
+
+async def as_nobody() -> Metadata:
+    """No credentials, for the public methods of auth."""
+    return []
+
+
+def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """The access token in a call's metadata.
+
+    Raises:
+        UnauthenticatedError: TOKEN_MISSING, or TOKEN_INVALID for anything but one bearer token.
+    """
+    found = [value for key, value in metadata if key == "authorization"]
+    if not found:
+        raise _refusal("TOKEN_MISSING")
+    scheme, _, token = str(found[0]).partition(" ")
+    if len(found) > 1 or scheme.lower() != "bearer":
+        raise _refusal("TOKEN_INVALID")
+    return token
+
+
+def acting(who: Caller, metadata: Mapping[str, object]) -> Caller:
+    """The caller, moved to the tenant it names if it is a service.
+
+    Raises:
+        ForbiddenError: TENANT_FOREIGN, a tenant named by anybody else, or one that can not be.
+    """
+    tenant = metadata.get(TENANT_KEY)
+    if tenant is None:
+        return who
+    if INTERNAL not in who.scopes or not _TENANT.fullmatch(str(tenant)):
+        raise ForbiddenError("TENANT_FOREIGN", "only a service may act for another tenant")
+    return replace(who, tenant=str(tenant))
+
+
+def _refusal(reason: str) -> UnauthenticatedError:
+    details = {
+        "TOKEN_MISSING": "send metadata authorization: Bearer <access token>",
+        "TOKEN_INVALID": "the access token is not valid here",
+        "TOKEN_EXPIRED": "the access token has expired; exchange the key again",
+    }
+    return UnauthenticatedError(reason, details[reason])
+
+
+class Verifier:
+    """Turns an access token into a `Caller` without asking anybody, once the keys are loaded.
+
+    Args:
+        fetch: returns auth's JWK set (RFC 7517 JSON).
+        now: Unix seconds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[str]],
+        *,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._clock = clock
+        self._keys: dict[str, Ed25519PublicKey] = {}
+        self._keys_until = self._fetch_from = clock()
+        self._fetching = asyncio.Lock()
+        self._verified: OrderedDict[bytes, Caller] = OrderedDict()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a key set was ever loaded; without one nobody can be verified."""
+        return bool(self._keys)
+
+    async def load(self) -> None:
+        """Fetch the keys, trying `KEYS_LOAD_ATTEMPTS` times; later calls of `verify` try on.
+
+        Raises:
+            UnavailableError: KEYS_NOT_LOADED.
+        """
+        for _ in range(KEYS_LOAD_ATTEMPTS):
+            await self._refresh(FIRST_RETRY_S)
+            if self.loaded:
+                return
+            await asyncio.sleep(2 * FIRST_RETRY_S)
+        raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
+
+    async def verify(self, token: str) -> Caller:
+        """Who a token was issued to; its revocation is for `Revocations` to tell.
+
+        Raises:
+            UnauthenticatedError: TOKEN_INVALID without a hint which part, or TOKEN_EXPIRED.
+            UnavailableError: KEYS_NOT_LOADED.
+        """
+        if len(token) > TOKEN_MAX_CHARS or not token.isascii():
+            raise _refusal("TOKEN_INVALID")
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._verified.get(digest)
+        if known is None:
+            known = self._verified[digest] = _decoded(token, await self._key(token))
+            if len(self._verified) > CACHED_TOKENS_MAX:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(digest)
+        if known.expires_at + LEEWAY_S <= self._now():
+            raise _refusal("TOKEN_EXPIRED")
+        return known
+
+    async def _key(self, token: str) -> Ed25519PublicKey:
+        header = _header(token)
+        kid = header.get("kid")
+        if header.get("typ") != TOKEN_TYPE or not isinstance(kid, str):
+            raise _refusal("TOKEN_INVALID")
+        if not self._keys:
+            await self._refresh(FIRST_RETRY_S)
+        elif kid not in self._keys:
+            await self._refresh(KEYS_REFRESH_MIN_S)
+        elif self._clock() >= self._keys_until and not self._fetching.locked():
+            await self._refresh(RENEW_RETRY_S)
+        if not self._keys:
+            raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
+        if kid not in self._keys:
+            raise _refusal("TOKEN_INVALID")
+        return self._keys[kid]
+
+    async def _refresh(self, pause_s: float) -> None:
+        """Fetch the keys, then not again for `pause_s`; auth being away leaves the old ones."""
+        async with self._fetching:
+            if self._clock() < self._fetch_from:
+                return
+            self._fetch_from = self._clock() + pause_s
+            try:
+                async with asyncio.timeout(AUTH_TIMEOUT_S):
+                    keys = _public_keys(await self._fetch())
+            except (ServiceError, grpc.RpcError, TimeoutError, jwt.PyJWTError) as error:
+                log.warning("keys.not_refreshed", extra={"error": repr(error)})
+                return
+            if keys != self._keys:
+                self._verified.clear()
+            self._keys = keys
+            self._keys_until = self._clock() + KEYS_KEPT_S
+
+
+def _public_keys(jwks: str) -> dict[str, Ed25519PublicKey]:
+    return {
+        key.key_id: key.key
+        for key in jwt.PyJWKSet.from_json(jwks).keys
+        if key.key_id and isinstance(key.key, Ed25519PublicKey)
+    }
+
+
+# What PyJWT lets through from hostile JSON, beside its own errors.
+_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+def _header(token: str) -> dict[str, object]:
+    try:
+        return dict(jwt.get_unverified_header(token))
+    except _UNREADABLE as error:
+        raise _refusal("TOKEN_INVALID") from error
+
+
+def _decoded(token: str, key: Ed25519PublicKey) -> Caller:
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["EdDSA"],
+            audience=AUDIENCE,
+            issuer=ISSUER,
+            leeway=LEEWAY_S,
+            options={"require": [*CLAIMS, "aud", "iss"]},
+        )
+        who = Caller(
+            tenant=_text(claims["tenant"]),
+            principal=_text(claims["sub"]),
+            key_id=_text(claims["key"]),
+            scopes=frozenset(_text(claims["scope"]).split()),
+            expires_at=float(claims["exp"]),
+        )
+        lifetime_s = who.expires_at - float(claims["iat"])
+    except jwt.ExpiredSignatureError as error:
+        raise _refusal("TOKEN_EXPIRED") from error
+    except _UNREADABLE as error:
+        raise _refusal("TOKEN_INVALID") from error
+    # A revocation is remembered no longer than this, so no token may outlive it.
+    if lifetime_s > TOKEN_MAX_S or not _TENANT.fullmatch(who.tenant):
+        raise _refusal("TOKEN_INVALID")
+    return who
+
+
+def _text(claim: object) -> str:
+    if not isinstance(claim, str) or not claim:
+        raise ValueError("claim is not a string")
+    return claim
+
+
+class TokenSource:
+    """This service's own access token, exchanged for its API key and renewed at half its life.
+
+    While auth is away the token at hand is used until it ends.
+
+    Args:
+        channel: to auth, opened with `as_nobody`.
+        api_key: the key of this service.
+        now: Unix seconds.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, api_key: str, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._auth = AuthServiceStub(channel)
+        self._api_key = api_key
+        self._now = now
+        self._token = ""
+        self._renew_from = self._expires_at = 0.0
+        self._renewing = asyncio.Lock()
+
+    async def __call__(self) -> Metadata:
+        """Credentials for a sibling: the token, and the tenant acted for, if there is one."""
+        credentials = [("authorization", f"Bearer {await self.token()}")]
+        tenant = _acting_for.get()
+        if tenant is None and (admitted := _admitted.get()) is not None:
+            tenant = admitted.caller.tenant
+        return credentials if tenant is None else [*credentials, (TENANT_KEY, tenant)]
+
+    async def token(self) -> str:
+        """A token that has not ended.
+
+        Raises:
+            UnavailableError: auth is away and nothing is at hand, or it refuses the key.
+        """
+        usable = self._now() < self._expires_at
+        if usable and (self._now() < self._renew_from or self._renewing.locked()):
+            return self._token
+        async with self._renewing:
+            if self._now() >= self._renew_from:
+                await self._renew()
+        if self._now() >= self._expires_at:
+            raise UnavailableError(
+                "SERVICE_TOKEN_UNAVAILABLE", "this service could not get a token from auth"
+            )
+        return self._token
+
+    async def _renew(self) -> None:
+        asked_at = self._now()
+        try:
+            answer = await self._auth.ExchangeToken(
+                ExchangeTokenRequest(api_key=self._api_key), timeout=AUTH_TIMEOUT_S
+            )
+        except (ServiceError, grpc.RpcError) as error:
+            log.warning("token.not_renewed", extra={"error": repr(error)})
+            usable = self._now() < self._expires_at
+            self._renew_from = self._now() + (RENEW_RETRY_S if usable else FIRST_RETRY_S)
+        else:
+            self._token = answer.access_token
+            self._expires_at = answer.expire_time.ToMilliseconds() / 1_000
+            self._renew_from = (asked_at + self._expires_at) / 2

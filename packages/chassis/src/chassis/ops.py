@@ -1,0 +1,211 @@
+"""What every service serves to operators: its state, and its dead letters."""
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc.aio import ServicerContext
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+from typing_extensions import override
+
+from aquifer.ops.v1 import dead_letter_service_pb2 as dead_pb
+from aquifer.ops.v1 import status_service_pb2 as status_pb
+from aquifer.ops.v1.dead_letter_service_pb2_grpc import DeadLetterServiceServicer
+from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
+from chassis.consume import Consumer
+from chassis.dead_letters import DeadLetter, DeadLetters
+from chassis.errors import FieldViolation, InvalidInputError, UnavailableError
+from chassis.events import derived_id
+from chassis.identity import caller
+from chassis.rpc import Access, any_of
+
+log = logging.getLogger(__name__)
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+STATUS_ACCESS: Access = {"aquifer.ops.v1.StatusService/GetStatus": any_of("operate")}
+DEAD_LETTER_ACCESS: Access = {
+    f"aquifer.ops.v1.DeadLetterService/{method}": any_of("operate")
+    for method in ("ListDeadLetters", "GetDeadLetter", "ReplayDeadLetter", "DiscardDeadLetter")
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Unfinished work of one tenant in one stage; the age is that of its oldest document."""
+
+    name: str
+    tenant: str
+    documents: int
+    oldest_age_s: float
+
+
+class StatusRpc(StatusServiceServicer):
+    """`StatusService` of one process."""
+
+    def __init__(
+        self,
+        service: str,
+        version: str,
+        consumers: Sequence[Consumer[Any]],
+        not_ready: Callable[[], Sequence[str]],
+        stages: Callable[[], Awaitable[Sequence[Stage]]],
+    ) -> None:
+        self._service = service
+        self._version = version
+        self._consumers = consumers
+        self._not_ready = not_ready
+        self._stages = stages
+
+    @override
+    async def GetStatus(
+        self, request: status_pb.GetStatusRequest, context: ServicerContext[Any, Any]
+    ) -> status_pb.GetStatusResponse:
+        """Reads the state of this process; what can not be read is left out, not guessed."""
+        not_ready = list(self._not_ready())
+        return status_pb.GetStatusResponse(
+            service=self._service,
+            version=self._version,
+            ready=not not_ready,
+            not_ready=not_ready,
+            consumers=[await _backlog(consumer) for consumer in self._consumers],
+            stages=[
+                status_pb.StageBacklog(
+                    stage=stage.name,
+                    tenant=stage.tenant,
+                    documents=stage.documents,
+                    oldest_age_s=stage.oldest_age_s,
+                )
+                for stage in await self._stages()
+            ],
+        )
+
+
+async def _backlog(consumer: Consumer[Any]) -> status_pb.ConsumerBacklog:
+    try:
+        info = await consumer.puller.info()
+    except (NatsError, JetStreamError, TimeoutError) as error:
+        raise UnavailableError("BUS_UNAVAILABLE", "the broker did not answer") from error
+    return status_pb.ConsumerBacklog(
+        durable=consumer.durable.name,
+        pending=info.num_pending or 0,
+        in_flight=info.num_ack_pending or 0,
+        paused=bool(consumer.pause_reason),
+        pause_reason=consumer.pause_reason,
+    )
+
+
+class DeadLetterRpc(DeadLetterServiceServicer):
+    """`DeadLetterService` of one service."""
+
+    def __init__(self, dead_letters: DeadLetters, consumers: Sequence[Consumer[Any]]) -> None:
+        self._dead_letters = dead_letters
+        self._consumers = consumers
+
+    @override
+    async def ListDeadLetters(
+        self, request: dead_pb.ListDeadLettersRequest, context: ServicerContext[Any, Any]
+    ) -> dead_pb.ListDeadLettersResponse:
+        """Lists dead letters of all tenants, oldest first."""
+        size = _page_size(request.page_size)
+        letters = await self._dead_letters.list(_after(request.page_token), size + 1)
+        token = _token(letters[size - 1].dead_letter_id) if len(letters) > size else ""
+        return dead_pb.ListDeadLettersResponse(
+            dead_letters=[_summary(letter) for letter in letters[:size]], next_page_token=token
+        )
+
+    @override
+    async def GetDeadLetter(
+        self, request: dead_pb.GetDeadLetterRequest, context: ServicerContext[Any, Any]
+    ) -> dead_pb.GetDeadLetterResponse:
+        """Reads a dead letter with its bytes; who read it is logged."""
+        letter = await self._dead_letters.get(request.dead_letter_id)
+        log.warning("dead_letter.read", extra=_audit(letter))
+        return dead_pb.GetDeadLetterResponse(
+            dead_letter=_summary(letter), headers=dict(letter.headers), payload=letter.payload
+        )
+
+    @override
+    async def ReplayDeadLetter(
+        self, request: dead_pb.ReplayDeadLetterRequest, context: ServicerContext[Any, Any]
+    ) -> dead_pb.ReplayDeadLetterResponse:
+        """Handles a dead letter again, here and now, as a new event; removes it on success."""
+        letter = await self._dead_letters.get(request.dead_letter_id)
+        log.warning("dead_letter.replayed", extra=_audit(letter))
+        consumer = next((c for c in self._consumers if c.durable.name == letter.consumer), None)
+        if consumer is None:
+            raise InvalidInputError(
+                "SCHEMA_UNSUPPORTED", f"this process has no consumer {letter.consumer}"
+            )
+        # A new id for each replay: the inbox must not take it for the event that failed.
+        event_id = derived_id(letter.event_id, "replay", letter.dead_letter_id)
+        headers = {k: v for k, v in letter.headers.items() if k.lower() != "ce-id"}
+        await consumer.handle(letter.subject, headers | {"ce-id": event_id}, letter.payload, 1)
+        await self._dead_letters.discard(letter.dead_letter_id)
+        return dead_pb.ReplayDeadLetterResponse(event_id=event_id)
+
+    @override
+    async def DiscardDeadLetter(
+        self, request: dead_pb.DiscardDeadLetterRequest, context: ServicerContext[Any, Any]
+    ) -> dead_pb.DiscardDeadLetterResponse:
+        """Removes a dead letter; who removed it is logged."""
+        letter = await self._dead_letters.get(request.dead_letter_id)
+        log.warning("dead_letter.discarded_by", extra=_audit(letter))
+        await self._dead_letters.discard(letter.dead_letter_id)
+        return dead_pb.DiscardDeadLetterResponse()
+
+
+def _audit(letter: DeadLetter) -> dict[str, object]:
+    return {
+        "dead_letter_id": letter.dead_letter_id,
+        "event_id": letter.event_id,
+        "dead_tenant": letter.tenant,
+        "principal": caller().principal,
+    }
+
+
+def _summary(letter: DeadLetter) -> dead_pb.DeadLetter:
+    first, dead = Timestamp(), Timestamp()
+    first.FromDatetime(letter.first_time)
+    dead.FromDatetime(letter.dead_time)
+    return dead_pb.DeadLetter(
+        dead_letter_id=letter.dead_letter_id,
+        event_type=letter.event_type,
+        event_id=letter.event_id,
+        tenant=letter.tenant,
+        subject=letter.subject,
+        reason=letter.reason,
+        detail=letter.detail,
+        attempts=letter.attempts,
+        first_time=first,
+        dead_time=dead,
+        trace_id=letter.trace_id,
+        size_bytes=len(letter.payload),
+    )
+
+
+def _page_size(asked: int) -> int:
+    if not 0 <= asked <= PAGE_MAX:
+        violation = FieldViolation("page_size", f"0 to {PAGE_MAX}")
+        raise InvalidInputError(
+            "PAGE_SIZE", f"page_size must be 0 to {PAGE_MAX}", fields=[violation]
+        )
+    return asked or PAGE_DEFAULT
+
+
+def _token(after: int) -> str:
+    return base64.urlsafe_b64encode(str(after).encode()).decode()
+
+
+def _after(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()))
+    except ValueError as error:
+        violation = FieldViolation("page_token", "take it from the previous response")
+        raise InvalidInputError("PAGE_TOKEN", "unusable page_token", fields=[violation]) from error

@@ -1,0 +1,138 @@
+"""Postgres as every service uses it: bound to a tenant, or an explicit sweep across tenants."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from chassis.errors import ConflictError, OverloadedError, UnavailableError
+
+POOL_WAIT_S = 5.0
+STATEMENT_TIMEOUT_MS = 30_000
+MIGRATION_LOCK = 4_711
+
+Transaction = psycopg.AsyncConnection[DictRow]
+
+
+class Database:
+    """A pool of connections that only hands out bounded, tenant-bound transactions.
+
+    Raises in every method:
+        UnavailableError: DATABASE_UNAVAILABLE, the server is away or out of connections.
+        ConflictError: DATABASE_CONFLICT, a deadlock or serialization failure; retry.
+        OverloadedError: DATABASE_FULL, its disk is full.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Transaction], service: str) -> None:
+        self._pool = pool
+        self._sweeper = sql.Identifier(f"{service}_sweeper")
+
+    @asynccontextmanager
+    async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
+        """A transaction that sees and writes the rows of one tenant and no others."""
+        async with self._begin() as connection:
+            await connection.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+            yield connection
+
+    @asynccontextmanager
+    async def sweep(self) -> AsyncIterator[Transaction]:
+        """A transaction across tenants, for work that belongs to none: relay, repair, gauges."""
+        async with self._begin() as connection:
+            await connection.execute(sql.SQL("SET LOCAL ROLE {}").format(self._sweeper))
+            yield connection
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Transaction]:
+        with _translated():
+            async with self._pool.connection(POOL_WAIT_S) as connection, connection.transaction():
+                yield connection
+
+    async def answers(self) -> bool:
+        """True when the server answers a trivial query within the pool's wait."""
+        try:
+            async with self._begin() as connection:
+                await connection.execute("SELECT 1")
+        except (UnavailableError, ConflictError, OverloadedError):
+            return False
+        return True
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns driver errors into those a caller may act on."""
+    try:
+        yield
+    except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
+        raise ConflictError("DATABASE_CONFLICT", "two transactions met; one must retry") from error
+    except psycopg.errors.DiskFull as error:
+        raise OverloadedError(
+            "DATABASE_FULL", "the database's disk is full", retry_after_s=30
+        ) from error
+    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise UnavailableError(
+            "DATABASE_UNAVAILABLE", "the database is away or has no free connection"
+        ) from error
+
+
+@asynccontextmanager
+async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator[Database]:
+    """A `Database` whose pool heals by itself; opening does not wait for the server."""
+    pool = AsyncConnectionPool[Transaction](
+        dsn,
+        min_size=1,
+        max_size=pool_size,
+        open=False,
+        timeout=POOL_WAIT_S,
+        reconnect_timeout=2.0,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={
+            "row_factory": dict_row,
+            "application_name": f"aquifer-{service}",
+            "connect_timeout": 3,
+            "options": (
+                f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
+                " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on"
+            ),
+        },
+    )
+    await pool.open(wait=False)
+    try:
+        yield Database(pool, service)
+    finally:
+        await pool.close(timeout=5)
+
+
+def migrate(dsn: str, service: str, packages: Sequence[str] = ()) -> list[str]:
+    """Applies what is missing of the chassis' and the service's migrations; idempotent.
+
+    `dsn` is that of the owner role. Files are `migrations/NNNN_verb_noun.sql` of `packages` (by
+    default the chassis and the package named like the service), plain SQL in which `{service}`
+    stands for the role name. Returns the names applied.
+    """
+    applied = []
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        known = {row[0] for row in connection.execute("SELECT name FROM schema_migrations")}
+        for package in packages or ("chassis", service):
+            for file in _migrations(package):
+                name = f"{package}/{file.name}"
+                if name not in known:
+                    statement = file.read_text().replace("{service}", service)
+                    connection.execute(statement.encode())
+                    connection.execute("INSERT INTO schema_migrations (name) VALUES (%s)", [name])
+                    applied.append(name)
+    return applied
+
+
+def _migrations(package: str) -> list[Traversable]:
+    folder = resources.files(package) / "migrations"
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)

@@ -1,0 +1,194 @@
+"""Who must be refused although the token still verifies.
+
+A process hears of revocations on the bus and asks auth every `POLL_EVERY_S`. Either way alone is
+enough to go on; when both have been silent for `STALE_AFTER_S` nobody is admitted, because a
+revocation may have been missed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import grpc
+
+from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
+from chassis.errors import ServiceError, UnauthenticatedError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+POLL_EVERY_S = 2.0
+POLL_TIMEOUT_S = 1.5
+PAGE_SIZE = 1_000
+TICK_EVERY_S = 0.25
+# Refused everywhere within 5 s, less one tick and some time for a busy event loop.
+STALE_AFTER_S = 4.5
+# Longer than any token lives (`identity.TOKEN_MAX_S` and leeway): then its own end refuses it.
+KEPT_S = 1_000.0
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenCall:
+    """A call being served, ended early by `end` when its key or tenant is refused."""
+
+    key_id: str
+    tenant: str
+    end: Callable[[], None]
+
+
+class Revocations:
+    """Revoked keys, suspended tenants, and whether this process can still hear of new ones.
+
+    Args:
+        bus_connected: whether the bus connection that carries revocations is alive right now.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus_connected: Callable[[], bool] = _never,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus_connected = bus_connected
+        self._clock = clock
+        self._keys: dict[str, float] = {}
+        self._tenants: dict[str, float] = {}
+        self._open: set[OpenCall] = set()
+        self._loaded = False
+        self._fresh_at = clock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether auth answered once; a process that can not say is not ready."""
+        return self._loaded
+
+    def on_key_revoked(self, key_id: str) -> None:
+        """Refuse a key from now on and end its open calls; a repeat is harmless."""
+        self._keys[key_id] = self._clock() + KEPT_S
+        self._end(lambda call: call.key_id == key_id)
+
+    def on_tenant_suspended(self, tenant: str) -> None:
+        """Refuse a tenant from now on and end its open calls; a repeat is harmless."""
+        self._tenants[tenant] = self._clock() + KEPT_S
+        self._end(lambda call: call.tenant == tenant)
+
+    def heard(self, at: float | None = None) -> None:
+        """Note a sign of life of a way revocations come by, at monotonic second `at`."""
+        self._fresh_at = max(self._fresh_at, self._clock() if at is None else at)
+
+    def polled(self, at: float) -> None:
+        """Note that everything decided before monotonic second `at` is known."""
+        self._loaded = True
+        self.heard(at)
+
+    def check(self, key_id: str, tenant: str) -> None:
+        """Pass when the key and its tenant may still act.
+
+        Raises:
+            UnauthenticatedError: KEY_REVOKED or TENANT_SUSPENDED.
+            UnavailableError: REVOCATIONS_STALE; this process can not know.
+        """
+        if key_id in self._keys:
+            raise UnauthenticatedError("KEY_REVOKED", "the key of this token was revoked")
+        if tenant in self._tenants:
+            raise UnauthenticatedError("TENANT_SUSPENDED", "the tenant is suspended")
+        if not self._loaded or self._stale():
+            raise UnavailableError(
+                "REVOCATIONS_STALE", "cut off from auth and the bus: can not tell who is revoked"
+            )
+
+    def watch(self, call: OpenCall) -> None:
+        """End the call as soon as `check` would refuse it, until `unwatch`."""
+        self._open.add(call)
+
+    def unwatch(self, call: OpenCall) -> None:
+        self._open.discard(call)
+
+    def tick(self) -> None:
+        """Bring everything up to now; to be called every `TICK_EVERY_S`."""
+        if self._stale():
+            self._end(lambda _: True)
+        now = self._clock()
+        for kept in (self._keys, self._tenants):
+            for name in [name for name, until in kept.items() if until < now]:
+                del kept[name]
+
+    def _stale(self) -> bool:
+        if self._bus_connected():
+            self.heard()
+        return self._clock() - self._fresh_at > STALE_AFTER_S
+
+    def _end(self, refused: Callable[[OpenCall], bool]) -> None:
+        for call in [call for call in self._open if refused(call)]:
+            call.end()
+
+
+Pages = Callable[[int], Awaitable[ListRevocationsResponse]]
+
+
+async def poll(revocations: Revocations, pages: Pages, after: int, at: float) -> int:
+    """Take over every revocation after a sequence, as decided before monotonic second `at`.
+
+    Returns:
+        The sequence to ask with next; 0 when auth counts from an older state (a restored backup).
+    """
+    while True:
+        page = await pages(after)
+        for revocation in page.revocations:
+            match revocation.WhichOneof("subject"):
+                case "key_id":
+                    revocations.on_key_revoked(revocation.key_id)
+                case "tenant":
+                    revocations.on_tenant_suspended(revocation.tenant)
+                case _:
+                    log.error("revocation.unknown", extra={"sequence": revocation.sequence})
+            after = revocation.sequence
+        if len(page.revocations) < PAGE_SIZE:
+            break
+    revocations.polled(at)
+    return 0 if page.latest_sequence < after else page.latest_sequence
+
+
+async def follow(
+    revocations: Revocations, pages: Pages, *, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Keep `revocations` up to date until cancelled; auth may come and go meanwhile.
+
+    Args:
+        revocations: what to keep up to date.
+        pages: asks auth for at most `PAGE_SIZE` revocations after a sequence.
+        clock: the one `revocations` was given.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_tick(revocations))
+        tasks.create_task(_poll(revocations, pages, clock))
+
+
+async def _tick(revocations: Revocations) -> None:
+    while True:
+        revocations.tick()
+        await asyncio.sleep(TICK_EVERY_S)
+
+
+async def _poll(revocations: Revocations, pages: Pages, clock: Callable[[], float]) -> None:
+    after, away = 0, False
+    while True:
+        asked_at = clock()
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                after = await poll(revocations, pages, after, asked_at)
+        except (ServiceError, grpc.RpcError, TimeoutError) as error:
+            if not away:
+                log.warning("revocations.unreachable", extra={"error": repr(error)})
+            away = True
+        else:
+            if away:
+                log.info("revocations.reachable")
+            away = False
+        await asyncio.sleep(max(0.0, asked_at + POLL_EVERY_S - clock()))

@@ -1,0 +1,397 @@
+"""What happens around every method a service serves: span, status, deadline, identity.
+
+The `grpc.aio` stubs disagree with the runtime on interceptors, so this file (and `channel.py`)
+types them as `Any`; nothing above needs to.
+"""
+
+import asyncio
+import inspect
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from typing_extensions import override
+
+from chassis import identity, metrics, telemetry
+from chassis.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    ServiceError,
+)
+from chassis.revocations import OpenCall, Revocations
+from chassis.status import domain, plain_status, to_status
+
+log = logging.getLogger(__name__)
+
+MESSAGE_MAX_BYTES = 4 * 1024 * 1024
+METADATA_MAX_BYTES = 16 * 1024
+STREAMS_PER_CONNECTION = 256
+OPEN_CALLS_MAX = 1_024
+CALL_MAX_S = 600.0
+HEALTH_WATCH_S = 0.5
+
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_metadata_size", METADATA_MAX_BYTES),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
+)
+
+# Which scopes open a method, by `package.Service/Method`: any one of them is enough. A method of
+# a listed service that is itself not listed stops the process from starting.
+Access = Mapping[str, frozenset[str]]
+PUBLIC: Final = frozenset({"*"})
+
+_STANDARD = ("grpc.health.v1.Health/", "grpc.reflection.v1alpha.ServerReflection/")
+# Statuses that are the server's fault; the others are answers (semantic conventions for RPC).
+_FAULTS = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
+
+_deadline: ContextVar[float | None] = ContextVar("chassis_deadline", default=None)
+
+
+def any_of(*scopes: str) -> frozenset[str]:
+    """Scopes of which a caller needs one."""
+    return frozenset(scopes)
+
+
+def time_left_s() -> float | None:
+    """Seconds until the call being served ends; None outside of one, never negative."""
+    if (deadline := _deadline.get()) is None:
+        return None
+    return max(0.0, deadline - time.monotonic())
+
+
+Body = Callable[[Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Method:
+    """One method as it is served: `body` runs the handler, whatever its arity."""
+
+    name: str
+    body: Body
+    scopes: frozenset[str]
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Everything around a handler, outermost first: span, status, deadline, identity."""
+
+    def __init__(
+        self,
+        service: str,
+        verifier: identity.Verifier,
+        revocations: Revocations,
+        access: Access,
+        tracer: Tracer,
+    ) -> None:
+        self._domain = domain(service)
+        self._verifier = verifier
+        self._revocations = revocations
+        self._access = access
+        self._tracer = tracer
+        self._open = 0
+        self._served: dict[str, Any] = {}
+        # The name a stranger made up becomes no label, no span name and no cache entry.
+        self._unknown = self._wrapped("_OTHER", grpc.stream_stream_rpc_method_handler(self._refuse))
+
+    @override
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        name: str = handler_call_details.method
+        served = self._served.get(name)
+        if served is None:
+            if (handler := await continuation(handler_call_details)) is None:
+                return self._unknown
+            served = self._served[name] = self._wrapped(name.removeprefix("/"), handler)
+        return served
+
+    def _wrapped(self, name: str, handler: Any) -> Any:
+        """A handler of the same arity; the unary ones take and give bytes.
+
+        grpc.aio answers UNKNOWN, with the exception's text, to what its serializers raise; so
+        they run inside our `try`.
+        """
+        standard = name.startswith(_STANDARD) or name == "_OTHER"
+        scopes = PUBLIC if standard else self._access.get(name, frozenset())
+        method = _Method(name=name, body=_body(handler), scopes=scopes)
+        serve = self._settled if name.startswith(_STANDARD) else self._traced
+
+        async def answer(request: Any, context: Any) -> Any:
+            return await serve(method, request, context)
+
+        decode = _decoder(handler.request_deserializer) if handler.request_streaming else None
+        encode = handler.response_serializer if handler.response_streaming else None
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                return grpc.unary_unary_rpc_method_handler(answer, decode, encode)
+            case False, True:
+                return grpc.unary_stream_rpc_method_handler(answer, decode, encode)
+            case True, False:
+                return grpc.stream_unary_rpc_method_handler(answer, decode, encode)
+        return grpc.stream_stream_rpc_method_handler(answer, decode, encode)
+
+    async def _traced(self, method: _Method, request: Any, context: Any) -> Any:
+        """Record the call as one SERVER span, child of the caller's, and one duration."""
+        started = time.perf_counter()
+        parent = telemetry.extract(dict(context.invocation_metadata()))
+        span = self._tracer.start_span(
+            method.name,
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes={"rpc.system.name": "grpc", "rpc.method": method.name},
+        )
+        otel_context.attach(trace.set_span_in_context(span, parent))  # until the call's task ends
+        code = "INTERNAL"
+        try:
+            result = await self._settled(method, request, context)
+            code = _code_name(context)
+        except grpc.aio.AbortError:
+            code = _code_name(context)
+            raise
+        except (asyncio.CancelledError, grpc.aio.BaseError):
+            code = "CANCELLED" if context.time_remaining() != 0 else "DEADLINE_EXCEEDED"
+            raise
+        else:
+            return result
+        finally:
+            span.set_attribute("rpc.response.status_code", code)
+            if code in _FAULTS:
+                span.set_attribute("error.type", code)
+                span.set_status(StatusCode.ERROR)
+            span.end()
+            metrics.RPC_SECONDS.labels(method.name, code).observe(time.perf_counter() - started)
+
+    async def _settled(self, method: _Method, request: Any, context: Any) -> Any:
+        """Turn what the handler raises into a status."""
+        try:
+            return await self._bounded(method, request, context)
+        except ServiceError as error:
+            trace.get_current_span().set_attribute("aquifer.error.reason", error.reason)
+            status = to_status(error, self._domain)
+        except grpc.aio.BaseError:  # the handler aborted, or the connection is gone
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this call was cancelled but something in it; unanswered, the client would hang.
+            status = self._bug(method, error)
+        except Exception as error:  # noqa: BLE001 (the edge of the process; `_bug` logs it)
+            status = self._bug(method, error)
+        return await context.abort_with_status(rpc_status.to_status(status))
+
+    def _bug(self, method: _Method, error: BaseException) -> Status:
+        """INTERNAL with an id that is found in the log, and nothing of what happened."""
+        incident = secrets.token_hex(8)
+        trace.get_current_span().set_attribute("aquifer.incident", incident)
+        log.error("rpc.failed", exc_info=error, extra={"method": method.name, "incident": incident})
+        return plain_status(
+            grpc.StatusCode.INTERNAL,
+            f"internal error, incident {incident}",
+            reason="INTERNAL",
+            domain=self._domain,
+            facts={"incident": incident},
+        )
+
+    async def _bounded(self, method: _Method, request: Any, context: Any) -> Any:
+        """Run the body for as long as its deadline, the key and the process allow."""
+        if method.name.startswith(_STANDARD):
+            return await method.body(request, context)
+        if self._open >= OPEN_CALLS_MAX:
+            raise OverloadedError("CALLS_OPEN", "too many calls are open", limit=OPEN_CALLS_MAX)
+        remaining_s = context.time_remaining()
+        limit_s = CALL_MAX_S if remaining_s is None else min(remaining_s, CALL_MAX_S)
+        _deadline.set(time.monotonic() + limit_s)
+        call: OpenCall | None = None
+        self._open += 1
+        try:
+            async with asyncio.timeout(limit_s) as bound:
+                if method.scopes == PUBLIC:
+                    return await method.body(request, context)
+                call = await self._admitted(method, context, bound)
+                with telemetry.document_scope(identity.caller().tenant):
+                    return await method.body(request, context)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            if call is not None:
+                self._revocations.check(call.key_id, call.tenant)
+            raise DeadlineError(
+                "DEADLINE_EXCEEDED", "the call did not end in time", limit_s=round(limit_s, 3)
+            ) from None
+        finally:
+            self._open -= 1
+            if call is not None:
+                self._revocations.unwatch(call)
+
+    async def _admitted(self, method: _Method, context: Any, bound: asyncio.Timeout) -> OpenCall:
+        """Verify the caller and its right to call; a later revocation ends the call."""
+        sent = context.invocation_metadata()
+        token = identity.bearer(sent)
+        who = await self._verifier.verify(token)
+        self._revocations.check(who.key_id, who.tenant)
+        who.require(method.scopes)
+        identity.admit(identity.acting(who, dict(sent)), token)
+
+        def end() -> None:
+            if not bound.expired():
+                bound.reschedule(asyncio.get_running_loop().time())
+
+        call = OpenCall(who.key_id, who.tenant, end)
+        self._revocations.watch(call)
+        return call
+
+    async def _refuse(self, _: Any, context: Any) -> None:
+        status = plain_status(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "no such method",
+            reason="METHOD_UNKNOWN",
+            domain=self._domain,
+            facts={},
+        )
+        await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _code_name(context: Any) -> str:
+    code: grpc.StatusCode | None = context.code()
+    return code.name if code else "OK"
+
+
+def _body(handler: Any) -> Body:
+    """The handler as one coroutine; a stream's generator is closed when the call ends."""
+    behaviour = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    decode = _decoder(handler.request_deserializer)
+    encode = handler.response_serializer or bytes
+
+    async def single(request: Any, context: Any) -> Any:
+        if not handler.request_streaming:
+            request = decode(request)
+        return encode(await behaviour(request, context))
+
+    async def stream(request: Any, context: Any) -> None:
+        if not handler.request_streaming:
+            request = decode(request)
+        responses = behaviour(request, context)
+        if inspect.isawaitable(responses):
+            await responses  # it calls `context.write` itself
+            return
+        async with aclosing(responses):
+            async for response in responses:
+                await context.write(response)
+
+    return stream if handler.response_streaming else single
+
+
+def _decoder(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def decode(sent: bytes) -> Any:
+        try:
+            return sent if deserialize is None else deserialize(sent)
+        except DecodeError as error:
+            raise InvalidInputError("REQUEST_UNREADABLE", "not a message of this method") from error
+
+    return decode
+
+
+def server_interceptors(
+    service: str,
+    verifier: identity.Verifier,
+    revocations: Revocations,
+    access: Access,
+    *,
+    tracer: Tracer | None = None,
+) -> list[grpc.aio.ServerInterceptor]:
+    """What every server of `service` is made with, all arities alike."""
+    tracer = tracer or trace.get_tracer(telemetry.TRACER_NAME)
+    return [Edge(service, verifier, revocations, access, tracer)]
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """Standard health: NOT_SERVING, for "" and for each service, until it is told otherwise.
+
+    The library's own forgets one watcher when another leaves, and its watchers hold up a drain.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._states = dict.fromkeys(("", *services), health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._draining = False
+
+    async def set(self, service: str, state: int) -> None:
+        """Change the answer for a service; ignored once the process drains."""
+        if not self._draining:
+            self._states[service] = state
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Answer NOT_SERVING from now on, and end the watchers after they heard it."""
+        self._states = dict.fromkeys(self._states, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._draining = True
+
+    @override
+    async def Check(self, request: Any, context: Any) -> Any:
+        if request.service not in self._states:
+            raise NotFoundError("SERVICE_UNKNOWN", "no such service here")
+        return health_pb2.HealthCheckResponse(status=self._states[request.service])
+
+    @override
+    async def Watch(self, request: Any, context: Any) -> Any:
+        last, draining = None, False
+        while not draining:
+            draining = self._draining
+            unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            state = self._states.get(request.service, unknown)
+            if state != last:
+                yield health_pb2.HealthCheckResponse(status=state)
+            last = state
+            await asyncio.sleep(HEALTH_WATCH_S)
+
+
+async def create_server(
+    interceptors: list[grpc.aio.ServerInterceptor], access: Access
+) -> tuple[grpc.aio.Server, Health]:
+    """A server with health and reflection, to which the services of `access` are still to be added.
+
+    A coroutine, since the server belongs to the loop it is made in.
+
+    Raises:
+        ValueError: a service of `access` has a method without a rule.
+    """
+    services = sorted({name.rpartition("/")[0] for name in access})
+    if open_doors := [name for name in _methods(services) if name not in access]:
+        raise ValueError(f"no access rule for {', '.join(open_doors)}")
+    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+    checks = Health(services)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    standard = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection([*services, *standard], server)
+    return server, checks
+
+
+def _methods(services: Iterable[str]) -> Iterable[str]:
+    pool = descriptor_pool.Default()
+    for service in services:
+        for method in pool.FindServiceByName(service).methods:
+            yield f"{service}/{method.name}"

@@ -1,0 +1,143 @@
+"""`ServiceError` and gRPC status, each turned into the other: for who serves and for who calls."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from chassis.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DataLossError,
+    DeadlineError,
+    FailedPreconditionError,
+    FieldViolation,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    ServiceError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+STATUS_OF: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
+    InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    FailedPreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
+    ConflictError: grpc.StatusCode.ABORTED,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    DataLossError: grpc.StatusCode.DATA_LOSS,
+}
+_ERROR_OF = {code: kind for kind, code in STATUS_OF.items()}
+# Without an ErrorInfo these come from the connection (a peer killed mid-call), not from the peer.
+_TORN = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+
+CONFLICT_RETRY_S = 0.1
+# A trailer must fit a client's default limit of 8 KiB, or the client sees another error instead.
+TEXT_MAX, FACT_MAX, FACTS_MAX, FIELDS_MAX = 512, 128, 8, 12
+
+
+def domain(service: str) -> str:
+    """`ErrorInfo.domain` of a service's errors."""
+    return f"{service}.aquifer"
+
+
+def to_status(error: ServiceError, domain: str) -> Status:
+    """The error for the wire: one ErrorInfo, field violations, and when to retry if that helps.
+
+    Long texts are cut: a trailer beyond the client's limit would hide the error.
+    """
+    details: list[Message] = []
+    match error:
+        case InvalidInputError(fields=fields) if fields:
+            violations = [
+                BadRequest.FieldViolation(
+                    field=one.field[:FACT_MAX], description=one.description[:FACT_MAX]
+                )
+                for one in fields[:FIELDS_MAX]
+            ]
+            details.append(BadRequest(field_violations=violations))
+        case OverloadedError(retry_after_s=after_s) | UnavailableError(retry_after_s=after_s):
+            details.append(_retry(after_s))
+        case ConflictError():
+            details.append(_retry(CONFLICT_RETRY_S))
+        case _:
+            pass
+    code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    return plain_status(
+        code, error.detail, reason=error.reason, domain=domain, facts=error.facts, details=details
+    )
+
+
+def plain_status(
+    code: grpc.StatusCode,
+    message: str,
+    *,
+    reason: str,
+    domain: str,
+    facts: Mapping[str, str],
+    details: Iterable[Message] = (),
+) -> Status:
+    """A status with its one ErrorInfo, then the other details."""
+    few = {key: value[:FACT_MAX] for key, value in list(facts.items())[:FACTS_MAX]}
+    packed = []
+    for detail in (ErrorInfo(reason=reason, domain=domain, metadata=few), *details):
+        packed.append(Packed())
+        packed[-1].Pack(detail)
+    number: int = code.value[0]
+    return Status(code=number, message=message[:TEXT_MAX], details=packed)
+
+
+def _retry(after_s: float) -> RetryInfo:
+    delay = Duration()
+    delay.FromMilliseconds(round(after_s * 1_000))
+    return RetryInfo(retry_delay=delay)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | None:
+    """What a sibling's failure means here, with its reason, facts, fields and retry time.
+
+    A connection that fails or tears is UnavailableError `<PEER>_UNAVAILABLE`.
+
+    Returns:
+        None for what is a bug (the sibling's INTERNAL, a method it lacks): nobody can act on it.
+    """
+    code, status = error.code(), _rich(error)
+    info, retry, fields = ErrorInfo(), RetryInfo(), BadRequest()
+    for detail in status.details if status else ():
+        for known in (info, retry, fields):
+            detail.Unpack(known)
+    if not info.reason and (code in _TORN or code is grpc.StatusCode.UNAVAILABLE):
+        return UnavailableError(f"{peer.upper()}_UNAVAILABLE", f"{peer} can not be reached")
+    kind = _ERROR_OF.get(code, UnavailableError if code is grpc.StatusCode.CANCELLED else None)
+    if kind is None:
+        return None
+    found = kind(info.reason or code.name, error.details() or code.name)
+    found.facts = dict(info.metadata)
+    if isinstance(found, InvalidInputError):
+        found.fields = tuple(
+            FieldViolation(one.field, one.description) for one in fields.field_violations
+        )
+    elif isinstance(found, OverloadedError | UnavailableError) and retry.HasField("retry_delay"):
+        found.retry_after_s = retry.retry_delay.ToMilliseconds() / 1_000
+    return found
+
+
+def _rich(error: grpc.aio.AioRpcError) -> Status | None:
+    try:
+        found: Status | None = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except (ValueError, DecodeError):  # contradicts the plain status, or is no Status
+        return None
+    return found

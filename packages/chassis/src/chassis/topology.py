@@ -1,0 +1,275 @@
+"""Which streams, durables and grants the contract implies.
+
+Nothing is listed here: every figure follows from the `aquifer.bus.v1.event` option on the event
+messages, so a new event needs no entry anywhere else.
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import cast
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from aquifer.bus.v1 import event_options_pb2
+from aquifer.bus.v1.event_options_pb2 import (
+    STREAM_CLASS_FACTS,
+    STREAM_CLASS_UPLOADS,
+    STREAM_CLASS_WORK,
+    EventOptions,
+    StreamClass,
+)
+
+SERVICES = ("auth", "ingest", "inference", "query")
+ACK_WAIT_S = 30.0
+MAX_DELIVER = 100
+MAX_ACK_PENDING = 512
+UPLOADS_PER_TENANT = 4096
+
+_DAY_S = 86_400.0
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A JetStream stream as it should be; sizes in bytes, times in seconds."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: str
+    discard: str
+    max_age_s: float
+    max_bytes: int
+    duplicate_window_s: float
+    max_msgs_per_subject: int = -1
+    discard_new_per_subject: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """A pull consumer as it should be."""
+
+    name: str
+    stream: str
+    subject: str
+    service: str
+    ack_wait_s: float = ACK_WAIT_S
+    max_deliver: int = MAX_DELIVER
+    max_ack_pending: int = MAX_ACK_PENDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """Everything a NATS user may do; what is not listed is refused."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+Event = type[Message] | Descriptor
+
+
+def descriptor_of(event: Event) -> Descriptor:
+    """Descriptor of a generated class; a descriptor stands for itself."""
+    return cast(Descriptor, event if isinstance(event, Descriptor) else event.DESCRIPTOR)
+
+
+def options(event: Event) -> EventOptions:
+    """How an event travels; every field unset for a message that is no event."""
+    return descriptor_of(event).GetOptions().Extensions[event_options_pb2.event]
+
+
+def publisher(event: Event) -> str:
+    """Service that publishes an event: the second part of its package."""
+    return descriptor_of(event).full_name.split(".")[1]
+
+
+def subject(event: Event, tenant: str) -> str:
+    """Subject an event of a tenant travels on; `*` stands for all tenants."""
+    descriptor = descriptor_of(event)
+    return f"{descriptor.full_name}.{tenant}"
+
+
+def stream_name(event: Event) -> str:
+    """Stream that keeps an event."""
+    match options(event).stream_class:
+        case event_options_pb2.STREAM_CLASS_UPLOADS:
+            return "UPLOADS"
+        case event_options_pb2.STREAM_CLASS_WORK:
+            return f"WORK_{publisher(event).upper()}"
+        case event_options_pb2.STREAM_CLASS_FACTS:
+            return f"FACTS_{publisher(event).upper()}"
+        case unknown:
+            raise ValueError(f"{descriptor_of(event).full_name} names no stream class ({unknown})")
+
+
+def durable_of(event: Event, service: str) -> Durable:
+    """The durable through which `service` consumes `event`."""
+    descriptor = descriptor_of(event)
+    return Durable(
+        name=f"{service}-{descriptor.name}",
+        stream=stream_name(descriptor),
+        subject=subject(descriptor, "*"),
+        service=service,
+    )
+
+
+def dead_stream(service: str) -> str:
+    """Stream that keeps the dead letters of a consuming service."""
+    return f"DEAD_{service.upper()}"
+
+
+def dead_subject(service: str, event_name: str, tenant: str) -> str:
+    """Subject of a dead letter."""
+    return f"aquifer.dead.{service}.{event_name}.{tenant}"
+
+
+@cache
+def events() -> tuple[Descriptor, ...]:
+    """Every event message of the contract, in the order of their full names."""
+    found = (
+        message
+        for module in _event_modules()
+        for message in importlib.import_module(module).DESCRIPTOR.message_types_by_name.values()
+        if options(message).stream_class
+    )
+    return tuple(sorted(found, key=lambda message: str(message.full_name)))
+
+
+def _event_modules() -> Iterator[str]:
+    """`aquifer.<service>.v<N>.<noun>_events_pb2`, wherever the contract is installed."""
+    for service in resources.files("aquifer").iterdir():
+        for version in service.iterdir() if service.is_dir() else ():
+            for file in version.iterdir() if version.is_dir() else ():
+                if file.name.endswith("_events_pb2.py"):
+                    yield f"aquifer.{service.name}.{version.name}.{file.name.removesuffix('.py')}"
+
+
+def event_class(full_name: str) -> type[Message] | None:
+    """Generated class of an event, or None when the contract has no such event."""
+    for event in events():
+        if event.full_name == full_name:
+            return message_factory.GetMessageClass(event)
+    return None
+
+
+def streams() -> tuple[Stream, ...]:
+    """Every stream the contract implies, dead letters included."""
+    subjects: dict[str, list[str]] = {}
+    classes: dict[str, StreamClass.ValueType] = {}
+    for event in events():
+        name = stream_name(event)
+        subjects.setdefault(name, []).append(subject(event, "*"))
+        classes[name] = options(event).stream_class
+    living = [_stream(name, classes[name], found) for name, found in sorted(subjects.items())]
+    dead = [
+        Stream(
+            name=dead_stream(service),
+            subjects=(f"aquifer.dead.{service}.>",),
+            retention="limits",
+            discard="new",
+            max_age_s=90 * _DAY_S,
+            max_bytes=256 * _MIB,
+            duplicate_window_s=600,
+        )
+        for service in sorted({durable.service for durable in durables()})
+    ]
+    return (*living, *dead)
+
+
+def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[str]) -> Stream:
+    """The settings of a class: uploads refuse when full, work is freed on ack, facts grow old."""
+    per_class = {
+        STREAM_CLASS_UPLOADS: Stream(
+            name=name,
+            subjects=tuple(subjects),
+            retention="workqueue",
+            discard="new",
+            max_age_s=0,
+            max_bytes=2048 * _MIB,
+            duplicate_window_s=120,
+            max_msgs_per_subject=UPLOADS_PER_TENANT,
+            discard_new_per_subject=True,
+        ),
+        STREAM_CLASS_WORK: Stream(
+            name=name,
+            subjects=tuple(subjects),
+            retention="workqueue",
+            discard="new",
+            max_age_s=7 * _DAY_S,
+            max_bytes=1024 * _MIB,
+            duplicate_window_s=600,
+        ),
+        STREAM_CLASS_FACTS: Stream(
+            name=name,
+            subjects=tuple(subjects),
+            retention="limits",
+            discard="old",
+            max_age_s=30 * _DAY_S,
+            max_bytes=512 * _MIB,
+            duplicate_window_s=600,
+        ),
+    }
+    return per_class[stream_class]
+
+
+def durables() -> tuple[Durable, ...]:
+    """Every durable the contract implies."""
+    return tuple(
+        durable_of(event, service) for event in events() for service in options(event).consumers
+    )
+
+
+def broadcasts() -> tuple[Descriptor, ...]:
+    """Events every process hears on core NATS."""
+    return tuple(event for event in events() if options(event).broadcast)
+
+
+def inbox_prefix(user: str) -> str:
+    """Prefix of the private reply subjects of a NATS user."""
+    return f"_INBOX_{user}"
+
+
+def permissions() -> Mapping[str, Permissions]:
+    """Grants of each service and of the provisioning step, by NATS user name."""
+    grants = {service: _service_permissions(service) for service in SERVICES}
+    grants["provisioner"] = Permissions(
+        publish=("$JS.API.>",), subscribe=(f"{inbox_prefix('provisioner')}.>",)
+    )
+    return grants
+
+
+def _service_permissions(service: str) -> Permissions:
+    publish = [subject(event, "*") for event in events() if publisher(event) == service]
+    own = [durable for durable in durables() if durable.service == service]
+    for durable in own:
+        publish += [
+            f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",
+            f"$JS.API.CONSUMER.INFO.{durable.stream}.{durable.name}",
+            f"$JS.ACK.{durable.stream}.{durable.name}.>",
+        ]
+    if own:
+        dead = dead_stream(service)
+        publish += [
+            f"aquifer.dead.{service}.>",
+            f"$JS.API.STREAM.INFO.{dead}",
+            f"$JS.API.STREAM.MSG.GET.{dead}",
+            f"$JS.API.STREAM.MSG.DELETE.{dead}",
+        ]
+    heard = [subject(event, "*") for event in broadcasts()]
+    return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *heard))
+
+
+def upstream_permissions(tenant: str) -> Permissions:
+    """Grants of an upstream system of one tenant: publish uploads, hear their results."""
+    public = [event for event in events() if options(event).public]
+    uploads = [e for e in public if options(e).stream_class == STREAM_CLASS_UPLOADS]
+    results = [e for e in public if options(e).stream_class != STREAM_CLASS_UPLOADS]
+    return Permissions(
+        publish=tuple(subject(event, tenant) for event in uploads),
+        subscribe=("_INBOX.>", *(subject(event, tenant) for event in results)),
+    )

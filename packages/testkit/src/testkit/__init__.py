@@ -1,0 +1,1 @@
+"""Real servers for tests; nothing in production imports this."""

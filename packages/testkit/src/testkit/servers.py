@@ -1,0 +1,121 @@
+"""A nats-server and a PostgreSQL for tests: real, on free ports, gone when the tests are."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from chassis import topology
+from chassis.bus import Bus, open_bus
+from chassis.postgres import migrate
+from chassis.provision import provision
+from stack import roles
+from stack.guardian import Guardian
+from stack.nats import Nats, NatsUser
+from stack.postgres import Postgres
+
+SUPERUSER_PASSWORD = "test-superuser"  # noqa: S105  (a server on loopback that lives for one test run)
+
+
+def password_of(name: str) -> str:
+    """Password of a NATS user or Postgres role in tests."""
+    return f"test-{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TestBus:
+    """A broker with every service's user and exact grants, and one that may do anything."""
+
+    __test__ = False
+
+    server: Nats
+
+    @property
+    def url(self) -> str:
+        """Where to connect."""
+        return self.server.url
+
+    @asynccontextmanager
+    async def connect(self, user: str) -> AsyncIterator[Bus]:
+        """A connected bus of one user; `provisioner` reaches the whole JetStream API."""
+        async with open_bus(
+            self.url, user, password_of(user), name=f"test-{user}", lost=lambda: None
+        ) as bus:
+            await bus.first_connection()
+            yield bus
+
+    async def provision(self) -> None:
+        """What is missing of the streams and durables the contract implies."""
+        async with self.connect("provisioner") as bus:
+            await provision(bus.jetstream, replicas=1, apply=True)
+
+    async def reset(self) -> None:
+        """Everything gone and made again: nothing is left in flight from another test."""
+        async with self.connect("provisioner") as bus:
+            for info in await bus.jetstream.streams_info():
+                await bus.jetstream.delete_stream(str(info.config.name))
+            await provision(bus.jetstream, replicas=1, apply=True)
+
+
+@contextmanager
+def running_bus(folder: Path, guardian: Guardian) -> Iterator[TestBus]:
+    """A broker on a free port; `upstream` is an upstream system of tenant `default`."""
+    grants = dict(topology.permissions())
+    grants["upstream"] = topology.upstream_permissions("default")
+    users = [
+        NatsUser(
+            name=name,
+            password=password_of(name),
+            publish=permissions.publish,
+            subscribe=permissions.subscribe,
+        )
+        for name, permissions in grants.items()
+    ]
+    with Nats(folder / "nats", users=users, guardian=guardian) as server:
+        yield TestBus(server)
+
+
+@dataclass(frozen=True, slots=True)
+class TestDatabase:
+    """A database `aquifer` with every role, and the schemas of the services asked for."""
+
+    __test__ = False
+
+    server: Postgres
+
+    def dsn(self, role: str) -> str:
+        """Connection address of a role."""
+        return self.server.dsn(role, password_of(role))
+
+    @property
+    def superuser_dsn(self) -> str:
+        """Connection address that sees everything."""
+        return self.server.dsn("postgres", SUPERUSER_PASSWORD)
+
+    def migrate(self, service: str) -> None:
+        """Brings a service's schema up to date."""
+        migrate(self.dsn(f"{service}_owner"), service)
+
+    def truncate(self, service: str) -> None:
+        """Empties every table of a service."""
+        with psycopg.connect(self.superuser_dsn) as connection:
+            names = connection.execute(
+                "SELECT tablename FROM pg_tables"
+                " WHERE schemaname = %s AND tablename <> 'schema_migrations'",
+                [service],
+            ).fetchall()
+            for (name,) in names:
+                connection.execute(
+                    sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(service, name))
+                )
+
+
+@contextmanager
+def running_database(folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
+    """A PostgreSQL on a free port, with roles and schemas, without tables."""
+    with Postgres(folder / "postgres", password=SUPERUSER_PASSWORD, guardian=guardian) as server:
+        roles.prepare(server.superuser_dsn, {name: password_of(name) for name in roles.LOGINS})
+        yield TestDatabase(server)

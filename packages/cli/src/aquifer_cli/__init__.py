@@ -1,0 +1,1 @@
+"""The `aquifer` command: everything through the public contract."""

@@ -1,0 +1,171 @@
+"""`aquifer search` and `aquifer ask`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TextIO
+
+import grpc
+
+from aquifer.query.v1.query_service_pb2 import (
+    AskRequest,
+    AskResponse,
+    Citation,
+    FinishReason,
+    Hit,
+    Passage,
+    SearchRequest,
+)
+from aquifer_cli import names
+from aquifer_cli.client import Client
+from aquifer_cli.errors import CommandError, from_rpc
+
+SIDE_BY_SIDE = 4
+ASK_S = 120.0
+RUN_NAME = "aquifer"
+
+
+async def search(
+    client: Client, question: str, *, collection: str, limit: int, one_per_document: bool = False
+) -> list[Hit]:
+    """Hits of one question, best first."""
+    request = SearchRequest(
+        question=question, collection=collection, limit=limit, one_per_document=one_per_document
+    )
+    answer = await client.call(client.query.Search, request)
+    return list(answer.hits)
+
+
+def hit_json(rank: int, hit: Hit) -> dict[str, object]:
+    """A hit for machines."""
+    return {"rank": rank, "score": hit.score, **passage_json(hit.passage)}
+
+
+def passage_json(passage: Passage) -> dict[str, object]:
+    """A passage for machines."""
+    return {
+        "document": passage.document,
+        "version": passage.version,
+        "chunk_id": passage.chunk_id,
+        "ordinal": passage.ordinal,
+        "title": passage.title,
+        "page": passage.page,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "ingest_trace_id": passage.ingest_trace_id,
+    }
+
+
+def read_queries(file: Path) -> list[tuple[str, str]]:
+    """Pairs of `_id` and `text`, one object a line.
+
+    Raises:
+        CommandError: LINE_UNREADABLE.
+    """
+    queries = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            queries.append((str(row["_id"]), str(row["text"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(
+                "LINE_UNREADABLE",
+                f"{file}:{number}: {type(error).__name__}: {error}",
+                hint='each line is an object with "_id" and "text"',
+            ) from error
+    return queries
+
+
+async def write_run(
+    client: Client,
+    queries: list[tuple[str, str]],
+    out: TextIO,
+    *,
+    collection: str,
+    limit: int,
+    done: Callable[[], None],
+) -> None:
+    """Writes a TREC run of document ids, at most `limit` a query, in the order of the queries."""
+    gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(text: str) -> list[Hit]:
+        async with gate:
+            hits = await search(
+                client, text, collection=collection, limit=limit, one_per_document=True
+            )
+        done()
+        return hits
+
+    ranked = await asyncio.gather(*(one(text) for _, text in queries))
+    for (identifier, _), hits in zip(queries, ranked, strict=True):
+        for rank, hit in enumerate(hits, 1):
+            document = names.document_id(hit.passage.document)
+            out.write(f"{identifier} Q0 {document} {rank} {hit.score:.6f} {RUN_NAME}\n")
+
+
+async def ask(client: Client, question: str, *, collection: str) -> AsyncIterator[AskResponse]:
+    """The steps of an answer as they come; leaving early stops the engine."""
+    stream = client.query.Ask(
+        AskRequest(question=question, collection=collection),
+        timeout=ASK_S,
+        metadata=await client.credentials(),
+    )
+    try:
+        async for step in stream:
+            yield step
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc(error) from error
+    finally:
+        stream.cancel()
+
+
+def step_json(step: AskResponse) -> dict[str, object]:
+    """A step of an answer for machines."""
+    match step.WhichOneof("step"):
+        case "started":
+            return {
+                "step": "started",
+                "answer": step.started.answer_id,
+                "trace_id": step.started.trace_id,
+            }
+        case "delta":
+            return {"step": "delta", "text": step.delta.text}
+        case "citation":
+            return {"step": "citation", **citation_json(step.citation)}
+        case _:
+            finished = step.finished
+            return {
+                "step": "finished",
+                "reason": FinishReason.Name(finished.reason).removeprefix("FINISH_REASON_"),
+                "model": finished.model,
+                "generative": finished.generative,
+                "confidence": finished.confidence,
+                "usage": {
+                    "input_tokens": finished.usage.input_tokens,
+                    "output_tokens": finished.usage.output_tokens,
+                },
+            }
+
+
+def citation_json(citation: Citation) -> dict[str, object]:
+    """A citation for machines."""
+    return {
+        "marker": citation.marker,
+        "quote": citation.quote,
+        "quote_start": citation.quote_start,
+        "quote_end": citation.quote_end,
+        "passage": passage_json(citation.passage),
+    }
+
+
+def citation_line(citation: Citation) -> str:
+    """A citation for people."""
+    passage = citation.passage
+    page = f", page {passage.page}" if passage.page else ""
+    start = passage.start + citation.quote_start
+    where = f"{passage.document} v{passage.version}{page}, characters {start}+"
+    return f"{citation.marker} {where}"

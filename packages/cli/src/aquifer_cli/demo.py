@@ -1,0 +1,246 @@
+"""`aquifer demo`: the whole journey in a fresh folder; nothing is left behind."""
+
+import asyncio
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+
+from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
+from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer_cli import endpoints, names
+from aquifer_cli import trace as tracing
+from aquifer_cli import upload as uploading
+from aquifer_cli.answer import show_answer
+from aquifer_cli.client import Client, open_client
+from aquifer_cli.endpoints import Endpoints
+from aquifer_cli.errors import EXIT_FAILED, CommandError
+from aquifer_cli.screen import Screen
+
+START_S = 90.0
+STOP_S = 30.0
+RESULT_S = 30.0
+REPUBLISH_S = 3.0
+SPANS_S = 10.0
+UPLOADED = ("aquifers.md", "well-handbook.html", "spring-survey.pdf")
+PUBLISHED = "drought-plan.txt"
+QUESTIONS = (
+    "How deep is the village well?",
+    "When does stage two of the drought plan begin?",
+)
+UNANSWERED = "Who won the football world cup in 1998?"
+
+
+def run(screen: Screen) -> int:
+    """Runs the demo; 0 when every step did what it should."""
+    # A kill from outside should clean up like Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    started = time.monotonic()
+    with _fresh_folder() as folder, _stack(folder, screen) as found:
+        screen.say(f"the stack is up after {time.monotonic() - started:.1f} s\n")
+        result = asyncio.run(_journey(found, screen))
+    screen.say(f"\nstopped; the demo took {time.monotonic() - started:.1f} s")
+    return result
+
+
+@contextmanager
+def _fresh_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="aquifer-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
+    """A whole stack as a child that ends with this process, however this process ends."""
+    command = [sys.executable, "-m", "stack", "up", "--data-dir", str(folder), "--leashed"]
+    screen.note("starting four services, the bus, Postgres, the vector engine and a trace sink ...")
+    with (folder / "up.log").open("wb") as log:
+        # Its standard input is the leash: when this process is gone, the stack sees the end of it.
+        child = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait_until_up(child, folder)
+        yield endpoints.find(folder)
+    finally:
+        assert child.stdin is not None
+        child.stdin.close()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait_until_up(child: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while not (folder / endpoints.FILE).exists():
+        if child.poll() is not None or time.monotonic() > deadline:
+            said = (folder / "up.log").read_text(errors="replace")[-2000:]
+            raise CommandError("STACK_NOT_STARTED", f"the stack did not start:\n{said}")
+        time.sleep(0.05)
+
+
+async def _journey(found: Endpoints, screen: Screen) -> int:
+    async with open_client(found) as client:
+        uploads = await _upload(client, screen)
+        trace_id, indexed = await _publish(found, screen)
+        answers = [await _ask(client, screen, question) for question in (*QUESTIONS, UNANSWERED)]
+    await _show_trace(found, screen, "the document's way in, from the event on", trace_id)
+    await _show_trace(found, screen, "the second answer's way, with the link to it", answers[1])
+    return 0 if uploads and indexed and all(answers) else EXIT_FAILED
+
+
+async def _upload(client: Client, screen: Screen) -> bool:
+    """Three real documents of three formats, over gRPC."""
+    screen.say("1. upload three documents", style="bold")
+    with resources.as_file(resources.files("aquifer_cli") / "demo_documents") as folder:
+        items = list(
+            uploading.files([folder / name for name in UPLOADED], names.COLLECTION_DEFAULT)
+        )
+        outcomes = await uploading.send(client, items, wait=True, done=lambda _: None)
+    for outcome in outcomes:
+        screen.say(f"   {outcome.document}  v{outcome.version}  {outcome.state} {outcome.reason}")
+        if screen.machine:
+            screen.record(outcome.as_json())
+    return not any(outcome.failed for outcome in outcomes)
+
+
+async def _publish(found: Endpoints, screen: Screen) -> tuple[str, bool]:
+    """One event as an upstream system would send it; returns its trace id and its success."""
+    screen.say("\n2. publish one DocumentUploaded event, as an upstream system would", style="bold")
+    text = (resources.files("aquifer_cli") / "demo_documents" / PUBLISHED).read_bytes()
+    event = DocumentUploaded(
+        tenant=found.tenant,
+        document=names.document_name(names.COLLECTION_DEFAULT, PUBLISHED),
+        file_name=PUBLISHED,
+        content=text,
+        correlation_id="demo-1",
+    )
+    trace_id = secrets.token_hex(16)
+    event_id = str(uuid.uuid4())
+    async with _connected(found) as connection:
+        result = await _result_of(connection, event, event_id, trace_id)
+    name = result.DESCRIPTOR.name
+    reason = result.reason if isinstance(result, DocumentFailed) else ""
+    screen.say(f"   {name}: {result.document} v{result.version} {reason}")
+    if screen.machine:
+        screen.record({"event": name, "document": result.document, "trace_id": trace_id})
+    return trace_id, isinstance(result, DocumentIndexed)
+
+
+@asynccontextmanager
+async def _connected(found: Endpoints) -> AsyncIterator[NatsClient]:
+    connection = await nats.connect(
+        found.nats["url"], user=found.nats["user"], password=found.nats["password"]
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _result_of(
+    connection: NatsClient, event: DocumentUploaded, event_id: str, trace_id: str
+) -> DocumentIndexed | DocumentFailed:
+    """Publishes until accepted, then waits for the one final result."""
+    accepted = asyncio.Event()
+    results: asyncio.Queue[DocumentIndexed | DocumentFailed] = asyncio.Queue()
+
+    async def on_accepted(message: Msg) -> None:
+        if DocumentAccepted.FromString(message.data).upload_event_id == event_id:
+            accepted.set()
+
+    async def on_indexed(message: Msg) -> None:
+        indexed = DocumentIndexed.FromString(message.data)
+        if indexed.upload_event_id == event_id:
+            results.put_nowait(indexed)
+
+    async def on_failed(message: Msg) -> None:
+        failed = DocumentFailed.FromString(message.data)
+        if failed.upload_event_id == event_id:
+            results.put_nowait(failed)
+
+    for kind, listener in (
+        (DocumentAccepted, on_accepted),
+        (DocumentIndexed, on_indexed),
+        (DocumentFailed, on_failed),
+    ):
+        subject = f"{kind.DESCRIPTOR.full_name}.{event.tenant}"
+        await connection.subscribe(subject, cb=listener)
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-source": "/demo/upstream",
+        "ce-type": DocumentUploaded.DESCRIPTOR.full_name,
+        "ce-time": datetime.now(UTC).isoformat(),
+        "Content-Type": "application/protobuf",
+        "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
+    }
+    async with asyncio.timeout(RESULT_S):
+        while not accepted.is_set() and results.empty():
+            await connection.publish(
+                f"{DocumentUploaded.DESCRIPTOR.full_name}.{event.tenant}",
+                event.SerializeToString(),
+                headers=headers,
+            )
+            await _either(accepted, REPUBLISH_S)
+        return await results.get()
+
+
+async def _either(event: asyncio.Event, limit_s: float) -> None:
+    """Waits for the event, at most `limit_s`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+async def _ask(client: Client, screen: Screen, question: str) -> str:
+    screen.say(f"\n3. ask: {question}", style="bold")
+    screen.say("   ", end="")
+    return await show_answer(client, screen, question)
+
+
+async def _show_trace(found: Endpoints, screen: Screen, title: str, identifier: str) -> None:
+    """A trace, once its last spans have arrived at the sink."""
+    screen.say(f"\n4. trace: {title}", style="bold")
+    nodes = await _settled_trace(found, identifier)
+    if screen.machine:
+        screen.record({"trace_id": nodes[0].trace_id, "spans": [n.as_json() for n in nodes]})
+        return
+    for line in tracing.waterfall(nodes):
+        screen.out.print(line, overflow="ignore", no_wrap=True, crop=False)
+
+
+async def _settled_trace(found: Endpoints, identifier: str) -> list[tracing.Node]:
+    """Services export in batches: asks until the trace has stopped growing."""
+    deadline = time.monotonic() + SPANS_S
+    nodes: list[tracing.Node] = []
+    while True:
+        before = len(nodes)
+        try:
+            nodes = (await asyncio.to_thread(tracing.find, found.traces, identifier))[0]
+        except CommandError:
+            if time.monotonic() > deadline:
+                raise
+        if (nodes and len(nodes) == before) or time.monotonic() > deadline:
+            return nodes
+        await asyncio.sleep(1.0)

@@ -1,0 +1,66 @@
+"""`aquifer documents` and `aquifer delete`."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC
+
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.ingest_service_pb2 import DeleteDocumentRequest, ListDocumentsRequest
+from aquifer_cli import names
+from aquifer_cli.client import Client
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+from aquifer_cli.upload import state_name
+
+PAGE = 500
+STATES = tuple(name.removeprefix("DOCUMENT_STATE_") for name in DocumentState.keys()[1:])
+
+
+async def listed(client: Client, collection: str, state: str) -> AsyncIterator[Document]:
+    """Every document of a collection (empty: all) in a state (empty: any but DELETED)."""
+    if state and state not in STATES:
+        raise CommandError(
+            "STATE_UNKNOWN", f"no state {state}", hint=", ".join(STATES), exit_code=EXIT_USAGE
+        )
+    token = ""
+    while True:
+        page = await client.call(
+            client.ingest.ListDocuments,
+            ListDocumentsRequest(
+                collection=collection,
+                state=DocumentState.Value(f"DOCUMENT_STATE_{state or 'UNSPECIFIED'}"),
+                page_size=PAGE,
+                page_token=token,
+            ),
+        )
+        for document in page.documents:
+            yield document
+        token = page.next_page_token
+        if not token:
+            return
+
+
+async def delete(client: Client, document: str) -> Document:
+    """Deletes a document; when it answers no search finds it any more."""
+    request = DeleteDocumentRequest(name=names.from_argument(document))
+    result: Document = await client.call(client.ingest.DeleteDocument, request)
+    return result
+
+
+def as_json(document: Document) -> dict[str, object]:
+    """A document for machines."""
+    return {
+        "document": document.name,
+        "version": document.version,
+        "state": state_name(document.state),
+        "reason": document.reason,
+        "reason_detail": document.reason_detail,
+        "live_version": document.live_version,
+        "title": document.title,
+        "media_type": document.media_type,
+        "size_bytes": document.size_bytes,
+        "sha256": document.sha256,
+        "chunk_count": document.chunk_count,
+        "metadata": dict(document.metadata),
+        "create_time": document.create_time.ToDatetime(tzinfo=UTC).isoformat(),
+        "update_time": document.update_time.ToDatetime(tzinfo=UTC).isoformat(),
+        "trace_id": document.trace_id,
+    }

@@ -1,0 +1,98 @@
+"""Where the services are: in the data folder of a running `aquifer up`, or in the environment."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+
+FILE = "endpoints.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Addresses as host:port, `traces` as the URL of a Tempo-compatible API, and a key."""
+
+    auth: str
+    ingest: str
+    query: str
+    inference: str
+    traces: str
+    tenant: str
+    api_key: str = field(repr=False)
+    nats: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def default_data_dir() -> Path:
+    """`AQUIFER_HOME`, else a folder of this user.
+
+    PostgreSQL refuses to run as root and its own user can not enter root's home, so root's data
+    lies under /var/lib.
+    """
+    named = os.environ.get("AQUIFER_HOME")
+    if named:
+        return Path(named)
+    if os.geteuid() == 0:
+        return Path("/var/lib/aquifer")
+    shared = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Path(shared) / "aquifer"
+
+
+def find(data_dir: Path | None) -> Endpoints:
+    """The endpoints to use: those of the environment, else those of the data folder.
+
+    Raises:
+        CommandError: NOT_RUNNING, ENDPOINTS_UNREADABLE, ENDPOINTS_INCOMPLETE.
+    """
+    if data_dir is None and "AQUIFER_API_KEY" in os.environ:
+        return _from_environment()
+    folder = data_dir or default_data_dir()
+    file = folder / FILE
+    try:
+        known = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise CommandError(
+            "NOT_RUNNING",
+            f"no stack is running in {folder}",
+            hint="start one with `aquifer up`, or name its folder with --data-dir or AQUIFER_HOME",
+            exit_code=EXIT_USAGE,
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            "ENDPOINTS_UNREADABLE", f"{file} can not be read: {error}", exit_code=EXIT_USAGE
+        ) from error
+    names = ("auth", "ingest", "query", "inference", "traces", "tenant", "api_key")
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise CommandError(
+            "ENDPOINTS_INCOMPLETE", f"{file} lacks {', '.join(missing)}", exit_code=EXIT_USAGE
+        )
+    return Endpoints(**{name: known[name] for name in names}, nats=known.get("nats", {}))
+
+
+def _from_environment() -> Endpoints:
+    names = {
+        "auth": "AQUIFER_AUTH_ADDRESS",
+        "ingest": "AQUIFER_INGEST_ADDRESS",
+        "query": "AQUIFER_QUERY_ADDRESS",
+        "inference": "AQUIFER_INFERENCE_ADDRESS",
+    }
+    missing = [variable for variable in names.values() if variable not in os.environ]
+    if missing:
+        raise CommandError(
+            "ENDPOINTS_INCOMPLETE",
+            f"AQUIFER_API_KEY is set, but not {', '.join(missing)}",
+            hint="set them all, or use --data-dir",
+            exit_code=EXIT_USAGE,
+        )
+    return Endpoints(
+        auth=os.environ[names["auth"]],
+        ingest=os.environ[names["ingest"]],
+        query=os.environ[names["query"]],
+        inference=os.environ[names["inference"]],
+        traces=os.environ.get("AQUIFER_TRACES_URL", ""),
+        tenant="",
+        api_key=os.environ["AQUIFER_API_KEY"],
+    )

@@ -1,0 +1,56 @@
+"""Streams, durables and grants follow from the contract, and nothing is granted beyond it."""
+
+from chassis import topology
+from chassis.topology import SERVICES
+
+
+def test_every_event_has_a_stream_and_a_tenant():
+    for event in topology.events():
+        assert topology.stream_name(event)
+        assert "tenant" in event.fields_by_name, event.full_name
+
+
+def test_every_consumer_is_a_service():
+    assert {durable.service for durable in topology.durables()} <= set(SERVICES)
+
+
+def test_a_work_queue_has_one_consumer_for_each_event():
+    for event in topology.events():
+        if topology.stream_name(event).startswith(("WORK_", "UPLOADS")):
+            assert len(topology.options(event).consumers) == 1, event.full_name
+
+
+def test_facts_carry_no_document_text():
+    for event in topology.events():
+        if topology.stream_name(event).startswith("FACTS_"):
+            names = {field.name for field in event.fields}
+            assert not names & {"text", "content", "chunks", "vectors"}, event.full_name
+
+
+def test_a_service_publishes_its_own_events_only():
+    for service, grant in topology.permissions().items():
+        if service in SERVICES:
+            events = [s for s in grant.publish if s.startswith("aquifer.") and ".v1." in s]
+            assert all(s.split(".")[1] == service for s in events), service
+
+
+def test_no_service_may_touch_streams_or_consumers():
+    for service in SERVICES:
+        for granted in topology.permissions()[service].publish:
+            assert ">" not in granted or granted.startswith(("$JS.ACK.", "aquifer.dead."))
+            assert not granted.startswith(
+                ("$JS.API.STREAM.CREATE", "$JS.API.CONSUMER.CREATE", "$JS.API.CONSUMER.DURABLE")
+            )
+
+
+def test_an_upstream_system_reaches_its_own_tenant_alone():
+    grant = topology.upstream_permissions("acme")
+    assert grant.publish == ("aquifer.ingest.v1.DocumentUploaded.acme",)
+    heard = [subject for subject in grant.subscribe if subject.startswith("aquifer.")]
+    assert {subject.rsplit(".", 1)[-1] for subject in heard} == {"acme"}
+    assert {subject.split(".")[3] for subject in heard} == {
+        "DocumentAccepted",
+        "DocumentIndexed",
+        "DocumentFailed",
+        "DocumentDeleted",
+    }

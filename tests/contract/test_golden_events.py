@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from chassis import topology
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+
+from chassis import topology
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = "AQUIFER_UPDATE_GOLDEN" in os.environ

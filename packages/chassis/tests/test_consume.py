@@ -307,4 +307,3 @@ async def test_a_restarted_broker_is_found_again(bus):
         async with asyncio.timeout(20):
             while "after" not in handled:
                 await asyncio.sleep(0.05)
-

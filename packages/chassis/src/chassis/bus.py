@@ -138,7 +138,8 @@ async def open_bus(
         log.warning("bus.error", extra={"error": repr(error)})
 
     async def on_disconnected() -> None:
-        log.warning("bus.disconnected")
+        if not closing:
+            log.warning("bus.disconnected")
 
     async def on_reconnected() -> None:
         log.info("bus.reconnected")

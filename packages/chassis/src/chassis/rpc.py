@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,8 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
@@ -31,10 +32,10 @@ from chassis import identity, metrics, telemetry
 from chassis.errors import (
     DeadlineError,
     InvalidInputError,
-    NotFoundError,
     OverloadedError,
     ServiceError,
 )
+from chassis.health import Health
 from chassis.revocations import OpenCall, Revocations
 from chassis.status import domain, plain_status, to_status
 
@@ -45,7 +46,7 @@ METADATA_MAX_BYTES = 16 * 1024
 STREAMS_PER_CONNECTION = 256
 OPEN_CALLS_MAX = 1_024
 CALL_MAX_S = 600.0
-HEALTH_WATCH_S = 0.5
+LINGER_S = 0.5
 
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
@@ -94,6 +95,7 @@ class _Method:
 
     name: str
     body: Body
+    request_streaming: bool
     scopes: frozenset[str]
 
 
@@ -136,7 +138,12 @@ class Edge(grpc.aio.ServerInterceptor):
         """
         standard = name.startswith(_STANDARD) or name == "_OTHER"
         scopes = PUBLIC if standard else self._access.get(name, frozenset())
-        method = _Method(name=name, body=_body(handler), scopes=scopes)
+        method = _Method(
+            name=name,
+            body=_body(handler),
+            request_streaming=handler.request_streaming,
+            scopes=scopes,
+        )
         serve = self._settled if name.startswith(_STANDARD) else self._traced
 
         async def answer(request: Any, context: Any) -> Any:
@@ -201,6 +208,8 @@ class Edge(grpc.aio.ServerInterceptor):
             status = self._bug(method, error)
         except Exception as error:  # noqa: BLE001 (the edge of the process; `_bug` logs it)
             status = self._bug(method, error)
+        if method.request_streaming:
+            await _drained(context)
         return await context.abort_with_status(rpc_status.to_status(status))
 
     def _bug(self, method: _Method, error: BaseException) -> Status:
@@ -272,7 +281,21 @@ class Edge(grpc.aio.ServerInterceptor):
             domain=self._domain,
             facts={},
         )
+        await _drained(context)
         await context.abort_with_status(rpc_status.to_status(status))
+
+
+async def _drained(context: Any) -> None:
+    """Let the client send its last message before it is refused, for `LINGER_S` at most.
+
+    A grpc.aio client that writes while its call ends sees INTERNAL, not our status (grpc 36066).
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            message = None
+            while message is not grpc.aio.EOF:
+                with suppress(InvalidInputError):
+                    message = await context.read()
 
 
 def _code_name(context: Any) -> str:
@@ -330,45 +353,6 @@ def server_interceptors(
     return [Edge(service, verifier, revocations, access, tracer)]
 
 
-class Health(health_pb2_grpc.HealthServicer):
-    """Standard health: NOT_SERVING, for "" and for each service, until it is told otherwise.
-
-    The library's own forgets one watcher when another leaves, and its watchers hold up a drain.
-    """
-
-    def __init__(self, services: Iterable[str]) -> None:
-        self._states = dict.fromkeys(("", *services), health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._draining = False
-
-    async def set(self, service: str, state: int) -> None:
-        """Change the answer for a service; ignored once the process drains."""
-        if not self._draining:
-            self._states[service] = state
-
-    async def enter_graceful_shutdown(self) -> None:
-        """Answer NOT_SERVING from now on, and end the watchers after they heard it."""
-        self._states = dict.fromkeys(self._states, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._draining = True
-
-    @override
-    async def Check(self, request: Any, context: Any) -> Any:
-        if request.service not in self._states:
-            raise NotFoundError("SERVICE_UNKNOWN", "no such service here")
-        return health_pb2.HealthCheckResponse(status=self._states[request.service])
-
-    @override
-    async def Watch(self, request: Any, context: Any) -> Any:
-        last, draining = None, False
-        while not draining:
-            draining = self._draining
-            unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-            state = self._states.get(request.service, unknown)
-            if state != last:
-                yield health_pb2.HealthCheckResponse(status=state)
-            last = state
-            await asyncio.sleep(HEALTH_WATCH_S)
-
-
 async def create_server(
     interceptors: list[grpc.aio.ServerInterceptor], access: Access
 ) -> tuple[grpc.aio.Server, Health]:
@@ -385,7 +369,7 @@ async def create_server(
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     checks = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    standard = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+    standard = (HEALTH_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection([*services, *standard], server)
     return server, checks
 

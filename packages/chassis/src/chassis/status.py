@@ -45,8 +45,9 @@ _ERROR_OF = {code: kind for kind, code in STATUS_OF.items()}
 _TORN = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 CONFLICT_RETRY_S = 0.1
-# A trailer must fit a client's default limit of 8 KiB, or the client sees another error instead.
-TEXT_MAX, FACT_MAX, FACTS_MAX, FIELDS_MAX = 512, 128, 8, 12
+# Encoded, an error must fit a client's default limit of 8 KiB for all metadata: above it the
+# client sees another error instead.
+TEXT_MAX_BYTES, FACT_MAX_BYTES, FACTS_MAX, FIELDS_MAX = 400, 128, 8, 8
 
 
 def domain(service: str) -> str:
@@ -63,9 +64,7 @@ def to_status(error: ServiceError, domain: str) -> Status:
     match error:
         case InvalidInputError(fields=fields) if fields:
             violations = [
-                BadRequest.FieldViolation(
-                    field=one.field[:FACT_MAX], description=one.description[:FACT_MAX]
-                )
+                BadRequest.FieldViolation(field=_cut(one.field), description=_cut(one.description))
                 for one in fields[:FIELDS_MAX]
             ]
             details.append(BadRequest(field_violations=violations))
@@ -91,13 +90,17 @@ def plain_status(
     details: Iterable[Message] = (),
 ) -> Status:
     """A status with its one ErrorInfo, then the other details."""
-    few = {key: value[:FACT_MAX] for key, value in list(facts.items())[:FACTS_MAX]}
+    few = {key: _cut(value) for key, value in list(facts.items())[:FACTS_MAX]}
     packed = []
     for detail in (ErrorInfo(reason=reason, domain=domain, metadata=few), *details):
         packed.append(Packed())
         packed[-1].Pack(detail)
     number: int = code.value[0]
-    return Status(code=number, message=message[:TEXT_MAX], details=packed)
+    return Status(code=number, message=_cut(message, TEXT_MAX_BYTES), details=packed)
+
+
+def _cut(text: str, most_bytes: int = FACT_MAX_BYTES) -> str:
+    return text.encode()[:most_bytes].decode(errors="ignore")
 
 
 def _retry(after_s: float) -> RetryInfo:
@@ -112,7 +115,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | 
     A connection that fails or tears is UnavailableError `<PEER>_UNAVAILABLE`.
 
     Returns:
-        None for what is a bug (the sibling's INTERNAL, a method it lacks): nobody can act on it.
+        None for what is a bug (INTERNAL, a method it lacks, a message too big): nobody can act on
+        it.
     """
     code, status = error.code(), _rich(error)
     info, retry, fields = ErrorInfo(), RetryInfo(), BadRequest()
@@ -121,6 +125,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | 
             detail.Unpack(known)
     if not info.reason and (code in _TORN or code is grpc.StatusCode.UNAVAILABLE):
         return UnavailableError(f"{peer.upper()}_UNAVAILABLE", f"{peer} can not be reached")
+    if not info.reason and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None  # a message over the limit: a retry would not make it smaller
     kind = _ERROR_OF.get(code, UnavailableError if code is grpc.StatusCode.CANCELLED else None)
     if kind is None:
         return None

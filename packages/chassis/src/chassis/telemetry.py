@@ -78,7 +78,7 @@ def extract(carrier: Mapping[str, object]) -> Context:
 
     Built on an empty context, so nothing of the current span leaks into it.
     """
-    names = {key: value for key in _propagator.fields if (value := carrier.get(key))}
+    names = {key: value for key in _propagator.fields if isinstance(value := carrier.get(key), str)}
     return _propagator.extract(names, context=Context())
 
 

@@ -87,8 +87,7 @@ class Echo:
 
     async def upload(self, requests: AsyncIterator[StringValue], context: Any) -> StringValue:
         parts = [request.value async for request in requests]
-        await self._work(context)
-        return StringValue(value=" ".join(parts))
+        return await self._work(context) or StringValue(value=" ".join(parts))
 
     async def chat(
         self, requests: AsyncIterator[StringValue], context: Any
@@ -240,7 +239,9 @@ async def edge(mint: Mint) -> AsyncIterator[World]:
     revocations = Revocations(bus_connected=lambda: True)
     revocations.polled(time.monotonic())
     async with AsyncExitStack() as stack:
-        edge = World(Echo(), mint, verifier, revocations, spans, tracer, stack, jwks_fetched=fetched)
+        edge = World(
+            Echo(), mint, verifier, revocations, spans, tracer, stack, jwks_fetched=fetched
+        )
         interceptors = server_interceptors("echo", verifier, revocations, ACCESS, tracer=tracer)
         edge.server, edge.health = await create_server(interceptors, ACCESS)
         handlers = edge.echo.handlers()

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import urllib.parse
 
 import grpc
 import pytest
@@ -43,9 +44,7 @@ def test_every_error_class_has_a_status_of_its_own():
 @pytest.mark.parametrize("kind", KINDS)
 async def test_error_reaches_the_client_whole(edge, arity, kind):
     edge.echo.does = raising(kind("SOME_REASON", "what happened", limit=7))
-    code, rich = await edge.failure(
-        edge.call(await edge.plain(), arity, metadata=edge.bearer())
-    )
+    code, rich = await edge.failure(edge.call(await edge.plain(), arity, metadata=edge.bearer()))
     found = details(rich)
     assert code == status.STATUS_OF[kind].name
     assert rich.message == "what happened"
@@ -69,13 +68,12 @@ async def test_field_violations_and_retry_time_are_carried(edge):
 async def test_a_huge_error_still_arrives_as_itself(edge):
     facts = {f"fact_{n}": "ä" * 5_000 for n in range(30)}
     fields = [FieldViolation("f" * 900, "ä" * 9_000)] * 50
-    edge.echo.does = raising(InvalidInputError("MUCH", "ü" * 50_000, fields=fields, **facts))
-    code, rich = await edge.failure(
-        edge.call(await edge.plain(), "Unary", metadata=edge.bearer())
-    )
+    edge.echo.does = raising(InvalidInputError("MUCH", "𝄞" * 50_000, fields=fields, **facts))
+    code, rich = await edge.failure(edge.call(await edge.plain(), "Unary", metadata=edge.bearer()))
     assert code == "INVALID_ARGUMENT"
     assert details(rich)[ErrorInfo].reason == "MUCH"
-    assert rich.ByteSize() < 8 * 1024
+    size = rich.ByteSize() * 4 / 3 + len(urllib.parse.quote(rich.message))
+    assert size < 7.5 * 1024
 
 
 async def test_a_subclass_of_a_service_error_keeps_its_status(edge):
@@ -89,9 +87,7 @@ async def test_a_subclass_of_a_service_error_keeps_its_status(edge):
 
 async def test_nothing_of_an_unknown_failure_leaks(edge, arity, caplog):
     edge.echo.does = raising(ValueError("secret of the document"))
-    code, rich = await edge.failure(
-        edge.call(await edge.plain(), arity, metadata=edge.bearer())
-    )
+    code, rich = await edge.failure(edge.call(await edge.plain(), arity, metadata=edge.bearer()))
     info = details(rich)[ErrorInfo]
     assert code == "INTERNAL"
     assert info.reason == "INTERNAL"
@@ -108,9 +104,7 @@ async def test_a_wrong_answer_of_the_handler_is_internal(edge, method):
         return "not a message"
 
     edge.echo.does = does
-    code, rich = await edge.failure(
-        edge.call(await edge.plain(), method, metadata=edge.bearer())
-    )
+    code, rich = await edge.failure(edge.call(await edge.plain(), method, metadata=edge.bearer()))
     assert (code, details(rich)[ErrorInfo].reason) == ("INTERNAL", "INTERNAL")
 
 
@@ -208,7 +202,11 @@ async def test_a_client_that_leaves_cancels_the_handler(edge, arity):
 async def test_too_many_open_calls_are_shed(edge, monkeypatch):
     monkeypatch.setattr(rpc, "OPEN_CALLS_MAX", 1)
     release = asyncio.Event()
-    edge.echo.does = release.wait
+
+    async def does():
+        await release.wait()
+
+    edge.echo.does = does
     channel = await edge.plain()
     first = asyncio.ensure_future(edge.call(channel, "Unary", metadata=edge.bearer()))
     while not edge.echo.contexts:
@@ -223,9 +221,7 @@ async def test_too_many_open_calls_are_shed(edge, monkeypatch):
 async def test_a_span_is_the_child_of_the_callers_and_tells_the_status(edge, arity):
     parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     edge.echo.does = raising(errors.NotFoundError("DOCUMENT_UNKNOWN", "none"))
-    await edge.failure(
-        edge.call(await edge.plain(), arity, metadata=[*edge.bearer(), parent])
-    )
+    await edge.failure(edge.call(await edge.plain(), arity, metadata=[*edge.bearer(), parent]))
     span = (await edge.sent())["SERVER"]
     assert span.name == f"chassis.tests.v1.EchoService/{arity}"
     assert f"{span.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
@@ -262,7 +258,10 @@ async def test_health_and_reflection_need_no_token(edge):
     channel = await edge.plain()
     health = health_pb2_grpc.HealthStub(channel)
     ask = health_pb2.HealthCheckRequest(service="chassis.tests.v1.EchoService")
-    closed, serving = (health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING)
+    closed, serving = (
+        health_pb2.HealthCheckResponse.NOT_SERVING,
+        health_pb2.HealthCheckResponse.SERVING,
+    )
     assert (await health.Check(ask, timeout=5)).status == closed
     watch = health.Watch(ask, timeout=10)
     leaving = health.Watch(ask, timeout=10)
@@ -283,7 +282,11 @@ async def test_health_and_reflection_need_no_token(edge):
     listing = reflection_pb2.ServerReflectionRequest(list_services="")
     answer = await anext(aiter(reflection.ServerReflectionInfo(iter([listing]), timeout=5)))
     names = {service.name for service in answer.list_services_response.service}
-    assert names == {"chassis.tests.v1.EchoService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert names == {
+        "chassis.tests.v1.EchoService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
 
 
 async def test_a_stream_nobody_reads_is_closed_with_its_call(edge):
@@ -298,3 +301,39 @@ async def test_a_stream_nobody_reads_is_closed_with_its_call(edge):
     call.cancel()
     await asyncio.wait_for(edge.echo.closed.wait(), 2)
     assert edge.echo.closed_inside_call, "not left to the garbage collector"
+
+
+@pytest.mark.parametrize("method", ["Upload", "Chat"])
+async def test_a_client_refused_while_it_still_sends_learns_why(edge, method):
+    async def requests():
+        for _ in range(200):
+            yield StringValue(value="x" * 65_536)
+
+    channel = await edge.plain()
+    for _ in range(5):
+        call = edge.stub(channel, method)(requests(), timeout=10)
+        answer = call if method == "Upload" else anext(aiter(call))
+        code, rich = await edge.failure(answer)
+        assert (code, details(rich)[ErrorInfo].reason) == ("UNAUTHENTICATED", "TOKEN_MISSING")
+
+
+async def test_a_client_that_never_stops_sending_is_refused_all_the_same(edge, monkeypatch):
+    monkeypatch.setattr(rpc, "LINGER_S", 0.1)
+    stop = asyncio.Event()
+
+    async def requests():
+        yield StringValue(value="x")
+        await stop.wait()
+
+    call = edge.stub(await edge.plain(), "Upload")(requests(), timeout=10)
+    code, _ = await asyncio.wait_for(edge.failure(call), 2)
+    assert code == "UNAUTHENTICATED"
+    stop.set()
+
+
+async def test_a_message_beyond_the_limit_ends_only_its_own_call(edge, arity):
+    channel = await edge.plain()
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await edge.call(channel, arity, "x" * (rpc.MESSAGE_MAX_BYTES + 1), metadata=edge.bearer())
+    assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await edge.call(channel, arity, metadata=edge.bearer()) == "a b"

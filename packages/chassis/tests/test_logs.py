@@ -1,0 +1,98 @@
+"""One JSON object a line, and the port metrics are read from."""
+
+import io
+import json
+import logging
+import urllib.request
+import warnings
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from chassis import logs, metrics
+from chassis.telemetry import document_scope
+
+
+@pytest.fixture
+def lines():
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    logs.start("query", stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def test_a_line_says_what_when_where_and_about_what(lines):
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("t")
+    with (
+        tracer.start_as_current_span("work") as span,
+        document_scope("acme", "collections/c/documents/d"),
+    ):
+        logging.getLogger("query.index").info("batch.indexed", extra={"chunks": 3, "ok": True})
+    [line] = lines()
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "INFO",
+        "event": "batch.indexed",
+        "logger": "query.index",
+        "service": "query",
+        "trace_id": f"{span.get_span_context().trace_id:032x}",
+        "span_id": f"{span.get_span_context().span_id:016x}",
+        "tenant": "acme",
+        "document": "collections/c/documents/d",
+        "chunks": 3,
+        "ok": True,
+    }
+
+
+def test_an_exception_is_one_field_of_the_same_line(lines):
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger().exception("work.failed")
+    [line] = lines()
+    assert line["exception"].endswith("ValueError: two\nlines")
+    assert "test_logs.py" in line["exception"]
+
+
+def test_no_extra_can_pose_as_a_fixed_field_or_break_the_line(lines):
+    extra = {
+        "service": "evil",
+        "level": "DEBUG",
+        "text": "a\n{}",
+        "deep": {"a": object()},
+        "long": "x" * 9_000,
+    }
+    logging.getLogger().warning("odd\nevent", extra=extra)
+    [line] = lines()
+    assert (line["service"], line["level"], line["text"]) == ("query", "WARNING", "a\n{}")
+    assert len(line["long"]) == logs.VALUE_MAX_CHARS
+    assert isinstance(line["deep"], str)
+
+
+def test_warnings_are_lines_too(lines):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("something is old", stacklevel=1)
+    [line] = lines()
+    assert "something is old" in line["event"]
+
+
+def test_metrics_are_served_on_loopback_until_closed():
+    port = metrics.serve(":0")
+    metrics.EVENTS.labels("DocumentIndexed", "query-DocumentIndexed", "handled").inc()
+    url = f"http://127.0.0.1:{port.port}/metrics"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=5) as answer:
+        text = answer.read().decode()
+    assert (
+        'aquifer_events_total{consumer="query-DocumentIndexed",event="DocumentIndexed",outcome="handled"}'
+        in text
+    )
+    assert port.server.server_address[0] == "127.0.0.1"
+    port.close()
+    with pytest.raises(OSError, match="refused"):
+        opener.open(url, timeout=5)

@@ -1,4 +1,7 @@
-"""Every event keeps the wire form it was released with; `AQUIFER_UPDATE_GOLDEN=1` writes new ones."""
+"""Every event keeps the wire form it was released with.
+
+`AQUIFER_UPDATE_GOLDEN=1` writes the samples of new events.
+"""
 
 import json
 import os

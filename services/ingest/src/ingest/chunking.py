@@ -1,0 +1,140 @@
+"""Cuts clean text into chunks, the unit that is embedded, found and quoted."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Part of every chunk id: raise it whenever the same text and sizes may be cut differently.
+ALGORITHM = 1
+
+# What may be given up, as a share of the ideal length, to cut at a better place.
+PARAGRAPH_REACH, SENTENCE_REACH, LINE_REACH, WORD_REACH = 0.35, 0.3, 0.3, 0.5
+HEADING_MAX_CHARS = 80
+
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+# A full stop behind an initial or a common abbreviation, or before a small letter, ends nothing.
+_SENTENCE = re.compile(
+    r"(?:(?<![ .\n][A-Za-z])(?<!\b(?:Dr|Mr|Ms|St|vs|al|cf|pp|No|Eq))(?<!\b(?:Mrs|Fig|etc|Eqs))\."
+    r"|[!?\u2026])[\"')\]\u2019\u201d\u00bb]*+\s++(?![a-z])"
+    r"|[\u3002\uff01\uff1f][\u300d\u300f\uff09]*+\s*+"
+)
+_LINE = re.compile(r"\n\s*")
+_WORD = re.compile(r"\s+")
+_BLANKS = re.compile(r"\s*")
+
+
+class Page(Protocol):
+    """Where a page of the text begins."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def start_char(self) -> int: ...
+
+
+class Document(Protocol):
+    """Clean text and its pages, ascending; no pages when the format has none."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def pages(self) -> Sequence[Page]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSettings:
+    """Sizes in characters.
+
+    Lengths spread around `target_chars`; a text of up to `max_chars` stays whole. The defaults
+    fit the 256 tokens an embedding model of this size reads.
+    """
+
+    target_chars: int = 1_000
+    max_chars: int = 1_200
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_chars <= self.max_chars:
+            message = f"0 < target_chars <= max_chars, not {self.target_chars}, {self.max_chars}"
+            raise ValueError(message)
+
+    @property
+    def key(self) -> str:
+        """Stable name of what these settings do to a text."""
+        return f"c{ALGORITHM}-{self.target_chars}-{self.max_chars}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """`text == document.text[start:end]`, without white space around it.
+
+    `ordinal` counts from 0, `page` is the page the chunk begins on.
+    """
+
+    ordinal: int
+    text: str
+    start: int
+    end: int
+    page: int | None
+
+
+def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
+    """Cut a document where it pauses: between paragraphs, else sentences, lines, words.
+
+    The chunks are in order, do not overlap and hold every character that is not white space. The
+    same text and settings give the same chunks. Time is linear in the length of the text.
+    """
+    starts = [page.start_char for page in document.pages]
+    chunks: list[Chunk] = []
+    for start, end in _spans(document.text, settings):
+        page = bisect_right(starts, start) - 1
+        chunks.append(
+            Chunk(
+                ordinal=len(chunks),
+                text=document.text[start:end],
+                start=start,
+                end=end,
+                page=document.pages[page].number if page >= 0 else None,
+            )
+        )
+    return chunks
+
+
+def _spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
+    end, stop = 0, len(text.rstrip())
+    while end < stop:
+        start = _BLANKS.match(text, end).end()  # type: ignore[union-attr]  # it matches anywhere
+        end = _end(text, start, stop, settings)
+        yield start, start + len(text[start:end].rstrip())
+
+
+def _end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
+    """Where the chunk that begins at `start` ends, white space behind it included."""
+    left = stop - start
+    if left <= settings.max_chars:
+        return stop
+    # What is left is shared out evenly, so that no crumb remains for the last chunk.
+    ceiling = (settings.target_chars + settings.max_chars) // 2
+    ideal = left / -(-left // ceiling)
+    longest = start + settings.max_chars
+    for pattern, reach in (
+        (_PARAGRAPH, PARAGRAPH_REACH),
+        (_SENTENCE, SENTENCE_REACH),
+        (_LINE, LINE_REACH),
+        (_WORD, WORD_REACH),
+    ):
+        shortest = start + int(ideal * (1 - reach))
+        cuts = [match.end() for match in pattern.finditer(text, shortest, longest)]
+        if pattern is _PARAGRAPH:
+            cuts = [cut for cut in cuts if not _after_heading(text, start, cut)]
+        if cuts:
+            return min(cuts, key=lambda cut: abs(cut - start - ideal))
+    return longest
+
+
+def _after_heading(text: str, start: int, cut: int) -> bool:
+    """A short line without a full stop belongs to what follows it."""
+    paragraph = text[max(start, cut - HEADING_MAX_CHARS - 8) : cut].rstrip()
+    line = paragraph[paragraph.rfind("\n") + 1 :]
+    return len(line) <= HEADING_MAX_CHARS and not line.endswith((".", "!", "?", ":", ";", "|"))

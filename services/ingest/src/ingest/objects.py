@@ -1,0 +1,252 @@
+"""Raw bytes of documents in a local folder: there whole and on disk, or not there."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+from chassis.errors import (
+    DataLossError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+
+KEY_DEPTH = 3
+# The same name plus a temporary file's trimmings stays within the 255 bytes a file system allows.
+_SEGMENT = re.compile(r"[A-Za-z0-9%_~-][A-Za-z0-9%._~-]{0,199}")
+_PARTIAL = ".partial"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL_RETRY_S = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What one `put` wrote; `sha256` in lower-case hex."""
+
+    size_bytes: int
+    sha256: str
+
+
+class LocalObjects:
+    """Objects under keys `<tenant>/<document>/<version>`, one file each below `root`, which exists.
+
+    A key part holds letters, digits and `%._~-`, does not begin with a dot and has at most 200
+    characters. Every method raises `InvalidInputError` `OBJECT_KEY_INVALID` for any other key,
+    `OverloadedError` `STORAGE_FULL`, and `UnavailableError` `STORAGE_UNAVAILABLE`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(
+        self, key: str, content: bytes | AsyncIterator[bytes], *, max_bytes: int
+    ) -> Stored:
+        """Write an object; when this returns, a power cut does not lose it. A repeat overwrites.
+
+        Readers see the old object or the new one, never part of either.
+
+        Raises:
+            InvalidInputError: `DOCUMENT_TOO_LARGE`, more than `max_bytes` came.
+        """
+        partial = _Partial(self._path(key), max_bytes)
+        try:
+            if isinstance(content, bytes):
+                await _in_thread(partial.write, content)
+            else:
+                async for piece in content:
+                    await _in_thread(partial.write, piece)
+            return await _in_thread(partial.commit)
+        finally:
+            await _in_thread(partial.discard)
+
+    async def read(self, key: str, *, sha256: str) -> bytes:
+        """All bytes of an object.
+
+        Raises:
+            NotFoundError: `OBJECT_MISSING`.
+            DataLossError: `OBJECT_CORRUPT`, the bytes are not those `sha256` (hex) was made of.
+        """
+        return await _in_thread(_read, self._path(key), key, sha256)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object for good; one that is not there is no error."""
+        await _in_thread(_remove, self._path(key))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Remove all versions of `<tenant>/<document>`, or all of `<tenant>`.
+
+        Returns:
+            How many objects were there. Unfinished writes go too.
+        """
+        return await _in_thread(_remove_tree, self._path(prefix, depths=range(1, KEY_DEPTH)))
+
+    async def list(self, prefix: str = "") -> Sequence[str]:
+        """Keys below `<tenant>/<document>`, below `<tenant>` or all, in order."""
+        folder = self._path(prefix, depths=range(1, KEY_DEPTH)) if prefix else self._root
+        return await _in_thread(self._keys, folder)
+
+    async def delete_unfinished(self) -> int:
+        """Remove what writes left behind that a crash cut short; only while none is running."""
+        return await _in_thread(_remove_partials, self._root)
+
+    def _path(self, key: str, depths: Sequence[int] = (KEY_DEPTH,)) -> Path:
+        parts = key.split("/")
+        if len(parts) not in depths or not all(map(_SEGMENT.fullmatch, parts)):
+            raise InvalidInputError("OBJECT_KEY_INVALID", "not a key of this store", key=key[:256])
+        return self._root.joinpath(*parts)
+
+    def _keys(self, folder: Path) -> Sequence[str]:
+        files = (path for path in _files(folder) if path.suffix != _PARTIAL)
+        return sorted(path.relative_to(self._root).as_posix() for path in files)
+
+
+class _Partial:
+    """A file being written beside its target.
+
+    The lock keeps a cancelled caller's clean-up from closing the descriptor under the thread that
+    still writes to it.
+    """
+
+    def __init__(self, target: Path, max_bytes: int) -> None:
+        self._target = target
+        self._max_bytes = max_bytes
+        self._lock = Lock()
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+        self._file: tuple[int, str] | None = None
+
+    def write(self, piece: bytes) -> None:
+        with self._lock:
+            self._size_bytes += len(piece)
+            if self._size_bytes > self._max_bytes:
+                raise InvalidInputError(
+                    "DOCUMENT_TOO_LARGE",
+                    f"more than {self._max_bytes} bytes",
+                    limit_bytes=self._max_bytes,
+                )
+            self._digest.update(piece)
+            descriptor, _ = self._opened()
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
+
+    def commit(self) -> Stored:
+        with self._lock:
+            descriptor, path = self._opened()
+            os.fsync(descriptor)
+            Path(path).replace(self._target)
+            os.close(descriptor)
+            self._file = None
+            # Folders above may be new as well, made by us or by a neighbour that is not done yet.
+            for folder in self._folders():
+                _sync(folder)
+            return Stored(size_bytes=self._size_bytes, sha256=self._digest.hexdigest())
+
+    def discard(self) -> None:
+        """Forget a write that was not committed."""
+        with self._lock:
+            if self._file:
+                descriptor, path = self._file
+                self._file = None
+                os.close(descriptor)
+                Path(path).unlink(missing_ok=True)
+
+    def _folders(self) -> Sequence[Path]:
+        """From the target's own up to the root."""
+        return self._target.parents[:KEY_DEPTH]
+
+    def _opened(self) -> tuple[int, str]:
+        if not self._file:
+            # Never the root: a volume that is not mounted must not pass for an empty one.
+            for folder in reversed(self._folders()[:-1]):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self._file = tempfile.mkstemp(
+                prefix=f".{self._target.name}.", suffix=_PARTIAL, dir=self._target.parent
+            )
+        return self._file
+
+
+def _read(path: Path, key: str, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError("OBJECT_MISSING", "no object of this key", key=key) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataLossError(
+            "OBJECT_CORRUPT", "the stored bytes do not match their checksum", key=key
+        )
+    return content
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()
+        _sync(path.parent)
+
+
+def _remove_tree(folder: Path) -> int:
+    removed = 0
+    for path in list(_files(folder)):
+        path.unlink(missing_ok=True)
+        removed += path.suffix != _PARTIAL
+    with suppress(FileNotFoundError):
+        for inner, _, _ in os.walk(folder, topdown=False, onerror=_unless_missing):
+            Path(inner).rmdir()
+        _sync(folder.parent)
+    return removed
+
+
+def _remove_partials(root: Path) -> int:
+    partials = [path for path in _files(root) if path.suffix == _PARTIAL]
+    for path in partials:
+        path.unlink()
+        _sync(path.parent)
+    return len(partials)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for inner, _, names in os.walk(folder, onerror=_unless_missing):
+        yield from (Path(inner, name) for name in names)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with _typed_errors():
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OverloadedError(
+                "STORAGE_FULL", "the object store is full", retry_after_s=FULL_RETRY_S
+            ) from error
+        raise UnavailableError("STORAGE_UNAVAILABLE", error.strerror or "I/O error") from error

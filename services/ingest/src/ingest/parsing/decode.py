@@ -1,0 +1,146 @@
+"""Bytes of unknown encoding to text, or a refusal; never a guess full of replacement characters."""
+
+import codecs
+import re
+
+import charset_normalizer
+
+from chassis.errors import InvalidInputError
+from ingest.parsing.failure import ParseFailure
+
+SAMPLE_BYTES = 64 * 1024
+LINE_BYTES = 2048
+# Share of control characters above which bytes are no text: random bytes hold 11 %, logs under 1 %.
+CONTROL_SHARE = 0.05
+# How much worse than the best guess cp1252, by far the most common, may score and still win.
+CHAOS_MARGIN = 0.02
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_BYTEWISE = [
+    *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258"),
+    *("cp874", "koi8_r", "koi8_u", "mac_roman", "cp437", "cp850", "cp866", "latin_1"),
+    *(f"iso8859_{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)),
+    *("cp932", "shift_jis", "shift_jis_2004", "euc_jp", "iso2022_jp", "iso2022_kr"),
+    *("gb2312", "gbk", "gb18030", "big5", "big5hkscs", "cp950", "euc_kr", "cp949"),
+]
+_SEVEN_BIT = re.compile(rb"\x1b[$(][@-J]|\x1b\$\)C")
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
+_HIGH = re.compile(rb"[\x80-\xff]")
+_LETTER = re.compile(rb"[A-Za-z]")
+_META_CHARSET = re.compile(rb"<meta[^>]{0,256}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+
+
+def decode(data: bytes, *, charset: str) -> str:
+    """Text of `data`, decoded without loss; `charset` is a hint and may be empty or wrong.
+
+    Tried in turn: a byte order mark, the NUL pattern of UTF-16 and UTF-32, UTF-8, the hint,
+    then statistics on a sample.
+
+    Raises:
+        InvalidInputError: `TEXT_UNDECODABLE`.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            text = _strict(data[len(mark) :], encoding)
+            break
+    else:
+        text = _unmarked(data, charset)
+    if text is None:
+        raise InvalidInputError(
+            ParseFailure.TEXT_UNDECODABLE, "the bytes are not text in any encoding known here"
+        )
+    return text
+
+
+def html_charset(data: bytes) -> str:
+    """The encoding an HTML document names in its own head, empty when it names none."""
+    found = _META_CHARSET.search(data[:2048])
+    return found[1].decode("ascii", "replace") if found else ""
+
+
+def _unmarked(data: bytes, charset: str) -> str | None:
+    if b"\x00" in data and (wide := _wide(data)) is not None:
+        return wide
+    if len(data) - len(data.translate(None, _CONTROLS)) > len(data) * CONTROL_SHARE:
+        return None
+    seven_bit = _SEVEN_BIT.search(data) is not None
+    if not seven_bit and (text := _strict(data, "utf-8")) is not None:
+        return text
+    guesses = [guess for guess in (_known(charset), *_guesses(data)) if guess]
+    decoded = (_strict(data, guess) for guess in guesses)
+    return next((text for text in decoded if text is not None), None)
+
+
+def _strict(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _wide(data: bytes) -> str | None:
+    """Text in UTF-16 or UTF-32 without a mark, when it reads as such.
+
+    The wrong byte order turns blanks and ASCII into rare ideographs, so of the candidates the
+    one with most ASCII is right; under a tenth of it, the bytes are no text we can be sure of.
+    """
+    best, best_share = None, 0.1
+    for encoding in _WIDE:
+        width = 4 if encoding.startswith("utf-32") else 2
+        if len(data) % width or (head := _strict(data[:SAMPLE_BYTES], encoding)) is None:
+            continue
+        share = sum(character.isspace() or " " <= character <= "~" for character in head)
+        if share / len(head) > best_share:
+            best, best_share = encoding, share / len(head)
+    return _strict(data, best) if best else None
+
+
+def _known(charset: str) -> str:
+    """Python's name of a bytewise encoding; codecs that are no text encodings stay out."""
+    try:
+        name = codecs.lookup(charset).name.replace("-", "_")
+    except LookupError:
+        return ""
+    # The web's rule: who says Latin-1 means its superset.
+    name = "cp1252" if name in ("iso8859_1", "ascii") else name
+    return name if name in _BYTEWISE else ""
+
+
+def _guesses(data: bytes) -> list[str]:
+    """Encodings by plausibility, from lines that are not plain ASCII."""
+    sample = _sample(data)
+    matches = charset_normalizer.from_bytes(sample, cp_isolation=_BYTEWISE, enable_fallback=False)
+    best = matches.best()
+    if best is None:
+        return []
+    ranked = [match.encoding for match in matches]
+    twins = set(best.could_be_from_charset)
+    twins |= {
+        match.encoding
+        for match in matches
+        if match.chaos <= best.chaos + CHAOS_MARGIN and match.coherence >= best.coherence
+    }
+    # Too little to tell a language by: between plain letters, accents are the likeliest.
+    high, letters = len(_HIGH.findall(sample)), len(_LETTER.findall(sample))
+    unsure = not best.coherence and 0 < high <= letters
+    return ["cp1252", *ranked] if unsure or "cp1252" in twins else ranked
+
+
+def _sample(data: bytes) -> bytes:
+    """The first lines that hold a byte above ASCII; the opening when there is none."""
+    lines, size, start = [], 0, 0
+    while size < SAMPLE_BYTES and (high := _HIGH.search(data, start)):
+        position = high.start()
+        begin = data.rfind(b"\n", max(start, position - LINE_BYTES), position) + 1
+        end = data.find(b"\n", position, position + LINE_BYTES) + 1
+        start = end or position + LINE_BYTES
+        lines.append(data[begin or max(0, position - LINE_BYTES) : start])
+        size += len(lines[-1])
+    return b"".join(lines) or data[:SAMPLE_BYTES]

@@ -1,0 +1,147 @@
+"""Takes from the calling process whatever parsing does not need; Linux, no dependency.
+
+Each control stands alone: one the kernel refuses is reported, never assumed. There is no way
+back: call only in a process that ends with its document.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import stat
+import struct
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x08000000, 0x10000000, 0x40000000
+CAPABILITY_VERSION_3 = 0x20080522
+
+# The same numbers on every architecture since Linux 5.13.
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+LANDLOCK_QUERY_VERSION = 1
+LANDLOCK_RULE_PATH_BENEATH = 1
+LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 1 << 2, 1 << 3
+# Rights a version of the interface knows: files since 1, TCP since 4, signals and abstract
+# sockets since 6. A right that is handled and not granted is denied.
+LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+LANDLOCK_TCP_SINCE, LANDLOCK_SCOPES_SINCE = 4, 6
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Bounds(NamedTuple):
+    """What one document may use."""
+
+    memory_bytes: int
+    cpu_s: int
+    open_files: int
+
+
+def enter(bounds: Bounds, parent: int) -> dict[str, str]:
+    """Bound the process and cut it off; do this first.
+
+    Returns:
+        Control to what the kernel said: empty where the control holds.
+    """
+    return _applied(
+        resource_limits=lambda: _limit(bounds),
+        no_new_privileges=lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
+        own_network=_leave_network,
+        no_capabilities=_drop_capabilities,
+        dies_with_parent=lambda: _die_with(parent),
+    )
+
+
+def seal() -> dict[str, str]:
+    """Take files and signals away too; do this once every library is loaded. Reports as `enter`."""
+    return _applied(files_and_signals=_seal_files)
+
+
+def _applied(**controls: Callable[[], None]) -> dict[str, str]:
+    report = {}
+    for name, control in controls.items():
+        try:
+            control()
+        except OSError as error:
+            report[name] = error.strerror or type(error).__name__
+        else:
+            report[name] = ""
+    return report
+
+
+def _limit(bounds: Bounds) -> None:
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, bounds.memory_bytes, bounds.memory_bytes),
+        (resource.RLIMIT_DATA, bounds.memory_bytes, bounds.memory_bytes),
+        # The soft limit kills with its own signal, so the parent can tell the reason.
+        (resource.RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s + 1),
+        (resource.RLIMIT_NOFILE, bounds.open_files, bounds.open_files),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NPROC, 0, 0),
+    ):
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _leave_network() -> None:
+    """A namespace with no route and no interface up; for root also without a user namespace."""
+    try:
+        _call(_libc.unshare, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
+    except OSError:
+        _call(_libc.unshare, CLONE_NEWNET | CLONE_NEWIPC)
+
+
+def _drop_capabilities() -> None:
+    """Also those a new user namespace grants: they open kernel code to whoever takes over."""
+    header = struct.pack("=II", CAPABILITY_VERSION_3, 0)
+    _call(_libc.capset, header, bytes(24))
+
+
+def _die_with(parent: int) -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("parent is gone")
+
+
+def _seal_files() -> None:
+    """Landlock: of all files only Python's own stay readable; nothing is written or executed."""
+    version = _call(_libc.syscall, LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_QUERY_VERSION)
+    rights = (1 << LANDLOCK_FILE_RIGHTS[min(version, max(LANDLOCK_FILE_RIGHTS))]) - 1
+    attributes = struct.pack("=Q", rights)
+    if version >= LANDLOCK_TCP_SINCE:
+        attributes += struct.pack("=Q", 0b11)
+    if version >= LANDLOCK_SCOPES_SINCE:
+        attributes += struct.pack("=Q", 0b11)
+    ruleset = _call(_libc.syscall, LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+    try:
+        for path in filter(os.path.exists, sys.path):
+            _allow_reading(ruleset, path)
+        _call(_libc.syscall, LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _allow_reading(ruleset: int, path: str) -> None:
+    beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        is_folder = stat.S_ISDIR(os.fstat(beneath).st_mode)
+        rights = LANDLOCK_READ_FILE | (LANDLOCK_READ_DIR if is_folder else 0)
+        rule = struct.pack("=Qi", rights, beneath)
+        _call(_libc.syscall, LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0)
+    finally:
+        os.close(beneath)
+
+
+def _prctl(option: int, value: int) -> None:
+    _call(_libc.prctl, option, value, 0, 0, 0)
+
+
+def _call(function: Callable[..., int], *arguments: object) -> int:
+    result = function(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

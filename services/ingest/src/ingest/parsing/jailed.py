@@ -1,0 +1,180 @@
+"""The parent's end of one child: start it, give it a document, distrust its answer, end it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from chassis.errors import InvalidInputError, UnavailableError
+from ingest.parsing.clean import clean_title
+from ingest.parsing.failure import ParseFailure
+from ingest.parsing.reading import Reading
+
+MIB = 1024 * 1024
+# Imports take a tenth of a second; a machine that needs this long can not parse anyway.
+START_TIMEOUT_S = 20.0
+REPORT_BYTES_MAX = 4096
+FEED_BYTES = MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParserLimits:
+    """What one document may cost.
+
+    `text_bytes` bounds text, Markdown and HTML before decoding, `output_bytes` the child's
+    reply, `children` how many of them work at the same time.
+    """
+
+    document_bytes: int = 64 * MIB
+    text_bytes: int = 16 * MIB
+    output_bytes: int = 64 * MIB
+    memory_bytes: int = 512 * MIB
+    cpu_s: int = 60
+    wall_s: float = 120.0
+    open_files: int = 64
+    children: int = 2
+
+
+class JailedChild:
+    """One process for one document; make it with `start`, and always `end` it."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        pipe: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        limits: ParserLimits,
+    ) -> None:
+        self._process = process
+        self._reader, self._writer = pipe
+        self._limits = limits
+        self._report: dict[str, str] | None = None
+
+    @classmethod
+    async def start(cls, media_format: str, limits: ParserLimits) -> "JailedChild":
+        """A child that loads its libraries while nobody waits for it.
+
+        It dies with the thread that runs this loop, so run the loop in the main thread.
+
+        Raises:
+            UnavailableError: `PARSER_UNAVAILABLE`, no process or descriptor to be had.
+        """
+        numbers = (limits.memory_bytes, limits.cpu_s, limits.open_files, limits.output_bytes)
+        command = ["-I", "-m", "ingest.parsing.child", media_format]
+        command += [str(number) for number in (*numbers, os.getpid())]
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                pipe = await asyncio.open_connection(sock=ours, limit=MIB)
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *command,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise _unavailable(error.strerror or "no process") from error
+        return cls(process, pipe, limits)
+
+    async def report(self) -> dict[str, str]:
+        """What the jail could take from the child: control to refusal, empty where it holds.
+
+        Raises:
+            UnavailableError: `PARSER_UNAVAILABLE`, the child did not come up.
+        """
+        if self._report is None:
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    report = json.loads(await self._frame(REPORT_BYTES_MAX))
+            except (TimeoutError, EOFError, ConnectionError, ValueError) as error:
+                raise _unavailable("the parser process did not come up") from error
+            self._report = {str(name): str(said) for name, said in report.items()}
+        return self._report
+
+    async def ask(self, data: bytes) -> bytes:
+        """The child's reply to `data`, at most `output_bytes` long and not yet believed.
+
+        Raises:
+            InvalidInputError: `PARSER_TIME_LIMIT`, `PARSER_OUTPUT_LIMIT` or `PARSER_CRASHED`.
+            UnavailableError: `PARSER_UNAVAILABLE`.
+        """
+        await self.report()
+        if self._process.returncode is not None:
+            # It died idle, which is no document's fault.
+            raise _unavailable("the parser process is gone")
+        try:
+            async with asyncio.timeout(self._limits.wall_s):
+                await self._feed(data)
+                return await self._frame(self._limits.output_bytes)
+        except TimeoutError as error:
+            raise _failed(
+                ParseFailure.PARSER_TIME_LIMIT, f"took longer than {self._limits.wall_s} s"
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            raise self._died(await self._process.wait()) from error
+
+    async def end(self) -> None:
+        """Kill whatever is left and reap it; a child that has answered is no exception."""
+        self._writer.close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+        await self._process.wait()
+
+    async def _feed(self, data: bytes) -> None:
+        # A child that died half way is noticed, with its reason, by the read that follows.
+        with suppress(ConnectionError):
+            for start in range(0, len(data), FEED_BYTES):
+                self._writer.write(data[start : start + FEED_BYTES])
+                await self._writer.drain()
+            self._writer.write_eof()
+
+    async def _frame(self, limit_bytes: int) -> bytes:
+        size = int.from_bytes(await self._reader.readexactly(4))
+        if size > limit_bytes:
+            raise _failed(
+                ParseFailure.PARSER_OUTPUT_LIMIT, f"reply of more than {limit_bytes} bytes"
+            )
+        return await self._reader.readexactly(size)
+
+    def _died(self, status: int) -> InvalidInputError:
+        if status == -signal.SIGXCPU:
+            return _failed(
+                ParseFailure.PARSER_TIME_LIMIT, f"took more than {self._limits.cpu_s} s of CPU"
+            )
+        return _failed(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
+
+
+def believed(reply: bytes) -> Reading:
+    """A reply checked for shape; its text is as untrusted as the document.
+
+    Raises:
+        InvalidInputError: the failure the child names, or `PARSER_CRASHED` for a reply that no
+            child of ours writes.
+    """
+    try:
+        match json.loads(reply):
+            case {"failure": str(failure), "detail": str(detail)}:
+                raise _failed(ParseFailure(failure), clean_title(detail))
+            case {"title": str(title), "texts": [*texts], "repairs": int(repairs)}:
+                if all(isinstance(text, str) for text in texts):
+                    return Reading(title, texts, repairs)
+    except (ValueError, RecursionError) as error:
+        raise _failed(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense") from error
+    raise _failed(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense")
+
+
+def _failed(failure: ParseFailure, detail: str) -> InvalidInputError:
+    return InvalidInputError(failure, detail)
+
+
+def _unavailable(detail: str) -> UnavailableError:
+    return UnavailableError("PARSER_UNAVAILABLE", detail)

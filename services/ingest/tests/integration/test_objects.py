@@ -1,0 +1,257 @@
+"""The local object store against a real file system."""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chassis.errors import (
+    DataLossError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
+from ingest.objects import LocalObjects, Stored
+
+KEY = "acme/3f2a/1"
+CONTENT = b"raw bytes" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+MOST = 1024 * 1024
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> LocalObjects:
+    return LocalObjects(tmp_path)
+
+
+async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        await asyncio.sleep(0)
+        yield piece
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+@pytest.mark.parametrize("pieces", [[CONTENT], [CONTENT[:1], CONTENT[1:5000], b"", CONTENT[5000:]]])
+async def test_what_was_put_is_read_back(objects, tmp_path, pieces):
+    content = pieces[0] if len(pieces) == 1 else stream(*pieces)
+    assert await objects.put(KEY, content, max_bytes=MOST) == Stored(
+        size_bytes=len(CONTENT), sha256=DIGEST
+    )
+    assert await objects.read(KEY, sha256=DIGEST) == CONTENT
+    assert files(tmp_path) == [KEY]
+    assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600
+
+
+async def test_empty_object_is_an_object(objects):
+    stored = await objects.put(KEY, stream(), max_bytes=MOST)
+    assert stored.size_bytes == 0
+    assert await objects.read(KEY, sha256=stored.sha256) == b""
+
+
+async def test_repeated_put_overwrites_whole(objects):
+    await objects.put(KEY, b"a longer first attempt", max_bytes=MOST)
+    second = await objects.put(KEY, b"second", max_bytes=MOST)
+    assert await objects.read(KEY, sha256=second.sha256) == b"second"
+
+
+async def test_concurrent_puts_leave_one_whole_object(objects, tmp_path):
+    contents = [bytes([letter]) * 300_000 for letter in b"abcdefgh"]
+    await asyncio.gather(
+        *(objects.put(KEY, stream(one[:1], one[1:]), max_bytes=MOST) for one in contents)
+    )
+    assert (tmp_path / KEY).read_bytes() in contents
+    assert files(tmp_path) == [KEY]
+
+
+@pytest.mark.parametrize("pieces", [[CONTENT], [CONTENT[:50], CONTENT[50:]]])
+async def test_too_much_is_refused_and_leaves_nothing(objects, tmp_path, pieces):
+    content = pieces[0] if len(pieces) == 1 else stream(*pieces)
+    with pytest.raises(InvalidInputError) as refusal:
+        await objects.put(KEY, content, max_bytes=len(CONTENT) - 1)
+    assert refusal.value.reason == "DOCUMENT_TOO_LARGE"
+    assert files(tmp_path) == []
+
+
+async def test_put_that_is_cut_short_leaves_the_old_object(objects, tmp_path):
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half of the"
+        raise ConnectionResetError
+
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    with pytest.raises(ConnectionResetError):
+        await objects.put(KEY, broken(), max_bytes=MOST)
+    assert await objects.read(KEY, sha256=DIGEST) == CONTENT
+    assert files(tmp_path) == [KEY]
+
+
+async def test_cancelled_put_leaves_nothing(objects, tmp_path):
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    for delay_s in (0, 0.001, 0.01, 0.05):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await objects.put(KEY, endless(), max_bytes=1 << 40)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda old: old[:-1], lambda old: b"R" + old[1:], lambda _: b""]
+)
+async def test_damaged_object_is_never_returned(objects, tmp_path, damage):
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    (tmp_path / KEY).write_bytes(damage(CONTENT))
+    with pytest.raises(DataLossError) as loss:
+        await objects.read(KEY, sha256=DIGEST)
+    assert loss.value.reason == "OBJECT_CORRUPT"
+
+
+async def test_missing_object_is_named(objects):
+    with pytest.raises(NotFoundError) as missing:
+        await objects.read(KEY, sha256=DIGEST)
+    assert (missing.value.reason, missing.value.facts["key"]) == ("OBJECT_MISSING", KEY)
+
+
+async def test_deleted_object_is_gone_and_deleting_again_is_fine(objects, tmp_path):
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    for _ in range(2):
+        await objects.delete(KEY)
+        assert files(tmp_path) == []
+
+
+async def test_prefix_is_listed_and_deleted_alone(objects, tmp_path):
+    keys = ["acme/3f2a/1", "acme/3f2a/10", "acme/3f2ab/1", "acme2/3f2a/1"]
+    for key in keys:
+        await objects.put(key, CONTENT, max_bytes=MOST)
+    (tmp_path / "acme/3f2a/.1.x.partial").write_bytes(b"left by a crash")
+    assert await objects.list() == keys
+    assert await objects.list("acme/3f2a") == keys[:2]
+    assert await objects.list("nobody") == []
+    assert await objects.delete_prefix("acme/3f2a") == 2
+    assert not (tmp_path / "acme/3f2a").exists()
+    assert await objects.list() == keys[2:]
+    assert await objects.delete_prefix("acme/3f2a") == 0
+    assert await objects.delete_prefix("acme") == 1
+    assert files(tmp_path) == keys[3:]
+
+
+async def test_unfinished_writes_are_swept(objects, tmp_path):
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    (tmp_path / "acme/3f2a/.1.x.partial").write_bytes(b"left by a crash")
+    assert await objects.delete_unfinished() == 1
+    assert await objects.delete_unfinished() == 0
+    assert files(tmp_path) == [KEY]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "/", "a", "a/b", "a/b/c/d", "a//c", "/a/b", "a/b/"),
+        *("../b/c", "a/../c", "a/b/..", "./b/c", "a/.hidden/c", "a/b/.x.partial"),
+        *("a/b/c\x00", "a/b/c\n", "a/b c/d", "a\\b/c/d", "ä/b/c", f"a/b/{'x' * 201}"),
+    ],
+)
+async def test_key_outside_the_grammar_is_refused_everywhere(objects, tmp_path, key):
+    calls = [
+        lambda: objects.put(key, b"x", max_bytes=MOST),
+        lambda: objects.read(key, sha256=DIGEST),
+        lambda: objects.delete(key),
+    ]
+    if key not in ("", "a", "a/b"):
+        calls += [lambda: objects.delete_prefix(key), lambda: objects.list(key)]
+    for call in calls:
+        with pytest.raises(InvalidInputError) as refusal:
+            await call()
+        assert refusal.value.reason == "OBJECT_KEY_INVALID"
+    assert files(tmp_path) == []
+
+
+async def test_longest_key_fits_the_file_system(objects):
+    key = "/".join(["k" * 200] * 3)
+    stored = await objects.put(key, CONTENT, max_bytes=MOST)
+    assert await objects.read(key, sha256=stored.sha256) == CONTENT
+
+
+async def test_volume_that_is_not_mounted_is_not_an_empty_one(tmp_path):
+    objects = LocalObjects(tmp_path / "absent")
+    with pytest.raises(UnavailableError) as away:
+        await objects.put(KEY, CONTENT, max_bytes=MOST)
+    assert away.value.reason == "STORAGE_UNAVAILABLE"
+    assert not (tmp_path / "absent").exists()
+
+
+# A tmpfs of one megabyte where the kernel lets us mount one, else a bound on the size of a file.
+FULL = """
+import asyncio, ctypes, json, os, resource, sys
+from pathlib import Path
+from chassis.errors import OverloadedError
+from ingest.objects import LocalObjects
+NEWUSER_AND_NEWNS = 0x10000000 | 0x00020000
+root, libc, uid, gid = sys.argv[1], ctypes.CDLL(None), os.getuid(), os.getgid()
+mounted = False
+if libc.unshare(NEWUSER_AND_NEWNS) == 0:
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    mounted = libc.mount(b"none", root.encode(), b"tmpfs", 0, b"size=1m") == 0
+if not mounted:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+async def main():
+    objects = LocalObjects(Path(root))
+    small = await objects.put("acme/doc/1", b"x" * 1000, max_bytes=1 << 30)
+    said = ""
+    try:
+        await objects.put("acme/doc/2", b"x" * (2 << 20), max_bytes=1 << 30)
+    except OverloadedError as error:
+        said = error.reason
+    again = await objects.put("acme/doc/3", b"x" * 1000, max_bytes=1 << 30)
+    print(json.dumps([mounted, said, list(await objects.list()), small == again]))
+asyncio.run(main())
+"""
+
+
+def test_full_disk_is_overload_and_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    _, said, keys, room_again = json.loads(run.stdout)
+    assert said == "STORAGE_FULL"
+    assert keys == ["acme/doc/1", "acme/doc/3"]
+    assert room_again
+
+
+async def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(
+    objects, tmp_path, monkeypatch
+):
+    calls = []
+    sync, rename = os.fsync, Path.replace
+
+    def watched_sync(descriptor: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    def watched_rename(path: Path, target: Path) -> Path:
+        calls.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "replace", watched_rename)
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    partial, *rest = calls
+    assert partial.suffix == ".partial"
+    assert partial.parent == tmp_path / "acme/3f2a"
+    folders = [tmp_path / "acme/3f2a", tmp_path / "acme", tmp_path]
+    assert rest == [tmp_path / KEY, *folders]
+    await objects.delete(KEY)
+    assert calls[-1] == tmp_path / "acme/3f2a"

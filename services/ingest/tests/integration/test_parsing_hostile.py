@@ -1,0 +1,388 @@
+"""Documents made to hurt: each fails alone, with its reason, and nothing of it stays behind."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import InvalidInputError, UnavailableError
+from ingest.parsing.failure import ParseFailure
+from ingest.parsing.jailed import JailedChild, believed
+from ingest.parsing.parser import Parser, ParserLimits
+
+MIB = 1024 * 1024
+HTML = b"<!doctype html><title>Fine</title><p>A neighbour."
+
+
+def pdf(content: bytes, *, packed: bool = False) -> bytes:
+    stream = content if packed else zlib.compress(content)
+    objects = (
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count 1 /Kids [4 0 R] >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        (
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R"
+            b" /Resources << /Font << /F1 3 0 R >> >> >>"
+        ),
+        b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(stream), stream),
+    )
+    body = b"".join(b"%d 0 obj\n%s\nendobj\n" % item for item in enumerate(objects, 1))
+    return b"%%PDF-1.4\n%strailer << /Size 6 /Root 1 0 R >>\nstartxref\n0\n%%%%EOF\n" % body
+
+
+def endless_pdf() -> bytes:
+    return pdf(b"BT /F1 12 Tf " + b"1 0 0 1 0 0 Tm (a) Tj " * 300_000 + b"ET")
+
+
+def children() -> dict[int, str]:
+    """Live children of this process and their command lines; no zombies."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+                command = entry.joinpath("cmdline").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(parent) == os.getpid() and state != "Z" and "ingest.parsing.child" in command:
+                found[int(entry.name)] = command
+    return found
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def reason_of(data: bytes, limits: ParserLimits, media_type: str = "") -> str:
+    async with Parser(limits) as parser:
+        with pytest.raises(InvalidInputError) as refusal:
+            await parser(data, media_type=media_type, file_name="")
+        assert (await parser(HTML, media_type="", file_name="")).text == "Fine\n\nA neighbour."
+    assert children() == {}
+    return refusal.value.reason
+
+
+async def test_pdf_that_unpacks_without_end_is_refused():
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(400)) + packer.flush()
+    assert len(bomb) < MIB
+    assert (
+        await reason_of(pdf(bomb, packed=True), ParserLimits()) == ParseFailure.PARSER_OUTPUT_LIMIT
+    )
+
+
+async def test_endless_work_ends_at_the_cpu_limit():
+    assert await reason_of(endless_pdf(), ParserLimits(cpu_s=1)) == ParseFailure.PARSER_TIME_LIMIT
+
+
+async def test_endless_work_ends_at_the_wall_clock():
+    started = time.monotonic()
+    assert (
+        await reason_of(endless_pdf(), ParserLimits(wall_s=0.3)) == ParseFailure.PARSER_TIME_LIMIT
+    )
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (b"<html>" + b"<b>x</b>" * (2 * MIB // 8), "text/html"),
+        (pdf(b"(%s) Tj\n" % (b"a" * 36) * (20 * MIB // 44)), "application/pdf"),
+    ],
+    ids=["html", "pdf"],
+)
+async def test_memory_eater_ends_at_the_memory_limit(data, media_type):
+    limits = ParserLimits(memory_bytes=(64 if media_type == "text/html" else 100) * MIB)
+    assert await reason_of(data, limits, media_type) == ParseFailure.PARSER_MEMORY_LIMIT
+
+
+async def test_text_past_the_output_limit_is_refused():
+    limits = ParserLimits(output_bytes=20_000)
+    for data in (
+        b"<html><p>" + b"word " * 10_000,
+        pdf(b"BT /F1 9 Tf (%s) Tj ET" % (b"a" * 30_000)),
+    ):
+        assert await reason_of(data, limits) == ParseFailure.PARSER_OUTPUT_LIMIT
+    escaped = "<html><p>" + "\U0001f469" * 5_000
+    assert await reason_of(escaped.encode(), limits) == ParseFailure.PARSER_OUTPUT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        (pdf(b"") + bytes(2000), ParserLimits(document_bytes=1000)),
+        (b"plain " * 500, ParserLimits(text_bytes=1000)),
+        (b"<html>" + b"word " * 500, ParserLimits(text_bytes=1000)),
+    ],
+)
+async def test_size_is_checked_first(data, limits):
+    assert await reason_of(data, limits) == ParseFailure.DOCUMENT_TOO_LARGE
+
+
+async def test_html_nested_too_deeply_is_refused_not_cut_short():
+    data = b"<html>" + b"<div>" * 100_000 + b"the end"
+    assert await reason_of(data, ParserLimits()) == ParseFailure.DOCUMENT_DAMAGED
+
+
+async def test_entities_and_links_are_neither_expanded_nor_fetched(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("top secret")
+    bomb = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 20}">' for n in range(1, 9))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        data = (
+            f'<!DOCTYPE html SYSTEM "{url}" [<!ENTITY e0 "boom"><!ENTITY f SYSTEM "file://{secret}">'
+            f'{bomb}]><html><link rel=stylesheet href="{url}"><img src="{url}"><p>&e8;&f;</p>safe'
+        )
+        async with Parser(ParserLimits()) as parser:
+            document = await parser(data.encode(), media_type="text/html", file_name="")
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert "safe" in document.text
+    assert "top secret" not in document.text
+    assert "boom" * 2 not in document.text
+
+
+async def test_neighbours_go_on_while_one_document_hangs():
+    async with Parser(ParserLimits(cpu_s=2, children=2)) as parser:
+        hanging = asyncio.create_task(parser(endless_pdf(), media_type="", file_name=""))
+        for _ in range(5):
+            assert (await parser(HTML, media_type="", file_name="")).title == "Fine"
+        assert not hanging.done()
+        with pytest.raises(InvalidInputError):
+            await hanging
+
+
+async def test_child_that_dies_fails_its_document_alone():
+    async with Parser(ParserLimits()) as parser:
+        idle = set(children())
+        dying = asyncio.create_task(parser(endless_pdf(), media_type="", file_name=""))
+        await asyncio.sleep(0.3)
+        [working] = [pid for pid in idle if children().get(pid, "").split("\0")[4:5] == ["pdf"]]
+        os.kill(working, signal.SIGSEGV)
+        with pytest.raises(InvalidInputError) as refusal:
+            await dying
+        assert refusal.value.reason == ParseFailure.PARSER_CRASHED
+        assert (await parser(HTML, media_type="", file_name="")).title == "Fine"
+
+
+async def test_child_that_dies_idle_costs_a_retry_not_a_document():
+    async with Parser(ParserLimits()) as parser:
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        while children():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        with pytest.raises(UnavailableError) as failure:
+            await parser(HTML, media_type="", file_name="")
+        assert failure.value.reason == "PARSER_UNAVAILABLE"
+        assert (await parser(HTML, media_type="", file_name="")).title == "Fine"
+
+
+async def test_cancelled_document_leaves_no_process():
+    async with Parser(ParserLimits()) as parser:
+        before = descriptors()
+        for delay_s in (0, 0.001, 0.02, 0.2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await parser(endless_pdf(), media_type="", file_name="")
+        assert len(children()) <= 3
+        await parser(HTML, media_type="", file_name="")
+        assert descriptors() <= before
+    assert children() == {}
+
+
+PARENT = """
+import asyncio, sys
+from ingest.parsing.jailed import JailedChild, ParserLimits
+async def main():
+    child = await JailedChild.start("html", ParserLimits())
+    await child.report()
+    print(child._process.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_child_dies_with_its_parent():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        child = int(parent.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{child}/exe").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (
+        not Path(f"/proc/{child}/cmdline").exists()
+        or not Path(f"/proc/{child}/cmdline").read_text()
+    )
+
+
+# What an intruder would try, and the control that is to stop it; no jail without a parent's id.
+PROBE = """
+import json, os, socket, sys
+from ingest.parsing import jail
+port, secret, parent = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+here = ("127.0.0.1", port)
+attempts = {
+    "own_network": (
+        lambda: socket.create_connection(here, timeout=1),
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", here),
+    ),
+    "resource_limits": (
+        lambda: bytearray(600 << 20),
+        lambda: [os.dup(0) for _ in range(100)],
+    ),
+    "files_and_signals": (
+        lambda: open(secret).read(),
+        lambda: os.listdir("/"),
+        lambda: open(f"/proc/{os.getppid()}/environ").read(),
+        lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        lambda: os.kill(os.getppid(), 0),
+        lambda: os.unlink(secret),
+    ),
+    "no_capabilities": (lambda: os.setuid(12345),),
+}
+report = {}
+if parent:
+    report = jail.enter(jail.Bounds(512 << 20, 5, 64), parent) | jail.seal()
+succeeded = []
+for control, tries in attempts.items():
+    for number, attempt in enumerate(tries):
+        try:
+            attempt()
+        except (OSError, MemoryError):
+            continue
+        succeeded.append([control, number])
+print(json.dumps([report, succeeded]))
+"""
+
+
+def probed(secret: Path, parent: int) -> tuple[dict[str, str], list[list[str | int]]]:
+    secret.write_text("theirs")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        arguments = (str(server.getsockname()[1]), str(secret), str(parent))
+        probe = subprocess.run(
+            [sys.executable, "-I", "-c", PROBE, *arguments],
+            capture_output=True,
+            check=True,
+            env={},
+            timeout=30,
+        )
+    report, succeeded = json.loads(probe.stdout)
+    return report, succeeded
+
+
+def test_intruder_gets_nothing_a_held_control_guards(tmp_path):
+    secret = tmp_path / "other-tenant"
+    report, succeeded = probed(secret, os.getpid())
+    assert [attempt for attempt in succeeded if not report[attempt[0]]] == []
+    assert report["resource_limits"] == report["no_new_privileges"] == ""
+    assert report["files_and_signals"] or secret.read_text() == "theirs"
+
+
+def test_without_the_jail_the_same_intruder_gets_everything(tmp_path):
+    _, succeeded = probed(tmp_path / "other-tenant", 0)
+    assert len(succeeded) == (11 if os.getuid() == 0 else 10)
+
+
+# A user namespace that allows no network namespace inside, as a container host may be set up.
+REFUSING = """
+import ctypes, json, os
+from pathlib import Path
+from ingest.parsing import jail
+uid = os.getuid()
+if ctypes.CDLL(None).unshare(jail.CLONE_NEWUSER) == 0:
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/sys/user/max_net_namespaces").write_text("0")
+print(json.dumps(jail.enter(jail.Bounds(512 << 20, 5, 64), os.getppid())))
+"""
+
+
+def test_control_the_kernel_refuses_is_reported():
+    command = [sys.executable, "-I", "-c", REFUSING]
+    refusing = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    report = json.loads(refusing.stdout)
+    assert report["own_network"]
+    assert report["resource_limits"] == report["no_new_privileges"] == ""
+
+
+async def test_damaged_documents_end_in_text_or_a_typed_refusal():
+    choose = random.Random(11)
+    seeds = [
+        pdf(b"BT /F1 12 Tf (some text) Tj ET"),
+        HTML,
+        b"# Title\n\n* a [b](c) `d`\n\n|e|f|\n|-|-|\n",
+    ]
+    reasons = set()
+    async with Parser(ParserLimits(wall_s=20)) as parser:
+        for turn in range(36):
+            data = bytearray(seeds[turn % 3])
+            for _ in range(choose.randint(1, 12)):
+                data[choose.randrange(8, len(data))] = choose.randrange(256)
+            if choose.random() < 0.3:
+                del data[choose.randrange(20, len(data)) :]
+            try:
+                await parser(bytes(data), media_type="", file_name="x.md" if turn % 3 == 2 else "")
+                reasons.add("text")
+            except InvalidInputError as refusal:
+                reasons.add(refusal.reason)
+    assert "text" in reasons
+    assert reasons <= {"text", *ParseFailure} - {ParseFailure.PARSER_CRASHED}
+
+
+async def test_child_that_floods_its_pipe_is_stopped():
+    child = await JailedChild.start("html", ParserLimits())
+    try:
+        await child.report()
+        child._reader.feed_data((1 << 31).to_bytes(4))
+        with pytest.raises(InvalidInputError) as refusal:
+            await child.ask(HTML)
+        assert refusal.value.reason == ParseFailure.PARSER_OUTPUT_LIMIT
+    finally:
+        await child.end()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["title", "texts", "repairs", "failure", "detail"]), inner
+        )
+    ),
+)
+
+
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_forged_reply_is_believed_only_in_shape(reply):
+    reason, reading = "", None
+    try:
+        reading = believed(reply)
+    except InvalidInputError as refusal:
+        reason = refusal.reason
+    assert (reading is None) != (reason == "")
+    assert reading is None or all(isinstance(text, str) for text in (reading.title, *reading.texts))
+    assert reason in ("", *ParseFailure)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"[" * 100_000, b'{"title":' * 50_000, b"1" * 10_000, b'{"failure": "X", "detail": ""}'],
+)
+def test_reply_no_child_of_ours_writes_is_a_crash(reply):
+    with pytest.raises(InvalidInputError) as refusal:
+        believed(reply)
+    assert refusal.value.reason == ParseFailure.PARSER_CRASHED

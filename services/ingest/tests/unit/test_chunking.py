@@ -1,0 +1,175 @@
+"""Chunks cover the text, keep their bounds and fall between sentences."""
+# ruff: noqa: RUF001 (text of many scripts is the subject)
+
+import random
+import time
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.chunking import Chunk, ChunkSettings, chunk
+
+
+@dataclass(frozen=True)
+class Page:
+    number: int
+    start_char: int
+
+
+@dataclass(frozen=True)
+class Document:
+    text: str
+    pages: tuple[Page, ...] = ()
+
+
+SETTINGS = ChunkSettings()
+SENTENCES = (
+    "The boundary layer separates behind the shock.",
+    "Does the transition depend on the Reynolds number?",
+    "Results agree with theory (see Fig. 3) within two per cent.",
+    "Dr. Smith, e.g. in the U.S. report, disagrees!",
+)
+
+
+def prose(characters: int, seed: int = 7) -> str:
+    choose = random.Random(seed)
+    paragraphs, size = [], 0
+    while size < characters:
+        paragraph = " ".join(choose.choice(SENTENCES) for _ in range(choose.randint(2, 9)))
+        paragraphs.append(paragraph)
+        size += len(paragraph) + 2
+    return "\n\n".join(paragraphs)
+
+
+def check(text: str, chunks: list[Chunk], settings: ChunkSettings) -> None:
+    assert [one.ordinal for one in chunks] == list(range(len(chunks)))
+    reached = 0
+    for one in chunks:
+        assert one.start >= reached
+        assert not text[reached : one.start].strip()
+        assert one.text == text[one.start : one.end]
+        assert one.text == one.text.strip() != ""
+        assert len(one.text) <= settings.max_chars
+        reached = one.end
+    assert not text[reached:].strip()
+
+
+ALPHABET = st.sampled_from(
+    [
+        *'abcXYZ019.,;!?()"-|',
+        " ",
+        " ",
+        "\n",
+        "\n\n",
+        "\t",
+        "。",
+        "！",
+        "é",
+        "👩",
+        "et al. ",
+        "Fig. ",
+    ]
+)
+
+
+@given(
+    st.lists(ALPHABET, max_size=600).map("".join),
+    st.integers(1, 120).flatmap(lambda most: st.tuples(st.integers(1, most), st.just(most))),
+)
+def test_chunks_cover_the_text_in_order_and_within_bounds(text, sizes):
+    settings = ChunkSettings(target_chars=sizes[0], max_chars=sizes[1])
+    chunks = chunk(Document(text), settings)
+    check(text, list(chunks), settings)
+    assert list(chunks) == list(chunk(Document(text), settings))
+
+
+@given(st.text(max_size=5_000))
+def test_any_text_is_covered_at_the_default_sizes(text):
+    check(text, list(chunk(Document(text), SETTINGS)), SETTINGS)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\n\n"])
+def test_text_of_blanks_has_no_chunks(text):
+    assert list(chunk(Document(text), SETTINGS)) == []
+
+
+@pytest.mark.parametrize("size", [1, 900, 1_000, 1_200])
+def test_abstract_stays_whole(size):
+    text = prose(size)[:size].strip()
+    assert [one.text for one in chunk(Document(text), SETTINGS)] == [text]
+
+
+def test_prose_is_cut_between_sentences_near_the_target():
+    text = prose(200_000)
+    chunks = chunk(Document(text), SETTINGS)
+    check(text, list(chunks), SETTINGS)
+    assert all(one.text.endswith((".", "?", "!")) for one in chunks)
+    assert all(one.text.startswith(tuple(sentence[:9] for sentence in SENTENCES)) for one in chunks)
+    lengths = [len(one.text) for one in chunks]
+    assert 900 <= sum(lengths) / len(lengths) <= 1_100
+    assert min(lengths) > 400
+
+
+def test_no_crumb_is_left_for_the_last_chunk():
+    for size in range(1_201, 4_000, 61):
+        text = prose(size, seed=size)
+        assert min(len(one.text) for one in chunk(Document(text), SETTINGS)) > 300
+
+
+def test_heading_stays_with_what_it_heads():
+    body = ("A sentence of the body that is long enough to count. " * 17).strip()
+    text = f"{body}\n\nResults and discussion\n\n{body}\n\nConclusion\n\n{body}"
+    chunks = chunk(Document(text), SETTINGS)
+    assert not any(one.text.endswith(("Results and discussion", "Conclusion")) for one in chunks)
+    assert any(one.text.startswith("Results and discussion\n") for one in chunks)
+
+
+def test_chunk_carries_the_page_it_begins_on():
+    first, second, third = (prose(size, seed=size) for size in (800, 2_500, 700))
+    text = f"{first}\n\n{second}\n\n{third}"
+    starts = (0, len(first) + 2, len(first) + len(second) + 4)
+    pages = tuple(Page(number, start) for number, start in zip((1, 2, 4), starts, strict=True))
+    for one in chunk(Document(text, pages), SETTINGS):
+        assert (
+            one.page
+            == max(
+                (page for page in pages if page.start_char <= one.start),
+                key=lambda page: page.number,
+            ).number
+        )
+    assert {one.page for one in chunk(Document(text), SETTINGS)} == {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        prose(3_000_000),
+        "a" * 3_000_000,
+        "a " * 1_500_000,
+        "a\n" * 1_500_000,
+        "." * 3_000_000,
+        "!" + ")" * 3_000_000,
+        "a" + " " * 3_000_000 + "b",
+        ("a" * 700 + "\n \n" * 2_000) * 400,
+        "这是一个中文文档。" * 300_000,
+    ],
+    ids=["prose", "letters", "words", "lines", "stops", "brackets", "blanks", "breaks", "chinese"],
+)
+def test_three_megabytes_take_well_under_a_second(text):
+    started = time.perf_counter()
+    chunks = chunk(Document(text), SETTINGS)
+    assert time.perf_counter() - started < 1
+    assert max(len(one.text) for one in chunks) <= SETTINGS.max_chars
+
+
+def test_settings_have_a_stable_key():
+    assert ChunkSettings().key == "c1-1000-1200"
+    assert ChunkSettings(target_chars=500, max_chars=700).key == "c1-500-700"
+
+
+@pytest.mark.parametrize(("target", "most"), [(0, 10), (11, 10), (-1, 10)])
+def test_settings_that_make_no_sense_are_refused(target, most):
+    with pytest.raises(ValueError, match="target_chars"):
+        ChunkSettings(target_chars=target, max_chars=most)

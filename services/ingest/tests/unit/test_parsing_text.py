@@ -1,0 +1,234 @@
+"""Detection, decoding and cleaning: everything that happens before a chunk is cut."""
+# ruff: noqa: RUF001 (text of many scripts is the subject)
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import InvalidInputError
+from ingest.parsing.clean import MARKS_MAX, clean, clean_title
+from ingest.parsing.decode import decode, html_charset
+from ingest.parsing.detect import charset, detect
+from ingest.parsing.document import MediaType
+from ingest.parsing.failure import ParseFailure
+
+PDF = b"%PDF-1.7\n..."
+HTML = b"<!DOCTYPE html><title>t</title>"
+PLAIN = b"plain words"
+ZIP = b"PK\x03\x04rest"
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "file_name", "expected"),
+    [
+        (PLAIN, "", "", MediaType.TEXT),
+        (PLAIN, "application/octet-stream", "README", MediaType.TEXT),
+        (PLAIN, "text/plain; charset=utf-8", "table.csv", MediaType.TEXT),
+        (PLAIN, "", "notes.MD", MediaType.MARKDOWN),
+        (PLAIN, "text/x-markdown", "", MediaType.MARKDOWN),
+        (PLAIN, "TEXT/HTML", "", MediaType.HTML),
+        (b"<p>a fragment</p>", "", "page.htm", MediaType.HTML),
+        (HTML, "", "", MediaType.HTML),
+        (b"\n<!-- saved --> <HTML lang=en>", "", "", MediaType.HTML),
+        (b'<?xml version="1.0"?><!doctype html>', "application/xhtml+xml", "", MediaType.HTML),
+        ("\ufeff<html>".encode("utf-16"), "", "", MediaType.HTML),
+        (PDF, "", "", MediaType.PDF),
+        (b"junk before\n" + PDF, "application/pdf", "", MediaType.PDF),
+        (b"about the %PDF- mark", "text/plain", "", MediaType.TEXT),
+        (b"<html-like prose> is text", "", "", MediaType.TEXT),
+    ],
+)
+def test_format_is_read_from_the_bytes_and_the_hint_settles_the_rest(
+    data, media_type, file_name, expected
+):
+    assert detect(data, media_type=media_type, file_name=file_name) is expected
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "file_name", "reason"),
+    [
+        (ZIP, "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (ZIP, "", "report.docx", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (PLAIN, "", "table.csv", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (PLAIN, "", "mail.eml", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (PLAIN, "application/json", "x.txt", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (b"{\\rtf1 text}", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (ZIP, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (ZIP, "", "innocent.txt", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (PDF, "text/html", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (PDF, "", "notes.md", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (HTML, "text/plain", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (HTML, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (PLAIN, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+    ],
+)
+def test_bytes_that_are_not_what_was_declared_are_refused(data, media_type, file_name, reason):
+    with pytest.raises(InvalidInputError) as refusal:
+        detect(data, media_type=media_type, file_name=file_name)
+    assert refusal.value.reason == reason
+
+
+def test_media_type_parameters_name_a_charset():
+    assert charset('text/plain; format=flowed; charset="ISO-8859-1"') == "ISO-8859-1"
+    assert charset("text/plain") == ""
+
+
+RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. Широкая электрификация."
+JAPANESE = "これは日本語の文章です。東京は日本の首都です。"
+FRENCH = "Müller größer café déjà vu “quoted” – naïve façade"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("plain ascii", "ascii"),
+        (RUSSIAN, "utf-8"),
+        (RUSSIAN, "utf-8-sig"),
+        (RUSSIAN, "cp1251"),
+        (RUSSIAN, "koi8_r"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy. Zażółć gęślą jaźń i wszystko inne.", "cp1250"),
+        (FRENCH, "cp1252"),
+        ("## können\n\näöüß", "latin_1"),
+        ("Türkçe bir metin: ığüşöç İstanbul güzel bir şehir", "cp1254"),
+        (JAPANESE, "cp932"),
+        (JAPANESE, "iso2022_jp"),
+        ("这是一个中文文档。北京是中国的首都。我们喜欢学习语言。", "gbk"),
+        ("이것은 한국어 문서입니다. 서울은 대한민국의 수도입니다.", "euc_kr"),
+        *((FRENCH, encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be")),
+        *((FRENCH, encoding) for encoding in ("utf-32", "utf-32-le", "utf-32-be")),
+        ("这是 一个\n中文 文档", "utf-16-be"),
+    ],
+)  # fmt: skip
+def test_encoding_is_found_without_a_hint(text, encoding):
+    assert decode(text.encode(encoding), charset="") == text
+
+
+@pytest.mark.parametrize("hint", ["euc_jp", "EUC-JP"])
+def test_charset_hint_settles_what_statistics_can_not(hint):
+    assert decode(JAPANESE.encode("euc_jp"), charset=hint) == JAPANESE
+
+
+@pytest.mark.parametrize(
+    "hint", ["utf-16", "latin-1", "zlib", "unicode_escape", "punycode", "nonsense", "é", "\x00"]
+)
+def test_wrong_or_dangerous_charset_hint_is_overruled(hint):
+    assert decode(RUSSIAN.encode(), charset=hint) == RUSSIAN
+
+
+def test_latin_1_hint_means_its_superset_as_on_the_web():
+    assert decode(b"\x93quoted\x94 caf\xe9", charset="iso-8859-1") == "“quoted” café"
+
+
+def test_bytes_outside_ascii_far_into_a_file_are_decoded():
+    text = "plain line of ascii\n" * 20_000 + "naïve façade\n" + "more ascii\n" * 1000
+    assert decode(text.encode("cp1252"), charset="") == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)) * 4,
+        b"\x00\x01\x02\x03" * 100,
+        b"\xef\xbb\xbf\xff\xff broken mark",
+        b"\xff\xfe\x00\xd8\x00\xd8",
+        b"\x07" * 50 + b"bell",
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(data):
+    with pytest.raises(InvalidInputError) as refusal:
+        decode(data, charset="")
+    assert refusal.value.reason == ParseFailure.TEXT_UNDECODABLE
+
+
+@given(st.binary(max_size=400))
+def test_decoding_any_bytes_ends_in_text_or_a_typed_refusal(data):
+    text, reason = "", ""
+    try:
+        text = decode(data, charset="")
+    except InvalidInputError as refusal:
+        reason = refusal.reason
+    assert reason in ("", ParseFailure.TEXT_UNDECODABLE)
+    assert "\ufffd" not in text or "\ufffd".encode() in data
+
+
+def test_long_line_without_newline_is_sampled_in_linear_time():
+    data = b"a" * 8_000_000 + b"\xff" + b"a" * 8_000_000
+    started = time.perf_counter()
+    assert decode(data, charset="").endswith("ÿ" + "a" * 8_000_000)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b'<html><meta charset="shift_jis">', "shift_jis"),
+        (
+            b"<META http-equiv=content-type content='text/html; CHARSET=windows-1251'>",
+            "windows-1251",
+        ),
+        (b"<html>" + b" " * 4000 + b"<meta charset=late>", ""),
+        (b"<p>no head", ""),
+    ],
+)
+def test_html_names_its_own_charset(head, expected):
+    assert html_charset(head) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("a\r\nb\rc\vd\x85e\u2028f\u2029g", "a\nb\nc\nd\ne\nf\ng"),
+        ("one\fpage", "one\n\npage"),
+        ("a  \t\n\n \n\n\nb", "a\n\nb"),
+        ("\n\n  indented\n    more", "indented\n    more"),
+        ("nul\x00 bell\x07 escape\x1b[0m", "nul bell escape[0m"),
+        ("soft\u00adhyphen zero\u200bwidth \ufeffmark", "softhyphen zerowidth mark"),
+        ("over\u202eride tag\U000e0041\U000e0042 \u2066isolate\u2069", "override tag isolate"),
+        ("lone \ud800 surrogate", "lone  surrogate"),
+        ("no\u00a0break\u3000wide", "no break wide"),
+        ("e\u0301 A\u030a", "é Å"),
+        ("\ufb01lled e\ufb03cient", "filled efficient"),
+        ("می\u200cخواهم 👩\u200d🔬", "می\u200cخواهم 👩\u200d🔬"),
+        ("tab\tstays", "tab\tstays"),
+        (" \n\t ", ""),
+    ],
+)
+def test_text_is_cleaned(raw, expected):
+    assert clean(raw) == expected
+
+
+@given(st.text(st.characters(categories=["L", "M", "Z", "C", "P", "S"]), max_size=300))
+def test_clean_text_can_be_stored_and_quoted(raw):
+    text = clean(raw)
+    assert text == text.strip()
+    assert unicodedata.is_normalized("NFC", text)
+    assert "\n\n\n" not in text
+    assert not any(
+        unicodedata.category(character) == "Cc" for character in text if character not in "\t\n"
+    )
+    text.encode()
+
+
+def test_combining_marks_without_end_are_normalised_in_linear_time():
+    started = time.perf_counter()
+    text = clean("a" + "\u0301\u0316" * 200_000 + "\U0001d165\U0001d16d" * 100_000)
+    assert time.perf_counter() - started < 2
+    assert len(text) > 600_000
+    assert clean("e" + "\u0316" * MARKS_MAX) == "e" + "\u0316" * MARKS_MAX
+
+
+@pytest.mark.parametrize(
+    "raw", [" " * 4_000_000 + "x", "x" + " \n" * 2_000_000 + "x", "\t" * 4_000_000]
+)
+def test_blanks_without_end_are_cleaned_in_linear_time(raw):
+    started = time.perf_counter()
+    assert clean(raw) in ("x", "x\n\nx", "")
+    assert time.perf_counter() - started < 2
+
+
+def test_title_is_one_short_line():
+    assert clean_title("  A\ttitle\nover \x00 lines ") == "A title over lines"
+    assert len(clean_title("word " * 1000)) <= 300

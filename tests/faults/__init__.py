@@ -1,0 +1,1 @@
+"""Kill everything under load; then read the stores and see that nothing was lost or doubled."""

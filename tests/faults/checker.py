@@ -1,0 +1,180 @@
+"""The invariants as a program: what was promised, against what the stores hold."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tests.faults.evidence import Evidence, Place, Row
+from tests.faults.journal import Journal
+
+FINAL = {"INDEXED", "FAILED", "SUPERSEDED", "DELETED"}
+DEAD_HEADERS = ("Consumer", "Subject", "Reason", "Attempts", "First-Time")
+
+
+def violations(journal: Journal, evidence: Evidence) -> list[str]:
+    """Every broken promise, one line each; an empty list is what we want."""
+    return [
+        *_lost(journal, evidence),
+        *_unsettled(evidence),
+        *_phantoms(journal, evidence),
+        *_doubled(evidence),
+        *_stores_differ(evidence),
+        *_live_versions_differ(evidence),
+        *_deleted_remains(journal, evidence),
+        *_results_missing(evidence),
+        *_dead_letters_incomplete(evidence),
+    ]
+
+
+def _lost(journal: Journal, evidence: Evidence) -> Iterator[str]:
+    """An acknowledged upload ends as a version, and stays one unless its delete was asked for."""
+    known = {(row["document"], row["version"]): row for row in evidence.versions}
+    gone = journal.touched_by_delete()
+    for operation, facts in journal.accepted().items():
+        document, version = str(facts["document"]), facts["version"]
+        row = known.get((document, version))
+        if row is None:
+            yield f"lost: {operation} was accepted as {document} v{version}, no such version"
+        elif row["sha256"] != facts["sha256"]:
+            yield f"lost: {document} v{version} holds other bytes than were accepted"
+        elif row["state"] in {"DELETED", "DELETING"} and document not in gone:
+            yield f"lost: {document} v{version} is deleted, nobody asked for it"
+
+
+def _unsettled(evidence: Evidence) -> Iterator[str]:
+    for row in evidence.versions:
+        name = f"{row['document']} v{row['version']}"
+        if row["state"] not in FINAL:
+            yield f"stuck: {name} is {row['state']}"
+        if row["state"] == "FAILED" and not row["reason"]:
+            yield f"unexplained: {name} failed without a reason"
+    for durable, left in evidence.unsettled.items():
+        yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
+    for service, left in evidence.outbox.items():
+        if left:
+            yield f"stuck: {left} events in the outbox of {service}"
+
+
+def _phantoms(journal: Journal, evidence: Evidence) -> Iterator[str]:
+    for name in {row["document"] for row in evidence.versions} - journal.sent():
+        yield f"phantom: nobody sent {name}"
+
+
+def _doubled(evidence: Evidence) -> Iterator[str]:
+    """One chunk for each ordinal of a live version; one point for each place."""
+    counts = Counter(place for _, place in evidence.points)
+    for place, count in counts.items():
+        if count > 1:
+            yield f"doubled: {count} points at {place}"
+    live = {
+        (row["tenant_id"], row["document"], row["version"]): row["chunk_count"]
+        for row in evidence.versions
+        if row["state"] == "INDEXED"
+    }
+    ordinals: dict[tuple[str, str, int], list[int]] = {}
+    for row in evidence.chunks:
+        key = (row["tenant_id"], row["document"], row["version"])
+        ordinals.setdefault(key, []).append(row["ordinal"])
+    for key, chunk_count in live.items():
+        if sorted(ordinals.get(key, [])) != list(range(chunk_count)):
+            yield f"incomplete: chunks of {key} are not 0..{chunk_count - 1}"
+
+
+def _places(rows: Iterable[Row]) -> set[Place]:
+    return {Place(r["tenant_id"], r["document"], r["version"], r["ordinal"]) for r in rows}
+
+
+def _stores_differ(evidence: Evidence) -> Iterator[str]:
+    """Live chunks of ingest = passages of query = points, place by place and text by text."""
+    live = {
+        (row["tenant_id"], row["document"], row["version"])
+        for row in evidence.versions
+        if row["state"] == "INDEXED"
+    }
+    chunks = _places(r for r in evidence.chunks if _key(r) in live)
+    passages = _places(evidence.passages)
+    points = {place for _, place in evidence.points}
+    for name, left, right in (
+        ("chunk without passage", chunks, passages),
+        ("passage without live chunk", passages, chunks),
+        ("passage without point", passages, points),
+        ("point without passage", points, passages),
+    ):
+        for place in sorted(left - right):
+            yield f"{name}: {place}"
+    texts = {(r["chunk_id"], r["text"]) for r in evidence.chunks if _key(r) in live}
+    for row in evidence.passages:
+        if (row["chunk_id"], row["text"]) not in texts:
+            yield f"other text: passage {row['chunk_id']} differs from its chunk"
+    of_point = {str(r["point_id"]): r["tenant_id"] for r in evidence.passages}
+    for point_id, place in evidence.points:
+        if of_point.get(point_id, place.tenant) != place.tenant:
+            yield f"foreign label: point {point_id} is labelled {place.tenant}"
+
+
+def _key(row: Row) -> tuple[str, str, int]:
+    return row["tenant_id"], row["document"], row["version"]
+
+
+def _live_versions_differ(evidence: Evidence) -> Iterator[str]:
+    """What ingest calls live is indexed and is what query shows."""
+    states = {(r["tenant_id"], r["document"], r["version"]): r["state"] for r in evidence.versions}
+    shown = {(r["tenant_id"], r["document"]): r["live_version"] for r in evidence.visible}
+    for row in evidence.documents:
+        live, name = row["live_version"], row["name"]
+        if live and states.get((row["tenant_id"], name, live)) != "INDEXED":
+            yield f"wrong live version: {name} v{live} is not indexed"
+        if shown.get((row["tenant_id"], name), 0) != live:
+            yield f"wrong live version: query shows another version of {name} than v{live}"
+    for (tenant, name, version), state in states.items():
+        pointer = {(r["tenant_id"], r["name"]): r["live_version"] for r in evidence.documents}
+        if state == "INDEXED" and pointer.get((tenant, name)) != version:
+            yield f"two live versions: {name} v{version} is indexed and not the live one"
+
+
+def _deleted_remains(journal: Journal, evidence: Evidence) -> Iterator[str]:
+    """After an acknowledged delete no store holds anything of the versions it covered."""
+    covered = {
+        (row["tenant_id"], row["name"]): row["tombstone_version"]
+        for row in evidence.documents
+        if row["name"] in journal.deleted()
+    }
+    for name in journal.deleted() - {name for _, name in covered}:
+        yield f"not deleted: {name} has no tombstone"
+
+    def dead(tenant: str, document: str, version: int) -> bool:
+        return version <= covered.get((tenant, document), 0)
+
+    for kind, places in (
+        ("chunk", _places(evidence.chunks)),
+        ("passage", _places(evidence.passages)),
+        ("point", {place for _, place in evidence.points}),
+    ):
+        for place in places:
+            if dead(place.tenant, place.document, place.version):
+                yield f"not deleted: {kind} at {place}"
+    kept = {
+        row["object_key"]
+        for row in evidence.versions
+        if not dead(row["tenant_id"], row["document"], row["version"])
+    }
+    for row in evidence.versions:
+        if row["object_key"] in evidence.objects and row["object_key"] not in kept:
+            yield f"not deleted: bytes of {row['document']} v{row['version']}"
+
+
+def _results_missing(evidence: Evidence) -> Iterator[str]:
+    """Every accepted upload event has its one result."""
+    for row in evidence.uploads:
+        if row["source"] and not row["result"]:
+            yield f"no result: upload event {row['request_id']} of {row['document']}"
+
+
+def _dead_letters_incomplete(evidence: Evidence) -> Iterator[str]:
+    seen = Counter(headers.get("Nats-Msg-Id", "") for headers in evidence.dead_letters)
+    for identifier, count in seen.items():
+        if count > 1:
+            yield f"doubled: {count} dead letters {identifier}"
+    for headers in evidence.dead_letters:
+        missing = [name for name in DEAD_HEADERS if not headers.get(f"Aquifer-Dead-{name}")]
+        if missing:
+            yield f"unexplained: a dead letter lacks {', '.join(missing)}"

@@ -1,0 +1,125 @@
+"""What the stores hold, read directly: Postgres as superuser, every point, every consumer."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import nats
+import psycopg
+from nats.js import JetStreamContext
+from psycopg.rows import dict_row
+
+from aquifer.query.vectors.v1.vector_service_pb2 import ScrollRequest
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
+from chassis import topology
+
+PROFILE = "minilm-l6-v2"
+PAGE = 1000
+
+Row = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a chunk, passage or point belongs."""
+
+    tenant: str
+    document: str
+    version: int
+    ordinal: int
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything the checker looks at."""
+
+    versions: list[Row] = field(default_factory=list)
+    documents: list[Row] = field(default_factory=list)
+    chunks: list[Row] = field(default_factory=list)
+    uploads: list[Row] = field(default_factory=list)
+    visible: list[Row] = field(default_factory=list)
+    passages: list[Row] = field(default_factory=list)
+    points: list[tuple[str, Place]] = field(default_factory=list)
+    unsettled: dict[str, int] = field(default_factory=dict)
+    outbox: dict[str, int] = field(default_factory=dict)
+    dead_letters: list[dict[str, str]] = field(default_factory=list)
+    objects: list[str] = field(default_factory=list)
+
+
+def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
+    """Fills in what Postgres holds."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+
+        def rows(query: str) -> list[Row]:
+            return cursor.execute(query.encode()).fetchall()
+
+        evidence.versions = rows("SELECT * FROM ingest.versions")
+        evidence.documents = rows("SELECT * FROM ingest.documents")
+        evidence.chunks = rows("SELECT * FROM ingest.chunks")
+        evidence.uploads = rows("SELECT * FROM ingest.uploads")
+        evidence.visible = rows("SELECT * FROM query.documents")
+        evidence.passages = rows("SELECT * FROM query.passages")
+        evidence.outbox = {
+            service: rows(f"SELECT count(*) AS n FROM {service}.outbox")[0]["n"]
+            for service in ("auth", "ingest", "query")
+        }
+
+
+async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, Place]]:
+    """Every point of the tenants."""
+    points = []
+    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+        stub = VectorServiceStub(channel)
+        for tenant in tenants:
+            start = ""
+            while True:
+                page = await stub.Scroll(
+                    ScrollRequest(profile=PROFILE, tenant=tenant, start=start, limit=PAGE),
+                    timeout=30,
+                )
+                points += [
+                    (e.point_id, Place(tenant, e.document, e.version, e.ordinal))
+                    for e in page.entries
+                ]
+                start = page.next_id
+                if not start:
+                    break
+    return points
+
+
+@asynccontextmanager
+async def jetstream(url: str, user: str, password: str) -> AsyncIterator[JetStreamContext]:
+    """JetStream as the provisioning user, who may look at everything."""
+    client = await nats.connect(
+        url, user=user, password=password, inbox_prefix=topology.inbox_prefix(user).encode()
+    )
+    try:
+        yield client.jetstream(timeout=5)
+    finally:
+        await client.close()
+
+
+async def read_bus(js: JetStreamContext, evidence: Evidence) -> None:
+    """Fills in what consumers have not settled, and the dead letters."""
+    for durable in topology.durables():
+        info = await js.consumer_info(durable.stream, durable.name)
+        left = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        if left:
+            evidence.unsettled[durable.name] = left
+    for stream in topology.streams():
+        if stream.name.startswith("DEAD_"):
+            state = (await js.stream_info(stream.name)).state
+            for sequence in range(state.first_seq, state.last_seq + 1):
+                message = await js.get_msg(stream.name, seq=sequence)
+                evidence.dead_letters.append(dict(message.headers or {}))
+
+
+def read_objects(folder: Path) -> list[str]:
+    """Keys of every stored object."""
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".partial")
+    )

@@ -110,5 +110,5 @@ async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsn
     async with bus.connect("provisioner") as admin:
         message = await admin.jetstream.get_msg("FACTS_QUERY", seq=1)
     parent = telemetry.extract(message.headers)
-    [remote] = [value for value in parent.values()]
+    [remote] = parent.values()
     assert remote.get_span_context().trace_id == span.get_span_context().trace_id

@@ -24,41 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\"V\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\"[\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\x12\x14\n\x0cinput_tokens\x18\x04 \x01(\x03\"\x88\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x39\n\x08passages\x18\x03 \x03(\x0b\x32\'.aquifer.inference.v1.GenerationPassage\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"0\n\x11GenerationPassage\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"\xa6\x01\n\x10GenerateResponse\x12,\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1b.aquifer.inference.v1.DeltaH\x00\x12,\n\x05quote\x18\x02 \x01(\x0b\x32\x1b.aquifer.inference.v1.QuoteH\x00\x12.\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1c.aquifer.inference.v1.FinishH\x00\x42\x06\n\x04step\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x05Quote\x12\x0f\n\x07passage\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0e\n\x06marker\x18\x04 \x01(\t\"\x8c\x01\n\x06\x46inish\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".aquifer.inference.v1.FinishReason\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\xa0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03*V\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02\x32\xa2\x02\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\"X\n\x0c\x45mbedRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\"E\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\"\x88\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x39\n\x08passages\x18\x03 \x03(\x0b\x32\'.aquifer.inference.v1.GenerationPassage\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"0\n\x11GenerationPassage\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"\xa6\x01\n\x10GenerateResponse\x12,\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1b.aquifer.inference.v1.DeltaH\x00\x12,\n\x05quote\x18\x02 \x01(\x0b\x32\x1b.aquifer.inference.v1.QuoteH\x00\x12.\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1c.aquifer.inference.v1.FinishH\x00\x42\x06\n\x04step\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x05Quote\x12\x0f\n\x07passage\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0e\n\x06marker\x18\x04 \x01(\t\"\x8c\x01\n\x06\x46inish\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".aquifer.inference.v1.FinishReason\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\xa0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03*V\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02\x32\xa2\x02\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.inference.v1.inference_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANE']._serialized_start=1096
-  _globals['_LANE']._serialized_end=1161
-  _globals['_FINISHREASON']._serialized_start=1163
-  _globals['_FINISHREASON']._serialized_end=1287
-  _globals['_MODELKIND']._serialized_start=1289
-  _globals['_MODELKIND']._serialized_end=1375
+  _globals['_LANE']._serialized_start=1076
+  _globals['_LANE']._serialized_end=1141
+  _globals['_FINISHREASON']._serialized_start=1143
+  _globals['_FINISHREASON']._serialized_end=1267
+  _globals['_MODELKIND']._serialized_start=1269
+  _globals['_MODELKIND']._serialized_end=1355
   _globals['_EMBEDREQUEST']._serialized_start=70
-  _globals['_EMBEDREQUEST']._serialized_end=156
-  _globals['_EMBEDRESPONSE']._serialized_start=158
-  _globals['_EMBEDRESPONSE']._serialized_end=249
-  _globals['_GENERATEREQUEST']._serialized_start=252
-  _globals['_GENERATEREQUEST']._serialized_end=388
-  _globals['_GENERATIONPASSAGE']._serialized_start=390
-  _globals['_GENERATIONPASSAGE']._serialized_end=438
-  _globals['_GENERATERESPONSE']._serialized_start=441
-  _globals['_GENERATERESPONSE']._serialized_end=607
-  _globals['_DELTA']._serialized_start=609
-  _globals['_DELTA']._serialized_end=630
-  _globals['_QUOTE']._serialized_start=632
-  _globals['_QUOTE']._serialized_end=700
-  _globals['_FINISH']._serialized_start=703
-  _globals['_FINISH']._serialized_end=843
-  _globals['_LISTMODELSREQUEST']._serialized_start=845
-  _globals['_LISTMODELSREQUEST']._serialized_end=864
-  _globals['_LISTMODELSRESPONSE']._serialized_start=866
-  _globals['_LISTMODELSRESPONSE']._serialized_end=931
-  _globals['_MODEL']._serialized_start=934
-  _globals['_MODEL']._serialized_end=1094
-  _globals['_INFERENCESERVICE']._serialized_start=1378
-  _globals['_INFERENCESERVICE']._serialized_end=1668
+  _globals['_EMBEDREQUEST']._serialized_end=158
+  _globals['_EMBEDRESPONSE']._serialized_start=160
+  _globals['_EMBEDRESPONSE']._serialized_end=229
+  _globals['_GENERATEREQUEST']._serialized_start=232
+  _globals['_GENERATEREQUEST']._serialized_end=368
+  _globals['_GENERATIONPASSAGE']._serialized_start=370
+  _globals['_GENERATIONPASSAGE']._serialized_end=418
+  _globals['_GENERATERESPONSE']._serialized_start=421
+  _globals['_GENERATERESPONSE']._serialized_end=587
+  _globals['_DELTA']._serialized_start=589
+  _globals['_DELTA']._serialized_end=610
+  _globals['_QUOTE']._serialized_start=612
+  _globals['_QUOTE']._serialized_end=680
+  _globals['_FINISH']._serialized_start=683
+  _globals['_FINISH']._serialized_end=823
+  _globals['_LISTMODELSREQUEST']._serialized_start=825
+  _globals['_LISTMODELSREQUEST']._serialized_end=844
+  _globals['_LISTMODELSRESPONSE']._serialized_start=846
+  _globals['_LISTMODELSRESPONSE']._serialized_end=911
+  _globals['_MODEL']._serialized_start=914
+  _globals['_MODEL']._serialized_end=1074
+  _globals['_INFERENCESERVICE']._serialized_start=1358
+  _globals['_INFERENCESERVICE']._serialized_end=1648
 # @@protoc_insertion_point(module_scope)

@@ -90,11 +90,11 @@ class EmbedRequest(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    MODEL_FIELD_NUMBER: builtins.int
+    PROFILE_FIELD_NUMBER: builtins.int
     TEXTS_FIELD_NUMBER: builtins.int
     LANE_FIELD_NUMBER: builtins.int
-    model: builtins.str
-    """Model from ListModels; empty: the default embedder."""
+    profile: builtins.str
+    """Embedding profile from ListModels; empty: the default one."""
     lane: Lane.ValueType
     """Queue to join."""
     @builtins.property
@@ -104,13 +104,13 @@ class EmbedRequest(message.Message):
     def __init__(
         self,
         *,
-        model: builtins.str = ...,
+        profile: builtins.str = ...,
         texts: abc.Iterable[builtins.str] | None = ...,
         lane: Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["lane", b"lane", "model", b"model", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["lane", b"lane", "profile", b"profile", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,26 +123,22 @@ class EmbedResponse(message.Message):
     PROFILE_FIELD_NUMBER: builtins.int
     DIMENSIONS_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
-    INPUT_TOKENS_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile the vectors were made under."""
     dimensions: builtins.int
     """Length of each vector."""
     vectors: builtins.bytes
     """One vector per text in the same order, unit length, packed little-endian 32-bit floats."""
-    input_tokens: builtins.int
-    """Tokens read, padding not counted."""
     def __init__(
         self,
         *,
         profile: builtins.str = ...,
         dimensions: builtins.int = ...,
         vectors: builtins.bytes = ...,
-        input_tokens: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "input_tokens", b"input_tokens", "profile", b"profile", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "profile", b"profile", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,7 +160,7 @@ class GenerateRequest(message.Message):
     """Bound of the answer; 0 means 512."""
     @builtins.property
     def passages(self) -> containers.RepeatedCompositeFieldContainer[GenerationPassage]:
-        """At most 64, best first; at most 256 KiB of text together. None: NO_ANSWER."""
+        """At most 64 of at most 8,192 characters, best first. None: NO_ANSWER."""
 
     def __init__(
         self,

@@ -64,8 +64,8 @@ class InferenceServiceServicer(object):
 
     def Embed(self, request, context):
         """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-        INVALID_ARGUMENT TEXTS_RANGE, TEXT_LENGTH; NOT_FOUND MODEL_UNKNOWN; RESOURCE_EXHAUSTED
-        EMBEDDER_FULL.
+        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH; NOT_FOUND PROFILE_UNKNOWN; RESOURCE_EXHAUSTED
+        EMBEDDING_QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +74,7 @@ class InferenceServiceServicer(object):
     def Generate(self, request, context):
         """Answers a question from the passages given and from nothing else; the stream ends with one
         `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGES_RANGE; NOT_FOUND MODEL_UNKNOWN.
+        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH; NOT_FOUND MODEL_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,85 @@
+"""The command line of the embedded stack: `python -m stack up --data-dir DIR`."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from chassis.errors import ServiceError
+from stack.supervisor import Notice, StopRequest, StopRequestedError
+from stack.up import Stack
+
+_OWNER_ONLY = 0o077
+
+
+class Console:
+    """Tells people, or machines (`json_lines`: one object a line), what happens."""
+
+    def __init__(self, *, json_lines: bool) -> None:
+        self._json_lines = json_lines
+
+    def notice(self, notice: Notice) -> None:
+        """Tells what happened to a part."""
+        self._line(
+            {"event": notice.event, "part": notice.part, "detail": notice.detail},
+            f"{notice.part:<10}  {notice.event:<10}  {notice.detail}",
+        )
+
+    def ready(self, endpoints: Path, seconds: float) -> None:
+        """Tells that every part serves."""
+        self._line(
+            {"event": "ready", "endpoints": str(endpoints), "seconds": round(seconds, 2)},
+            f"aquifer is ready after {seconds:.1f} s; addresses and the first key: {endpoints}",
+        )
+
+    def failed(self, reason: str, detail: str) -> None:
+        """Tells why the stack ends."""
+        self._line({"event": "failed", "reason": reason, "detail": detail}, f"aquifer: {detail}")
+
+    def _line(self, fields: dict[str, object], text: str) -> None:
+        try:
+            sys.stdout.write((json.dumps(fields) if self._json_lines else text) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # A reader that went away must not take the stack with it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def up(path: Path, base_port: int | None, console: Console) -> int:
+    """Runs the stack until SIGTERM, SIGINT or SIGHUP; returns the exit code."""
+    began = time.monotonic()
+    with StopRequest() as stop:
+        try:
+            with Stack(
+                path, base_port=base_port, say=console.notice, stop=stop, alone=True
+            ) as stack:
+                stack.start()
+                console.ready(stack.data.endpoints, time.monotonic() - began)
+                stack.supervise()
+        except StopRequestedError:
+            return 0
+        except ServiceError as error:
+            if stop.made:
+                return 0
+            console.failed(error.reason, error.detail)
+            return 1
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Parses the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    starting = commands.add_parser("up", help="start everything and stay until stopped")
+    starting.add_argument("--data-dir", type=Path, required=True, help="made when missing")
+    starting.add_argument("--base-port", type=int, help="first of 13 ports; default: free ones")
+    starting.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args(arguments)
+    os.umask(_OWNER_ONLY)
+    return up(options.data_dir, options.base_port, Console(json_lines=options.json))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

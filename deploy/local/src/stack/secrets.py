@@ -1,0 +1,78 @@
+"""Passwords and keys of a data folder: made once, kept in one file only its owner may read."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from chassis.errors import DataLossError
+from stack.private_files import write_private
+
+PASSWORD_BYTES = 32
+PEPPER_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What the parts of one data folder prove themselves with.
+
+    Attributes:
+        nats: password of each NATS user.
+        postgres: password of each PostgreSQL role.
+        auth_pepper: 32 random bytes, base64; keys of API callers are hashed with it.
+        auth_signing_key: Ed25519 private key, PEM (PKCS 8).
+    """
+
+    nats: Mapping[str, str] = field(repr=False)
+    postgres: Mapping[str, str] = field(repr=False)
+    auth_pepper: str = field(repr=False)
+    auth_signing_key: str = field(repr=False)
+
+
+def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets:
+    """The secrets in `path`; what is missing, the file itself included, is made and kept.
+
+    Raises:
+        DataLossError: SECRETS_UNREADABLE, the file exists and is not what this module wrote.
+    """
+    known = _read(path) if path.exists() else None
+    complete = Secrets(
+        nats=_passwords(nats, known.nats if known else {}),
+        postgres=_passwords(postgres, known.postgres if known else {}),
+        auth_pepper=known.auth_pepper if known else _pepper(),
+        auth_signing_key=known.auth_signing_key if known else _signing_key(),
+    )
+    if complete != known:
+        write_private(path, json.dumps(asdict(complete), indent=1))
+    return complete
+
+
+def _read(path: Path) -> Secrets:
+    try:
+        return Secrets(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DataLossError(
+            "SECRETS_UNREADABLE", f"{path} does not hold the secrets of a stack", path=path
+        ) from error
+
+
+def _passwords(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    missing = {name: secrets.token_urlsafe(PASSWORD_BYTES) for name in names if name not in known}
+    return {**known, **missing}
+
+
+def _pepper() -> str:
+    return base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode()
+
+
+def _signing_key() -> str:
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .decode()
+    )

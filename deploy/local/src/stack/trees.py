@@ -1,0 +1,78 @@
+"""Who descends from a process, and how all of them are ended at once.
+
+Read from /proc; on a system without it a process's own group is all that is found.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from signal import Signals
+
+_PROC = Path("/proc")
+_GONE = {"Z", "X"}
+_GONE_WAIT_S = 5.0
+_POLL_S = 0.005
+
+
+def alive(pid: int) -> bool:
+    """True while a process runs; one that has ended and waits to be reaped does not."""
+    if _PROC.joinpath("self/stat").exists():
+        status = _status(pid)
+        return status is not None and status[0] not in _GONE
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def children(pid: int) -> frozenset[int]:
+    """Processes whose parent is `pid`, those that wait to be reaped included."""
+    return frozenset(child for child, parent in _parents().items() if parent == pid)
+
+
+def descendants(pid: int) -> frozenset[int]:
+    """Children of a process, their children and so on, whatever session they moved to."""
+    parents = _parents()
+    found: set[int] = set()
+    generation = {pid}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation} - found
+        found |= generation
+    return frozenset(found)
+
+
+def kill_tree(leader: int, family: Iterable[int]) -> None:
+    """Kills the process group of `leader` and all of `family`; returns when the latter are gone."""
+    family = frozenset(family)
+    with suppress(ProcessLookupError):
+        os.killpg(leader, Signals.SIGKILL)
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, Signals.SIGKILL)
+    deadline = time.monotonic() + _GONE_WAIT_S
+    while any(alive(pid) for pid in family) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _parents() -> dict[int, int]:
+    return {
+        int(entry.name): status[1]
+        for entry in (_PROC.iterdir() if _PROC.is_dir() else ())
+        if entry.name.isdigit() and (status := _status(int(entry.name)))
+    }
+
+
+def _status(pid: int) -> tuple[str, int] | None:
+    """State letter and parent of a process; None when it is gone."""
+    try:
+        text = _PROC.joinpath(str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the program's name, which may hold spaces and brackets.
+    state, parent = text.rpartition(")")[2].split()[:2]
+    return state, int(parent)

@@ -1,0 +1,280 @@
+"""The whole of Aquifer on one machine: every part on loopback, everything in one data folder."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chassis import topology
+from stack import roles, secrets
+from stack.data_dir import DataDir
+from stack.first_keys import FirstKeys, first_keys
+from stack.guardian import Guardian
+from stack.nats import Nats, NatsUser
+from stack.part import Part
+from stack.ports import LOOPBACK, free_ports, ports_from
+from stack.postgres import SUPERUSER, Postgres
+from stack.private_files import write_private
+from stack.processes import run_all
+from stack.programs import Service, Sink, Vectors, python
+from stack.supervisor import Notice, StopRequest, Supervisor
+
+TENANT = "default"
+UPSTREAM = f"upstream-{TENANT}"
+PROVISIONER = "provisioner"
+SERVICES = ("auth", "inference", "query", "ingest")
+_DOORS = (*SERVICES, "nats", "postgres", "otlp", "traces", "nats-monitor")
+_PORTS = (*_DOORS, *(f"{service}-metrics" for service in SERVICES))
+_MIGRATE_S = 120.0
+_STEP_S = 60.0
+# Streams reserve their whole `max_bytes`; a little stays for what the server itself keeps.
+_SPARE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where everything is and how the first caller gets in; kept in `endpoints.json`."""
+
+    version: int = 1
+    auth: str
+    ingest: str
+    query: str
+    inference: str
+    nats: Mapping[str, str] = field(repr=False)
+    traces: str
+    metrics: Mapping[str, str]
+    tenant: str
+    api_key: str = field(repr=False)
+
+
+class Stack:
+    """Aquifer on one machine: held from construction to `close`.
+
+    Args:
+        path: the data folder; a new one becomes a new, empty Aquifer.
+        base_port: first of 13 ports; free ones picked at random by default.
+        say: told what happens to each part.
+        stop: the request that cuts `start` short and ends `supervise`.
+        alone: this process does nothing else, see `Supervisor`.
+
+    Raises:
+        FailedPreconditionError: DATA_DIR_IN_USE, PORT_IN_USE.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        base_port: int | None = None,
+        say: Callable[[Notice], None] = lambda _: None,
+        stop: StopRequest | None = None,
+        alone: bool = False,
+    ) -> None:
+        self._stop = stop or StopRequest()
+        with ExitStack() as held:
+            self.data = held.enter_context(DataDir(path))
+            # Ports of a killed stack are free once its folder is.
+            count = len(_PORTS)
+            picked = free_ports(count) if base_port is None else ports_from(base_port, count)
+            self._ports = dict(zip(_PORTS, picked, strict=True))
+            self.guardian = held.enter_context(Guardian(keep_open=(self.data.lock,)))
+            self._supervisor = Supervisor(
+                guardian=self.guardian, say=say, stop=self._stop, alone=alone
+            )
+            held.callback(self._supervisor.stop)
+            self._make_parts()
+            self._held = held.pop_all()
+
+    def start(self) -> Endpoints:
+        """Brings everything up and writes `endpoints.json`; returns when every part serves.
+
+        Raises:
+            UnavailableError: PART_NOT_READY or STEP_FAILED; call `close`.
+            StopRequestedError: call `close`.
+        """
+        self.data.endpoints.unlink(missing_ok=True)
+        self._supervisor.start(*self.parts.values())
+        roles.prepare(self.postgres.superuser_dsn, self._secrets.postgres)
+        self._migrate()
+        keys = first_keys(self.data.first_keys, self._bootstrap)
+        services = {name: self._service(name, keys) for name in SERVICES}
+        self.parts.update(services)
+        self._supervisor.start(*services.values())
+        endpoints = self._endpoints(keys)
+        write_private(self.data.endpoints, json.dumps(asdict(endpoints), indent=1) + "\n")
+        return endpoints
+
+    def supervise(self) -> None:
+        """Restarts what ends, until the request to stop."""
+        self._supervisor.watch()
+
+    def close(self) -> None:
+        """Stops every part, the last started first, and lets go of the data folder."""
+        self.data.endpoints.unlink(missing_ok=True)
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _make_parts(self) -> None:
+        grants = {**topology.permissions(), UPSTREAM: topology.upstream_permissions(TENANT)}
+        self._secrets = secrets.load(
+            self.data.secrets, nats=grants, postgres=(SUPERUSER, *roles.LOGINS)
+        )
+        self.nats = self._nats(grants)
+        self.postgres = Postgres(
+            self.data.path / "postgres",
+            password=self._secrets.postgres[SUPERUSER],
+            guardian=self.guardian,
+            log=self.data.log("postgres"),
+            port=self._ports["postgres"],
+        )
+        self.sink = Sink(
+            self.data.path / "traces" / "spans.sqlite",
+            otlp_port=self._ports["otlp"],
+            http_port=self._ports["traces"],
+            guardian=self.guardian,
+            log=self.data.log("traces"),
+        )
+        self.vectors = Vectors(
+            self.data.path / "vectors",
+            socket_path=self.data.socket("vectors"),
+            guardian=self.guardian,
+            log=self.data.log("vectors"),
+        )
+        self.parts: dict[str, Part] = {
+            part.name: part for part in (self.nats, self.postgres, self.sink, self.vectors)
+        }
+
+    def _nats(self, grants: Mapping[str, topology.Permissions]) -> Nats:
+        return Nats(
+            self.data.path / "nats",
+            users=[
+                NatsUser(
+                    name=name,
+                    password=self._secrets.nats[name],
+                    publish=grant.publish,
+                    subscribe=grant.subscribe,
+                )
+                for name, grant in grants.items()
+            ],
+            guardian=self.guardian,
+            log=self.data.log("nats"),
+            port=self._ports["nats"],
+            monitor_port=self._ports["nats-monitor"],
+            max_file_bytes=_SPARE_BYTES + sum(each.max_bytes for each in topology.streams()),
+            then=self._provision,
+        )
+
+    def _provision(self) -> None:
+        """Declares streams and consumers: after each start, for the store may have been lost."""
+        self._run("chassis.provision", "apply", environment=self._bus(PROVISIONER))
+
+    def _migrate(self) -> None:
+        commands = [
+            python(
+                service,
+                "migrate",
+                folder=self.data.path,
+                log=self.data.log(f"{service}-migrate"),
+                environment={"AQUIFER_POSTGRES_DSN": self._dsn(f"{service}_owner")},
+            )
+            for service in roles.SERVICES
+        ]
+        run_all(commands, self.guardian, timeout_s=_MIGRATE_S, cancelled=lambda: self._stop.made)
+
+    def _bootstrap(self, output: Path) -> None:
+        self._run(
+            "auth",
+            *("bootstrap", "--tenant", TENANT, "--output", str(output)),
+            environment=self._environment("auth"),
+        )
+
+    def _run(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
+        command = python(
+            module,
+            *arguments,
+            folder=self.data.path,
+            log=self.data.log(f"{module.replace('.', '-')}-{arguments[0]}"),
+            environment=environment,
+        )
+        run_all([command], self.guardian, timeout_s=_STEP_S, cancelled=lambda: self._stop.made)
+
+    def _service(self, name: str, keys: FirstKeys) -> Service:
+        environment = self._environment(name)
+        if name in keys.service_keys:
+            environment["AQUIFER_SERVICE_KEY"] = keys.service_keys[name]
+        return Service(
+            name,
+            port=self._ports[name],
+            environment=environment,
+            folder=self.data.path,
+            guardian=self.guardian,
+            log=self.data.log(name),
+        )
+
+    def _environment(self, service: str) -> dict[str, str]:
+        """Settings of a service; each gets its own password and no other's."""
+        settings = {
+            **self._bus(service),
+            "AQUIFER_METRICS_LISTEN": self._address(f"{service}-metrics"),
+            "AQUIFER_OTLP_ENDPOINT": self.sink.endpoint,
+            "AQUIFER_AUTH_ADDRESS": self._address("auth"),
+            "AQUIFER_QUERY_ADDRESS": self._address("query"),
+            "AQUIFER_INFERENCE_ADDRESS": self._address("inference"),
+        }
+        if service in roles.SERVICES:
+            settings["AQUIFER_POSTGRES_DSN"] = self._dsn(service)
+        match service:
+            case "auth":
+                settings["AQUIFER_AUTH_PEPPER"] = self._secrets.auth_pepper
+                settings["AQUIFER_AUTH_SIGNING_KEY"] = self._secrets.auth_signing_key
+            case "ingest":
+                settings["AQUIFER_OBJECTS_DIR"] = str(self.data.path / "objects")
+            case "query":
+                settings["AQUIFER_VECTORS"] = self.vectors.address
+        return settings
+
+    def _bus(self, user: str) -> dict[str, str]:
+        return {
+            "AQUIFER_NATS_URL": self.nats.url,
+            "AQUIFER_NATS_USER": user,
+            "AQUIFER_NATS_PASSWORD": self._secrets.nats[user],
+        }
+
+    def _dsn(self, role: str) -> str:
+        return self.postgres.dsn(role, self._secrets.postgres[role], database=roles.DATABASE)
+
+    def _address(self, door: str) -> str:
+        return f"{LOOPBACK}:{self._ports[door]}"
+
+    def _endpoints(self, keys: FirstKeys) -> Endpoints:
+        return Endpoints(
+            auth=self._address("auth"),
+            ingest=self._address("ingest"),
+            query=self._address("query"),
+            inference=self._address("inference"),
+            nats={
+                "url": self.nats.url,
+                "user": UPSTREAM,
+                "password": self._secrets.nats[UPSTREAM],
+            },
+            traces=self.sink.url,
+            metrics={
+                service: f"http://{self._address(f'{service}-metrics')}/metrics"
+                for service in SERVICES
+            },
+            tenant=keys.tenant,
+            api_key=keys.api_key,
+        )

@@ -1,0 +1,171 @@
+"""The promises of the supervisor, on real servers in a process that can be killed."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import Signals
+
+import pytest
+
+from stack.ports import accepts
+from stack.supervisor import Backoff
+from stack.trees import alive
+
+PROGRAM = Path(__file__).with_name("small_house.py")
+START_S = 20
+
+
+class House:
+    """A running `small_house.py` and what it says."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, PROGRAM, folder, *options], stdout=subprocess.PIPE, text=True
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def hear(self, event: str, part: str | None = None) -> dict:
+        deadline = time.monotonic() + START_S
+        heard = []
+        while True:
+            try:
+                said = json.loads(self._lines.get(timeout=max(0, deadline - time.monotonic())))
+            except queue.Empty:
+                pytest.fail(f"no {event} of {part}, but {heard}")
+            if said["event"] == event and part in (None, said.get("part")):
+                return said
+            heard.append(said)
+
+    def end(self, number: Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(START_S)
+
+
+@contextmanager
+def house(folder: Path, *options: str) -> Iterator[House]:
+    running = House(folder, *options)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.wait()
+        running.process.stdout.close()
+
+
+def soon(condition: Callable[[], bool], within_s: float = 10) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def survivors(up: dict) -> list[int]:
+    return [pid for pid in (*up["pids"].values(), *up["descendants"]) if alive(pid)]
+
+
+@pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
+def test_asked_to_end_it_leaves_no_process_and_no_port(folder: Path, number: Signals):
+    with house(folder) as running:
+        up = running.hear("up")
+        assert len(up["descendants"]) >= 6
+        assert all(accepts(port) for port in up["ports"])
+        assert running.end(number) == 0
+        # The last started is the first to stop.
+        assert [running.hear("stopped")["part"] for _ in range(3)] == ["family", "postgres", "nats"]
+    assert survivors(up) == []
+    assert not any(accepts(port) for port in up["ports"])
+
+
+def test_killed_it_leaves_no_process_and_no_port_and_can_be_started_again(folder: Path):
+    with house(folder) as running:
+        up = running.hear("up")
+        assert running.end(Signals.SIGKILL) == -signal.SIGKILL
+        with house(folder) as again:
+            second = again.hear("up")
+            # The data folder was held until the last of them was gone.
+            assert survivors(up) == []
+            assert not any(accepts(port) for port in up["ports"])
+            assert again.end(Signals.SIGKILL) == -signal.SIGKILL
+    assert soon(lambda: survivors(second) == [])
+
+
+def test_killed_while_starting_it_leaves_nothing(folder: Path):
+    with house(folder) as running:
+        logs = folder / "postgres.log"
+        assert soon(logs.exists, START_S)
+        running.end(Signals.SIGKILL)
+    assert soon(lambda: not processes_of(folder))
+
+
+def test_a_request_to_end_cuts_the_start_short(folder: Path):
+    with house(folder) as running:
+        assert soon((folder / "postgres.log").exists, START_S)
+        assert running.end(Signals.SIGTERM) == 0
+        assert running.hear("cut short")
+    assert processes_of(folder) == []
+
+
+def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
+    with house(folder) as running:
+        up = running.hear("up")
+        for part in ("nats", "postgres", "family"):
+            os.kill(up["pids"][part], signal.SIGKILL)
+        assert "code -9" in running.hear("ended")["detail"]
+        running.hear("provisioned", "nats")
+        running.hear("restarted", "postgres")
+        # The family's child had moved to a session of its own.
+        assert soon(lambda: not set(survivors(up)) - {up["pids"]["guardian"]})
+        assert all(accepts(port) for port in up["ports"])
+        assert running.end(Signals.SIGTERM) == 0
+
+
+def test_a_killed_guardian_is_replaced(folder: Path):
+    with house(folder, "small") as running:
+        up = running.hear("up")
+        os.kill(up["pids"]["guardian"], signal.SIGKILL)
+        assert soon(lambda: not alive(up["pids"]["guardian"]))
+        time.sleep(0.5)
+        running.end(Signals.SIGKILL)
+    assert soon(lambda: survivors(up) == [])
+
+
+def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
+    with house(folder, "fragile", "small") as running:
+        failed = running.hear("failed")
+        assert failed["reason"] == "PART_NOT_READY"
+        assert "fragile ended with code 3" in failed["detail"]
+        assert "no such luck" in failed["detail"]
+        assert running.process.wait(START_S) == 0
+    assert processes_of(folder) == []
+
+
+def test_waits_between_restarts_grow_to_a_bound():
+    backoff = Backoff(first_s=0.5, longest_s=30)
+    assert [backoff.wait_s(n) for n in (1, 2, 3, 7, 8, 10_000)] == [0.5, 1, 2, 30, 30, 30]
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and alive(int(entry.name)):
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if os.fsencode(folder) in line:
+                found.append(os.fsdecode(line))
+    return found

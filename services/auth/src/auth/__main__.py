@@ -1,0 +1,130 @@
+"""`python -m auth serve | migrate | bootstrap`; everything else is in AQUIFER_* variables."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import psycopg
+from pydantic import ValidationError
+
+from auth.app import SERVICE, bootstrap, builder
+from auth.rpc import ACCESS
+from auth.settings import PepperSettings, Settings
+from auth.usecases.founding import ALREADY_FOUNDED, FirstKeys
+from chassis import service
+from chassis.errors import ServiceError
+from chassis.postgres import migrate
+from chassis.settings import DatabaseSettings
+
+BOOTSTRAP_MAX_S = 60.0
+
+
+def _serve() -> int:
+    settings = Settings.model_validate({})
+    return service.run(SERVICE, settings, builder(settings), ACCESS)
+
+
+def _migrate() -> int:
+    dsn = DatabaseSettings.model_validate({}).postgres_dsn.get_secret_value()
+    for name in migrate(dsn, SERVICE):
+        sys.stdout.write(f"applied {name}\n")
+    return 0
+
+
+def _bootstrap(tenant: str, display_name: str, output: Path) -> int:
+    settings = PepperSettings.model_validate({})
+    written = False
+
+    def keep(keys: FirstKeys) -> None:
+        nonlocal written
+        _write(output, keys)
+        written = True
+
+    async def bounded() -> None:
+        try:
+            async with asyncio.timeout(BOOTSTRAP_MAX_S):
+                await bootstrap(settings, tenant, display_name, keep)
+        except BaseException:
+            if written:
+                sys.stderr.write(f"whether the keys in {output} count is not known; try one\n")
+            raise
+
+    try:
+        asyncio.run(bounded())
+    except ServiceError as error:
+        if error.reason != ALREADY_FOUNDED:
+            raise
+        sys.stderr.write(f"refused: {error.reason}: {error}\n")
+        return 2
+    sys.stdout.write(f"tenant {tenant} is made; the first keys are in {output} alone\n")
+    return 0
+
+
+def _write(output: Path, keys: FirstKeys) -> None:
+    """Writes the keys where only their owner reads them, on the disk before they count."""
+    text = json.dumps(
+        {
+            "tenant": keys.tenant_id,
+            "api_key": keys.operator.reveal(),
+            "service_keys": {name: key.reveal() for name, key in keys.services.items()},
+        },
+        indent=1,
+    )
+    new = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(new, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(output.parent)
+    except BaseException:
+        output.unlink()
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m auth", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="run the service until told to stop")
+    commands.add_parser("migrate", help="bring the schema up to date; needs the owner's role")
+    first = commands.add_parser("bootstrap", help="make the first tenant and keys, once")
+    first.add_argument("--tenant", required=True, help="id of the first tenant")
+    first.add_argument("--display-name", default="", help="for people; by default the id")
+    first.add_argument("--output", required=True, type=Path, help="new file for the keys")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Runs the command. 0: done. 1: it failed. 2: refused, the platform has keys."""
+    arguments = _arguments()
+    try:
+        match arguments.command:
+            case "serve":
+                return _serve()
+            case "migrate":
+                return _migrate()
+            case _:
+                name = arguments.display_name or arguments.tenant
+                return _bootstrap(arguments.tenant, name, arguments.output)
+    except ValidationError as error:
+        sys.stderr.write(f"{error}\n")
+    except ServiceError as error:
+        sys.stderr.write(f"{error.reason}: {error}\n")
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

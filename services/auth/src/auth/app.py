@@ -1,0 +1,139 @@
+"""The one place that knows which class stands behind which port."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import grpc
+from nats.aio.client import Client
+
+from aquifer.auth.v1.auth_service_pb2 import ListRevocationsRequest, ListRevocationsResponse
+from aquifer.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
+from auth.keys import KeyText, Peppers, new_key
+from auth.rpc import AuthRpc
+from auth.settings import PepperSettings, Settings
+from auth.store import PostgresRegistry
+from auth.tokens import Ed25519Signer
+from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
+from auth.usecases.exchange import ExchangeToken, ListRevocations
+from auth.usecases.founding import FirstKeys, FoundPlatform
+from auth.usecases.ports import Clock, Registry, Signer
+from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, SuspendTenant
+from chassis.authority import Authority
+from chassis.bus import Bus
+from chassis.outbox import Outbox
+from chassis.postgres import Database, open_database
+from chassis.service import Build, Process
+
+SERVICE = "auth"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Everything outside the use cases; component tests pass fakes."""
+
+    registry: Registry
+    signer: Signer
+    peppers: Peppers
+    clock: Clock
+    new_key: Callable[[], KeyText]
+    new_token_id: Callable[[], str]
+
+
+def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
+    """Attach the service's edge to the server."""
+    registry, clock = adapters.registry, adapters.clock
+    rpc = AuthRpc(
+        signer=adapters.signer,
+        exchange_token=ExchangeToken(
+            registry=registry,
+            peppers=adapters.peppers,
+            signer=adapters.signer,
+            clock=clock,
+            new_token_id=adapters.new_token_id,
+        ),
+        list_revocations=ListRevocations(registry=registry, clock=clock),
+        create_tenant=CreateTenant(registry=registry, clock=clock),
+        get_tenant=GetTenant(registry=registry),
+        list_tenants=ListTenants(registry=registry),
+        suspend_tenant=SuspendTenant(registry=registry, clock=clock),
+        create_api_key=CreateApiKey(
+            registry=registry, peppers=adapters.peppers, clock=clock, new_key=adapters.new_key
+        ),
+        list_api_keys=ListApiKeys(registry=registry),
+        revoke_api_key=RevokeApiKey(registry=registry, clock=clock),
+    )
+    add_AuthServiceServicer_to_server(rpc, server)
+    return rpc
+
+
+def builder(settings: Settings) -> Build:
+    """What opens all that auth needs and attaches it to its process.
+
+    Raises:
+        FailedPreconditionError: PEPPER_INVALID, SIGNING_KEY_INVALID; nothing is open yet.
+    """
+    signer = Ed25519Signer(settings.auth_signing_key.get_secret_value())
+    peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
+    dsn = settings.postgres_dsn.get_secret_value()
+
+    async def build(process: Process) -> None:
+        database = await process.stack.enter_async_context(
+            open_database(dsn, SERVICE, settings.postgres_pool_size)
+        )
+        outbox = Outbox(database, process.bus)
+        adapters = Adapters(
+            registry=PostgresRegistry(database, outbox),
+            signer=signer,
+            peppers=peppers,
+            clock=_now,
+            new_key=new_key,
+            new_token_id=lambda: str(uuid.uuid4()),
+        )
+        process.authority = _own_authority(process.authority, wire(process.server, adapters))
+        process.run(outbox.relay)
+        process.ready_when(lambda: _away(database))
+
+    return build
+
+
+def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:
+    """This process verifies tokens like every other, but asks itself for keys and revocations."""
+
+    async def keys() -> str:
+        return rpc.signer.jwks()
+
+    async def revocations(after: int) -> ListRevocationsResponse:
+        return await rpc.revocations(ListRevocationsRequest(after=after))
+
+    return replace(remote, keys=keys, revocations=revocations)
+
+
+async def bootstrap(
+    settings: PepperSettings, tenant_id: str, display_name: str, keep: Callable[[FirstKeys], None]
+) -> None:
+    """Make the first tenant and keys of a platform that has none; see `FoundPlatform`."""
+    peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
+    dsn = settings.postgres_dsn.get_secret_value()
+    unconnected = asyncio.create_task(asyncio.sleep(0))
+    await unconnected
+    async with open_database(dsn, SERVICE, 1) as database:
+        # Only stores events: the relay of the running service finds and publishes them.
+        outbox = Outbox(database, Bus(Client(), unconnected))
+        found = FoundPlatform(
+            registry=PostgresRegistry(database, outbox),
+            peppers=peppers,
+            clock=_now,
+            new_key=new_key,
+        )
+        await found(tenant_id, display_name, keep)
+
+
+async def _away(database: Database) -> str:
+    return "" if await database.answers() else "database does not answer"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,201 @@
+"""Tenants, API keys and access grants, and what makes them valid."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from auth.keys import Proof
+from chassis.errors import FieldViolation, ForbiddenError, InvalidInputError
+
+INTERNAL = "internal"
+SCOPES = (
+    "documents.read",
+    "documents.write",
+    "search",
+    "ask",
+    "models",
+    "keys.admin",
+    "tenants.admin",
+    "operate",
+    INTERNAL,
+)
+# The tenant of the services themselves; suspending it would stop the platform.
+SYSTEM_TENANT = "system"
+
+DISPLAY_NAME_MAX_CHARS = 128
+REQUEST_ID_MAX_CHARS = 128
+VALID_DAYS_DEFAULT = 90
+VALID_DAYS_MAX = 365
+TOKEN_LIFE = timedelta(minutes=10)
+# Longer than any token of a revoked key still verifies: its life, leeway and clocks apart.
+REVOCATION_MATTERS = timedelta(seconds=1_000)
+
+_TENANT_ID = re.compile(r"[a-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A customer of the platform; `suspend_time` is None while its keys work."""
+
+    tenant_id: str
+    display_name: str
+    create_time: datetime
+    suspend_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not is_tenant_id(self.tenant_id):
+            raise _invalid("TENANT_INVALID", "tenant", "a tenant id is [a-z0-9-]{1,63}")
+        _check_display_name(self.display_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key without its secret; `principal` is whom it stands for, scopes are in order."""
+
+    key_id: str
+    tenant_id: str
+    principal: str
+    display_name: str
+    scopes: tuple[str, ...]
+    create_time: datetime
+    expire_time: datetime
+    revoke_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        _check_display_name(self.display_name)
+        if not self.scopes:
+            raise _invalid("SCOPES_EMPTY", "scopes", "a key needs at least one scope")
+        if not set(self.scopes) <= set(SCOPES):
+            raise _invalid("SCOPE_UNKNOWN", "scopes", f"scopes are {', '.join(SCOPES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What a presented key is checked against."""
+
+    key: ApiKey
+    proof: Proof
+    tenant_suspended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, and what it may hand on."""
+
+    tenant_id: str
+    principal: str
+    key_id: str
+    scopes: frozenset[str]
+
+    def check_may_grant(self, scopes: Iterable[str]) -> None:
+        """Pass when every scope is one the actor holds; `internal` nobody may hand on.
+
+        Raises:
+            ForbiddenError: SCOPE_EXCEEDED.
+        """
+        exceeded = sorted(set(scopes) - (self.scopes - {INTERNAL}))
+        if exceeded:
+            listed = ", ".join(exceeded)
+            raise ForbiddenError(
+                "SCOPE_EXCEEDED", f"the caller may not hand on {listed}", scopes=listed
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """An administrative act: `act` is a constant such as `key.revoked`, `subject` an id."""
+
+    time: datetime
+    actor: Actor
+    act: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """A key, or with `key_id` None a whole tenant, that must be refused."""
+
+    sequence: int
+    tenant_id: str
+    key_id: str | None
+    revoke_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What an access token says; times are whole seconds."""
+
+    token_id: str
+    tenant_id: str
+    principal: str
+    key_id: str
+    scopes: tuple[str, ...]
+    issue_time: datetime
+    expire_time: datetime
+
+
+def grant(key: ApiKey, *, now: datetime, token_id: str) -> Grant:
+    """What a key is worth at `now`: its scopes for ten minutes, or until its own end."""
+    return Grant(
+        token_id=token_id,
+        tenant_id=key.tenant_id,
+        principal=key.principal,
+        key_id=key.key_id,
+        scopes=key.scopes,
+        issue_time=now.replace(microsecond=0),
+        expire_time=min(now + TOKEN_LIFE, key.expire_time).replace(microsecond=0),
+    )
+
+
+def is_tenant_id(text: str) -> bool:
+    """Whether a tenant could have this id."""
+    return _TENANT_ID.fullmatch(text) is not None
+
+
+def in_order(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Each scope once, in one order, whatever was asked for."""
+    return tuple(sorted(set(scopes)))
+
+
+def expiry(now: datetime, valid_days: int) -> datetime:
+    """When a key made at `now` ends; 0 days mean `VALID_DAYS_DEFAULT`.
+
+    Raises:
+        InvalidInputError: EXPIRY_RANGE.
+    """
+    if not 0 <= valid_days <= VALID_DAYS_MAX:
+        raise _invalid("EXPIRY_RANGE", "valid_days", f"valid_days is 1 to {VALID_DAYS_MAX}")
+    return now + timedelta(days=valid_days or VALID_DAYS_DEFAULT)
+
+
+def check_request_id(request_id: str) -> None:
+    """Pass when a client may use this id for its retries; empty is allowed.
+
+    Raises:
+        InvalidInputError: REQUEST_ID_INVALID.
+    """
+    if len(request_id) > REQUEST_ID_MAX_CHARS or _has_control_characters(request_id):
+        raise _invalid(
+            "REQUEST_ID_INVALID",
+            "request_id",
+            f"a request id has at most {REQUEST_ID_MAX_CHARS} characters, none of control",
+        )
+
+
+def _check_display_name(name: str) -> None:
+    if len(name) > DISPLAY_NAME_MAX_CHARS or not name.strip() or _has_control_characters(name):
+        raise _invalid(
+            "DISPLAY_NAME_INVALID",
+            "display_name",
+            f"a display name has 1 to {DISPLAY_NAME_MAX_CHARS} characters, none of control",
+        )
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def _invalid(reason: str, field: str, detail: str) -> InvalidInputError:
+    return InvalidInputError(reason, detail, fields=[FieldViolation(field, detail)])

@@ -1,0 +1,129 @@
+"""The text of an API key, and the proof of its secret that is kept in place of it."""
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from chassis.errors import FailedPreconditionError
+
+PREFIX = "aqf"
+KEY_ID_CHARS = 16
+# 43 digits of base 62 hold 256 bits.
+SECRET_CHARS = 43
+CHECKSUM_CHARS = 6
+PEPPER_MIN_CHARS = 32
+PEPPER_MAX_CHARS = 256
+
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_KEY_ID = re.compile(rf"[0-9A-Za-z]{{{KEY_ID_CHARS}}}")
+_KEY = re.compile(
+    rf"{PREFIX}_([0-9A-Za-z]{{{KEY_ID_CHARS}}})_([0-9A-Za-z]{{{SECRET_CHARS}}})"
+    rf"_([0-9A-Za-z]{{{CHECKSUM_CHARS}}})"
+)
+_PEPPER = re.compile(
+    rf"(?:(?P<version>[0-9]{{1,4}}):)?"
+    rf"(?P<pepper>[^\s,:]{{{PEPPER_MIN_CHARS},{PEPPER_MAX_CHARS}}})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyText:
+    """An API key as its holder has it; `reveal` alone shows the secret."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+    def reveal(self) -> str:
+        """`aqf_<key id>_<secret>_<checksum>`, for its holder and nobody else."""
+        body = f"{PREFIX}_{self.key_id}_{self.secret}"
+        return f"{body}_{_checksum(body)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The key in `text`, or None where there is none of our form and checksum."""
+        found = _KEY.fullmatch(text)
+        if found is None:
+            return None
+        key = cls(found[1], found[2])
+        return key if key.reveal() == text else None
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a key could have this id."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def new_key() -> KeyText:
+    """A key nobody has seen, from the system's generator: 256 bits of secret."""
+    return KeyText(_random(KEY_ID_CHARS), _random(SECRET_CHARS))
+
+
+def _random(chars: int) -> str:
+    return "".join(secrets.choice(_DIGITS) for _ in range(chars))
+
+
+def _checksum(body: str) -> str:
+    """CRC-32 in base 62: lets a scanner tell a leaked key from noise, and proves nothing."""
+    rest, digits = zlib.crc32(body.encode()), ""
+    for _ in range(CHECKSUM_CHARS):
+        rest, digit = divmod(rest, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is stored of a secret: 32 bytes, and which pepper made them."""
+
+    pepper_version: int
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Peppers:
+    """The secrets outside the database without which its proofs can not be guessed at.
+
+    The highest version makes new proofs; the others still check those they made.
+    """
+
+    by_version: Mapping[int, bytes] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `<version>:<pepper>[,<version>:<pepper>...]`; one without a version is 1.
+
+        Raises:
+            FailedPreconditionError: PEPPER_INVALID.
+        """
+        found = [_PEPPER.fullmatch(part.strip()) for part in text.split(",")]
+        peppers = {int(one["version"] or 1): one["pepper"].encode() for one in found if one}
+        if len(peppers) < len(found):
+            raise FailedPreconditionError(
+                "PEPPER_INVALID",
+                f"a pepper is `<version>:<{PEPPER_MIN_CHARS} to {PEPPER_MAX_CHARS} characters>`,"
+                " several are separated by commas, each version once",
+            )
+        return cls(peppers)
+
+    def proof(self, key: KeyText) -> Proof:
+        """What to store of a new key."""
+        version = max(self.by_version)
+        return Proof(version, _digest(self.by_version[version], key))
+
+    def confirm(self, key: KeyText, stored: Proof | None) -> bool:
+        """Whether `stored` was made of this very key; as long in coming when there is none."""
+        known = stored is not None and stored.pepper_version in self.by_version
+        version = stored.pepper_version if stored and known else max(self.by_version)
+        digest = _digest(self.by_version[version], key)
+        expected = stored.digest if stored and known else bytes(len(digest))
+        return hmac.compare_digest(digest, expected) and known
+
+
+def _digest(pepper: bytes, key: KeyText) -> bytes:
+    """Bound to the key id, so that a proof copied to another row proves nothing there."""
+    return hmac.digest(pepper, f"{key.key_id}_{key.secret}".encode(), "sha256")

@@ -1,0 +1,183 @@
+"""`AuthService`, and what a caller needs to call it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from grpc.aio import ServicerContext
+from typing_extensions import override
+
+from aquifer.auth.v1 import auth_service_pb2 as pb
+from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
+from auth import paging
+from auth.domain import INTERNAL, Actor, ApiKey, Revocation, Tenant
+from auth.paging import KeyCursor
+from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
+from auth.usecases.exchange import ExchangeToken, ListRevocations
+from auth.usecases.ports import Signer
+from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, SuspendTenant, stamped
+from chassis.identity import caller
+from chassis.rpc import PUBLIC, Access, any_of
+
+ACCESS: Access = {
+    "aquifer.auth.v1.AuthService/ExchangeToken": PUBLIC,
+    "aquifer.auth.v1.AuthService/GetJwks": PUBLIC,
+    "aquifer.auth.v1.AuthService/ListRevocations": any_of(INTERNAL),
+    "aquifer.auth.v1.AuthService/CreateTenant": any_of("tenants.admin"),
+    "aquifer.auth.v1.AuthService/GetTenant": any_of("tenants.admin"),
+    "aquifer.auth.v1.AuthService/ListTenants": any_of("tenants.admin"),
+    "aquifer.auth.v1.AuthService/SuspendTenant": any_of("tenants.admin"),
+    "aquifer.auth.v1.AuthService/CreateApiKey": any_of("keys.admin"),
+    "aquifer.auth.v1.AuthService/ListApiKeys": any_of("keys.admin"),
+    "aquifer.auth.v1.AuthService/RevokeApiKey": any_of("keys.admin"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthRpc(AuthServiceServicer):
+    """`AuthService` on top of the use cases; holds no rule of its own."""
+
+    signer: Signer
+    exchange_token: ExchangeToken
+    list_revocations: ListRevocations
+    create_tenant: CreateTenant
+    get_tenant: GetTenant
+    list_tenants: ListTenants
+    suspend_tenant: SuspendTenant
+    create_api_key: CreateApiKey
+    list_api_keys: ListApiKeys
+    revoke_api_key: RevokeApiKey
+
+    @override
+    async def ExchangeToken(
+        self, request: pb.ExchangeTokenRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ExchangeTokenResponse:
+        issued = await self.exchange_token(request.api_key)
+        return pb.ExchangeTokenResponse(
+            access_token=issued.text,
+            expire_time=stamped(issued.grant.expire_time),
+            tenant=issued.grant.tenant_id,
+            scopes=issued.grant.scopes,
+        )
+
+    @override
+    async def GetJwks(
+        self, request: pb.GetJwksRequest, context: ServicerContext[Any, Any]
+    ) -> pb.GetJwksResponse:
+        return pb.GetJwksResponse(keys_json=self.signer.jwks())
+
+    @override
+    async def ListRevocations(
+        self, request: pb.ListRevocationsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListRevocationsResponse:
+        return await self.revocations(request)
+
+    async def revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
+        """What `ListRevocations` answers; this very process asks without a call."""
+        limit = paging.page_size(request.page_size, default=paging.PAGE_MAX)
+        found, latest = await self.list_revocations(limit, after=request.after)
+        return pb.ListRevocationsResponse(
+            revocations=[_revocation(one) for one in found], latest_sequence=latest
+        )
+
+    @override
+    async def CreateTenant(
+        self, request: pb.CreateTenantRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Tenant:
+        return _tenant(await self.create_tenant(_actor(), request.tenant, request.display_name))
+
+    @override
+    async def GetTenant(
+        self, request: pb.GetTenantRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Tenant:
+        return _tenant(await self.get_tenant(request.tenant))
+
+    @override
+    async def ListTenants(
+        self, request: pb.ListTenantsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListTenantsResponse:
+        size = paging.page_size(request.page_size)
+        after = paging.tenant_after(request.page_token)
+        found = await self.list_tenants(size + 1, after=after)
+        more = len(found) > size
+        return pb.ListTenantsResponse(
+            tenants=[_tenant(one) for one in found[:size]],
+            next_page_token=paging.tenant_token(found[size - 1].tenant_id) if more else "",
+        )
+
+    @override
+    async def SuspendTenant(
+        self, request: pb.SuspendTenantRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Tenant:
+        return _tenant(await self.suspend_tenant(_actor(), request.tenant))
+
+    @override
+    async def CreateApiKey(
+        self, request: pb.CreateApiKeyRequest, context: ServicerContext[Any, Any]
+    ) -> pb.CreateApiKeyResponse:
+        made = await self.create_api_key(
+            _actor(),
+            caller().tenant,
+            display_name=request.display_name,
+            scopes=request.scopes,
+            valid_days=request.valid_days,
+            request_id=request.request_id,
+        )
+        return pb.CreateApiKeyResponse(key=_api_key(made.key), api_key=made.text.reveal())
+
+    @override
+    async def ListApiKeys(
+        self, request: pb.ListApiKeysRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListApiKeysResponse:
+        size = paging.page_size(request.page_size)
+        after = paging.key_after(request.page_token)
+        found = await self.list_api_keys(caller().tenant, size + 1, after=after)
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            token = paging.key_token(KeyCursor(create_time=last.create_time, key_id=last.key_id))
+        return pb.ListApiKeysResponse(
+            keys=[_api_key(one) for one in found[:size]], next_page_token=token
+        )
+
+    @override
+    async def RevokeApiKey(
+        self, request: pb.RevokeApiKeyRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ApiKey:
+        return _api_key(await self.revoke_api_key(_actor(), caller().tenant, request.key_id))
+
+
+def _actor() -> Actor:
+    who = caller()
+    return Actor(
+        tenant_id=who.tenant, principal=who.principal, key_id=who.key_id, scopes=who.scopes
+    )
+
+
+def _tenant(tenant: Tenant) -> pb.Tenant:
+    active = tenant.suspend_time is None
+    return pb.Tenant(
+        tenant=tenant.tenant_id,
+        display_name=tenant.display_name,
+        state=pb.TENANT_STATE_ACTIVE if active else pb.TENANT_STATE_SUSPENDED,
+        create_time=stamped(tenant.create_time),
+    )
+
+
+def _api_key(key: ApiKey) -> pb.ApiKey:
+    return pb.ApiKey(
+        key_id=key.key_id,
+        display_name=key.display_name,
+        scopes=key.scopes,
+        create_time=stamped(key.create_time),
+        expire_time=stamped(key.expire_time),
+        revoke_time=stamped(key.revoke_time) if key.revoke_time else None,
+    )
+
+
+def _revocation(revocation: Revocation) -> pb.Revocation:
+    shown = pb.Revocation(sequence=revocation.sequence, revoke_time=stamped(revocation.revoke_time))
+    if revocation.key_id is None:
+        shown.tenant = revocation.tenant_id
+    else:
+        shown.key_id = revocation.key_id
+    return shown

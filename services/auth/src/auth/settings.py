@@ -1,0 +1,28 @@
+"""The knobs of auth, read once from variables named AQUIFER_*."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from chassis.settings import DatabaseSettings, ServiceSettings
+
+
+class PepperSettings(DatabaseSettings):
+    """What it takes to make and check keys."""
+
+    # A rejected value is often a secret in the wrong variable.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    auth_pepper: SecretStr = Field(
+        description="<version>:<secret>, several separated by commas; the highest makes new keys"
+    )
+
+
+class Settings(ServiceSettings, PepperSettings):
+    """What `serve` needs."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
+
+    auth_address: str = Field("", description="not used: auth asks itself")
+    auth_signing_key: SecretStr = Field(
+        description="PEM of Ed25519 private keys: the first signs, all are published"
+    )

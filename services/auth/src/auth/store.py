@@ -1,0 +1,282 @@
+"""Tenants, keys, revocations and audit in Postgres, walled by row-level security."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from google.protobuf.message import Message
+from psycopg import sql
+from psycopg.rows import DictRow
+from typing_extensions import override
+
+from auth.domain import ApiKey, AuditEntry, Credential, Revocation, Tenant
+from auth.keys import Proof
+from auth.paging import KeyCursor
+from auth.usecases.ports import Founding, Records, Registry
+from chassis.events import derived_id
+from chassis.outbox import Outbox
+from chassis.postgres import Database, Transaction
+
+FOUNDING_LOCK = 4_712
+
+_TENANT = sql.SQL("tenant_id, display_name, created_at, suspended_at")
+_KEY = sql.SQL(
+    "k.key_id, k.tenant_id, k.principal, k.display_name, k.scopes, k.created_at, k.expires_at,"
+    " k.revoked_at"
+)
+
+
+class PostgresRegistry(Registry):
+    """`Registry` on the schema `auth`; reads across tenants are sweeps that can not write."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    @override
+    @asynccontextmanager
+    async def within(self, tenant_id: str) -> AsyncIterator[Records]:
+        async with self._database.transaction(tenant_id) as tx:
+            records = PostgresRecords(tx, tenant_id, self._outbox)
+            yield records
+        if records.emitted:
+            self._outbox.wake()
+
+    @override
+    @asynccontextmanager
+    async def founding(self) -> AsyncIterator[Founding]:
+        async with self._database.sweep() as tx:
+            await tx.execute("SELECT pg_advisory_xact_lock(%s)", [FOUNDING_LOCK])
+            yield PostgresFounding(tx, self._outbox)
+        self._outbox.wake()
+
+    @override
+    async def credential(self, key_id: str) -> Credential | None:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(
+                sql.SQL(
+                    "SELECT {}, k.proof, k.pepper_version, t.suspended_at IS NOT NULL AS suspended"
+                    " FROM keys k JOIN tenants t USING (tenant_id) WHERE k.key_id = %s"
+                ).format(_KEY),
+                [key_id],
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        return Credential(
+            key=_key(row),
+            proof=Proof(row["pepper_version"], bytes(row["proof"])),
+            tenant_suspended=row["suspended"],
+        )
+
+    @override
+    async def tenants(self, limit: int, after: str) -> Sequence[Tenant]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(
+                sql.SQL(
+                    "SELECT {} FROM tenants WHERE tenant_id > %s ORDER BY tenant_id LIMIT %s"
+                ).format(_TENANT),
+                [after, limit],
+            )
+            return [_tenant(row) for row in await cursor.fetchall()]
+
+    @override
+    async def revocations(
+        self, limit: int, *, after: int, since: datetime
+    ) -> tuple[Sequence[Revocation], int]:
+        async with self._database.sweep() as tx:
+            # One statement, one snapshot: the last sequence must not be younger than the list.
+            cursor = await tx.execute(
+                "SELECT c.latest, r.sequence, r.tenant_id, r.key_id, r.revoked_at"
+                " FROM (SELECT coalesce(max(latest), 0) AS latest FROM revocation_counter) c"
+                " LEFT JOIN LATERAL ("
+                "   SELECT sequence, tenant_id, key_id, revoked_at FROM revocations"
+                "   WHERE sequence > %s AND revoked_at > %s ORDER BY sequence LIMIT %s"
+                " ) r ON true ORDER BY r.sequence",
+                [after, since, limit],
+            )
+            rows = await cursor.fetchall()
+        found = [
+            Revocation(
+                sequence=row["sequence"],
+                tenant_id=row["tenant_id"],
+                key_id=row["key_id"],
+                revoke_time=row["revoked_at"],
+            )
+            for row in rows
+            if row["sequence"] is not None
+        ]
+        return found, rows[0]["latest"]
+
+
+class PostgresFounding(Founding):
+    """`Founding`: begins as a sweep and becomes one tenant after another."""
+
+    def __init__(self, tx: Transaction, outbox: Outbox) -> None:
+        self._tx = tx
+        self._outbox = outbox
+
+    @override
+    async def has_keys(self) -> bool:
+        cursor = await self._tx.execute("SELECT EXISTS (SELECT FROM keys) AS found")
+        row = await cursor.fetchone()
+        return row is not None and bool(row["found"])
+
+    @override
+    async def within(self, tenant_id: str) -> Records:
+        await self._tx.execute("SET LOCAL ROLE NONE")
+        await self._tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant_id])
+        return PostgresRecords(self._tx, tenant_id, self._outbox)
+
+
+class PostgresRecords(Records):
+    """`Records` of a transaction that is bound to the tenant."""
+
+    def __init__(self, tx: Transaction, tenant_id: str, outbox: Outbox) -> None:
+        self._tx = tx
+        self._tenant_id = tenant_id
+        self._outbox = outbox
+        self.emitted = False
+
+    @override
+    async def tenant(self) -> Tenant | None:
+        cursor = await self._tx.execute(
+            sql.SQL("SELECT {} FROM tenants WHERE tenant_id = %s").format(_TENANT),
+            [self._tenant_id],
+        )
+        row = await cursor.fetchone()
+        return _tenant(row) if row else None
+
+    @override
+    async def add_tenant(self, tenant: Tenant) -> bool:
+        cursor = await self._tx.execute(
+            "INSERT INTO tenants (tenant_id, display_name, created_at) VALUES (%s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [tenant.tenant_id, tenant.display_name, tenant.create_time],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def suspend_tenant(self, time: datetime) -> bool:
+        cursor = await self._tx.execute(
+            "UPDATE tenants SET suspended_at = %s WHERE tenant_id = %s AND suspended_at IS NULL",
+            [time, self._tenant_id],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def key(self, key_id: str) -> ApiKey | None:
+        cursor = await self._tx.execute(
+            sql.SQL("SELECT {} FROM keys k WHERE tenant_id = %s AND key_id = %s").format(_KEY),
+            [self._tenant_id, key_id],
+        )
+        row = await cursor.fetchone()
+        return _key(row) if row else None
+
+    @override
+    async def keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
+        older = sql.SQL("AND (created_at, key_id) < (%s, %s)" if after else "")
+        cursor = await self._tx.execute(
+            sql.SQL(
+                "SELECT {} FROM keys k WHERE tenant_id = %s {}"
+                " ORDER BY created_at DESC, key_id DESC LIMIT %s"
+            ).format(_KEY, older),
+            [self._tenant_id, *((after.create_time, after.key_id) if after else ()), limit],
+        )
+        return [_key(row) for row in await cursor.fetchall()]
+
+    @override
+    async def add_key(self, key: ApiKey, proof: Proof, request_id: str) -> str | None:
+        cursor = await self._tx.execute(
+            "INSERT INTO keys (key_id, tenant_id, principal, display_name, scopes, proof,"
+            " pepper_version, request_id, created_at, expires_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (tenant_id, request_id) DO NOTHING",
+            [
+                key.key_id,
+                key.tenant_id,
+                key.principal,
+                key.display_name,
+                list(key.scopes),
+                proof.digest,
+                proof.pepper_version,
+                request_id or None,
+                key.create_time,
+                key.expire_time,
+            ],
+        )
+        return None if cursor.rowcount == 1 else await self._made_by(request_id)
+
+    async def _made_by(self, request_id: str) -> str:
+        cursor = await self._tx.execute(
+            "SELECT key_id FROM keys WHERE tenant_id = %s AND request_id = %s",
+            [self._tenant_id, request_id],
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return str(row["key_id"])
+
+    @override
+    async def revoke_key(self, key_id: str, time: datetime) -> bool:
+        cursor = await self._tx.execute(
+            "UPDATE keys SET revoked_at = %s"
+            " WHERE tenant_id = %s AND key_id = %s AND revoked_at IS NULL",
+            [time, self._tenant_id, key_id],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def add_revocation(self, time: datetime, *, key_id: str | None) -> None:
+        await self._tx.execute(
+            "WITH next AS ("
+            "   INSERT INTO revocation_counter AS c (latest) VALUES (1)"
+            "   ON CONFLICT (one) DO UPDATE SET latest = c.latest + 1 RETURNING latest"
+            " )"
+            " INSERT INTO revocations (sequence, tenant_id, key_id, revoked_at)"
+            " SELECT latest, %s, %s, %s FROM next",
+            [self._tenant_id, key_id, time],
+        )
+
+    @override
+    async def add_audit(self, entry: AuditEntry) -> None:
+        await self._tx.execute(
+            "INSERT INTO audit (tenant_id, acted_at, actor_tenant, actor_principal, actor_key_id,"
+            " act, subject) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [
+                self._tenant_id,
+                entry.time,
+                entry.actor.tenant_id,
+                entry.actor.principal,
+                entry.actor.key_id,
+                entry.act,
+                entry.subject,
+            ],
+        )
+
+    @override
+    async def emit(self, event: Message, *, about: str) -> None:
+        event_id = derived_id(event.DESCRIPTOR.full_name, self._tenant_id, about)
+        await self._outbox.add(self._tx, event, event_id=event_id)
+        self.emitted = True
+
+
+def _tenant(row: DictRow) -> Tenant:
+    return Tenant(
+        tenant_id=row["tenant_id"],
+        display_name=row["display_name"],
+        create_time=row["created_at"],
+        suspend_time=row["suspended_at"],
+    )
+
+
+def _key(row: DictRow) -> ApiKey:
+    return ApiKey(
+        key_id=row["key_id"],
+        tenant_id=row["tenant_id"],
+        principal=row["principal"],
+        display_name=row["display_name"],
+        scopes=tuple(row["scopes"]),
+        create_time=row["created_at"],
+        expire_time=row["expires_at"],
+        revoke_time=row["revoked_at"],
+    )

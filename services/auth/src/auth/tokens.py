@@ -1,0 +1,91 @@
+"""Access tokens: JWTs signed with Ed25519, as every service's chassis verifies them."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import OKPAlgorithm
+from typing_extensions import override
+
+from auth.domain import Grant
+from auth.usecases.ports import Signer
+from chassis.errors import FailedPreconditionError
+from chassis.identity import AUDIENCE, ISSUER, TOKEN_TYPE
+
+_PEM = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
+
+
+class Ed25519Signer(Signer):
+    """Signs with the first of its keys and publishes them all.
+
+    To change keys, add the new one behind the old, wait until every process has fetched it (ten
+    minutes), put it first, and remove the old one when its last token has ended.
+
+    Args:
+        pem: one or more unencrypted PKCS 8 private keys.
+
+    Raises:
+        FailedPreconditionError: SIGNING_KEY_INVALID.
+    """
+
+    def __init__(self, pem: str) -> None:
+        keys = [_private_key(block) for block in _PEM.findall(pem)]
+        if not keys:
+            raise _invalid()
+        published = [_jwk(key) for key in keys]
+        self._key = keys[0]
+        self._kid = published[0]["kid"]
+        self._jwks = json.dumps({"keys": published})
+
+    @override
+    def sign(self, issued: Grant) -> str:
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": issued.principal,
+            "tenant": issued.tenant_id,
+            "key": issued.key_id,
+            "scope": " ".join(issued.scopes),
+            "iat": issued.issue_time,
+            "nbf": issued.issue_time,
+            "exp": issued.expire_time,
+            "jti": issued.token_id,
+        }
+        headers = {"typ": TOKEN_TYPE, "kid": self._kid}
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers=headers)
+
+    @override
+    def jwks(self) -> str:
+        return self._jwks
+
+
+def _private_key(pem: str) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise _invalid() from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _invalid()
+    return key
+
+
+def _jwk(key: Ed25519PrivateKey) -> Mapping[str, str]:
+    """The public half, named by its RFC 7638 thumbprint."""
+    public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    canonical = json.dumps(
+        {name: public[name] for name in ("crv", "kty", "x")}, separators=(",", ":"), sort_keys=True
+    )
+    digest = hashlib.sha256(canonical.encode()).digest()
+    kid = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return {**public, "kid": kid, "use": "sig", "alg": "EdDSA"}
+
+
+def _invalid() -> FailedPreconditionError:
+    return FailedPreconditionError(
+        "SIGNING_KEY_INVALID", "the signing key is not a PEM with an Ed25519 private key"
+    )

@@ -1,0 +1,97 @@
+"""How a platform without any key gets its first ones."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from auth.domain import (
+    INTERNAL,
+    SCOPES,
+    SYSTEM_TENANT,
+    VALID_DAYS_MAX,
+    Actor,
+    ApiKey,
+    Tenant,
+    in_order,
+)
+from auth.keys import KeyText, Peppers
+from auth.usecases.api_keys import add_key
+from auth.usecases.ports import Clock, Founding, Registry
+from auth.usecases.tenants import add_tenant
+from chassis.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError
+
+SERVICES = ("ingest", "query", "inference")
+SERVICE_SCOPES = (INTERNAL, "models")
+OPERATOR_SCOPES = tuple(scope for scope in SCOPES if scope != INTERNAL)
+
+ALREADY_FOUNDED = "ALREADY_FOUNDED"
+
+_FOUNDER = Actor(
+    tenant_id=SYSTEM_TENANT, principal="bootstrap", key_id="", scopes=frozenset(SCOPES)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstKeys:
+    """The keys the platform begins with; their texts exist here and nowhere else."""
+
+    tenant_id: str
+    operator: KeyText
+    services: Mapping[str, KeyText]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPlatform:
+    """Makes the first tenant, its operator's key and the services' keys, in one transaction.
+
+    `keep` is given the keys before they count: what it raises undoes everything.
+
+    Raises:
+        FailedPreconditionError: ALREADY_FOUNDED, there is a key.
+        InvalidInputError: TENANT_INVALID, DISPLAY_NAME_INVALID, TENANT_RESERVED.
+        AlreadyExistsError: TENANT_EXISTS.
+    """
+
+    registry: Registry
+    peppers: Peppers
+    clock: Clock
+    new_key: Callable[[], KeyText]
+
+    async def __call__(
+        self, tenant_id: str, display_name: str, keep: Callable[[FirstKeys], None]
+    ) -> None:
+        now = self.clock()
+        tenant = Tenant(tenant_id=tenant_id, display_name=display_name, create_time=now)
+        system = Tenant(tenant_id=SYSTEM_TENANT, display_name="Aquifer", create_time=now)
+        if tenant_id == SYSTEM_TENANT:
+            raise InvalidInputError("TENANT_RESERVED", "this tenant is the services' own")
+        async with self.registry.founding() as founding:
+            if await founding.has_keys():
+                raise FailedPreconditionError(
+                    ALREADY_FOUNDED, "there are keys; new ones come from CreateApiKey"
+                )
+            services = await self._found(founding, system, dict.fromkeys(SERVICES, SERVICE_SCOPES))
+            operator = await self._found(founding, tenant, {"operator": OPERATOR_SCOPES})
+            keep(FirstKeys(tenant_id=tenant_id, operator=operator["operator"], services=services))
+
+    async def _found(
+        self, founding: Founding, tenant: Tenant, wanted: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, KeyText]:
+        """Makes a tenant and a key for each name, with the scopes given."""
+        records = await founding.within(tenant.tenant_id)
+        if not await add_tenant(records, _FOUNDER, tenant):
+            raise AlreadyExistsError("TENANT_EXISTS", "the id names another tenant")
+        texts = {}
+        for name, scopes in wanted.items():
+            text = texts[name] = self.new_key()
+            key = ApiKey(
+                key_id=text.key_id,
+                tenant_id=tenant.tenant_id,
+                principal=name,
+                display_name=name,
+                scopes=in_order(scopes),
+                create_time=tenant.create_time,
+                expire_time=tenant.create_time + timedelta(days=VALID_DAYS_MAX),
+            )
+            await add_key(records, _FOUNDER, key, self.peppers.proof(text), request_id="")
+        return texts

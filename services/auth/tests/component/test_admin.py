@@ -1,0 +1,400 @@
+"""Tenants and keys as their administrators see them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import pytest
+from google.protobuf.message import Message
+
+from aquifer.auth.v1 import auth_service_pb2 as pb
+from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from auth.domain import AuditEntry
+from auth.keys import new_key
+from auth.rpc import ACCESS
+from auth.usecases.founding import FirstKeys
+from chassis.rpc import PUBLIC
+
+Metadata = list[tuple[str, str]]
+
+
+class Clock(Protocol):
+    def forward(self, by: timedelta) -> None: ...
+    def __call__(self) -> datetime: ...
+
+
+class State(Protocol):
+    audit: Sequence[tuple[str, AuditEntry]]
+    events: Sequence[Message]
+
+
+class Memory(Protocol):
+    state: State
+
+
+class Refusal(Protocol):
+    code: str
+    reason: str
+    facts: Mapping[str, str]
+    fields: Sequence[str]
+    raw: bytes
+
+
+class House(Protocol):
+    stub: AuthServiceStub
+    first: FirstKeys
+
+    async def login(self, api_key: str) -> Metadata: ...
+    async def operator(self) -> Metadata: ...
+    async def service(self) -> Metadata: ...
+    async def refusal(self, call: object) -> Refusal: ...
+
+
+def key_request(**changes: object) -> pb.CreateApiKeyRequest:
+    wanted = {"display_name": "a key", "scopes": ["search"]} | changes
+    return pb.CreateApiKeyRequest(**wanted)  # type: ignore[arg-type]
+
+
+async def test_tenant_is_made_once(house: House, memory: Memory) -> None:
+    operator = await house.operator()
+    request = pb.CreateTenantRequest(tenant="acme", display_name="Acme")
+    first = await house.stub.CreateTenant(request, metadata=operator)
+    again = await house.stub.CreateTenant(request, metadata=operator)
+    read = await house.stub.GetTenant(pb.GetTenantRequest(tenant="acme"), metadata=operator)
+    assert first == again == read
+    assert (first.tenant, first.display_name) == ("acme", "Acme")
+    assert first.state == pb.TENANT_STATE_ACTIVE
+    created = TenantCreated(tenant="acme", display_name="Acme")
+    assert [event for event in memory.state.events if event == created] == [created]
+    acts = [
+        (tenant, entry.subject)
+        for tenant, entry in memory.state.audit
+        if entry.act == "tenant.created"
+    ]
+    assert acts.count(("acme", "acme")) == 1
+
+
+async def test_another_tenant_of_the_id_is_refused(house: House) -> None:
+    operator = await house.operator()
+    refusal = await house.refusal(
+        house.stub.CreateTenant(
+            pb.CreateTenantRequest(tenant="default", display_name="Mine"), metadata=operator
+        )
+    )
+    assert (refusal.code, refusal.reason) == ("ALREADY_EXISTS", "TENANT_EXISTS")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "name", "reason", "field"),
+    [
+        ("", "x", "TENANT_INVALID", "tenant"),
+        ("A", "x", "TENANT_INVALID", "tenant"),
+        ("a" * 64, "x", "TENANT_INVALID", "tenant"),
+        ("a.b", "x", "TENANT_INVALID", "tenant"),
+        ("a", "", "DISPLAY_NAME_INVALID", "display_name"),
+        ("a", "x" * 129, "DISPLAY_NAME_INVALID", "display_name"),
+        ("a", "x\0", "DISPLAY_NAME_INVALID", "display_name"),
+    ],
+)
+async def test_impossible_tenants_are_refused(
+    house: House, tenant: str, name: str, reason: str, field: str
+) -> None:
+    refusal = await house.refusal(
+        house.stub.CreateTenant(
+            pb.CreateTenantRequest(tenant=tenant, display_name=name),
+            metadata=await house.operator(),
+        )
+    )
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
+    assert refusal.fields == [field]
+
+
+@pytest.mark.parametrize("tenant", ["nobody", "", "NOT AN ID", "a\0", "x" * 10_000])
+async def test_unknown_tenants_are_not_found(house: House, tenant: str) -> None:
+    operator = await house.operator()
+    read = house.stub.GetTenant(pb.GetTenantRequest(tenant=tenant), metadata=operator)
+    suspend = house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant=tenant), metadata=operator)
+    for call in (read, suspend):
+        refusal = await house.refusal(call)
+        assert (refusal.code, refusal.reason) == ("NOT_FOUND", "TENANT_UNKNOWN")
+
+
+async def test_tenants_are_listed_page_by_page(house: House) -> None:
+    operator = await house.operator()
+    for name in ("b", "a", "-", "0"):
+        request = pb.CreateTenantRequest(tenant=name, display_name=name)
+        await house.stub.CreateTenant(request, metadata=operator)
+    found, token = [], ""
+    for _ in range(10):
+        page = await house.stub.ListTenants(
+            pb.ListTenantsRequest(page_size=2, page_token=token), metadata=operator
+        )
+        assert len(page.tenants) <= 2
+        found += [tenant.tenant for tenant in page.tenants]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == ["-", "0", "a", "b", "default", "system"]
+
+
+async def test_suspending_twice_is_one_act(house: House, memory: Memory, clock: Clock) -> None:
+    operator, at = await house.operator(), clock()
+    request = pb.SuspendTenantRequest(tenant="default")
+    first = await house.stub.SuspendTenant(request, metadata=operator)
+    clock.forward(timedelta(seconds=5))
+    again = await house.stub.SuspendTenant(request, metadata=operator)
+    assert first == again
+    assert first.state == pb.TENANT_STATE_SUSPENDED
+    [event] = [one for one in memory.state.events if isinstance(one, TenantSuspended)]
+    assert event.tenant == "default"
+    assert event.suspend_time.ToDatetime(UTC) == at
+    acts = [entry.act for _, entry in memory.state.audit]
+    assert acts.count("tenant.suspended") == 1
+
+
+async def test_services_own_tenant_is_never_suspended(house: House) -> None:
+    request = pb.SuspendTenantRequest(tenant="system")
+    refusal = await house.refusal(
+        house.stub.SuspendTenant(request, metadata=await house.operator())
+    )
+    assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_RESERVED")
+    await house.service()
+
+
+async def test_suspended_tenant_makes_no_keys(house: House) -> None:
+    operator = await house.operator()
+    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
+    refusal = await house.refusal(house.stub.CreateApiKey(key_request(), metadata=operator))
+    assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_SUSPENDED")
+
+
+async def test_key_is_shown_once(house: House, memory: Memory, clock: Clock) -> None:
+    operator = await house.operator()
+    made = await house.stub.CreateApiKey(key_request(valid_days=2), metadata=operator)
+    assert made.api_key.startswith(f"aqf_{made.key.key_id}_")
+    ends = made.key.expire_time.ToDatetime(UTC)
+    assert ends == clock() + timedelta(days=2)
+    listed = await house.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
+    assert made.key in listed.keys
+    assert made.api_key.split("_")[2] not in str(listed)
+    [entry] = [one for _, one in memory.state.audit if one.subject == made.key.key_id]
+    assert (entry.act, entry.actor.principal) == ("key.created", "operator")
+    assert entry.actor.key_id == house.first.operator.key_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        ({"scopes": []}, "SCOPES_EMPTY", "scopes"),
+        ({"scopes": ["search", "root"]}, "SCOPE_UNKNOWN", "scopes"),
+        ({"scopes": ["SEARCH"]}, "SCOPE_UNKNOWN", "scopes"),
+        ({"scopes": ["search ask"]}, "SCOPE_UNKNOWN", "scopes"),
+        ({"valid_days": -1}, "EXPIRY_RANGE", "valid_days"),
+        ({"valid_days": 366}, "EXPIRY_RANGE", "valid_days"),
+        ({"display_name": ""}, "DISPLAY_NAME_INVALID", "display_name"),
+        ({"display_name": "x" * 129}, "DISPLAY_NAME_INVALID", "display_name"),
+        ({"request_id": "x" * 129}, "REQUEST_ID_INVALID", "request_id"),
+        ({"request_id": "\0"}, "REQUEST_ID_INVALID", "request_id"),
+    ],
+)
+async def test_impossible_keys_are_refused(
+    house: House, changes: dict[str, object], reason: str, field: str
+) -> None:
+    refusal = await house.refusal(
+        house.stub.CreateApiKey(key_request(**changes), metadata=await house.operator())
+    )
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
+    assert refusal.fields == [field]
+
+
+async def test_nobody_hands_on_what_he_lacks(house: House) -> None:
+    operator = await house.operator()
+    clerk = await house.stub.CreateApiKey(
+        key_request(scopes=["keys.admin", "ask"]), metadata=operator
+    )
+    as_clerk = await house.login(clerk.api_key)
+    made = await house.stub.CreateApiKey(key_request(scopes=["ask"]), metadata=as_clerk)
+    assert list(made.key.scopes) == ["ask"]
+    for who, scope in ((as_clerk, "search"), (as_clerk, "operate"), (operator, "internal")):
+        refusal = await house.refusal(
+            house.stub.CreateApiKey(key_request(scopes=["ask", scope]), metadata=who)
+        )
+        assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "SCOPE_EXCEEDED")
+        assert refusal.facts == {"scopes": scope}
+
+
+async def test_repeated_request_makes_one_key(house: House) -> None:
+    operator = await house.operator()
+    made = await house.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
+    refusal = await house.refusal(
+        house.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
+    )
+    assert (refusal.code, refusal.reason) == ("ALREADY_EXISTS", "REQUEST_REPEATED")
+    assert refusal.facts == {"key_id": made.key.key_id}
+    assert made.api_key.split("_")[2] not in str(refusal.raw)
+    await house.stub.CreateApiKey(key_request(request_id="r2"), metadata=operator)
+    listed = await house.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
+    assert len(listed.keys) == 3
+
+
+async def test_keys_are_listed_newest_first_page_by_page(house: House, clock: Clock) -> None:
+    operator, made = await house.operator(), [house.first.operator.key_id]
+    for _ in range(4):
+        clock.forward(timedelta(seconds=1))
+        answer = await house.stub.CreateApiKey(key_request(), metadata=operator)
+        made.insert(0, answer.key.key_id)
+    found, token, pages = [], "", 0
+    while token or not pages:
+        page = await house.stub.ListApiKeys(
+            pb.ListApiKeysRequest(page_size=2, page_token=token), metadata=operator
+        )
+        found += [key.key_id for key in page.keys]
+        token, pages = page.next_page_token, pages + 1
+    assert (found, pages) == (made, 3)
+
+
+async def test_full_last_page_has_no_next(house: House) -> None:
+    page = await house.stub.ListTenants(
+        pb.ListTenantsRequest(page_size=2), metadata=await house.operator()
+    )
+    assert (len(page.tenants), page.next_page_token) == (2, "")
+
+
+async def test_odd_pages_are_refused(house: House) -> None:
+    operator = await house.operator()
+    calls = [
+        (
+            house.stub.ListTenants(pb.ListTenantsRequest(page_size=-1), metadata=operator),
+            "PAGE_SIZE_RANGE",
+        ),
+        (
+            house.stub.ListApiKeys(pb.ListApiKeysRequest(page_size=1001), metadata=operator),
+            "PAGE_SIZE_RANGE",
+        ),
+        (
+            house.stub.ListTenants(pb.ListTenantsRequest(page_token="x"), metadata=operator),
+            "PAGE_TOKEN_INVALID",
+        ),
+        (
+            house.stub.ListApiKeys(pb.ListApiKeysRequest(page_token="é"), metadata=operator),
+            "PAGE_TOKEN_INVALID",
+        ),
+    ]
+    for call, reason in calls:
+        refusal = await house.refusal(call)
+        assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
+
+
+async def test_revoking_twice_is_one_act(house: House, memory: Memory, clock: Clock) -> None:
+    operator = await house.operator()
+    key = (await house.stub.CreateApiKey(key_request(), metadata=operator)).key
+    at = clock()
+    first = await house.stub.RevokeApiKey(
+        pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator
+    )
+    clock.forward(timedelta(seconds=5))
+    again = await house.stub.RevokeApiKey(
+        pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator
+    )
+    assert first == again
+    assert first.revoke_time.ToDatetime(UTC) == at
+    event = ApiKeyRevoked(tenant="default", key_id=key.key_id, revoke_time=first.revoke_time)
+    assert [one for one in memory.state.events if isinstance(one, ApiKeyRevoked)] == [event]
+    acts = [entry.act for _, entry in memory.state.audit if entry.subject == key.key_id]
+    assert acts == ["key.created", "key.revoked"]
+
+
+async def test_another_tenants_key_looks_like_none(house: House) -> None:
+    operator = await house.operator()
+    foreign = house.first.services["ingest"].key_id
+    refusals = [
+        await house.refusal(
+            house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key_id), metadata=operator)
+        )
+        for key_id in (foreign, new_key().key_id, "", "no id", "\0", "x" * 10_000)
+    ]
+    assert {refusal.raw for refusal in refusals} == {refusals[0].raw}
+    assert (refusals[0].code, refusals[0].reason) == ("NOT_FOUND", "KEY_UNKNOWN")
+    await house.service()
+
+
+async def test_revocations_are_listed_after_a_sequence(house: House, clock: Clock) -> None:
+    operator, service = await house.operator(), await house.service()
+    ids = []
+    for _ in range(3):
+        ids.append((await house.stub.CreateApiKey(key_request(), metadata=operator)).key.key_id)
+        await house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=ids[-1]), metadata=operator)
+    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
+
+    everything = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    assert [one.sequence for one in everything.revocations] == [1, 2, 3, 4]
+    assert [one.key_id for one in everything.revocations] == [*ids, ""]
+    assert everything.revocations[3].tenant == "default"
+    assert everything.latest_sequence == 4
+
+    part = await house.stub.ListRevocations(
+        pb.ListRevocationsRequest(after=1, page_size=2), metadata=service
+    )
+    assert [one.sequence for one in part.revocations] == [2, 3]
+    assert part.latest_sequence == 4
+
+
+async def test_old_revocations_no_longer_matter(house: House, clock: Clock) -> None:
+    operator, service = await house.operator(), await house.service()
+    key = (await house.stub.CreateApiKey(key_request(), metadata=operator)).key
+    await house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator)
+    clock.forward(timedelta(seconds=999))
+    listed = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    assert len(listed.revocations) == 1
+    clock.forward(timedelta(seconds=2))
+    listed = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    assert (len(listed.revocations), listed.latest_sequence) == (0, 1)
+
+
+async def test_revocations_need_a_sequence(house: House) -> None:
+    refusal = await house.refusal(
+        house.stub.ListRevocations(
+            pb.ListRevocationsRequest(after=-1), metadata=await house.service()
+        )
+    )
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "AFTER_RANGE")
+
+
+REQUESTS = {
+    "ListRevocations": pb.ListRevocationsRequest(),
+    "CreateTenant": pb.CreateTenantRequest(tenant="x", display_name="x"),
+    "GetTenant": pb.GetTenantRequest(tenant="default"),
+    "ListTenants": pb.ListTenantsRequest(),
+    "SuspendTenant": pb.SuspendTenantRequest(tenant="default"),
+    "CreateApiKey": key_request(),
+    "ListApiKeys": pb.ListApiKeysRequest(),
+    "RevokeApiKey": pb.RevokeApiKeyRequest(key_id="k" * 16),
+}
+
+
+def test_every_method_that_is_not_public_is_tried() -> None:
+    closed = {name.rpartition("/")[2] for name, scopes in ACCESS.items() if scopes != PUBLIC}
+    assert closed == set(REQUESTS)
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+async def test_each_method_needs_its_scope(house: House, method: str) -> None:
+    [needed] = ACCESS[f"aquifer.auth.v1.AuthService/{method}"]
+    call = getattr(house.stub, method)
+    operator = await house.operator()
+    others = sorted(
+        {"ask", "search", "models", "keys.admin", "tenants.admin", "operate"} - {needed}
+    )
+    stranger = await house.stub.CreateApiKey(key_request(scopes=others), metadata=operator)
+    denied = await house.refusal(
+        call(REQUESTS[method], metadata=await house.login(stranger.api_key))
+    )
+    assert (denied.code, denied.reason) == ("PERMISSION_DENIED", "SCOPE_MISSING")
+    unknown = await house.refusal(call(REQUESTS[method]))
+    assert (unknown.code, unknown.reason) == ("UNAUTHENTICATED", "TOKEN_MISSING")
+    may = await house.service() if needed == "internal" else operator
+    if method == "RevokeApiKey":
+        assert (await house.refusal(call(REQUESTS[method], metadata=may))).reason == "KEY_UNKNOWN"
+    else:
+        await call(REQUESTS[method], metadata=may)

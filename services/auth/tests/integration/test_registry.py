@@ -1,0 +1,215 @@
+"""What every registry does: the one in memory, and the one on PostgreSQL."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated
+from auth.domain import Actor, ApiKey, AuditEntry, Revocation, Tenant
+from auth.keys import Peppers, new_key
+from auth.paging import KeyCursor
+from auth.usecases.ports import Registry
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, 123_456, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=1)
+PROOF = Peppers.parse("p" * 32).proof(new_key())
+
+
+@pytest.fixture(params=["memory", "stored"])
+def registry(request: pytest.FixtureRequest) -> Registry:
+    found: Registry = request.getfixturevalue(request.param)
+    return found
+
+
+def tenant(name: str = "acme") -> Tenant:
+    return Tenant(tenant_id=name, display_name=f"The {name}", create_time=NOW)
+
+
+def key(tenant_id: str = "acme", **changes: object) -> ApiKey:
+    made = ApiKey(
+        key_id=new_key().key_id,
+        tenant_id=tenant_id,
+        principal="somebody",
+        display_name="a key",
+        scopes=("ask", "search"),
+        create_time=NOW,
+        expire_time=NOW + timedelta(days=1),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+async def add(registry: Registry, *keys: ApiKey, request_id: str = "") -> None:
+    for one in keys:
+        async with registry.within(one.tenant_id) as records:
+            await records.add_tenant(tenant(one.tenant_id))
+            assert await records.add_key(one, PROOF, request_id) is None
+
+
+async def test_tenant_is_added_once(registry: Registry) -> None:
+    async with registry.within("acme") as records:
+        assert await records.tenant() is None
+        assert await records.add_tenant(tenant())
+        assert not await records.add_tenant(replace(tenant(), display_name="Another"))
+        assert await records.tenant() == tenant()
+
+
+async def test_tenant_is_suspended_once(registry: Registry) -> None:
+    async with registry.within("acme") as records:
+        assert not await records.suspend_tenant(NOW)
+        await records.add_tenant(tenant())
+        assert await records.suspend_tenant(NOW)
+        assert not await records.suspend_tenant(NOW + timedelta(1))
+        assert await records.tenant() == replace(tenant(), suspend_time=NOW)
+
+
+async def test_key_is_read_back_whole(registry: Registry) -> None:
+    made = key(display_name="名 é '\"; DROP TABLE keys; --")
+    await add(registry, made)
+    async with registry.within("acme") as records:
+        assert await records.key(made.key_id) == made
+        assert await records.key(new_key().key_id) is None
+
+
+async def test_key_is_revoked_once(registry: Registry) -> None:
+    made = key()
+    await add(registry, made)
+    async with registry.within("acme") as records:
+        assert await records.revoke_key(made.key_id, NOW)
+        assert not await records.revoke_key(made.key_id, NOW + timedelta(1))
+        assert not await records.revoke_key(new_key().key_id, NOW)
+        assert await records.key(made.key_id) == replace(made, revoke_time=NOW)
+
+
+async def test_request_id_makes_one_key_of_a_tenant(registry: Registry) -> None:
+    first = key()
+    await add(registry, first, request_id="r")
+    async with registry.within("acme") as records:
+        assert await records.add_key(key(), PROOF, "r") == first.key_id
+        assert await records.add_key(key(), PROOF, "other") is None
+        assert await records.add_key(key(), PROOF, "") is None
+        assert await records.add_key(key(), PROOF, "") is None
+        assert len(await records.keys(10, None)) == 4
+    await add(registry, key("globex"), request_id="r")
+
+
+async def test_one_tenant_sees_nothing_of_another(registry: Registry) -> None:
+    theirs = key("globex")
+    await add(registry, key("acme"), theirs)
+    async with registry.within("acme") as records:
+        assert await records.key(theirs.key_id) is None
+        assert not await records.revoke_key(theirs.key_id, NOW)
+        assert [one.tenant_id for one in await records.keys(10, None)] == ["acme"]
+    async with registry.within("globex") as records:
+        assert await records.key(theirs.key_id) == theirs
+
+
+async def test_keys_come_newest_first_in_pages(registry: Registry) -> None:
+    made = [key(create_time=NOW + timedelta(microseconds=i // 2)) for i in range(7)]
+    await add(registry, *made)
+    expected = sorted(made, key=lambda one: (one.create_time, one.key_id), reverse=True)
+    found: list[ApiKey] = []
+    cursor = None
+    async with registry.within("acme") as records:
+        while page := await records.keys(3, cursor):
+            found += page
+            cursor = KeyCursor(create_time=page[-1].create_time, key_id=page[-1].key_id)
+    assert found == expected
+
+
+async def test_transaction_that_fails_leaves_nothing(registry: Registry) -> None:
+    made = key()
+
+    async def stopped() -> None:
+        async with registry.within("acme") as records:
+            await records.add_tenant(tenant())
+            await records.add_key(made, PROOF, "r")
+            await records.add_revocation(NOW, key_id=made.key_id)
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        await stopped()
+    async with registry.within("acme") as records:
+        assert await records.tenant() is None
+    assert await registry.credential(made.key_id) is None
+    assert await registry.revocations(10, after=0, since=LONG_AGO) == ([], 0)
+
+
+async def test_credential_is_found_across_tenants(registry: Registry) -> None:
+    mine, theirs = key("acme"), key("globex")
+    await add(registry, mine, theirs)
+    async with registry.within("globex") as records:
+        await records.suspend_tenant(NOW)
+        await records.revoke_key(theirs.key_id, NOW)
+    found = await registry.credential(mine.key_id)
+    assert found is not None
+    assert (found.key, found.proof, found.tenant_suspended) == (mine, PROOF, False)
+    found = await registry.credential(theirs.key_id)
+    assert found is not None
+    assert (found.key.revoke_time, found.tenant_suspended) == (NOW, True)
+    assert await registry.credential(new_key().key_id) is None
+
+
+async def test_tenants_come_in_the_order_of_their_ids(registry: Registry) -> None:
+    for name in ("b", "a-", "a", "a0", "-", "0"):
+        async with registry.within(name) as records:
+            await records.add_tenant(tenant(name))
+    assert [one.tenant_id for one in await registry.tenants(10, "")] == [
+        "-",
+        "0",
+        "a",
+        "a-",
+        "a0",
+        "b",
+    ]
+    assert [one.tenant_id for one in await registry.tenants(2, "a")] == ["a-", "a0"]
+
+
+async def test_revocations_are_numbered_across_tenants(registry: Registry) -> None:
+    mine, theirs = key("acme"), key("globex")
+    await add(registry, mine, theirs)
+    assert await registry.revocations(10, after=0, since=LONG_AGO) == ([], 0)
+    steps: list[tuple[str, str | None]] = [
+        ("acme", mine.key_id),
+        ("globex", theirs.key_id),
+        ("acme", None),
+    ]
+    for number, (name, key_id) in enumerate(steps):
+        async with registry.within(name) as records:
+            await records.add_revocation(NOW + timedelta(seconds=number), key_id=key_id)
+    found, latest = await registry.revocations(10, after=0, since=LONG_AGO)
+    assert list(found) == [
+        Revocation(
+            sequence=number + 1,
+            tenant_id=name,
+            key_id=key_id,
+            revoke_time=NOW + timedelta(seconds=number),
+        )
+        for number, (name, key_id) in enumerate(steps)
+    ]
+    assert latest == 3
+    found, latest = await registry.revocations(1, after=1, since=LONG_AGO)
+    assert ([one.sequence for one in found], latest) == ([2], 3)
+    found, latest = await registry.revocations(10, after=0, since=NOW)
+    assert ([one.sequence for one in found], latest) == ([2, 3], 3)
+    found, latest = await registry.revocations(10, after=3, since=LONG_AGO)
+    assert ([one.sequence for one in found], latest) == ([], 3)
+
+
+async def test_founding_makes_tenants_one_after_another(registry: Registry) -> None:
+    async with registry.founding() as founding:
+        assert not await founding.has_keys()
+        for name in ("acme", "globex"):
+            records = await founding.within(name)
+            assert await records.add_tenant(tenant(name))
+            assert await records.add_key(key(name), PROOF, "") is None
+            await records.emit(TenantCreated(tenant=name, display_name=name), about=name)
+            await records.add_audit(entry(name))
+    async with registry.founding() as founding:
+        assert await founding.has_keys()
+    assert len(await registry.tenants(10, "")) == 2
+
+
+def entry(subject: str) -> AuditEntry:
+    actor = Actor(tenant_id="system", principal="p", key_id="k", scopes=frozenset())
+    return AuditEntry(time=NOW, actor=actor, act="tenant.created", subject=subject)

@@ -1,0 +1,203 @@
+"""What only the real database can show: order, locks, the outbox and the audit."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from google.protobuf.message import Message
+from psycopg.rows import DictRow
+
+from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, TenantSuspended
+from auth.domain import SCOPES, Actor, Tenant
+from auth.keys import Peppers, new_key
+from auth.store import PostgresRegistry
+from auth.usecases.api_keys import CreateApiKey, NewKey, RevokeApiKey
+from auth.usecases.tenants import CreateTenant, SuspendTenant
+from chassis.errors import AlreadyExistsError
+from chassis.events import derived_id
+from chassis.postgres import open_database
+from testkit.servers import TestDatabase
+
+Everything = psycopg.Connection[DictRow]
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=1)
+ADMIN = Actor(tenant_id="default", principal="operator", key_id="k" * 16, scopes=frozenset(SCOPES))
+
+
+def now() -> datetime:
+    return NOW
+
+
+async def create_tenant(registry: PostgresRegistry, tenant_id: str = "acme") -> None:
+    await CreateTenant(registry=registry, clock=now)(ADMIN, tenant_id, "Acme")
+
+
+async def create_key(registry: PostgresRegistry, request_id: str = "") -> NewKey:
+    create = CreateApiKey(
+        registry=registry, peppers=Peppers.parse("p" * 32), clock=now, new_key=new_key
+    )
+    return await create(
+        ADMIN, "acme", display_name="d", scopes=["ask"], valid_days=1, request_id=request_id
+    )
+
+
+def published(everything: Everything, event: type[Message]) -> list[tuple[dict[str, Any], Message]]:
+    rows = everything.execute(
+        "SELECT tenant_id, subject, headers, payload FROM outbox WHERE headers->>'ce-type' = %s"
+        " ORDER BY outbox_id",
+        [event.DESCRIPTOR.full_name],
+    ).fetchall()
+    for row in rows:
+        assert row["subject"] == f"{event.DESCRIPTOR.full_name}.{row['tenant_id']}"
+    return [(row["headers"], event.FromString(row["payload"])) for row in rows]
+
+
+async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    for _ in range(2):
+        await create_tenant(stored)
+    key = (await create_key(stored)).key
+    for _ in range(2):
+        await RevokeApiKey(registry=stored, clock=now)(ADMIN, "acme", key.key_id)
+    for _ in range(2):
+        await SuspendTenant(registry=stored, clock=now)(ADMIN, "acme")
+    expected: list[tuple[type[Message], str]] = [
+        (TenantCreated, "acme"),
+        (ApiKeyRevoked, key.key_id),
+        (TenantSuspended, "acme"),
+    ]
+    for event, about in expected:
+        [(headers, message)] = published(everything, event)
+        assert headers["ce-id"] == derived_id(event.DESCRIPTOR.full_name, "acme", about)
+        assert message.tenant == "acme"  # type: ignore[attr-defined]
+
+
+async def test_act_and_its_audit_commit_together(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    await create_tenant(stored)
+    key = (await create_key(stored)).key
+    await RevokeApiKey(registry=stored, clock=now)(ADMIN, "acme", key.key_id)
+    rows = everything.execute("SELECT * FROM audit ORDER BY audit_id").fetchall()
+    assert [(row["tenant_id"], row["act"], row["subject"]) for row in rows] == [
+        ("acme", "tenant.created", "acme"),
+        ("acme", "key.created", key.key_id),
+        ("acme", "key.revoked", key.key_id),
+    ]
+    assert {(row["actor_tenant"], row["actor_principal"], row["actor_key_id"]) for row in rows} == {
+        ("default", "operator", "k" * 16)
+    }
+    assert {row["acted_at"] for row in rows} == {NOW}
+
+
+async def test_no_secret_reaches_the_database(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    await create_tenant(stored)
+    made = await create_key(stored)
+    tables = everything.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'auth'")
+    held = ""
+    for table in [row["tablename"] for row in tables.fetchall()]:
+        held += str(everything.execute(f"SELECT t::text FROM {table} t").fetchall())
+    assert made.key.key_id in held
+    assert made.text.secret not in held
+    assert made.text.secret.encode().hex() not in held
+
+
+async def test_no_sequence_is_seen_before_a_smaller_one(stored: PostgresRegistry) -> None:
+    await create_tenant(stored)
+    await create_tenant(stored, "globex")
+    took_second = asyncio.Event()
+
+    async def second() -> None:
+        async with stored.within("globex") as records:
+            await records.add_revocation(NOW, key_id=None)
+            took_second.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        async with stored.within("acme") as records:
+            await records.add_revocation(NOW, key_id=None)
+            tasks.create_task(second())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(took_second.wait(), 0.3)
+            assert await stored.revocations(10, after=0, since=LONG_AGO) == ([], 0)
+    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+    assert [(one.sequence, one.tenant_id) for one in found] == [(1, "acme"), (2, "globex")]
+    assert latest == 2
+
+
+async def test_revocation_undone_leaves_no_hole(stored: PostgresRegistry) -> None:
+    await create_tenant(stored)
+
+    async def stopped() -> None:
+        async with stored.within("acme") as records:
+            await records.add_revocation(NOW, key_id=None)
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        await stopped()
+    await SuspendTenant(registry=stored, clock=now)(ADMIN, "acme")
+    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+    assert ([one.sequence for one in found], latest) == ([1], 1)
+
+
+async def test_many_at_once_revoke_once(stored: PostgresRegistry, everything: Everything) -> None:
+    await create_tenant(stored)
+    key = (await create_key(stored)).key
+    revoke = RevokeApiKey(registry=stored, clock=now)
+    answers = await asyncio.gather(*(revoke(ADMIN, "acme", key.key_id) for _ in range(8)))
+    assert {answer.revoke_time for answer in answers} == {NOW}
+    assert len(published(everything, ApiKeyRevoked)) == 1
+    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+    assert ([one.key_id for one in found], latest) == ([key.key_id], 1)
+
+
+async def test_many_at_once_make_one_key_of_a_request(stored: PostgresRegistry) -> None:
+    await create_tenant(stored)
+    answers = await asyncio.gather(
+        *(create_key(stored, "r") for _ in range(8)), return_exceptions=True
+    )
+    made = [answer for answer in answers if isinstance(answer, NewKey)]
+    refused = [answer for answer in answers if isinstance(answer, AlreadyExistsError)]
+    assert (len(made), len(refused)) == (1, 7)
+    assert {error.facts["key_id"] for error in refused} == {made[0].key.key_id}
+
+
+async def test_many_at_once_make_one_tenant(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    await asyncio.gather(*(create_tenant(stored) for _ in range(8)))
+    assert len(published(everything, TenantCreated)) == 1
+
+
+async def test_migrating_again_changes_nothing(tables: TestDatabase) -> None:
+    tables.migrate("auth")
+
+
+async def test_alternating_tenants_on_one_connection_see_their_own(
+    tables: TestDatabase, stored: PostgresRegistry
+) -> None:
+    for name in ("acme", "globex"):
+        await create_tenant(stored, name)
+    async with open_database(tables.dsn("auth"), "auth", 1) as single:
+        registry = PostgresRegistry(single, stored._outbox)
+        for _ in range(100):
+            for name in ("acme", "globex"):
+                async with registry.within(name) as records:
+                    found = await records.tenant()
+                    assert found is not None
+                    assert found.tenant_id == name
+                assert len(await registry.tenants(10, "")) == 2
+
+
+async def test_founding_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegistry) -> None:
+    async with stored.founding() as founding:
+        for name in ("acme", "globex"):
+            records = await founding.within(name)
+            await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            await records.add_tenant(Tenant(tenant_id="other", display_name="x", create_time=NOW))

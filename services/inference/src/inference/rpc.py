@@ -1,0 +1,136 @@
+"""Methods this service offers."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from grpc.aio import ServicerContext
+from typing_extensions import override
+
+from aquifer.inference.v1 import inference_service_pb2 as pb
+from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer
+from chassis.rpc import Access, any_of
+from inference.domain import (
+    EmbeddingRequest,
+    Finish,
+    FinishReason,
+    GenerationDelta,
+    Lane,
+    ModelCard,
+    ModelKind,
+    Passage,
+    Question,
+    Quote,
+)
+from inference.usecases import EmbedTexts, GenerateAnswer, ListModels
+
+ACCESS: Access = {
+    f"aquifer.inference.v1.InferenceService/{method}": any_of("models")
+    for method in ("Embed", "Generate", "ListModels")
+}
+MAX_OUTPUT_TOKENS_DEFAULT = 512
+LANES = {pb.LANE_BULK: Lane.BULK}
+FINISH_REASONS = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
+}
+KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
+
+
+class InferenceRpc(InferenceServiceServicer):
+    """`InferenceService` on top of the use cases; holds no rule of its own."""
+
+    def __init__(
+        self,
+        embed: EmbedTexts,
+        generate: GenerateAnswer,
+        models: ListModels,
+        *,
+        default_profile: str,
+        default_model: str,
+    ) -> None:
+        self._embed = embed
+        self._generate = generate
+        self._models = models
+        self._default_profile = default_profile
+        self._default_model = default_model
+
+    @override
+    async def Embed(
+        self, request: pb.EmbedRequest, context: ServicerContext[Any, Any]
+    ) -> pb.EmbedResponse:
+        """Vectors of texts, in the order given; interactive unless the lane says bulk."""
+        done = await self._embed(
+            EmbeddingRequest(
+                profile=request.profile or self._default_profile,
+                texts=list(request.texts),
+                lane=LANES.get(request.lane, Lane.INTERACTIVE),
+            )
+        )
+        return pb.EmbedResponse(
+            profile=done.profile.name,
+            dimensions=done.profile.dimensions,
+            vectors=done.vectors.astype("<f4").tobytes(),
+        )
+
+    @override
+    async def Generate(
+        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Streams an answer; a quote is followed by its marker in the text."""
+        question = Question(
+            model=request.model or self._default_model,
+            text=request.question,
+            passages=[
+                Passage(index=index, text=passage.text)
+                for index, passage in enumerate(request.passages)
+            ],
+            max_output_tokens=request.max_output_tokens or MAX_OUTPUT_TOKENS_DEFAULT,
+        )
+        quotes = 0
+        async with aclosing(self._generate(question)) as steps:  # type: ignore[type-var]
+            async for step in steps:
+                match step:
+                    case GenerationDelta():
+                        yield pb.GenerateResponse(delta=pb.Delta(text=step.text))
+                    case Quote():
+                        quotes += 1
+                        marker = f"[{quotes}]"
+                        yield pb.GenerateResponse(delta=pb.Delta(text=f" {marker}"))
+                        yield pb.GenerateResponse(quote=_quote(step, marker))
+                    case Finish():
+                        yield pb.GenerateResponse(finish=_finish(step, question.model))
+
+    @override
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListModelsResponse:
+        """What each engine really is."""
+        return pb.ListModelsResponse(models=[_model(card) for card in self._models()])
+
+
+def _quote(quote: Quote, marker: str) -> pb.Quote:
+    return pb.Quote(passage=quote.passage, start=quote.start, end=quote.end, marker=marker)
+
+
+def _finish(finish: Finish, model: str) -> pb.Finish:
+    return pb.Finish(
+        reason=FINISH_REASONS[finish.reason],
+        input_tokens=finish.usage.input_tokens,
+        output_tokens=finish.usage.output_tokens,
+        model=model,
+        confidence=finish.confidence or 0.0,
+    )
+
+
+def _model(card: ModelCard) -> pb.Model:
+    return pb.Model(
+        name=card.name,
+        kind=KINDS[card.kind],
+        generative=card.generative,
+        engine=card.engine,
+        precision=card.precision.value if card.precision else "",
+        dimensions=card.dimensions or 0,
+        profile=card.name if card.kind is ModelKind.EMBED else "",
+    )

@@ -1,0 +1,18 @@
+"""The knobs of inference, read once from variables named AQUIFER_*."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from chassis.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What `serve` needs."""
+
+    embedder: Literal["minilm", "null"] = Field(
+        "minilm", description="null: vectors without meaning, to measure everything around them"
+    )
+    prepared_concurrency: int = Field(
+        64, ge=1, le=256, description="batches of chunks in hand at once, embedded together"
+    )

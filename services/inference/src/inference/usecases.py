@@ -1,0 +1,111 @@
+"""What the service does, and what it needs done by others."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from chassis.errors import NotFoundError
+from inference.domain import (
+    EmbeddingProfile,
+    EmbeddingRequest,
+    Generated,
+    Lane,
+    ModelCard,
+    Question,
+)
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; every one passes `test_embedder_conformance.py`."""
+
+    @property
+    def profile(self) -> EmbeddingProfile: ...
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    async def embed(self, texts: Sequence[str], lane: Lane) -> Matrix:
+        """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
+
+        The matrix is the caller's own. A text longer than the model's window is covered whole.
+
+        Raises:
+            OverloadedError: the lane's queue is full; retryable.
+            UnavailableError: the engine failed or is shutting down; retryable.
+        """
+
+
+class Generator(Protocol):
+    """Answers a question from its passages."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def generate(self, question: Question) -> AsyncIterator[Generated]:
+        """Deltas and quotes in reading order, then exactly one `Finish`.
+
+        A quote follows the delta that holds its text. Closing the iterator stops the work.
+
+        Raises:
+            OverloadedError: the engine sheds load; retryable.
+            UnavailableError: the engine failed or is shutting down; retryable.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors and the profile they were computed under."""
+
+    profile: EmbeddingProfile
+    vectors: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedTexts:
+    """Embeds under the profile asked for; `embedders` is keyed by profile name."""
+
+    embedders: Mapping[str, Embedder]
+
+    async def __call__(self, request: EmbeddingRequest) -> Embedded:
+        embedder = self.embedders.get(request.profile)
+        if embedder is None:
+            raise NotFoundError(
+                "PROFILE_UNKNOWN",
+                f"no embedding profile {request.profile!r} is served here",
+                profile=request.profile,
+            )
+        return Embedded(embedder.profile, await embedder.embed(request.texts, request.lane))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateAnswer:
+    """Streams an answer by the model asked for; `generators` is keyed by model name."""
+
+    generators: Mapping[str, Generator]
+
+    def __call__(self, question: Question) -> AsyncIterator[Generated]:
+        generator = self.generators.get(question.model)
+        if generator is None:
+            raise NotFoundError(
+                "MODEL_UNKNOWN",
+                f"no generating model {question.model!r} is served here",
+                model=question.model,
+            )
+        return generator.generate(question)
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """Every model this process serves, embedding ones first."""
+
+    embedders: Mapping[str, Embedder]
+    generators: Mapping[str, Generator]
+
+    def __call__(self) -> Sequence[ModelCard]:
+        served: list[Embedder | Generator] = [*self.embedders.values(), *self.generators.values()]
+        return [model.card for model in served]

@@ -1,0 +1,190 @@
+"""Answers that are quotes, by the real model."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from inference.batching import Batcher
+from inference.domain import (
+    Finish,
+    FinishReason,
+    GenerationDelta,
+    Lane,
+    ModelKind,
+    Passage,
+    Question,
+    Quote,
+)
+from inference.engines.extractive import EMBEDDED_MAX, LEAD_IN, QUOTES_MAX, REFUSAL, Extractive
+
+from .answers import LIBRARY, OWN_ANSWERABLE, OWN_FOREIGN, OWN_PASSAGES, STORKS
+
+STORK_QUESTION = "Why do storks avoid flying over the sea?"
+
+
+@pytest.fixture
+async def batcher(engine):
+    async with Batcher(engine) as batcher:
+        yield batcher
+
+
+@pytest.fixture
+def generator(engine, batcher):
+    return Extractive(batcher, engine)
+
+
+def ask(text, passages=OWN_PASSAGES, **more):
+    """Indexes are not positions, to tell them apart."""
+    numbered = [Passage(index=10 + 3 * at, text=text) for at, text in enumerate(passages)]
+    return Question(model="extractive", text=text, passages=numbered, **more)
+
+
+async def answer(generator, question):
+    return [step async for step in generator.generate(question)]
+
+
+def quotes(steps):
+    return [step for step in steps if isinstance(step, Quote)]
+
+
+def said(steps):
+    return "".join(step.text for step in steps if isinstance(step, GenerationDelta))
+
+
+async def test_every_quote_stands_where_it_says(generator):
+    for text, _ in OWN_ANSWERABLE:
+        question = ask(text)
+        passages = {passage.index: passage.text for passage in question.passages}
+        found = quotes(await answer(generator, question))
+        assert 1 <= len(found) <= QUOTES_MAX
+        for quote in found:
+            assert passages[quote.passage][quote.start : quote.end] == quote.text
+
+
+async def test_offsets_count_characters_not_bytes(generator):
+    passage = "\U0001f9a2 \u00dcber Z\u00fcrich \u2014 caf\u00e9s! " + STORKS
+    [first, *_] = quotes(await answer(generator, ask(STORK_QUESTION, [passage])))
+    assert passage[first.start : first.end] == first.text
+    assert "over land only" in first.text
+
+
+async def test_nothing_is_said_but_lead_in_and_quotes(generator):
+    steps = await answer(generator, ask(STORK_QUESTION))
+    assert said(steps) == "\n".join([LEAD_IN, *(quote.text for quote in quotes(steps))])
+
+
+async def test_each_quote_follows_its_own_text_and_the_end_comes_last(generator):
+    steps = await answer(generator, ask("How is rye bread baked?"))
+    assert isinstance(steps[0], GenerationDelta)
+    for before, step in itertools.pairwise(steps):
+        if isinstance(step, Quote):
+            assert before.text.endswith(step.text)
+    assert [type(step) for step in steps].count(Finish) == 1
+    assert isinstance(steps[-1], Finish)
+    assert steps[-1].reason is FinishReason.STOP
+
+
+async def test_the_best_passage_is_read_first_whatever_its_place(generator):
+    for passages in itertools.islice(itertools.permutations(OWN_PASSAGES), 0, 120, 24):
+        question = ask(STORK_QUESTION, passages)
+        [first, *_] = quotes(await answer(generator, question))
+        assert "over land only" in first.text
+
+
+async def test_the_answer_is_in_the_quotes(generator):
+    hits = 0
+    for text, wanted in OWN_ANSWERABLE:
+        hits += any(wanted in quote.text for quote in quotes(await answer(generator, ask(text))))
+    assert hits >= len(OWN_ANSWERABLE) - 1
+
+
+async def test_a_foreign_question_is_refused_in_fixed_words(generator):
+    steps = await answer(generator, ask(OWN_FOREIGN[0]))
+    assert said(steps) == REFUSAL
+    assert not quotes(steps)
+    assert steps[-1].reason is FinishReason.NO_ANSWER
+    assert steps[-1].confidence < 0.35
+
+
+@pytest.mark.parametrize("passages", [[], [" "], ["\n\n"]])
+async def test_without_anything_to_quote_it_refuses(generator, passages):
+    steps = await answer(generator, ask(STORK_QUESTION, passages))
+    assert said(steps) == REFUSAL
+    assert steps[-1].reason is FinishReason.NO_ANSWER
+    assert steps[-1].confidence == 0
+
+
+@pytest.mark.parametrize("text", ["???", "\u00bf", "the of and", "x" * 4000])
+async def test_a_question_without_words_to_go_by_is_refused(generator, text):
+    assert (await answer(generator, ask(text)))[-1].reason is FinishReason.NO_ANSWER
+
+
+async def test_the_same_question_gets_the_same_answer_beside_any_other_work(generator, batcher):
+    question = ask("How long should the loaf rest before cutting?")
+    alone = await answer(generator, question)
+    bulk = asyncio.ensure_future(batcher.embed([LIBRARY * 4] * 16, Lane.BULK))
+    beside = await asyncio.gather(
+        *(answer(generator, question) for _ in range(3)), answer(generator, ask(STORK_QUESTION))
+    )
+    await bulk
+    for again in beside[:3]:
+        assert again[:-1] == alone[:-1]
+        assert again[-1].usage == alone[-1].usage
+        assert again[-1].confidence == pytest.approx(alone[-1].confidence, abs=0.01)
+
+
+async def test_an_answer_stops_before_it_exceeds_its_bound(engine, generator):
+    question = "What should I know about rye bread and its sourdough?"
+    [*_, free] = await answer(generator, ask(question))
+    steps = await answer(generator, ask(question, max_output_tokens=free.usage.output_tokens - 1))
+    assert steps[-1].reason is FinishReason.LENGTH
+    assert steps[-1].usage.output_tokens < free.usage.output_tokens
+    exact = await answer(generator, ask(question, max_output_tokens=free.usage.output_tokens))
+    assert exact[-1].reason is FinishReason.STOP
+
+
+async def test_usage_is_what_was_read_and_said(engine, generator):
+    question = ask(STORK_QUESTION)
+    steps = await answer(generator, question)
+    read = [question.text, *(passage.text for passage in question.passages)]
+    assert steps[-1].usage.input_tokens == sum(engine.count_tokens(read))
+    assert steps[-1].usage.output_tokens == sum(engine.count_tokens([said(steps)]))
+
+
+async def test_overlapping_passages_are_not_quoted_twice(generator):
+    steps = await answer(generator, ask(STORK_QUESTION, [STORKS, STORKS, STORKS[37:]]))
+    texts = [quote.text for quote in quotes(steps)]
+    assert len(texts) == len(set(texts))
+
+
+async def test_a_great_many_sentences_are_narrowed_before_they_are_embedded(generator, batcher):
+    class Counting:
+        profile, card, texts = batcher.profile, batcher.card, 0
+
+        async def embed(self, texts, lane):
+            self.texts += len(texts)
+            return await batcher.embed(texts, lane)
+
+    counting = Counting()
+    filler = [" ".join(f"Box {n} of row {row} holds nails." for n in range(60)) for row in range(9)]
+    narrowed = Extractive(counting, generator._vocabulary)
+    steps = await answer(narrowed, ask(STORK_QUESTION, [*filler, STORKS]))
+    assert counting.texts == EMBEDDED_MAX + 1
+    assert "over land only" in quotes(steps)[0].text
+
+
+async def test_leaving_early_frees_the_embedder(generator, batcher, until):
+    stream = generator.generate(ask(STORK_QUESTION, OWN_PASSAGES * 8))
+    first = asyncio.ensure_future(anext(stream))
+    await until(lambda: batcher.waiting_texts(Lane.INTERACTIVE) > 0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await stream.aclose()
+    assert batcher.waiting_texts(Lane.INTERACTIVE) == 0
+
+
+def test_the_card_says_that_nothing_is_composed(generator):
+    assert generator.card.kind is ModelKind.GENERATE
+    assert not generator.card.generative

@@ -1,0 +1,230 @@
+"""The batcher over an engine that waits and fails on command."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from chassis.errors import InvalidInputError, OverloadedError, UnavailableError
+from inference.batching import GRANULE_TOKENS, LIMITS, Batcher, LaneLimits
+from inference.domain import Lane
+
+SMALL = {
+    Lane.INTERACTIVE: LaneLimits(batch_tokens=64, gather_s=0.0, waiting_texts=8),
+    Lane.BULK: LaneLimits(batch_tokens=256, gather_s=0.005, waiting_texts=16),
+}
+PATIENT = {
+    Lane.INTERACTIVE: SMALL[Lane.INTERACTIVE],
+    Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.3, waiting_texts=64),
+}
+
+
+async def test_every_caller_gets_its_own_rows_in_order(ticking):
+    texts = ["a" * n + chr(200 + n) for n in range(1, 60)]
+    async with Batcher(ticking) as batcher:
+        answers = await asyncio.gather(
+            *(batcher.embed(texts[at::7], Lane.BULK) for at in range(7)),
+            *(batcher.embed(texts[at::5], Lane.INTERACTIVE) for at in range(5)),
+        )
+    expected = [texts[at::7] for at in range(7)] + [texts[at::5] for at in range(5)]
+    for vectors, asked in zip(answers, expected, strict=True):
+        wanted = np.stack([ticking.vector(ticking.tokenize([text])[0][0]) for text in asked])
+        np.testing.assert_allclose(vectors, wanted, atol=1e-6)
+
+
+async def test_batches_keep_to_the_budget_and_pad_little(ticking):
+    async with Batcher(ticking, SMALL) as batcher:
+        texts = ["x" * (1 + 7 * n % 63) for n in range(16)]
+        await batcher.embed(texts, Lane.BULK)
+    assert sum(len(ids) for _, ids in ticking.batches) == len(texts)
+    for _, ids in ticking.batches:
+        rows, width = ids.shape
+        assert width % GRANULE_TOKENS == 0
+        assert rows == 1 or rows * width <= SMALL[Lane.BULK].batch_tokens
+        lengths = (ids > 0).sum(axis=1)
+        assert width < lengths.max() + GRANULE_TOKENS
+        rounded = -(-lengths // GRANULE_TOKENS) * GRANULE_TOKENS
+        assert (rounded * 2 >= width).all()
+
+
+async def test_bulk_texts_of_many_callers_share_batches(ticking):
+    async with Batcher(ticking, PATIENT) as batcher:
+        await asyncio.gather(*(batcher.embed([f"text {n}"], Lane.BULK) for n in range(64)))
+    assert sum(len(ids) for _, ids in ticking.batches) == 64
+    assert len(ticking.batches) <= 2
+
+
+async def test_a_lone_bulk_text_leaves_when_the_gathering_time_is_over(ticking):
+    async with asyncio.timeout(5), Batcher(ticking) as batcher:
+        vectors = await batcher.embed(["alone"], Lane.BULK)
+    assert vectors.shape == (1, 8)
+
+
+async def test_interactive_texts_overtake_bulk_ones(ticking, until):
+    ticking.gate.clear()
+    async with Batcher(ticking, SMALL) as batcher, asyncio.TaskGroup() as callers:
+        callers.create_task(batcher.embed(["b" * 60] * 16, Lane.BULK))
+        await until(lambda: len(ticking.batches) == 2)
+        callers.create_task(batcher.embed(["q" * 60] * 4, Lane.INTERACTIVE))
+        await until(lambda: len(ticking.batches) == 3)
+        ticking.gate.set()
+    letters = [ticking.texts(ids)[0][0] for _, ids in ticking.batches]
+    assert letters == ["b", "b", "q", "q", "q", "q", "b", "b"]
+
+
+async def test_bulk_never_takes_the_express_slot(ticking):
+    async with Batcher(ticking, SMALL) as batcher:
+        for _ in range(4):
+            await batcher.embed(["b" * 60] * 16, Lane.BULK)
+    assert {slot for slot, _ in ticking.batches} == {0, 1}
+
+
+async def test_a_question_is_answered_while_bulk_holds_every_other_slot(ticking, until):
+    """The gate holds all batches, so the engine lets only the express slot through."""
+    held = ticking.infer
+    released = threading.Event()
+
+    def infer(slot, ids):
+        if slot < ticking.slots - 1:
+            assert released.wait(10)
+        return held(slot, ids)
+
+    ticking.infer = infer
+    async with Batcher(ticking, SMALL) as batcher:
+        bulk = asyncio.ensure_future(batcher.embed(["b" * 60] * 16, Lane.BULK))
+        async with asyncio.timeout(5):
+            await batcher.embed(["question"], Lane.INTERACTIVE)
+        assert not bulk.done()
+        released.set()
+        assert len(await bulk) == 16
+
+
+async def test_a_full_lane_refuses_and_says_when_to_return(ticking, until):
+    ticking.gate.clear()
+    async with Batcher(ticking, SMALL) as batcher:
+        first = asyncio.ensure_future(batcher.embed(["x"] * 10, Lane.BULK))
+        await until(lambda: ticking.batches)
+        with pytest.raises(OverloadedError) as refused:
+            await batcher.embed(["y"] * 7, Lane.BULK)
+        assert refused.value.reason == "EMBEDDING_QUEUE_FULL"
+        assert 0.1 <= refused.value.retry_after_s <= 30
+        assert refused.value.facts["waiting_texts"] == "10"
+        other_lane = asyncio.ensure_future(batcher.embed(["z"] * 8, Lane.INTERACTIVE))
+        ticking.gate.set()
+        await asyncio.gather(first, other_lane)
+        assert len(await batcher.embed(["y"] * 7, Lane.BULK)) == 7
+    assert "y" in ticking.seen()
+
+
+async def test_a_caller_who_leaves_takes_its_texts_along(ticking, until):
+    ticking.gate.clear()
+    async with Batcher(ticking, SMALL) as batcher:
+        stays = asyncio.ensure_future(batcher.embed(["s" * 60] * 8, Lane.BULK))
+        await until(lambda: len(ticking.batches) == 2)
+        leaves = asyncio.ensure_future(batcher.embed(["l" * 60] * 8, Lane.BULK))
+        await until(lambda: batcher.waiting_texts(Lane.BULK) == 16)
+        await asyncio.sleep(0.05)
+        leaves.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaves
+        assert batcher.waiting_texts(Lane.BULK) == 8
+        ticking.gate.set()
+        assert len(await stays) == 8
+    assert {text[0] for text in ticking.seen()} == {"s"}
+
+
+async def test_a_caller_who_leaves_mid_batch_costs_its_neighbour_nothing(ticking, until):
+    ticking.gate.clear()
+    async with Batcher(ticking, PATIENT) as batcher:
+        leaves = asyncio.ensure_future(batcher.embed(["leaves"], Lane.BULK))
+        stays = asyncio.ensure_future(batcher.embed(["stays"], Lane.BULK))
+        await until(lambda: ticking.batches)
+        assert sorted(ticking.seen()) == ["leaves", "stays"]
+        leaves.cancel()
+        ticking.gate.set()
+        vectors = await stays
+    wanted = ticking.vector(ticking.tokenize(["stays"])[0][0])
+    np.testing.assert_allclose(vectors[0], wanted, atol=1e-6)
+
+
+async def test_an_engine_failure_reaches_only_the_caller_concerned(ticking):
+    ticking.poison = "bad"
+    async with Batcher(ticking, PATIENT) as batcher:
+        results = await asyncio.gather(
+            batcher.embed(["good", "fine"], Lane.BULK),
+            batcher.embed(["bad", "innocent"], Lane.BULK),
+            batcher.embed(["well"], Lane.BULK),
+            return_exceptions=True,
+        )
+        assert ticking.seen().count("bad") == 2
+        assert len(await batcher.embed(["again"], Lane.BULK)) == 1
+        assert batcher.waiting_texts(Lane.BULK) == 0
+    good, bad, well = results
+    assert good.shape == (2, 8)
+    assert well.shape == (1, 8)
+    assert isinstance(bad, UnavailableError)
+    assert bad.reason == "ENGINE_FAILED"
+    assert bad.__cause__ is ticking.error
+
+
+async def test_a_typed_engine_failure_is_passed_on_as_it_is(ticking):
+    ticking.poison, ticking.error = "bad", InvalidInputError("TEXT_ODD", "cannot be embedded")
+    async with Batcher(ticking) as batcher:
+        with pytest.raises(InvalidInputError) as refused:
+            await batcher.embed(["bad"], Lane.INTERACTIVE)
+    assert refused.value.reason == "TEXT_ODD"
+
+
+async def test_a_tokenizer_failure_reaches_its_caller_and_frees_its_place(ticking):
+    async with Batcher(ticking) as batcher:
+        with pytest.raises(TypeError):
+            await batcher.embed([7], Lane.BULK)
+        assert batcher.waiting_texts(Lane.BULK) == 0
+        assert len(await batcher.embed(["next"], Lane.BULK)) == 1
+
+
+async def test_a_vector_without_direction_is_an_engine_failure(ticking):
+    ticking.vector = lambda ids: np.full(8, np.nan, np.float32)
+    async with Batcher(ticking) as batcher:
+        with pytest.raises(UnavailableError) as refused:
+            await batcher.embed(["x"], Lane.INTERACTIVE)
+    assert refused.value.reason == "ENGINE_OUTPUT"
+
+
+async def test_a_long_text_is_the_length_weighted_mean_of_its_windows(ticking):
+    text = "a" * 64 + "b" * 64 + "c" * 16
+    async with Batcher(ticking) as batcher:
+        [vector] = await batcher.embed([text], Lane.BULK)
+    windows = ticking.tokenize([text])[0]
+    assert [len(ids) for ids in windows] == [64, 64, 16]
+    mean = sum(len(ids) * ticking.vector(ids) for ids in windows)
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+async def test_closing_tells_waiting_callers_and_stops_the_threads(ticking, until):
+    ticking.gate.clear()
+    batcher = Batcher(ticking, SMALL)
+    async with batcher:
+        waiting = asyncio.ensure_future(batcher.embed(["w" * 60] * 16, Lane.BULK))
+        await until(lambda: len(ticking.batches) == 2)
+        threading.Timer(0.05, ticking.gate.set).start()
+    with pytest.raises(UnavailableError) as told:
+        await waiting
+    assert told.value.reason == "SHUTTING_DOWN"
+    assert len(ticking.batches) == 2
+    with pytest.raises(UnavailableError):
+        await batcher.embed(["late"], Lane.INTERACTIVE)
+    names = {thread.name.rsplit("_")[0] for thread in threading.enumerate()}
+    assert not names & {"infer", "tokenize-bulk", "tokenize-interactive"}
+
+
+async def test_the_loop_stays_free_while_the_engine_works(ticking):
+    ticking.gate.clear()
+    async with Batcher(ticking, LIMITS) as batcher:
+        asked = asyncio.ensure_future(batcher.embed(["x"], Lane.INTERACTIVE))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not asked.done()
+        ticking.gate.set()
+        await asked

@@ -1,0 +1,49 @@
+"""`python -m ingest serve | migrate`; everything else is in AQUIFER_* variables."""
+
+import argparse
+import sys
+from functools import partial
+
+import psycopg
+from pydantic import ValidationError
+
+from chassis import service
+from chassis.errors import ServiceError
+from chassis.postgres import migrate
+from chassis.settings import DatabaseSettings
+from ingest.app import SERVICE, build
+from ingest.rpc import ACCESS
+from ingest.settings import Settings
+
+
+def _serve() -> int:
+    settings = Settings.model_validate({})
+    return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+
+
+def _migrate() -> int:
+    dsn = DatabaseSettings.model_validate({}).postgres_dsn.get_secret_value()
+    for name in migrate(dsn, SERVICE):
+        sys.stdout.write(f"applied {name}\n")
+    return 0
+
+
+def main() -> int:
+    """Runs the command. 0: done. 1: it failed."""
+    parser = argparse.ArgumentParser(prog="python -m ingest", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="run the service until told to stop")
+    commands.add_parser("migrate", help="bring the schema up to date; needs the owner's role")
+    try:
+        return _serve() if parser.parse_args().command == "serve" else _migrate()
+    except ValidationError as error:
+        sys.stderr.write(f"{error}\n")
+    except ServiceError as error:
+        sys.stderr.write(f"{error.reason}: {error}\n")
+    except (psycopg.Error, OSError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

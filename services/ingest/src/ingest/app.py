@@ -1,0 +1,200 @@
+"""The one place that knows which class stands behind which port."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
+from chassis.ops import Stage
+from chassis.outbox import Outbox
+from chassis.postgres import Database, open_database
+from chassis.service import Process
+from ingest.chunking import ChunkSettings
+from ingest.cutting import ParseAndCut
+from ingest.domain import Pace
+from ingest.drops import DropsFolder
+from ingest.gateways import BusGateway, QueryGateway, query_channel
+from ingest.objects import LocalObjects
+from ingest.parsing.jailed import ParserLimits
+from ingest.parsing.parser import Parser
+from ingest.reconciler import Reconciler
+from ingest.rpc import IngestRpc
+from ingest.settings import Settings
+from ingest.store.sweeper import PostgresSweeper
+from ingest.store.units import units
+from ingest.subscribers import Subscribers, subscribe
+from ingest.usecases.accept_document import AcceptDocument, Admission
+from ingest.usecases.accept_upload import AcceptUpload
+from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
+from ingest.usecases.finish_document import MarkSearchable, RejectVersion
+from ingest.usecases.ports import DeadLetters, Drops, Hide, Objects, Parse, Publish, Sweeper, Units
+from ingest.usecases.prepare_document import PrepareDocument
+from ingest.usecases.progress import Progress
+from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
+from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+
+SERVICE = "ingest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Everything outside the use cases."""
+
+    units: Units
+    sweeper: Sweeper
+    objects: Objects
+    drops: Drops
+    parse: Parse
+    hide: Hide
+    publish: Publish
+    dead_letters: DeadLetters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wired:
+    """The edges of the service, ready to be attached."""
+
+    rpc: IngestRpc
+    subscribers: Subscribers
+    repair: RepairSteps
+    expire: GiveUpExpired
+    sweep_objects: SweepObjects
+
+
+def wire(adapters: Adapters, settings: Settings) -> Wired:
+    """The use cases on top of the adapters."""
+    pace = Pace(
+        first_s=settings.step_due_s,
+        last_s=max(settings.step_due_s, settings.step_due_max_s),
+        deadline_s=settings.step_deadline_s,
+    )
+    progress = Progress(pace=pace, clock=time.monotonic)
+    opened, objects = adapters.units, adapters.objects
+    accept = AcceptDocument(
+        units=opened,
+        objects=objects,
+        admission=Admission(
+            units=opened, unfinished_max=settings.backlog_max, clock=time.monotonic
+        ),
+        new_key=new_key,
+        pace=pace,
+        max_bytes=settings.upload_max_bytes,
+    )
+    get = GetDocument(units=opened)
+    return Wired(
+        rpc=IngestRpc(
+            accept=accept,
+            delete=DeleteDocument(units=opened, hide=adapters.hide, pace=pace),
+            get=get,
+            list_page=ListDocuments(units=opened),
+            watch=WatchDocument(get=get, sleep=asyncio.sleep),
+        ),
+        subscribers=Subscribers(
+            accept=AcceptUpload(accept=accept, drops=adapters.drops),
+            prepare=PrepareDocument(
+                units=opened,
+                objects=objects,
+                parse=adapters.parse,
+                pace=pace,
+                progress=progress,
+            ),
+            mark_searchable=MarkSearchable(objects=objects, progress=progress),
+            reject=RejectVersion(),
+            purge=PurgeDocument(
+                units=opened,
+                objects=objects,
+                dead_letters=adapters.dead_letters,
+                progress=progress,
+            ),
+        ),
+        repair=RepairSteps(
+            units=opened,
+            sweeper=adapters.sweeper,
+            publish=adapters.publish,
+            progress=progress,
+            pace=pace,
+        ),
+        expire=GiveUpExpired(units=opened, sweeper=adapters.sweeper, pace=pace),
+        sweep_objects=SweepObjects(
+            sweeper=adapters.sweeper,
+            objects=objects,
+            key_age_s=key_age_s,
+            age_s=settings.orphan_age_s,
+        ),
+    )
+
+
+def new_key(tenant: str, document: str) -> str:
+    """A new object's key; it tells when the object came, and no name."""
+    folder = hashlib.sha256(document.encode()).hexdigest()
+    return f"{tenant}/{folder}/{round(time.time() * 1_000):013d}-{uuid.uuid4().hex}"
+
+
+def key_age_s(key: str) -> float:
+    """Seconds since an object of this key was begun; none for a key that is not ours."""
+    came = key.rpartition("/")[2].partition("-")[0]
+    return time.time() - int(came) / 1_000 if came.isdecimal() else 0.0
+
+
+async def build(process: Process, settings: Settings) -> None:
+    """Open what ingest needs and attach it to the process."""
+    opened = process.stack.enter_async_context
+    database = await opened(
+        open_database(
+            settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
+        )
+    )
+    outbox = Outbox(database, process.bus)
+    settings.objects_dir.mkdir(mode=0o700, exist_ok=True)
+    objects = LocalObjects(settings.objects_dir)
+    await objects.delete_unfinished()
+    parser = await opened(Parser(ParserLimits(children=settings.parser_children)))
+    channel = await opened(query_channel(settings.query_address, process.authority.credentials))
+    sweeper = PostgresSweeper(database)
+    wired = wire(
+        Adapters(
+            units=units(database, outbox),
+            sweeper=sweeper,
+            objects=objects,
+            drops=DropsFolder(settings.drops_dir),
+            parse=ParseAndCut(parser, ChunkSettings()),
+            hide=QueryGateway(channel),
+            publish=BusGateway(process.bus),
+            dead_letters=process.dead_letters,
+        ),
+        settings,
+    )
+    add_IngestServiceServicer_to_server(wired.rpc, process.server)
+    subscribe(process, database, wired.subscribers, settings)
+    reconciler = Reconciler(
+        repair=wired.repair,
+        expire=wired.expire,
+        sweep_objects=wired.sweep_objects,
+        sweeper=sweeper,
+        connected=lambda: process.bus.connected,
+        settings=settings,
+    )
+    process.run(outbox.relay)
+    process.run(reconciler.reconcile)
+    process.run(reconciler.sweep)
+    process.ready_when(lambda: _away(database))
+    process.stages = lambda: _stages(sweeper)
+
+
+async def _away(database: Database) -> str:
+    return "" if await database.answers() else "database does not answer"
+
+
+async def _stages(sweeper: Sweeper) -> Sequence[Stage]:
+    return [
+        Stage(
+            name=backlog.state,
+            tenant=backlog.tenant,
+            documents=backlog.documents,
+            oldest_age_s=backlog.oldest_age_s,
+        )
+        for backlog in await sweeper.backlog()
+    ]

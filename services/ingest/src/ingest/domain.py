@@ -1,0 +1,397 @@
+"""Documents, their versions, and the rules by which they move."""
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from chassis.errors import FieldViolation, InvalidInputError
+
+FILE_NAME_MAX_CHARS: Final = 255
+MEDIA_TYPE_MAX_CHARS: Final = 255
+TITLE_MAX_CHARS: Final = 512
+METADATA_MAX_PAIRS: Final = 32
+METADATA_KEY_MAX_CHARS: Final = 64
+METADATA_VALUE_MAX_CHARS: Final = 512
+ID_MAX_CHARS: Final = 128
+ORIGIN_MAX_CHARS: Final = 512
+BATCH_MAX_CHUNKS: Final = 32
+BATCH_MAX_BYTES: Final = 128 * 1024
+PARSED_BYTES_PER_S: Final = 256 * 1024
+BATCH_WORK_S: Final = 2.0
+
+_IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
+_PART = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
+_NAME = re.compile(f"collections/{_PART}/documents/{_PART}")
+_COLLECTION = re.compile(_PART)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: str) -> uuid.UUID:
+    """The same for the same chunk of the same version; `settings` names how it was cut."""
+    return uuid.uuid5(_IDS, "\x1f".join((tenant, document, str(version), str(ordinal), settings)))
+
+
+def check_name(name: str, *, field: str = "name") -> None:
+    """Refuse what is no document's resource name.
+
+    Raises:
+        InvalidInputError: DOCUMENT_NAME.
+    """
+    if not _NAME.fullmatch(name):
+        shape = f"collections/{{collection}}/documents/{{document}}, parts {_PART}"
+        raise InvalidInputError(
+            "DOCUMENT_NAME", "not a document's name", fields=[FieldViolation(field, shape)]
+        )
+
+
+def is_collection(text: str) -> bool:
+    """Whether a text can be a collection id."""
+    return _COLLECTION.fullmatch(text) is not None
+
+
+class State(StrEnum):
+    """The life of a version, named as in the contract."""
+
+    ACCEPTED = "ACCEPTED"
+    PREPARED = "PREPARED"
+    INDEXED = "INDEXED"
+    FAILED = "FAILED"
+    SUPERSEDED = "SUPERSEDED"
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+
+
+UNFINISHED: Final = (State.ACCEPTED, State.PREPARED)
+# States that a step leaves by itself, repaired when it does not.
+STEPS: Final = (*UNFINISHED, State.DELETING)
+
+# FAILED to INDEXED is the one late truth: query says that the version is what searches see, after
+# a deadline or a rejection of another attempt had given it up here.
+MOVES: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
+    {
+        State.ACCEPTED: frozenset({State.PREPARED, State.FAILED, State.SUPERSEDED, State.DELETING}),
+        State.PREPARED: frozenset({State.INDEXED, State.FAILED, State.SUPERSEDED, State.DELETING}),
+        State.INDEXED: frozenset({State.SUPERSEDED, State.DELETING}),
+        State.FAILED: frozenset({State.INDEXED, State.DELETING}),
+        State.SUPERSEDED: frozenset({State.DELETING}),
+        State.DELETING: frozenset({State.DELETED}),
+        State.DELETED: frozenset(),
+    }
+)
+
+
+def sources(target: State) -> tuple[State, ...]:
+    """States from which a version may move to `target`."""
+    return tuple(state for state, targets in MOVES.items() if target in targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How an upload came: an upload event's source and id, or gRPC with an empty `source`.
+
+    `request_id` makes a repeat of the upload the same upload; over gRPC it may be empty.
+    """
+
+    source: str = ""
+    request_id: str = ""
+    correlation_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source:
+            _check_event_id(self.source, self.request_id)
+        _check_texts(
+            {
+                "request_id": ("" if self.source else self.request_id, ID_MAX_CHARS),
+                "correlation_id": (self.correlation_id, ID_MAX_CHARS),
+            }
+        )
+
+    @property
+    def event_id(self) -> str:
+        """`ce-id` of the upload event; empty for an upload over gRPC."""
+        return self.request_id if self.source else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An upload before its bytes; texts are hints and may be empty.
+
+    Raises:
+        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
+    """
+
+    tenant: str
+    name: str
+    file_name: str = ""
+    media_type: str = ""
+    title: str = ""
+    metadata: Mapping[str, str]
+    origin: Origin
+    trace_id: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, field="document")
+        bounds = {
+            "file_name": (self.file_name, FILE_NAME_MAX_CHARS),
+            "media_type": (self.media_type, MEDIA_TYPE_MAX_CHARS),
+            "title": (self.title, TITLE_MAX_CHARS),
+        }
+        _check_texts(bounds)
+        _check_metadata(self.metadata)
+
+
+def _check_event_id(source: str, event_id: str) -> None:
+    fits = all(0 < len(text) <= ORIGIN_MAX_CHARS for text in (source, event_id))
+    if not fits or "\x00" in source + event_id:
+        raise InvalidInputError(
+            "UPLOAD_EVENT_ID",
+            f"ce-source and ce-id have 1 to {ORIGIN_MAX_CHARS} characters and no NUL",
+            max_chars=ORIGIN_MAX_CHARS,
+        )
+
+
+def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
+    """Length, and no NUL: the one character that a database can not keep."""
+    violations = [
+        FieldViolation(field, f"at most {limit} characters, no NUL")
+        for field, (text, limit) in bounds.items()
+        if len(text) > limit or "\x00" in text
+    ]
+    if violations:
+        raise InvalidInputError("METADATA_RANGE", "a text is out of range", fields=violations)
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    fits = len(metadata) <= METADATA_MAX_PAIRS and all(
+        1 <= len(key) <= METADATA_KEY_MAX_CHARS
+        and len(value) <= METADATA_VALUE_MAX_CHARS
+        and "\x00" not in key + value
+        for key, value in metadata.items()
+    )
+    if not fits:
+        bounds = (
+            f"at most {METADATA_MAX_PAIRS} pairs, keys 1 to {METADATA_KEY_MAX_CHARS},"
+            f" values up to {METADATA_VALUE_MAX_CHARS} characters, no NUL"
+        )
+        raise InvalidInputError(
+            "METADATA_RANGE", "metadata out of range", fields=[FieldViolation("metadata", bounds)]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Bytes that lie in the drops folder, and what they must be."""
+
+    uri: str
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256) or self.size_bytes < 1:
+            raise InvalidInputError(
+                "REFERENCE_INVALID", "a reference needs a sha256 in lower-case hex and a size"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Object:
+    """Stored bytes of an upload."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A document's row: 0 stands for no version.
+
+    Versions up to `tombstone_version` are deleted or being deleted, those up to `hidden_version`
+    are known to be out of every search.
+    """
+
+    name: str
+    latest_version: int = 0
+    live_version: int = 0
+    tombstone_version: int = 0
+    hidden_version: int = 0
+
+    @property
+    def next_version(self) -> int:
+        """Number of the next new version."""
+        return self.latest_version + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a document as it is stored. Times are the database's, aware UTC.
+
+    `step_due_at` is when unfinished work is first doubted, None when nothing is pending.
+    """
+
+    tenant: str
+    document: str
+    number: int
+    state: State
+    reason: str = ""
+    reason_detail: str = ""
+    title: str
+    file_name: str
+    media_type_hint: str
+    media_type: str = ""
+    metadata: Mapping[str, str]
+    stored: Object
+    origin: Origin
+    trace_id: str
+    chunk_count: int = 0
+    batch_count: int = 0
+    attempt: int = 0
+    step_due_at: datetime | None
+    accepted_at: datetime
+    updated_at: datetime
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more happens to it unless somebody asks for it."""
+        return self.state not in STEPS
+
+    def is_same(self, sha256: str) -> bool:
+        """Whether these bytes are already what this version was made of, and it still counts."""
+        return self.stored.sha256 == sha256 and self.state in (*UNFINISHED, State.INDEXED)
+
+
+class UploadResult(StrEnum):
+    """What an upload event was told in the end; the third kind is a reason, in UPPER_SNAKE."""
+
+    INDEXED = "INDEXED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """An accepted upload that can be repeated, and the version that answers it.
+
+    `unchanged`: it brought the bytes that were there already. `result` is empty while an upload
+    event waits for one, and always for an upload over gRPC, which has its reply.
+    """
+
+    origin: Origin
+    document: str
+    version: int
+    sha256: str
+    unchanged: bool
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A document seen through one of its versions, by default the newest."""
+
+    entry: Entry
+    version: Version
+
+    @property
+    def mark(self) -> object:
+        """Differs as soon as the owner would see something else."""
+        return (self.entry, self.version.number, self.version.state, self.version.updated_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Why a version is given up; `reason` is UPPER_SNAKE, `detail` holds no document text."""
+
+    reason: str
+    detail: str
+
+
+SUPERSEDED: Final = Verdict(
+    reason="VERSION_SUPERSEDED", detail="a newer version went live before this one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A chunk as it is stored: `page` is 0 where the format has none."""
+
+    chunk_id: uuid.UUID
+    ordinal: int
+    batch: int
+    text: str
+    start: int
+    end: int
+    page: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What parsing and cutting made of a version; at least one piece, in order."""
+
+    title: str
+    media_type: str
+    pieces: Sequence[Piece]
+
+    @property
+    def batch_count(self) -> int:
+        """Batches are numbered from 0 in the order of the pieces."""
+        return self.pieces[-1].batch + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a delete removed, store by store."""
+
+    objects: int
+    chunks: int
+    passages: int
+    points: int
+    inbox_rows: int
+    outbox_rows: int
+    dead_letters: int
+
+
+def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
+    """The batch of each text in turn: at most 32 texts and 128 KiB of UTF-8 in one batch."""
+    batch = count = size = 0
+    for text in texts:
+        length = len(text.encode())
+        if count == BATCH_MAX_CHUNKS or (count and size + length > BATCH_MAX_BYTES):
+            batch, count, size = batch + 1, 0, 0
+        count, size = count + 1, size + length
+        yield batch
+
+
+def work_s(state: State, size_bytes: int, batch_count: int) -> float:
+    """Seconds a step may really need for one version, on a slow machine."""
+    match state:
+        case State.ACCEPTED:
+            return size_bytes / PARSED_BYTES_PER_S
+        case State.PREPARED:
+            return batch_count * BATCH_WORK_S
+        case _:
+            return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long a step may stay silent before it is doubted, and after how long it is given up.
+
+    The wait doubles with every emission, from `first_s` to `last_s` seconds, on top of the work.
+    """
+
+    first_s: float = 60.0
+    last_s: float = 600.0
+    deadline_s: float = 86_400.0
+
+    def wait_s(self, attempt: int, work_s: float = 0.0) -> float:
+        """Seconds from emission number `attempt` (0 is the first) to the doubt."""
+        return float(min(self.first_s * 2 ** min(attempt, 32), self.last_s)) + work_s
+
+    def wait_of(self, version: Version) -> float:
+        """The wait that the version's current emission was given."""
+        size, batches = version.stored.size_bytes, version.batch_count
+        return self.wait_s(version.attempt, work_s(version.state, size, batches))

@@ -1,0 +1,132 @@
+"""Files that upstream systems leave in one folder, read without following any link out of it."""
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from chassis.errors import InvalidInputError, NotFoundError, UnavailableError
+from ingest.domain import Reference
+
+PIECE_BYTES: Final = 256 * 1024
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not waiting for a writer: a pipe in the folder must not hold a thread for ever.
+_FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG})
+
+
+class DropsFolder:
+    """Reads `file:///...` below `root`; without a root every reference is refused."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    async def read(self, reference: Reference) -> AsyncIterator[bytes]:
+        """The bytes of a reference, piece by piece.
+
+        Raises:
+            InvalidInputError: REFERENCE_FORBIDDEN.
+            NotFoundError: REFERENCE_MISSING, or not readable for this service.
+            UnavailableError: DROPS_UNAVAILABLE.
+        """
+        parts = self._parts(reference.uri)
+        file = _File()
+        try:
+            with _typed_errors():
+                await asyncio.to_thread(file.open, self._folder(), parts)
+            while piece := await self._piece(file):
+                yield piece
+        finally:
+            await asyncio.to_thread(file.close)
+
+    async def _piece(self, file: "_File") -> bytes:
+        with _typed_errors():
+            return await asyncio.to_thread(file.read)
+
+    def _folder(self) -> Path:
+        assert self._root is not None, "without a root no path has parts"
+        return self._root
+
+    def _parts(self, uri: str) -> Sequence[str]:
+        """Names from the root down to the file."""
+        if self._root is None:
+            raise _forbidden("no folder is open for references")
+        try:
+            address = urlsplit(uri)
+        except ValueError as error:
+            raise _forbidden("not an address") from error
+        local = address.scheme == "file" and address.netloc in ("", "localhost")
+        path = PurePosixPath(unquote(address.path))
+        root = next((r for r in self._roots() if path.is_relative_to(r)), None)
+        if not local or root is None or address.query or address.fragment:
+            raise _forbidden("only files below the folder opened for references")
+        parts = path.relative_to(root).parts
+        if not parts or ".." in parts or any("\x00" in part for part in parts):
+            raise _forbidden("only files below the folder opened for references")
+        return parts
+
+    def _roots(self) -> Iterator[Path]:
+        """The root as it was named and as it is."""
+        root = self._folder()
+        yield root
+        yield root.resolve()
+
+
+class _File:
+    """A descriptor that a cancelled caller's clean-up can not close under a reading thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._descriptor: int | None = None
+        self._closed = False
+
+    def open(self, root: Path, parts: Sequence[str]) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for name in parts[:-1]:
+                    inner = os.open(name, _FOLDER, dir_fd=folder)
+                    os.close(folder)
+                    folder = inner
+                self._descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+            finally:
+                os.close(folder)
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                raise _forbidden("only regular files can be referred to")
+
+    def read(self) -> bytes:
+        with self._lock:
+            return b"" if self._descriptor is None else os.read(self._descriptor, PIECE_BYTES)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _forbidden("links are not followed") from error
+        if error.errno in _MISSING:
+            raise NotFoundError(
+                "REFERENCE_MISSING", "nothing this service could read lies there"
+            ) from error
+        raise UnavailableError("DROPS_UNAVAILABLE", error.strerror or "I/O error") from error
+
+
+def _forbidden(detail: str) -> InvalidInputError:
+    return InvalidInputError("REFERENCE_FORBIDDEN", detail)

@@ -1,0 +1,61 @@
+"""Calls to sibling services, and facts sent outside of a transaction."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
+from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
+from chassis.bus import Bus
+from chassis.channel import open_channel
+from chassis.events import derived_id, outgoing
+from chassis.identity import TokenSource
+from ingest.traces import continued, segments
+from ingest.usecases.facts import Fact
+
+HIDE_TIMEOUT_S: Final = 5.0
+
+
+def query_channel(address: str, credentials: TokenSource) -> grpc.aio.Channel:
+    """To query, as this service on behalf of the tenant of the call being served."""
+    return open_channel(
+        address,
+        service="query",
+        credentials=credentials,
+        retried=("aquifer.query.v1.QueryService/HideDocument",),
+    )
+
+
+class QueryGateway:
+    """See `Hide`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._query = QueryServiceStub(channel)
+
+    async def __call__(self, document: str, version: int) -> None:
+        """Within the time left to the call being served, five seconds at most."""
+        request = HideDocumentRequest(document=document, version=version)
+        await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
+
+
+class BusGateway:
+    """See `Publish`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def __call__(self, facts: Sequence[Fact], trace_id: str) -> None:
+        """Segment by segment, each acknowledged before the next."""
+        with continued("repeat step", trace_id):
+            for group in segments(facts):
+                await self._bus.publish_all(
+                    [
+                        outgoing(
+                            fact.event,
+                            event_id=derived_id(*fact.identity),
+                            document=fact.document,
+                        )
+                        for fact in group
+                    ]
+                )

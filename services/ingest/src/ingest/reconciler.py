@@ -1,0 +1,56 @@
+"""The loops that look after what nobody else would: lost work, and what has aged out."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from chassis.errors import ConflictError, OverloadedError, UnavailableError
+from ingest.settings import Settings
+from ingest.usecases.ports import Sweeper
+from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Runs until cancelled; a dependency that is away costs a round, never the loop."""
+
+    repair: RepairSteps
+    expire: GiveUpExpired
+    sweep_objects: SweepObjects
+    sweeper: Sweeper
+    connected: Callable[[], bool]
+    settings: Settings
+
+    async def reconcile(self) -> None:
+        """Sends lost work again and gives up what is past its deadline."""
+        while True:
+            await asyncio.sleep(self.settings.reconcile_s)
+            # Without the bus nothing could be sent, and an attempt would be counted for it.
+            if self.connected():
+                await _round("steps.repaired", self.repair)
+            await _round("versions.expired", self.expire)
+
+    async def sweep(self) -> None:
+        """Removes objects nobody needs, old inbox rows and old request ids."""
+        while True:
+            await _round("objects.swept", self.sweep_objects)
+            await _round("rows.forgotten", self._forget)
+            await asyncio.sleep(self.settings.sweep_s)
+
+    async def _forget(self) -> int:
+        return await self.sweeper.forget(
+            self.settings.inbox_retention_s, self.settings.request_retention_s
+        )
+
+
+async def _round(event: str, work: Callable[[], Awaitable[int]]) -> None:
+    try:
+        count = await work()
+    except (UnavailableError, OverloadedError, ConflictError) as error:
+        log.warning("reconciler.waiting", extra={"work": event, "reason": error.reason})
+        return
+    if count:
+        log.info(event, extra={"count": count})

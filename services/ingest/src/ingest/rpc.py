@@ -1,0 +1,161 @@
+"""`IngestService`, and what a caller needs to call it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc.aio import ServicerContext
+from typing_extensions import override
+
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
+from chassis import telemetry
+from chassis.errors import FieldViolation, InvalidInputError
+from chassis.identity import caller
+from chassis.rpc import Access, any_of
+from ingest import paging
+from ingest.domain import Draft, Origin, State, View, is_collection
+from ingest.traces import current_trace_id
+from ingest.usecases.accept_document import AcceptDocument
+from ingest.usecases.delete_document import DeleteDocument
+from ingest.usecases.ports import PageQuery
+from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
+
+PIECE_MAX_BYTES: Final = 1 << 20
+_SERVICE: Final = "aquifer.ingest.v1.IngestService"
+# UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
+_STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for state in State}
+
+ACCESS: Final[Access] = {
+    f"{_SERVICE}/UploadDocument": any_of("documents.write"),
+    f"{_SERVICE}/GetDocument": any_of("documents.read"),
+    f"{_SERVICE}/ListDocuments": any_of("documents.read"),
+    f"{_SERVICE}/WatchDocument": any_of("documents.read"),
+    f"{_SERVICE}/DeleteDocument": any_of("documents.write"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestRpc(IngestServiceServicer):
+    """`IngestService` on top of the use cases; holds no rule of its own."""
+
+    accept: AcceptDocument
+    delete: DeleteDocument
+    get: GetDocument
+    list_page: ListDocuments
+    watch: WatchDocument
+
+    @override
+    async def UploadDocument(
+        self,
+        request_iterator: AsyncIterator[pb.UploadDocumentRequest],
+        context: ServicerContext[Any, Any],
+    ) -> Document:
+        parts = aiter(request_iterator)
+        header = await _header(parts)
+        with telemetry.document_scope(caller().tenant, header.document):
+            draft = Draft(
+                tenant=caller().tenant,
+                name=header.document,
+                file_name=header.file_name,
+                media_type=header.media_type,
+                title=header.title,
+                metadata=dict(header.metadata),
+                origin=Origin(request_id=header.request_id),
+                trace_id=current_trace_id(),
+            )
+            return shown(await self.accept(draft, _content(parts)))
+
+    @override
+    async def GetDocument(
+        self, request: pb.GetDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        return shown(await self.get(caller().tenant, request.name))
+
+    @override
+    async def ListDocuments(
+        self, request: pb.ListDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListDocumentsResponse:
+        if request.collection and not is_collection(request.collection):
+            # No document can be in it; the contract names no refusal for this.
+            return pb.ListDocumentsResponse()
+        size = paging.page_size(request.page_size)
+        state = _STATES.get(request.state)
+        bound = (request.collection, state or "")
+        query = PageQuery(
+            collection=request.collection,
+            state=state,
+            after=paging.name_after(request.page_token, *bound),
+            limit=size + 1,
+        )
+        views = await self.list_page(caller().tenant, query)
+        more = len(views) > size
+        return pb.ListDocumentsResponse(
+            documents=[shown(view) for view in views[:size]],
+            next_page_token=paging.token_after(views[size - 1].entry.name, *bound) if more else "",
+        )
+
+    @override
+    async def WatchDocument(
+        self, request: pb.WatchDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.WatchDocumentResponse]:
+        async for view in self.watch(caller().tenant, request.name):
+            yield pb.WatchDocumentResponse(document=shown(view))
+
+    @override
+    async def DeleteDocument(
+        self, request: pb.DeleteDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        with telemetry.document_scope(caller().tenant, request.name):
+            return shown(await self.delete(caller().tenant, request.name))
+
+
+async def _header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
+    first = await anext(parts, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise _order("the first message carries the header")
+    return first.header
+
+
+async def _content(parts: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        if part.WhichOneof("part") != "content":
+            raise _order("after the header every message carries content")
+        if len(part.content) > PIECE_MAX_BYTES:
+            raise _order(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
+        yield part.content
+
+
+def _order(detail: str) -> InvalidInputError:
+    return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
+
+
+def shown(view: View) -> Document:
+    """A document as the contract shows it, through the version at hand."""
+    entry, version = view.entry, view.version
+    return Document(
+        name=version.document,
+        version=version.number,
+        state=DocumentState.Value(f"DOCUMENT_STATE_{version.state}"),
+        reason=version.reason,
+        reason_detail=version.reason_detail,
+        live_version=entry.live_version,
+        title=version.title,
+        media_type=version.media_type,
+        size_bytes=version.stored.size_bytes,
+        sha256=version.stored.sha256,
+        chunk_count=version.chunk_count,
+        metadata=version.metadata,
+        create_time=_stamp(version.accepted_at),
+        update_time=_stamp(version.updated_at),
+        trace_id=version.trace_id,
+    )
+
+
+def _stamp(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp

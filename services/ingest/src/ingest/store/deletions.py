@@ -1,0 +1,135 @@
+"""The end of documents: tombstones, what they remove, and the receipt."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+from typing_extensions import override
+
+from chassis import outbox
+from chassis.postgres import Transaction
+from ingest.domain import Entry, Receipt, Version
+from ingest.store import rows
+from ingest.usecases.ports import Deletions, Purged
+
+# Only the newest tombstone is pending: purging up to it purges all older ones.
+_BURY: Final = """
+WITH buried AS (
+    UPDATE documents SET tombstone_version = %(number)s
+    WHERE tenant_id = %(tenant)s AND name = %(document)s
+)
+UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
+    step_due_at = CASE WHEN version = %(number)s
+        THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
+    updated_at = clock_timestamp()
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+    AND state <> 'DELETED'
+"""
+
+_HIDDEN: Final = """
+UPDATE documents SET hidden_version = greatest(hidden_version, %(number)s),
+    live_version = CASE WHEN live_version <= %(number)s THEN 0 ELSE live_version END
+WHERE tenant_id = %(tenant)s AND name = %(document)s
+"""
+
+_DOOMED: Final = f"""
+SELECT {rows.VERSION} FROM versions v
+WHERE v.tenant_id = %(tenant)s AND v.document = %(document)s AND v.version <= %(number)s
+    AND v.state = 'DELETING'
+ORDER BY v.version
+"""  # noqa: S608
+
+_CHUNKS: Final = """
+DELETE FROM chunks
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+"""
+
+# A newer version's rows stay. It was accepted after the tombstone was written, and whatever
+# handled an older version with an effect did so before that; both times are the database's.
+_INBOX: Final = """
+DELETE FROM inbox
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND handled_at < coalesce(
+    (SELECT min(accepted_at) FROM versions
+     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version > %(number)s),
+    'infinity')
+"""
+
+_NEWER: Final = """
+SELECT 1 FROM documents
+WHERE tenant_id = %(tenant)s AND name = %(document)s AND latest_version > %(number)s
+"""
+
+# What the owner said of the document goes; ids, numbers and times stay, so that nothing late
+# brings it back and the receipt stays explainable.
+_CLOSE: Final = """
+WITH forgotten AS (
+    UPDATE uploads SET sha256 = ''
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+)
+UPDATE versions SET state = 'DELETED', title = '', file_name = '', media_type = '',
+    media_type_hint = '', metadata = '{}', sha256 = '', object_key = '', attempt = 0,
+    step_due_at = NULL, updated_at = clock_timestamp(),
+    receipt = CASE WHEN version = %(number)s THEN %(receipt)s END
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+    AND state = 'DELETING'
+"""
+
+_RECEIPT: Final = """
+SELECT version, receipt FROM versions
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version >= %(number)s
+    AND receipt IS NOT NULL
+ORDER BY version LIMIT 1
+"""
+
+
+class PostgresDeletions(Deletions):
+    """See `Deletions`; bound to a tenant and to the transaction it is given."""
+
+    def __init__(self, tx: Transaction, tenant: str) -> None:
+        self._tx = tx
+        self._tenant = tenant
+
+    @override
+    async def bury(self, entry: Entry, wait_s: float) -> None:
+        await self._run(_BURY, entry.name, entry.latest_version, wait_s=wait_s)
+
+    @override
+    async def hidden(self, document: str, number: int) -> None:
+        await self._run(_HIDDEN, document, number)
+
+    @override
+    async def doomed(self, document: str, number: int) -> Sequence[Version]:
+        cursor = await self._tx.execute(_DOOMED.encode(), self._names(document, number))
+        return [rows.version(row) for row in await cursor.fetchall()]
+
+    @override
+    async def purge(self, document: str, number: int) -> Purged:
+        chunks = await self._run(_CHUNKS, document, number)
+        inbox_rows = await self._run(_INBOX, document, number)
+        newer = await self._tx.execute(_NEWER, self._names(document, number))
+        # The outbox holds no text. With a newer version its facts may be about that one.
+        outbox_rows = 0
+        if await newer.fetchone() is None:
+            outbox_rows = await outbox.forget_document(self._tx, self._tenant, document)
+        return Purged(chunks=chunks, inbox_rows=inbox_rows, outbox_rows=outbox_rows)
+
+    @override
+    async def close(self, document: str, number: int, receipt: Receipt) -> None:
+        await self._run(_HIDDEN, document, number)
+        await self._run(_CLOSE, document, number, receipt=Jsonb(asdict(receipt)))
+
+    @override
+    async def receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
+        cursor = await self._tx.execute(_RECEIPT, self._names(document, number))
+        row = await cursor.fetchone()
+        return (row["version"], rows.receipt(row["receipt"])) if row else None
+
+    def _names(self, document: str, number: int) -> dict[str, Any]:
+        return {"tenant": self._tenant, "document": document, "number": number}
+
+    async def _run(self, statement: str, document: str, number: int, **values: Any) -> int:
+        cursor = await self._tx.execute(
+            statement.encode(), {**self._names(document, number), **values}
+        )
+        return cursor.rowcount

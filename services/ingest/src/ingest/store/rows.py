@@ -1,0 +1,102 @@
+"""Rows of the tables as the domain's nouns."""
+
+from typing import Any, Final
+
+from ingest.domain import Entry, Object, Origin, Piece, Receipt, State, Upload, Version, View
+
+ENTRY: Final = "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version"
+VERSION: Final = (
+    "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
+    " v.file_name, v.media_type_hint, v.media_type, v.metadata, v.size_bytes, v.sha256,"
+    " v.object_key, v.source, v.upload_event_id, v.correlation_id, v.trace_id, v.chunk_count,"
+    " v.batch_count, v.attempt, v.step_due_at, v.accepted_at, v.updated_at"
+)
+UPLOAD: Final = (
+    "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
+    " u.result"
+)
+PIECE: Final = "chunk_id, ordinal, batch, text, start_char, end_char, page"
+
+Row = dict[str, Any]
+
+
+def entry(row: Row) -> Entry:
+    return Entry(
+        name=row["name"],
+        latest_version=row["latest_version"],
+        live_version=row["live_version"],
+        tombstone_version=row["tombstone_version"],
+        hidden_version=row["hidden_version"],
+    )
+
+
+def version(row: Row) -> Version:
+    return Version(
+        tenant=row["tenant_id"],
+        document=row["document"],
+        number=row["version"],
+        state=State(row["state"]),
+        reason=row["reason"],
+        reason_detail=row["reason_detail"],
+        title=row["title"],
+        file_name=row["file_name"],
+        media_type_hint=row["media_type_hint"],
+        media_type=row["media_type"],
+        metadata=row["metadata"],
+        stored=Object(key=row["object_key"], size_bytes=row["size_bytes"], sha256=row["sha256"]),
+        origin=Origin(
+            source=row["source"],
+            request_id=row["upload_event_id"],
+            correlation_id=row["correlation_id"],
+        ),
+        trace_id=row["trace_id"],
+        chunk_count=row["chunk_count"],
+        batch_count=row["batch_count"],
+        attempt=row["attempt"],
+        step_due_at=row["step_due_at"],
+        accepted_at=row["accepted_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def view(row: Row) -> View:
+    return View(entry=entry(row), version=version(row))
+
+
+def upload(row: Row) -> Upload:
+    return Upload(
+        origin=Origin(
+            source=row["source"],
+            request_id=row["request_id"],
+            correlation_id=row["correlation_id"],
+        ),
+        document=row["document"],
+        version=row["version"],
+        sha256=row["sha256"],
+        unchanged=row["unchanged"],
+        result=row["result"],
+    )
+
+
+def piece(row: Row) -> Piece:
+    return Piece(
+        chunk_id=row["chunk_id"],
+        ordinal=row["ordinal"],
+        batch=row["batch"],
+        text=row["text"],
+        start=row["start_char"],
+        end=row["end_char"],
+        page=row["page"],
+    )
+
+
+def receipt(row: dict[str, int]) -> Receipt:
+    return Receipt(
+        objects=row["objects"],
+        chunks=row["chunks"],
+        passages=row["passages"],
+        points=row["points"],
+        inbox_rows=row["inbox_rows"],
+        outbox_rows=row["outbox_rows"],
+        dead_letters=row["dead_letters"],
+    )

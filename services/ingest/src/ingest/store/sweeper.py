@@ -1,0 +1,131 @@
+"""Looks across tenants, as the sweeper role: finds work, changes nothing a tenant owns."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from typing_extensions import override
+
+from chassis.postgres import Database
+from ingest.domain import STEPS, UNFINISHED, State
+from ingest.store.rows import Row
+from ingest.usecases.ports import Backlog, Pending, Sweeper
+
+_PENDING: Final = (
+    "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"
+)
+
+_DUE: Final = f"""
+SELECT {_PENDING} FROM versions
+WHERE state = %(state)s AND step_due_at IS NOT NULL
+    AND step_due_at <= least(coalesce(%(until)s::timestamptz, 'infinity'), clock_timestamp())
+ORDER BY step_due_at LIMIT %(limit)s
+"""  # noqa: S608
+
+_EXPIRED: Final = f"""
+SELECT {_PENDING} FROM versions
+WHERE state = ANY(%(states)s) AND step_due_at IS NOT NULL
+    AND updated_at <= clock_timestamp() - make_interval(secs => %(deadline_s)s)
+ORDER BY updated_at LIMIT %(limit)s
+"""  # noqa: S608
+
+_BACKLOG: Final = """
+SELECT tenant_id, state, count(*) AS documents,
+    extract(epoch FROM clock_timestamp() - min(updated_at)) AS oldest_age_s
+FROM versions WHERE step_due_at IS NOT NULL AND state = ANY(%(states)s)
+GROUP BY tenant_id, state ORDER BY tenant_id, state
+"""
+
+# A superseded version's object may go, and that of a failed one once a newer version is live.
+_KEPT_KEYS: Final = """
+SELECT v.object_key FROM versions v
+JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
+WHERE v.tenant_id = %(tenant)s AND v.state NOT IN ('SUPERSEDED', 'DELETED')
+    AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+"""
+
+_FORGET_INBOX: Final = """
+DELETE FROM inbox WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM inbox WHERE handled_at < now() - make_interval(secs => %(age_s)s)
+    LIMIT %(limit)s))
+"""
+
+_FORGET_REQUESTS: Final = """
+DELETE FROM uploads WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM uploads
+    WHERE source = '' AND created_at < now() - make_interval(secs => %(age_s)s)
+    LIMIT %(limit)s))
+"""
+
+FORGET_BATCH: Final = 5_000
+
+
+class PostgresSweeper(Sweeper):
+    """See `Sweeper`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    async def due(self, state: State, until: datetime | None, limit: int) -> Sequence[Pending]:
+        names = {"state": state.value, "until": until, "limit": limit}
+        return [_pending(row) for row in await self._swept(_DUE, names)]
+
+    @override
+    async def expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
+        states = [state.value for state in UNFINISHED]
+        names = {"states": states, "deadline_s": deadline_s, "limit": limit}
+        return [_pending(row) for row in await self._swept(_EXPIRED, names)]
+
+    @override
+    async def backlog(self) -> Sequence[Backlog]:
+        found = await self._swept(_BACKLOG, {"states": [state.value for state in STEPS]})
+        return [
+            Backlog(
+                tenant=row["tenant_id"],
+                state=State(row["state"]),
+                documents=row["documents"],
+                oldest_age_s=float(row["oldest_age_s"]),
+            )
+            for row in found
+        ]
+
+    @override
+    async def tenants(self) -> Sequence[str]:
+        found = await self._swept("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
+        return [row["tenant_id"] for row in found]
+
+    @override
+    async def kept_keys(self, tenant: str) -> frozenset[str]:
+        async with self._database.transaction(tenant) as tx:
+            cursor = await tx.execute(_KEPT_KEYS, {"tenant": tenant})
+            return frozenset([row["object_key"] async for row in cursor])
+
+    @override
+    async def forget(self, inbox_s: float, requests_s: float) -> int:
+        forgotten = 0
+        for statement, age_s in ((_FORGET_INBOX, inbox_s), (_FORGET_REQUESTS, requests_s)):
+            removed = FORGET_BATCH
+            while removed == FORGET_BATCH:
+                async with self._database.sweep() as tx:
+                    names = {"age_s": age_s, "limit": FORGET_BATCH}
+                    removed = (await tx.execute(statement, names)).rowcount
+                forgotten += removed
+        return forgotten
+
+    async def _swept(self, statement: str, names: Mapping[str, object]) -> list[Row]:
+        async with self._database.sweep() as tx:
+            return await (await tx.execute(statement.encode(), names)).fetchall()
+
+
+def _pending(row: Row) -> Pending:
+    return Pending(
+        tenant=row["tenant_id"],
+        document=row["document"],
+        number=row["version"],
+        state=State(row["state"]),
+        attempt=row["attempt"],
+        size_bytes=row["size_bytes"],
+        batch_count=row["batch_count"],
+        step_due_at=row["step_due_at"],
+    )

@@ -1,0 +1,109 @@
+"""Uploads that can be repeated, and what they were told; tenants that may upload."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from typing_extensions import override
+
+from chassis.postgres import Transaction
+from ingest.domain import Origin, Upload
+from ingest.store import rows
+from ingest.usecases.ports import Tenants, Uploads
+
+_ADD: Final = """
+INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256, correlation_id,
+    unchanged, result)
+VALUES (%(tenant)s, %(source)s, %(request_id)s, %(document)s, %(version)s, %(sha256)s,
+    %(correlation_id)s, %(unchanged)s, %(result)s)
+ON CONFLICT DO NOTHING
+"""
+
+_FIND: Final = f"""
+SELECT {rows.UPLOAD} FROM uploads u
+WHERE u.tenant_id = %(tenant)s AND u.source = %(source)s AND u.request_id = %(request_id)s
+"""  # noqa: S608
+
+_SETTLE: Final = f"""
+UPDATE uploads u SET result = %(result)s
+WHERE u.tenant_id = %(tenant)s AND u.document = %(document)s
+    AND u.version >= %(first)s AND u.version <= %(last)s AND u.result = '' AND u.source <> ''
+RETURNING {rows.UPLOAD}
+"""  # noqa: S608
+
+
+class PostgresUploads(Uploads):
+    """See `Uploads`; bound to a tenant and to the transaction it is given."""
+
+    def __init__(self, tx: Transaction, tenant: str) -> None:
+        self._tx = tx
+        self._tenant = tenant
+
+    @override
+    async def add(self, upload: Upload) -> bool:
+        cursor = await self._tx.execute(
+            _ADD,
+            {
+                "tenant": self._tenant,
+                "source": upload.origin.source,
+                "request_id": upload.origin.request_id,
+                "document": upload.document,
+                "version": upload.version,
+                "sha256": upload.sha256,
+                "correlation_id": upload.origin.correlation_id,
+                "unchanged": upload.unchanged,
+                "result": upload.result,
+            },
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def find(self, origin: Origin) -> Upload | None:
+        names = {
+            "tenant": self._tenant,
+            "source": origin.source,
+            "request_id": origin.request_id,
+        }
+        row = await (await self._tx.execute(_FIND.encode(), names)).fetchone()
+        return rows.upload(row) if row else None
+
+    @override
+    async def settle(self, document: str, number: int, result: str) -> Sequence[Upload]:
+        return await self._settle(document, number, number, result)
+
+    @override
+    async def settle_through(self, document: str, number: int, result: str) -> Sequence[Upload]:
+        return await self._settle(document, 1, number, result)
+
+    async def _settle(self, document: str, first: int, last: int, result: str) -> Sequence[Upload]:
+        names = {
+            "tenant": self._tenant,
+            "document": document,
+            "first": first,
+            "last": last,
+            "result": result,
+        }
+        cursor = await self._tx.execute(_SETTLE.encode(), names)
+        return [rows.upload(row) for row in await cursor.fetchall()]
+
+
+class PostgresTenants(Tenants):
+    """See `Tenants`; bound to a tenant and to the transaction it is given."""
+
+    def __init__(self, tx: Transaction, tenant: str) -> None:
+        self._tx = tx
+        self._tenant = tenant
+
+    @override
+    async def admit(self) -> None:
+        await self._tx.execute(
+            "INSERT INTO tenants (tenant_id, suspended) VALUES (%s, false) ON CONFLICT DO NOTHING",
+            [self._tenant],
+        )
+
+    @override
+    async def suspend(self) -> None:
+        await self._tx.execute(
+            "INSERT INTO tenants (tenant_id, suspended) VALUES (%s, true)"
+            " ON CONFLICT (tenant_id) DO UPDATE SET suspended = true",
+            [self._tenant],
+        )

@@ -1,0 +1,125 @@
+"""A document vanishes: out of every search at once, then out of every store, with a receipt."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Final
+
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged
+from chassis.errors import NotFoundError, ServiceError, UnavailableError
+from ingest.domain import Origin, Pace, Receipt, State, UploadResult, Version, View, check_name
+from ingest.usecases import facts
+from ingest.usecases.ports import DeadLetters, Hide, Objects, Once, Units, Work
+from ingest.usecases.progress import Progress
+
+log = logging.getLogger(__name__)
+
+HIDE_RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteDocument:
+    """Commits the tombstone, then has query hide the document; the rest goes on by itself."""
+
+    units: Units
+    hide: Hide
+    pace: Pace
+
+    async def __call__(self, tenant: str, name: str) -> View:
+        """The document, which no search finds any more; a repeat is harmless.
+
+        Raises:
+            InvalidInputError: DOCUMENT_NAME.
+            NotFoundError: DOCUMENT_UNKNOWN.
+            UnavailableError: HIDE_PENDING; the tombstone stands, hiding is tried on.
+        """
+        check_name(name)
+        view = await self._bury(tenant, name)
+        tombstone = view.entry.tombstone_version
+        if view.entry.hidden_version >= tombstone:
+            return view
+        try:
+            await self.hide(name, tombstone)
+        except ServiceError as error:
+            log.warning("document.hide_pending", extra={"reason": error.reason})
+            raise UnavailableError(
+                "HIDE_PENDING",
+                "the deletion goes on by itself; searches may find the document until then",
+                retry_after_s=HIDE_RETRY_S,
+            ) from error
+        async with self.units(tenant) as work:
+            await work.deletions.hidden(name, tombstone)
+        entry = replace(view.entry, hidden_version=tombstone, live_version=0)
+        return replace(view, entry=entry)
+
+    async def _bury(self, tenant: str, name: str) -> View:
+        async with self.units(tenant) as work:
+            entry = await work.documents.lock(name)
+            if entry is None:
+                raise unknown()
+            if entry.tombstone_version < entry.latest_version:
+                await work.deletions.bury(entry, self.pace.wait_s(0))
+            view = await work.documents.newest(name)
+            assert view is not None, "a document's newest version is never removed"
+            if entry.tombstone_version < entry.latest_version:
+                work.tell(facts.deletion_requested(view.version))
+            return view
+
+
+def unknown() -> NotFoundError:
+    """The same for a document that does not exist and for one of another tenant."""
+    return NotFoundError("DOCUMENT_UNKNOWN", "no such document")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeDocument:
+    """Removes what ingest holds of the deleted versions, once query has removed its part.
+
+    Files and dead letters go first and may go twice; the rows say until the end that they must.
+    """
+
+    units: Units
+    objects: Objects
+    dead_letters: DeadLetters
+    progress: Progress
+
+    async def __call__(self, event: PassagesPurged, once: Once) -> None:
+        """Without effect when the versions are gone already."""
+        async with self.units(event.tenant) as work:
+            doomed = await work.deletions.doomed(event.document, event.version)
+        if not doomed:
+            return
+        for version in doomed:
+            await self.objects.delete(version.stored.key)
+        letters = await self.dead_letters.discard_document(event.tenant, event.document)
+        # Without a document: this inbox row, and the facts stored on it, outlive the purge.
+        async with once("") as work:
+            closed = await _purge(work, event, letters)
+        if closed is not None:
+            self.progress.left(closed)
+
+
+async def _purge(work: Work, event: PassagesPurged, letters: int) -> Version | None:
+    """Removes the rows and tells; returns the last version removed, as it was before."""
+    await work.documents.lock(event.document)
+    doomed = await work.deletions.doomed(event.document, event.version)
+    if not doomed:
+        return None
+    purged = await work.deletions.purge(event.document, event.version)
+    receipt = Receipt(
+        objects=len(doomed),
+        chunks=purged.chunks,
+        passages=event.passages,
+        points=event.points,
+        inbox_rows=purged.inbox_rows + event.inbox_rows,
+        outbox_rows=purged.outbox_rows,
+        dead_letters=letters + event.dead_letters,
+    )
+    last = doomed[-1]
+    waiting = await work.uploads.settle_through(event.document, last.number, UploadResult.DELETED)
+    await work.deletions.close(event.document, last.number, receipt)
+    origins: dict[tuple[str, str], Origin] = {
+        (origin.source, origin.request_id): origin
+        for origin in (last.origin, *(upload.origin for upload in waiting))
+    }
+    work.tell(*(facts.deleted(last, origin, receipt) for origin in origins.values()))
+    return last if last.state is State.DELETING else None

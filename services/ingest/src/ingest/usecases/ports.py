@@ -1,0 +1,326 @@
+"""What the use cases need done by others."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from ingest.domain import (
+    Draft,
+    Entry,
+    Object,
+    Origin,
+    Piece,
+    Prepared,
+    Receipt,
+    Reference,
+    State,
+    Upload,
+    Verdict,
+    Version,
+    View,
+)
+from ingest.usecases.facts import Fact
+
+
+class Standing(Enum):
+    """What is known of a tenant."""
+
+    UNKNOWN = "unknown"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class Documents(Protocol):
+    """The rows of one tenant inside one transaction: all of it commits, or nothing.
+
+    `lock` and `claim` put what happens to a document in a line: whoever tells the results of a
+    version, adds one or deletes some holds the document's row first.
+    """
+
+    async def claim(self, name: str) -> tuple[Entry, Standing]:
+        """The document's row, made where there is none, locked until the transaction ends."""
+
+    async def lock(self, name: str) -> Entry | None:
+        """The document's row, locked until the transaction ends."""
+
+    async def entry(self, name: str) -> Entry | None:
+        """The document's row as it was a moment ago."""
+
+    async def newest(self, name: str) -> View | None:
+        """The document through its newest version, as it was a moment ago."""
+
+    async def version(self, name: str, number: int) -> Version | None:
+        """One version as it was a moment ago; final under the document's lock."""
+
+    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version:
+        """Make a version ACCEPTED and the document's newest."""
+
+    async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
+        """Keep the pieces and make the version PREPARED; None when it is not ACCEPTED any more."""
+
+    async def index(self, version: Version) -> None:
+        """Make the version INDEXED and live."""
+
+    async def fail(self, version: Version, verdict: Verdict) -> None:
+        """Make the version FAILED."""
+
+    async def retired(self, entry: Entry, number: int) -> Sequence[Version]:
+        """Versions that `number` going live puts out of use: from the live one on, oldest first."""
+
+    async def retire(self, entry: Entry, number: int) -> None:
+        """Remove their chunks, and make those SUPERSEDED that have not failed."""
+
+    async def pieces(self, name: str, number: int) -> Sequence[Piece]:
+        """All pieces of a version, in order."""
+
+    async def repeat(self, pending: "Pending", wait_s: float) -> Version | None:
+        """Count one more emission; None when the step has moved on or was repeated meanwhile."""
+
+    async def page(self, query: "PageQuery") -> Sequence[View]:
+        """Documents with their newest versions, in the order of their names."""
+
+    async def unfinished(self) -> int:
+        """Versions of the tenant that are on their way."""
+
+
+class Uploads(Protocol):
+    """Uploads that can be repeated."""
+
+    async def add(self, upload: Upload) -> bool:
+        """Note an upload that can be repeated; False when it is known, which changes nothing."""
+
+    async def find(self, origin: Origin) -> Upload | None:
+        """The accepted upload of this source and id."""
+
+    async def settle(self, document: str, number: int, result: str) -> Sequence[Upload]:
+        """Uploads that waited for this version and are told `result` now."""
+
+    async def settle_through(self, document: str, number: int, result: str) -> Sequence[Upload]:
+        """The same for this version and all older ones."""
+
+
+class Deletions(Protocol):
+    """What a delete does to the rows, under the document's lock."""
+
+    async def bury(self, entry: Entry, wait_s: float) -> None:
+        """Write the tombstone up to the newest version; all of them are DELETING from now on."""
+
+    async def hidden(self, document: str, number: int) -> None:
+        """Note that no search finds a version up to this one any more."""
+
+    async def doomed(self, document: str, number: int) -> Sequence[Version]:
+        """Versions up to this one that are DELETING, oldest first."""
+
+    async def purge(self, document: str, number: int) -> "Purged":
+        """Remove chunks, inbox and outbox rows of the DELETING versions up to this one."""
+
+    async def close(self, document: str, number: int, receipt: Receipt) -> None:
+        """Make those versions DELETED and forget what was said of them; keep the receipt."""
+
+    async def receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
+        """The delete that removed this version: the last version it removed, and its receipt."""
+
+
+class Tenants(Protocol):
+    """What auth's facts say of the tenant, in whatever order they come."""
+
+    async def admit(self) -> None:
+        """Note that the tenant exists."""
+
+    async def suspend(self) -> None:
+        """Note that the tenant is suspended, for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """Rows that a purge removed."""
+
+    chunks: int
+    inbox_rows: int
+    outbox_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQuery:
+    """Documents after a name; `collection` empty: all, `state` None: any but DELETED."""
+
+    collection: str
+    state: State | None
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A step of a version that was due, as it was seen."""
+
+    tenant: str
+    document: str
+    number: int
+    state: State
+    attempt: int
+    size_bytes: int
+    batch_count: int
+    step_due_at: datetime
+
+
+class Work(Protocol):
+    """One transaction of one tenant, and the facts that are told once it is committed."""
+
+    @property
+    def documents(self) -> Documents: ...
+    @property
+    def uploads(self) -> Uploads: ...
+    @property
+    def deletions(self) -> Deletions: ...
+    @property
+    def tenants(self) -> Tenants: ...
+
+    def tell(self, *facts: Fact) -> None:
+        """Store facts with the transaction; they are published after it commits, surely."""
+
+
+Units = Callable[[str], AbstractAsyncContextManager[Work]]
+"""Opens a transaction of a tenant.
+
+Raises:
+    UnavailableError: DATABASE_UNAVAILABLE.
+    OverloadedError: DATABASE_FULL.
+    ConflictError: DATABASE_CONFLICT.
+"""
+
+
+Once = Callable[[str], AbstractAsyncContextManager[Work]]
+"""Opens the transaction of the effect of the event in hand; commits at most once.
+
+The argument is whose inbox row this is, so that a delete can remove it; empty: nobody's.
+"""
+
+
+class Stored(Protocol):
+    """What was written."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+class Objects(Protocol):
+    """Raw bytes under keys `<tenant>/<document>/<upload>`.
+
+    Raises in every method:
+        OverloadedError: STORAGE_FULL.
+        UnavailableError: STORAGE_UNAVAILABLE.
+    """
+
+    async def put(
+        self, key: str, content: bytes | AsyncIterator[bytes], *, max_bytes: int
+    ) -> Stored:
+        """On disk when this returns.
+
+        Raises:
+            InvalidInputError: DOCUMENT_TOO_LARGE.
+        """
+
+    async def read(self, key: str, *, sha256: str) -> bytes:
+        """All bytes.
+
+        Raises:
+            NotFoundError: OBJECT_MISSING.
+            DataLossError: OBJECT_CORRUPT.
+        """
+
+    async def delete(self, key: str) -> None:
+        """Gone for good; no error when it is not there."""
+
+    async def list(self, prefix: str = "") -> Sequence[str]:
+        """Keys of a tenant."""
+
+
+class Drops(Protocol):
+    """The folder upstream systems leave files in."""
+
+    def read(self, reference: Reference) -> AsyncIterator[bytes]:
+        """The bytes of a reference, piece by piece.
+
+        Raises, at the first piece:
+            InvalidInputError: REFERENCE_FORBIDDEN, outside of the folder.
+            NotFoundError: REFERENCE_MISSING.
+        """
+
+
+class Parse(Protocol):
+    """Bytes of any supported format to text, cut into pieces."""
+
+    async def __call__(self, version: Version, data: bytes) -> Prepared:
+        """Raises.
+
+        InvalidInputError: the bytes are not what can be indexed; final.
+        UnavailableError: PARSER_UNAVAILABLE.
+        """
+
+
+class Hide(Protocol):
+    """Takes a document out of every search."""
+
+    async def __call__(self, document: str, version: int) -> None:
+        """Returns once query has committed its tombstone; any ServiceError says it has not."""
+
+
+class DeadLetters(Protocol):
+    """Events that were given up and may carry a document's text."""
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        """Remove those of a document; returns their number."""
+
+
+class Sweeper(Protocol):
+    """Looks across tenants for what needs doing; changes happen in a tenant's transaction."""
+
+    async def due(self, state: State, until: datetime | None, limit: int) -> Sequence[Pending]:
+        """Steps past due, longest first; `until` None: now, else only those due up to then."""
+
+    async def expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
+        """Unfinished versions whose state is older than the deadline."""
+
+    async def backlog(self) -> Sequence["Backlog"]:
+        """Unfinished work by tenant and state."""
+
+    async def tenants(self) -> Sequence[str]:
+        """Every tenant heard of."""
+
+    async def kept_keys(self, tenant: str) -> frozenset[str]:
+        """Keys of a tenant's objects that a version still needs."""
+
+    async def forget(self, inbox_s: float, requests_s: float) -> int:
+        """Remove inbox rows and gRPC request ids older than that; returns their number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Unfinished work of a tenant in one state, and the age of the oldest, in seconds."""
+
+    tenant: str
+    state: State
+    documents: int
+    oldest_age_s: float
+
+
+class Publish(Protocol):
+    """Publishes facts outside of a transaction, in the trace that brought the version."""
+
+    async def __call__(self, facts: Sequence[Fact], trace_id: str) -> None:
+        """Returns once the broker has them all.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+            OverloadedError: STREAM_FULL.
+        """
+
+
+Monotonic = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]

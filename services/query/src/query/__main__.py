@@ -1,0 +1,43 @@
+"""`python -m query serve|migrate`; everything else is in AQUIFER_* variables."""
+
+import argparse
+import os
+import sys
+from functools import partial
+
+import psycopg
+from pydantic import ValidationError
+
+from chassis import service
+from chassis.errors import ServiceError
+from chassis.postgres import migrate
+from query.app import SERVICE, build
+from query.rpc import ACCESS
+from query.settings import Settings
+
+
+def main() -> int:
+    """Runs a command. 0: done, or stopped as asked. 1: it could not, or lost the bus."""
+    parser = argparse.ArgumentParser(prog="python -m query", description=__doc__)
+    parser.add_argument(
+        "command",
+        choices=["serve", "migrate"],
+        help="migrate needs AQUIFER_POSTGRES_DSN of the owner role alone",
+    )
+    command = parser.parse_args().command
+    try:
+        if command == "migrate":
+            for name in migrate(os.environ["AQUIFER_POSTGRES_DSN"], SERVICE):
+                sys.stdout.write(f"applied {name}\n")
+            return 0
+        settings = Settings.model_validate({})
+        return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+    except KeyError as error:
+        sys.stderr.write(f"set {error.args[0]}\n")
+    except (ValidationError, ServiceError, psycopg.Error) as error:
+        sys.stderr.write(f"{error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

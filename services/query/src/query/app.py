@@ -1,0 +1,178 @@
+"""The one place that knows which class stands behind which port."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
+from chassis.channel import open_channel
+from chassis.errors import ServiceError
+from chassis.outbox import Outbox
+from chassis.postgres import Database, open_database
+from chassis.service import Loop, Process
+from query.domain import Profile
+from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
+from query.rpc import QueryRpc, Verbs
+from query.settings import Settings
+from query.store.answers import PostgresAnswers
+from query.store.ledger import PostgresLedger, PostgresStoreRecords
+from query.store.rows import PostgresRows
+from query.subscribers import Reactions, subscribe
+from query.usecases.ask import Ask
+from query.usecases.documents import (
+    GiveUpVersion,
+    HideDocument,
+    PurgeDocument,
+    RemoveDoomedPoints,
+)
+from query.usecases.find_passages import FindPassages, Serving
+from query.usecases.index_batch import IndexBatch, RejectBatch
+from query.usecases.ports import Embedder, Generator
+from query.usecases.rebuild_vectors import RebuildVectors
+from query.vectors import engine_client, qdrant
+from query.vectors.port import VectorStore
+
+log = logging.getLogger(__name__)
+
+SERVICE: Final = "query"
+DOOMED_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Everything outside the use cases."""
+
+    database: Database
+    vectors: VectorStore
+    embedder: Embedder
+    generator: Generator
+
+
+async def build(process: Process, settings: Settings) -> None:
+    """Opens what the service stands on and attaches it to the process."""
+    wire(process, await _adapters(process, settings), settings)
+
+
+async def _adapters(process: Process, settings: Settings) -> Adapters:
+    profile = _profile(settings)
+    database = await process.stack.enter_async_context(
+        open_database(
+            settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
+        )
+    )
+    inference = await process.stack.enter_async_context(
+        open_channel(
+            settings.inference_address,
+            service="inference",
+            credentials=process.authority.credentials,
+            retried=RETRIED,
+        )
+    )
+    return Adapters(
+        database=database,
+        vectors=await _vectors(process.stack, settings, profile),
+        embedder=InferenceEmbedder(inference, profile),
+        generator=InferenceGenerator(inference),
+    )
+
+
+async def _vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) -> VectorStore:
+    if settings.vectors.startswith("unix:"):
+        channel = await stack.enter_async_context(engine_client.open_channel(settings.vectors))
+        return engine_client.EngineVectors(
+            channel, profile=profile.name, dimensions=profile.dimensions
+        )
+    key = settings.vectors_api_key
+    client = qdrant.open_client(
+        settings.vectors,
+        grpc_port=settings.vectors_grpc_port,
+        api_key=key.get_secret_value() if key else None,
+    )
+    stack.push_async_callback(client.close)
+    return qdrant.QdrantVectors(
+        client, profile=profile.name, dimensions=profile.dimensions, new_id=uuid4
+    )
+
+
+def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
+    """Attaches edges, loops and probes of the service to the process."""
+    profile, serving = _profile(settings), Serving()
+    outbox = Outbox(adapters.database, process.bus)
+    ledger = PostgresLedger(adapters.database)
+    answers = PostgresAnswers(adapters.database, outbox)
+    find = FindPassages(adapters.embedder, adapters.vectors, ledger, serving, profile.name)
+    subscribe(
+        process,
+        adapters.database,
+        PostgresRows,
+        Reactions(
+            index=IndexBatch(profile, ledger, adapters.vectors),
+            reject=RejectBatch(),
+            give_up=GiveUpVersion(),
+            purge=PurgeDocument(ledger, adapters.vectors, process.dead_letters),
+        ),
+    )
+    verbs = Verbs(
+        find=find,
+        ask=Ask(find, adapters.generator, answers, uuid4),
+        answers=answers,
+        hide=HideDocument(ledger),
+    )
+    add_QueryServiceServicer_to_server(QueryRpc(verbs), process.server)
+    rebuild = RebuildVectors(
+        profile=profile,
+        ledger=ledger,
+        records=PostgresStoreRecords(adapters.database),
+        vectors=adapters.vectors,
+        embedder=adapters.embedder,
+        serving=serving,
+        rebuilder=uuid4(),
+        mend_s=settings.mend_s,
+        clock=time.monotonic,
+    )
+    process.run(outbox.relay)
+    process.run(_every(settings.reconcile_s, rebuild))
+    process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors)))
+    process.stages = ledger.backlog
+    process.ready_when(_database_probe(adapters.database))
+    process.ready_when(_vectors_probe(serving))
+
+
+def _profile(settings: Settings) -> Profile:
+    return Profile(name=settings.embedding_profile, dimensions=settings.embedding_dimensions)
+
+
+def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
+    """Work that is looked for again and again; what is away now may be there next time."""
+
+    async def loop() -> None:
+        while True:
+            try:
+                await work()
+            except ServiceError as error:
+                log.warning(
+                    "work.waiting",
+                    extra={"work": type(work).__name__, "reason": error.reason},
+                )
+            await asyncio.sleep(pause_s)
+
+    return loop
+
+
+def _database_probe(database: Database) -> Callable[[], Awaitable[str]]:
+    async def probe() -> str:
+        return "" if await database.answers() else "database does not answer"
+
+    return probe
+
+
+def _vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:
+    async def probe() -> str:
+        return serving.trouble
+
+    return probe

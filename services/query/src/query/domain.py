@@ -1,0 +1,327 @@
+"""Passages, batches, questions and answers, and what makes them valid."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.errors import FieldViolation, InvalidInputError
+from query.vectors.port import VERSION_MAX, collection_of
+
+QUESTION_MAX_CHARS: Final = 4_000
+LIMIT_MAX: Final = 100
+OUTPUT_TOKENS_MAX: Final = 32_768
+BATCH_MAX_CHUNKS: Final = 32
+TEXT_MAX_CHARS: Final = 4_096
+UNIT_LENGTH_TOLERANCE: Final = 1e-2
+
+_COLLECTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The embedding profile the index is kept under: its vectors are comparable."""
+
+    name: str
+    dimensions: int
+
+    def point_id(self, chunk_id: UUID) -> UUID:
+        """The same for the same chunk; under another profile another."""
+        return uuid5(chunk_id, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a document; `document` is its resource name, versions count from 1."""
+
+    document: str
+    number: int
+
+    def __post_init__(self) -> None:
+        collection_of(self.document)
+        if not 0 < self.number <= VERSION_MAX:
+            raise InvalidInputError(
+                "VERSION_INVALID",
+                "versions count from 1",
+                fields=[FieldViolation("version", "1 or more")],
+                version=self.number,
+            )
+
+    @property
+    def collection(self) -> str:
+        """`collections/{collection}`."""
+        return collection_of(self.document)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A stretch of one document version, the unit of retrieval.
+
+    `start` and `end` are character offsets in the document's cleaned text, `page` counts from 1
+    and is 0 where the format has no pages, `ingest_trace_id` is the W3C trace of its way in.
+    """
+
+    version: Version
+    ordinal: int
+    chunk_id: UUID
+    text: str
+    title: str
+    start: int
+    end: int
+    page: int
+    ingest_trace_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some passages of a version with their vectors; row `i` of `vectors` belongs to passage `i`.
+
+    `number` counts from 0 to `count` - 1; the version has `chunk_count` passages in all.
+    """
+
+    version: Version
+    number: int
+    count: int
+    chunk_count: int
+    passages: tuple[Passage, ...]
+    point_ids: tuple[UUID, ...]
+    vectors: Matrix
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise InvalidInputError("BATCH_NUMBER", "the number of a batch is below their count")
+        if not 0 < len(self.passages) <= min(BATCH_MAX_CHUNKS, self.chunk_count):
+            raise InvalidInputError(
+                "BATCH_SIZE", f"a batch holds 1 to {BATCH_MAX_CHUNKS} chunks of its version"
+            )
+        if self.count == 1 and len(self.passages) != self.chunk_count:
+            raise InvalidInputError("BATCH_SIZE", "the only batch holds every chunk")
+        ordinals = {passage.ordinal for passage in self.passages}
+        if len(ordinals) < len(self.passages) or not (
+            0 <= min(ordinals) <= max(ordinals) < self.chunk_count
+        ):
+            raise InvalidInputError(
+                "ORDINAL_INVALID", "ordinals differ and count from 0 to the number of chunks"
+            )
+        if len(set(self.point_ids)) < len(self.passages):
+            raise InvalidInputError("CHUNK_ID_INVALID", "chunk ids of a batch differ")
+        for passage in self.passages:
+            check_text(passage)
+        lengths = np.linalg.norm(self.vectors, axis=1)
+        # The negation also refuses what is not a number.
+        if not bool((np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all()):
+            raise InvalidInputError("VECTOR_LENGTH", "vectors have unit length")
+
+
+def check_text(passage: Passage) -> None:
+    """Refuse what can not be stored, or not be embedded again."""
+    if not 0 < len(passage.text) <= TEXT_MAX_CHARS:
+        raise InvalidInputError("TEXT_LENGTH", f"a passage holds 1 to {TEXT_MAX_CHARS} characters")
+    if "\x00" in passage.text or "\x00" in passage.title:
+        raise InvalidInputError("TEXT_NUL", "text holds the character NUL, no text does")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What has been decided of a document: 0 stands for no version."""
+
+    live_version: int = 0
+    passage_count: int = 0
+    tombstone_version: int = 0
+    failed_versions: frozenset[int] = frozenset()
+
+    def wants(self, version: int) -> bool:
+        """Whether this version may still become, or is, what searches see."""
+        return (
+            version > self.tombstone_version
+            and version >= self.live_version
+            and version not in self.failed_versions
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What the deletion of a document removed so far."""
+
+    passages: int
+    points: int
+    inbox_rows: int
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a tenant wants found; `collection` is a collection id, empty for all of them."""
+
+    tenant: str
+    text: str
+    collection: str = ""
+    limit: int
+    one_per_document: bool = False
+
+    def __post_init__(self) -> None:
+        check_question(self.text)
+        check_collection(self.collection)
+        if not 0 < self.limit <= LIMIT_MAX:
+            raise InvalidInputError(
+                "LIMIT_RANGE",
+                f"limit must be in 1..{LIMIT_MAX}",
+                fields=[FieldViolation("limit", f"1 to {LIMIT_MAX}")],
+                max_limit=LIMIT_MAX,
+            )
+
+
+def check_question(text: str) -> None:
+    """Refuse a question that is blank or too long."""
+    if not text.strip() or len(text) > QUESTION_MAX_CHARS:
+        raise InvalidInputError(
+            "QUESTION_LENGTH",
+            f"question must hold 1 to {QUESTION_MAX_CHARS} characters and not only white space",
+            fields=[FieldViolation("question", f"1 to {QUESTION_MAX_CHARS} characters")],
+            max_chars=QUESTION_MAX_CHARS,
+        )
+    if "\x00" in text:
+        raise InvalidInputError(
+            "QUESTION_LENGTH",
+            "question holds the character NUL, no text does",
+            fields=[FieldViolation("question", "no NUL")],
+        )
+
+
+def check_collection(collection: str) -> None:
+    """Refuse what can not be a collection id; empty stands for all."""
+    if collection and not _COLLECTION_ID.fullmatch(collection):
+        raise InvalidInputError(
+            "COLLECTION_NAME",
+            "not a collection id",
+            fields=[FieldViolation("collection", _COLLECTION_ID.pattern)],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A passage found; scores compare the hits of one search only."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """A question to be answered; an empty `model` is inference's default."""
+
+    tenant: str
+    principal: str
+    question: str
+    collection: str = ""
+    model: str = ""
+    max_output_tokens: int
+
+    def __post_init__(self) -> None:
+        check_question(self.question)
+        check_collection(self.collection)
+        if not 0 < self.max_output_tokens <= OUTPUT_TOKENS_MAX:
+            raise InvalidInputError(
+                "OUTPUT_TOKENS_RANGE",
+                f"max_output_tokens must be in 1..{OUTPUT_TOKENS_MAX}",
+                fields=[FieldViolation("max_output_tokens", f"1 to {OUTPUT_TOKENS_MAX}")],
+                max_output_tokens=OUTPUT_TOKENS_MAX,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Text to append to the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """Where the words just sent stand: characters `start` to `end` of passage number `passage`."""
+
+    passage: int
+    start: int
+    end: int
+    marker: str
+
+
+class FinishReason(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    NO_ANSWER = "no_answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The end of an answer and what it cost in tokens.
+
+    `generative`: the model composes text, it does not only quote. `confidence` is in 0..1.
+    """
+
+    reason: FinishReason
+    input_tokens: int
+    output_tokens: int
+    model: str
+    generative: bool
+    confidence: float
+
+
+Generated = Delta | Quote | Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A verbatim quote: `passage.text[start:end] == quote`, until its document is deleted."""
+
+    marker: str
+    passage: Passage
+    quote: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first step of an answer."""
+
+    answer_id: UUID
+    trace_id: str
+
+
+Step = Started | Delta | Citation | Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as it was given; after a deletion, without the words of the deleted."""
+
+    answer_id: UUID
+    tenant: str
+    principal: str
+    question: str
+    text: str
+    citations: Sequence[Citation]
+    finish: Finish
+    trace_id: str
+
+    def without(self, deleted: Collection[Version]) -> "Answer":
+        """The answer without its text, and without the quotes from these versions."""
+        if not deleted:
+            return self
+        citations = [
+            replace(citation, quote="", passage=replace(citation.passage, text="", title=""))
+            if citation.passage.version in deleted
+            else citation
+            for citation in self.citations
+        ]
+        return replace(self, text="", citations=citations)

@@ -1,0 +1,120 @@
+"""Inference, called as this service for the tenant whose text it is."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import grpc
+import numpy as np
+from typing_extensions import override
+
+from aquifer.inference.v1 import inference_service_pb2 as pb
+from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from chassis.channel import streaming
+from chassis.errors import UnavailableError
+from chassis.identity import on_behalf_of
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
+from query.usecases.ports import Embedder, Generator, Prompt
+from query.vectors.port import Vector
+
+# Embed is idempotent and short: tried again while inference restarts.
+RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
+BULK_TIMEOUT_S: Final = 60.0
+FINISH_REASONS: Final = {
+    pb.FINISH_REASON_STOP: FinishReason.STOP,
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_NO_ANSWER: FinishReason.NO_ANSWER,
+}
+
+
+class InferenceEmbedder(Embedder):
+    """See `Embedder`; the channel stays the caller's."""
+
+    def __init__(self, channel: grpc.aio.Channel, profile: Profile) -> None:
+        self._stub = InferenceServiceStub(channel)
+        self._profile = profile
+
+    @override
+    async def embed_question(self, text: str) -> Vector:
+        request = pb.EmbedRequest(
+            profile=self._profile.name, texts=[text], lane=pb.LANE_INTERACTIVE
+        )
+        response = await self._stub.Embed(request)
+        row: Vector = self._read(response, rows=1)[0]
+        return row
+
+    @override
+    async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
+        request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=pb.LANE_BULK)
+        with on_behalf_of(tenant):
+            response = await self._stub.Embed(request, timeout=BULK_TIMEOUT_S)
+        return self._read(response, rows=len(texts))
+
+    def _read(self, response: pb.EmbedResponse, *, rows: int) -> Matrix:
+        profile = self._profile
+        if (response.profile, response.dimensions) != (profile.name, profile.dimensions):
+            raise UnavailableError(
+                "PROFILE_MISMATCH",
+                f"inference embeds as {response.profile} of {response.dimensions} dimensions",
+                profile=response.profile,
+                dimensions=response.dimensions,
+            )
+        return np.frombuffer(response.vectors, dtype="<f4").reshape(rows, profile.dimensions)
+
+
+class InferenceGenerator(Generator):
+    """See `Generator`; the channel stays the caller's."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = InferenceServiceStub(channel)
+        self._generative: dict[str, bool] = {}
+
+    @override
+    @asynccontextmanager
+    async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
+        request = pb.GenerateRequest(
+            model=prompt.model,
+            question=prompt.question,
+            passages=[
+                pb.GenerationPassage(text=passage.text, title=passage.title)
+                for passage in prompt.passages
+            ],
+            max_output_tokens=prompt.max_output_tokens,
+        )
+        async with streaming(self._stub.Generate(request)) as responses:
+            yield self._steps(responses)
+
+    async def _steps(
+        self, responses: AsyncIterator[pb.GenerateResponse]
+    ) -> AsyncIterator[Generated]:
+        async for response in responses:
+            match response.WhichOneof("step"):
+                case "delta":
+                    yield Delta(text=response.delta.text)
+                case "quote":
+                    yield _quote(response.quote)
+                case "finish":
+                    yield await self._finish(response.finish)
+                    return
+        raise UnavailableError("INFERENCE_UNAVAILABLE", "inference left the answer unfinished")
+
+    async def _finish(self, finish: pb.Finish) -> Finish:
+        return Finish(
+            reason=FINISH_REASONS[finish.reason],
+            input_tokens=finish.input_tokens,
+            output_tokens=finish.output_tokens,
+            model=finish.model,
+            generative=await self._composes(finish.model),
+            confidence=finish.confidence,
+        )
+
+    async def _composes(self, model: str) -> bool:
+        """Whether a model composes text; one that inference does not list is taken to."""
+        if model not in self._generative:
+            listed = await self._stub.ListModels(pb.ListModelsRequest())
+            self._generative = {one.name: one.generative for one in listed.models}
+        return self._generative.get(model, True)
+
+
+def _quote(quote: pb.Quote) -> Quote:
+    return Quote(passage=quote.passage, start=quote.start, end=quote.end, marker=quote.marker)

@@ -1,0 +1,215 @@
+"""Methods this service offers."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from grpc.aio import ServicerContext
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanContext, TraceFlags
+from typing_extensions import override
+
+from aquifer.query.v1 import query_service_pb2 as pb
+from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
+from chassis.errors import NotFoundError
+from chassis.identity import caller
+from chassis.rpc import Access, any_of
+from query.domain import (
+    Answer,
+    Citation,
+    Delta,
+    Finish,
+    FinishReason,
+    Inquiry,
+    Passage,
+    Question,
+    Started,
+    Step,
+    Version,
+)
+from query.usecases.ask import Ask
+from query.usecases.documents import HideDocument
+from query.usecases.find_passages import FindPassages
+from query.usecases.ports import Answers
+
+ACCESS: Access = {
+    "aquifer.query.v1.QueryService/Search": any_of("search"),
+    "aquifer.query.v1.QueryService/Ask": any_of("ask"),
+    "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
+    "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
+}
+_SPAN_ID_MAX: Final = 2**64 - 1
+LIMIT_DEFAULT: Final = 10
+OUTPUT_TOKENS_DEFAULT: Final = 512
+FINISH_REASONS: Final = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verbs:
+    """The use cases behind the methods."""
+
+    find: FindPassages
+    ask: Ask
+    answers: Answers
+    hide: HideDocument
+
+
+class QueryRpc(QueryServiceServicer):
+    """`QueryService` on top of the use cases; the tenant is always the verified caller's."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        self._verbs = verbs
+
+    @override
+    async def Search(
+        self, request: pb.SearchRequest, context: ServicerContext[Any, Any]
+    ) -> pb.SearchResponse:
+        """Ranks passages against a question, best first."""
+        question = Question(
+            tenant=caller().tenant,
+            text=request.question,
+            collection=request.collection,
+            limit=request.limit or LIMIT_DEFAULT,
+            one_per_document=request.one_per_document,
+        )
+        hits = await self._verbs.find(question)
+        return pb.SearchResponse(
+            hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
+        )
+
+    @override
+    async def Ask(
+        self, request: pb.AskRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.AskResponse]:
+        """Streams an answer; its span leads to the traces that brought in what it cites."""
+        who = caller()
+        inquiry = Inquiry(
+            tenant=who.tenant,
+            principal=who.principal,
+            question=request.question,
+            collection=request.collection,
+            model=request.model,
+            max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+        )
+        span = trace.get_current_span()
+        trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+        async with aclosing(self._verbs.ask(inquiry, trace_id)) as steps:
+            async for step in steps:
+                _annotate(span, step)
+                yield _response(step)
+
+    @override
+    async def GetAnswer(
+        self, request: pb.GetAnswerRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Answer:
+        """Reads an answer; words of documents deleted since are left out."""
+        answer_id = _uuid(request.answer_id)
+        answer = await self._verbs.answers.find(caller().tenant, answer_id) if answer_id else None
+        if answer is None:
+            raise NotFoundError("ANSWER_UNKNOWN", "no such answer")
+        return _answer(answer)
+
+    @override
+    async def HideDocument(
+        self, request: pb.HideDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> pb.HideDocumentResponse:
+        """Commits the tombstone, for ingest on behalf of the tenant it names."""
+        version = Version(document=request.document, number=request.version)
+        await self._verbs.hide(caller().tenant, version)
+        return pb.HideDocumentResponse()
+
+
+def _annotate(span: Span, step: Step) -> None:
+    match step:
+        case Started():
+            span.set_attribute("aquifer.answer.id", str(step.answer_id))
+        case Citation(passage=passage) if passage.ingest_trace_id:
+            span.add_link(
+                _somewhere_in(passage.ingest_trace_id),
+                {
+                    "document.id": passage.version.document,
+                    "aquifer.document.version": passage.version.number,
+                },
+            )
+        case _:
+            pass
+
+
+def _somewhere_in(trace_id: str) -> SpanContext:
+    """A context of a trace of which no span is known; one without a span id would be dropped."""
+    number = int(trace_id, 16)
+    span_id = number & _SPAN_ID_MAX or 1
+    return SpanContext(number, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def _response(step: Step) -> pb.AskResponse:
+    match step:
+        case Started():
+            started = pb.AnswerStarted(answer_id=str(step.answer_id), trace_id=step.trace_id)
+            return pb.AskResponse(started=started)
+        case Delta():
+            return pb.AskResponse(delta=pb.AnswerDelta(text=step.text))
+        case Citation():
+            return pb.AskResponse(citation=_citation(step))
+        case Finish():
+            return pb.AskResponse(finished=_finished(step))
+
+
+def _answer(answer: Answer) -> pb.Answer:
+    return pb.Answer(
+        answer_id=str(answer.answer_id),
+        question=answer.question,
+        text=answer.text,
+        citations=[_citation(citation) for citation in answer.citations],
+        finished=_finished(answer.finish),
+        trace_id=answer.trace_id,
+    )
+
+
+def _citation(citation: Citation) -> pb.Citation:
+    return pb.Citation(
+        marker=citation.marker,
+        passage=_passage(citation.passage),
+        quote=citation.quote,
+        quote_start=citation.start,
+        quote_end=citation.end,
+    )
+
+
+def _finished(finish: Finish) -> pb.AnswerFinished:
+    return pb.AnswerFinished(
+        reason=FINISH_REASONS[finish.reason],
+        usage=pb.Usage(input_tokens=finish.input_tokens, output_tokens=finish.output_tokens),
+        model=finish.model,
+        generative=finish.generative,
+        confidence=finish.confidence,
+    )
+
+
+def _passage(passage: Passage) -> pb.Passage:
+    return pb.Passage(
+        document=passage.version.document,
+        version=passage.version.number,
+        chunk_id=str(passage.chunk_id),
+        ordinal=passage.ordinal,
+        text=passage.text,
+        title=passage.title,
+        start=passage.start,
+        end=passage.end,
+        page=passage.page,
+        ingest_trace_id=passage.ingest_trace_id,
+    )
+
+
+def _uuid(text: str) -> UUID | None:
+    """The id, or None: what is no id is no answer's either."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,22 @@
+"""The knobs of query, read once from variables named AQUIFER_*."""
+
+from pydantic import Field, SecretStr
+
+from chassis.settings import DatabaseSettings, ServiceSettings
+
+
+class Settings(ServiceSettings, DatabaseSettings):
+    """What `serve` needs."""
+
+    inference_address: str = Field(description="host:port of inference")
+    vectors: str = Field(
+        description="unix:/path of the embedded engine, or http(s)://host:port of a Qdrant server"
+    )
+    vectors_grpc_port: int = Field(6334, description="of a Qdrant server")
+    vectors_api_key: SecretStr | None = Field(None, description="of a Qdrant server")
+    embedding_profile: str = Field("minilm-l6-v2", description="profile the index is kept under")
+    embedding_dimensions: int = Field(384, ge=1, le=4_096)
+    reconcile_s: float = Field(15.0, gt=0, description="pause between looks at the vector store")
+    mend_s: float = Field(
+        300.0, gt=0, description="pause between comparisons of points with passages, by count"
+    )

@@ -1,0 +1,175 @@
+"""Answers that were given, with what they rest on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from typing_extensions import override
+
+from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.outbox import Outbox
+from chassis.postgres import Database, Transaction
+from query.domain import Answer, Citation, Finish, FinishReason, Passage, Version
+from query.usecases.ports import Answers
+
+# A deletion either waits for this transaction and finds the answer, or is seen by it.
+_DELETED: Final = """
+SELECT document, tombstone_version FROM documents
+WHERE tenant_id = %(tenant)s AND document = ANY(%(documents)s) AND tombstone_version > 0
+ORDER BY document FOR SHARE
+"""
+
+_KEEP: Final = """
+INSERT INTO answers (tenant_id, answer_id, principal, question, text, citations, finish_reason,
+                     input_tokens, output_tokens, model, generative, confidence, trace_id,
+                     redacted_at)
+VALUES (%(tenant)s, %(answer_id)s, %(principal)s, %(question)s, %(text)s, %(citations)s,
+        %(finish_reason)s, %(input_tokens)s, %(output_tokens)s, %(model)s, %(generative)s,
+        %(confidence)s, %(trace_id)s, CASE WHEN %(redacted)s THEN now() END)
+"""
+
+_KEEP_SOURCES: Final = """
+INSERT INTO answer_sources (tenant_id, answer_id, document, version)
+SELECT %(tenant)s, %(answer_id)s, given.*
+FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
+"""
+
+_FIND: Final = """
+SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
+       output_tokens, model, generative, confidence, trace_id
+FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
+"""
+
+_FIND_DELETED: Final = """
+SELECT source.document, source.version
+FROM answer_sources AS source
+JOIN documents AS known
+  ON known.tenant_id = source.tenant_id AND known.document = source.document
+ AND known.tombstone_version >= source.version
+WHERE source.tenant_id = %(tenant)s AND source.answer_id = %(answer_id)s
+"""
+
+
+class PostgresAnswers(Answers):
+    """See `Answers`."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    @override
+    async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
+        async with self._database.transaction(answer.tenant) as tx:
+            deleted = await _deleted(tx, answer.tenant, sources)
+            await tx.execute(_KEEP, _values(answer.without(deleted), redacted=bool(deleted)))
+            await tx.execute(
+                _KEEP_SOURCES,
+                {
+                    "tenant": answer.tenant,
+                    "answer_id": answer.answer_id,
+                    "documents": [source.document for source in sources],
+                    "versions": [source.number for source in sources],
+                },
+            )
+            await self._outbox.add(tx, event, event_id=str(answer.answer_id))
+        self._outbox.wake()
+
+    @override
+    async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
+        names = {"tenant": tenant, "answer_id": answer_id}
+        async with self._database.transaction(tenant) as tx:
+            row = await (await tx.execute(_FIND, names)).fetchone()
+            if row is None:
+                return None
+            # Hidden at once, whenever the purge comes to empty the row.
+            found = await (await tx.execute(_FIND_DELETED, names)).fetchall()
+        deleted = {Version(document=one["document"], number=one["version"]) for one in found}
+        return _answer(tenant, row).without(deleted)
+
+
+async def _deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:
+    documents = [source.document for source in sources]
+    cursor = await tx.execute(_DELETED, {"tenant": tenant, "documents": documents})
+    tombstones = {row["document"]: row["tombstone_version"] for row in await cursor.fetchall()}
+    return {source for source in sources if source.number <= tombstones.get(source.document, 0)}
+
+
+def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
+    finish = answer.finish
+    return {
+        "tenant": answer.tenant,
+        "answer_id": answer.answer_id,
+        "principal": answer.principal,
+        "question": answer.question,
+        "text": answer.text,
+        "citations": Jsonb([_stored(citation) for citation in answer.citations]),
+        "finish_reason": finish.reason.value,
+        "input_tokens": finish.input_tokens,
+        "output_tokens": finish.output_tokens,
+        "model": finish.model,
+        "generative": finish.generative,
+        "confidence": finish.confidence,
+        "trace_id": answer.trace_id,
+        "redacted": redacted,
+    }
+
+
+def _stored(citation: Citation) -> dict[str, Any]:
+    passage = citation.passage
+    return {
+        "marker": citation.marker,
+        "quote": citation.quote,
+        "quote_start": citation.start,
+        "quote_end": citation.end,
+        "document": passage.version.document,
+        "version": passage.version.number,
+        "ordinal": passage.ordinal,
+        "chunk_id": str(passage.chunk_id),
+        "text": passage.text,
+        "title": passage.title,
+        "start": passage.start,
+        "end": passage.end,
+        "page": passage.page,
+        "ingest_trace_id": passage.ingest_trace_id,
+    }
+
+
+def _citation(stored: Mapping[str, Any]) -> Citation:
+    return Citation(
+        marker=stored["marker"],
+        passage=Passage(
+            version=Version(document=stored["document"], number=stored["version"]),
+            ordinal=stored["ordinal"],
+            chunk_id=UUID(stored["chunk_id"]),
+            text=stored["text"],
+            title=stored["title"],
+            start=stored["start"],
+            end=stored["end"],
+            page=stored["page"],
+            ingest_trace_id=stored["ingest_trace_id"],
+        ),
+        quote=stored["quote"],
+        start=stored["quote_start"],
+        end=stored["quote_end"],
+    )
+
+
+def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
+    return Answer(
+        answer_id=row["answer_id"],
+        tenant=tenant,
+        principal=row["principal"],
+        question=row["question"],
+        text=row["text"],
+        citations=[_citation(stored) for stored in row["citations"]],
+        finish=Finish(
+            reason=FinishReason(row["finish_reason"]),
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            model=row["model"],
+            generative=row["generative"],
+            confidence=row["confidence"],
+        ),
+        trace_id=row["trace_id"],
+    )

@@ -1,0 +1,247 @@
+"""What query knows of documents, and which vector store holds their points."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+from typing_extensions import override
+
+from chassis.ops import Stage
+from chassis.postgres import Database
+from query.domain import Hit, Passage, Standing, Version
+from query.store.rows import STANDING, PostgresRows, standing_of
+from query.usecases.ports import Doomed, Found, Ledger, Rows, StoreRecord, StoreRecords, Wanted
+
+_PASSAGE: Final = (
+    "document, version, ordinal, chunk_id, text, title, start_offset, end_offset, page,"
+    " ingest_trace_id"
+)
+
+_STANDING: Final = f"""
+SELECT {STANDING} FROM documents WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""  # noqa: S608  (a constant of this module)
+
+# One row at least: the store has to be known also when nothing was found.
+_LOOK_UP: Final = f"""
+WITH verified AS (
+    SELECT passage.*, wanted.score, wanted.place,
+           row_number() OVER (PARTITION BY passage.document ORDER BY wanted.place) AS nth
+    FROM unnest(%(point_ids)s::uuid[], %(scores)s::float8[])
+         WITH ORDINALITY AS wanted(point_id, score, place)
+    JOIN passages AS passage
+      ON passage.tenant_id = %(tenant)s AND passage.point_id = wanted.point_id
+    JOIN documents AS known
+      ON known.tenant_id = passage.tenant_id AND known.document = passage.document
+     AND known.live_version = passage.version AND known.tombstone_version < passage.version
+    WHERE %(collection)s = '' OR known.collection = 'collections/' || %(collection)s
+), best AS (
+    SELECT * FROM verified WHERE NOT %(one_per_document)s OR nth = 1 ORDER BY place LIMIT %(limit)s
+), store AS (
+    SELECT (SELECT store_id FROM vector_stores WHERE profile = %(profile)s AND complete)
+           AS complete_store
+)
+SELECT complete_store, score, {_PASSAGE} FROM store LEFT JOIN best ON true ORDER BY place
+"""  # noqa: S608
+
+_PAGE: Final = f"""
+SELECT point_id, {_PASSAGE} FROM passages
+WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
+"""  # noqa: S608
+_FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
+
+_COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
+
+# Hops from one tenant to the next on the primary key instead of reading every document.
+_TENANTS: Final = """
+WITH RECURSIVE found AS (
+    (SELECT tenant_id FROM documents ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM documents WHERE tenant_id > found.tenant_id
+            ORDER BY tenant_id LIMIT 1)
+    FROM found WHERE found.tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
+"""
+
+_DOOMED: Final = "SELECT tenant_id, document, version FROM doomed_versions LIMIT %(limit)s"
+
+_UNDOOM: Final = """
+DELETE FROM doomed_versions
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+"""
+
+_BACKLOG: Final = """
+SELECT tenant_id, count(*) AS documents,
+       extract(epoch FROM now() - min(started_at))::float8 AS oldest_age_s
+FROM progress GROUP BY tenant_id
+"""
+
+_CLAIM: Final = """
+INSERT INTO vector_stores AS known (profile, complete, rebuilder, claimed_until)
+VALUES (%(profile)s, false, %(rebuilder)s, now() + make_interval(secs => %(lease_s)s))
+ON CONFLICT (profile) DO UPDATE
+SET complete = false, rebuilder = excluded.rebuilder, claimed_until = excluded.claimed_until
+WHERE known.rebuilder = excluded.rebuilder OR known.claimed_until IS NULL
+   OR known.claimed_until < now()
+"""
+
+_RENEW: Final = """
+UPDATE vector_stores
+SET store_id = %(store_id)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
+WHERE profile = %(profile)s AND rebuilder = %(rebuilder)s
+"""
+
+_COMPLETE: Final = """
+UPDATE vector_stores
+SET complete = true, rebuilder = NULL, claimed_until = NULL, completed_at = now()
+WHERE profile = %(profile)s AND rebuilder = %(rebuilder)s
+"""
+
+
+class PostgresLedger(Ledger):
+    """See `Ledger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    @asynccontextmanager
+    async def transaction(self, tenant: str) -> AsyncIterator[Rows]:
+        async with self._database.transaction(tenant) as tx:
+            yield PostgresRows(tx, tenant)
+
+    @override
+    async def standing(self, tenant: str, document: str) -> Standing:
+        rows = await self._read(tenant, _STANDING, document=document)
+        return standing_of(rows[0]) if rows else Standing()
+
+    @override
+    async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
+        rows = await self._read(
+            tenant,
+            _LOOK_UP,
+            profile=profile,
+            point_ids=[point_id for point_id, _ in wanted.scores],
+            scores=[score for _, score in wanted.scores],
+            collection=wanted.collection,
+            limit=wanted.limit,
+            one_per_document=wanted.one_per_document,
+        )
+        hits = [
+            Hit(passage=_passage(row), score=row["score"])
+            for row in rows
+            if row["document"] is not None
+        ]
+        return Found(hits=hits, complete_store=rows[0]["complete_store"])
+
+    @override
+    async def passages(
+        self, tenant: str, after: UUID | None, limit: int
+    ) -> Sequence[tuple[UUID, Passage]]:
+        query = _PAGE if after else _FIRST_PAGE
+        rows = await self._read(tenant, query, after=after, limit=limit)
+        return [(row["point_id"], _passage(row)) for row in rows]
+
+    @override
+    async def passage_count(self, tenant: str) -> int:
+        rows = await self._read(tenant, _COUNT)
+        return int(rows[0]["passages"])
+
+    @override
+    async def tenants(self) -> Sequence[str]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_TENANTS)
+            return [row["tenant_id"] for row in await cursor.fetchall()]
+
+    @override
+    async def doomed(self, limit: int) -> Sequence[Doomed]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_DOOMED, {"limit": limit})
+            return [
+                Doomed(
+                    tenant=row["tenant_id"],
+                    version=Version(document=row["document"], number=row["version"]),
+                )
+                for row in await cursor.fetchall()
+            ]
+
+    @override
+    async def undoom(self, doomed: Doomed) -> None:
+        async with self._database.transaction(doomed.tenant) as tx:
+            await tx.execute(
+                _UNDOOM,
+                {
+                    "tenant": doomed.tenant,
+                    "document": doomed.version.document,
+                    "version": doomed.version.number,
+                },
+            )
+
+    async def backlog(self) -> Sequence[Stage]:
+        """Documents of which some batches are in and others are not."""
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_BACKLOG)
+            return [
+                Stage(
+                    name="INDEXING",
+                    tenant=row["tenant_id"],
+                    documents=row["documents"],
+                    oldest_age_s=row["oldest_age_s"],
+                )
+                for row in await cursor.fetchall()
+            ]
+
+    async def _read(self, tenant: str, query: str, **values: object) -> list[dict[str, Any]]:
+        async with self._database.transaction(tenant) as tx:
+            cursor = await tx.execute(query.encode(), {"tenant": tenant, **values})
+            return await cursor.fetchall()
+
+
+class PostgresStoreRecords(StoreRecords):
+    """See `StoreRecords`; the table belongs to no tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    async def read(self, profile: str) -> StoreRecord:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(
+                "SELECT store_id, complete FROM vector_stores WHERE profile = %s", [profile]
+            )
+            row = await cursor.fetchone()
+        return StoreRecord(**row) if row else StoreRecord(store_id=None, complete=False)
+
+    @override
+    async def claim(self, profile: str, rebuilder: UUID, lease_s: float) -> bool:
+        return await self._write(_CLAIM, profile=profile, rebuilder=rebuilder, lease_s=lease_s)
+
+    @override
+    async def renew(self, profile: str, rebuilder: UUID, store_id: UUID, lease_s: float) -> bool:
+        return await self._write(
+            _RENEW, profile=profile, rebuilder=rebuilder, store_id=store_id, lease_s=lease_s
+        )
+
+    @override
+    async def complete(self, profile: str, rebuilder: UUID) -> bool:
+        return await self._write(_COMPLETE, profile=profile, rebuilder=rebuilder)
+
+    async def _write(self, statement: str, **values: object) -> bool:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(statement.encode(), values)
+            return cursor.rowcount == 1
+
+
+def _passage(row: Mapping[str, Any]) -> Passage:
+    return Passage(
+        version=Version(document=row["document"], number=row["version"]),
+        ordinal=row["ordinal"],
+        chunk_id=row["chunk_id"],
+        text=row["text"],
+        title=row["title"],
+        start=row["start_offset"],
+        end=row["end_offset"],
+        page=row["page"],
+        ingest_trace_id=row["ingest_trace_id"],
+    )

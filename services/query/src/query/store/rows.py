@@ -1,0 +1,265 @@
+"""Rows of one tenant inside one transaction; row-level security repeats the tenant's condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from typing_extensions import override
+
+from chassis.errors import InvalidInputError
+from chassis.inbox import forget_document
+from chassis.postgres import Transaction
+from query.domain import Batch, Removed, Standing, Version
+from query.usecases.ports import Rows
+
+STANDING: Final = "live_version, passage_count, tombstone_version, failed_versions"
+
+_LOCK: Final = f"""
+INSERT INTO documents (tenant_id, document, collection)
+VALUES (%(tenant)s, %(document)s, %(collection)s)
+ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
+RETURNING {STANDING}
+"""  # noqa: S608  (a constant of this module)
+
+_PUT: Final = """
+INSERT INTO passages (tenant_id, document, version, title, ingest_trace_id,
+                      ordinal, chunk_id, point_id, text, start_offset, end_offset, page)
+SELECT %(tenant)s, %(document)s, %(version)s, %(title)s, %(trace)s, given.*
+FROM unnest(%(ordinals)s::int[], %(chunk_ids)s::uuid[], %(point_ids)s::uuid[], %(texts)s::text[],
+            %(starts)s::int[], %(ends)s::int[], %(pages)s::int[]) AS given
+ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
+SET title = excluded.title, ingest_trace_id = excluded.ingest_trace_id,
+    chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
+    start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page
+"""
+
+_MARK: Final = """
+INSERT INTO progress (tenant_id, document, version, batch_count, chunk_count, seen)
+VALUES (%(tenant)s, %(document)s, %(version)s, %(batch_count)s, %(chunk_count)s,
+        set_bit(repeat('0', %(batch_count)s)::bit varying, %(batch)s, 1))
+ON CONFLICT (tenant_id, document, version) DO UPDATE SET seen = progress.seen | excluded.seen
+WHERE progress.batch_count = excluded.batch_count AND progress.chunk_count = excluded.chunk_count
+RETURNING bit_count(seen) = batch_count AS complete
+"""
+
+_COUNT: Final = """
+SELECT count(*) AS passages FROM passages
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+"""
+
+_GO_LIVE: Final = """
+WITH superseded AS (
+    DELETE FROM passages
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
+    RETURNING tenant_id, document, version
+), doomed AS (
+    INSERT INTO doomed_versions (tenant_id, document, version)
+    SELECT DISTINCT tenant_id, document, version FROM superseded ON CONFLICT DO NOTHING
+), finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+UPDATE documents
+SET live_version = %(version)s, passage_count = %(passage_count)s,
+    failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > %(version)s)
+WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+_FAIL: Final = """
+WITH removed AS (
+    DELETE FROM passages
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+    RETURNING tenant_id, document, version
+), doomed AS (
+    INSERT INTO doomed_versions (tenant_id, document, version)
+    SELECT DISTINCT tenant_id, document, version FROM removed ON CONFLICT DO NOTHING
+), finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+)
+UPDATE documents SET failed_versions = failed_versions || %(version)s::bigint
+WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+_HIDE: Final = """
+INSERT INTO documents AS known (tenant_id, document, collection, tombstone_version)
+VALUES (%(tenant)s, %(document)s, %(collection)s, %(version)s)
+ON CONFLICT (tenant_id, document) DO UPDATE
+SET tombstone_version = GREATEST(known.tombstone_version, excluded.tombstone_version)
+"""
+
+_BEGIN_PURGE: Final = """
+INSERT INTO purges AS known (tenant_id, document, version, points)
+VALUES (%(tenant)s, %(document)s, %(version)s, %(points)s)
+ON CONFLICT (tenant_id, document, version) DO UPDATE
+SET points = GREATEST(known.points, excluded.points)
+"""
+
+_REDACT: Final = """
+WITH resting AS (
+    SELECT DISTINCT answer_id FROM answer_sources
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+UPDATE answers AS known
+SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
+    SELECT COALESCE(jsonb_agg(
+        CASE WHEN one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
+             THEN one || '{"text": "", "title": "", "quote": ""}' ELSE one END ORDER BY place
+    ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
+FROM resting
+WHERE known.tenant_id = %(tenant)s AND known.answer_id = resting.answer_id
+"""
+
+_REMOVE_PASSAGES: Final = """
+WITH finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+), gone AS (
+    DELETE FROM doomed_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+DELETE FROM passages
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+"""
+
+_FINISH_PURGE: Final = """
+UPDATE purges
+SET passages = passages + %(passages)s, inbox_rows = inbox_rows + %(inbox_rows)s,
+    dead_letters = dead_letters + %(dead_letters)s,
+    redacted_answers = redacted_answers + %(answers)s, finished_at = now()
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+RETURNING passages, points, inbox_rows, dead_letters
+"""
+
+_SHARE_DOCUMENTS: Final = """
+SELECT document FROM documents
+WHERE tenant_id = %(tenant)s AND document IN (
+    SELECT document FROM passages
+    WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s))
+ORDER BY document FOR SHARE
+"""
+
+_STILL_THERE: Final = """
+SELECT point_id FROM passages WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s)
+"""
+
+
+class PostgresRows(Rows):
+    """See `Rows`; `tx` is bound to `tenant` already."""
+
+    def __init__(self, tx: Transaction, tenant: str) -> None:
+        self._tx = tx
+        self._tenant = tenant
+
+    @override
+    async def lock(self, version: Version) -> Standing:
+        cursor = await self._tx.execute(_LOCK, self._names(version))
+        row = await cursor.fetchone()
+        assert row is not None, "an upsert returns its row"
+        return standing_of(row)
+
+    @override
+    async def put(self, batch: Batch) -> None:
+        passages = batch.passages
+        await self._tx.execute(
+            _PUT,
+            {
+                **self._names(batch.version),
+                "title": passages[0].title,
+                "trace": passages[0].ingest_trace_id,
+                "ordinals": [passage.ordinal for passage in passages],
+                "chunk_ids": [passage.chunk_id for passage in passages],
+                "point_ids": list(batch.point_ids),
+                "texts": [passage.text for passage in passages],
+                "starts": [passage.start for passage in passages],
+                "ends": [passage.end for passage in passages],
+                "pages": [passage.page for passage in passages],
+            },
+        )
+
+    @override
+    async def mark(self, batch: Batch) -> bool:
+        cursor = await self._tx.execute(
+            _MARK,
+            {
+                **self._names(batch.version),
+                "batch": batch.number,
+                "batch_count": batch.count,
+                "chunk_count": batch.chunk_count,
+            },
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise InvalidInputError(
+                "BATCHES_DISAGREE", "another batch of this version told other totals"
+            )
+        return bool(row["complete"])
+
+    @override
+    async def count(self, version: Version) -> int:
+        cursor = await self._tx.execute(_COUNT, self._names(version))
+        row = await cursor.fetchone()
+        return int(row["passages"]) if row else 0
+
+    @override
+    async def go_live(self, version: Version, passage_count: int) -> None:
+        await self._tx.execute(_GO_LIVE, {**self._names(version), "passage_count": passage_count})
+
+    @override
+    async def fail(self, version: Version) -> None:
+        await self._tx.execute(_FAIL, self._names(version))
+
+    @override
+    async def hide(self, version: Version) -> None:
+        await self._tx.execute(_HIDE, self._names(version))
+
+    @override
+    async def begin_purge(self, version: Version, points: int) -> None:
+        await self._tx.execute(_BEGIN_PURGE, {**self._names(version), "points": points})
+
+    @override
+    async def finish_purge(self, version: Version, dead_letters: int) -> Removed:
+        names = self._names(version)
+        passages = await self._tx.execute(_REMOVE_PASSAGES, names)
+        answers = await self._tx.execute(_REDACT, names)
+        inbox_rows = await forget_document(self._tx, self._tenant, version.document)
+        cursor = await self._tx.execute(
+            _FINISH_PURGE,
+            {
+                **names,
+                "passages": passages.rowcount,
+                "answers": answers.rowcount,
+                "inbox_rows": inbox_rows,
+                "dead_letters": dead_letters,
+            },
+        )
+        row = await cursor.fetchone()
+        assert row is not None, "a purge was begun before"
+        return Removed(**row)
+
+    @override
+    async def hold(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
+        wanted = {"tenant": self._tenant, "point_ids": list(point_ids)}
+        # Whoever removes passages locks their document first. Only a statement after the lock
+        # sees what a remover that was waited for has done.
+        await self._tx.execute(_SHARE_DOCUMENTS, wanted)
+        cursor = await self._tx.execute(_STILL_THERE, wanted)
+        return [row["point_id"] for row in await cursor.fetchall()]
+
+    def _names(self, version: Version) -> dict[str, Any]:
+        return {
+            "tenant": self._tenant,
+            "document": version.document,
+            "collection": version.collection,
+            "version": version.number,
+        }
+
+
+def standing_of(row: Mapping[str, Any]) -> Standing:
+    """The standing in the columns `STANDING`."""
+    return Standing(
+        live_version=row["live_version"],
+        passage_count=row["passage_count"],
+        tombstone_version=row["tombstone_version"],
+        failed_versions=frozenset(row["failed_versions"]),
+    )

@@ -1,0 +1,1 @@
+"""What the service does: one callable for each verb, and the ports they need."""

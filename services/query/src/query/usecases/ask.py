@@ -1,0 +1,139 @@
+"""Answer a question from the passages found, with citations that can be checked."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
+from chassis.errors import DataLossError
+from query.domain import (
+    Answer,
+    Citation,
+    Delta,
+    Finish,
+    FinishReason,
+    Inquiry,
+    Passage,
+    Question,
+    Quote,
+    Started,
+    Step,
+    Version,
+)
+from query.usecases.find_passages import FindPassages
+from query.usecases.ports import Answers, Generator, Prompt
+
+PASSAGES_SHOWN: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Streams an answer: the start, text and citations in order, and last the finish.
+
+    The answer is stored, and its fact published, before the finish is sent. One that is not
+    finished, because the client left or something failed, leaves nothing.
+    """
+
+    find: FindPassages
+    generator: Generator
+    answers: Answers
+    new_id: Callable[[], UUID]
+
+    async def __call__(self, inquiry: Inquiry, trace_id: str) -> AsyncGenerator[Step, None]:
+        """Closing the iterator stops the engine.
+
+        Raises:
+            UnavailableError, OverloadedError: as `FindPassages`.
+            NotFoundError: MODEL_UNKNOWN.
+            DataLossError: QUOTE_INVALID, the engine quoted what is not there.
+        """
+        answer_id = self.new_id()
+        yield Started(answer_id=answer_id, trace_id=trace_id)
+        passages = await self._passages(inquiry)
+        text: list[str] = []
+        citations: list[Citation] = []
+        finish: Finish | None = None
+        prompt = Prompt(
+            question=inquiry.question,
+            passages=passages,
+            model=inquiry.model,
+            max_output_tokens=inquiry.max_output_tokens,
+        )
+        async with self.generator.generate(prompt) as steps:
+            async for step in steps:
+                match step:
+                    case Delta():
+                        text.append(step.text)
+                        yield step
+                    case Quote():
+                        citations.append(cite(passages, step))
+                        yield citations[-1]
+                    case Finish():
+                        finish = step
+        assert finish is not None, "the port promises one"
+        answer = Answer(
+            answer_id=answer_id,
+            tenant=inquiry.tenant,
+            principal=inquiry.principal,
+            question=inquiry.question,
+            text="".join(text),
+            citations=citations,
+            finish=finish,
+            trace_id=trace_id,
+        )
+        await self.answers.keep(answer, sources(answer, passages), fact_of(answer))
+        yield finish
+
+    async def _passages(self, inquiry: Inquiry) -> list[Passage]:
+        question = Question(
+            tenant=inquiry.tenant,
+            text=inquiry.question,
+            collection=inquiry.collection,
+            limit=PASSAGES_SHOWN,
+        )
+        return [hit.passage for hit in await self.find(question)]
+
+
+def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
+    """The citation of a quote.
+
+    Raises:
+        DataLossError: QUOTE_INVALID, there is no such stretch.
+    """
+    if not 0 <= quote.passage < len(passages):
+        raise DataLossError("QUOTE_INVALID", "the engine quoted a passage it was not shown")
+    passage = passages[quote.passage]
+    if not 0 <= quote.start < quote.end <= len(passage.text):
+        raise DataLossError("QUOTE_INVALID", "the engine quoted beyond the ends of a passage")
+    return Citation(
+        marker=quote.marker,
+        passage=passage,
+        quote=passage.text[quote.start : quote.end],
+        start=quote.start,
+        end=quote.end,
+    )
+
+
+def sources(answer: Answer, shown: Sequence[Passage]) -> list[Version]:
+    """Versions whose words the answer may repeat; a model that only quotes repeats its quotes."""
+    cited = [citation.passage for citation in answer.citations]
+    return _versions(shown if answer.finish.generative else cited)
+
+
+def fact_of(answer: Answer) -> AnswerProduced:
+    """What others may know of an answer: no text."""
+    cited = _versions([citation.passage for citation in answer.citations])
+    return AnswerProduced(
+        tenant=answer.tenant,
+        answer_id=str(answer.answer_id),
+        model=answer.finish.model,
+        input_tokens=answer.finish.input_tokens,
+        output_tokens=answer.finish.output_tokens,
+        cited=[CitedVersion(document=one.document, version=one.number) for one in cited],
+        no_answer=answer.finish.reason is FinishReason.NO_ANSWER,
+    )
+
+
+def _versions(passages: Sequence[Passage]) -> list[Version]:
+    return list(dict.fromkeys(passage.version for passage in passages))

@@ -1,0 +1,88 @@
+"""Find the passages that answer a question best."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from chassis.errors import UnavailableError
+from query.domain import Hit, Question
+from query.fusion import fuse
+from query.lexical import encode_question
+from query.usecases.ports import Embedder, Ledger, Wanted
+from query.vectors.port import SEARCH_LIMIT_MAX, Filter, Probe, TenantScope, VectorStore
+
+REBUILDING_RETRY_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Serving:
+    """The vector store that was seen to hold every point, and what is wrong with it, if anything.
+
+    `store_id` is None until one was seen, and while it is rebuilt. A store that is merely away is
+    still asked: it may be back sooner than anybody looks.
+    """
+
+    store_id: UUID | None = None
+    trouble: str = "vector store not seen yet"
+
+
+@dataclass(frozen=True, slots=True)
+class FindPassages:
+    """Ranks passages by meaning and words; what the vector store says is looked up again.
+
+    Text comes from Postgres alone, after tenant, version and deletion were checked there. While
+    the index is being rebuilt nothing is found rather than a part of it.
+    """
+
+    embedder: Embedder
+    vectors: VectorStore
+    ledger: Ledger
+    serving: Serving
+    profile: str
+
+    async def __call__(self, question: Question) -> list[Hit]:
+        """At most `question.limit` hits, best first; equal scores in the order of their ids.
+
+        Raises:
+            UnavailableError: VECTORS_REBUILDING, VECTORS_UNAVAILABLE, INFERENCE_UNAVAILABLE,
+                DATABASE_UNAVAILABLE.
+            OverloadedError: one of them is full.
+        """
+        store_id = self.serving.store_id
+        if store_id is None:
+            raise _rebuilding()
+        collections = {f"collections/{question.collection}"} if question.collection else set()
+        candidates = await self.vectors.search(
+            TenantScope(question.tenant),
+            Probe(
+                dense=await self.embedder.embed_question(question.text),
+                sparse=encode_question(question.text),
+                limit=SEARCH_LIMIT_MAX,
+                with_vectors=True,
+                within=Filter(collections=frozenset(collections)),
+            ),
+        )
+        found = await self.ledger.look_up(
+            question.tenant,
+            self.profile,
+            Wanted(
+                scores=[
+                    (UUID(ranked.candidate.point_id), ranked.score) for ranked in fuse(candidates)
+                ],
+                collection=question.collection,
+                limit=question.limit,
+                one_per_document=question.one_per_document,
+            ),
+        )
+        # The same store before and after: it was whole all the while in between.
+        if found.complete_store != store_id:
+            raise _rebuilding()
+        return list(found.hits)
+
+
+def _rebuilding() -> UnavailableError:
+    return UnavailableError(
+        "VECTORS_REBUILDING",
+        "the index is being rebuilt from the passages",
+        retry_after_s=REBUILDING_RETRY_S,
+    )

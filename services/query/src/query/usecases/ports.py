@@ -1,0 +1,254 @@
+"""What the use cases need done by others; the vector store's port is `query.vectors.port`."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from aquifer.query.v1.passage_events_pb2 import (
+    AnswerProduced,
+    ChunksRejected,
+    PassagesPurged,
+    VersionSearchable,
+)
+from query.domain import (
+    Answer,
+    Batch,
+    Generated,
+    Hit,
+    Matrix,
+    Passage,
+    Removed,
+    Standing,
+    Version,
+)
+from query.vectors.port import Vector
+
+T = TypeVar("T")
+
+
+class Embedder(Protocol):
+    """Texts to unit-length vectors of the profile the index is kept under.
+
+    Raises in every method:
+        UnavailableError: INFERENCE_UNAVAILABLE; PROFILE_MISMATCH while it embeds under another
+            profile.
+        OverloadedError: its queue is full.
+    """
+
+    async def embed_question(self, text: str) -> Vector:
+        """For the call being served, ahead of everything nobody waits for."""
+
+    async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
+        """One row for each text in the order given, when nothing more urgent is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A question and the passages, best first, from which alone it is to be answered.
+
+    An empty `model` is the default one.
+    """
+
+    question: str
+    passages: Sequence[Passage]
+    model: str
+    max_output_tokens: int
+
+
+class Generator(Protocol):
+    """Answers questions from passages."""
+
+    def generate(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Generated]]:
+        """For the call being served: deltas and quotes in their order, then exactly one `Finish`.
+
+        Leaving the context stops the work. Without passages the answer is that there is none.
+
+        Raises:
+            UnavailableError: INFERENCE_UNAVAILABLE.
+            NotFoundError: MODEL_UNKNOWN.
+            OverloadedError: its queue is full.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Candidates to find again: point ids with their scores, best first, and how many to keep.
+
+    `collection` is a collection id, empty for all.
+    """
+
+    scores: Sequence[tuple[UUID, float]]
+    collection: str
+    limit: int
+    one_per_document: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Candidates that were found again, best first.
+
+    `complete_store` is the vector store that holds every point; None while none does.
+    """
+
+    hits: Sequence[Hit]
+    complete_store: UUID | None
+
+
+class Rows(Protocol):
+    """The rows of one tenant inside one transaction: all of it commits, or nothing."""
+
+    async def lock(self, version: Version) -> Standing:
+        """What is known of the document; nobody else decides on it before the transaction ends."""
+
+    async def put(self, batch: Batch) -> None:
+        """Store the passages of a batch; a repeat overwrites."""
+
+    async def mark(self, batch: Batch) -> bool:
+        """Note that a batch is in; true when all batches of its version are.
+
+        Raises:
+            InvalidInputError: BATCHES_DISAGREE, another batch told other totals.
+        """
+
+    async def count(self, version: Version) -> int:
+        """Passages stored of a version."""
+
+    async def go_live(self, version: Version, passage_count: int) -> None:
+        """Make a version what searches see; the passages of older ones go, their points too."""
+
+    async def fail(self, version: Version) -> None:
+        """Remove what is stored of a version, and want nothing more of it."""
+
+    async def hide(self, version: Version) -> None:
+        """Write the tombstone: this version and all older ones are deleted from now on."""
+
+    async def begin_purge(self, version: Version, points: int) -> None:
+        """Note that a purge begins that has this many points to remove."""
+
+    async def finish_purge(self, version: Version, dead_letters: int) -> Removed:
+        """Remove what is stored of this version and all older ones.
+
+        Answers that rest on them lose their text and the quotes. Returns what all attempts of this
+        purge removed.
+        """
+
+    async def hold(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Those of the ids that have a passage, kept from removal until the transaction ends."""
+
+
+Fact = VersionSearchable | ChunksRejected | PassagesPurged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """The one transaction of an event's effect, and how to publish a document's facts with it."""
+
+    rows: Rows
+    emit: Callable[[Fact], None]
+
+
+class Once(Protocol):
+    """Runs the effect of the event in hand in a transaction that commits at most once."""
+
+    async def __call__(
+        self, document: str, effect: Callable[[Effect], Awaitable[T]], /
+    ) -> T | None:
+        """The effect's result, or None when it was committed before.
+
+        `document` is whose inbox row this is: a purge removes the rows of its document.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doomed:
+    """A version whose points have to go."""
+
+    tenant: str
+    version: Version
+
+
+class Ledger(Protocol):
+    """What query knows of documents.
+
+    Raises in every method:
+        UnavailableError: DATABASE_UNAVAILABLE.
+        OverloadedError: DATABASE_FULL.
+        ConflictError: DATABASE_CONFLICT.
+    """
+
+    def transaction(self, tenant: str) -> AbstractAsyncContextManager[Rows]:
+        """A transaction that is no event's effect."""
+
+    async def standing(self, tenant: str, document: str) -> Standing:
+        """What has been decided of a document up to now."""
+
+    async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
+        """Find candidates again: of this tenant, in a live version, not deleted."""
+
+    async def passages(
+        self, tenant: str, after: UUID | None, limit: int
+    ) -> Sequence[tuple[UUID, Passage]]:
+        """At most `limit` passages with the ids of their points, in the order of those ids."""
+
+    async def passage_count(self, tenant: str) -> int:
+        """Passages of a tenant, those of versions on their way in included."""
+
+    async def tenants(self) -> Sequence[str]:
+        """Every tenant of whom a document is known."""
+
+    async def doomed(self, limit: int) -> Sequence[Doomed]:
+        """Versions of any tenant whose points have to go."""
+
+    async def undoom(self, doomed: Doomed) -> None:
+        """Note that the points of a version are gone."""
+
+
+class Answers(Protocol):
+    """Answers that were given; raises as `Ledger` does."""
+
+    async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
+        """Store an answer and publish `event`, or neither.
+
+        `sources` are the versions whose words it may repeat; where one of them was deleted
+        meanwhile, the words are left out.
+        """
+
+    async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
+        """An answer as it may be shown now; None for one that is not this tenant's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRecord:
+    """What Postgres says of the vector store of a profile; its id is None before the first."""
+
+    store_id: UUID | None
+    complete: bool
+
+
+class StoreRecords(Protocol):
+    """Which vector store was seen last, and who rebuilds it; raises as `Ledger` does."""
+
+    async def read(self, profile: str) -> StoreRecord:
+        """The record of a profile."""
+
+    async def claim(self, profile: str, rebuilder: UUID, lease_s: float) -> bool:
+        """Declare the store incomplete and its rebuilding ours for a while; false if another's."""
+
+    async def renew(self, profile: str, rebuilder: UUID, store_id: UUID, lease_s: float) -> bool:
+        """Note which store is being rebuilt and keep the claim; false when it was lost."""
+
+    async def complete(self, profile: str, rebuilder: UUID) -> bool:
+        """Declare the store complete and end the claim; false when it was lost."""
+
+
+class DeadLetters(Protocol):
+    """Events of this service that were given up, with their bytes."""
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        """Remove those of a document; returns their number.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """

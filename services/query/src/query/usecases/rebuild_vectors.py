@@ -1,0 +1,195 @@
+"""Keep the vector store equal to the passages: rebuild a lost one, mend single points."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from chassis.errors import ConflictError, UnavailableError
+from query.domain import Passage, Profile
+from query.usecases.find_passages import Serving
+from query.usecases.points import point_of
+from query.usecases.ports import Embedder, Ledger, StoreRecords
+from query.vectors.port import TenantScope, VectorStore
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 1_000
+EMBEDDED_TOGETHER: Final = 32
+# Much longer than embedding one portion takes; after it another process may take over.
+LEASE_S: Final = 300.0
+# Longer than a batch may take from its points to its passages.
+SETTLED_S: Final = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class RebuildVectors:
+    """Compares, each time it is called, what the vector store holds with what it should hold.
+
+    A store that lost its points comes back under another id. From then on searches are refused
+    until every passage has its point again. What is there is not embedded twice, so a rebuild that
+    was interrupted goes on where it ended. A whole store is compared every `mend_s` seconds, and
+    tenants whose counts differ point by point.
+
+    Args:
+        rebuilder: names this process in the claim that keeps others from rebuilding as well.
+        clock: monotonic seconds.
+    """
+
+    profile: Profile
+    ledger: Ledger
+    records: StoreRecords
+    vectors: VectorStore
+    embedder: Embedder
+    serving: Serving
+    rebuilder: UUID
+    mend_s: float
+    clock: Callable[[], float]
+    _mend_at: float = field(default=0.0, init=False)
+    _strangers: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
+
+    async def __call__(self) -> None:
+        """One look, and what follows from it.
+
+        Raises:
+            UnavailableError, OverloadedError, ConflictError: to be called again later.
+        """
+        record = await self.records.read(self.profile.name)
+        try:
+            store_id = await self._store_id()
+        except UnavailableError as error:
+            self.serving.trouble = f"vector store: {error.reason}"
+            raise
+        if store_id is not None and record.complete and record.store_id == store_id:
+            self._serve(store_id)
+        else:
+            self.serving.store_id = None
+            self.serving.trouble = "vector store is being rebuilt"
+            await self._rebuild()
+        if self.serving.store_id and self.clock() >= self._mend_at:
+            await self._mend()
+
+    def _serve(self, store_id: UUID) -> None:
+        self.serving.store_id = store_id
+        self.serving.trouble = ""
+
+    async def _store_id(self) -> UUID | None:
+        """Id of the store; None when it answers and has lost our profile."""
+        try:
+            return (await self.vectors.info()).store_id
+        except UnavailableError as error:
+            if error.reason != "VECTORS_STORE_MISSING":
+                raise
+            return None
+
+    async def _rebuild(self) -> None:
+        """First declared incomplete, then made: nobody takes an empty store for a whole one."""
+        profile = self.profile.name
+        if not await self.records.claim(profile, self.rebuilder, LEASE_S):
+            return
+        store_id = (await self.vectors.prepare()).store_id
+        log.warning("vectors.rebuilding", extra={"store_id": store_id})
+        keep_claim = partial(self._keep_claim, store_id)
+        await keep_claim()
+        restored = 0
+        for tenant in await self.ledger.tenants():
+            restored += await self._compare(tenant, keep_claim)
+        if not await self.records.complete(profile, self.rebuilder):
+            raise _taken_over()
+        self._serve(store_id)
+        # What was on its way into the old store when that went is found by one more comparison.
+        self._mend_at = self.clock() + SETTLED_S
+        log.warning("vectors.rebuilt", extra={"store_id": store_id, "restored": restored})
+
+    async def _keep_claim(self, store_id: UUID) -> None:
+        if not await self.records.renew(self.profile.name, self.rebuilder, store_id, LEASE_S):
+            raise _taken_over()
+
+    async def _mend(self) -> None:
+        """Compare the tenants whose counts differ; what is just being written differs as well."""
+        for tenant in await self.ledger.tenants():
+            passages = await self.ledger.passage_count(tenant)
+            points = await self.vectors.count(TenantScope(tenant))
+            if passages == points:
+                self._strangers.pop(tenant, None)
+                continue
+            restored = await self._compare(tenant, _nothing)
+            log.info(
+                "vectors.compared",
+                extra={"tenant": tenant, "passages": passages, "restored": restored},
+            )
+        self._mend_at = self.clock() + self.mend_s
+
+    async def _compare(self, tenant: str, portion_done: Callable[[], Awaitable[None]]) -> int:
+        """Give every passage its point and take every point without passage; counts the former.
+
+        A point is taken only when the comparison before found it without passage as well: it may
+        belong to a batch whose passages are about to be stored.
+        """
+        scope = TenantScope(tenant)
+        restored, strangers = 0, set[UUID]()
+        after: UUID | None = None
+        while True:
+            page = await self.ledger.passages(tenant, after, PAGE)
+            last = page[-1][0] if len(page) == PAGE else None
+            present = await self._present(scope, after, last)
+            missing = [row for row in page if row[0] not in present]
+            strangers |= present - {point_id for point_id, _ in page}
+            for first in range(0, len(missing), EMBEDDED_TOGETHER):
+                restored += await self._restore(scope, missing[first : first + EMBEDDED_TOGETHER])
+                await portion_done()
+            if last is None:
+                break
+            after = last
+        await self._take(scope, strangers & self._strangers.get(tenant, frozenset()))
+        self._strangers[tenant] = frozenset(strangers)
+        return restored
+
+    async def _present(
+        self, scope: TenantScope, after: UUID | None, last: UUID | None
+    ) -> set[UUID]:
+        """Ids the store holds above `after`, up to and including `last`."""
+        found = set[UUID]()
+        start = str(after) if after else None
+        while True:
+            page = await self.vectors.scroll(scope, start=start)
+            for entry in page.entries:
+                point_id = UUID(entry.point_id)
+                if last is not None and point_id > last:
+                    return found
+                if point_id != after:
+                    found.add(point_id)
+            if page.next_id is None:
+                return found
+            start = page.next_id
+
+    async def _restore(self, scope: TenantScope, rows: Sequence[tuple[UUID, Passage]]) -> int:
+        """Embed passages anew and write their points, unless they were removed meanwhile."""
+        vectors = await self.embedder.embed_passages(
+            scope.tenant, [passage.text for _, passage in rows]
+        )
+        async with self.ledger.transaction(scope.tenant) as held_rows:
+            held = set(await held_rows.hold([point_id for point_id, _ in rows]))
+            points = [
+                point_of(point_id, passage, dense)
+                for (point_id, passage), dense in zip(rows, vectors, strict=True)
+                if point_id in held
+            ]
+            if points:
+                await self.vectors.upsert(scope, points)
+        return len(points)
+
+    async def _take(self, scope: TenantScope, strangers: set[UUID]) -> None:
+        if strangers:
+            removed = await self.vectors.delete_points(scope, [str(one) for one in strangers])
+            log.warning("points.orphaned", extra={"tenant": scope.tenant, "removed": removed})
+
+
+async def _nothing() -> None:
+    """A comparison without a claim has none to keep."""
+
+
+def _taken_over() -> ConflictError:
+    return ConflictError("REBUILD_TAKEN_OVER", "another process rebuilds the vector store now")

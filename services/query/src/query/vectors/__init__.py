@@ -1,0 +1,1 @@
+"""Vectors of passages: the port, its two adapters, and the process behind one of them."""

@@ -1,0 +1,49 @@
+"""Start the vector process: `python -m query.vectors --socket PATH --data DIR`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from chassis import logs
+from query.vectors.server import Options, SocketInUseError, compact, serve
+from query.vectors.stores import DataInUseError
+
+log = logging.getLogger(__name__)
+
+EXIT_BROKEN = 1
+EXIT_IN_USE = 3
+
+
+def main() -> int:
+    """Serve, or compact, and say by the exit status how it ended."""
+    parser = argparse.ArgumentParser(prog="python -m query.vectors", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the stores")
+    job = parser.add_mutually_exclusive_group(required=True)
+    job.add_argument("--socket", type=Path, help="unix socket to serve on, made with mode 0600")
+    job.add_argument(
+        "--compact",
+        action="store_true",
+        help="give back the space of removed points, then exit; refused while a process serves",
+    )
+    parser.add_argument(
+        "--dimensions", type=int, default=384, help="of stores made without saying how many"
+    )
+    asked = parser.parse_args()
+    logs.start("vectors")
+    os.umask(0o077)  # before the socket and the first file: nobody else may open them
+    try:
+        if asked.compact:
+            compact(asked.data)
+            return 0
+        options = Options(socket=asked.socket, data=asked.data, dimensions=asked.dimensions)
+        return 0 if asyncio.run(serve(options)) else EXIT_BROKEN
+    except (DataInUseError, SocketInUseError) as error:
+        log.error("vectors.refused", extra={"reason": str(error)})  # noqa: TRY400 (no bug, no trace)
+        return EXIT_IN_USE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""The vector store behind `python -m query.vectors`, over its unix socket."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+import grpc
+import numpy as np
+from typing_extensions import override
+
+from aquifer.query.vectors.v1 import vector_service_pb2 as pb
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
+from chassis import channel, identity
+from chassis.errors import DeadlineError, FailedPreconditionError, UnavailableError
+from chassis.rpc import MESSAGE_MAX_BYTES, time_left_s
+from query.lexical import SparseVector
+from query.vectors.port import (
+    EVERYTHING,
+    SCROLL_LIMIT_MAX,
+    SENT_DIMENSIONS_MAX,
+    UPSERT_BATCH_MAX,
+    Candidate,
+    Candidates,
+    Entry,
+    Filter,
+    Page,
+    Point,
+    Probe,
+    StoreInfo,
+    TenantScope,
+    Vector,
+    VectorStore,
+    check_profile,
+)
+
+READ_TIMEOUT_S: Final = 5.0
+WRITE_TIMEOUT_S: Final = 30.0
+# What a point takes beside its vector: names, and up to 400 terms.
+POINT_BYTES: Final = 4_096
+
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to the process, for the running loop; `address` is `unix:/path`.
+
+    Calls are tried again while the process restarts: all of them can be repeated.
+    """
+    return channel.open_channel(
+        address,
+        service="vectors",
+        credentials=identity.as_nobody,
+        retried=[f"{_SERVICE.full_name}/{method.name}" for method in _SERVICE.methods],
+    )
+
+
+class EngineVectors(VectorStore):
+    """See `VectorStore`; several profiles may share the channel, which stays the caller's."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, profile: str, dimensions: int) -> None:
+        check_profile(profile)
+        self._stub = VectorServiceStub(channel)
+        self._profile = profile
+        self._dimensions = dimensions
+
+    @override
+    async def prepare(self) -> StoreInfo:
+        request = pb.PrepareRequest(profile=self._profile, dimensions=self._dimensions)
+        with _failures():
+            response = await self._stub.Prepare(request, timeout=WRITE_TIMEOUT_S)
+        return _info(response.info)
+
+    @override
+    async def info(self) -> StoreInfo:
+        with _failures():
+            response = await self._stub.Info(
+                pb.InfoRequest(profile=self._profile), timeout=READ_TIMEOUT_S
+            )
+        return _info(response.info)
+
+    @override
+    async def drop(self) -> None:
+        with _failures():
+            await self._stub.Drop(pb.DropRequest(profile=self._profile), timeout=WRITE_TIMEOUT_S)
+
+    @override
+    async def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
+        fitting = (MESSAGE_MAX_BYTES - POINT_BYTES) // (4 * self._dimensions + POINT_BYTES)
+        size = min(UPSERT_BATCH_MAX, fitting)
+        for first in range(0, len(points), size):
+            request = pb.UpsertRequest(
+                profile=self._profile,
+                tenant=scope.tenant,
+                points=map(_point, points[first : first + size]),
+            )
+            with _failures():
+                await self._stub.Upsert(request, timeout=WRITE_TIMEOUT_S)
+
+    @override
+    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
+        request = pb.SearchRequest(
+            profile=self._profile,
+            tenant=scope.tenant,
+            dense=b"" if probe.dense is None else _packed(probe.dense),
+            sparse=_sparse(probe.sparse),
+            limit=probe.limit,
+            with_vectors=probe.with_vectors and self._dimensions <= SENT_DIMENSIONS_MAX,
+            filter=_filter(probe.within),
+        )
+        with _failures():
+            response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)
+        return Candidates(
+            dense=tuple(map(_candidate, response.dense)),
+            sparse=tuple(map(_candidate, response.sparse)),
+            vectors={
+                point_id: np.frombuffer(packed, dtype="<f4")
+                for point_id, packed in response.vectors.items()
+            },
+        )
+
+    @override
+    async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
+        deleted = 0
+        for first in range(0, len(point_ids), UPSERT_BATCH_MAX):
+            request = pb.DeletePointsRequest(
+                profile=self._profile,
+                tenant=scope.tenant,
+                point_ids=point_ids[first : first + UPSERT_BATCH_MAX],
+            )
+            with _failures():
+                response = await self._stub.DeletePoints(request, timeout=WRITE_TIMEOUT_S)
+            deleted += response.deleted
+        return deleted
+
+    @override
+    async def delete_document(
+        self, scope: TenantScope, document: str, version: int | None = None
+    ) -> int:
+        request = pb.DeleteVersionRequest(
+            profile=self._profile, tenant=scope.tenant, document=document, version=version or 0
+        )
+        with _failures():
+            response = await self._stub.DeleteVersion(request, timeout=WRITE_TIMEOUT_S)
+        return response.deleted
+
+    @override
+    async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
+        request = pb.CountRequest(
+            profile=self._profile, tenant=scope.tenant, filter=_filter(within)
+        )
+        with _failures():
+            response = await self._stub.Count(request, timeout=READ_TIMEOUT_S)
+        return response.points
+
+    @override
+    async def scroll(
+        self,
+        scope: TenantScope,
+        within: Filter = EVERYTHING,
+        *,
+        start: str | None = None,
+        limit: int = SCROLL_LIMIT_MAX,
+    ) -> Page:
+        request = pb.ScrollRequest(
+            profile=self._profile,
+            tenant=scope.tenant,
+            filter=_filter(within),
+            start=start or "",
+            limit=limit,
+        )
+        with _failures():
+            response = await self._stub.Scroll(request, timeout=READ_TIMEOUT_S)
+        entries = [
+            Entry(
+                point_id=entry.point_id,
+                document=entry.document,
+                version=entry.version,
+                ordinal=entry.ordinal,
+            )
+            for entry in response.entries
+        ]
+        return Page(entries=tuple(entries), next_id=response.next_id or None)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Tell a store that is away, or lost its points, from a request that is wrong."""
+    try:
+        yield
+    except FailedPreconditionError as error:
+        if error.reason != "STORE_MISSING":
+            raise
+        raise UnavailableError("VECTORS_STORE_MISSING", error.detail) from error
+    except DeadlineError as error:
+        left_s = time_left_s()
+        if left_s is not None and left_s <= channel.MARGIN_S:
+            raise  # the caller's deadline, and not this call's own
+        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is too slow") from error
+
+
+def _packed(vector: Vector) -> bytes:
+    return np.asarray(vector, dtype="<f4").tobytes()
+
+
+def _sparse(vector: SparseVector) -> pb.SparseVector:
+    return pb.SparseVector(indices=vector.indices, values=vector.values)
+
+
+def _point(point: Point) -> pb.Point:
+    return pb.Point(
+        point_id=point.point_id,
+        document=point.document,
+        version=point.version,
+        ordinal=point.ordinal,
+        dense=_packed(point.dense),
+        sparse=_sparse(point.sparse),
+    )
+
+
+def _filter(within: Filter) -> pb.Filter:
+    return pb.Filter(
+        collections=sorted(within.collections),
+        documents=sorted(within.documents),
+        version=within.version or 0,
+    )
+
+
+def _candidate(sent: pb.Candidate) -> Candidate:
+    return Candidate(
+        point_id=sent.point_id,
+        document=sent.document,
+        version=sent.version,
+        ordinal=sent.ordinal,
+        score=sent.score,
+    )
+
+
+def _info(sent: pb.StoreInfo) -> StoreInfo:
+    return StoreInfo(
+        store_id=UUID(sent.store_id),
+        points=sent.points,
+        dimensions=sent.dimensions,
+        engine=sent.engine,
+    )

@@ -1,0 +1,57 @@
+"""Threads for an engine that blocks: a bounded queue before each pool."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from chassis.errors import DeadlineError, OverloadedError
+
+T = TypeVar("T")
+
+
+class Lane:
+    """A pool of threads that takes at most `held_max` calls, those running included.
+
+    A call whose caller is cancelled, by its deadline for example, never starts if it still waits;
+    one that runs already is finished and its result dropped.
+    """
+
+    def __init__(self, name: str, *, threads: int, held_max: int, wait_max_s: float) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._held_max = held_max
+        self._wait_max_s = wait_max_s
+        self._held = 0
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run `call` in a thread of the lane.
+
+        Raises:
+            OverloadedError: VECTORS_BUSY, the lane is full.
+            DeadlineError: VECTORS_SLOW, the call took longer than the lane allows.
+        """
+        if self._held >= self._held_max:
+            raise OverloadedError(
+                "VECTORS_BUSY", "too many calls wait for the vector engine", waiting=self._held
+            )
+        loop = asyncio.get_running_loop()
+        self._held += 1
+        future = self._pool.submit(call)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
+        return await self._settled(future)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits; blocks for as long as the longest call."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _settled(self, future: Future[T]) -> T:
+        try:
+            async with asyncio.timeout(self._wait_max_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise DeadlineError(
+                "VECTORS_SLOW", "the vector engine took too long", wait_max_s=self._wait_max_s
+            ) from error
+
+    def _release(self) -> None:
+        self._held -= 1

@@ -1,0 +1,255 @@
+"""What the service needs of a vector store, whichever engine stands behind it.
+
+One store holds the vectors of one embedding profile, of all tenants. It is never truth: every
+point can be rebuilt from the passages in Postgres, and no text is kept here. What a search returns
+are candidates; a caller shows nothing before it has found it again in Postgres.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.errors import InvalidInputError
+from query.lexical import SparseVector
+
+Vector = NDArray[np.float32]
+
+SEARCH_LIMIT_MAX: Final = 200
+UPSERT_BATCH_MAX: Final = 256
+SENT_DIMENSIONS_MAX: Final = 2_048
+SCROLL_LIMIT_MAX: Final = 1_000
+FILTER_VALUES_MAX: Final = 1_000
+VERSION_MAX: Final = 2**63 - 1
+ORDINAL_MAX: Final = 2**31 - 1
+
+_TENANT = re.compile(r"[a-z0-9-]{1,63}")
+_NAME = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
+_COLLECTION = re.compile(f"collections/{_NAME}")
+_DOCUMENT = re.compile(f"(collections/{_NAME})/documents/{_NAME}")
+_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
+
+
+@dataclass(frozen=True, slots=True)
+class TenantScope:
+    """On whose behalf a call is made; no call that reaches points can be made without one."""
+
+    tenant: str
+
+    def __post_init__(self) -> None:
+        if not _TENANT.fullmatch(self.tenant):
+            raise InvalidInputError("TENANT_INVALID", "a tenant id is [a-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One passage as the store keeps it.
+
+    `dense` has the store's dimensions and unit length; `document` is the resource name
+    `collections/{collection}/documents/{document}`.
+    """
+
+    point_id: str
+    document: str
+    version: int
+    ordinal: int
+    dense: Vector
+    sparse: SparseVector
+
+    def __post_init__(self) -> None:
+        check_point_id(self.point_id)
+        collection_of(self.document)
+        if not 0 < self.version <= VERSION_MAX or not 0 <= self.ordinal <= ORDINAL_MAX:
+            raise InvalidInputError(
+                "POINT_INVALID", "versions count from 1 and ordinals from 0", point=self.point_id
+            )
+        if self.dense.ndim != 1 or not bool(np.isfinite(self.dense).all()):
+            raise InvalidInputError(
+                "VECTOR_INVALID", "a vector is one row of finite numbers", point=self.point_id
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Narrows a call inside its tenant: every kind given must match, by any of its values."""
+
+    collections: frozenset[str] = frozenset()
+    documents: frozenset[str] = frozenset()
+    version: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.collections:
+            if not _COLLECTION.fullmatch(name):
+                raise InvalidInputError("COLLECTION_INVALID", "not a collection name", name=name)
+        for name in self.documents:
+            collection_of(name)
+        if max(len(self.collections), len(self.documents)) > FILTER_VALUES_MAX:
+            raise InvalidInputError(
+                "FILTER_TOO_LONG",
+                f"a filter names at most {FILTER_VALUES_MAX} values of a kind",
+                max_values=FILTER_VALUES_MAX,
+            )
+        if self.version is not None and not 0 < self.version <= VERSION_MAX:
+            raise InvalidInputError("VERSION_INVALID", "versions count from 1")
+
+
+EVERYTHING: Final = Filter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What to look for: a meaning, words, or both.
+
+    `limit` bounds each of the two lists. Without `dense` the search is by words alone; an empty
+    `sparse` finds nothing by words.
+    """
+
+    dense: Vector | None
+    sparse: SparseVector
+    limit: int = SEARCH_LIMIT_MAX
+    with_vectors: bool = False
+    within: Filter = EVERYTHING
+
+    def __post_init__(self) -> None:
+        if not 0 < self.limit <= SEARCH_LIMIT_MAX:
+            raise InvalidInputError(
+                "LIMIT_RANGE",
+                f"limit must be in 1..{SEARCH_LIMIT_MAX}",
+                max_limit=SEARCH_LIMIT_MAX,
+            )
+        if self.dense is not None and not bool(np.isfinite(self.dense).all()):
+            raise InvalidInputError("VECTOR_INVALID", "a vector is one row of finite numbers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A point that may answer; `score` is a cosine in the dense list, BM25 in the sparse one."""
+
+    point_id: str
+    document: str
+    version: int
+    ordinal: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Two lists, best first, equal scores in the order of ids.
+
+    `vectors` holds the dense vector of every candidate of both lists where the probe asked for
+    them and they are not too wide to travel (`SENT_DIMENSIONS_MAX`), and nothing otherwise.
+    """
+
+    dense: tuple[Candidate, ...]
+    sparse: tuple[Candidate, ...]
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A point without its vectors, as a checker reads it."""
+
+    point_id: str
+    document: str
+    version: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Entries in the order of their ids; `next_id` starts the next page, None after the last."""
+
+    entries: tuple[Entry, ...]
+    next_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInfo:
+    """What is known of a store; a changed `store_id` says that its points were lost."""
+
+    store_id: UUID
+    points: int
+    dimensions: int
+    engine: str
+
+
+class VectorStore(Protocol):
+    """The vectors of one embedding profile.
+
+    Every method may raise `UnavailableError`: VECTORS_UNAVAILABLE when the store does not answer,
+    VECTORS_STORE_MISSING when it answers and has lost this profile (`prepare` makes it anew, and
+    the caller rebuilds). `OverloadedError` says that too many calls wait already. All writes
+    can be repeated: an acknowledged one survives the death of the store's process.
+    """
+
+    async def prepare(self) -> StoreInfo:
+        """Create the store where it is missing, and describe it.
+
+        Raises:
+            FailedPreconditionError: DIMENSIONS_DIFFER, the store holds vectors of another width.
+        """
+
+    async def info(self) -> StoreInfo:
+        """Describe the store without creating it."""
+
+    async def drop(self) -> None:
+        """Remove the store with all points of all tenants; without effect where it is missing."""
+
+    async def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
+        """Store points, visible to searches on return.
+
+        A point of the same id is replaced, unless it belongs to another tenant: then it stays as
+        it is, and the tenant's count shows the difference.
+        """
+
+    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
+        """Nearest points by meaning and by words; words weigh by their rarity in the tenant."""
+
+    async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
+        """Remove points by id and count them; ids unknown to the tenant are passed over."""
+
+    async def delete_document(
+        self, scope: TenantScope, document: str, version: int | None = None
+    ) -> int:
+        """Remove one version of a document, or all of them, and count the points removed."""
+
+    async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
+        """Count points exactly."""
+
+    async def scroll(
+        self,
+        scope: TenantScope,
+        within: Filter = EVERYTHING,
+        *,
+        start: str | None = None,
+        limit: int = SCROLL_LIMIT_MAX,
+    ) -> Page:
+        """Read a page of entries from the id `start` on; points written meanwhile may be missed."""
+
+
+def collection_of(document: str) -> str:
+    """`collections/{collection}` of a document's resource name."""
+    match = _DOCUMENT.fullmatch(document)
+    if match is None:
+        raise InvalidInputError("DOCUMENT_INVALID", "not a document name", name=document)
+    return match[1]
+
+
+def check_point_id(point_id: str) -> None:
+    """Refuse an id that is not a UUID in its canonical form."""
+    try:
+        canonical = str(UUID(point_id)) == point_id
+    except ValueError:
+        canonical = False
+    if not canonical:
+        raise InvalidInputError("POINT_ID_INVALID", "a point id is a UUID", point=point_id[:64])
+
+
+def check_profile(profile: str) -> None:
+    """Refuse the name of an embedding profile that could not name a folder or a collection."""
+    if not _PROFILE.fullmatch(profile):
+        raise InvalidInputError("PROFILE_INVALID", "not the name of a profile", profile=profile)

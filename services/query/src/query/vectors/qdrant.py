@@ -1,0 +1,370 @@
+"""The vector store on a Qdrant server: the only module that builds queries for one.
+
+Every query carries exactly one condition on the tenant. Passes the same conformance suite as
+`engine_client`, but on the client's in-memory mode: not run against a server yet.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import grpc
+import numpy as np
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from typing_extensions import override
+
+from chassis.errors import (
+    FailedPreconditionError,
+    InvalidInputError,
+    OverloadedError,
+    UnavailableError,
+)
+from query.vectors.port import (
+    EVERYTHING,
+    SCROLL_LIMIT_MAX,
+    UPSERT_BATCH_MAX,
+    Candidate,
+    Candidates,
+    Entry,
+    Filter,
+    Page,
+    Point,
+    Probe,
+    StoreInfo,
+    TenantScope,
+    Vector,
+    VectorStore,
+    check_profile,
+    collection_of,
+)
+
+READ_TIMEOUT_S: Final = 5.0
+WRITE_TIMEOUT_S: Final = 30.0
+# The first to count the rarity of words within a tenant.
+SERVER_MIN: Final = (1, 19)
+DENSE: Final = "dense"
+SPARSE: Final = "lexical"
+PLACE: Final = ["document", "version", "ordinal"]
+
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_MISSING = frozenset({grpc.StatusCode.NOT_FOUND, 404})
+
+Conditions: TypeAlias = list[models.Condition]
+
+
+def open_client(
+    url: str, *, grpc_port: int = 6334, api_key: str | None = None
+) -> AsyncQdrantClient:
+    """A client for the running loop; `url` is the server's REST address, queries go by gRPC."""
+    return AsyncQdrantClient(
+        url=url,
+        grpc_port=grpc_port,
+        prefer_grpc=True,
+        api_key=api_key,
+        timeout=round(WRITE_TIMEOUT_S),
+        check_compatibility=False,  # `prepare` checks what matters here
+    )
+
+
+class QdrantVectors(VectorStore):
+    """See `VectorStore`; one collection per profile, in a client that stays the caller's."""
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        *,
+        profile: str,
+        dimensions: int,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        check_profile(profile)
+        self._client = client
+        self._profile = profile
+        self._dimensions = dimensions
+        self._new_id = new_id
+
+    @override
+    async def prepare(self) -> StoreInfo:
+        async with _bounded(WRITE_TIMEOUT_S):
+            await self._check_server()
+            if not await self._client.collection_exists(self._profile):
+                await self._create()
+            # Repeated on purpose: the process may have died between the two last time.
+            for key, is_tenant in (("tenant", True), ("collection", False), ("document", False)):
+                await self._client.create_payload_index(
+                    self._profile,
+                    key,
+                    models.KeywordIndexParams(
+                        type=models.KeywordIndexType.KEYWORD, is_tenant=is_tenant
+                    ),
+                )
+        info = await self.info()
+        if info.dimensions != self._dimensions:
+            raise FailedPreconditionError(
+                "DIMENSIONS_DIFFER",
+                f"the store of {self._profile} holds vectors of {info.dimensions} dimensions",
+                profile=self._profile,
+                dimensions=info.dimensions,
+            )
+        return info
+
+    @override
+    async def info(self) -> StoreInfo:
+        async with _bounded(READ_TIMEOUT_S):
+            found = await self._client.get_collection(self._profile)
+            server = await self._client.info()
+        vectors: Any = found.config.params.vectors
+        metadata = found.config.metadata or {}
+        if "store_id" not in metadata or DENSE not in vectors:
+            raise FailedPreconditionError(
+                "STORE_FOREIGN", "a collection of this name was not made here", name=self._profile
+            )
+        return StoreInfo(
+            store_id=UUID(metadata["store_id"]),
+            points=found.points_count or 0,
+            dimensions=vectors[DENSE].size,
+            engine=f"qdrant {server.version}",
+        )
+
+    @override
+    async def drop(self) -> None:
+        async with _bounded(WRITE_TIMEOUT_S):
+            if await self._client.collection_exists(self._profile):
+                await self._client.delete_collection(self._profile)
+
+    @override
+    async def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
+        for point in points:
+            self._check_width(point.dense)
+        for first in range(0, len(points), UPSERT_BATCH_MAX):
+            async with _bounded(WRITE_TIMEOUT_S):
+                result = await self._client.upsert(
+                    self._profile,
+                    [_stored(scope, point) for point in points[first : first + UPSERT_BATCH_MAX]],
+                    wait=True,
+                    ordering=models.WriteOrdering.STRONG,
+                    update_filter=tenant_filter(scope),
+                )
+            _check_done(result)
+
+    @override
+    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
+        lists: dict[str, tuple[Candidate, ...]] = {DENSE: (), SPARSE: ()}
+        vectors: dict[str, Vector] = {}
+        if probe.dense is not None:
+            self._check_width(probe.dense)
+        if requests := queries(scope, probe):
+            async with _bounded(READ_TIMEOUT_S):
+                found = await self._client.query_batch_points(self._profile, requests)
+            for request, response in zip(requests, found, strict=True):
+                lists[request.using or DENSE] = _candidates(response.points)
+                vectors |= {
+                    str(point.id): np.array(point.vector[DENSE], dtype=np.float32)
+                    for point in response.points
+                    if isinstance(point.vector, dict)
+                }
+        return Candidates(dense=lists[DENSE], sparse=lists[SPARSE], vectors=vectors)
+
+    @override
+    async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
+        deleted = 0
+        for first in range(0, len(point_ids), UPSERT_BATCH_MAX):
+            ids: list[models.ExtendedPointId] = [*point_ids[first : first + UPSERT_BATCH_MAX]]
+            where = tenant_filter(scope, also=[models.HasIdCondition(has_id=ids)])
+            async with _bounded(WRITE_TIMEOUT_S):
+                found = await self._client.count(self._profile, where, exact=True)
+                result = await self._client.delete(
+                    self._profile,
+                    models.FilterSelector(filter=where),
+                    wait=True,
+                    ordering=models.WriteOrdering.STRONG,
+                )
+            _check_done(result)
+            deleted += found.count
+        return deleted
+
+    @override
+    async def delete_document(
+        self, scope: TenantScope, document: str, version: int | None = None
+    ) -> int:
+        collection_of(document)
+        within = Filter(documents=frozenset({document}), version=version)
+        deleted = 0
+        # By ids: deletes by a wide filter make the server's log grow (qdrant issue 4159).
+        while (page := await self.scroll(scope, within, limit=UPSERT_BATCH_MAX)).entries:
+            deleted += await self.delete_points(scope, [entry.point_id for entry in page.entries])
+        return deleted
+
+    @override
+    async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
+        async with _bounded(READ_TIMEOUT_S):
+            found = await self._client.count(
+                self._profile, tenant_filter(scope, within), exact=True
+            )
+        return found.count
+
+    @override
+    async def scroll(
+        self,
+        scope: TenantScope,
+        within: Filter = EVERYTHING,
+        *,
+        start: str | None = None,
+        limit: int = SCROLL_LIMIT_MAX,
+    ) -> Page:
+        if not 0 < limit <= SCROLL_LIMIT_MAX:
+            raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
+        async with _bounded(READ_TIMEOUT_S):
+            records, next_id = await self._client.scroll(
+                self._profile,
+                tenant_filter(scope, within),
+                limit=limit,
+                offset=start,
+                with_payload=PLACE,
+            )
+        entries = [Entry(point_id=str(one.id), **(one.payload or {})) for one in records]
+        return Page(entries=tuple(entries), next_id=None if next_id is None else str(next_id))
+
+    async def _check_server(self) -> None:
+        version = (await self._client.info()).version
+        if tuple(int(part) for part in version.split(".")[:2]) < SERVER_MIN:
+            raise FailedPreconditionError(
+                "QDRANT_TOO_OLD", f"Qdrant 1.19 or newer is needed, not {version}", version=version
+            )
+
+    async def _create(self) -> None:
+        await self._client.create_collection(
+            self._profile,
+            vectors_config={
+                DENSE: models.VectorParams(size=self._dimensions, distance=models.Distance.COSINE)
+            },
+            sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            # A graph for each tenant and none over all: every search is one tenant's.
+            hnsw_config=models.HnswConfigDiff(m=0, payload_m=16),
+            metadata={"store_id": str(self._new_id())},
+        )
+
+    def _check_width(self, vector: Vector) -> None:
+        if len(vector) != self._dimensions:
+            raise InvalidInputError(
+                "VECTOR_WIDTH",
+                f"this store holds vectors of {self._dimensions} dimensions, not {len(vector)}",
+                dimensions=self._dimensions,
+                given=len(vector),
+            )
+
+
+def tenant_filter(
+    scope: TenantScope, within: Filter = EVERYTHING, *, also: Sequence[models.Condition] = ()
+) -> models.Filter:
+    """The one place a filter is made: its first condition is the tenant."""
+    must: Conditions = [_is("tenant", scope.tenant)]
+    if within.collections:
+        must.append(_is_any("collection", within.collections))
+    if within.documents:
+        must.append(_is_any("document", within.documents))
+    if within.version is not None:
+        must.append(_is("version", within.version))
+    return models.Filter(must=[*must, *also])
+
+
+def queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
+    """One request for each way the probe asks to look: by meaning, by words."""
+    asked: list[tuple[str, Any, models.SearchParams | None]] = []
+    if probe.dense is not None:
+        asked.append((DENSE, probe.dense.tolist(), None))
+    if probe.sparse.indices:
+        terms = models.SparseVector(
+            indices=list(probe.sparse.indices), values=list(probe.sparse.values)
+        )
+        # Rarity counted over everyone would tell a tenant what others write about.
+        corpus = models.IdfCorpusParams(corpus=tenant_filter(scope))
+        asked.append((SPARSE, terms, models.SearchParams(idf=corpus)))
+    return [
+        models.QueryRequest(
+            query=query,
+            using=using,
+            filter=tenant_filter(scope, probe.within),
+            params=params,
+            limit=probe.limit,
+            with_payload=PLACE,
+            with_vector=[DENSE] if probe.with_vectors else False,
+        )
+        for using, query, params in asked
+    ]
+
+
+def _is(key: str, value: str | int) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def _is_any(key: str, values: frozenset[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
+
+
+def _stored(scope: TenantScope, point: Point) -> models.PointStruct:
+    return models.PointStruct(
+        id=point.point_id,
+        vector={
+            DENSE: point.dense.tolist(),
+            SPARSE: models.SparseVector(
+                indices=list(point.sparse.indices), values=list(point.sparse.values)
+            ),
+        },
+        payload={
+            "tenant": scope.tenant,
+            "collection": collection_of(point.document),
+            "document": point.document,
+            "version": point.version,
+            "ordinal": point.ordinal,
+        },
+    )
+
+
+def _candidates(points: Sequence[models.ScoredPoint]) -> tuple[Candidate, ...]:
+    found = [
+        Candidate(point_id=str(point.id), score=point.score, **(point.payload or {}))
+        for point in points
+    ]
+    return tuple(sorted(found, key=lambda candidate: (-candidate.score, candidate.point_id)))
+
+
+def _check_done(result: models.UpdateResult) -> None:
+    """A server that is slow answers before it has done the work, even to `wait`."""
+    if result.status != models.UpdateStatus.COMPLETED:
+        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store did not finish a write")
+
+
+@asynccontextmanager
+async def _bounded(timeout_s: float) -> AsyncIterator[None]:
+    """Bound calls in time and name their failures; what is left over is a bug."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except ResourceExhaustedResponse as error:
+        raise OverloadedError(
+            "VECTORS_BUSY", "the vector store sheds load", retry_after_s=error.retry_after_s
+        ) from error
+    except (TimeoutError, ResponseHandlingException) as error:
+        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is away") from error
+    except (UnexpectedResponse, grpc.aio.AioRpcError, ValueError) as error:
+        if (meant := _meaning(error)) is None:
+            raise
+        raise meant from error
+
+
+def _meaning(error: Exception) -> UnavailableError | None:
+    match error:
+        case UnexpectedResponse(status_code=int(code)):
+            away, missing = code >= 500, code in _MISSING  # noqa: PLR2004 (HTTP's server errors)
+        case grpc.aio.AioRpcError():
+            away, missing = error.code() in _AWAY, error.code() in _MISSING
+        case _:  # the in-memory mode's way to say it
+            away, missing = False, "not found" in str(error)
+    if missing:
+        return UnavailableError("VECTORS_STORE_MISSING", "no store for this embedding profile")
+    return UnavailableError("VECTORS_UNAVAILABLE", "the vector store is away") if away else None

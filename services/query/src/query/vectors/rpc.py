@@ -1,0 +1,265 @@
+"""`VectorService` on top of the stores; holds no rule of its own."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import grpc
+import numpy as np
+from grpc_status import rpc_status
+from typing_extensions import override
+
+from aquifer.query.vectors.v1 import vector_service_pb2 as pb
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServicer
+from chassis.errors import InvalidInputError, ServiceError
+from chassis.status import plain_status, to_status
+from query.lexical import SparseVector
+from query.vectors.lanes import Lane
+from query.vectors.port import (
+    SCROLL_LIMIT_MAX,
+    UPSERT_BATCH_MAX,
+    Candidate,
+    Filter,
+    Point,
+    Probe,
+    StoreInfo,
+    TenantScope,
+    Vector,
+    check_point_id,
+    collection_of,
+)
+from query.vectors.shard import EngineBrokenError, Shard
+from query.vectors.stores import Stores
+
+log = logging.getLogger(__name__)
+
+DOMAIN: Final = "vectors.aquifer"
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class VectorRpc(VectorServiceServicer):
+    """Writes take the one writer's turn, reads run beside them.
+
+    `on_broken` is called when the engine cannot go on: the process must end, and look at its
+    stores anew when it starts again.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        writer: Lane,
+        readers: Lane,
+        dimensions: int,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._stores = stores
+        self._writer = writer
+        self._readers = readers
+        self._dimensions = dimensions
+        self._on_broken = on_broken
+
+    @override
+    async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
+        async with self._settled(context):
+            dimensions = request.dimensions or self._dimensions
+            prepare = partial(self._stores.prepare, request.profile, dimensions)
+            return pb.PrepareResponse(info=_info(await self._writer.run(prepare)))
+
+    @override
+    async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:
+        async with self._settled(context):
+            info = await self._readers.run(partial(self._stores.info, request.profile))
+            return pb.InfoResponse(info=_info(info))
+
+    @override
+    async def Drop(self, request: pb.DropRequest, context: Context) -> pb.DropResponse:
+        async with self._settled(context):
+            await self._writer.run(partial(self._stores.drop, request.profile))
+            return pb.DropResponse()
+
+    @override
+    async def Upsert(self, request: pb.UpsertRequest, context: Context) -> pb.UpsertResponse:
+        async with self._settled(context):
+            _check_batch(request.points)
+            scope = TenantScope(request.tenant)
+            self._stores.check_space()
+            # Read in the writer's thread: the loop stays free to take calls.
+            await self._write(
+                request.profile,
+                lambda shard: shard.upsert(scope, [_point(point) for point in request.points]),
+            )
+            return pb.UpsertResponse()
+
+    @override
+    async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
+        async with self._settled(context):
+            scope = TenantScope(request.tenant)
+            probe = Probe(
+                dense=_vector(request.dense) if request.dense else None,
+                sparse=_sparse(request.sparse),
+                limit=request.limit,
+                with_vectors=request.with_vectors,
+                within=_filter(request.filter),
+            )
+            found = await self._read(request.profile, lambda shard: shard.search(scope, probe))
+            return pb.SearchResponse(
+                dense=map(_candidate, found.dense),
+                sparse=map(_candidate, found.sparse),
+                vectors={
+                    point_id: vector.astype("<f4").tobytes()
+                    for point_id, vector in found.vectors.items()
+                },
+            )
+
+    @override
+    async def DeletePoints(
+        self, request: pb.DeletePointsRequest, context: Context
+    ) -> pb.DeletePointsResponse:
+        async with self._settled(context):
+            _check_batch(request.point_ids)
+            scope, ids = TenantScope(request.tenant), list(request.point_ids)
+            for point_id in ids:
+                check_point_id(point_id)
+            deleted = await self._write(
+                request.profile, lambda shard: shard.delete_points(scope, ids)
+            )
+            return pb.DeletePointsResponse(deleted=deleted)
+
+    @override
+    async def DeleteVersion(
+        self, request: pb.DeleteVersionRequest, context: Context
+    ) -> pb.DeleteVersionResponse:
+        async with self._settled(context):
+            collection_of(request.document)
+            scope = TenantScope(request.tenant)
+            within = Filter(
+                documents=frozenset({request.document}), version=request.version or None
+            )
+            deleted = 0
+            # One turn for each batch, so that others' writes get theirs in between.
+            while some := await self._write(
+                request.profile, lambda shard: shard.delete_some(scope, within)
+            ):
+                deleted += some
+            return pb.DeleteVersionResponse(deleted=deleted)
+
+    @override
+    async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountResponse:
+        async with self._settled(context):
+            scope, within = TenantScope(request.tenant), _filter(request.filter)
+            points = await self._read(request.profile, lambda shard: shard.count(scope, within))
+            return pb.CountResponse(points=points)
+
+    @override
+    async def Scroll(self, request: pb.ScrollRequest, context: Context) -> pb.ScrollResponse:
+        async with self._settled(context):
+            if not 0 < request.limit <= SCROLL_LIMIT_MAX:
+                raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
+            if request.start:
+                check_point_id(request.start)
+            scope, within = TenantScope(request.tenant), _filter(request.filter)
+            start, limit = request.start or None, request.limit
+            page = await self._read(
+                request.profile,
+                lambda shard: shard.scroll(scope, within, start=start, limit=limit),
+            )
+            entries = [
+                pb.Entry(
+                    point_id=entry.point_id,
+                    document=entry.document,
+                    version=entry.version,
+                    ordinal=entry.ordinal,
+                )
+                for entry in page.entries
+            ]
+            return pb.ScrollResponse(entries=entries, next_id=page.next_id or "")
+
+    async def _write(self, profile: str, call: Callable[[Shard], T]) -> T:
+        # Looked up in the writer's turn: a drop or a prepare may stand before this call.
+        return await self._writer.run(lambda: call(self._stores.get(profile)))
+
+    async def _read(self, profile: str, call: Callable[[Shard], T]) -> T:
+        return await self._readers.run(lambda: call(self._stores.get(profile)))
+
+    @asynccontextmanager
+    async def _settled(self, context: Context) -> AsyncIterator[None]:
+        """Turn what a method raises into a status."""
+        try:
+            yield
+        except ServiceError as error:
+            if error.__cause__ is not None:
+                log.exception("vectors.failed", extra={"reason": error.reason})
+            if isinstance(error, EngineBrokenError):
+                self._on_broken()
+            status = to_status(error, DOMAIN)
+        except Exception:
+            log.exception("vectors.bug")
+            status = plain_status(
+                grpc.StatusCode.INTERNAL, "a bug", reason="INTERNAL", domain=DOMAIN, facts={}
+            )
+        else:
+            return
+        await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _check_batch(sent: Sequence[object]) -> None:
+    if not 0 < len(sent) <= UPSERT_BATCH_MAX:
+        raise InvalidInputError(
+            "BATCH_RANGE",
+            f"a batch holds 1 to {UPSERT_BATCH_MAX}",
+            max_batch=UPSERT_BATCH_MAX,
+            given=len(sent),
+        )
+
+
+def _point(sent: pb.Point) -> Point:
+    return Point(
+        point_id=sent.point_id,
+        document=sent.document,
+        version=sent.version,
+        ordinal=sent.ordinal,
+        dense=_vector(sent.dense),
+        sparse=_sparse(sent.sparse),
+    )
+
+
+def _vector(sent: bytes) -> Vector:
+    if len(sent) % 4:
+        raise InvalidInputError("VECTOR_INVALID", "a vector is packed 32-bit floats")
+    return np.frombuffer(sent, dtype="<f4").astype(np.float32)
+
+
+def _sparse(sent: pb.SparseVector) -> SparseVector:
+    return SparseVector(tuple(sent.indices), tuple(sent.values))
+
+
+def _filter(sent: pb.Filter) -> Filter:
+    return Filter(
+        collections=frozenset(sent.collections),
+        documents=frozenset(sent.documents),
+        version=sent.version or None,
+    )
+
+
+def _candidate(found: Candidate) -> pb.Candidate:
+    return pb.Candidate(
+        point_id=found.point_id,
+        document=found.document,
+        version=found.version,
+        ordinal=found.ordinal,
+        score=found.score,
+    )
+
+
+def _info(info: StoreInfo) -> pb.StoreInfo:
+    return pb.StoreInfo(
+        store_id=str(info.store_id),
+        points=info.points,
+        dimensions=info.dimensions,
+        engine=info.engine,
+    )

@@ -1,0 +1,169 @@
+"""The life of the vector process: claim the folder, open the stores, serve, drain, close."""
+
+import asyncio
+import logging
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from aquifer.query.vectors.v1 import vector_service_pb2 as pb
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
+from chassis.errors import ServiceError
+from query.vectors.lanes import Lane
+from query.vectors.rpc import VectorRpc
+from query.vectors.stores import Stores, exclusive
+
+log = logging.getLogger(__name__)
+
+# At least what the chassis' channel sends and takes.
+MESSAGE_MAX_BYTES: Final = 4 * 2**20
+SOCKET_PATH_MAX_BYTES: Final = 107
+READERS: Final = 2
+HELD_MAX: Final = 64
+WAIT_MAX_S: Final = 30.0
+FLUSH_EVERY_S: Final = 2.0
+PICK_UP_S: Final = 0.3
+DRAIN_S: Final = 10.0
+
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"].full_name
+
+
+class SocketInUseError(Exception):
+    """Another process answers on the socket, or nothing can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the process was asked to run."""
+
+    socket: Path
+    data: Path
+    dimensions: int
+
+
+async def serve(options: Options) -> bool:
+    """Serve until SIGTERM or SIGINT; false when it ended because the engine broke.
+
+    Raises:
+        DataInUseError: another process serves the folder.
+        SocketInUseError: the socket cannot be had.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    with exclusive(options.data):
+        claim_socket(options.socket)
+        stores = Stores(options.data, uuid4)
+        stores.load()
+        return await _Server(options, stores, stop).run()
+
+
+def compact(data: Path) -> None:
+    """Give back the space of removed points in a folder nobody serves.
+
+    Raises:
+        DataInUseError: a process serves the folder.
+    """
+    with exclusive(data):
+        stores = Stores(data, uuid4)
+        stores.load()
+        stores.compact()
+        stores.close()
+
+
+class _Server:
+    def __init__(self, options: Options, stores: Stores, stop: asyncio.Event) -> None:
+        self._options = options
+        self._stores = stores
+        self._stop = stop
+        self._broken = False
+        self._writer = Lane("write", threads=1, held_max=HELD_MAX, wait_max_s=WAIT_MAX_S)
+        self._readers = Lane("read", threads=READERS, held_max=HELD_MAX, wait_max_s=WAIT_MAX_S)
+
+    async def run(self) -> bool:
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+                ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+            ]
+        )
+        rpc = VectorRpc(
+            self._stores,
+            writer=self._writer,
+            readers=self._readers,
+            dimensions=self._options.dimensions,
+            on_broken=self._on_broken,
+        )
+        add_VectorServiceServicer_to_server(rpc, server)
+        health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        server.add_insecure_port(f"unix:{self._options.socket}")
+        self._options.socket.chmod(0o600)
+        await server.start()
+        for name in ("", _SERVICE):
+            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("vectors.serving", extra={"socket": str(self._options.socket)})
+        await self._flush_until_stopped()
+        log.info("vectors.draining", extra={"broken": self._broken})
+        await health.enter_graceful_shutdown()
+        # `stop` cancels the calls that arrived and were not picked up yet.
+        await asyncio.sleep(PICK_UP_S)
+        await server.stop(DRAIN_S)
+        self._close()
+        return not self._broken
+
+    def _on_broken(self) -> None:
+        self._broken = True
+        self._stop.set()
+
+    async def _flush_until_stopped(self) -> None:
+        """The log keeps what was acknowledged; flushing keeps it, and the next start, short."""
+        while not self._stop.is_set():
+            try:
+                async with asyncio.timeout(FLUSH_EVERY_S):
+                    await self._stop.wait()
+            except TimeoutError:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self._writer.run(self._stores.flush)
+        except ServiceError:
+            log.exception("store.flush_failed")
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.close()
+        if not self._broken:
+            self._stores.close()
+        self._options.socket.unlink(missing_ok=True)
+
+
+def claim_socket(path: Path) -> None:
+    """Remove the socket a dead process left.
+
+    Raises:
+        SocketInUseError: a living one answers on it, or the path is too long for a socket.
+    """
+    if len(bytes(path)) > SOCKET_PATH_MAX_BYTES:
+        raise SocketInUseError(f"longer than {SOCKET_PATH_MAX_BYTES} bytes: {path}")
+    if not path.is_socket():
+        if path.exists():
+            raise SocketInUseError(f"not a socket: {path}")
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise SocketInUseError(f"another process answers on {path}")

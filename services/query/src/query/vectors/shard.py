@@ -1,0 +1,317 @@
+"""One store on Qdrant's embedded engine: the only module that builds its queries.
+
+Every filter begins with the one condition on the tenant. Methods block and may be called from
+several threads; the engine holds the interpreter's lock while it writes, so batches stay small.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import qdrant_edge as edge
+
+from chassis.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from query.vectors.port import (
+    EVERYTHING,
+    Candidate,
+    Candidates,
+    Entry,
+    Filter,
+    Page,
+    Point,
+    Probe,
+    TenantScope,
+    Vector,
+    collection_of,
+)
+
+log = logging.getLogger(__name__)
+
+ENGINE: Final = f"qdrant-edge {version('qdrant-edge-py')}"
+DENSE: Final = "dense"
+SPARSE: Final = "lexical"
+DELETE_BATCH: Final = 256
+RECENT_BYTES: Final = 32 * 2**20
+
+
+class EngineBrokenError(UnavailableError):
+    """What the engine holds in memory is not to be trusted any more; the process must end."""
+
+
+class Shard:
+    """Points of all tenants, in a folder of their own."""
+
+    def __init__(self, shard: edge.EdgeShard, dimensions: int) -> None:
+        self._shard = shard
+        self._dimensions = dimensions
+        self._dirty = False
+        self._closed = False
+        # Replaced, never changed: readers in other threads keep the one they began with.
+        self._recent: dict[str, Vector] = {}
+        self._recent_max = RECENT_BYTES // (4 * dimensions)
+
+    @classmethod
+    def create(cls, folder: Path, dimensions: int) -> "Shard":
+        """Make an empty store in an empty folder."""
+        config = edge.EdgeConfig(
+            vectors={DENSE: edge.EdgeVectorParams(dimensions, edge.Distance.Cosine)},
+            sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+            # 0: never a graph. An exact scan of one tenant's points stays fast to about 100,000,
+            # and building a graph would take minutes of the interpreter's lock.
+            optimizers=edge.EdgeOptimizersConfig(indexing_threshold=0, default_segment_number=1),
+            wal_enabled=True,
+        )
+        with _named_failures():
+            shard = edge.EdgeShard.create(str(folder), config)
+            for key, index in (
+                ("tenant", edge.KeywordIndexParams(is_tenant=True)),
+                ("collection", edge.KeywordIndexParams()),
+                ("document", edge.KeywordIndexParams()),
+            ):
+                shard.update(edge.UpdateOperation.create_field_index(key, index))
+        return cls(shard, dimensions)
+
+    @classmethod
+    def load(cls, folder: Path, dimensions: int) -> "Shard":
+        """Open a store and replay its log; UnavailableError where it cannot be read back."""
+        with _named_failures():
+            shard = cls(edge.EdgeShard.load(str(folder)), dimensions)
+        if not shard.is_whole():
+            shard.close()
+            raise UnavailableError("VECTORS_FAILED", "the store has points that cannot be read")
+        return shard
+
+    @property
+    def dimensions(self) -> int:
+        return self._dimensions
+
+    def points(self) -> int:
+        """Points of all tenants, exactly."""
+        with self._engine():
+            return self._shard.count(edge.CountRequest())
+
+    def is_whole(self) -> bool:
+        """Whether every point's payload can be read, as the engine does not look for itself."""
+        # No index knows ordinals, so counting them reads each payload.
+        every = edge.FieldCondition("ordinal", range=edge.RangeFloat(gte=0))
+        try:
+            with _named_failures():
+                read = self._shard.count(edge.CountRequest(filter=edge.Filter(must=[every])))
+                return read == self._shard.count(edge.CountRequest())
+        except UnavailableError:
+            log.exception("store.unreadable")
+            return False
+
+    def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
+        for point in points:
+            self._check_width(point.dense)
+        stored = [
+            edge.Point(
+                point.point_id,
+                {
+                    DENSE: point.dense.tolist(),
+                    SPARSE: edge.SparseVector(
+                        list(point.sparse.indices), list(point.sparse.values)
+                    ),
+                },
+                {
+                    "tenant": scope.tenant,
+                    "collection": collection_of(point.document),
+                    "document": point.document,
+                    "version": point.version,
+                    "ordinal": point.ordinal,
+                },
+            )
+            for point in points
+        ]
+        self._write(
+            edge.UpdateOperation.upsert_points(stored, condition=_filter(scope, EVERYTHING))
+        )
+        written = {point.point_id for point in points}
+        if not written.isdisjoint(self._recent):
+            self._recent = {
+                point_id: vector
+                for point_id, vector in self._recent.items()
+                if point_id not in written
+            }
+
+    def search(self, scope: TenantScope, probe: Probe) -> Candidates:
+        within = _filter(scope, probe.within)
+        dense: tuple[Candidate, ...] = ()
+        sparse: tuple[Candidate, ...] = ()
+        if probe.dense is not None:
+            self._check_width(probe.dense)
+            nearest = edge.Query.Nearest(probe.dense.tolist(), using=DENSE)
+            dense = self._query(nearest, probe.limit, within, None)
+        if probe.sparse.indices:
+            terms = edge.SparseVector(list(probe.sparse.indices), list(probe.sparse.values))
+            nearest = edge.Query.Nearest(terms, using=SPARSE)
+            # Rarity counted over everyone would tell a tenant what others write about.
+            corpus = edge.IdfParams(corpus=_filter(scope, EVERYTHING))
+            sparse = self._query(nearest, probe.limit, within, edge.SearchParams(idf=corpus))
+        vectors: dict[str, Vector] = {}
+        if probe.with_vectors:
+            vectors = self._vectors({candidate.point_id for candidate in (*dense, *sparse)})
+        return Candidates(dense=dense, sparse=sparse, vectors=vectors)
+
+    def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
+        """Remove at most `DELETE_BATCH` points, and count those there were."""
+        where = edge.Filter(must=[_tenant(scope), edge.HasIdCondition(set(point_ids))])
+        with self._engine():
+            found = self._shard.count(edge.CountRequest(filter=where))
+        if found:
+            self._write(edge.UpdateOperation.delete_points_by_filter(where))
+        return found
+
+    def delete_some(self, scope: TenantScope, within: Filter) -> int:
+        """Remove the next `DELETE_BATCH` points that match; 0 when none is left."""
+        page = self.scroll(scope, within, start=None, limit=DELETE_BATCH)
+        if not page.entries:
+            return 0
+        return self.delete_points(scope, [entry.point_id for entry in page.entries])
+
+    def count(self, scope: TenantScope, within: Filter) -> int:
+        with self._engine():
+            return self._shard.count(edge.CountRequest(filter=_filter(scope, within)))
+
+    def scroll(self, scope: TenantScope, within: Filter, *, start: str | None, limit: int) -> Page:
+        with self._engine():
+            records, next_id = self._shard.scroll(
+                edge.ScrollRequest(
+                    offset=start, limit=limit, filter=_filter(scope, within), with_payload=True
+                )
+            )
+        return Page(
+            entries=tuple(
+                Entry(point_id=str(record.id), **_place(record.payload)) for record in records
+            ),
+            next_id=None if next_id is None else str(next_id),
+        )
+
+    def flush(self) -> None:
+        """Bring what was written since the last flush to the disk, if anything was."""
+        if self._dirty:
+            with self._engine(writing=True):
+                self._shard.flush()
+            self._dirty = False
+
+    def compact(self) -> None:
+        """Give the space of removed points back; holds the interpreter's lock all the while."""
+        with self._engine(writing=True):
+            self._shard.optimize()
+
+    def close(self) -> None:
+        """Close for good; a call that meets it finds no store."""
+        self._closed = True
+        with _named_failures():
+            self._shard.close()
+
+    def _write(self, operation: edge.UpdateOperation) -> None:
+        self._dirty = True
+        with self._engine(writing=True):
+            self._shard.update(operation)
+
+    def _query(
+        self,
+        query: edge.Query,
+        limit: int,
+        within: edge.Filter,
+        params: edge.SearchParams | None,
+    ) -> tuple[Candidate, ...]:
+        with self._engine():
+            points = self._shard.query(
+                edge.QueryRequest(
+                    limit=limit, query=query, filter=within, params=params, with_payload=True
+                )
+            )
+        found = [
+            Candidate(point_id=str(point.id), score=point.score, **_place(point.payload))
+            for point in points
+        ]
+        return tuple(sorted(found, key=lambda candidate: (-candidate.score, candidate.point_id)))
+
+    def _vectors(self, ids: set[str]) -> dict[str, Vector]:
+        """Dense vectors by id. The engine hands one over as a list of floats, which is slow."""
+        recent = self._recent
+        found = {point_id: recent[point_id] for point_id in ids if point_id in recent}
+        missing: list[edge.PointId] = [*(ids - found.keys())]
+        if not missing:
+            return found
+        with self._engine():
+            records = self._shard.retrieve(missing, with_payload=False, with_vector=[DENSE])
+        fresh: dict[str, Vector] = {}
+        for record in records:
+            vector: Any = record.vector
+            fresh[str(record.id)] = np.array(vector[DENSE], dtype=np.float32)
+        self._recent = fresh if len(recent) + len(fresh) > self._recent_max else recent | fresh
+        return found | fresh
+
+    @contextmanager
+    def _engine(self, *, writing: bool = False) -> Iterator[None]:
+        """Tell a call that failed from an engine that cannot go on.
+
+        After a failed write the engine refuses all others; only opening the store anew helps.
+        """
+        try:
+            with _named_failures():
+                yield
+        except EngineBrokenError:
+            raise
+        except UnavailableError as error:
+            if self._closed:
+                raise store_missing() from error
+            if writing or not self.is_whole():
+                raise EngineBrokenError("VECTORS_BROKEN", "the vector store is broken") from error
+            raise
+
+    def _check_width(self, vector: Vector) -> None:
+        if len(vector) != self._dimensions:
+            raise InvalidInputError(
+                "VECTOR_WIDTH",
+                f"this store holds vectors of {self._dimensions} dimensions, not {len(vector)}",
+                dimensions=self._dimensions,
+                given=len(vector),
+            )
+
+
+def store_missing() -> FailedPreconditionError:
+    """Nothing is stored for a profile, or not any more."""
+    return FailedPreconditionError("STORE_MISSING", "no store for this embedding profile")
+
+
+def _tenant(scope: TenantScope) -> edge.FieldCondition:
+    return edge.FieldCondition("tenant", edge.MatchValue(scope.tenant))
+
+
+def _filter(scope: TenantScope, within: Filter) -> edge.Filter:
+    must: list[edge.ConditionType] = [_tenant(scope)]
+    if within.collections:
+        names = sorted(within.collections)
+        must.append(edge.FieldCondition("collection", edge.MatchAny(names)))
+    if within.documents:
+        names = sorted(within.documents)
+        must.append(edge.FieldCondition("document", edge.MatchAny(names)))
+    if within.version is not None:
+        must.append(edge.FieldCondition("version", edge.MatchValue(within.version)))
+    return edge.Filter(must=must)
+
+
+def _place(payload: Any) -> dict[str, Any]:
+    return {key: payload[key] for key in ("document", "version", "ordinal")}
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    """Name the engine's failures: it raises bare `Exception`, and a panic outside even of that."""
+    try:
+        yield
+    except Exception as error:
+        raise UnavailableError("VECTORS_FAILED", "the vector engine failed") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise EngineBrokenError("VECTORS_BROKEN", "the vector engine panicked") from error

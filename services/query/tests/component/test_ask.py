@@ -1,0 +1,194 @@
+"""Answers are streamed, cite verbatim, are stored whole or not at all, and forget the deleted."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.errors import DataLossError, InvalidInputError, UnavailableError
+from query.domain import Citation, Delta, Finish, FinishReason, Inquiry, Quote, Started, Version
+
+PUMP = "collections/manuals/documents/pump"
+TRACE = "1" * 32
+
+
+async def answered(world, question: str = "impeller", **changes):
+    return [step async for step in world.ask(world.inquiry(question, **changes), TRACE)]
+
+
+def published(world) -> list[AnswerProduced]:
+    return [AnswerProduced.FromString(bytes(row["payload"])) for row in world.rows("outbox")]
+
+
+async def test_an_answer_starts_cites_and_finishes_in_this_order(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    steps = await answered(world)
+    assert [type(step) for step in steps] == [Started, Delta, Delta, Citation, Finish]
+    started, _, _, citation, finish = steps
+    assert started.trace_id == TRACE
+    assert citation.quote == citation.passage.text[citation.start : citation.end]
+    assert citation.passage.version.document == PUMP
+    assert (finish.reason, finish.model, finish.output_tokens) == (FinishReason.STOP, "quoting", 7)
+
+
+async def test_an_answer_is_read_back_as_it_was_given(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    started, *steps = await answered(world)
+    answer = await world.answers.find("acme", started.answer_id)
+    assert answer.text == "".join(step.text for step in steps if isinstance(step, Delta))
+    assert list(answer.citations) == [step for step in steps if isinstance(step, Citation)]
+    assert answer.finish == steps[-1]
+    assert (answer.question, answer.principal, answer.trace_id) == ("impeller", "user:ada", TRACE)
+
+
+async def test_nobody_else_reads_an_answer(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    started, *_ = await answered(world)
+    assert await world.answers.find("globex", started.answer_id) is None
+    assert await world.answers.find("acme", uuid.uuid4()) is None
+
+
+async def test_the_fact_is_stored_with_the_answer_and_holds_no_text(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    started, *_ = await answered(world)
+    [fact] = published(world)
+    assert fact.answer_id == str(started.answer_id)
+    assert [(one.document, one.version) for one in fact.cited] == [(PUMP, 1)]
+    assert (fact.input_tokens, fact.output_tokens, fact.no_answer) == (12, 7, False)
+    assert b"impeller" not in fact.SerializeToString()
+
+
+async def test_without_passages_the_answer_is_that_there_is_none(world):
+    started, *_, finish = await answered(world)
+    assert finish.reason is FinishReason.NO_ANSWER
+    assert world.generator.prompts[0].passages == []
+    assert (await world.answers.find("acme", started.answer_id)).citations == []
+    assert published(world)[0].no_answer
+
+
+async def test_the_finish_comes_after_the_answer_is_stored(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    async for step in world.ask(world.inquiry("impeller"), TRACE):
+        assert len(world.rows("answers")) == (1 if isinstance(step, Finish) else 0)
+
+
+async def test_a_client_that_leaves_stops_the_engine_and_leaves_nothing(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.pause = asyncio.Event()
+    steps = world.ask(world.inquiry("impeller"), TRACE)
+    assert isinstance(await anext(steps), Started)
+    assert isinstance(await anext(steps), Delta)
+    assert world.generator.running == 1
+    await steps.aclose()
+    assert world.generator.running == 0
+    assert world.rows("answers") == world.rows("outbox") == []
+
+
+async def test_a_cancelled_call_stops_the_engine_and_leaves_nothing(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.pause = asyncio.Event()
+    call = asyncio.create_task(answered(world))
+    while not world.generator.running:
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert world.generator.running == 0
+    assert world.rows("answers") == []
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        Quote(passage=1, start=0, end=3, marker="[1]"),
+        Quote(passage=-1, start=0, end=3, marker="[1]"),
+        Quote(passage=0, start=0, end=10_000, marker="[1]"),
+        Quote(passage=0, start=3, end=3, marker="[1]"),
+        Quote(passage=0, start=-2, end=3, marker="[1]"),
+    ],
+)
+async def test_a_quote_that_is_not_there_ends_the_answer_with_an_error(world, quote):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.quotes = lambda _: [quote]
+    with pytest.raises(DataLossError) as failed:
+        await answered(world)
+    assert failed.value.reason == "QUOTE_INVALID"
+    assert world.rows("answers") == []
+
+
+async def test_a_deleted_document_takes_its_words_out_of_answers(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    valve = "collections/manuals/documents/valve"
+    await world.deliver(world.embedded("impeller and valve", document=valve))
+    world.generator.quotes = lambda prompt: [
+        Quote(passage=number, start=0, end=8, marker=f"[{number}]")
+        for number in range(len(prompt.passages))
+    ]
+    started, *_ = await answered(world)
+    await world.purge(1)
+    answer = await world.answers.find("acme", started.answer_id)
+    by_document = {one.passage.version.document: one for one in answer.citations}
+    gone, kept = by_document[PUMP], by_document[valve]
+    assert (answer.text, gone.quote, gone.passage.text, gone.passage.title) == ("", "", "", "")
+    assert kept.quote == kept.passage.text[kept.start : kept.end] == "impeller"
+    stored = str(world.rows("answers"))
+    assert "wears" not in stored
+    assert "valve" in stored
+    assert world.rows("purges")[0]["redacted_answers"] == 1
+
+
+async def test_a_hidden_document_is_out_of_answers_before_it_is_purged(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    started, *_ = await answered(world)
+    await world.hide("acme", Version(document=PUMP, number=1))
+    answer = await world.answers.find("acme", started.answer_id)
+    assert (answer.text, answer.citations[0].quote) == ("", "")
+
+
+async def test_a_document_deleted_while_it_is_quoted_leaves_no_words(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    world.generator.pause = asyncio.Event()
+    call = asyncio.create_task(answered(world))
+    while not world.generator.running:
+        await asyncio.sleep(0.01)
+    await world.purge(1)
+    world.generator.pause.set()
+    steps = await call
+    assert isinstance(steps[-1], Finish)
+    assert "wears" not in str(world.rows("answers"))
+    assert world.rows("answers")[0]["redacted_at"] is not None
+
+
+async def test_what_a_composing_model_was_shown_counts_as_its_source(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    world.generator.quotes = lambda _: []
+    started, *_ = await answered(world)
+    world.generator.generative = True
+    composed, *_ = await answered(world)
+    await world.purge(1)
+    assert (await world.answers.find("acme", started.answer_id)).text != ""
+    assert (await world.answers.find("acme", composed.answer_id)).text == ""
+
+
+async def test_an_answer_survives_the_deletion_of_an_older_version(world):
+    await world.deliver(world.embedded("the impeller wears out in a year", version=2))
+    started, *_ = await answered(world)
+    await world.purge(1)
+    answer = await world.answers.find("acme", started.answer_id)
+    assert answer.citations[0].quote != ""
+
+
+async def test_while_the_index_is_rebuilt_nothing_is_answered(world):
+    world.serving.store_id = None
+    with pytest.raises(UnavailableError) as refused:
+        await answered(world)
+    assert refused.value.reason == "VECTORS_REBUILDING"
+    assert world.rows("answers") == []
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 100_000])
+def test_a_bound_out_of_range_is_refused(tokens):
+    with pytest.raises(InvalidInputError) as refused:
+        Inquiry(tenant="acme", principal="p", question="why", max_output_tokens=tokens)
+    assert refused.value.reason == "OUTPUT_TOKENS_RANGE"

@@ -1,0 +1,169 @@
+"""What is deleted or given up leaves nothing, whatever comes when."""
+
+import asyncio
+
+import pytest
+
+from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from chassis.errors import UnavailableError
+from query.domain import Version
+
+DOCUMENT = "collections/manuals/documents/pump"
+
+
+def purged(version: int = 1, **counts: int) -> list[PassagesPurged]:
+    return [PassagesPurged(tenant="acme", document=DOCUMENT, version=version, **counts)]
+
+
+async def hide(world, version: int = 1) -> None:
+    await world.hide("acme", Version(document=DOCUMENT, number=version))
+
+
+async def test_hidden_is_found_by_no_search_at_once(world):
+    await world.deliver(world.embedded("impeller text"))
+    await hide(world)
+    assert await world.search("impeller") == []
+    await hide(world)
+    assert world.rows("documents")[0]["tombstone_version"] == 1
+
+
+async def test_a_tombstone_never_sinks(world):
+    await hide(world, 3)
+    await hide(world, 2)
+    assert world.rows("documents")[0]["tombstone_version"] == 3
+
+
+async def test_a_delete_that_comes_before_the_create_wins(world):
+    await hide(world)
+    assert await world.deliver(world.embedded("impeller text")) == []
+    assert await world.search("impeller") == []
+    assert await world.points() == {}
+    assert world.rows("passages") == []
+
+
+async def test_a_newer_version_wins_over_the_tombstone(world):
+    await hide(world)
+    assert await world.deliver(world.embedded("impeller text", version=2))
+    assert await world.search("impeller") == ["impeller text"]
+    assert await world.purge(1) == purged(inbox_rows=1)
+    assert await world.search("impeller") == ["impeller text"]
+    assert len(await world.points()) == 1
+
+
+async def test_a_delete_during_the_upsert_leaves_no_point(world):
+    async def delete():
+        world.vectors.after_upsert = None
+        await hide(world)
+        # The purge takes the points of the batch in flight; whatever comes after is the batch's.
+        assert await world.purge(1) == purged(points=1)
+
+    world.vectors.after_upsert = delete
+    assert await world.deliver(world.embedded("impeller text")) == []
+    assert await world.points() == {}
+    assert world.rows("passages") == []
+
+
+async def test_points_written_after_the_purge_are_taken_back(world):
+    async def delete():
+        world.vectors.before_upsert = None
+        assert await world.purge(1) == purged()
+
+    world.vectors.before_upsert = delete
+    assert await world.deliver(world.embedded("impeller text")) == []
+    assert await world.points() == {}
+
+
+async def test_deletes_and_batches_at_random_end_with_nothing_of_the_deleted(world):
+    parts = [
+        world.embedded(f"part {n}", batch=n, batch_count=8, chunk_count=8, first=n)
+        for n in range(8)
+    ]
+    work = [world.deliver(event) for event in (*parts, *parts)]
+    work.insert(7, world.purge(1))
+    await asyncio.gather(*work)
+    await world.remove_doomed()
+    assert await world.points() == {}
+    assert world.rows("passages") == world.rows("progress") == []
+    assert await world.search("part") == []
+
+
+async def test_a_purge_counts_what_it_removed_and_its_repeat_says_the_same(world):
+    await world.deliver(world.embedded("one", "two", "three"))
+    world.dead_letters.kept = [("acme", DOCUMENT), ("acme", "collections/c/documents/other")]
+    told = await world.purge(1)
+    assert told == purged(passages=3, points=3, inbox_rows=1, dead_letters=1)
+    assert await world.points() == {}
+    assert world.rows("passages") == []
+    assert [row["document"] for row in world.rows("inbox")] == [""]
+    assert await world.purge(1, attempt=1) == told
+    assert world.dead_letters.kept == [("acme", "collections/c/documents/other")]
+
+
+async def test_a_purge_that_broke_off_counts_all_its_attempts(world):
+    await world.deliver(world.embedded("one", "two"))
+
+    async def unreachable(tenant: str, document: str) -> int:
+        raise UnavailableError("BUS_UNAVAILABLE", "x")
+
+    reachable = world.dead_letters.discard_document
+    world.dead_letters.discard_document = unreachable
+    with pytest.raises(UnavailableError):
+        await world.purge(1, event_id="delete")
+    assert await world.points() == {}
+    assert await world.search("one") == []
+    world.dead_letters.discard_document = reachable
+    assert await world.purge(1, event_id="delete") == purged(passages=2, points=2, inbox_rows=1)
+
+
+async def test_a_purge_takes_superseded_points_that_were_still_waiting(world):
+    await world.deliver(world.embedded("one"))
+    await world.deliver(world.embedded("two", version=2))
+    assert await world.purge(2) == purged(2, passages=1, points=2, inbox_rows=2)
+    assert world.rows("doomed_versions") == []
+    assert await world.points() == {}
+
+
+async def test_a_purge_leaves_the_newer_version_alone(world):
+    await world.deliver(world.embedded("one"))
+    await hide(world)
+    await world.deliver(world.embedded("two", version=2))
+    await world.purge(1)
+    assert await world.search("two") == ["two"]
+    assert set((await world.points()).values()) == {2}
+
+
+async def test_other_tenants_documents_of_the_same_name_stay(world):
+    await world.deliver(world.embedded("ours"))
+    await world.deliver(world.embedded("theirs", tenant="globex"))
+    await world.purge(1)
+    assert await world.search("theirs", tenant="globex") == ["theirs"]
+    assert len(await world.points("globex")) == 1
+
+
+async def test_a_failed_version_is_cleaned_up_and_its_late_batches_are_refused(world):
+    await world.deliver(world.embedded("part 0", batch_count=3, chunk_count=3))
+    assert await world.fail(1) == []
+    await world.remove_doomed()
+    assert await world.points() == {}
+    assert world.rows("passages") == world.rows("progress") == []
+    late = world.embedded("part 1", batch=1, batch_count=3, chunk_count=3, first=1)
+    assert await world.deliver(late) == []
+    assert await world.points() == {}
+    assert world.rows("progress") == []
+
+
+async def test_a_failure_does_not_touch_the_live_version(world):
+    await world.deliver(world.embedded("live"))
+    await world.deliver(world.embedded("part", version=2, batch_count=2, chunk_count=2))
+    await world.fail(2)
+    await world.fail(1)
+    assert await world.search("live") == ["live"]
+    [told] = await world.deliver(world.embedded("third", version=3))
+    assert isinstance(told, VersionSearchable)
+    assert world.rows("documents")[0]["failed_versions"] == []
+
+
+async def test_an_upload_refused_before_it_had_a_version_is_none_of_our_business(world):
+    assert await world.deliver(DocumentFailed(tenant="acme", reason="TENANT_UNKNOWN")) == []
+    assert world.rows("documents") == []

@@ -1,0 +1,151 @@
+"""What is found is the caller's, live and looked up again; the order is always the same."""
+
+import uuid
+
+import numpy as np
+import pytest
+
+from chassis.errors import InvalidInputError, UnavailableError
+from query.domain import Profile, Question
+from query.lexical import encode_passage
+from query.vectors.port import Point, TenantScope
+
+PUMP = "collections/manuals/documents/pump"
+
+
+async def plant(world, tenant: str, point_id: str, document: str = PUMP) -> None:
+    """A point that the vector store should not hold."""
+    await world.vectors.upsert(
+        TenantScope(tenant),
+        [
+            Point(
+                point_id=point_id,
+                document=document,
+                version=1,
+                ordinal=0,
+                dense=world.embedder.rows(["impeller"])[0],
+                sparse=encode_passage("impeller"),
+            )
+        ],
+    )
+
+
+async def test_a_foreign_passage_is_refused_by_the_database(world):
+    await world.deliver(world.embedded("their impeller", tenant="globex"))
+    [theirs] = await world.points("globex")
+    await world.vectors.delete_points(TenantScope("globex"), [theirs])
+    await plant(world, "acme", theirs)
+    assert list(await world.points("acme")) == [theirs]
+    assert await world.search("impeller") == []
+
+
+async def test_a_point_nobody_knows_is_refused_by_the_database(world):
+    await world.deliver(world.embedded("our impeller"))
+    await plant(world, "acme", str(uuid.uuid4()))
+    assert await world.search("impeller") == ["our impeller"]
+
+
+async def test_points_of_versions_that_are_not_live_are_not_found(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.deliver(
+        world.embedded("impeller two", version=2, batch_count=2, chunk_count=2)
+    )
+    assert len(await world.points()) == 2
+    assert await world.search("impeller") == ["impeller one"]
+
+
+async def test_the_best_comes_first_and_the_limit_holds(world):
+    await world.deliver(
+        world.embedded("impeller wear and seals", "impeller wear", "bearing grease", "oil change")
+    )
+    assert await world.search("impeller wear", limit=2) == [
+        "impeller wear",
+        "impeller wear and seals",
+    ]
+
+
+async def test_one_per_document_keeps_the_best_of_each(world):
+    await world.deliver(world.embedded("impeller wear", "impeller, oil and grease"))
+    valve = "collections/manuals/documents/valve"
+    await world.deliver(world.embedded("valve and impeller", document=valve))
+    found = await world.search("impeller wear", one_per_document=True)
+    assert found == ["impeller wear", "valve and impeller"]
+
+
+async def test_one_per_document_falls_back_to_a_passage_that_stands(world):
+    """The best candidate of a document is stale: its next one is found instead of none."""
+    await world.deliver(world.embedded("impeller", "impeller wear and much else", "oil"))
+    await world.deliver(world.embedded("impeller of the second version", version=2))
+    found = await world.search("impeller", one_per_document=True)
+    assert found == ["impeller of the second version"]
+
+
+async def test_a_collection_narrows_the_search(world):
+    await world.deliver(world.embedded("impeller in the manual"))
+    await world.deliver(
+        world.embedded("impeller in the mail", document="collections/mail/documents/m1")
+    )
+    assert await world.search("impeller", collection="mail") == ["impeller in the mail"]
+    assert len(await world.search("impeller")) == 2
+    assert await world.search("impeller", collection="none") == []
+
+
+async def test_equal_passages_come_in_the_same_order_each_time(world):
+    for number in range(12):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(world.embedded("impeller wear", document=name))
+    question = Question(tenant="acme", text="impeller", limit=12)
+    first = [hit.passage.chunk_id for hit in await world.find(question)]
+    for _ in range(3):
+        assert [hit.passage.chunk_id for hit in await world.find(question)] == first
+
+
+async def test_a_hit_carries_what_a_citation_needs(world):
+    await world.deliver(world.embedded("first", "the impeller wears"))
+    [hit, _] = await world.find(Question(tenant="acme", text="impeller", limit=2))
+    passage = hit.passage
+    assert (passage.version.document, passage.version.number, passage.ordinal) == (PUMP, 1, 1)
+    assert (passage.title, passage.start, passage.end, passage.page) == ("Pump manual", 100, 118, 2)
+    assert passage.ingest_trace_id == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text": ""}, "QUESTION_LENGTH"),
+        ({"text": " \n"}, "QUESTION_LENGTH"),
+        ({"text": "x" * 4001}, "QUESTION_LENGTH"),
+        ({"text": "a\0"}, "QUESTION_LENGTH"),
+        ({"limit": 0}, "LIMIT_RANGE"),
+        ({"limit": 101}, "LIMIT_RANGE"),
+        ({"limit": -1}, "LIMIT_RANGE"),
+        ({"collection": "a/b"}, "COLLECTION_NAME"),
+        ({"collection": "x" * 129}, "COLLECTION_NAME"),
+    ],
+)
+def test_a_question_out_of_range_is_refused(changes, reason):
+    with pytest.raises(InvalidInputError) as refused:
+        Question(**{"tenant": "acme", "text": "why", "limit": 10} | changes)
+    assert refused.value.reason == reason
+
+
+async def test_nothing_is_found_before_a_whole_store_was_seen(world):
+    world.serving.store_id = None
+    with pytest.raises(UnavailableError) as refused:
+        await world.search("impeller")
+    assert refused.value.reason == "VECTORS_REBUILDING"
+
+
+async def test_a_question_without_any_known_word_still_finds_by_meaning(world):
+    await world.deliver(world.embedded("impeller"))
+    assert await world.search("the of and") == ["impeller"]
+
+
+async def test_vectors_of_another_width_are_told_as_such(world):
+    other = Profile(name=world.profile.name, dimensions=3)
+    event = world.embedded("text")
+    event.dimensions = 3
+    event.vectors = np.full(3, 3**-0.5, dtype="<f4").tobytes()
+    assert other.dimensions == event.dimensions
+    [rejected] = await world.deliver(event)
+    assert rejected.reason == "PROFILE_MISMATCH"

@@ -1,0 +1,212 @@
+"""Chunks become searchable once, whole, and only while somebody wants them."""
+
+import asyncio
+
+import pytest
+
+from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
+from chassis.errors import InvalidInputError
+
+DOCUMENT = "collections/manuals/documents/pump"
+
+
+def searchable(version: int, passages: int) -> list[VersionSearchable]:
+    return [
+        VersionSearchable(
+            tenant="acme", document=DOCUMENT, version=version, passage_count=passages
+        )
+    ]
+
+
+async def test_a_version_of_one_batch_goes_live(world):
+    published = await world.deliver(world.embedded("the impeller wears", "grease the bearing"))
+    assert published == searchable(1, 2)
+    assert await world.search("impeller") == ["the impeller wears", "grease the bearing"]
+    assert len(await world.points()) == 2
+    assert world.rows("progress") == []
+
+
+async def test_a_duplicate_event_has_one_effect_and_repeats_its_fact(world):
+    event = world.embedded("the impeller wears")
+    first = await world.deliver(event, event_id="one")
+    again = await world.deliver(event, event_id="one")
+    assert first == again == searchable(1, 1)
+    assert len(world.rows("passages")) == len(await world.points()) == 1
+
+
+async def test_batches_in_any_order_flip_with_the_last_and_never_half(world):
+    await world.deliver(world.embedded("old impeller text"))
+    parts = [
+        world.embedded(
+            f"new impeller part {n}", version=2, batch=n, batch_count=3, chunk_count=3, first=n
+        )
+        for n in range(3)
+    ]
+    for event in (parts[2], parts[0], parts[2]):
+        assert await world.deliver(event) == []
+        assert await world.search("impeller") == ["old impeller text"]
+    assert await world.deliver(parts[1]) == searchable(2, 3)
+    assert sorted(await world.search("impeller")) == [f"new impeller part {n}" for n in range(3)]
+    assert {row["version"] for row in world.rows("passages")} == {2}
+
+
+async def test_points_of_a_superseded_version_are_removed(world):
+    await world.deliver(world.embedded("old text", "more old text"))
+    await world.deliver(world.embedded("new text", version=2))
+    assert [(row["document"], row["version"]) for row in world.rows("doomed_versions")] == [
+        (DOCUMENT, 1)
+    ]
+    assert await world.remove_doomed() == 1
+    assert set((await world.points()).values()) == {2}
+    assert world.rows("doomed_versions") == []
+
+
+async def test_an_old_version_after_a_new_one_leaves_nothing(world):
+    await world.deliver(world.embedded("new text", version=2))
+    assert await world.deliver(world.embedded("old text", version=1)) == []
+    assert await world.search("text") == ["new text"]
+    assert set((await world.points()).values()) == {2}
+
+
+async def test_an_unfinished_old_version_goes_when_a_newer_one_goes_live(world):
+    await world.deliver(world.embedded("old part", batch_count=2, chunk_count=2))
+    await world.deliver(world.embedded("new text", version=2))
+    late = world.embedded("late part", batch=1, batch_count=2, chunk_count=2, first=1)
+    assert await world.deliver(late) == []
+    await world.remove_doomed()
+    assert set((await world.points()).values()) == {2}
+    assert world.rows("progress") == []
+
+
+async def test_a_newer_version_that_goes_live_during_the_upsert_wins(world):
+    async def supersede():
+        world.vectors.after_upsert = None
+        await world.deliver(world.embedded("new text", version=2))
+
+    world.vectors.after_upsert = supersede
+    assert await world.deliver(world.embedded("old text")) == []
+    assert set((await world.points()).values()) == {2}
+    assert await world.search("text") == ["new text"]
+
+
+async def test_a_frozen_worker_that_wakes_after_all_is_over_leaves_no_points(world):
+    """Delivered twice; the first delivery sleeps before its upsert until v1 is superseded."""
+    event = world.embedded("old text")
+    awake, asleep = asyncio.Event(), asyncio.Event()
+
+    async def sleep():
+        world.vectors.before_upsert = None
+        asleep.set()
+        await awake.wait()
+
+    world.vectors.before_upsert = sleep
+    frozen = asyncio.create_task(world.deliver(event, event_id="one"))
+    await asleep.wait()
+    await world.deliver(event, event_id="one")
+    await world.deliver(world.embedded("new text", version=2))
+    await world.remove_doomed()
+    awake.set()
+    assert await frozen == searchable(1, 1)
+    assert set((await world.points()).values()) == {2}
+
+
+async def test_a_batch_sent_again_of_a_live_version_tells_it_again(world):
+    await world.deliver(world.embedded("part 0", "part 1"))
+    again = world.embedded("part 0", "part 1", attempt=1)
+    assert await world.deliver(again) == searchable(1, 2)
+    assert len(world.rows("passages")) == len(await world.points()) == 2
+
+
+async def test_many_batches_side_by_side_flip_once(world):
+    count = 12
+    parts = [
+        world.embedded(f"part {n}", batch=n, batch_count=count, chunk_count=count, first=n)
+        for n in range(count)
+    ]
+    told = await asyncio.gather(*(world.deliver(event) for event in parts))
+    assert sum(told, []) == searchable(1, count)
+    assert len(await world.points()) == count
+
+
+def broken(world, **changes):
+    event = world.embedded("one text", "two text")
+    for path, value in changes.items():
+        place = event.prepared if hasattr(event.prepared, path) else event
+        setattr(place, path, value)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"vectors": b"\0" * 8}, "VECTORS_SIZE"),
+        ({"vectors": b"\0" * 64 * 4 * 2}, "VECTOR_LENGTH"),
+        ({"vectors": b"\xff" * 64 * 4 * 2}, "VECTOR_LENGTH"),
+        ({"profile": "another"}, "PROFILE_MISMATCH"),
+        ({"dimensions": 65}, "PROFILE_MISMATCH"),
+        ({"chunk_count": 1}, "BATCH_SIZE"),
+        ({"chunk_count": 3}, "BATCH_SIZE"),
+        ({"batch": 1}, "BATCH_NUMBER"),
+        ({"batch": -1}, "BATCH_NUMBER"),
+        ({"batch_count": 0}, "BATCH_NUMBER"),
+        ({"title": "a\0b"}, "TEXT_NUL"),
+    ],
+)
+async def test_what_no_retry_would_mend_is_told_as_rejected(world, changes, reason):
+    [rejected] = await world.deliver(broken(world, **changes))
+    assert isinstance(rejected, ChunksRejected)
+    assert (rejected.document, rejected.version, rejected.reason) == (DOCUMENT, 1, reason)
+    assert world.rows("passages") == []
+    assert await world.points() == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("text", "", "TEXT_LENGTH"),
+        ("text", "x" * 4097, "TEXT_LENGTH"),
+        ("text", "a\0b", "TEXT_NUL"),
+        ("ordinal", 0, "ORDINAL_INVALID"),
+        ("ordinal", 2, "ORDINAL_INVALID"),
+        ("ordinal", -1, "ORDINAL_INVALID"),
+        ("chunk_id", "not-an-id", "CHUNK_ID_INVALID"),
+    ],
+)
+async def test_a_chunk_that_can_not_be_stored_is_told_as_rejected(world, field, value, reason):
+    event = world.embedded("one text", "two text")
+    setattr(event.prepared.chunks[1], field, value)
+    [rejected] = await world.deliver(event)
+    assert rejected.reason == reason
+
+
+async def test_batches_that_disagree_on_the_totals_are_rejected(world):
+    await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
+    other = world.embedded("part 1", batch=1, batch_count=3, chunk_count=3, first=1)
+    [rejected] = await world.deliver(other)
+    assert rejected.reason == "BATCHES_DISAGREE"
+    assert len(await world.points()) == 1
+
+
+async def test_a_version_whose_chunks_overlap_never_goes_live(world):
+    await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
+    [rejected] = await world.deliver(
+        world.embedded("part 0 again", batch=1, batch_count=2, chunk_count=2)
+    )
+    assert rejected.reason == "CHUNKS_MISSING"
+    assert await world.search("part") == []
+    await world.fail(1)
+    await world.remove_doomed()
+    assert await world.points() == {}
+
+
+async def test_an_event_without_a_possible_document_is_a_dead_letter(world):
+    event = world.embedded("text", document="nonsense")
+    with pytest.raises(InvalidInputError, match="not a document name"):
+        await world.deliver(event)
+    assert await world.bury(event, InvalidInputError("DOCUMENT_INVALID", "x")) == []
+
+
+async def test_a_batch_given_up_fails_its_version(world):
+    event = world.embedded("text")
+    [rejected] = await world.bury(event, InvalidInputError("ATTEMPTS_EXHAUSTED", "x"))
+    assert (rejected.document, rejected.reason) == (DOCUMENT, "ATTEMPTS_EXHAUSTED")

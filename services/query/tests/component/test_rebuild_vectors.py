@@ -1,0 +1,237 @@
+"""A lost vector store comes back whole, searches wait for it, and single points are mended."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from chassis.errors import ConflictError, UnavailableError
+from query.domain import Version
+from query.vectors.port import TenantScope
+
+ACME = TenantScope("acme")
+
+
+async def refused(world) -> str:
+    with pytest.raises(UnavailableError) as error:
+        await world.search("impeller")
+    return error.value.reason
+
+
+async def test_a_lost_store_is_rebuilt_from_the_passages(world):
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    await world.deliver(world.embedded("their impeller", tenant="globex"))
+    before, found = await world.points(), await world.search("impeller")
+    await world.vectors.drop()
+    assert await refused(world) == "VECTORS_STORE_MISSING"
+    await world.rebuild()
+    assert await world.points() == before
+    assert await world.search("impeller") == found
+    assert await world.search("impeller", tenant="globex") == ["their impeller"]
+
+
+async def test_versions_on_their_way_in_are_rebuilt_too(world):
+    await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
+    await world.vectors.drop()
+    await world.rebuild()
+    await world.deliver(world.embedded("part 1", batch=1, batch_count=2, chunk_count=2, first=1))
+    assert sorted(await world.search("part")) == ["part 0", "part 1"]
+
+
+async def test_searches_wait_for_the_whole_index(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+    seen = []
+
+    async def search():
+        seen.append(await refused(world))
+
+    world.vectors.before_upsert = search
+    await world.rebuild()
+    world.vectors.before_upsert = None
+    assert seen == ["VECTORS_REBUILDING"]
+    assert await world.search("impeller") == ["impeller one"]
+
+
+async def test_a_process_that_has_not_noticed_yet_is_stopped_by_the_database(world):
+    """Another process rebuilds: ours still believes in the old store and must not answer."""
+    await world.deliver(world.embedded("impeller one"))
+    ours = world.serving.store_id
+    await world.vectors.drop()
+    await world.vectors.prepare()
+    await world.records.claim(world.profile.name, uuid.uuid4(), 60)
+    assert world.serving.store_id == ours
+    assert await refused(world) == "VECTORS_REBUILDING"
+
+
+async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
+    texts = [f"impeller {n}" for n in range(80)]
+    for first in range(0, 80, 20):
+        name = f"collections/manuals/documents/d{first}"
+        await world.deliver(world.embedded(*texts[first : first + 20], document=name))
+    await world.vectors.drop()
+    portions = 0
+
+    async def fail_in_the_third():
+        nonlocal portions
+        portions += 1
+        if portions == 3:
+            raise UnavailableError("VECTORS_UNAVAILABLE", "x")
+
+    world.vectors.before_upsert = fail_in_the_third
+    with pytest.raises(UnavailableError):
+        await world.rebuild()
+    world.vectors.before_upsert = None
+    assert len(await world.points()) == 64
+    assert await refused(world) == "VECTORS_REBUILDING"
+    world.embedder.embedded.clear()
+    await world.rebuild()
+    assert len(world.embedder.embedded) == 16
+    assert len(await world.points()) == 80
+
+
+async def test_only_one_process_rebuilds(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+    await world.records.claim(world.profile.name, uuid.uuid4(), 60)
+    await world.rebuild()
+    assert world.embedder.embedded == []
+    assert await refused(world) == "VECTORS_REBUILDING"
+
+
+async def test_a_rebuild_whose_claim_was_taken_over_stops(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+
+    async def take_over():
+        world.everything.execute("UPDATE vector_stores SET rebuilder = gen_random_uuid()")
+
+    world.vectors.before_upsert = take_over
+    with pytest.raises(ConflictError):
+        await world.rebuild()
+    world.vectors.before_upsert = None
+    assert world.serving.store_id is None
+
+
+async def test_a_claim_that_ran_out_is_taken_over(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+    await world.records.claim(world.profile.name, uuid.uuid4(), -1)
+    await world.rebuild()
+    assert await world.search("impeller") == ["impeller one"]
+
+
+async def test_a_document_deleted_during_the_rebuild_stays_gone(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.deliver(
+        world.embedded("impeller two", document="collections/manuals/documents/other")
+    )
+    await world.vectors.drop()
+    embed = world.embedder.embed_passages
+
+    async def embed_and_delete(tenant, texts):
+        rows = await embed(tenant, texts)
+        await world.purge(1)
+        return rows
+
+    world.embedder.embed_passages = embed_and_delete
+    await world.rebuild()
+    assert await world.search("impeller") == ["impeller two"]
+    assert len(await world.points()) == 1
+
+
+async def test_a_delete_waits_for_the_points_being_restored_and_takes_them(world):
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+    purges = []
+
+    async def delete_meanwhile():
+        world.vectors.before_upsert = None
+        purges.append(asyncio.create_task(world.purge(1)))
+        await asyncio.sleep(0.2)
+        assert not purges[0].done()
+
+    world.vectors.before_upsert = delete_meanwhile
+    await world.rebuild()
+    await purges[0]
+    assert await world.points() == {}
+
+
+async def test_a_single_missing_point_is_mended(world):
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    before = await world.points()
+    await world.vectors.delete_points(ACME, [min(before)])
+    world.embedder.embedded.clear()
+    await world.rebuild()
+    assert await world.points() == before
+    assert len(world.embedder.embedded) == 1
+
+
+async def test_a_point_without_passage_goes_when_it_was_seen_twice(world):
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    world.everything.execute("DELETE FROM passages WHERE ordinal = 1")
+    await world.rebuild()
+    assert len(await world.points()) == 2
+    await world.rebuild()
+    assert len(await world.points()) == 1
+    assert await world.search("impeller") == ["impeller one"]
+
+
+async def test_counts_that_agree_are_left_alone_until_it_is_time(world):
+    await world.deliver(world.embedded("impeller one"))
+    now = 1_000.0
+    rebuild = world.rebuilder(mend_s=300.0, clock=lambda: now)
+    await rebuild()
+    await world.vectors.delete_points(ACME, list(await world.points()))
+    await rebuild()
+    assert await world.points() == {}
+    now += 301.0
+    await rebuild()
+    assert len(await world.points()) == 1
+
+
+async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch):
+    monkeypatch.setattr("query.usecases.rebuild_vectors.PAGE", 7)
+    for number in range(4):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(
+            world.embedded(*[f"text {number} {n}" for n in range(10)], document=name)
+        )
+    before = await world.points()
+    doomed = sorted(before)[::3]
+    await world.vectors.delete_points(ACME, doomed)
+    await world.rebuild()
+    assert await world.points() == before
+    assert len(world.embedder.embedded) == len(doomed)
+
+
+async def test_a_store_that_is_away_is_no_lost_store(world):
+    away = world.rebuilder(vectors=Away(world.vectors))
+    with pytest.raises(UnavailableError):
+        await away()
+    assert world.serving.trouble == "vector store: VECTORS_UNAVAILABLE"
+    assert world.serving.store_id is not None
+    await world.rebuild()
+    assert world.serving.trouble == ""
+
+
+class Away:
+    """The real store behind a connection that does not answer."""
+
+    def __init__(self, store) -> None:
+        self.store = store
+
+    async def info(self):
+        raise UnavailableError("VECTORS_UNAVAILABLE", "x")
+
+
+async def test_the_backlog_is_the_documents_of_which_batches_are_missing(world):
+    await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
+    await world.deliver(world.embedded("whole", document="collections/manuals/documents/d"))
+    [stage] = await world.ledger.backlog()
+    assert (stage.name, stage.tenant, stage.documents) == ("INDEXING", "acme", 1)
+    assert 0 <= stage.oldest_age_s < 60
+
+
+def test_a_version_counts_from_one():
+    assert Version(document="collections/c/documents/d", number=1).collection == "collections/c"

@@ -1,0 +1,108 @@
+"""A real PostgreSQL and a real vector process, and an embedder that hashes words."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import mmh3
+import numpy as np
+import psycopg
+import pytest
+from psycopg.rows import DictRow, dict_row
+from typing_extensions import override
+
+from chassis.postgres import Database, open_database
+from query.domain import Matrix, Profile
+from query.lexical import terms
+from query.usecases.ports import Embedder
+from query.vectors.engine_client import EngineVectors, open_channel
+from query.vectors.port import TenantScope, Vector
+from stack.guardian import Guardian
+from stack.programs import Vectors
+from testkit.servers import TestDatabase
+
+TENANTS = ("acme", "globex")
+PROFILE = Profile(name="hashed-words", dimensions=64)
+
+
+class HashingEmbedder(Embedder):
+    """Texts that share words lie close together; passes the embedder's conformance suite."""
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    @override
+    async def embed_question(self, text: str) -> Vector:
+        row: Vector = self.rows([text])[0]
+        return row
+
+    @override
+    async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
+        self.embedded += texts
+        return self.rows(texts)
+
+    def rows(self, texts: Sequence[str]) -> Matrix:
+        rows = np.full((len(texts), PROFILE.dimensions), 1e-3, dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for term in terms(text):
+                row[mmh3.hash(term, signed=False) % PROFILE.dimensions] += 1.0
+        normalised: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return normalised
+
+
+@pytest.fixture
+def embedder() -> HashingEmbedder:
+    return HashingEmbedder()
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: TestDatabase) -> TestDatabase:
+    postgres.migrate("query")
+    return postgres
+
+
+@pytest.fixture
+def tables(migrated: TestDatabase) -> TestDatabase:
+    migrated.truncate("query")
+    return migrated
+
+
+@pytest.fixture
+async def database(tables: TestDatabase) -> AsyncIterator[Database]:
+    async with open_database(tables.dsn("query"), "query", 8) as database:
+        yield database
+
+
+@pytest.fixture
+def everything(tables: TestDatabase) -> Iterator[psycopg.Connection[DictRow]]:
+    """A connection no policy binds."""
+    with psycopg.connect(
+        tables.superuser_dsn, autocommit=True, row_factory=dict_row, options="-c search_path=query"
+    ) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def engine(servers_folder: Path, guardian: Guardian) -> Iterator[Vectors]:
+    """One vector process for the run."""
+    with Vectors(
+        servers_folder / "vectors",
+        socket_path=servers_folder / "vectors.sock",
+        guardian=guardian,
+        log=servers_folder / "vectors.log",
+    ) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def vectors(engine: Vectors) -> AsyncIterator[EngineVectors]:
+    """A store without points of `TENANTS`; making a new one would take half a second."""
+    async with open_channel(engine.address) as channel:
+        async with asyncio.timeout(20):
+            await channel.channel_ready()
+        store = EngineVectors(channel, profile=PROFILE.name, dimensions=PROFILE.dimensions)
+        await store.prepare()
+        for scope in map(TenantScope, TENANTS):
+            page = await store.scroll(scope)
+            await store.delete_points(scope, [entry.point_id for entry in page.entries])
+        yield store

@@ -1,0 +1,224 @@
+"""Query as a process of its own beside real siblings: auth, inference, bus, database, vectors."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.protobuf.message import Message
+from nats.js.errors import NotFoundError
+
+from aquifer.auth.v1 import auth_service_pb2 as auth_pb
+from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
+from chassis.events import outgoing
+from chassis.topology import stream_name, subject
+from stack.guardian import Guardian
+from stack.ports import LOOPBACK, free_ports
+from stack.processes import run_all
+from stack.programs import Service, Vectors, python
+from testkit.servers import TestBus, TestDatabase, password_of
+
+E = TypeVar("E", bound=Message)
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@dataclass
+class House:
+    """The processes, and the keys to them. Everything may be killed and started again."""
+
+    bus: TestBus
+    database: TestDatabase
+    vectors: Vectors
+    services: dict[str, Service]
+    keys: dict[str, Any]
+    held: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def query(self) -> Service:
+        return self.services["query"]
+
+    @asynccontextmanager
+    async def channel(self, service: str = "query") -> AsyncIterator[grpc.aio.Channel]:
+        async with grpc.aio.insecure_channel(self.services[service].address) as channel:
+            yield channel
+
+    async def token(self, api_key: str) -> list[tuple[str, str]]:
+        async with self.channel("auth") as channel:
+            request = auth_pb.ExchangeTokenRequest(api_key=api_key)
+            answer = await AuthServiceStub(channel).ExchangeToken(request)
+        return [("authorization", f"Bearer {answer.access_token}")]
+
+    async def key(self, *scopes: str) -> list[tuple[str, str]]:
+        """A token of a fresh key of the first tenant that holds just these scopes."""
+        async with self.channel("auth") as channel:
+            made = await AuthServiceStub(channel).CreateApiKey(
+                auth_pb.CreateApiKeyRequest(display_name="test", scopes=scopes),
+                metadata=await self.token(self.keys["api_key"]),
+            )
+        return await self.token(made.api_key)
+
+    async def publish(self, user: str, *events: Message) -> None:
+        """Publishes events as a service, each under a new id."""
+        async with self.bus.connect(user) as own:
+            for event in events:
+                document = getattr(event, "document", "")
+                ready = outgoing(event, event_id=str(uuid.uuid4()), document=document)
+                await own.publish(ready, stream_name(type(event)))
+
+    async def told(self, event: type[E], tenant: str, *, count: int = 1) -> list[E]:
+        """The first `count` facts of a tenant in their stream, waited for."""
+        found: list[E] = []
+        stream, wanted = stream_name(event), subject(event, tenant)
+        async with self.bus.connect("provisioner") as bus, asyncio.timeout(20):
+            sequence = 1
+            while len(found) < count:
+                try:
+                    stored = await bus.jetstream.get_msg(
+                        stream, seq=sequence, subject=wanted, next=True
+                    )
+                except NotFoundError:
+                    await asyncio.sleep(0.02)
+                    continue
+                found.append(event.FromString(stored.data or b""))
+                sequence = (stored.seq or 0) + 1
+        return found
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(
+            self.database.superuser_dsn, options="-c search_path=query"
+        ) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+
+def prepared(
+    texts: Sequence[str], *, document: str, version: int = 1, tenant: str = "acme"
+) -> ChunksPrepared:
+    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{document}/{version}")
+    return ChunksPrepared(
+        tenant=tenant,
+        document=document,
+        version=version,
+        batch_count=1,
+        chunk_count=len(texts),
+        title="A title",
+        trace_id=TRACE,
+        chunks=[
+            Chunk(chunk_id=str(uuid.uuid5(name, str(n))), ordinal=n, text=text, end=len(text))
+            for n, text in enumerate(texts)
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def house(
+    nats: TestBus, migrated: TestDatabase, servers_folder: Path, guardian: Guardian
+) -> Iterator[House]:
+    """All processes query works with, on empty stores; ingest is played by the tests."""
+    asyncio.run(nats.reset())
+    migrated.migrate("auth")
+    for service in ("auth", "query"):
+        migrated.truncate(service)
+    folder = servers_folder / "house"
+    folder.mkdir()
+    with ExitStack() as held:
+        vectors = held.enter_context(
+            Vectors(
+                folder / "vectors",
+                socket_path=folder / "vectors.sock",
+                guardian=guardian,
+                log=folder / "vectors.log",
+            )
+        )
+        services = dict(zip(("auth", "inference", "query"), free_ports(3), strict=True))
+        environment = {
+            "AQUIFER_NATS_URL": nats.url,
+            **{f"AQUIFER_{n.upper()}_ADDRESS": f"{LOOPBACK}:{p}" for n, p in services.items()},
+        }
+        own = {
+            "auth": {
+                "AQUIFER_AUTH_PEPPER": "1:integration-pepper-of-32-characters",
+                "AQUIFER_AUTH_SIGNING_KEY": signing_key(),
+                "AQUIFER_POSTGRES_DSN": migrated.dsn("auth"),
+            },
+            "inference": {},
+            "query": {
+                "AQUIFER_POSTGRES_DSN": migrated.dsn("query"),
+                "AQUIFER_VECTORS": vectors.address,
+                "AQUIFER_RECONCILE_S": "0.5",
+            },
+        }
+        for name, settings in own.items():
+            settings |= environment | {
+                "AQUIFER_NATS_USER": name,
+                "AQUIFER_NATS_PASSWORD": password_of(name),
+            }
+        keys = first_keys(folder, guardian, own["auth"])
+        running = {}
+        for name, settings in own.items():
+            settings["AQUIFER_SERVICE_KEY"] = keys["service_keys"].get(name, "")
+            running[name] = held.enter_context(
+                Service(
+                    name,
+                    port=services[name],
+                    environment=settings,
+                    folder=folder,
+                    guardian=guardian,
+                    log=folder / f"{name}.log",
+                )
+            )
+        yield House(nats, migrated, vectors, running, keys)
+
+
+def first_keys(folder: Path, guardian: Guardian, environment: dict[str, str]) -> dict[str, Any]:
+    output = folder / "keys.json"
+    command = python(
+        "auth",
+        *("bootstrap", "--tenant", "acme", "--output", str(output)),
+        folder=folder,
+        log=folder / "bootstrap.log",
+        environment=environment,
+    )
+    run_all([command], guardian, timeout_s=30)
+    keys: dict[str, Any] = json.loads(output.read_text())
+    return keys
+
+
+def signing_key() -> str:
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .decode()
+    )
+
+
+@pytest.fixture
+async def caller(house: House) -> AsyncIterator[Any]:
+    """The query service as the first tenant's key holder sees it."""
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(house.channel())
+        yield Caller(QueryServiceStub(channel), await house.token(house.keys["api_key"]))
+
+
+@dataclass
+class Caller:
+    """Calls with a token."""
+
+    stub: QueryServiceStub
+    metadata: list[tuple[str, str]]
+
+    def __getattr__(self, method: str) -> Any:
+        call = getattr(self.stub, method)
+        return lambda request, **options: call(
+            request, **{"metadata": self.metadata, "timeout": 10, **options}
+        )

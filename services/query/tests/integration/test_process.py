@@ -1,0 +1,258 @@
+"""Documents soak in and answers come out, through every real process, whatever is killed."""
+
+import asyncio
+import shutil
+import signal
+import uuid
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from aquifer.ingest.v1.document_events_pb2 import (
+    Chunk,
+    ChunksPrepared,
+    DocumentDeletionRequested,
+)
+from aquifer.query.v1 import query_service_pb2 as pb
+from aquifer.query.v1.passage_events_pb2 import (
+    AnswerProduced,
+    PassagesPurged,
+    VersionSearchable,
+)
+from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
+from chassis.identity import TENANT_KEY
+
+pytestmark = pytest.mark.timeout(60)
+
+PUMP = "collections/manuals/documents/pump"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TEXTS = (
+    "The impeller of the P-200 pump must be replaced after 4,000 hours of operation.",
+    "Grease the bearing of the motor every six months with lithium grease.",
+)
+
+
+def prepared(*texts: str, document: str = PUMP, version: int = 1) -> ChunksPrepared:
+    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{document}/{version}")
+    return ChunksPrepared(
+        tenant="acme",
+        document=document,
+        version=version,
+        batch_count=1,
+        chunk_count=len(texts),
+        title="Pump manual",
+        trace_id=TRACE,
+        chunks=[
+            Chunk(chunk_id=str(uuid.uuid5(name, str(n))), ordinal=n, text=text, end=len(text))
+            for n, text in enumerate(texts)
+        ],
+    )
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    status = rpc_status.from_call(error)
+    info = ErrorInfo()
+    assert status is not None
+    status.details[0].Unpack(info)
+    return f"{error.code().name} {info.reason}"
+
+
+async def refusal(call) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return reason_of(refused.value)
+
+
+async def found(caller, question: str, **options) -> list[str]:
+    response = await caller.Search(pb.SearchRequest(question=question, **options))
+    return [hit.passage.text for hit in response.hits]
+
+
+async def until_found(caller, question: str, wanted: list[str]) -> list[str]:
+    """Searches until the index answers at all and gives what is wanted, or 20 s are over."""
+    refused = []
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if await found(caller, question) == wanted:
+                    return refused
+            except grpc.aio.AioRpcError as error:
+                refused.append(reason_of(error))
+            await asyncio.sleep(0.05)
+
+
+async def test_a_document_soaks_in_is_cited_and_vanishes(house, caller):
+    await house.publish("ingest", prepared(*TEXTS))
+    assert await house.told(VersionSearchable, "acme") == [
+        VersionSearchable(tenant="acme", document=PUMP, version=1, passage_count=2)
+    ]
+    assert await found(caller, "When must the impeller be replaced?", limit=1) == [TEXTS[0]]
+
+    question = "After how many hours must the impeller be replaced?"
+    steps = [step async for step in caller.Ask(pb.AskRequest(question=question))]
+    kinds = [step.WhichOneof("step") for step in steps]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "finished"
+    assert steps[-1].finished.reason == pb.FINISH_REASON_STOP
+    cited = [step.citation for step in steps if step.WhichOneof("step") == "citation"]
+    assert "4,000 hours" in cited[0].quote
+    assert cited[0].passage.text[cited[0].quote_start : cited[0].quote_end] == cited[0].quote
+    assert cited[0].passage.ingest_trace_id == TRACE
+
+    answer_id = steps[0].started.answer_id
+    answer = await caller.GetAnswer(pb.GetAnswerRequest(answer_id=answer_id))
+    assert answer.text == "".join(step.delta.text for step in steps)
+    assert list(answer.citations) == cited
+    assert answer.finished == steps[-1].finished
+    [fact] = await house.told(AnswerProduced, "acme")
+    assert (fact.answer_id, [one.document for one in fact.cited]) == (answer_id, [PUMP])
+
+    async with house.channel() as channel:
+        ingest = await house.token(house.keys["service_keys"]["ingest"])
+        await QueryServiceStub(channel).HideDocument(
+            pb.HideDocumentRequest(document=PUMP, version=1),
+            metadata=[*ingest, (TENANT_KEY, "acme")],
+        )
+    assert await found(caller, "impeller") == []
+    hidden = await caller.GetAnswer(pb.GetAnswerRequest(answer_id=answer_id))
+    assert (hidden.text, hidden.citations[0].quote) == ("", "")
+
+    await house.publish(
+        "ingest", DocumentDeletionRequested(tenant="acme", document=PUMP, version=1)
+    )
+    assert await house.told(PassagesPurged, "acme") == [
+        PassagesPurged(
+            tenant="acme", document=PUMP, version=1, passages=2, points=2, inbox_rows=1
+        )
+    ]
+    assert house.rows("SELECT * FROM passages") == []
+
+
+async def test_nothing_known_is_answered_with_no_answer(house, caller):
+    steps = [step async for step in caller.Ask(pb.AskRequest(question="Who won the cup?"))]
+    assert steps[-1].finished.reason == pb.FINISH_REASON_NO_ANSWER
+
+
+async def test_every_door_is_shut_to_who_may_not_enter(house, caller):
+    async with house.channel() as channel:
+        stub = QueryServiceStub(channel)
+        searcher = await house.key("search")
+        ask = pb.AskRequest(question="why")
+        assert (
+            await refusal(stub.Search(pb.SearchRequest(question="why")))
+            == "UNAUTHENTICATED TOKEN_MISSING"
+        )
+        hide = stub.HideDocument(
+            pb.HideDocumentRequest(document=PUMP, version=1), metadata=searcher
+        )
+        assert await refusal(hide) == "PERMISSION_DENIED SCOPE_MISSING"
+        assert await refusal(anext(aiter(stub.Ask(ask, metadata=searcher)))) == (
+            "PERMISSION_DENIED SCOPE_MISSING"
+        )
+        foreign = stub.Search(
+            pb.SearchRequest(question="why"), metadata=[*searcher, (TENANT_KEY, "globex")]
+        )
+        assert await refusal(foreign) == "PERMISSION_DENIED TENANT_FOREIGN"
+    unknown = [str(uuid.uuid4()), "no id at all"]
+    answers = {await refusal(caller.GetAnswer(pb.GetAnswerRequest(answer_id=i))) for i in unknown}
+    assert answers == {"NOT_FOUND ANSWER_UNKNOWN"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (pb.SearchRequest(), "QUESTION_LENGTH"),
+        (pb.SearchRequest(question="x" * 4001), "QUESTION_LENGTH"),
+        (pb.SearchRequest(question="why", limit=101), "LIMIT_RANGE"),
+        (pb.SearchRequest(question="why", collection="a/b"), "COLLECTION_NAME"),
+    ],
+)
+async def test_what_can_not_be_asked_is_refused(caller, request_, reason):
+    assert await refusal(caller.Search(request_)) == f"INVALID_ARGUMENT {reason}"
+
+
+async def test_a_client_that_hangs_up_leaves_no_answer(house, caller):
+    before = house.rows("SELECT count(*) FROM answers")
+    call = caller.Ask(pb.AskRequest(question="After how many hours?"))
+    first = await call.read()
+    assert first.WhichOneof("step") == "started"
+    call.cancel()
+    await asyncio.sleep(0.5)
+    assert house.rows("SELECT count(*) FROM answers") == before
+
+
+async def test_a_killed_vector_process_costs_time_only(house, caller):
+    document = "collections/manuals/documents/kill"
+    await house.publish("ingest", prepared("The valve opens at 3 bar.", document=document))
+    await until_found(caller, "valve", ["The valve opens at 3 bar."])
+    house.vectors.kill()
+    assert (await refusal(caller.Search(pb.SearchRequest(question="valve"), timeout=2))).startswith(
+        ("UNAVAILABLE VECTORS_UNAVAILABLE", "DEADLINE_EXCEEDED")
+    )
+    late = "collections/manuals/documents/late"
+    await house.publish("ingest", prepared("The gasket is red.", document=late))
+    house.vectors.start()
+    await until_found(caller, "gasket red", ["The gasket is red.", "The valve opens at 3 bar."])
+
+
+async def test_a_lost_vector_store_is_rebuilt_and_never_half(house, caller):
+    names = [f"collections/lost/documents/d{n}" for n in range(40)]
+    await house.publish(
+        "ingest",
+        *(prepared(f"Cable {n} is blue.", document=name) for n, name in enumerate(names)),
+    )
+    async with asyncio.timeout(20):
+        while house.rows("SELECT count(*) FROM documents WHERE live_version > 0")[0][0] < 42:
+            await asyncio.sleep(0.05)
+    before = await caller.Search(pb.SearchRequest(question="cable blue", limit=100))
+    house.vectors.kill()
+    shutil.rmtree(house.vectors.data)
+    house.vectors.start()
+    refused = []
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                after = await caller.Search(pb.SearchRequest(question="cable blue", limit=100))
+            except grpc.aio.AioRpcError as error:
+                refused.append(reason_of(error))
+                await asyncio.sleep(0.02)
+            else:
+                break
+    assert set(refused) <= {
+        "UNAVAILABLE VECTORS_STORE_MISSING",
+        "UNAVAILABLE VECTORS_REBUILDING",
+        "UNAVAILABLE VECTORS_UNAVAILABLE",
+    }
+    assert refused
+    texts = [hit.passage.text for hit in before.hits]
+    assert sorted(hit.passage.text for hit in after.hits) == sorted(texts)
+
+
+async def test_a_process_killed_amid_the_work_loses_and_doubles_nothing(house):
+    names = [f"collections/crash/documents/d{n}" for n in range(60)]
+    await house.publish(
+        "ingest", *(prepared(f"Bolt {n} is steel.", document=name) for n, name in enumerate(names))
+    )
+    house.query.kill()
+    house.query.start()
+    like = "document LIKE 'collections/crash/%'"
+    async with asyncio.timeout(40):
+        live = f"SELECT count(*) FROM documents WHERE live_version = 1 AND {like}"
+        while house.rows(live)[0][0] < len(names):
+            await asyncio.sleep(0.05)
+    assert house.rows(f"SELECT count(*) FROM passages WHERE {like}") == [(60,)]
+    facts = [
+        fact
+        for fact in await house.told(VersionSearchable, "acme", count=60 + 40 + 3)
+        if fact.document in names
+    ]
+    assert sorted(fact.document for fact in facts) == sorted(names)
+
+
+async def test_a_process_told_to_stop_does_so_in_order(house):
+    house.query.stop()
+    assert house.query.exit_code == 0
+    house.query.start()
+    assert signal.SIGTERM

@@ -1,0 +1,350 @@
+"""What every vector store promises, run over the embedded engine's process and the Qdrant client.
+
+The latter runs in its in-memory mode: the same client code and queries as against a server, which
+was not at hand.
+"""
+
+import asyncio
+import math
+import subprocess
+import sys
+import uuid
+from contextlib import asynccontextmanager
+
+import mmh3
+import numpy as np
+import pytest
+from qdrant_client import AsyncQdrantClient
+
+from chassis.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from query.lexical import SparseVector, encode_passage, encode_question
+from query.vectors import engine_client
+from query.vectors.port import Filter, Point, Probe, TenantScope, VectorStore
+from query.vectors.qdrant import QdrantVectors
+
+WIDTH = 4
+ACME, EVIL = TenantScope("acme"), TenantScope("evil")
+NOTHING = SparseVector((), ())
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.timeout(60),
+]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """The socket of a running vector process."""
+    folder = tmp_path_factory.mktemp("vectors")
+    socket = folder / "socket"
+    command = [sys.executable, "-m", "query.vectors", "--socket", socket, "--data", folder / "data"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    yield socket
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+@asynccontextmanager
+async def engine_store(socket, profile, width):
+    async with engine_client.open_channel(f"unix:{socket}") as channel:
+        async with asyncio.timeout(20):
+            await channel.channel_ready()
+        yield engine_client.EngineVectors(channel, profile=profile, dimensions=width)
+
+
+@pytest.fixture(params=["engine", "qdrant"])
+async def opened(request):
+    """Opens stores of one place by profile and width."""
+    if request.param == "engine":
+        socket = request.getfixturevalue("engine")
+        yield lambda profile, width: engine_store(socket, profile, width)
+        return
+    client = AsyncQdrantClient(":memory:")
+
+    @asynccontextmanager
+    async def qdrant_store(profile, width):
+        yield QdrantVectors(client, profile=profile, dimensions=width, new_id=uuid.uuid4)
+
+    yield qdrant_store
+    await client.close()
+
+
+@pytest.fixture
+async def store(opened):
+    async with opened(f"p{uuid.uuid4().hex}", WIDTH) as one:
+        await one.prepare()
+        yield one
+        await one.drop()
+
+
+def unit(*numbers: float) -> np.ndarray:
+    vector = np.array(numbers, dtype=np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def point(number: int, text: str = "", dense=(1, 0, 0, 0), **changed) -> Point:
+    given = {
+        "point_id": str(uuid.UUID(int=number)),
+        "document": f"collections/c/documents/d{number}",
+        "version": 1,
+        "ordinal": 0,
+        "dense": unit(*dense),
+        "sparse": encode_passage(text),
+    }
+    return Point(**{**given, **changed})
+
+
+def meaning(*numbers: float, **kwargs) -> Probe:
+    return Probe(dense=unit(*numbers), sparse=NOTHING, **kwargs)
+
+
+def words(text: str, **kwargs) -> Probe:
+    return Probe(dense=None, sparse=encode_question(text), **kwargs)
+
+
+def numbers(candidates) -> list[int]:
+    return [uuid.UUID(one.point_id).int for one in candidates]
+
+
+async def test_preparing_again_changes_nothing(store: VectorStore):
+    first = await store.prepare()
+    await store.upsert(ACME, [point(1)])
+    second = await store.prepare()
+    assert (first.points, second.points) == (0, 1)
+    assert (first.store_id, first.dimensions) == (second.store_id, WIDTH)
+    assert await store.info() == second
+
+
+async def test_a_store_of_another_width_is_refused(opened):
+    async with opened("narrow", 4) as narrow, opened("narrow", 5) as wide:
+        await narrow.prepare()
+        with pytest.raises(FailedPreconditionError) as refused:
+            await wide.prepare()
+        assert refused.value.reason == "DIMENSIONS_DIFFER"
+        await narrow.drop()
+
+
+async def test_without_its_store_every_call_fails_rather_than_find_nothing(opened):
+    async with opened("absent", WIDTH) as absent:
+        await absent.drop()
+        for call in (
+            absent.info(),
+            absent.count(ACME),
+            absent.search(ACME, meaning(1, 0, 0, 0)),
+            absent.upsert(ACME, [point(1)]),
+            absent.delete_points(ACME, [point(1).point_id]),
+            absent.delete_document(ACME, point(1).document),
+            absent.scroll(ACME),
+        ):
+            with pytest.raises(UnavailableError) as refused:
+                await call
+            assert refused.value.reason == "VECTORS_STORE_MISSING"
+
+
+async def test_a_store_that_comes_back_has_another_id(store: VectorStore):
+    first = await store.prepare()
+    await store.upsert(ACME, [point(1)])
+    await store.drop()
+    second = await store.prepare()
+    assert second.store_id != first.store_id
+    assert await store.count(ACME) == 0
+
+
+async def test_profiles_do_not_share_points(store: VectorStore, opened):
+    await store.upsert(ACME, [point(1)])
+    async with opened("other", WIDTH) as other:
+        await other.prepare()
+        assert await other.count(ACME) == 0
+        await other.drop()
+
+
+async def test_points_are_found_by_meaning(store: VectorStore):
+    rows = {1: (1, 0, 0, 0), 2: (1, 1, 0, 0), 3: (0, 1, 0, 0)}
+    await store.upsert(ACME, [point(number, dense=row) for number, row in rows.items()])
+    found = await store.search(ACME, meaning(1, 0, 0, 0))
+    assert numbers(found.dense) == [1, 2, 3]
+    assert [one.score for one in found.dense] == pytest.approx([1, math.sqrt(0.5), 0], abs=1e-5)
+    assert (found.dense[0].document, found.dense[0].version, found.dense[0].ordinal) == (
+        "collections/c/documents/d1",
+        1,
+        0,
+    )
+    assert found.sparse == ()
+    assert found.vectors == {}
+
+
+async def test_points_are_found_by_words_with_their_bm25(store: VectorStore):
+    await store.upsert(ACME, [point(1, "pump valve"), point(2, "pump"), point(3, "seal")])
+    found = await store.search(ACME, words("Which valves?"))
+    assert numbers(found.sparse) == [1]
+    assert found.dense == ()
+    sparse = encode_passage("pump valve")
+    weight = dict(zip(sparse.indices, sparse.values, strict=True))[mmh3.hash("valv", signed=False)]
+    rarity = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
+    assert found.sparse[0].score == pytest.approx(weight * rarity, rel=1e-4)
+
+
+async def test_both_lists_come_from_one_call_and_are_bounded(store: VectorStore):
+    await store.upsert(ACME, [point(n, "pump", dense=(n, 1, 0, 0)) for n in range(1, 31)])
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), limit=7)
+    found = await store.search(ACME, probe)
+    assert numbers(found.dense) == [30, 29, 28, 27, 26, 25, 24]
+    assert len(found.sparse) == 7
+
+
+async def test_equal_scores_come_in_the_order_of_ids(store: VectorStore):
+    await store.upsert(ACME, [point(n, "pump") for n in (5, 2, 9, 1)])
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"))
+    found = await store.search(ACME, probe)
+    assert numbers(found.dense) == numbers(found.sparse) == [1, 2, 5, 9]
+
+
+async def test_vectors_of_all_candidates_come_when_asked_for(store: VectorStore):
+    near, apart = point(1, "seal", dense=(1, 2, 3, 4)), point(2, "pump", dense=(4, 3, 2, 1))
+    await store.upsert(ACME, [near, apart])
+    probe = Probe(
+        dense=unit(1, 2, 3, 4), sparse=encode_question("pump"), limit=1, with_vectors=True
+    )
+    for _ in range(2):
+        found = await store.search(ACME, probe)
+        assert (numbers(found.dense), numbers(found.sparse)) == ([1], [2])
+        assert found.vectors.keys() == {near.point_id, apart.point_id}
+        for one in (near, apart):
+            np.testing.assert_allclose(found.vectors[one.point_id], one.dense, atol=1e-6)
+
+
+async def test_a_replaced_points_new_vector_is_sent(store: VectorStore):
+    probe = meaning(1, 0, 0, 0, with_vectors=True)
+    for dense in ((1, 0, 0, 0), (0, 1, 0, 0)):
+        await store.upsert(ACME, [point(1, dense=dense)])
+        found = await store.search(ACME, probe)
+        np.testing.assert_allclose(found.vectors[point(1).point_id], dense, atol=1e-6)
+
+
+async def test_a_repeated_upsert_changes_nothing(store: VectorStore):
+    points = [point(n, "pump") for n in range(1, 4)]
+    await store.upsert(ACME, points)
+    before = await store.search(ACME, words("pump"))
+    await store.upsert(ACME, points)
+    assert await store.search(ACME, words("pump")) == before
+    assert await store.count(ACME) == 3
+
+
+async def test_an_upsert_may_be_longer_than_one_batch(store: VectorStore):
+    await store.upsert(ACME, [point(n) for n in range(1, 601)])
+    assert await store.count(ACME) == 600
+
+
+async def test_tenants_never_meet(store: VectorStore):
+    await store.upsert(ACME, [point(1, "pump")])
+    await store.upsert(EVIL, [point(2, "pump")])
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), with_vectors=True)
+    found = await store.search(ACME, probe)
+    assert numbers(found.dense) == numbers(found.sparse) == [1]
+    assert found.vectors.keys() == {point(1).point_id}
+    named = Filter(documents=frozenset({point(2).document}))
+    assert await store.count(ACME, named) == 0
+    assert (await store.scroll(ACME, named)).entries == ()
+    assert await store.delete_points(ACME, [point(2).point_id]) == 0
+    assert await store.delete_document(ACME, point(2).document) == 0
+    assert await store.count(EVIL) == 1
+
+
+async def test_a_tenant_cannot_replace_anothers_point(store: VectorStore):
+    await store.upsert(ACME, [point(1, "pump")])
+    await store.upsert(EVIL, [point(1, "seal", version=9), point(2, "seal")])
+    assert (await store.scroll(ACME)).entries[0].version == 1
+    assert await store.count(ACME) == 1
+    assert await store.count(EVIL) == 1
+
+
+async def test_what_others_write_does_not_move_a_tenants_scores(store: VectorStore):
+    await store.upsert(ACME, [point(1, "pump seal"), point(2, "seal")])
+    before = await store.search(ACME, words("pump seal"))
+    await store.upsert(EVIL, [point(n, "pump") for n in range(100, 200)])
+    assert await store.search(ACME, words("pump seal")) == before
+
+
+async def test_filters_narrow_every_way_to_look(store: VectorStore):
+    await store.upsert(
+        ACME,
+        [
+            point(1, "pump", document="collections/a/documents/x"),
+            point(2, "pump", document="collections/a/documents/y", version=2),
+            point(3, "pump", document="collections/b/documents/x", version=2),
+        ],
+    )
+    cases = {
+        Filter(): [1, 2, 3],
+        Filter(collections=frozenset({"collections/a"})): [1, 2],
+        Filter(collections=frozenset({"collections/a", "collections/b"})): [1, 2, 3],
+        Filter(documents=frozenset({"collections/b/documents/x"})): [3],
+        Filter(version=2): [2, 3],
+        Filter(collections=frozenset({"collections/a"}), version=2): [2],
+        Filter(collections=frozenset({"collections/z"})): [],
+    }
+    for within, expected in cases.items():
+        probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=within)
+        found = await store.search(ACME, probe)
+        assert numbers(found.dense) == numbers(found.sparse) == expected
+        assert await store.count(ACME, within) == len(expected)
+        assert numbers((await store.scroll(ACME, within)).entries) == expected
+
+
+async def test_a_narrowed_search_keeps_the_tenants_word_rarity(store: VectorStore):
+    await store.upsert(ACME, [point(n, "pump") for n in range(1, 5)])
+    everywhere = await store.search(ACME, words("pump"))
+    within = Filter(documents=frozenset({point(1).document}))
+    narrowed = await store.search(ACME, words("pump", within=within))
+    assert narrowed.sparse[0].score == pytest.approx(everywhere.sparse[0].score)
+
+
+async def test_points_are_removed_by_id(store: VectorStore):
+    await store.upsert(ACME, [point(n) for n in range(1, 301)])
+    ids = [point(n).point_id for n in range(1, 290)]
+    assert await store.delete_points(ACME, [*ids, str(uuid.uuid4())]) == 289
+    assert await store.delete_points(ACME, ids) == 0
+    assert await store.delete_points(ACME, []) == 0
+    assert numbers((await store.scroll(ACME)).entries) == list(range(290, 301))
+
+
+async def test_a_version_is_removed_and_the_others_stay(store: VectorStore):
+    name = "collections/c/documents/long"
+    old = [point(n, "pump", document=name, ordinal=n) for n in range(1, 301)]
+    new = [point(1000 + n, "pump", document=name, version=2, ordinal=n) for n in range(1, 11)]
+    await store.upsert(ACME, [*old, *new, point(5000, "pump")])
+    assert await store.delete_document(ACME, name, 1) == 300
+    assert await store.delete_document(ACME, name, 1) == 0
+    assert await store.count(ACME, Filter(documents=frozenset({name}))) == 10
+    assert await store.delete_document(ACME, name) == 10
+    found = await store.search(ACME, words("pump"))
+    assert numbers(found.sparse) == [5000]
+
+
+async def test_pages_show_every_point_once_in_the_order_of_ids(store: VectorStore):
+    await store.upsert(ACME, [point(n) for n in (7, 3, 5, 1, 6, 2, 4)])
+    await store.upsert(EVIL, [point(n) for n in range(20, 25)])
+    seen, start = [], None
+    while True:
+        page = await store.scroll(ACME, start=start, limit=3)
+        seen.append(numbers(page.entries))
+        if (start := page.next_id) is None:
+            break
+    assert seen == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+async def test_vectors_of_another_width_are_refused(store: VectorStore):
+    for call in (
+        store.upsert(ACME, [point(1, dense=(1, 0))]),
+        store.search(ACME, meaning(1, 0)),
+    ):
+        with pytest.raises(InvalidInputError) as refused:
+            await call
+        assert refused.value.reason == "VECTOR_WIDTH"
+    assert await store.count(ACME) == 0
+
+
+async def test_a_page_is_bounded(store: VectorStore):
+    for limit in (0, 1001):
+        with pytest.raises(InvalidInputError):
+            await store.scroll(ACME, limit=limit)

@@ -1,0 +1,113 @@
+"""What the embedded engine does with damage it meets while it runs, and how that is told apart."""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chassis.errors import FailedPreconditionError, OverloadedError
+from query.lexical import encode_passage
+from query.vectors import stores
+from query.vectors.port import EVERYTHING, Point, TenantScope
+from query.vectors.shard import EngineBrokenError, Shard
+from query.vectors.stores import Stores
+
+ACME = TenantScope("acme")
+
+
+def points(first: int, last: int) -> list[Point]:
+    rows = np.random.default_rng(first).standard_normal((last - first, 8)).astype(np.float32)
+    return [
+        Point(
+            point_id=str(uuid.UUID(int=number)),
+            document="collections/c/documents/d",
+            version=1,
+            ordinal=number,
+            dense=row,
+            sparse=encode_passage(f"word{number} pump"),
+        )
+        for number, row in zip(range(first, last), rows, strict=True)
+    ]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    one = Shard.create(tmp_path, 8)
+    for first in range(1, 1001, 250):
+        one.upsert(ACME, points(first, first + 250))
+    one.flush()
+    return one
+
+
+def spoil(folder: Path, name: str, damage: bytes) -> None:
+    [path] = folder.rglob(name)
+    with path.open("r+b") as file:
+        file.write(damage)
+
+
+def read(shard: Shard) -> None:
+    shard.scroll(ACME, EVERYTHING, start=None, limit=1000)
+
+
+def test_a_sound_store_is_whole(shard):
+    assert shard.is_whole()
+    assert shard.points() == 1000
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 8192, b"\x01\0\0\0" * 2048], ids=["panic", "error"])
+def test_a_read_over_damage_breaks_the_engine(shard, tmp_path, damage):
+    spoil(tmp_path, "payload_storage/tracker.dat", damage)
+    with pytest.raises(EngineBrokenError):
+        read(shard)
+    assert not shard.is_whole()
+
+
+def test_a_write_that_fails_breaks_the_engine(shard, tmp_path):
+    """It would refuse every later write: only opening the store anew helps."""
+    spoil(tmp_path, "payload_index/*document-map/page_0.dat", b"\xff" * 8192)
+    with pytest.raises(EngineBrokenError):
+        shard.delete_points(ACME, [points(1, 2)[0].point_id])
+
+
+def test_a_call_that_meets_a_dropped_store_finds_none(shard):
+    shard.close()
+    with pytest.raises(FailedPreconditionError) as missing:
+        read(shard)
+    assert missing.value.reason == "STORE_MISSING"
+
+
+def test_a_full_disk_stops_writes_and_sets_nothing_aside(tmp_path, monkeypatch):
+    kept = Stores(tmp_path, uuid.uuid4)
+    kept.prepare("p", 8)
+    kept.close()
+    (tmp_path / "p" / "store.json").write_text("")
+    monkeypatch.setattr(stores, "FREE_MIN_BYTES", 2**62)
+    full = Stores(tmp_path, uuid.uuid4)
+    for call in (full.check_space, full.load, lambda: full.prepare("q", 8)):
+        with pytest.raises(OverloadedError) as refused:
+            call()
+        assert refused.value.reason == "DISK_FULL"
+    assert (tmp_path / "p" / "shard").is_dir()
+
+
+def test_stores_are_bounded_in_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "STORES_MAX", 2)
+    some = Stores(tmp_path, uuid.uuid4)
+    for number in range(stores.STORES_MAX):
+        some.prepare(f"p{number}", 8)
+    with pytest.raises(OverloadedError) as refused:
+        some.prepare("one-more", 8)
+    assert refused.value.reason == "STORES_FULL"
+    some.drop("p0")
+    assert some.prepare("one-more", 8).points == 0
+    some.close()
+
+
+def test_a_store_half_made_is_made_again(tmp_path):
+    (tmp_path / ".new" / "p" / "shard").mkdir(parents=True)
+    (tmp_path / ".new" / "p" / "shard" / "edge_config.json").write_text("{")
+    some = Stores(tmp_path, uuid.uuid4)
+    some.load()
+    assert some.prepare("p", 8).points == 0
+    some.close()

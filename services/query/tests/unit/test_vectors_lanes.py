@@ -1,0 +1,78 @@
+import asyncio
+import threading
+
+import pytest
+
+from chassis.errors import DeadlineError, OverloadedError
+from query.vectors.lanes import Lane
+
+
+@pytest.fixture
+def gate():
+    """Holds calls until it is opened; opened for good at the end."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def hold(gate: threading.Event) -> None:
+    assert gate.wait(10)
+
+
+async def started(lane: Lane, gate: threading.Event, number: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.ensure_future(lane.run(lambda: hold(gate))) for _ in range(number)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_full_lane_sheds_load_and_recovers(gate):
+    lane = Lane("t", threads=1, held_max=3, wait_max_s=10)
+    tasks = await started(lane, gate, 3)
+    with pytest.raises(OverloadedError) as refused:
+        await lane.run(lambda: None)
+    assert refused.value.reason == "VECTORS_BUSY"
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert await lane.run(lambda: 7) == 7
+    lane.close()
+
+
+async def test_a_call_given_up_while_it_waits_never_starts(gate):
+    lane = Lane("t", threads=1, held_max=3, wait_max_s=10)
+    tasks = await started(lane, gate, 1)
+    ran = threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await lane.run(ran.set)
+    gate.set()
+    await asyncio.gather(*tasks)
+    await lane.run(lambda: None)
+    assert not ran.is_set()
+    lane.close()
+
+
+async def test_a_call_given_up_while_it_runs_keeps_its_place_until_it_ends(gate):
+    lane = Lane("t", threads=1, held_max=1, wait_max_s=0.05)
+    with pytest.raises(DeadlineError) as late:
+        await lane.run(lambda: hold(gate))
+    assert late.value.reason == "VECTORS_SLOW"
+    with pytest.raises(OverloadedError):
+        await lane.run(lambda: None)
+    gate.set()
+    for _ in range(100):
+        if lane._held == 0:
+            break
+        await asyncio.sleep(0.01)
+    assert await lane.run(lambda: 7) == 7
+    lane.close()
+
+
+async def test_failures_reach_the_caller():
+    lane = Lane("t", threads=1, held_max=1, wait_max_s=1)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await lane.run(fail)
+    lane.close()

@@ -1,0 +1,62 @@
+"""Whatever is asked, the tenant is asked for exactly once, by both builders of queries."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from qdrant_client import models
+
+from query.lexical import SparseVector
+from query.vectors import qdrant, shard
+from query.vectors.port import Filter, Probe, TenantScope
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,20}", fullmatch=True)
+COLLECTIONS = NAMES.map("collections/{}".format)
+DOCUMENTS = st.tuples(NAMES, NAMES).map(lambda pair: "collections/{}/documents/{}".format(*pair))
+FILTERS = st.builds(
+    Filter,
+    collections=st.frozensets(COLLECTIONS, max_size=3),
+    documents=st.frozensets(DOCUMENTS, max_size=3),
+    version=st.none() | st.integers(1, 9),
+)
+SCOPES = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True).map(TenantScope)
+PROBES = st.builds(
+    Probe,
+    dense=st.none() | st.just(np.ones(3, dtype=np.float32)),
+    sparse=st.sampled_from([SparseVector((), ()), SparseVector((1, 2), (1.0, 1.0))]),
+    limit=st.integers(1, 200),
+    with_vectors=st.booleans(),
+    within=FILTERS,
+)
+
+
+def tenants(where: models.Filter) -> list[str]:
+    """Tenants a filter demands; a filter that offers alternatives demands nothing."""
+    assert where.should is None
+    assert where.min_should is None
+    return [one.match.value for one in where.must if getattr(one, "key", None) == "tenant"]
+
+
+@given(scope=SCOPES, probe=PROBES)
+def test_every_query_to_a_server_demands_the_tenant_once(scope, probe):
+    requests = qdrant.queries(scope, probe)
+    assert len(requests) == (probe.dense is not None) + bool(probe.sparse.indices)
+    for request in requests:
+        assert tenants(request.filter) == [scope.tenant]
+        assert request.prefetch is None
+        if request.using == qdrant.SPARSE:
+            assert tenants(request.params.idf.corpus) == [scope.tenant]
+
+
+@given(scope=SCOPES, within=FILTERS, ids=st.lists(st.uuids().map(str), max_size=3))
+def test_every_other_filter_for_a_server_demands_the_tenant_once(scope, within, ids):
+    also = [models.HasIdCondition(has_id=ids)] if ids else []
+    assert tenants(qdrant.tenant_filter(scope, within, also=also)) == [scope.tenant]
+
+
+@given(scope=SCOPES, within=FILTERS)
+def test_every_filter_for_the_engine_demands_the_tenant_once(scope, within):
+    where = shard._filter(scope, within)
+    keyed = [one for one in where.must if one.key == "tenant"]
+    assert [one.match.value for one in keyed] == [scope.tenant]
+    assert not where.should
+    assert not where.must_not

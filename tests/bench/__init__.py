@@ -1,0 +1,1 @@
+"""`just bench`: the platform's figures beside their floors, measured in one run."""

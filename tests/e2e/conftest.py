@@ -1,0 +1,60 @@
+"""One whole stack, used as people use it: by the `aquifer` command and by events."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aquifer_cli.endpoints import Endpoints, find
+from stack.up import Stack
+
+COMMAND_S = 90
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A running stack and its command line."""
+
+    stack: Stack
+
+    @property
+    def folder(self) -> Path:
+        return self.stack.data.path
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return find(self.folder)
+
+    def run(self, *arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """`aquifer ARGUMENTS` in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "aquifer_cli", *arguments],
+            env={**os.environ, "AQUIFER_HOME": str(data or self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> list[dict[str, Any]]:
+        """`aquifer ARGUMENTS --json`: one object a line."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode in (0, 1), done.stderr
+        assert "Traceback" not in done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[House]:
+    """Everything, up."""
+    with tempfile.TemporaryDirectory(prefix="aquifer-e2e-", ignore_cleanup_errors=True) as folder:
+        with Stack(Path(folder) / "data") as stack:
+            stack.start()
+            yield House(stack)

@@ -1,0 +1,90 @@
+"""A document soaks in and an answer is drawn: through the command, as a person would."""
+
+import pytest
+
+HANDBOOK = """# Handbook of the ferry
+
+The ferry leaves the north pier at seven in the morning and at four in the afternoon.
+
+Bicycles are carried free of charge. Dogs need a ticket of two euros.
+"""
+
+
+@pytest.fixture(scope="module")
+def uploaded(house, tmp_path_factory):
+    file = tmp_path_factory.mktemp("docs") / "ferry.md"
+    file.write_text(HANDBOOK)
+    [outcome] = house.json("upload", str(file), "--collection", "ferry", "--wait")
+    return outcome
+
+
+def test_an_upload_ends_indexed(uploaded):
+    assert uploaded["document"] == "collections/ferry/documents/ferry.md"
+    assert (uploaded["version"], uploaded["state"], uploaded["reason"]) == (1, "INDEXED", "")
+
+
+def test_the_same_bytes_again_change_nothing(house, uploaded):
+    [outcome] = house.json("upload", uploaded["path"], "--collection", "ferry", "--wait")
+    assert outcome["version"] == 1
+
+
+def test_a_search_finds_it(house, uploaded):
+    hits = house.json("search", "when does the ferry leave?", "--collection", "ferry")
+    assert hits[0]["document"] == uploaded["document"]
+    assert "seven in the morning" in hits[0]["text"]
+
+
+def test_an_answer_quotes_it_verbatim(house, uploaded):
+    steps = house.json("ask", "When does the ferry leave the north pier?", "-c", "ferry")
+    assert [steps[0]["step"], steps[-1]["step"]] == ["started", "finished"]
+    assert steps[-1]["reason"] == "STOP"
+    assert steps[-1]["generative"] is False
+    citations = [step for step in steps if step["step"] == "citation"]
+    assert citations
+    for citation in citations:
+        text = citation["passage"]["text"]
+        assert text[citation["quote_start"] : citation["quote_end"]] == citation["quote"]
+    assert "seven in the morning" in "".join(s["text"] for s in steps if s["step"] == "delta")
+
+
+def test_a_question_the_documents_do_not_answer_is_refused(house, uploaded):
+    steps = house.json("ask", "Who painted the Mona Lisa?", "-c", "ferry")
+    assert steps[-1]["reason"] == "NO_ANSWER"
+    assert not [step for step in steps if step["step"] == "citation"]
+
+
+def test_a_new_version_replaces_the_old_one(house, uploaded, tmp_path):
+    file = tmp_path / "ferry.md"
+    file.write_text(HANDBOOK.replace("seven in the morning", "eight in the morning"))
+    [outcome] = house.json("upload", str(file), "--collection", "ferry", "--wait")
+    assert (outcome["version"], outcome["state"]) == (2, "INDEXED")
+    hits = house.json("search", "when does the ferry leave?", "--collection", "ferry")
+    assert "eight in the morning" in hits[0]["text"]
+    assert not [hit for hit in hits if hit["version"] == 1]
+
+
+def test_a_deleted_document_is_not_found(house, tmp_path):
+    file = tmp_path / "secret.txt"
+    file.write_text("The vault opens with the word heliotrope.")
+    [outcome] = house.json("upload", str(file), "--collection", "vault", "--wait")
+    assert house.json("search", "heliotrope", "--collection", "vault")
+    [deleted] = house.json("delete", outcome["document"])
+    assert deleted["state"] in ("DELETING", "DELETED")
+    assert house.json("search", "heliotrope", "--collection", "vault") == []
+    again = house.run("delete", outcome["document"])
+    assert again.returncode == 0
+
+
+def test_import_writes_a_run(house, tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(
+        '{"_id": "a", "title": "Bees", "text": "Bees make honey from nectar."}\n'
+        '{"_id": "b", "title": "Wolves", "text": "Wolves hunt in packs at night."}\n'
+    )
+    outcomes = house.json("import", str(corpus), "--collection", "zoo", "--wait")
+    assert [outcome["state"] for outcome in outcomes] == ["INDEXED", "INDEXED"]
+    queries, run = tmp_path / "queries.jsonl", tmp_path / "run.txt"
+    queries.write_text('{"_id": "q1", "text": "who makes honey"}\n')
+    house.json("search", "--queries", str(queries), "--run", str(run), "-c", "zoo", "--limit", "5")
+    first = run.read_text().splitlines()[0].split()
+    assert first[:4] == ["q1", "Q0", "a", "1"]

@@ -59,6 +59,7 @@ class Figure:
     title: str
     rows: Sequence[Row] = ()
     skipped: str = ""
+    failed: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The figure for machines."""

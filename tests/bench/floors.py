@@ -76,8 +76,13 @@ async def search(
     from query.vectors.shard import Shard
 
     folder = Path(vectors, minilm.PROFILE_NAME)
-    shard = Shard.load(folder / "shard", json.loads((folder / "store.json").read_text())["dimensions"])
-    scope, within = TenantScope(tenant), Filter(collections=frozenset({f"collections/{collection}"}))
+    shard = Shard.load(
+        folder / "shard", json.loads((folder / "store.json").read_text())["dimensions"]
+    )
+    scope, within = (
+        TenantScope(tenant),
+        Filter(collections=frozenset({f"collections/{collection}"})),
+    )
     plain_terms = SparseVector((), ())
     async with Batcher(minilm.load()) as batcher:
 

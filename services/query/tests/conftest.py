@@ -1,7 +1,8 @@
-"""A real PostgreSQL and a real vector process, and an embedder that hashes words."""
+"""A real PostgreSQL and a real vector process; inference that hashes words and quotes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import mmh3
@@ -11,10 +12,11 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 from typing_extensions import override
 
+from chassis.errors import NotFoundError
 from chassis.postgres import Database, open_database
-from query.domain import Matrix, Profile
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
 from query.lexical import terms
-from query.usecases.ports import Embedder
+from query.usecases.ports import Embedder, Generator, Prompt
 from query.vectors.engine_client import EngineVectors, open_channel
 from query.vectors.port import TenantScope, Vector
 from stack.guardian import Guardian
@@ -48,6 +50,59 @@ class HashingEmbedder(Embedder):
                 row[mmh3.hash(term, signed=False) % PROFILE.dimensions] += 1.0
         normalised: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return normalised
+
+
+class QuotingGenerator(Generator):
+    """Quotes the first words of the best passage; passes the generator's conformance suite."""
+
+    def __init__(self) -> None:
+        self.generative = False
+        self.quotes: Callable[[Prompt], list[Quote]] = first_words
+        self.running = 0
+        self.pause: asyncio.Event | None = None
+        self.prompts: list[Prompt] = []
+
+    @override
+    @asynccontextmanager
+    async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
+        if prompt.model not in {"", "quoting"}:
+            raise NotFoundError("MODEL_UNKNOWN", "no such model")
+        self.prompts.append(prompt)
+        self.running += 1
+        try:
+            yield self._steps(prompt)
+        finally:
+            self.running -= 1
+
+    async def _steps(self, prompt: Prompt) -> AsyncIterator[Generated]:
+        quotes = self.quotes(prompt)
+        yield Delta(text="The documents say: " if quotes else "They do not say.")
+        if self.pause:
+            await self.pause.wait()
+        for quote in quotes:
+            told = "".join(one.text for one in prompt.passages[quote.passage : quote.passage + 1])
+            yield Delta(text=f"{told[quote.start : quote.end]} {quote.marker}")
+            yield quote
+        yield Finish(
+            reason=FinishReason.STOP if quotes else FinishReason.NO_ANSWER,
+            input_tokens=12,
+            output_tokens=7,
+            model="quoting",
+            generative=self.generative,
+            confidence=0.75 if quotes else 0.1,
+        )
+
+
+def first_words(prompt: Prompt) -> list[Quote]:
+    if not prompt.passages:
+        return []
+    end = len(prompt.passages[0].text) // 2
+    return [Quote(passage=0, start=0, end=end, marker="[1]")]
+
+
+@pytest.fixture
+def generator() -> QuotingGenerator:
+    return QuotingGenerator()
 
 
 @pytest.fixture

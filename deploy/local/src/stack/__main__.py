@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -47,10 +48,12 @@ class Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def up(path: Path, base_port: int | None, console: Console) -> int:
+def up(path: Path, base_port: int | None, console: Console, *, leashed: bool) -> int:
     """Runs the stack until SIGTERM, SIGINT or SIGHUP; returns the exit code."""
     began = time.monotonic()
     with StopRequest() as stop:
+        if leashed:
+            threading.Thread(target=_stop_at_end_of_input, args=(stop,), daemon=True).start()
         try:
             with Stack(
                 path, base_port=base_port, say=console.notice, stop=stop, alone=True
@@ -68,6 +71,13 @@ def up(path: Path, base_port: int | None, console: Console) -> int:
     return 0
 
 
+def _stop_at_end_of_input(stop: StopRequest) -> None:
+    """Whoever holds the other end of standard input is gone, in whatever way."""
+    while os.read(sys.stdin.fileno(), 4096):
+        continue
+    stop()
+
+
 def main(arguments: list[str]) -> int:
     """Parses the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
@@ -76,9 +86,11 @@ def main(arguments: list[str]) -> int:
     starting.add_argument("--data-dir", type=Path, required=True, help="made when missing")
     starting.add_argument("--base-port", type=int, help="first of 13 ports; default: free ones")
     starting.add_argument("--json", action="store_true", help="one JSON object a line")
+    starting.add_argument("--leashed", action="store_true", help="stop at the end of stdin")
     options = parser.parse_args(arguments)
     os.umask(_OWNER_ONLY)
-    return up(options.data_dir, options.base_port, Console(json_lines=options.json))
+    console = Console(json_lines=options.json)
+    return up(options.data_dir, options.base_port, console, leashed=options.leashed)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ class Postgres(Part):
         self._password = password
         self._binaries = binaries
         self._account = _account()
+        # A folder above ours that only root may enter, such as /root.
+        self._shut = False
 
     @property
     @override
@@ -127,12 +129,13 @@ class Postgres(Part):
     def _run(
         self, program: str, *arguments: str, stop_signal: Signals = Signals.SIGTERM
     ) -> Command:
+        argv = (str(self._server() / program), *arguments)
         return Command(
-            argv=(str(self._server() / program), *arguments),
+            argv=(*_passing_through(self._account), *argv) if self._shut else argv,
             environment={"LC_ALL": "C", "PATH": os.defpath},
             folder=self.folder,
             log=self.log,
-            account=self._account,
+            account=None if self._shut else self._account,
             stop_signal=stop_signal,
         )
 
@@ -144,7 +147,8 @@ class Postgres(Part):
         if not holder.stat().st_mode & _PASS:
             holder.chmod(holder.stat().st_mode | _PASS)
         shut = shut_folder(holder)
-        if shut:
+        self._shut = shut is not None
+        if shut and shutil.which("setpriv") is None:
             raise FailedPreconditionError(
                 "POSTGRES_FOLDER_UNREACHABLE",
                 f"PostgreSQL does not run as root, and the user {self._account.name} may not pass "
@@ -198,6 +202,19 @@ class Postgres(Part):
             return self._binaries or find_binaries(major)
         folder = self._binaries or find_binaries(major, shared=True)
         return reachable(folder, self.folder.with_name(f"{self.folder.name}-server"))
+
+
+def _passing_through(account: Account | None) -> tuple[str, ...]:
+    """Runs a program as `account` with the one right to pass through folders shut to it.
+
+    The right also lets it read files; it is asked for only where there is no other way.
+    """
+    assert account is not None
+    right = "+dac_read_search"
+    return (
+        *("setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups"),
+        *(f"--inh-caps={right}", f"--ambient-caps={right}"),
+    )
 
 
 def _account() -> Account | None:

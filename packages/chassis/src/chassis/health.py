@@ -19,7 +19,9 @@ class Health(health_pb2_grpc.HealthServicer):
     """
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._states: dict[str, int] = dict.fromkeys(("", *services), health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._states: dict[str, int] = dict.fromkeys(
+            ("", *services), health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         self._draining = False
 
     async def set(self, service: str, state: int) -> None:

@@ -175,9 +175,6 @@ class Edge(grpc.aio.ServerInterceptor):
         try:
             result = await self._settled(method, request, context)
             code = _code_name(context)
-        except grpc.aio.AbortError:
-            code = _code_name(context)
-            raise
         except (asyncio.CancelledError, grpc.aio.BaseError):
             code = "CANCELLED" if context.time_remaining() != 0 else "DEADLINE_EXCEEDED"
             raise
@@ -198,7 +195,10 @@ class Edge(grpc.aio.ServerInterceptor):
         except ServiceError as error:
             trace.get_current_span().set_attribute("aquifer.error.reason", error.reason)
             status = to_status(error, self._domain)
-        except grpc.aio.BaseError:  # the handler aborted, or the connection is gone
+        except grpc.aio.AbortError as sent:
+            sent.__traceback__ = None  # see `_refused`
+            return None
+        except grpc.aio.BaseError:  # the connection is gone
             raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -208,9 +208,8 @@ class Edge(grpc.aio.ServerInterceptor):
             status = self._bug(method, error)
         except Exception as error:  # noqa: BLE001 (the edge of the process; `_bug` logs it)
             status = self._bug(method, error)
-        if method.request_streaming:
-            await _drained(context)
-        return await context.abort_with_status(rpc_status.to_status(status))
+        await _refused(context, status, drain=method.request_streaming)
+        return None
 
     def _bug(self, method: _Method, error: BaseException) -> Status:
         """INTERNAL with an id that is found in the log, and nothing of what happened."""
@@ -281,8 +280,22 @@ class Edge(grpc.aio.ServerInterceptor):
             domain=self._domain,
             facts={},
         )
+        await _refused(context, status, drain=True)
+
+
+async def _refused(context: Any, status: Status, *, drain: bool) -> None:
+    """End a call with a status.
+
+    The call keeps the exception that `abort` raises (grpc.aio raises it again when we return).
+    With its traceback it would keep the call in turn, and so the call's stream, which counts
+    against STREAMS_PER_CONNECTION, until the garbage collector comes by.
+    """
+    if drain:
         await _drained(context)
+    try:
         await context.abort_with_status(rpc_status.to_status(status))
+    except grpc.aio.AbortError as sent:
+        sent.__traceback__ = None
 
 
 async def _drained(context: Any) -> None:

@@ -62,14 +62,16 @@ class Echo:
 
     def __init__(self) -> None:
         self.does: Callable[[], Any] | None = None
-        self.contexts: list[Any] = []
+        self.calls = 0
+        self.context: Any = None
         self.parts: Callable[[str], Iterable[str]] = str.split
         self.sent = 0
         self.closed = asyncio.Event()
         self.closed_inside_call = False
 
     async def _work(self, context: Any) -> Any:
-        self.contexts.append(context)
+        self.calls += 1
+        self.context = context
         return None if self.does is None else await self.does()
 
     async def single(self, request: StringValue, context: Any) -> StringValue:

@@ -227,7 +227,7 @@ async def test_calls_without_a_good_token_are_refused(edge, arity, metadata, rea
     code, rich = await edge.failure(edge.call(await edge.plain(), arity, metadata=metadata))
     assert code == "UNAUTHENTICATED"
     assert reason.encode() in rich.details[0].value
-    assert not edge.echo.contexts
+    assert not edge.echo.calls
 
 
 async def test_two_tokens_in_one_call_are_refused_even_if_one_is_good(edge):
@@ -326,7 +326,7 @@ async def test_a_service_calls_as_itself_for_the_tenant_at_hand(edge, auth):
 
         async def does():
             seen.append((identity.caller().principal, identity.caller().tenant))
-            if len(edge.echo.contexts) == 2:
+            if edge.echo.calls == 2:
                 await edge.call(sibling, "Unary")
 
         edge.echo.does = does

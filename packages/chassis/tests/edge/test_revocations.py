@@ -177,7 +177,7 @@ async def test_an_open_call_ends_at_once_and_later_ones_do_not_begin(
     call = asyncio.ensure_future(
         edge.failure(edge.call(channel, arity, metadata=edge.bearer(), timeout=20))
     )
-    while not edge.echo.contexts:
+    while not edge.echo.calls:
         await asyncio.sleep(0.01)
     started = time.monotonic()
     how(edge.revocations)
@@ -202,7 +202,7 @@ async def test_an_open_call_ends_when_nobody_can_tell_any_more(edge, arity):
     call = asyncio.ensure_future(
         edge.failure(edge.call(await edge.plain(), arity, metadata=edge.bearer(), timeout=20))
     )
-    while not edge.echo.contexts:
+    while not edge.echo.calls:
         await asyncio.sleep(0.01)
     bus[0] = False
     now[0] += 5

@@ -1,6 +1,7 @@
 """What a client sees of a server: statuses, deadlines, cancellation, spans."""
 
 import asyncio
+import gc
 import itertools
 import logging
 import urllib.parse
@@ -209,7 +210,7 @@ async def test_too_many_open_calls_are_shed(edge, monkeypatch):
     edge.echo.does = does
     channel = await edge.plain()
     first = asyncio.ensure_future(edge.call(channel, "Unary", metadata=edge.bearer()))
-    while not edge.echo.contexts:
+    while not edge.echo.calls:
         await asyncio.sleep(0.01)
     code, rich = await edge.failure(edge.call(channel, "Unary", metadata=edge.bearer()))
     assert (code, details(rich)[ErrorInfo].reason) == ("RESOURCE_EXHAUSTED", "CALLS_OPEN")
@@ -329,6 +330,20 @@ async def test_a_client_that_never_stops_sending_is_refused_all_the_same(edge, m
     code, _ = await asyncio.wait_for(edge.failure(call), 2)
     assert code == "UNAUTHENTICATED"
     stop.set()
+
+
+async def test_failed_calls_give_their_streams_back_at_once(edge, arity):
+    """Else a client's errors would use up its connection until the garbage collector comes by."""
+    edge.echo.does = raising(errors.NotFoundError("NONE", "none"))
+    channel = await edge.plain()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rpc.STREAMS_PER_CONNECTION + 50):
+            code, _ = await edge.failure(edge.call(channel, arity, metadata=edge.bearer()))
+            assert code == "NOT_FOUND"
+    finally:
+        gc.enable()
 
 
 async def test_a_message_beyond_the_limit_ends_only_its_own_call(edge, arity):

@@ -5,7 +5,6 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,7 @@ from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.postgres import Database
 from chassis.topology import event_class
-from query.domain import Delta, Finish, FinishReason, Generated, Inquiry, Profile, Question, Quote
+from query.domain import Inquiry, Profile, Question
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger, PostgresStoreRecords
 from query.store.rows import PostgresRows
@@ -45,7 +44,6 @@ from query.usecases.documents import (
 )
 from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_batch import IndexBatch, RejectBatch
-from query.usecases.ports import Generator, Prompt
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.vectors.engine_client import EngineVectors
 from query.vectors.port import Point, TenantScope
@@ -72,52 +70,6 @@ class InterruptedVectors(EngineVectors):
         await super().upsert(scope, points)
         if self.after_upsert:
             await self.after_upsert()
-
-
-class QuotingGenerator(Generator):
-    """Quotes the first words of the best passage; passes the generator's conformance suite."""
-
-    def __init__(self) -> None:
-        self.generative = False
-        self.quotes: Callable[[Prompt], list[Quote]] = first_words
-        self.running = 0
-        self.pause: asyncio.Event | None = None
-        self.prompts: list[Prompt] = []
-
-    @override
-    @asynccontextmanager
-    async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
-        self.prompts.append(prompt)
-        self.running += 1
-        try:
-            yield self._steps(prompt)
-        finally:
-            self.running -= 1
-
-    async def _steps(self, prompt: Prompt) -> AsyncIterator[Generated]:
-        quotes = self.quotes(prompt)
-        yield Delta(text="The documents say: " if quotes else "They do not say.")
-        if self.pause:
-            await self.pause.wait()
-        for quote in quotes:
-            told = "".join(one.text for one in prompt.passages[quote.passage : quote.passage + 1])
-            yield Delta(text=f"{told[quote.start : quote.end]} {quote.marker}")
-            yield quote
-        yield Finish(
-            reason=FinishReason.STOP if quotes else FinishReason.NO_ANSWER,
-            input_tokens=12,
-            output_tokens=7,
-            model="quoting",
-            generative=self.generative,
-            confidence=0.75 if quotes else 0.1,
-        )
-
-
-def first_words(prompt: Prompt) -> list[Quote]:
-    if not prompt.passages:
-        return []
-    end = len(prompt.passages[0].text) // 2
-    return [Quote(passage=0, start=0, end=end, marker="[1]")]
 
 
 class CountedDeadLetters:
@@ -152,8 +104,8 @@ class World:
     everything: psycopg.Connection[DictRow]
     vectors: InterruptedVectors
     embedder: Any
+    generator: Any
     profile: Profile
-    generator: QuotingGenerator = field(default_factory=QuotingGenerator)
     dead_letters: CountedDeadLetters = field(default_factory=CountedDeadLetters)
     serving: Serving = field(default_factory=Serving)
     event_ids: Any = field(default_factory=lambda: (f"event-{n}" for n in itertools.count()))
@@ -316,8 +268,10 @@ async def world(
     everything: psycopg.Connection[DictRow],
     vectors: EngineVectors,
     embedder: Any,
+    generator: Any,
 ) -> AsyncIterator[World]:
     profile = Profile(name=vectors._profile, dimensions=vectors._dimensions)
-    world = World(database, everything, InterruptedVectors(vectors, profile), embedder, profile)
+    store = InterruptedVectors(vectors, profile)
+    world = World(database, everything, store, embedder, generator, profile)
     await world.rebuilder()()
     yield world

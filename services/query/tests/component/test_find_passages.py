@@ -47,9 +47,7 @@ async def test_a_point_nobody_knows_is_refused_by_the_database(world):
 
 async def test_points_of_versions_that_are_not_live_are_not_found(world):
     await world.deliver(world.embedded("impeller one"))
-    await world.deliver(
-        world.embedded("impeller two", version=2, batch_count=2, chunk_count=2)
-    )
+    await world.deliver(world.embedded("impeller two", version=2, batch_count=2, chunk_count=2))
     assert len(await world.points()) == 2
     assert await world.search("impeller") == ["impeller one"]
 

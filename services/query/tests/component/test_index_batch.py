@@ -12,9 +12,7 @@ DOCUMENT = "collections/manuals/documents/pump"
 
 def searchable(version: int, passages: int) -> list[VersionSearchable]:
     return [
-        VersionSearchable(
-            tenant="acme", document=DOCUMENT, version=version, passage_count=passages
-        )
+        VersionSearchable(tenant="acme", document=DOCUMENT, version=version, passage_count=passages)
     ]
 
 

@@ -1,15 +1,17 @@
 """What the embedded engine does with damage it meets while it runs, and how that is told apart."""
 
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from chassis.errors import FailedPreconditionError, OverloadedError
-from query.lexical import encode_passage
+from query.lexical import encode_passage, encode_question
 from query.vectors import stores
-from query.vectors.port import EVERYTHING, Point, TenantScope
+from query.vectors.port import EVERYTHING, Point, Probe, TenantScope
 from query.vectors.shard import EngineBrokenError, Shard
 from query.vectors.stores import Stores
 
@@ -53,6 +55,28 @@ def read(shard: Shard) -> None:
 def test_a_sound_store_is_whole(shard):
     assert shard.is_whole()
     assert shard.points() == 1000
+
+
+def test_every_candidate_has_its_vector_while_points_come_and_go(shard):
+    over = threading.Event()
+    moving = points(1, 251)
+
+    def churn() -> None:
+        while not over.is_set():
+            shard.delete_points(ACME, [point.point_id for point in moving])
+            shard.upsert(ACME, moving)
+
+    probe = Probe(dense=moving[0].dense, sparse=encode_question("pump"), with_vectors=True)
+    with ThreadPoolExecutor(1) as pool:
+        churned = pool.submit(churn)
+        try:
+            for _ in range(150):
+                found = shard.search(ACME, probe)
+                ids = {one.point_id for one in (*found.dense, *found.sparse)}
+                assert ids == ids & found.vectors.keys()
+        finally:
+            over.set()
+        churned.result(10)
 
 
 @pytest.mark.parametrize("damage", [b"\xff" * 8192, b"\x01\0\0\0" * 2048], ids=["panic", "error"])

@@ -18,6 +18,7 @@ from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceSe
 from chassis.errors import ServiceError
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
+from query.vectors.shard import EngineBrokenError
 from query.vectors.stores import Stores, exclusive
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,9 @@ class _Server:
     async def _flush(self) -> None:
         try:
             await self._writer.run(self._stores.flush)
+        except EngineBrokenError:
+            log.exception("store.flush_failed")
+            self._on_broken()
         except ServiceError:
             log.exception("store.flush_failed")
 
@@ -166,4 +170,6 @@ def claim_socket(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
+        except OSError as error:  # there, but too busy to take the connection
+            raise SocketInUseError(f"another process holds {path}") from error
     raise SocketInUseError(f"another process answers on {path}")

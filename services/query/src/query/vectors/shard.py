@@ -85,10 +85,6 @@ class Shard:
             raise UnavailableError("VECTORS_FAILED", "the store has points that cannot be read")
         return shard
 
-    @property
-    def dimensions(self) -> int:
-        return self._dimensions
-
     def points(self) -> int:
         """Points of all tenants, exactly."""
         with self._engine():
@@ -153,10 +149,15 @@ class Shard:
             # Rarity counted over everyone would tell a tenant what others write about.
             corpus = edge.IdfParams(corpus=_filter(scope, EVERYTHING))
             sparse = self._query(nearest, probe.limit, within, edge.SearchParams(idf=corpus))
-        vectors: dict[str, Vector] = {}
-        if probe.with_vectors:
-            vectors = self._vectors({candidate.point_id for candidate in (*dense, *sparse)})
-        return Candidates(dense=dense, sparse=sparse, vectors=vectors)
+        if not probe.with_vectors:
+            return Candidates(dense=dense, sparse=sparse)
+        vectors = self._vectors({candidate.point_id for candidate in (*dense, *sparse)})
+        # Whose vector is not found any more was removed meanwhile.
+        return Candidates(
+            dense=tuple(candidate for candidate in dense if candidate.point_id in vectors),
+            sparse=tuple(candidate for candidate in sparse if candidate.point_id in vectors),
+            vectors=vectors,
+        )
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove at most `DELETE_BATCH` points, and count those there were."""

@@ -1,0 +1,336 @@
+"""An upload is durable before it is answered, one upload once, and versions stay dense."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from aquifer.auth.v1.auth_events_pb2 import TenantSuspended
+from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
+from aquifer.ingest.v1.upload_events_pb2 import ContentReference
+from chassis.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from ingest.domain import Origin, State
+from ingest.usecases.accept_document import TenantLateError
+
+from ..conftest import NAME, TENANT, TRACE, Rig, ids, messages
+
+TEXT = b"Water finds its way."
+
+
+async def test_an_upload_is_on_disk_and_in_the_database_when_it_is_answered(rig: Rig):
+    view = await rig.upload(title="Report", metadata={"k": "v"}, file_name="r.txt")
+    assert (view.version.number, view.version.state) == (1, State.ACCEPTED)
+    row = rig.version()
+    assert row["trace_id"] == TRACE
+    assert row["metadata"] == {"k": "v"}
+    assert await rig.objects.read(row["object_key"], sha256=row["sha256"]) == TEXT
+    [event] = rig.outbox()
+    assert event == DocumentAccepted(tenant=TENANT, document=NAME, version=1)
+
+
+async def test_the_same_bytes_are_the_same_version_and_leave_no_second_object(rig: Rig):
+    await rig.upload()
+    again = await rig.upload()
+    assert again.version.number == 1
+    assert len(await rig.objects.list(TENANT)) == 1
+    assert len(rig.outbox()) == 1
+
+
+async def test_other_bytes_are_the_next_version(rig: Rig):
+    await rig.upload()
+    assert (await rig.upload(b"Other bytes.")).version.number == 2
+    assert (await rig.upload(TEXT)).version.number == 3
+
+
+async def test_the_bytes_of_a_failed_version_are_a_new_version(rig: Rig):
+    await rig.upload(b"%PDF-1.4 no such thing", media_type="text/plain")
+    await rig.prepare()
+    assert rig.state() == "FAILED"
+    assert (await rig.upload(b"%PDF-1.4 no such thing")).version.number == 2
+
+
+async def test_concurrent_uploads_of_one_name_get_dense_versions(rig: Rig):
+    views = await asyncio.gather(
+        *(rig.upload(f"Text number {n}".encode(), name=NAME) for n in range(5))
+    )
+    assert sorted(view.version.number for view in views) == [1, 2, 3, 4, 5]
+
+
+async def test_concurrent_uploads_of_the_same_bytes_are_one_version(rig: Rig):
+    views = await asyncio.gather(*(rig.upload() for _ in range(5)))
+    assert {view.version.number for view in views} == {1}
+    assert len(await rig.objects.list(TENANT)) == 1
+
+
+async def test_a_repeated_request_answers_with_its_own_version(rig: Rig):
+    await rig.upload(request_id="r1")
+    await rig.upload(b"Newer bytes.", request_id="r2")
+    again = await rig.upload(request_id="r1")
+    assert again.version.number == 1
+    assert rig.count("versions") == 2
+    assert len(await rig.objects.list(TENANT)) == 2
+
+
+@pytest.mark.parametrize("name", [NAME, "collections/reports/documents/other"])
+async def test_a_request_id_with_other_content_is_refused(rig: Rig, name: str):
+    await rig.upload(request_id="r1")
+    content = b"Something else." if name == NAME else TEXT
+    with pytest.raises(AlreadyExistsError) as refusal:
+        await rig.upload(content, name=name, request_id="r1")
+    assert refusal.value.reason == "REQUEST_REUSED"
+    assert refusal.value.facts == {"document": NAME, "version": "1"}
+    assert len(await rig.objects.list(TENANT)) == 1
+    assert rig.count("documents") == 1
+
+
+async def test_concurrent_repeats_of_a_request_are_one_version(rig: Rig):
+    views = await asyncio.gather(*(rig.upload(request_id="r1") for _ in range(5)))
+    assert {view.version.number for view in views} == {1}
+
+
+async def test_nothing_is_left_of_an_upload_without_bytes(rig: Rig):
+    with pytest.raises(InvalidInputError) as refusal:
+        await rig.upload(b"")
+    assert refusal.value.reason == "EMPTY_DOCUMENT"
+    assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+
+
+async def test_nothing_is_left_of_an_upload_that_is_too_large(rig: Rig):
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b"x" * (128 << 10)
+
+    with pytest.raises(InvalidInputError) as refusal:
+        await rig.upload(pieces())  # type: ignore[arg-type]
+    assert refusal.value.reason == "DOCUMENT_TOO_LARGE"
+    assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+
+
+async def test_a_full_backlog_refuses_with_a_time_to_retry(rig: Rig):
+    for number in range(5):
+        await rig.upload(name=f"collections/reports/documents/{number}")
+    with pytest.raises(OverloadedError) as refusal:
+        await rig.upload()
+    assert refusal.value.reason == "BACKLOG_FULL"
+    assert refusal.value.retry_after_s > 0
+
+
+async def test_the_backlog_of_one_tenant_is_not_that_of_another(rig: Rig):
+    for number in range(5):
+        await rig.upload(name=f"collections/reports/documents/{number}")
+    assert (await rig.upload(tenant="globex")).version.number == 1
+
+
+async def test_an_upload_event_is_accepted_and_named_in_the_acknowledgement(rig: Rig):
+    assert await rig.event(correlation_id="order-1") == []
+    [event] = rig.outbox()
+    assert event == DocumentAccepted(
+        tenant=TENANT, document=NAME, version=1, upload_event_id="e1", correlation_id="order-1"
+    )
+
+
+async def test_an_upload_event_delivered_again_is_acknowledged_again_under_the_same_id(rig: Rig):
+    await rig.event()
+    await rig.event(attempt=2)
+    stored = rig.rows.execute("SELECT headers->>'ce-id' AS id FROM outbox").fetchall()
+    assert len(stored) == 2
+    assert len({row["id"] for row in stored}) == 1
+    assert (rig.count("versions"), len(await rig.objects.list(TENANT))) == (1, 1)
+
+
+async def test_the_same_id_of_another_source_is_another_upload(rig: Rig):
+    await rig.event()
+    event, _ = rig.delivery(DocumentAccepted(tenant=TENANT))
+    assert event is not None
+    async with rig.wired.rpc.accept.units(TENANT) as work:
+        assert await work.uploads.find(Origin(source="/upstream", request_id="e1"))
+        assert await work.uploads.find(Origin(source="/other", request_id="e1")) is None
+
+
+async def test_every_upload_event_of_one_version_gets_its_own_result(rig: Rig):
+    await rig.event(event_id="e1", correlation_id="c1")
+    await rig.event(event_id="e2", correlation_id="c2")
+    acknowledged = [event.upload_event_id for event in rig.outbox()]  # type: ignore[attr-defined]
+    assert acknowledged == ["e1", "e2"]
+    await rig.prepare()
+    told = await rig.searchable()
+    results = {event.upload_event_id: event for event in messages(told)}
+    assert set(results) == {"e1", "e2"}
+    assert results["e2"].correlation_id == "c2"
+    assert (results["e1"].unchanged, results["e2"].unchanged) == (False, True)
+    assert len(set(ids(told))) == 2
+
+
+async def test_an_upload_event_with_the_bytes_that_are_live_is_indexed_at_once(rig: Rig):
+    await rig.indexed()
+    rig.clear_outbox()
+    await rig.event(event_id="e9")
+    [event] = rig.outbox()
+    assert event == DocumentIndexed(
+        tenant=TENANT, document=NAME, version=1, upload_event_id="e9", chunk_count=1, unchanged=True
+    )
+
+
+async def test_a_finished_upload_event_sent_again_hears_its_result_again(rig: Rig):
+    await rig.event()
+    await rig.prepare()
+    [told] = await rig.searchable()
+    rig.clear_outbox()
+    await rig.event()
+    stored = rig.rows.execute("SELECT headers, payload FROM outbox").fetchall()
+    assert [row["headers"]["ce-id"] for row in stored] == [told.headers["ce-id"]]
+    assert bytes(stored[0]["payload"]) == told.payload
+
+
+async def test_a_late_tenant_is_waited_for_and_an_unknown_one_refused(rig: Rig):
+    rig.rows.execute("DELETE FROM tenants")
+    for attempt in range(1, 5):
+        with pytest.raises(TenantLateError):
+            await rig.event(attempt=attempt)
+    with pytest.raises(NotFoundError) as refusal:
+        await rig.event(attempt=5)
+    assert refusal.value.reason == "TENANT_UNKNOWN"
+    assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+
+
+async def test_a_suspended_tenant_is_told_so(rig: Rig):
+    await rig.deliver(TenantSuspended(tenant=TENANT))
+    [event] = messages(await rig.event(correlation_id="c"))
+    assert (event.reason, event.version) == ("TENANT_SUSPENDED", 0)
+    assert (event.upload_event_id, event.correlation_id) == ("e1", "c")
+    assert rig.count("documents") == 0
+
+
+async def test_a_tenant_heard_of_after_its_suspension_stays_suspended(rig: Rig):
+    from aquifer.auth.v1.auth_events_pb2 import TenantCreated
+
+    rig.rows.execute("DELETE FROM tenants")
+    await rig.deliver(TenantSuspended(tenant=TENANT))
+    await rig.deliver(TenantCreated(tenant=TENANT))
+    [event] = messages(await rig.event())
+    assert event.reason == "TENANT_SUSPENDED"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": "documents/x"}, "DOCUMENT_NAME"),
+        ({"name": "x" * 5000}, "DOCUMENT_NAME"),
+        ({"title": "t" * 513}, "METADATA_RANGE"),
+        ({"title": "with\x00nul"}, "METADATA_RANGE"),
+        ({"metadata": {"": "v"}}, "METADATA_RANGE"),
+        ({"metadata": {str(n): "v" for n in range(33)}}, "METADATA_RANGE"),
+        ({"correlation_id": "c" * 129}, "METADATA_RANGE"),
+        ({"content": b""}, "EMPTY_DOCUMENT"),
+        ({"content": b"x" * (256 * 1024 + 1)}, "DOCUMENT_TOO_LARGE"),
+        ({"reference": ContentReference(uri="file:///x", sha256="no")}, "REFERENCE_INVALID"),
+    ],
+)
+async def test_a_bad_upload_event_gets_a_result_and_has_no_effect(rig: Rig, fields, reason):
+    sent = await rig.event(**fields)
+    [event] = messages(sent)
+    assert isinstance(event, DocumentFailed)
+    assert (event.reason, event.version, event.upload_event_id) == (reason, 0, "e1")
+    again = await rig.event(**fields)
+    assert ids(again) == ids(sent)
+    assert (rig.count("documents"), rig.count("uploads")) == (0, 0)
+    assert await rig.objects.list(TENANT) == []
+
+
+async def test_an_upload_event_without_a_body_is_refused(rig: Rig):
+    from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+
+    [event] = messages(await rig.deliver(DocumentUploaded(tenant=TENANT, document=NAME)))
+    assert event.reason == "BODY_MISSING"
+
+
+async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Rig):
+    for number in range(5):
+        await rig.upload(name=f"collections/reports/documents/{number}")
+    [event] = messages(await rig.event())
+    assert event.reason == "BACKLOG_FULL"
+    rig.rows.execute("UPDATE versions SET state = 'SUPERSEDED', step_due_at = NULL")
+    rig.wired.rpc.accept.admission._counts.clear()
+    assert await rig.event() == []
+    assert rig.version()["upload_event_id"] == "e1"
+
+
+async def test_an_id_that_can_not_be_kept_is_a_dead_letter_that_is_told(rig: Rig):
+    from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+
+    upload = DocumentUploaded(tenant=TENANT, document=NAME, content=TEXT)
+    delivery, handler = rig.delivery(upload, event_id="x" * 513)
+    with pytest.raises(InvalidInputError) as refusal:
+        await handler(upload, delivery)
+    assert refusal.value.reason == "UPLOAD_EVENT_ID"
+    await rig.wired.subscribers.upload_died(upload, delivery, refusal.value)
+    [event] = messages(delivery.outgoing)
+    assert event.reason == "UPLOAD_EVENT_ID"
+
+
+def reference(rig: Rig, content: bytes, **changes: object) -> ContentReference:
+    (rig.drops / "in").mkdir(exist_ok=True)
+    path = rig.drops / "in" / "a report.txt"
+    path.write_bytes(content)
+    values = {
+        "uri": path.as_uri(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+    }
+    return ContentReference(**{**values, **changes})  # type: ignore[arg-type]
+
+
+async def test_a_reference_is_read_and_checked(rig: Rig):
+    large = b"Large enough to need a reference. " * 10_000
+    assert await rig.event(reference=reference(rig, large)) == []
+    row = rig.version()
+    assert row["size_bytes"] == len(large)
+    assert await rig.objects.read(row["object_key"], sha256=row["sha256"]) == large
+
+
+async def test_a_reference_that_does_not_match_leaves_nothing(rig: Rig):
+    wrong = [
+        reference(rig, TEXT, sha256="0" * 64),
+        reference(rig, TEXT, size_bytes=len(TEXT) + 1),
+    ]
+    for number, one in enumerate(wrong):
+        [event] = messages(await rig.event(event_id=f"e{number}", reference=one))
+        assert event.reason == "REFERENCE_MISMATCH"
+    assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+
+
+async def test_an_object_without_a_row_is_swept_by_age_and_no_other(rig: Rig):
+    await rig.indexed()
+    kept = await rig.objects.list(TENANT)
+    old = f"{TENANT}/{'0' * 64}/{1_000_000_000_000:013d}-orphan"
+    young = rig.wired.rpc.accept.new_key(TENANT, NAME)
+    for key in (old, young):
+        await rig.objects.put(key, b"left by a crash", max_bytes=100)
+    assert await rig.wired.sweep_objects() == 1
+    assert await rig.objects.list(TENANT) == sorted([*kept, young])
+
+
+async def test_a_crash_between_object_and_transaction_is_no_upload(rig: Rig):
+    """The database goes away after the bytes were stored: nothing was acknowledged."""
+    rig.rows.execute("ALTER TABLE versions RENAME TO versions_away")
+    try:
+        with pytest.raises(Exception, match="versions"):
+            await rig.upload()
+    finally:
+        rig.rows.execute("ALTER TABLE versions_away RENAME TO versions")
+    assert (rig.count("documents"), rig.count("outbox")) == (0, 0)
+    assert (await rig.upload()).version.number == 1
+
+
+async def test_an_object_store_that_is_away_accepts_nothing(rig: Rig):
+    rig.settings.objects_dir.rmdir()
+    with pytest.raises(UnavailableError):
+        await rig.upload()
+    assert rig.count("documents") == 0

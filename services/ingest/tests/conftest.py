@@ -1,0 +1,322 @@
+"""A real PostgreSQL, real files and the real parser, driven event by event."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from psycopg.rows import DictRow, dict_row
+
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated
+from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
+from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from chassis.bus import Bus
+from chassis.delivery import Delivery
+from chassis.errors import UnavailableError
+from chassis.events import Envelope, Outgoing
+from chassis.inbox import AlreadyAppliedError, Inbox
+from chassis.outbox import Outbox
+from chassis.postgres import Database, open_database
+from chassis.topology import durable_of, event_class
+from ingest.app import Adapters, Wired, wire
+from ingest.chunking import ChunkSettings
+from ingest.cutting import ParseAndCut
+from ingest.domain import Draft, Origin, Version, View
+from ingest.drops import DropsFolder
+from ingest.objects import LocalObjects
+from ingest.parsing.jailed import ParserLimits
+from ingest.parsing.parser import Parser
+from ingest.settings import Settings
+from ingest.store.sweeper import PostgresSweeper
+from ingest.store.units import units
+from ingest.usecases.facts import Fact
+from testkit.servers import TestDatabase
+
+TENANT = "acme"
+NAME = "collections/reports/documents/q3"
+SOURCE = "/upstream"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: TestDatabase) -> TestDatabase:
+    postgres.migrate("ingest")
+    return postgres
+
+
+@pytest.fixture
+def tables(migrated: TestDatabase) -> TestDatabase:
+    migrated.truncate("ingest")
+    return migrated
+
+
+@pytest.fixture
+async def database(tables: TestDatabase) -> AsyncIterator[Database]:
+    async with open_database(tables.dsn("ingest"), "ingest", 8) as database:
+        yield database
+
+
+@pytest.fixture
+def everything(tables: TestDatabase) -> Iterator[psycopg.Connection[DictRow]]:
+    """A connection no policy binds."""
+    with psycopg.connect(
+        tables.superuser_dsn, autocommit=True, row_factory=dict_row, options="-c search_path=ingest"
+    ) as connection:
+        yield connection
+
+
+@dataclass
+class Siblings:
+    """What ingest asks of others: hides into a list, discards nothing, publishes into a list."""
+
+    hidden: list[tuple[str, int]] = field(default_factory=list)
+    query_is_away: bool = False
+    letters: int = 0
+    published: list[Fact] = field(default_factory=list)
+
+    async def hide(self, document: str, version: int) -> None:
+        if self.query_is_away:
+            raise UnavailableError("QUERY_UNAVAILABLE", "away")
+        self.hidden.append((document, version))
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        return self.letters
+
+    async def publish(self, facts: Sequence[Fact], trace_id: str) -> None:
+        self.published += facts
+
+
+@dataclass
+class Rig:
+    """Ingest without its transports: what they would deliver is handed in, what leaves is kept."""
+
+    wired: Wired
+    settings: Settings
+    database: Database
+    rows: psycopg.Connection[DictRow]
+    objects: LocalObjects
+    drops: Path
+    siblings: Siblings
+    sweeper: PostgresSweeper
+
+    async def upload(
+        self,
+        content: bytes = b"Water finds its way.",
+        *,
+        name: str = NAME,
+        request_id: str = "",
+        tenant: str = TENANT,
+        **header: Any,
+    ) -> View:
+        draft = Draft(
+            tenant=tenant,
+            name=name,
+            metadata=header.pop("metadata", {}),
+            origin=Origin(request_id=request_id),
+            trace_id=TRACE,
+            **header,
+        )
+        return await self.wired.rpc.accept(draft, content)
+
+    async def deliver(
+        self, event: Message, *, event_id: str = "", attempt: int = 1
+    ) -> list[Outgoing]:
+        """Handles an event as its consumer would; what it would send. A repeat sends the same."""
+        delivery, handler = self.delivery(event, event_id=event_id, attempt=attempt)
+        try:
+            await handler(event, delivery)
+        except AlreadyAppliedError:
+            pass
+        sent = list(delivery.outgoing)
+        await delivery.sent()
+        return sent
+
+    def delivery(
+        self, event: Message, *, event_id: str = "", attempt: int = 1
+    ) -> tuple[Delivery, Callable[[Any, Delivery], Any]]:
+        kind = type(event)
+        durable = durable_of(kind, "ingest")
+        envelope = Envelope(
+            event_id=event_id or str(uuid.uuid4()),
+            event_type=kind.DESCRIPTOR.full_name,
+            source=SOURCE,
+            tenant=event.tenant,  # type: ignore[attr-defined]
+            subject=f"{kind.DESCRIPTOR.full_name}.{event.tenant}",  # type: ignore[attr-defined]
+        )
+        inbox = None if kind is DocumentUploaded else Inbox(self.database, durable.name)
+        snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.DESCRIPTOR.name)
+        handler = getattr(self.wired.subscribers, f"on{snake}")
+        return Delivery(envelope, consumer=durable.name, inbox=inbox, attempt=attempt), handler
+
+    async def event(
+        self,
+        content: bytes = b"Water finds its way.",
+        *,
+        event_id: str = "e1",
+        name: str = NAME,
+        attempt: int = 1,
+        **fields: Any,
+    ) -> list[Outgoing]:
+        """An upload event of an upstream system."""
+        body = {} if "reference" in fields else {"content": content}
+        event = DocumentUploaded(tenant=TENANT, document=name, **body, **fields)
+        return await self.deliver(event, event_id=event_id, attempt=attempt)
+
+    async def prepare(self, version: int = 1, *, name: str = NAME, **fields: Any) -> list[Outgoing]:
+        """The version's own acceptance arrives."""
+        row = self.version(version, name=name)
+        event = DocumentAccepted(
+            tenant=TENANT,
+            document=name,
+            version=version,
+            upload_event_id=row["upload_event_id"],
+        )
+        return await self.deliver(event, **fields)
+
+    async def searchable(
+        self, version: int = 1, *, name: str = NAME, **fields: Any
+    ) -> list[Outgoing]:
+        """Query says that it shows the version."""
+        event = VersionSearchable(tenant=TENANT, document=name, version=version)
+        return await self.deliver(event, **fields)
+
+    async def purged(self, version: int = 1, **fields: Any) -> list[Outgoing]:
+        """Query says that it holds nothing of the version and older ones any more."""
+        counts = {"passages": 2, "points": 2, "inbox_rows": 1, "dead_letters": 0}
+        event = PassagesPurged(tenant=TENANT, document=NAME, version=version, **counts)
+        return await self.deliver(event, **fields)
+
+    async def indexed(self, content: bytes = b"Water finds its way.", *, name: str = NAME) -> int:
+        """A version all the way; its number."""
+        view = await self.upload(content, name=name)
+        await self.prepare(view.version.number, name=name)
+        await self.searchable(view.version.number, name=name)
+        return view.version.number
+
+    async def delete(self, name: str = NAME) -> View:
+        return await self.wired.rpc.delete(TENANT, name)
+
+    async def get(self, name: str = NAME, tenant: str = TENANT) -> View:
+        return await self.wired.rpc.get(tenant, name)
+
+    async def known(self, version: int = 1) -> Version:
+        async with self.wired.rpc.accept.units(TENANT) as work:
+            found = await work.documents.version(NAME, version)
+        assert found is not None
+        return found
+
+    def version(self, number: int = 1, *, name: str = NAME) -> DictRow:
+        row = self.rows.execute(
+            "SELECT * FROM versions WHERE tenant_id = %s AND document = %s AND version = %s",
+            [TENANT, name, number],
+        ).fetchone()
+        assert row is not None
+        return row
+
+    def state(self, number: int = 1) -> str:
+        return str(self.version(number)["state"])
+
+    def count(self, table: str) -> int:
+        row = self.rows.execute(f"SELECT count(*) AS n FROM {table}").fetchone()
+        return int(row["n"]) if row else 0
+
+    def outbox(self) -> list[Message]:
+        """Events on their way out, oldest first."""
+        stored = self.rows.execute("SELECT subject, payload FROM outbox ORDER BY outbox_id")
+        return [read(row["subject"], row["payload"]) for row in stored]
+
+    def clear_outbox(self) -> None:
+        """As the relay would."""
+        self.rows.execute("DELETE FROM outbox")
+
+    def hurry(self, number: int = 1, *, seconds: float = 3_600) -> None:
+        """As if that much time had passed for a version."""
+        self.rows.execute(
+            "UPDATE versions SET step_due_at = step_due_at - make_interval(secs => %(s)s),"
+            " updated_at = updated_at - make_interval(secs => %(s)s) WHERE version = %(n)s",
+            {"s": seconds, "n": number},
+        )
+
+
+def read(subject: str, payload: bytes) -> Message:
+    kind = event_class(subject.rsplit(".", 1)[0])
+    assert kind is not None
+    return kind.FromString(payload)
+
+
+def messages(sent: Sequence[Outgoing]) -> list[Any]:
+    return [read(event.subject, event.payload) for event in sent]
+
+
+def ids(sent: Sequence[Outgoing]) -> list[str]:
+    return [event.headers["ce-id"] for event in sent]
+
+
+@asynccontextmanager
+async def nowhere() -> AsyncIterator[Bus]:
+    """A bus that is not connected: the outbox only stores."""
+    unconnected = asyncio.create_task(asyncio.sleep(0))
+    await unconnected
+    yield Bus(Client(), unconnected)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "nats_url": "nats://127.0.0.1:1",
+            "nats_user": "ingest",
+            "nats_password": "test-ingest",
+            "auth_address": "127.0.0.1:1",
+            "query_address": "127.0.0.1:1",
+            "postgres_dsn": "",
+            "objects_dir": tmp_path / "objects",
+            "drops_dir": tmp_path / "drops",
+            "upload_max_bytes": 1 << 20,
+            "backlog_max": 5,
+        }
+    )
+
+
+@pytest.fixture
+async def rig(
+    database: Database, everything: psycopg.Connection[DictRow], settings: Settings
+) -> AsyncIterator[Rig]:
+    settings.objects_dir.mkdir()
+    assert settings.drops_dir is not None
+    settings.drops_dir.mkdir()
+    siblings, sweeper = Siblings(), PostgresSweeper(database)
+    objects = LocalObjects(settings.objects_dir)
+    # Not entered: plain text needs no child process.
+    parser = Parser(ParserLimits())
+    async with nowhere() as bus:
+        adapters = Adapters(
+            units=units(database, Outbox(database, bus)),
+            sweeper=sweeper,
+            objects=objects,
+            drops=DropsFolder(settings.drops_dir),
+            parse=ParseAndCut(parser, ChunkSettings(target_chars=100, max_chars=120)),
+            hide=siblings.hide,
+            publish=siblings.publish,
+            dead_letters=siblings,
+        )
+        rig = Rig(
+            wired=wire(adapters, settings),
+            settings=settings,
+            database=database,
+            rows=everything,
+            objects=objects,
+            drops=settings.drops_dir,
+            siblings=siblings,
+            sweeper=sweeper,
+        )
+        await rig.deliver(TenantCreated(tenant=TENANT))
+        yield rig

@@ -1,0 +1,89 @@
+"""The command: measures what was asked for, and shows it beside its floors."""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench import ask, ceiling, grpcio, hop, ingest, machine, memory, quality, search
+from tests.bench.corpus import Corpus, load
+from tests.bench.figures import Figure
+from tests.bench.journey import JOURNEY, journey
+from tests.bench.plan import Plan
+from tests.bench.screen import show
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[2]
+CRANFIELD = ROOT.parent / "shared/data/cranfield"
+NAMES = tuple(each.NAME for each in (ingest, ceiling, search, ask, memory, quality, grpcio, hop))
+FAILED = 1
+
+
+def main() -> int:
+    """Runs the experiments; 1 when one of them could not be carried out."""
+    options = _options()
+    before = machine.look()
+    corpus = load(options.corpus, options.documents or (300 if options.quick else None))
+    plan = Plan.quick() if options.quick else Plan.full()
+    wanted = set(options.only or NAMES)
+    if not options.json:
+        sys.stderr.write(f"measuring with {corpus.about} ...\n")
+    started = time.monotonic()
+    figures = list(_figures(corpus, plan, wanted))
+    took_s = time.monotonic() - started
+    if options.json:
+        report = {
+            "machine": before.as_json(),
+            "corpus": corpus.about,
+            "quick": options.quick,
+            "took_s": round(took_s, 1),
+            "figures": [figure.as_json() for figure in figures],
+        }
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        show(before, corpus.about, figures, took_s)
+    return FAILED if any(figure.failed for figure in figures) else 0
+
+
+def _figures(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
+    """Experiment by experiment, so that nothing else runs beside one."""
+    if wanted & set(JOURNEY):
+        yield from _tried("journey", lambda: journey(corpus, plan, wanted))
+    alone: dict[str, Callable[[], Figure]] = {
+        ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
+        grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),
+        hop.NAME: lambda: hop.measure(plan.hop_events, plan.repetitions),
+    }
+    for name, measure in alone.items():
+        if name in wanted:
+            yield from _tried(name, lambda measure=measure: [measure()])  # type: ignore[misc]
+
+
+def _tried(name: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
+    """What an experiment found; one that breaks takes no other's figures along."""
+    try:
+        return measure()
+    except Exception as error:
+        log.exception("experiment.failed", extra={"experiment": name})
+        return [Figure(name=name, title=name, skipped=f"failed: {error!r}", failed=True)]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
+    parser.add_argument("--documents", type=int, metavar="N", help="only the first N documents")
+    parser.add_argument("--quick", action="store_true", help="fewer of everything, in two minutes")
+    parser.add_argument("--json", action="store_true", help="one object for machines")
+    parser.add_argument("--only", action="append", choices=NAMES, help="one figure; repeatable")
+    parser.add_argument(
+        "--corpus", type=Path, default=CRANFIELD, metavar="DIR", help="a collection in BEIR layout"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""What everything but the model can do: the same documents with vectors that cost nothing."""
+
+import asyncio
+from pathlib import Path
+
+from tests.bench.corpus import Corpus
+from tests.bench.figures import Aim, Figure, Row, median, spread
+from tests.bench.house import fresh_folder, house
+from tests.bench.ingest import cpu_rows
+from tests.bench.upload import Uploaded, upload
+
+NAME = "ceiling"
+TITLE = "ceiling of the platform: null embedder, everything else as it is"
+SETTINGS = {"AQUIFER_EMBEDDER": "null", "AQUIFER_EMBEDDING_PROFILE": "null"}
+
+
+def measure(corpus: Corpus, repetitions: int) -> Figure:
+    """The collection again and again, each time as new documents of another collection."""
+    with fresh_folder() as folder, house(folder, SETTINGS) as running:
+
+        async def passes() -> list[Uploaded]:
+            return [
+                await upload(running, corpus, f"null-{number}", Path(folder))
+                for number in range(repetitions)
+            ]
+
+        runs = asyncio.run(passes())
+    rates = [run.rate for run in runs]
+    return Figure(
+        name=NAME,
+        title=TITLE,
+        rows=[
+            Row(
+                name="documents a second",
+                value=median(rates),
+                unit="1/s",
+                spread=spread(rates),
+                aim=Aim(sense=">=", limit=300),
+                note=f"{runs[0].documents} documents a pass, client on the same cores",
+            ),
+            *cpu_rows(runs),
+        ],
+    )

@@ -1,0 +1,25 @@
+"""How often everything is done."""
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Repetitions whose median a figure is, and sizes."""
+
+    repetitions: int
+    questions: int
+    grpcio_rounds: int
+    grpcio_s: float
+    hop_events: int
+
+    @classmethod
+    def full(cls) -> Self:
+        """For figures to keep."""
+        return cls(repetitions=3, questions=60, grpcio_rounds=5, grpcio_s=2.0, hop_events=1000)
+
+    @classmethod
+    def quick(cls) -> Self:
+        """For a first look."""
+        return cls(repetitions=1, questions=20, grpcio_rounds=2, grpcio_s=1.0, hop_events=300)

@@ -1,7 +1,6 @@
 """The command: measures what was asked for, and shows it beside its floors."""
 
 import argparse
-import asyncio
 import json
 import logging
 import sys

@@ -1,7 +1,7 @@
 """Time to the first token of an answer, over the generator's own on the identical passages."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def _same(text: str, hits: Sequence[Hit]) -> GenerateRequest:
     return GenerateRequest(question=text, passages=passages)
 
 
-async def _first_delta(steps: AsyncIterator[Any]) -> float:
+async def _first_delta(steps: AsyncIterable[Any]) -> float:
     """Seconds until text comes; the rest of the stream is read as well."""
     started = time.perf_counter()
     first = None

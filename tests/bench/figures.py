@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Literal
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aim:
@@ -14,6 +16,7 @@ class Aim:
     limit: float
     of: Literal["value", "ratio"] = "value"
 
+    @override
     def __str__(self) -> str:
         return f"{'ratio ' if self.of == 'ratio' else ''}{self.sense} {self.limit:g}"
 

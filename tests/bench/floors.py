@@ -1,35 +1,21 @@
-"""The engines alone: run as a process of its own, with no service beside it.
-
-`python -m tests.bench.floors NAME` reads one JSON object from its standard input and writes one.
-"""
+"""Asks `tests.bench.engines` for a floor, in a process of its own."""
 
 import asyncio
-import gc
-import importlib
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from tests.bench import processes
-
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 600
-# As many batches in hand as inference holds, of as many chunks as an event may carry.
-BATCHES = 64
-BATCH = 32
 
 
 def ask(name: str, **question: Any) -> dict[str, Any]:
     """Runs one floor in a fresh interpreter."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.bench.floors", name],
+        [sys.executable, "-m", "tests.bench.engines", name],
         input=json.dumps(question),
         stdout=subprocess.PIPE,
         text=True,
@@ -39,97 +25,6 @@ def ask(name: str, **question: Any) -> dict[str, Any]:
     )
     answer: dict[str, Any] = json.loads(ran.stdout)
     return answer
-
-
-async def embed(texts: Sequence[str]) -> dict[str, Any]:
-    """Seconds to embed all texts in the bulk lane, tokenizing included, loading excluded."""
-    from inference.batching import Batcher
-    from inference.domain import Lane
-    from inference.engines import minilm
-
-    engine = minilm.load()
-    async with Batcher(engine) as batcher:
-        gate = asyncio.Semaphore(BATCHES)
-
-        async def one(batch: Sequence[str]) -> None:
-            async with gate:
-                await batcher.embed(batch, Lane.BULK)
-
-        started, cpu = time.perf_counter(), time.process_time()
-        batches = [texts[at : at + BATCH] for at in range(0, len(texts), BATCH)]
-        await asyncio.gather(*map(one, batches))
-        wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-    tokens = sum(engine.count_tokens(texts))
-    precision = engine.profile.precision.value
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "tokens": tokens, "precision": precision}
-
-
-async def search(
-    vectors: str, tenant: str, collection: str, queries: Sequence[str], side_by_side: int
-) -> dict[str, Any]:
-    """Seconds of each step of each query: embedding, the platform's own search, a plain one."""
-    from inference.batching import Batcher
-    from inference.domain import Lane
-    from inference.engines import minilm
-    from query.lexical import SparseVector, encode_question
-    from query.vectors.port import Filter, Probe, TenantScope
-    from query.vectors.shard import Shard
-
-    folder = Path(vectors, minilm.PROFILE_NAME)
-    shard = Shard.load(
-        folder / "shard", json.loads((folder / "store.json").read_text())["dimensions"]
-    )
-    scope, within = (
-        TenantScope(tenant),
-        Filter(collections=frozenset({f"collections/{collection}"})),
-    )
-    plain_terms = SparseVector((), ())
-    async with Batcher(minilm.load()) as batcher:
-
-        async def one(text: str) -> dict[str, float]:
-            started = time.perf_counter()
-            vector = (await batcher.embed([text], Lane.INTERACTIVE))[0]
-            embedded = time.perf_counter()
-            probe = Probe(
-                dense=vector, sparse=encode_question(text), with_vectors=True, within=within
-            )
-            await asyncio.to_thread(shard.search, scope, probe)
-            searched = time.perf_counter()
-            plain = Probe(dense=vector, sparse=plain_terms, limit=10, within=within)
-            shard.search(scope, plain)
-            return {
-                "embed": embedded - started,
-                "search": searched - embedded,
-                "both": searched - started,
-                "plain": time.perf_counter() - searched,
-            }
-
-        await side_by_side_each(one, queries[:20], side_by_side)
-        steps = await side_by_side_each(one, queries, side_by_side)
-    shard.close()
-    return {name: [step[name] for step in steps] for name in steps[0]}
-
-
-async def engine() -> dict[str, Any]:
-    """Memory in MiB of inference's code alone, with the model loaded, and after it has worked."""
-    importlib.import_module("inference.app")
-    imported = _own_memory()
-    from inference.batching import Batcher
-    from inference.domain import Lane
-    from inference.engines import minilm
-
-    model = minilm.load()
-    loaded = _own_memory()
-    async with Batcher(model) as batcher:
-        for length in range(8, 256, 8):
-            await batcher.embed(["word " * length] * BATCH, Lane.BULK)
-        worked = _own_memory()
-    return {"imported": imported, "loaded": loaded, "worked": worked}
-
-
-def _own_memory() -> float:
-    gc.collect()
-    return processes.memory(os.getpid()).total
 
 
 async def side_by_side_each(
@@ -143,19 +38,3 @@ async def side_by_side_each(
             return await work(item)
 
     return list(await asyncio.gather(*map(one, items)))
-
-
-FLOORS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
-    "embed": embed,
-    "search": search,
-    "engine": engine,
-}
-
-
-if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-
-    async def main() -> dict[str, Any]:
-        return await FLOORS[sys.argv[1]](**asked)
-
-    json.dump(uvloop.run(main()), sys.stdout)

@@ -69,14 +69,22 @@ def _installed(folder: Path, requirement: str) -> Path:
     if uv is None:
         raise NotInstalledError("skipped: uv is not installed")
     python = folder / "bin" / "python"
-    _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-    _run(uv, "pip", "install", "--quiet", "--python", str(python), requirement, "protobuf")
+    _run(folder, uv, "venv", "--quiet", "--python", sys.executable, str(folder))
+    _run(folder, uv, "pip", "install", "--quiet", "--python", str(python), requirement, "protobuf")
     return python
 
 
-def _run(*command: str) -> None:
+def _run(folder: Path, *command: str) -> None:
+    """Away from this project, whose own constraints would pin the version."""
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_S)
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+            cwd=folder.parent,
+        )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = str(error.stderr or "no answer in time").strip().splitlines()
         raise NotInstalledError(f"skipped: the registry has not given it: {said[-1]}") from error
@@ -104,7 +112,7 @@ def _server(python: Path) -> Iterator[int]:
 
 
 def _call(python: Path, port: int, count: int, seconds: float) -> dict[str, float]:
-    command = [python, "-P", _ECHO, "call", str(port), str(count), str(seconds)]
+    command = [str(python), "-P", str(_ECHO), "call", str(port), str(count), str(seconds)]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=CALL_S)
     answer: dict[str, float] = json.loads(ran.stdout)
     return answer

@@ -33,7 +33,7 @@ class Machine:
 def look() -> Machine:
     """The machine as it is now."""
     return Machine(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        cores=len(os.sched_getaffinity(0)),
         cpu=_field("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
         memory_gib=round(_kib("/proc/meminfo", "MemTotal") / 2**20, 1),
         load=os.getloadavg()[0],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aquifer.ingest.v1.document_pb2 import Document
 from aquifer_cli import documents as listing
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client, open_client
@@ -74,5 +75,5 @@ async def _settled(client: Client, collection: str) -> None:
                 await asyncio.sleep(LIST_S)
 
 
-def _state(document: listing.Document) -> str:
+def _state(document: Document) -> str:
     return uploading.state_name(document.state)

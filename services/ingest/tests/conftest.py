@@ -127,10 +127,12 @@ class Rig:
         return await self.wired.rpc.accept(draft, content)
 
     async def deliver(
-        self, event: Message, *, event_id: str = "", attempt: int = 1
+        self, event: Message, *, event_id: str = "", attempt: int = 1, source: str = SOURCE
     ) -> list[Outgoing]:
         """Handles an event as its consumer would; what it would send. A repeat sends the same."""
-        delivery, handler = self.delivery(event, event_id=event_id, attempt=attempt)
+        delivery, handler = self.delivery(
+            event, event_id=event_id, attempt=attempt, source=source
+        )
         try:
             await handler(event, delivery)
         except AlreadyAppliedError:
@@ -140,14 +142,14 @@ class Rig:
         return sent
 
     def delivery(
-        self, event: Message, *, event_id: str = "", attempt: int = 1
+        self, event: Message, *, event_id: str = "", attempt: int = 1, source: str = SOURCE
     ) -> tuple[Delivery, Callable[[Any, Delivery], Any]]:
         kind = type(event)
         durable = durable_of(kind, "ingest")
         envelope = Envelope(
             event_id=event_id or str(uuid.uuid4()),
             event_type=kind.DESCRIPTOR.full_name,
-            source=SOURCE,
+            source=source,
             tenant=event.tenant,  # type: ignore[attr-defined]
             subject=f"{kind.DESCRIPTOR.full_name}.{event.tenant}",  # type: ignore[attr-defined]
         )
@@ -163,12 +165,13 @@ class Rig:
         event_id: str = "e1",
         name: str = NAME,
         attempt: int = 1,
+        source: str = SOURCE,
         **fields: Any,
     ) -> list[Outgoing]:
         """An upload event of an upstream system."""
         body = {} if "reference" in fields else {"content": content}
         event = DocumentUploaded(tenant=TENANT, document=name, **body, **fields)
-        return await self.deliver(event, event_id=event_id, attempt=attempt)
+        return await self.deliver(event, event_id=event_id, attempt=attempt, source=source)
 
     async def prepare(self, version: int = 1, *, name: str = NAME, **fields: Any) -> list[Outgoing]:
         """The version's own acceptance arrives."""

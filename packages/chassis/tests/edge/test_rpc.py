@@ -334,7 +334,11 @@ async def test_a_client_that_never_stops_sending_is_refused_all_the_same(edge, m
 
 async def test_failed_calls_give_their_streams_back_at_once(edge, arity):
     """Else a client's errors would use up its connection until the garbage collector comes by."""
-    edge.echo.does = raising(errors.NotFoundError("NONE", "none"))
+
+    async def does():
+        raise errors.NotFoundError("NONE", "none")
+
+    edge.echo.does = does
     channel = await edge.plain()
     gc.collect()
     gc.disable()

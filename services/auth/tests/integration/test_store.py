@@ -201,3 +201,12 @@ async def test_founding_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegi
             await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             await records.add_tenant(Tenant(tenant_id="other", display_name="x", create_time=NOW))
+
+
+async def test_relay_is_woken_by_events_alone(stored: PostgresRegistry) -> None:
+    woken = stored._outbox._woken
+    async with stored.within("acme") as records:
+        await records.tenant()
+    assert not woken.is_set()
+    await create_tenant(stored)
+    assert woken.is_set()

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,9 +113,8 @@ class World:
     def __post_init__(self) -> None:
         self.ledger = PostgresLedger(self.database)
         self.records = PostgresStoreRecords(self.database)
-        unconnected = asyncio.get_running_loop().create_future()
-        unconnected.set_result(None)
-        self.outbox = Outbox(self.database, Bus(Client(), unconnected))
+        connecting: Any = asyncio.get_running_loop().create_future()
+        self.outbox = Outbox(self.database, Bus(Client(), connecting))
         self.answers = PostgresAnswers(self.database, self.outbox)
         self.find = FindPassages(
             self.embedder, self.vectors, self.ledger, self.serving, self.profile.name
@@ -269,9 +268,9 @@ async def world(
     vectors: EngineVectors,
     embedder: Any,
     generator: Any,
-) -> AsyncIterator[World]:
+) -> World:
     profile = Profile(name=vectors._profile, dimensions=vectors._dimensions)
     store = InterruptedVectors(vectors, profile)
     world = World(database, everything, store, embedder, generator, profile)
     await world.rebuilder()()
-    yield world
+    return world

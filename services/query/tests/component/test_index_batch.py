@@ -108,6 +108,21 @@ async def test_a_frozen_worker_that_wakes_after_all_is_over_leaves_no_points(wor
     assert set((await world.points()).values()) == {2}
 
 
+async def test_a_crash_between_points_and_passages_costs_a_redelivery(world):
+    event = world.embedded("impeller")
+
+    async def crash():
+        world.vectors.after_upsert = None
+        raise RuntimeError
+
+    world.vectors.after_upsert = crash
+    with pytest.raises(RuntimeError):
+        await world.deliver(event, event_id="one")
+    assert await world.search("impeller") == []
+    assert await world.deliver(event, event_id="one") == searchable(1, 1)
+    assert len(world.rows("passages")) == len(await world.points()) == 1
+
+
 async def test_a_batch_sent_again_of_a_live_version_tells_it_again(world):
     await world.deliver(world.embedded("part 0", "part 1"))
     again = world.embedded("part 0", "part 1", attempt=1)
@@ -122,7 +137,7 @@ async def test_many_batches_side_by_side_flip_once(world):
         for n in range(count)
     ]
     told = await asyncio.gather(*(world.deliver(event) for event in parts))
-    assert sum(told, []) == searchable(1, count)
+    assert [fact for facts in told for fact in facts] == searchable(1, count)
     assert len(await world.points()) == count
 
 

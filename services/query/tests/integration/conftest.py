@@ -3,9 +3,9 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from nats.js.errors import NotFoundError
 
 from aquifer.auth.v1 import auth_service_pb2 as auth_pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
-from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.events import outgoing
 from chassis.topology import stream_name, subject
@@ -27,10 +26,15 @@ from stack.guardian import Guardian
 from stack.ports import LOOPBACK, free_ports
 from stack.processes import run_all
 from stack.programs import Service, Vectors, python
-from testkit.servers import TestBus, TestDatabase, password_of
+from testkit.servers import (
+    TestBus,
+    TestDatabase,
+    password_of,
+    running_bus,
+    running_database,
+)
 
 E = TypeVar("E", bound=Message)
-TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @dataclass
@@ -42,7 +46,6 @@ class House:
     vectors: Vectors
     services: dict[str, Service]
     keys: dict[str, Any]
-    held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def query(self) -> Service:
@@ -101,37 +104,17 @@ class House:
             return connection.execute(statement.encode()).fetchall()
 
 
-def prepared(
-    texts: Sequence[str], *, document: str, version: int = 1, tenant: str = "acme"
-) -> ChunksPrepared:
-    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{document}/{version}")
-    return ChunksPrepared(
-        tenant=tenant,
-        document=document,
-        version=version,
-        batch_count=1,
-        chunk_count=len(texts),
-        title="A title",
-        trace_id=TRACE,
-        chunks=[
-            Chunk(chunk_id=str(uuid.uuid5(name, str(n))), ordinal=n, text=text, end=len(text))
-            for n, text in enumerate(texts)
-        ],
-    )
-
-
-@pytest.fixture(scope="module")
-def house(
-    nats: TestBus, migrated: TestDatabase, servers_folder: Path, guardian: Guardian
-) -> Iterator[House]:
-    """All processes query works with, on empty stores; ingest is played by the tests."""
-    asyncio.run(nats.reset())
-    migrated.migrate("auth")
-    for service in ("auth", "query"):
-        migrated.truncate(service)
+@pytest.fixture(scope="session")
+def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
+    """All processes query works with, on stores of their own; ingest is played by the tests."""
     folder = servers_folder / "house"
     folder.mkdir()
     with ExitStack() as held:
+        bus = held.enter_context(running_bus(folder, guardian))
+        asyncio.run(bus.reset())
+        database = held.enter_context(running_database(folder, guardian))
+        for service in ("auth", "query"):
+            database.migrate(service)
         vectors = held.enter_context(
             Vectors(
                 folder / "vectors",
@@ -140,44 +123,47 @@ def house(
                 log=folder / "vectors.log",
             )
         )
-        services = dict(zip(("auth", "inference", "query"), free_ports(3), strict=True))
-        environment = {
-            "AQUIFER_NATS_URL": nats.url,
-            **{f"AQUIFER_{n.upper()}_ADDRESS": f"{LOOPBACK}:{p}" for n, p in services.items()},
-        }
+        ports = dict(zip(("auth", "inference", "query"), free_ports(3), strict=True))
+        addresses = {f"AQUIFER_{n.upper()}_ADDRESS": f"{LOOPBACK}:{p}" for n, p in ports.items()}
         own = {
             "auth": {
                 "AQUIFER_AUTH_PEPPER": "1:integration-pepper-of-32-characters",
                 "AQUIFER_AUTH_SIGNING_KEY": signing_key(),
-                "AQUIFER_POSTGRES_DSN": migrated.dsn("auth"),
+                "AQUIFER_POSTGRES_DSN": database.dsn("auth"),
             },
             "inference": {},
             "query": {
-                "AQUIFER_POSTGRES_DSN": migrated.dsn("query"),
+                "AQUIFER_POSTGRES_DSN": database.dsn("query"),
                 "AQUIFER_VECTORS": vectors.address,
                 "AQUIFER_RECONCILE_S": "0.5",
             },
         }
-        for name, settings in own.items():
-            settings |= environment | {
+        environments = {
+            name: {
+                **addresses,
+                **settings,
+                "AQUIFER_NATS_URL": bus.url,
                 "AQUIFER_NATS_USER": name,
                 "AQUIFER_NATS_PASSWORD": password_of(name),
             }
-        keys = first_keys(folder, guardian, own["auth"])
-        running = {}
-        for name, settings in own.items():
-            settings["AQUIFER_SERVICE_KEY"] = keys["service_keys"].get(name, "")
-            running[name] = held.enter_context(
+            for name, settings in own.items()
+        }
+        keys = first_keys(folder, guardian, environments["auth"])
+        services = {
+            name: held.enter_context(
                 Service(
                     name,
-                    port=services[name],
-                    environment=settings,
+                    port=ports[name],
+                    environment=environment
+                    | {"AQUIFER_SERVICE_KEY": keys["service_keys"].get(name, "")},
                     folder=folder,
                     guardian=guardian,
                     log=folder / f"{name}.log",
                 )
             )
-        yield House(nats, migrated, vectors, running, keys)
+            for name, environment in environments.items()
+        }
+        yield House(bus, database, vectors, services, keys)
 
 
 def first_keys(folder: Path, guardian: Guardian, environment: dict[str, str]) -> dict[str, Any]:

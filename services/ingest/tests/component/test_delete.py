@@ -1,0 +1,249 @@
+"""Deleted is dead: out of search before the answer, out of every store after, and never back."""
+
+import asyncio
+
+import pytest
+
+from aquifer.ingest.v1.document_events_pb2 import (
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentDeletionRequested,
+)
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt
+from chassis.errors import InvalidInputError, NotFoundError, UnavailableError
+from ingest.domain import State
+
+from ..conftest import NAME, TENANT, Rig, ids, messages
+
+SECRET = b"A sentence nobody may find again."
+
+
+async def test_a_delete_hides_then_removes_everything_and_leaves_a_receipt(rig: Rig):
+    await rig.indexed(SECRET)
+    rig.clear_outbox()
+    view = await rig.delete()
+    assert (view.version.state, view.entry.live_version) == (State.DELETING, 0)
+    assert rig.siblings.hidden == [(NAME, 1)]
+    [requested] = rig.outbox()
+    assert requested == DocumentDeletionRequested(tenant=TENANT, document=NAME, version=1)
+    rig.siblings.letters = 3
+    [event] = messages(await rig.purged())
+    assert event == DocumentDeleted(
+        tenant=TENANT,
+        document=NAME,
+        version=1,
+        receipt=DeletionReceipt(
+            objects=1,
+            chunks=1,
+            passages=2,
+            points=2,
+            inbox_rows=3,
+            outbox_rows=1,
+            dead_letters=3,
+        ),
+    )
+    assert (rig.count("chunks"), await rig.objects.list(TENANT)) == (0, [])
+    assert rig.state() == "DELETED"
+    assert (await rig.get()).version.state is State.DELETED
+
+
+async def test_no_row_holds_anything_of_a_deleted_document_but_its_name(rig: Rig):
+    secret = "nobody may find again"
+    await rig.upload(SECRET, title=secret, file_name=f"{secret}.txt", metadata={"k": secret})
+    await rig.prepare()
+    await rig.searchable()
+    await rig.delete()
+    await rig.purged()
+    for table in ("versions", "documents", "uploads", "chunks", "inbox", "outbox"):
+        for row in rig.rows.execute(f"SELECT * FROM {table}"):
+            assert secret not in repr(row)
+            payloads = [bytes(p) for p in row.get("outgoing_payloads", [])]
+            assert not any(secret.encode() in payload for payload in payloads)
+
+
+async def test_a_delete_is_pending_while_query_is_away_and_a_repeat_finishes_it(rig: Rig):
+    await rig.indexed()
+    rig.siblings.query_is_away = True
+    with pytest.raises(UnavailableError) as pending:
+        await rig.delete()
+    assert pending.value.reason == "HIDE_PENDING"
+    view = await rig.get()
+    assert (view.version.state, view.entry.live_version) == (State.DELETING, 1)
+    rig.siblings.query_is_away = False
+    assert (await rig.delete()).entry.live_version == 0
+    requests = [e for e in rig.outbox() if isinstance(e, DocumentDeletionRequested)]
+    assert len(requests) == 1
+
+
+async def test_a_delete_that_query_finished_first_is_done(rig: Rig):
+    await rig.indexed()
+    rig.siblings.query_is_away = True
+    with pytest.raises(UnavailableError):
+        await rig.delete()
+    await rig.purged()
+    assert (await rig.delete()).version.state is State.DELETED
+    assert rig.siblings.hidden == []
+
+
+async def test_deleting_twice_is_deleting_once(rig: Rig):
+    await rig.indexed()
+    await asyncio.gather(*(rig.delete() for _ in range(4)))
+    await rig.delete()
+    requests = [e for e in rig.outbox() if isinstance(e, DocumentDeletionRequested)]
+    assert len(requests) == 1
+    told = await rig.purged(event_id="p1")
+    assert ids(await rig.purged(event_id="p1")) == ids(told)
+    assert await rig.purged(event_id="p2") == []
+
+
+async def test_the_receipt_survives_a_crash_between_commit_and_send(rig: Rig):
+    """The purge removes inbox rows of the document, but not the one that holds its own result."""
+    await rig.indexed()
+    await rig.delete()
+    first = await rig.purged(event_id="p1")
+    again = await rig.purged(event_id="p1")
+    assert [event.payload for event in first] == [event.payload for event in again]
+
+
+async def test_an_unknown_document_can_not_be_deleted(rig: Rig):
+    with pytest.raises(NotFoundError) as unknown:
+        await rig.delete()
+    assert unknown.value.reason == "DOCUMENT_UNKNOWN"
+    with pytest.raises(InvalidInputError):
+        await rig.delete("no-name")
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_a_delete_during_indexing_wins_over_whatever_comes_late(rig: Rig, prepared: bool):
+    await rig.event()
+    if prepared:
+        await rig.prepare()
+    await rig.delete()
+    assert await rig.prepare() == []
+    assert await rig.searchable() == []
+    assert rig.state() == "DELETING"
+    [event] = messages(await rig.purged())
+    assert isinstance(event, DocumentDeleted)
+    assert event.upload_event_id == "e1"
+    assert await rig.prepare() == []
+    assert await rig.searchable() == []
+    assert (rig.state(), rig.count("chunks")) == ("DELETED", 0)
+
+
+async def test_a_delete_meets_a_prepare_and_no_chunk_is_left(rig: Rig):
+    for number in range(1, 5):
+        await rig.upload(f"Text number {number}.".encode())
+        await asyncio.gather(rig.prepare(number), rig.delete())
+        await rig.purged(number)
+        assert (rig.count("chunks"), rig.state(number)) == (0, "DELETED")
+
+
+async def test_every_waiting_upload_event_is_told_of_the_delete(rig: Rig):
+    await rig.event(event_id="e1")
+    await rig.event(event_id="e2")
+    await rig.event(b"The second edition.", event_id="e3")
+    await rig.delete()
+    told = messages(await rig.purged(2))
+    assert sorted(event.upload_event_id for event in told) == ["e1", "e2", "e3"]
+    assert {event.version for event in told} == {2}
+    rig.clear_outbox()
+    await rig.event(event_id="e1")
+    [again] = rig.outbox()
+    assert again in told
+
+
+async def test_an_upload_event_delivered_after_the_delete_resurrects_nothing(rig: Rig):
+    await rig.event()
+    await rig.delete()
+    await rig.event()
+    assert rig.count("versions") == 1
+    await rig.purged()
+    await rig.event()
+    assert (rig.count("versions"), rig.state()) == (1, "DELETED")
+    assert await rig.objects.list(TENANT) == []
+
+
+async def test_a_request_repeated_after_the_delete_resurrects_nothing(rig: Rig):
+    await rig.upload(request_id="r1")
+    await rig.delete()
+    await rig.purged()
+    assert (await rig.upload(request_id="r1")).version.state is State.DELETED
+    assert rig.count("versions") == 1
+
+
+async def test_the_bytes_of_a_deleted_document_are_a_new_version(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
+    await rig.purged()
+    assert await rig.indexed() == 2
+    view = await rig.get()
+    assert (view.version.state, view.entry.live_version) == (State.INDEXED, 2)
+
+
+async def test_a_reupload_during_the_purge_survives_it(rig: Rig):
+    await rig.indexed(SECRET)
+    await rig.delete()
+    await rig.upload(b"Something new.")
+    await rig.prepare(2)
+    [event] = messages(await rig.purged(1))
+    assert event.version == 1
+    assert [rig.state(1), rig.state(2)] == ["DELETED", "PREPARED"]
+    assert [row["version"] for row in rig.rows.execute("SELECT version FROM chunks")] == [2]
+    assert len(await rig.objects.list(TENANT)) == 1
+    await rig.searchable(2)
+    assert (await rig.get()).entry.live_version == 2
+
+
+async def test_a_purge_keeps_the_inbox_of_a_newer_version_and_only_that(rig: Rig):
+    await rig.indexed(SECRET)
+    await rig.delete()
+    await rig.upload(b"Something new.")
+    prepared = await rig.prepare(2, event_id="newer")
+    await rig.purged(1)
+    kept = rig.rows.execute("SELECT event_id FROM inbox WHERE document = %s", [NAME]).fetchall()
+    assert [row["event_id"] for row in kept] == ["newer"]
+    # Its stored events are still there for the delivery that follows a crash.
+    assert ids(await rig.prepare(2, event_id="newer")) == ids(prepared)
+
+
+async def test_a_purge_leaves_the_outgoing_facts_of_a_newer_version(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
+    rig.clear_outbox()
+    await rig.upload(b"Something new.")
+    await rig.purged(1)
+    [event] = rig.outbox()
+    assert event == DocumentAccepted(tenant=TENANT, document=NAME, version=2)
+
+
+async def test_a_second_delete_during_the_first_ends_both(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
+    await rig.upload(b"Something new.")
+    await rig.delete()
+    pending = rig.rows.execute("SELECT version FROM versions WHERE step_due_at IS NOT NULL")
+    assert [row["version"] for row in pending] == [2]
+    [event] = messages(await rig.purged(2))
+    assert (event.version, event.receipt.objects) == (2, 2)
+    assert await rig.purged(1) == []
+    assert [rig.state(1), rig.state(2)] == ["DELETED", "DELETED"]
+
+
+async def test_a_purge_of_an_older_delete_leaves_the_newer_one_pending(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
+    await rig.upload(b"Something new.")
+    await rig.delete()
+    await rig.purged(1)
+    assert [rig.state(1), rig.state(2)] == ["DELETED", "DELETING"]
+    [event] = messages(await rig.purged(2))
+    assert (event.version, event.receipt.objects) == (2, 1)
+
+
+async def test_a_delete_of_a_failed_document_works(rig: Rig):
+    await rig.upload(b"   ")
+    await rig.prepare()
+    await rig.delete()
+    await rig.purged()
+    assert rig.version()["reason"] == ""
+    assert rig.state() == "DELETED"

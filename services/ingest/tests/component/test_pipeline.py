@@ -1,0 +1,255 @@
+"""From accepted to searchable: every step once, whatever comes twice, late or never."""
+
+import asyncio
+
+import pytest
+
+from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
+from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
+from aquifer.query.v1.passage_events_pb2 import ChunksRejected
+from chassis.errors import InvalidInputError
+from chassis.inbox import AlreadyAppliedError
+from ingest.domain import State
+from ingest.store.units import once
+from ingest.usecases.finish_document import give_up
+
+from ..conftest import NAME, TENANT, TRACE, Rig, ids, messages
+
+LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
+
+
+async def test_a_document_is_cut_into_batches_that_repeat_it_verbatim(rig: Rig):
+    await rig.upload(LONG, file_name="long.txt", title="Given")
+    batches = messages(await rig.prepare())
+    row = rig.version()
+    assert (row["state"], row["media_type"], row["title"]) == ("PREPARED", "text/plain", "Given")
+    assert [batch.batch for batch in batches] == list(range(row["batch_count"]))
+    chunks = [chunk for batch in batches for chunk in batch.chunks]
+    assert [chunk.ordinal for chunk in chunks] == list(range(row["chunk_count"]))
+    assert len({chunk.chunk_id for chunk in chunks}) == len(chunks)
+    assert max(len(batch.chunks) for batch in batches) == 32
+    assert all(chunk.text == LONG.decode()[chunk.start : chunk.end] for chunk in chunks)
+    assert {(b.trace_id, b.title, b.chunk_count) for b in batches} == {
+        (TRACE, "Given", len(chunks))
+    }
+    assert rig.count("chunks") == len(chunks)
+
+
+async def test_an_acceptance_delivered_twice_sends_the_same_events(rig: Rig):
+    await rig.upload()
+    first = await rig.prepare(event_id="a1")
+    second = await rig.prepare(event_id="a1")
+    assert ids(first) == ids(second) != []
+    assert rig.count("chunks") == 1
+
+
+async def test_two_acceptances_side_by_side_prepare_once(rig: Rig):
+    await rig.upload(LONG)
+    sent = await asyncio.gather(rig.prepare(event_id="a1"), rig.prepare(event_id="a2"))
+    assert sorted(bool(one) for one in sent) == [False, True]
+    assert rig.count("chunks") == rig.version()["chunk_count"]
+
+
+async def test_a_crash_after_the_commit_loses_no_event(rig: Rig):
+    """The first delivery commits and dies before it sends; the second sends what was stored."""
+    await rig.upload()
+    event = DocumentAccepted(tenant=TENANT, document=NAME, version=1)
+    delivery, handler = rig.delivery(event, event_id="a1")
+    await handler(event, delivery)
+    again, handler = rig.delivery(event, event_id="a1", attempt=2)
+    await rig.objects.delete(rig.version()["object_key"])
+    with pytest.raises(AlreadyAppliedError):
+        async with once(again)(NAME):
+            pass
+    assert ids(again.outgoing) == ids(delivery.outgoing) != []
+    assert [e.payload for e in again.outgoing] == [e.payload for e in delivery.outgoing]
+
+
+async def test_an_acceptance_of_a_version_that_moved_on_has_no_effect(rig: Rig):
+    await rig.indexed()
+    assert await rig.prepare() == []
+    assert rig.state() == "INDEXED"
+
+
+async def test_an_acceptance_of_nothing_we_know_has_no_effect(rig: Rig):
+    event = DocumentAccepted(tenant=TENANT, document=NAME, version=7)
+    assert await rig.deliver(event) == []
+
+
+async def test_the_acceptance_of_a_joined_upload_parses_nothing_again(rig: Rig):
+    await rig.event(event_id="e1")
+    event = DocumentAccepted(tenant=TENANT, document=NAME, version=1, upload_event_id="e2")
+    assert await rig.deliver(event) == []
+    assert rig.state() == "ACCEPTED"
+
+
+async def test_a_refusal_by_the_parser_fails_the_version_and_tells_everyone_once(rig: Rig):
+    content = b"\x89PNG\r\n\x1a\n not a text"
+    await rig.event(content, event_id="e1")
+    await rig.event(content, event_id="e2")
+    told = messages(await rig.prepare(event_id="a1"))
+    assert {event.upload_event_id for event in told} == {"e1", "e2"}
+    assert {type(event) for event in told} == {DocumentFailed}
+    assert {event.reason for event in told} == {"MEDIA_TYPE_UNSUPPORTED"}
+    assert rig.version()["reason"] == "MEDIA_TYPE_UNSUPPORTED"
+    assert messages(await rig.prepare(event_id="a1")) == told
+
+
+async def test_a_grpc_upload_that_fails_is_told_under_an_empty_id(rig: Rig):
+    await rig.upload(b"   \n ")
+    [event] = messages(await rig.prepare())
+    assert (event.reason, event.upload_event_id, event.version) == ("NO_TEXT", "", 1)
+
+
+@pytest.mark.parametrize(("damage", "reason"), [(None, "OBJECT_MISSING"), (b"?", "OBJECT_CORRUPT")])
+async def test_a_lost_or_damaged_object_fails_the_version(rig: Rig, damage, reason):
+    await rig.upload()
+    path = rig.settings.objects_dir / rig.version()["object_key"]
+    path.unlink() if damage is None else path.write_bytes(damage)
+    [event] = messages(await rig.prepare())
+    assert event.reason == reason
+
+
+async def test_a_searchable_version_is_live_and_told_once(rig: Rig):
+    await rig.event(correlation_id="c")
+    await rig.prepare()
+    told = await rig.searchable(event_id="s1")
+    [event] = messages(told)
+    assert event == DocumentIndexed(
+        tenant=TENANT,
+        document=NAME,
+        version=1,
+        upload_event_id="e1",
+        correlation_id="c",
+        chunk_count=1,
+    )
+    assert ids(await rig.searchable(event_id="s1")) == ids(told)
+    assert await rig.searchable(event_id="s2") == []
+    view = await rig.get()
+    assert (view.version.state, view.entry.live_version) == (State.INDEXED, 1)
+
+
+async def test_a_newer_version_supersedes_the_live_one_and_its_data_goes(rig: Rig):
+    await rig.indexed()
+    old_key = rig.version()["object_key"]
+    await rig.indexed(b"The second edition.")
+    assert [rig.state(1), rig.state(2)] == ["SUPERSEDED", "INDEXED"]
+    assert [row["version"] for row in rig.rows.execute("SELECT version FROM chunks")] == [2]
+    assert old_key not in await rig.objects.list(TENANT)
+
+
+async def test_the_old_version_stays_live_until_the_new_one_is_searchable(rig: Rig):
+    await rig.indexed()
+    await rig.upload(b"The second edition.")
+    await rig.prepare(2)
+    view = await rig.get()
+    assert (view.version.number, view.version.state) == (2, State.PREPARED)
+    assert view.entry.live_version == 1
+
+
+async def test_a_version_overtaken_by_a_newer_one_gets_its_result(rig: Rig):
+    await rig.event(event_id="e1")
+    await rig.event(b"The second edition.", event_id="e2")
+    await rig.prepare(1)
+    await rig.prepare(2)
+    told = {event.upload_event_id: event for event in messages(await rig.searchable(2))}
+    assert isinstance(told["e2"], DocumentIndexed)
+    assert isinstance(told["e1"], DocumentFailed)
+    assert told["e1"].reason == "VERSION_SUPERSEDED"
+    assert [rig.state(1), rig.state(2)] == ["SUPERSEDED", "INDEXED"]
+    assert await rig.searchable(1) == []
+    assert (await rig.get()).entry.live_version == 2
+    assert [row["version"] for row in rig.rows.execute("SELECT version FROM chunks")] == [2]
+
+
+async def test_a_failed_version_below_a_live_one_keeps_its_reason_and_loses_its_data(rig: Rig):
+    await rig.upload()
+    await rig.prepare()
+    await rig.deliver(rejected("CHUNKS"))
+    await rig.indexed(b"The second edition.")
+    assert (rig.state(1), rig.version(1)["reason"]) == ("FAILED", "TOO_BAD")
+    assert len(await rig.objects.list(TENANT)) == 1
+    assert [row["version"] for row in rig.rows.execute("SELECT version FROM chunks")] == [2]
+
+
+def rejected(by: str, reason: str = "TOO_BAD") -> EmbeddingRejected | ChunksRejected:
+    kind = {"CHUNKS": ChunksRejected, "EMBEDDING": EmbeddingRejected}[by]
+    return kind(tenant=TENANT, document=NAME, version=1, batch=3, reason=reason)
+
+
+@pytest.mark.parametrize("by", ["CHUNKS", "EMBEDDING"])
+async def test_a_rejected_batch_fails_the_version_once(rig: Rig, by: str):
+    await rig.event()
+    await rig.prepare()
+    [event] = messages(await rig.deliver(rejected(by)))
+    assert (event.reason, event.upload_event_id) == ("TOO_BAD", "e1")
+    assert await rig.deliver(rejected(by)) == []
+    assert rig.state() == "FAILED"
+
+
+async def test_a_rejection_without_a_reason_is_still_explained(rig: Rig):
+    await rig.upload()
+    await rig.prepare()
+    [event] = messages(await rig.deliver(rejected("CHUNKS", "")))
+    assert event.reason == "BATCH_REJECTED"
+
+
+async def test_a_rejection_of_a_live_version_has_no_effect(rig: Rig):
+    await rig.indexed()
+    assert await rig.deliver(rejected("CHUNKS")) == []
+    assert rig.state() == "INDEXED"
+
+
+async def test_what_query_shows_is_indexed_also_when_it_was_given_up_before(rig: Rig):
+    """Chunks here equal passages there; the result that was told stands."""
+    await rig.event()
+    await rig.prepare()
+    await rig.deliver(rejected("CHUNKS"))
+    assert await rig.searchable() == []
+    assert (rig.state(), rig.version()["reason"]) == ("INDEXED", "")
+    assert ((await rig.get()).entry.live_version, rig.count("chunks")) == (1, 1)
+    rig.clear_outbox()
+    await rig.event()
+    [event] = rig.outbox()
+    assert isinstance(event, DocumentFailed)
+
+
+async def test_an_event_given_up_fails_its_version(rig: Rig):
+    await rig.event()
+    event = DocumentAccepted(tenant=TENANT, document=NAME, version=1, upload_event_id="e1")
+    delivery, _ = rig.delivery(event, event_id="a1")
+    error = InvalidInputError("CRASH_LOOP", "20 deliveries without an end")
+    await rig.wired.subscribers.accepted_died(event, delivery, error)
+    [told] = messages(delivery.outgoing)
+    assert (told.reason, told.upload_event_id) == ("CRASH_LOOP", "e1")
+    assert rig.state() == "FAILED"
+
+
+async def test_an_upload_that_joins_while_the_version_finishes_is_told_too(rig: Rig):
+    """Joining and finishing meet on the document's lock: whoever comes second sees the other."""
+    for number in range(5):
+        name = f"collections/reports/documents/{number}"
+        await rig.event(event_id=f"first-{number}", name=name)
+        await rig.prepare(1, name=name)
+        sent, _ = await asyncio.gather(
+            rig.searchable(1, name=name), rig.event(event_id=f"second-{number}", name=name)
+        )
+        told = {event.upload_event_id for event in messages(sent)}
+        told |= {e.upload_event_id for e in rig.outbox() if isinstance(e, DocumentIndexed)}
+        assert told >= {f"first-{number}", f"second-{number}"}
+
+
+async def test_giving_up_and_finishing_at_once_ends_one_way_with_one_result(rig: Rig):
+    await rig.event()
+    await rig.prepare()
+
+    async def failing() -> None:
+        async with rig.wired.rpc.accept.units(TENANT) as work:
+            from ingest.domain import Verdict
+
+            await give_up(work, NAME, 1, Verdict(reason="STEP_DEADLINE", detail="late"))
+
+    sent, _ = await asyncio.gather(rig.searchable(), failing())
+    results = [*messages(sent), *(e for e in rig.outbox() if not isinstance(e, DocumentAccepted))]
+    assert len(results) == 1
+    assert rig.state() == "INDEXED"

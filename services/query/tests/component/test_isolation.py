@@ -1,0 +1,90 @@
+"""The database itself keeps tenants apart, whatever the code above it does."""
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from query.domain import Version
+
+TENANT_TABLES = (
+    "documents",
+    "progress",
+    "passages",
+    "doomed_versions",
+    "purges",
+    "answers",
+    "answer_sources",
+    "inbox",
+    "outbox",
+)
+SWEPT = ("documents", "progress", "doomed_versions")
+HIDDEN_FROM_SWEEP = ("passages", "purges", "answers", "answer_sources")
+
+
+@pytest.fixture
+async def full(world):
+    """Two tenants with a row at least in every table."""
+    for tenant in ("acme", "globex"):
+        await world.deliver(world.embedded("impeller old", tenant=tenant))
+        await world.deliver(world.embedded("impeller new", version=2, tenant=tenant))
+        await world.deliver(
+            world.embedded("part", version=3, batch_count=2, chunk_count=2, tenant=tenant)
+        )
+        inquiry = world.inquiry("impeller", tenant=tenant)
+        assert [step async for step in world.ask(inquiry, "1" * 32)]
+        async with world.ledger.transaction(tenant) as rows:
+            await rows.begin_purge(
+                Version(document="collections/manuals/documents/gone", number=1), 1
+            )
+    return world
+
+
+def test_every_tenant_table_forces_its_policies(everything):
+    rows = everything.execute(
+        "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced"
+        " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
+        " WHERE c.relnamespace = 'query'::regnamespace AND c.relkind IN ('r', 'p')"
+    ).fetchall()
+    assert {row["relname"] for row in rows} == set(TENANT_TABLES)
+    assert all(row["forced"] for row in rows)
+
+
+async def test_a_tenant_sees_its_own_rows_alone(full):
+    for table in TENANT_TABLES:
+        query = sql.SQL("SELECT DISTINCT tenant_id FROM {}").format(sql.Identifier(table))
+        for tenant, seen in (("acme", ["acme"]), ("globex", ["globex"]), ("", []), ("nobody", [])):
+            async with full.database.transaction(tenant) as tx:
+                rows = await (await tx.execute(query)).fetchall()
+            assert [row["tenant_id"] for row in rows] == seen, table
+
+
+async def test_without_a_tenant_there_are_no_rows(full, tables):
+    with psycopg.connect(tables.dsn("query")) as connection:
+        for table in TENANT_TABLES:
+            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            assert connection.execute(query).fetchone() == (0,), table
+
+
+async def test_nothing_is_written_for_another_tenant(full):
+    for table in TENANT_TABLES:
+        query = sql.SQL("UPDATE {} SET tenant_id = 'globex'").format(sql.Identifier(table))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            async with full.database.transaction("acme") as tx:
+                await tx.execute(query)
+
+
+async def test_a_sweep_finds_work_and_reads_no_text(full):
+    async with full.database.sweep() as tx:
+        for table in (*SWEPT, *HIDDEN_FROM_SWEEP):
+            query = sql.SQL("SELECT DISTINCT tenant_id FROM {}").format(sql.Identifier(table))
+            rows = await (await tx.execute(query)).fetchall()
+            seen = {row["tenant_id"] for row in rows}
+            assert seen == ({"acme", "globex"} if table in SWEPT else set()), table
+
+
+async def test_every_tenant_is_found_by_the_sweep(full):
+    for number in range(5):
+        await full.hide(f"tenant-{number}", Version(document="collections/c/documents/d", number=1))
+    assert sorted(await full.ledger.tenants()) == sorted(
+        ["acme", "globex", *(f"tenant-{number}" for number in range(5))]
+    )

@@ -1,0 +1,96 @@
+"""What the methods add to the use cases: the caller, the defaults, and the span."""
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from aquifer.query.v1 import query_service_pb2 as pb
+from chassis.errors import InvalidInputError, NotFoundError
+from chassis.identity import Caller, admit
+from query.rpc import ACCESS, QueryRpc, Verbs
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture
+def rpc(world):
+    scopes = frozenset({"search", "ask"})
+    caller = Caller(tenant="acme", principal="user:ada", key_id="k", scopes=scopes, expires_at=0.0)
+    admit(caller, "token")
+    return QueryRpc(Verbs(find=world.find, ask=world.ask, answers=world.answers, hide=world.hide))
+
+
+@pytest.fixture
+def spans():
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider.get_tracer("test"), exporter
+
+
+async def test_an_answers_span_leads_to_what_brought_in_its_sources(world, rpc, spans):
+    tracer, exporter = spans
+    await world.deliver(world.embedded("the impeller wears out"))
+    with tracer.start_as_current_span("ask"):
+        steps = [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]
+    [span] = exporter.get_finished_spans()
+    assert span.attributes["aquifer.answer.id"] == steps[0].started.answer_id
+    assert steps[0].started.trace_id == trace.format_trace_id(span.context.trace_id)
+    [link] = span.links
+    assert trace.format_trace_id(link.context.trace_id) == TRACE
+    assert link.attributes["document.id"] == "collections/manuals/documents/pump"
+    assert link.attributes["aquifer.document.version"] == 1
+
+
+async def test_a_passage_without_a_trace_is_cited_without_a_link(world, rpc, spans):
+    tracer, exporter = spans
+    event = world.embedded("the impeller wears out")
+    event.prepared.trace_id = ""
+    await world.deliver(event)
+    with tracer.start_as_current_span("ask"):
+        assert [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]
+    assert exporter.get_finished_spans()[0].links == ()
+
+
+async def test_what_was_answered_is_read_back_over_the_wire(world, rpc):
+    await world.deliver(world.embedded("the impeller wears out"))
+    steps = [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]
+    answer = await rpc.GetAnswer(pb.GetAnswerRequest(answer_id=steps[0].started.answer_id), None)
+    assert answer.text == "".join(step.delta.text for step in steps)
+    assert answer.citations[0] == steps[3].citation
+    assert answer.finished == steps[-1].finished
+    assert answer.finished.confidence == 0.75
+
+
+@pytest.mark.parametrize("answer_id", ["", "x", "6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10"])
+async def test_an_answer_that_is_not_there_is_unknown(rpc, answer_id):
+    with pytest.raises(NotFoundError) as refused:
+        await rpc.GetAnswer(pb.GetAnswerRequest(answer_id=answer_id), None)
+    assert (refused.value.reason, refused.value.facts) == ("ANSWER_UNKNOWN", {})
+
+
+async def test_a_limit_of_zero_means_ten(world, rpc):
+    await world.deliver(world.embedded(*(f"impeller {n}" for n in range(12))))
+    assert len((await rpc.Search(pb.SearchRequest(question="impeller"), None)).hits) == 10
+
+
+@pytest.mark.parametrize(
+    ("document", "version", "reason"),
+    [
+        ("pump", 1, "DOCUMENT_INVALID"),
+        ("collections/manuals/documents/pump", 0, "VERSION_INVALID"),
+        ("collections/manuals/documents/pump", -1, "VERSION_INVALID"),
+    ],
+)
+async def test_only_what_could_exist_is_hidden(world, rpc, document, version, reason):
+    with pytest.raises(InvalidInputError) as refused:
+        await rpc.HideDocument(pb.HideDocumentRequest(document=document, version=version), None)
+    assert refused.value.reason == reason
+    assert world.rows("documents") == []
+
+
+def test_every_method_has_its_scope():
+    service = pb.DESCRIPTOR.services_by_name["QueryService"]
+    assert set(ACCESS) == {f"{service.full_name}/{method.name}" for method in service.methods}

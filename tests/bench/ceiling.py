@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Aim, Figure, Row, median, spread
 from tests.bench.house import fresh_folder, house
-from tests.bench.ingest import cpu_rows
+from tests.bench.ingest import cpu_rows, lost_rows
 from tests.bench.upload import Uploaded, upload
 
 NAME = "ceiling"
@@ -38,6 +38,7 @@ def measure(corpus: Corpus, repetitions: int) -> Figure:
                 aim=Aim(sense=">=", limit=300),
                 note=f"{runs[0].documents} documents a pass, client on the same cores",
             ),
+            *lost_rows(runs),
             *cpu_rows(runs),
         ],
     )

@@ -37,6 +37,7 @@ def figure(runs: Sequence[Uploaded], floors: Sequence[dict[str, Any]], chunks: i
                 note="spread is that of the ratio; floor: the same chunks through the bare engine"
                 f" in {floors[0]['precision']}, {floors[0]['tokens']} tokens",
             ),
+            *lost_rows(runs),
             *cpu_rows(runs),
             Row(
                 name="CPU of the bare engine",
@@ -45,6 +46,14 @@ def figure(runs: Sequence[Uploaded], floors: Sequence[dict[str, Any]], chunks: i
             ),
         ],
     )
+
+
+def lost_rows(runs: Sequence[Uploaded]) -> list[Row]:
+    """Documents that were refused or failed, with why; no row where there are none."""
+    lost = runs[-1].lost
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
+    row = Row(name="documents refused or failed", value=sum(lost.values()), unit="", note=why)
+    return [row] if lost else []
 
 
 def cpu_rows(runs: Sequence[Uploaded]) -> list[Row]:

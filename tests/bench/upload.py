@@ -20,14 +20,18 @@ WAIT_S = 300.0
 
 
 class UnfinishedError(Exception):
-    """Documents that did not become searchable: a figure without them would flatter."""
+    """Documents of which nobody knows what became: a figure without them would flatter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """One pass over a collection; `cpu_s` is processor time by part."""
+    """One pass over a collection.
+
+    `documents` became searchable, `lost` did not, by reason; `cpu_s` is processor time by part.
+    """
 
     documents: int
+    lost: Mapping[str, int]
     wall_s: float
     cpu_s: Mapping[str, float]
 
@@ -41,7 +45,7 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
     """Sends every document as `aquifer import --wait` does.
 
     Raises:
-        UnfinishedError: one was refused, failed or was not final in time.
+        UnfinishedError: one was neither searchable nor refused nor failed in time.
     """
     file = folder / f"{collection}.jsonl"
     file.write_text("\n".join(corpus.lines), encoding="utf-8")
@@ -57,11 +61,12 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
         wall_s = time.perf_counter() - started
         after = processes.cpu_by_part(pids)
         states = Counter([_state(each) async for each in listing.listed(client, collection, "")])
-    if states != {"INDEXED": len(items)}:
-        why = {f"{each.path}: {each.state} {each.reason}" for each in outcomes if each.failed}
-        raise UnfinishedError(f"{dict(states)} of {len(items)}; {sorted(why)[:5]}")
+    lost = Counter(each.reason for each in outcomes if each.failed)
+    if states["INDEXED"] + lost.total() != len(items):
+        raise UnfinishedError(f"{dict(states)} and lost {dict(lost)}, of {len(items)}")
     return Uploaded(
-        documents=len(items),
+        documents=states["INDEXED"],
+        lost=lost,
         wall_s=wall_s,
         cpu_s={name: after[name] - before[name] for name in pids},
     )

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from aquifer.query.v1.query_service_pb2 import SearchRequest
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.errors import CommandError
+from chassis.errors import UnavailableError
 from stack.part import Part
 from stack.up import PROVISIONER, Stack
 from tests.faults import evidence as reading
@@ -150,7 +151,9 @@ class Campaign:
         async def keep(part: Part) -> None:
             while not stop.is_set():
                 if not part.running and part.name not in self._down:
-                    await asyncio.to_thread(part.start)
+                    # Killed again while it came up: the next round starts it once more.
+                    with suppress(UnavailableError):
+                        await asyncio.to_thread(part.start)
                 await asyncio.sleep(0.05)
 
         async with asyncio.TaskGroup() as group:

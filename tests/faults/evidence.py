@@ -111,7 +111,7 @@ async def read_bus(js: JetStreamContext, evidence: Evidence) -> None:
     for stream in topology.streams():
         if stream.name.startswith("DEAD_"):
             state = (await js.stream_info(stream.name)).state
-            for sequence in range(state.first_seq, state.last_seq + 1):
+            for sequence in range(state.first_seq, state.last_seq + 1) if state.messages else ():
                 message = await js.get_msg(stream.name, seq=sequence)
                 evidence.dead_letters.append(dict(message.headers or {}))
 

@@ -31,9 +31,11 @@ def python(
     """A module run by this interpreter, in our environment and `environment` over it."""
     settings = {
         **os.environ,
-        # Logs appear as they are written; nothing is imported from the working folder.
+        # Logs appear as they are written; nothing is imported from the working folder; no
+        # numeric library takes every core for work that fits one.
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
+        "OPENBLAS_NUM_THREADS": "1",
         **(environment or {}),
     }
     return Command(
@@ -112,8 +114,6 @@ class Vectors(Part):
     @override
     def command(self) -> Command:
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A killed process leaves its socket behind, and a new one cannot bind to it.
-        self.socket_path.unlink(missing_ok=True)
         return python(
             "query.vectors",
             *("--socket", str(self.socket_path), "--data", str(self.data)),

@@ -185,6 +185,6 @@ async def _close(client: Client, connecting: "asyncio.Task[None]") -> None:
         async with asyncio.timeout(5):
             if client.is_connected:
                 await client.flush()
-            await client.close()
+                await client.close()
     except (NatsError, TimeoutError, OSError) as error:
         log.warning("bus.close_failed", extra={"error": repr(error)})

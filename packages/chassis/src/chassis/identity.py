@@ -275,7 +275,7 @@ def _decoded(token: str, key: Ed25519PublicKey) -> Caller:
             audience=AUDIENCE,
             issuer=ISSUER,
             leeway=LEEWAY_S,
-            options={"require": [*CLAIMS, "aud", "iss"]},
+            options={"require": [*CLAIMS, "aud", "iss"], "strict_aud": True},
         )
         who = Caller(
             tenant=_text(claims["tenant"]),

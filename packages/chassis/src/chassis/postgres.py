@@ -73,6 +73,10 @@ def _translated() -> Iterator[None]:
         raise OverloadedError(
             "DATABASE_FULL", "the database's disk is full", retry_after_s=30
         ) from error
+    except psycopg.errors.UndefinedTable as error:
+        raise UnavailableError(
+            "SCHEMA_MISSING", "the schema is older than this software: run `migrate`"
+        ) from error
     except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise UnavailableError(
             "DATABASE_UNAVAILABLE", "the database is away or has no free connection"

@@ -7,7 +7,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class ServiceSettings(BaseSettings):
     """What a process needs to reach the others."""
 
-    model_config = SettingsConfigDict(env_prefix="AQUIFER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AQUIFER_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     listen: str = Field("127.0.0.1:0", description="host:port of the gRPC door")
     metrics_listen: str = Field("", description="host:port of /metrics; empty: not served")
@@ -26,7 +28,9 @@ class ServiceSettings(BaseSettings):
 class DatabaseSettings(BaseSettings):
     """How a service that owns tables reaches them."""
 
-    model_config = SettingsConfigDict(env_prefix="AQUIFER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="AQUIFER_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     postgres_dsn: SecretStr
     postgres_pool_size: int = Field(8, ge=1, le=64)

@@ -74,7 +74,8 @@ def to_status(error: ServiceError, domain: str) -> Status:
             details.append(_retry(CONFLICT_RETRY_S))
         case _:
             pass
-    code = next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    known = (STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    code = next(known, grpc.StatusCode.INTERNAL)
     return plain_status(
         code, error.detail, reason=error.reason, domain=domain, facts=error.facts, details=details
     )
@@ -100,7 +101,7 @@ def plain_status(
 
 
 def _cut(text: str, most_bytes: int = FACT_MAX_BYTES) -> str:
-    return text.encode()[:most_bytes].decode(errors="ignore")
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 def _retry(after_s: float) -> RetryInfo:

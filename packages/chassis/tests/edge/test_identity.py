@@ -80,6 +80,7 @@ def hostile(mint):
         yield f"typ {typ!r}", mint.token(typ=typ)
     yield "no typ", resigned(mint, {"alg": "EdDSA", "kid": mint.kid}, claims)
     yield "another audience", mint.token(aud="elsewhere")
+    yield "one audience of several", mint.token(aud=["aquifer", "elsewhere"])
     yield "another issuer", mint.token(iss="aquifer.auth.evil")
     for claim in claims:
         yield f"without {claim}", mint.token(**{claim: None})

@@ -278,6 +278,7 @@ class Upload:
 
     `unchanged`: it brought the bytes that were there already. `result` is empty while an upload
     event waits for one, and always for an upload over gRPC, which has its reply.
+    `result_detail` explains a reason.
     """
 
     origin: Origin
@@ -286,6 +287,7 @@ class Upload:
     sha256: str
     unchanged: bool
     result: str = ""
+    result_detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

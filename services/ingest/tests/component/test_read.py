@@ -25,7 +25,6 @@ async def names(rig: Rig, *, collection: str = "", state: State | None = None) -
 
 
 async def test_pages_hold_every_document_once_in_the_order_of_names(rig: Rig):
-    rig.wired.rpc.accept.admission.unfinished_max = 100
     for name in ("b/documents/1", "a/documents/z", "a/documents/B", "a.x/documents/1", "a/documents/a"):
         await rig.upload(name=f"collections/{name}")
     everything = ["a.x/documents/1", "a/documents/B", "a/documents/a", "a/documents/z", "b/documents/1"]

@@ -13,7 +13,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 )
 from chassis.errors import UnavailableError
 from chassis.events import derived_id
-from ingest.domain import Pace
+from ingest.domain import Pace, State
 from ingest.usecases.progress import Progress
 
 from ..conftest import NAME, TENANT, Rig, ids, messages
@@ -95,7 +95,6 @@ async def test_what_was_sent_again_waits_longer_each_time(silent: Rig):
 
 
 async def test_a_silent_step_is_probed_by_few(silent: Rig):
-    silent.wired.rpc.accept.admission.unfinished_max = 100
     for number in range(12):
         await silent.upload(name=f"collections/reports/documents/{number}")
     silent.hurry()
@@ -105,7 +104,6 @@ async def test_a_silent_step_is_probed_by_few(silent: Rig):
 
 async def test_a_long_line_is_not_made_longer(rig: Rig):
     """All are due, but what leaves the step was sent before them: they wait, they are not lost."""
-    rig.wired.rpc.accept.admission.unfinished_max = 100
     names = [f"collections/reports/documents/{number}" for number in range(6)]
     for name in names:
         await rig.upload(name=name)
@@ -115,7 +113,6 @@ async def test_a_long_line_is_not_made_longer(rig: Rig):
 
 
 async def test_whatever_was_overtaken_by_a_whole_wait_is_lost(rig: Rig):
-    rig.wired.rpc.accept.admission.unfinished_max = 100
     names = [f"collections/reports/documents/{number}" for number in range(12)]
     for name in names:
         await rig.upload(name=name)
@@ -129,15 +126,9 @@ async def test_whatever_was_overtaken_by_a_whole_wait_is_lost(rig: Rig):
 async def test_two_reconcilers_send_a_step_once(silent: Rig):
     await silent.upload()
     silent.hurry()
-    due = await silent.sweeper.due(silent.wired.repair.sweeper and _accepted(), None, 10)
+    due = await silent.sweeper.due(State.ACCEPTED, None, 10)
     assert await silent.wired.repair._again(due[0]) is True
     assert await silent.wired.repair._again(due[0]) is False
-
-
-def _accepted():
-    from ingest.domain import State
-
-    return State.ACCEPTED
 
 
 async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(silent: Rig):

@@ -111,7 +111,7 @@ def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
     folder.mkdir()
     with ExitStack() as held:
         bus = held.enter_context(running_bus(folder, guardian))
-        asyncio.run(bus.reset())
+        asyncio.run(bus.provision())
         database = held.enter_context(running_database(folder, guardian))
         for service in ("auth", "query"):
             database.migrate(service)

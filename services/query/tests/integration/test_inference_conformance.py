@@ -37,12 +37,17 @@ PASSAGES = [
 
 
 @pytest.fixture(params=["stand-in", "process"])
-async def inference(request, embedder, generator):
+def house_or_none(request):
+    return request.getfixturevalue("house") if request.param == "process" else None
+
+
+@pytest.fixture
+async def inference(house_or_none, embedder, generator):
     """An embedder and a generator."""
-    if request.param == "stand-in":
+    house = house_or_none
+    if house is None:
         yield embedder, generator
         return
-    house = request.getfixturevalue("house")
     async with AsyncExitStack() as stack:
         authority = await stack.enter_async_context(
             remote_authority(house.services["auth"].address, house.keys["service_keys"]["query"])

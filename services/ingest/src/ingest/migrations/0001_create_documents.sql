@@ -84,6 +84,7 @@ CREATE TABLE uploads (
     correlation_id text NOT NULL,
     unchanged boolean NOT NULL,
     result text NOT NULL,
+    result_detail text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, source, request_id)
 );

@@ -13,7 +13,7 @@ VERSION: Final = (
 )
 UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
-    " u.result"
+    " u.result, u.result_detail"
 )
 PIECE: Final = "chunk_id, ordinal, batch, text, start_char, end_char, page"
 
@@ -75,6 +75,7 @@ def upload(row: Row) -> Upload:
         sha256=row["sha256"],
         unchanged=row["unchanged"],
         result=row["result"],
+        result_detail=row["result_detail"],
     )
 
 

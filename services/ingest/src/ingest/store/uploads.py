@@ -6,7 +6,7 @@ from typing import Final
 from typing_extensions import override
 
 from chassis.postgres import Transaction
-from ingest.domain import Origin, Upload
+from ingest.domain import Origin, Upload, UploadResult, Verdict
 from ingest.store import rows
 from ingest.usecases.ports import Tenants, Uploads
 
@@ -24,7 +24,7 @@ WHERE u.tenant_id = %(tenant)s AND u.source = %(source)s AND u.request_id = %(re
 """  # noqa: S608
 
 _SETTLE: Final = f"""
-UPDATE uploads u SET result = %(result)s
+UPDATE uploads u SET result = %(result)s, result_detail = %(detail)s
 WHERE u.tenant_id = %(tenant)s AND u.document = %(document)s
     AND u.version >= %(first)s AND u.version <= %(last)s AND u.result = '' AND u.source <> ''
 RETURNING {rows.UPLOAD}
@@ -67,20 +67,26 @@ class PostgresUploads(Uploads):
         return rows.upload(row) if row else None
 
     @override
-    async def settle(self, document: str, number: int, result: str) -> Sequence[Upload]:
-        return await self._settle(document, number, number, result)
+    async def settle(self, document: str, number: int, verdict: Verdict | None) -> Sequence[Upload]:
+        result = verdict.reason if verdict else UploadResult.INDEXED.value
+        detail = verdict.detail if verdict else ""
+        return await self._settle(document, (number, number), result, detail)
 
     @override
-    async def settle_through(self, document: str, number: int, result: str) -> Sequence[Upload]:
-        return await self._settle(document, 1, number, result)
+    async def settle_deleted(self, document: str, number: int) -> Sequence[Upload]:
+        return await self._settle(document, (1, number), UploadResult.DELETED.value, "")
 
-    async def _settle(self, document: str, first: int, last: int, result: str) -> Sequence[Upload]:
+    async def _settle(
+        self, document: str, versions: tuple[int, int], result: str, detail: str
+    ) -> Sequence[Upload]:
+        first, last = versions
         names = {
             "tenant": self._tenant,
             "document": document,
             "first": first,
             "last": last,
             "result": result,
+            "detail": detail,
         }
         cursor = await self._tx.execute(_SETTLE.encode(), names)
         return [rows.upload(row) for row in await cursor.fetchall()]

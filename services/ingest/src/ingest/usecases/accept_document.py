@@ -30,6 +30,7 @@ from ingest.usecases.ports import Monotonic, Objects, Standing, Units, Work
 
 BACKLOG_RETRY_S: Final = 5.0
 _COUNT_KEPT_S: Final = 1.0
+_FULL_KEPT_S: Final = 0.1
 _TENANTS_MAX: Final = 10_000
 
 
@@ -44,15 +45,15 @@ class _RepeatedError(Exception):
 @dataclass(slots=True)
 class _Counted:
     unfinished: int
-    until: float
+    at: float
 
 
 @dataclass(slots=True, kw_only=True)
 class Admission:
     """Bounds the unfinished versions of a tenant.
 
-    Counted at most once a second: in between, what this process accepts is added. So several
-    processes overshoot by what each accepts within a second.
+    Counted at most once a second, when full ten times; in between, what this process accepts is
+    added. So several processes overshoot by what each accepts within a second.
     """
 
     units: Units
@@ -67,13 +68,8 @@ class Admission:
             OverloadedError: BACKLOG_FULL.
         """
         counted = self._counts.get(tenant)
-        if counted is None or counted.until < self.clock():
-            async with self.units(tenant) as work:
-                unfinished = await work.documents.unfinished()
-            if len(self._counts) >= _TENANTS_MAX:
-                self._counts.clear()
-            counted = _Counted(unfinished, self.clock() + _COUNT_KEPT_S)
-            self._counts[tenant] = counted
+        if counted is None or self._is_old(counted):
+            counted = await self._count(tenant)
         if counted.unfinished >= self.unfinished_max:
             raise OverloadedError(
                 "BACKLOG_FULL",
@@ -82,6 +78,18 @@ class Admission:
                 limit=self.unfinished_max,
             )
         counted.unfinished += 1
+
+    def _is_old(self, counted: _Counted) -> bool:
+        full = counted.unfinished >= self.unfinished_max
+        return self.clock() - counted.at > (_FULL_KEPT_S if full else _COUNT_KEPT_S)
+
+    async def _count(self, tenant: str) -> _Counted:
+        async with self.units(tenant) as work:
+            unfinished = await work.documents.unfinished()
+        if len(self._counts) >= _TENANTS_MAX:
+            self._counts.clear()
+        counted = self._counts[tenant] = _Counted(unfinished, self.clock())
+        return counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from chassis.errors import NotFoundError, ServiceError, UnavailableError
-from ingest.domain import Origin, Pace, Receipt, State, UploadResult, Version, View, check_name
+from ingest.domain import Origin, Pace, Receipt, State, Version, View, check_name
 from ingest.usecases import facts
 from ingest.usecases.ports import DeadLetters, Hide, Objects, Once, Units, Work
 from ingest.usecases.progress import Progress
@@ -83,14 +83,14 @@ class PurgeDocument:
     progress: Progress
 
     async def __call__(self, event: PassagesPurged, once: Once) -> None:
-        """Without effect when the versions are gone already."""
+        """Without effect when the versions are gone already; a repeat tells what was told."""
         async with self.units(event.tenant) as work:
             doomed = await work.deletions.doomed(event.document, event.version)
-        if not doomed:
-            return
         for version in doomed:
             await self.objects.delete(version.stored.key)
-        letters = await self.dead_letters.discard_document(event.tenant, event.document)
+        letters = 0
+        if doomed:
+            letters = await self.dead_letters.discard_document(event.tenant, event.document)
         # Without a document: this inbox row, and the facts stored on it, outlive the purge.
         async with once("") as work:
             closed = await _purge(work, event, letters)
@@ -115,7 +115,7 @@ async def _purge(work: Work, event: PassagesPurged, letters: int) -> Version | N
         dead_letters=letters + event.dead_letters,
     )
     last = doomed[-1]
-    waiting = await work.uploads.settle_through(event.document, last.number, UploadResult.DELETED)
+    waiting = await work.uploads.settle_deleted(event.document, last.number)
     await work.deletions.close(event.document, last.number, receipt)
     origins: dict[tuple[str, str], Origin] = {
         (origin.source, origin.request_id): origin

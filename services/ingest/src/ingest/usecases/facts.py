@@ -213,7 +213,7 @@ def retold(version: Version, upload: Upload) -> Fact | None:
         case UploadResult.DELETED:
             return None
         case reason:
-            verdict = Verdict(reason=reason, detail=version.reason_detail)
+            verdict = Verdict(reason=reason, detail=upload.result_detail)
             return result(version, upload, verdict)
 
 

@@ -10,7 +10,6 @@ from ingest.domain import (
     UNFINISHED,
     Entry,
     State,
-    UploadResult,
     Verdict,
     Version,
     sources,
@@ -97,6 +96,5 @@ async def give_up(work: Work, document: str, number: int, verdict: Verdict) -> b
 
 
 async def _tell(work: Work, version: Version, verdict: Verdict | None) -> None:
-    result = verdict.reason if verdict else UploadResult.INDEXED
-    uploads = await work.uploads.settle(version.document, version.number, result)
+    uploads = await work.uploads.settle(version.document, version.number, verdict)
     work.tell(*facts.results(version, uploads, verdict))

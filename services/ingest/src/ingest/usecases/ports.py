@@ -95,11 +95,11 @@ class Uploads(Protocol):
     async def find(self, origin: Origin) -> Upload | None:
         """The accepted upload of this source and id."""
 
-    async def settle(self, document: str, number: int, result: str) -> Sequence[Upload]:
-        """Uploads that waited for this version and are told `result` now."""
+    async def settle(self, document: str, number: int, verdict: Verdict | None) -> Sequence[Upload]:
+        """Uploads that waited for this version and are told now; without a verdict: INDEXED."""
 
-    async def settle_through(self, document: str, number: int, result: str) -> Sequence[Upload]:
-        """The same for this version and all older ones."""
+    async def settle_deleted(self, document: str, number: int) -> Sequence[Upload]:
+        """Uploads that waited for this version or an older one and are told DELETED."""
 
 
 class Deletions(Protocol):

@@ -32,7 +32,9 @@ class PrepareDocument:
         """Raises only what is no fault of the document."""
         version = await self._accepted(event)
         if version is None:
-            return
+            # Perhaps this very event moved it on: then what it told is sent once more.
+            async with once(event.document):
+                return
         outcome = await self._outcome(version)
         async with once(version.document) as work:
             if isinstance(outcome, Verdict):

@@ -22,26 +22,39 @@ _STANDING: Final = f"""
 SELECT {STANDING} FROM documents WHERE tenant_id = %(tenant)s AND document = %(document)s
 """  # noqa: S608  (a constant of this module)
 
-# One row at least: the store has to be known also when nothing was found.
+# Every LIMIT 1 stands on a unique key: it keeps the planner from joining whole tables where it has
+# no statistics yet, and changes no result. One row at least is returned, for the store has to be
+# known also when nothing was found.
 _LOOK_UP: Final = f"""
 WITH verified AS (
-    SELECT passage.*, wanted.score, wanted.place,
+    SELECT wanted.point_id, wanted.score, wanted.place,
            row_number() OVER (PARTITION BY passage.document ORDER BY wanted.place) AS nth
     FROM unnest(%(point_ids)s::uuid[], %(scores)s::float8[])
          WITH ORDINALITY AS wanted(point_id, score, place)
-    JOIN passages AS passage
-      ON passage.tenant_id = %(tenant)s AND passage.point_id = wanted.point_id
-    JOIN documents AS known
-      ON known.tenant_id = passage.tenant_id AND known.document = passage.document
-     AND known.live_version = passage.version AND known.tombstone_version < passage.version
-    WHERE %(collection)s = '' OR known.collection = 'collections/' || %(collection)s
+    CROSS JOIN LATERAL (
+        SELECT document, version FROM passages
+        WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
+    ) AS passage
+    CROSS JOIN LATERAL (
+        SELECT collection, live_version, tombstone_version FROM documents
+        WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
+    ) AS known
+    WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
+      AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s)
 ), best AS (
-    SELECT * FROM verified WHERE NOT %(one_per_document)s OR nth = 1 ORDER BY place LIMIT %(limit)s
+    SELECT point_id, score, place FROM verified WHERE NOT %(one_per_document)s OR nth = 1
+    ORDER BY place LIMIT %(limit)s
 ), store AS (
     SELECT (SELECT store_id FROM vector_stores WHERE profile = %(profile)s AND complete)
            AS complete_store
 )
-SELECT complete_store, score, {_PASSAGE} FROM store LEFT JOIN best ON true ORDER BY place
+SELECT complete_store, score, passage.*
+FROM store LEFT JOIN best ON true
+LEFT JOIN LATERAL (
+    SELECT {_PASSAGE} FROM passages
+    WHERE tenant_id = %(tenant)s AND point_id = best.point_id LIMIT 1
+) AS passage ON true
+ORDER BY place
 """  # noqa: S608
 
 _PAGE: Final = f"""
@@ -122,8 +135,8 @@ class PostgresLedger(Ledger):
             tenant,
             _LOOK_UP,
             profile=profile,
-            point_ids=[point_id for point_id, _ in wanted.scores],
-            scores=[score for _, score in wanted.scores],
+            point_ids=wanted.point_ids,
+            scores=wanted.scores,
             collection=wanted.collection,
             limit=wanted.limit,
             one_per_document=wanted.one_per_document,

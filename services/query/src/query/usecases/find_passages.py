@@ -62,13 +62,13 @@ class FindPassages:
                 within=Filter(collections=frozenset(collections)),
             ),
         )
+        ranked = fuse(candidates)
         found = await self.ledger.look_up(
             question.tenant,
             self.profile,
             Wanted(
-                scores=[
-                    (UUID(ranked.candidate.point_id), ranked.score) for ranked in fuse(candidates)
-                ],
+                point_ids=[one.candidate.point_id for one in ranked],
+                scores=[one.score for one in ranked],
                 collection=question.collection,
                 limit=question.limit,
                 one_per_document=question.one_per_document,

@@ -74,12 +74,13 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Candidates to find again: point ids with their scores, best first, and how many to keep.
+    """Candidates to find again, point ids and scores best first, and how many to keep.
 
     `collection` is a collection id, empty for all.
     """
 
-    scores: Sequence[tuple[UUID, float]]
+    point_ids: Sequence[str]
+    scores: Sequence[float]
     collection: str
     limit: int
     one_per_document: bool

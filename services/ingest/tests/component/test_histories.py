@@ -1,0 +1,219 @@
+"""Whatever happens in whatever order, twice or never: each upload ends once, and the stores agree.
+
+Everything but query is real; query is its own rules in few lines (tombstone, live version, versions
+given up), so that what it would say follows from what it was told.
+"""
+
+import asyncio
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.rows import DictRow
+
+from aquifer.ingest.v1.document_events_pb2 import (
+    ChunksPrepared,
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentDeletionRequested,
+    DocumentFailed,
+    DocumentIndexed,
+)
+from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
+from chassis.errors import UnavailableError
+from chassis.events import Outgoing, derived_id
+from chassis.postgres import open_database
+from ingest.domain import MOVES, STEPS, State
+from testkit.servers import TestDatabase
+
+from ..conftest import NAME, TABLES, TENANT, Rig, open_rig, read
+
+CONTENTS = (b"First text.", b"Second text.", b"   ")
+RESULTS = (DocumentIndexed, DocumentFailed, DocumentDeleted)
+Event = tuple[str, Message]
+
+
+@dataclass
+class Query:
+    """What query decides of the one document."""
+
+    live: int = 0
+    tombstone: int = 0
+    failed: set[int] = field(default_factory=set)
+
+    def hear(self, event_id: str, event: Any) -> Sequence[Event]:
+        """Events it would emit."""
+        match event:
+            case ChunksPrepared():
+                version = event.version
+                wanted = version > self.tombstone and version >= self.live
+                if not wanted or version in self.failed:
+                    return ()
+                self.live = version
+                said: Message = VersionSearchable(tenant=TENANT, document=NAME, version=version)
+            case DocumentDeletionRequested():
+                self.hide(event.version)
+                said = PassagesPurged(tenant=TENANT, document=NAME, version=event.version)
+            case DocumentFailed():
+                if event.version > max(self.live, self.tombstone):
+                    self.failed.add(event.version)
+                return ()
+            case _:
+                return ()
+        return ((derived_id(event_id, "query"), said),)
+
+    def hide(self, version: int) -> None:
+        self.tombstone = max(self.tombstone, version)
+        self.live = 0 if self.live <= self.tombstone else self.live
+
+
+@dataclass
+class World:
+    rig: Rig
+    query: Query = field(default_factory=Query)
+    transit: list[Event] = field(default_factory=list)
+    results: defaultdict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    states: dict[int, State] = field(default_factory=dict)
+
+    async def do(self, verb: str, number: int) -> None:
+        match verb:
+            case "event":
+                content = self.uploads.setdefault(f"e{number}", CONTENTS[number % len(CONTENTS)])
+                self._sent(await self.rig.event(content, event_id=f"e{number}"))
+            case "grpc":
+                await self.rig.upload(CONTENTS[number % len(CONTENTS)])
+            case "delete" if self.states:
+                await self._delete(away=number % 2 == 1)
+            case "reject" if self.states:
+                event = ChunksRejected(
+                    tenant=TENANT, document=NAME, version=1 + number % max(self.states), reason="NO"
+                )
+                self._sent(await self.rig.deliver(event))
+            case "lose" if self.transit:
+                self.transit.pop(number % len(self.transit))
+            case "deliver" if self.transit:
+                await self._hear(*self.transit.pop(number % len(self.transit)))
+            case "double" if self.transit:
+                await self._hear(*self.transit[number % len(self.transit)])
+        self._collect()
+        self._check_moves()
+
+    async def settle(self) -> None:
+        """Everything arrives in the end; what was lost is found by the reconciler."""
+        for _ in range(50):
+            while self.transit:
+                await self.do("deliver", 0)
+            if not self._pending():
+                return
+            self.rig.hurry()
+            self.rig.wired.repair.progress._moved_at.clear()
+            self.rig.wired.repair.progress._since -= 3_600
+            await self.rig.wired.repair()
+            self._collect()
+        raise AssertionError(f"never settles: {self.states}")
+
+    async def _delete(self, *, away: bool) -> None:
+        self.rig.siblings.query_is_away = away
+        try:
+            view = await self.rig.delete()
+        except UnavailableError:
+            return
+        self.query.hide(view.entry.tombstone_version)
+
+    async def _hear(self, event_id: str, event: Message) -> None:
+        if isinstance(event, DocumentAccepted | VersionSearchable | PassagesPurged):
+            self._sent(await self.rig.deliver(event, event_id=event_id))
+        self.transit += self.query.hear(event_id, event)
+
+    def _sent(self, sent: Sequence[Outgoing]) -> None:
+        for one in sent:
+            self._emitted(one.headers["ce-id"], read(one.subject, one.payload))
+
+    def _collect(self) -> None:
+        """What the relay and the reconciler would have published by now."""
+        for row in self.rig.rows.execute("SELECT * FROM outbox ORDER BY outbox_id").fetchall():
+            self._emitted(row["headers"]["ce-id"], read(row["subject"], row["payload"]))
+        self.rig.clear_outbox()
+        for fact in self.rig.siblings.published:
+            self._emitted(derived_id(*fact.identity), fact.event)
+        self.rig.siblings.published.clear()
+
+    def _emitted(self, event_id: str, event: Any) -> None:
+        if isinstance(event, RESULTS):
+            told = self.results[event.upload_event_id]
+            assert told.setdefault(event_id, event) == event, "one id, two facts"
+        self.transit.append((event_id, event))
+
+    def _check_moves(self) -> None:
+        for row in self.rig.rows.execute("SELECT version, state FROM versions").fetchall():
+            version, state = row["version"], State(row["state"])
+            before = self.states.get(version, State.ACCEPTED)
+            assert state in {before, *MOVES[before]}, f"{before} to {state}"
+            self.states[version] = state
+        assert sorted(self.states) == list(range(1, len(self.states) + 1))
+
+    def _pending(self) -> bool:
+        return any(state in STEPS for state in self.states.values())
+
+    async def check(self) -> None:
+        rows = self.rig.rows
+        for event_id in self.uploads:
+            own = [e for e in self.results[event_id].values() if e.version]
+            final = [e for e in own if not isinstance(e, DocumentDeleted)]
+            assert own, f"{event_id} has no result"
+            assert len(final) <= 1, f"{event_id} has two results: {final}"
+        if not self.states:
+            return
+        entry = (await self.rig.get()).entry
+        assert entry.live_version == self.query.live
+        live = [version for version, state in self.states.items() if state is State.INDEXED]
+        assert live == [entry.live_version] * bool(entry.live_version)
+        kept = {
+            version
+            for version, state in self.states.items()
+            if state is State.INDEXED
+            or (state is State.FAILED and version > max(entry.live_version, entry.tombstone_version))
+        }
+        chunks = {r["version"] for r in rows.execute("SELECT version FROM chunks").fetchall()}
+        assert set(live) <= chunks <= kept
+        keys = rows.execute("SELECT version, object_key FROM versions").fetchall()
+        objects = await self.rig.objects.list(TENANT)
+        assert sorted(r["object_key"] for r in keys if r["version"] in kept) == objects
+
+
+VERBS = ("event", "grpc", "deliver", "deliver", "deliver", "double", "lose", "delete", "reject")
+histories = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=25)
+
+
+@given(history=histories)
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+)
+def test_every_history_ends_well(
+    migrated: TestDatabase, all_rows: psycopg.Connection[DictRow], history: list[tuple[str, int]]
+):
+    async def run(folder: Path) -> None:
+        all_rows.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
+        async with (
+            open_database(migrated.dsn("ingest"), "ingest", 2) as database,
+            open_rig(database, all_rows, folder) as rig,
+        ):
+            world = World(rig)
+            for verb, number in history:
+                await world.do(verb, number)
+            await world.settle()
+            await world.check()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
 
 from aquifer.query.v1.query_service_pb2 import SearchRequest
 from aquifer_cli import endpoints as found
@@ -21,7 +23,7 @@ from chassis.errors import UnavailableError
 from stack.part import Part
 from stack.up import PROVISIONER, Stack
 from tests.faults import evidence as reading
-from tests.faults.checker import violations
+from tests.faults.checker import unsettled, violations
 from tests.faults.evidence import Evidence
 from tests.faults.journal import Journal
 from tests.faults.load import Load
@@ -181,15 +183,9 @@ class Campaign:
             await client.call(
                 client.query.Search, SearchRequest(question="is anybody there?"), timeout_s=5
             )
-        except (CommandError, psycopg.Error, OSError, TimeoutError, Exception) as error:  # noqa: BLE001
-            _ = error  # anything that can not be read yet is a stack that has not healed yet
-            return False
-        pending = [
-            r
-            for r in evidence.versions
-            if r["state"] not in {"INDEXED", "FAILED", "SUPERSEDED", "DELETED"}
-        ]
-        return not pending and not evidence.unsettled and not any(evidence.outbox.values())
+        except (CommandError, psycopg.Error, NatsError, JetStreamError, OSError):
+            return False  # what can not be read yet has not healed yet
+        return next(unsettled(evidence), None) is None
 
     async def evidence(self, *, points: bool = True) -> Evidence:
         """Reads the stores as they are now."""

@@ -14,7 +14,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
     """Every broken promise, one line each; an empty list is what we want."""
     return [
         *_lost(journal, evidence),
-        *_unsettled(evidence),
+        *unsettled(evidence),
         *_phantoms(journal, evidence),
         *_doubled(evidence),
         *_stores_differ(evidence),
@@ -34,13 +34,14 @@ def _lost(journal: Journal, evidence: Evidence) -> Iterator[str]:
         row = known.get((document, version))
         if row is None:
             yield f"lost: {operation} was accepted as {document} v{version}, no such version"
+        elif row["state"] in {"DELETED", "DELETING"}:
+            if document not in gone:
+                yield f"lost: {document} v{version} is deleted, nobody asked for it"
         elif row["sha256"] != facts["sha256"]:
             yield f"lost: {document} v{version} holds other bytes than were accepted"
-        elif row["state"] in {"DELETED", "DELETING"} and document not in gone:
-            yield f"lost: {document} v{version} is deleted, nobody asked for it"
 
 
-def _unsettled(evidence: Evidence) -> Iterator[str]:
+def unsettled(evidence: Evidence) -> Iterator[str]:
     for row in evidence.versions:
         name = f"{row['document']} v{row['version']}"
         if row["state"] not in FINAL:
@@ -49,6 +50,8 @@ def _unsettled(evidence: Evidence) -> Iterator[str]:
             yield f"unexplained: {name} failed without a reason"
     for durable, left in evidence.unsettled.items():
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
+    if evidence.doomed:
+        yield f"stuck: points of {evidence.doomed} versions still have to go"
     for service, left in evidence.outbox.items():
         if left:
             yield f"stuck: {left} events in the outbox of {service}"
@@ -118,7 +121,11 @@ def _key(row: Row) -> tuple[str, str, int]:
 def _live_versions_differ(evidence: Evidence) -> Iterator[str]:
     """What ingest calls live is indexed and is what query shows."""
     states = {(r["tenant_id"], r["document"], r["version"]): r["state"] for r in evidence.versions}
-    shown = {(r["tenant_id"], r["document"]): r["live_version"] for r in evidence.visible}
+    shown = {
+        (r["tenant_id"], r["document"]): r["live_version"]
+        for r in evidence.visible
+        if r["live_version"] > r["tombstone_version"]
+    }
     for row in evidence.documents:
         live, name = row["live_version"], row["name"]
         if live and states.get((row["tenant_id"], name, live)) != "INDEXED":

@@ -44,6 +44,7 @@ class Evidence:
     points: list[tuple[str, Place]] = field(default_factory=list)
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
+    doomed: int = 0
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
 
@@ -61,6 +62,7 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
+        evidence.doomed = len(rows("SELECT * FROM query.doomed_versions"))
         evidence.outbox = {
             service: rows(f"SELECT count(*) AS n FROM {service}.outbox")[0]["n"]
             for service in ("auth", "ingest", "query")

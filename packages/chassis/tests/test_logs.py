@@ -54,11 +54,11 @@ def test_a_line_says_what_when_where_and_about_what(lines):
 
 def test_an_exception_is_one_field_of_the_same_line(lines):
     try:
-        raise ValueError("two\nlines")
+        int("two\nlines")
     except ValueError:
         logging.getLogger().exception("work.failed")
     [line] = lines()
-    assert line["exception"].endswith("ValueError: two\nlines")
+    assert line["exception"].endswith(r"base 10: 'two\nlines'")
     assert "test_logs.py" in line["exception"]
 
 

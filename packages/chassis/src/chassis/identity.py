@@ -256,7 +256,7 @@ def _public_keys(jwks: str) -> dict[str, Ed25519PublicKey]:
 
 
 # What PyJWT lets through from hostile JSON, beside its own errors.
-_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
 def _header(token: str) -> dict[str, object]:

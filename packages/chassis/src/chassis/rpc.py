@@ -29,12 +29,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from typing_extensions import override
 
 from chassis import identity, metrics, telemetry
-from chassis.errors import (
-    DeadlineError,
-    InvalidInputError,
-    OverloadedError,
-    ServiceError,
-)
+from chassis.errors import DeadlineError, InvalidInputError, OverloadedError, ServiceError
 from chassis.health import Health
 from chassis.revocations import OpenCall, Revocations
 from chassis.status import domain, plain_status, to_status
@@ -66,6 +61,8 @@ Access = Mapping[str, frozenset[str]]
 PUBLIC: Final = frozenset({"*"})
 
 _STANDARD = ("grpc.health.v1.Health/", "grpc.reflection.v1alpha.ServerReflection/")
+# Every method that is not served: the name a stranger made up becomes no label and no span name.
+_OTHER = "_OTHER"
 # Statuses that are the server's fault; the others are answers (semantic conventions for RPC).
 _FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -97,6 +94,7 @@ class _Method:
     body: Body
     request_streaming: bool
     scopes: frozenset[str]
+    standard: bool
 
 
 class Edge(grpc.aio.ServerInterceptor):
@@ -113,12 +111,11 @@ class Edge(grpc.aio.ServerInterceptor):
         self._domain = domain(service)
         self._verifier = verifier
         self._revocations = revocations
-        self._access = access
+        self._access = {**access, _OTHER: PUBLIC}
         self._tracer = tracer
         self._open = 0
         self._served: dict[str, Any] = {}
-        # The name a stranger made up becomes no label, no span name and no cache entry.
-        self._unknown = self._wrapped("_OTHER", grpc.stream_stream_rpc_method_handler(self._refuse))
+        self._unknown = self._wrapped(_OTHER, grpc.stream_stream_rpc_method_handler(self._refuse))
 
     @override
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -136,15 +133,14 @@ class Edge(grpc.aio.ServerInterceptor):
         grpc.aio answers UNKNOWN, with the exception's text, to what its serializers raise; so
         they run inside our `try`.
         """
-        standard = name.startswith(_STANDARD) or name == "_OTHER"
-        scopes = PUBLIC if standard else self._access.get(name, frozenset())
         method = _Method(
             name=name,
             body=_body(handler),
             request_streaming=handler.request_streaming,
-            scopes=scopes,
+            scopes=self._access.get(name, frozenset()),
+            standard=name.startswith(_STANDARD),
         )
-        serve = self._settled if name.startswith(_STANDARD) else self._traced
+        serve = self._settled if method.standard else self._traced
 
         async def answer(request: Any, context: Any) -> Any:
             return await serve(method, request, context)
@@ -226,7 +222,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     async def _bounded(self, method: _Method, request: Any, context: Any) -> Any:
         """Run the body for as long as its deadline, the key and the process allow."""
-        if method.name.startswith(_STANDARD):
+        if method.standard:
             return await method.body(request, context)
         if self._open >= OPEN_CALLS_MAX:
             raise OverloadedError("CALLS_OPEN", "too many calls are open", limit=OPEN_CALLS_MAX)

@@ -25,7 +25,7 @@ from aquifer.bus.v1.event_options_pb2 import (
 )
 
 SERVICES = ("auth", "ingest", "inference", "query")
-ACK_WAIT_S = 30.0
+ACK_WAIT_S = 10.0
 MAX_DELIVER = 100
 MAX_ACK_PENDING = 512
 UPLOADS_PER_TENANT = 4096

@@ -73,6 +73,27 @@ async def test_a_sibling_that_dies_meanwhile_is_unavailable(edge, arity):
     assert failed.value.reason == "ECHO_UNAVAILABLE"
 
 
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "CANCELLED"])
+async def test_a_torn_connection_is_not_mistaken_for_a_bug_of_the_sibling(edge, code):
+    """Its own bugs carry an ErrorInfo; what a dying peer's transport makes up does not."""
+
+    async def does():
+        await edge.echo.context.abort(grpc.StatusCode[code], "Stream removed")
+
+    edge.echo.does = does
+    with pytest.raises(UnavailableError) as failed:
+        await edge.call(await edge.sibling(), "Unary", metadata=edge.bearer())
+    assert failed.value.reason == "ECHO_UNAVAILABLE"
+
+
+async def test_a_message_too_big_for_the_sibling_is_not_retryable(edge):
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await edge.call(
+            await edge.sibling(), "Unary", "x" * (rpc.MESSAGE_MAX_BYTES + 1), metadata=edge.bearer()
+        )
+    assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_listed_method_is_tried_again_while_the_sibling_is_unavailable(edge):
     method = "chassis.tests.v1.EchoService/Unary"
 

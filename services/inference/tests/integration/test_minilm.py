@@ -23,7 +23,7 @@ TEXTS = [
     "The mill on the upper river ground rye until the drought of 1911.",
     "A compiler that keeps its symbol table in a hash map looks names up in constant time; " * 3,
     "Wind tunnels measure lift and drag on scaled models, and the results are corrected for "
-    "the walls, for the support and for the Reynolds number, which rarely matches flight. " * 4,
+    "the walls, for the support and for the Reynolds number, which rarely matches flight. " * 2,
 ]
 
 

@@ -35,9 +35,9 @@ async def test_every_caller_gets_its_own_rows_in_order(ticking):
 
 async def test_batches_keep_to_the_budget_and_pad_little(ticking):
     async with Batcher(ticking, SMALL) as batcher:
-        texts = ["x" * (1 + 7 * n % 63) for n in range(16)]
-        await batcher.embed(texts, Lane.BULK)
-    assert sum(len(ids) for _, ids in ticking.batches) == len(texts)
+        await batcher.embed(["x" * (1 + 7 * n % 63) for n in range(16)], Lane.BULK)
+        await batcher.embed(["x" * 63, *["y" * 5] * 15], Lane.BULK)
+    assert sum(len(ids) for _, ids in ticking.batches) == 32
     for _, ids in ticking.batches:
         rows, width = ids.shape
         assert width % GRANULE_TOKENS == 0
@@ -217,6 +217,27 @@ async def test_closing_tells_waiting_callers_and_stops_the_threads(ticking, unti
         await batcher.embed(["late"], Lane.INTERACTIVE)
     names = {thread.name.rsplit("_")[0] for thread in threading.enumerate()}
     assert not names & {"infer", "tokenize-bulk", "tokenize-interactive"}
+
+
+async def test_nothing_is_tried_again_after_closing(ticking, until):
+    infer, released, started = ticking.infer, threading.Event(), []
+
+    def fail_then_hold(slot, ids):
+        started.append(slot)
+        if len(started) > 1:
+            assert released.wait(10)
+        return infer(slot, ids)
+
+    ticking.poison, ticking.infer = "bad", fail_then_hold
+    async with Batcher(ticking, PATIENT) as batcher:
+        waiting = [
+            asyncio.ensure_future(batcher.embed([text], Lane.BULK)) for text in ("bad", "b", "c")
+        ]
+        await until(lambda: len(started) == 3)
+        threading.Timer(0.05, released.set).start()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [error.reason for error in told] == ["SHUTTING_DOWN"] * 3
+    assert len(started) == 3
 
 
 async def test_the_loop_stays_free_while_the_engine_works(ticking):

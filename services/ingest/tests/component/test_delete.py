@@ -194,6 +194,18 @@ async def test_a_reupload_during_the_purge_survives_it(rig: Rig):
     assert (await rig.get()).entry.live_version == 2
 
 
+async def test_a_version_that_goes_live_before_an_older_delete_is_done_takes_nothing_of_it(
+    rig: Rig,
+):
+    await rig.indexed(SECRET)
+    await rig.delete()
+    await rig.indexed(b"Something new.")
+    [event] = messages(await rig.purged(1))
+    assert (event.receipt.chunks, event.receipt.objects) == (1, 1)
+    assert [rig.state(1), rig.state(2)] == ["DELETED", "INDEXED"]
+    assert (await rig.get()).entry.live_version == 2
+
+
 async def test_a_purge_keeps_the_inbox_of_a_newer_version_and_only_that(rig: Rig):
     await rig.indexed(SECRET)
     await rig.delete()

@@ -233,6 +233,31 @@ async def test_an_upload_that_joins_while_the_version_finishes_is_told_too(rig: 
         assert told >= {f"first-{number}", f"second-{number}"}
 
 
+async def test_an_upload_that_joins_while_the_version_fails_is_told_too(rig: Rig):
+    for number in range(1, 6):
+        content = f"Text number {number}.".encode()
+        await rig.event(content, event_id=f"first-{number}")
+        await rig.prepare(number)
+        event = ChunksRejected(tenant=TENANT, document=NAME, version=number, reason="TOO_BAD")
+        await asyncio.gather(
+            rig.deliver(event), rig.event(content, event_id=f"second-{number}")
+        )
+        waiting = rig.rows.execute(
+            "SELECT request_id FROM uploads WHERE version = %s AND result = ''", [number]
+        )
+        assert waiting.fetchall() == []
+
+
+async def test_a_version_retired_while_it_is_prepared_leaves_no_chunk(rig: Rig):
+    for number in range(1, 12, 2):
+        await rig.upload(LONG + str(number).encode())
+        await rig.upload(f"Short {number}.".encode())
+        await rig.prepare(number + 1)
+        await asyncio.gather(rig.prepare(number), rig.searchable(number + 1))
+        left = rig.rows.execute("SELECT DISTINCT version FROM chunks").fetchall()
+        assert [row["version"] for row in left] == [number + 1]
+
+
 async def test_giving_up_and_finishing_at_once_ends_one_way_with_one_result(rig: Rig):
     await rig.event()
     await rig.prepare()

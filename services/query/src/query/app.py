@@ -20,7 +20,8 @@ from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
 from query.rpc import QueryRpc, Verbs
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
-from query.store.ledger import PostgresLedger, PostgresStoreRecords
+from query.store.ledger import PostgresLedger
+from query.store.records import PostgresStoreRecords
 from query.store.rows import PostgresRows
 from query.subscribers import Reactions, subscribe
 from query.usecases.ask import Ask
@@ -131,7 +132,6 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         vectors=adapters.vectors,
         embedder=adapters.embedder,
         serving=serving,
-        rebuilder=uuid4(),
         mend_s=settings.mend_s,
         clock=time.monotonic,
     )

@@ -133,7 +133,6 @@ class Standing:
     """What has been decided of a document: 0 stands for no version."""
 
     live_version: int = 0
-    passage_count: int = 0
     tombstone_version: int = 0
     failed_versions: frozenset[int] = frozenset()
 

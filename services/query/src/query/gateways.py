@@ -19,7 +19,8 @@ from query.vectors.port import Vector
 
 # Embed is idempotent and short: tried again while inference restarts.
 RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
-BULK_TIMEOUT_S: Final = 60.0
+# With the points' upsert shorter than the minute a right to rebuild outlasts silence.
+BULK_TIMEOUT_S: Final = 25.0
 FINISH_REASONS: Final = {
     pb.FINISH_REASON_STOP: FinishReason.STOP,
     pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,

@@ -32,7 +32,8 @@ from chassis.postgres import Database
 from chassis.topology import event_class
 from query.domain import Inquiry, Profile, Question
 from query.store.answers import PostgresAnswers
-from query.store.ledger import PostgresLedger, PostgresStoreRecords
+from query.store.ledger import PostgresLedger
+from query.store.records import PostgresStoreRecords
 from query.store.rows import PostgresRows
 from query.subscribers import Reactions, subscribe
 from query.usecases.ask import Ask
@@ -144,7 +145,6 @@ class World:
             "vectors": self.vectors,
             "embedder": self.embedder,
             "serving": self.serving,
-            "rebuilder": uuid.uuid4(),
             "mend_s": 0.0,
             "clock": time.monotonic,
         }

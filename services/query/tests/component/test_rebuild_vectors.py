@@ -1,11 +1,11 @@
 """A lost vector store comes back whole, searches wait for it, and single points are mended."""
 
 import asyncio
-import uuid
+from contextlib import asynccontextmanager
 
 import pytest
 
-from chassis.errors import ConflictError, UnavailableError
+from chassis.errors import UnavailableError
 from query.domain import Version
 from query.vectors.port import TenantScope
 
@@ -23,7 +23,7 @@ async def test_a_lost_store_is_rebuilt_from_the_passages(world):
     await world.deliver(world.embedded("their impeller", tenant="globex"))
     before, found = await world.points(), await world.search("impeller")
     await world.vectors.drop()
-    assert await refused(world) == "VECTORS_STORE_MISSING"
+    assert await refused(world) == "VECTORS_REBUILDING"
     await world.rebuild()
     assert await world.points() == before
     assert await world.search("impeller") == found
@@ -58,8 +58,8 @@ async def test_a_process_that_has_not_noticed_yet_is_stopped_by_the_database(wor
     await world.deliver(world.embedded("impeller one"))
     ours = world.serving.store_id
     await world.vectors.drop()
+    await world.records.forget(world.profile.name)
     await world.vectors.prepare()
-    await world.records.claim(world.profile.name, uuid.uuid4(), 60)
     assert world.serving.store_id == ours
     assert await refused(world) == "VECTORS_REBUILDING"
 
@@ -93,30 +93,53 @@ async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
 async def test_only_one_process_rebuilds(world):
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()
-    await world.records.claim(world.profile.name, uuid.uuid4(), 60)
+    async with world.records.rebuilding(world.profile.name):
+        await world.rebuild()
+        assert world.embedder.embedded == []
+        assert await refused(world) == "VECTORS_REBUILDING"
     await world.rebuild()
-    assert world.embedder.embedded == []
-    assert await refused(world) == "VECTORS_REBUILDING"
+    assert await world.search("impeller") == ["impeller one"]
 
 
-async def test_a_rebuild_whose_claim_was_taken_over_stops(world):
+async def test_a_process_that_waited_for_its_turn_finds_the_work_done(world):
+    """The right becomes free just as the rebuild is complete: nothing is begun again."""
+    await world.deliver(world.embedded("impeller one"))
+    await world.vectors.drop()
+    late = world.rebuilder(records=Overtaken(world.records, world.rebuild))
+    await late()
+    assert len(world.embedder.embedded) == 1
+    assert await world.search("impeller") == ["impeller one"]
+
+
+class Overtaken:
+    """The real records; someone else rebuilds between the look and the right."""
+
+    def __init__(self, records, rebuild) -> None:
+        self.read, self.forget = records.read, records.forget
+        self._records, self._rebuild = records, rebuild
+
+    @asynccontextmanager
+    async def rebuilding(self, profile):
+        await self._rebuild()
+        async with self._records.rebuilding(profile) as right:
+            yield right
+
+
+async def test_a_rebuild_whose_right_is_lost_stops(world):
+    """As when the process was frozen for a minute: the server has ended its transaction."""
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()
 
-    async def take_over():
-        world.everything.execute("UPDATE vector_stores SET rebuilder = gen_random_uuid()")
+    async def end_transaction():
+        world.everything.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        )
 
-    world.vectors.before_upsert = take_over
-    with pytest.raises(ConflictError):
+    world.vectors.before_upsert = end_transaction
+    with pytest.raises(UnavailableError):
         await world.rebuild()
     world.vectors.before_upsert = None
-    assert world.serving.store_id is None
-
-
-async def test_a_claim_that_ran_out_is_taken_over(world):
-    await world.deliver(world.embedded("impeller one"))
-    await world.vectors.drop()
-    await world.records.claim(world.profile.name, uuid.uuid4(), -1)
+    assert await refused(world) == "VECTORS_REBUILDING"
     await world.rebuild()
     assert await world.search("impeller") == ["impeller one"]
 

@@ -218,7 +218,6 @@ async def test_a_lost_vector_store_is_rebuilt_and_never_half(house, caller):
             else:
                 break
     assert set(refused) <= {
-        "UNAVAILABLE VECTORS_STORE_MISSING",
         "UNAVAILABLE VECTORS_REBUILDING",
         "UNAVAILABLE VECTORS_UNAVAILABLE",
     }

@@ -19,7 +19,7 @@ MAX_TOKENS = 512
 PAD_ID = 0
 
 _LAYER_NORM_EPSILON = 1e-12
-# A larger magnitude is silently wrong in bf16: with -3e38 the cosine to f32 drops to 0.2.
+# Enough to silence a token; with -3e38 some forms of this graph are silently wrong in bf16.
 _MASKED = -1e4
 
 

@@ -6,7 +6,6 @@ CREATE TABLE documents (
     collection text NOT NULL,
     -- The version searches see; 0: none yet.
     live_version bigint NOT NULL DEFAULT 0,
-    passage_count integer NOT NULL DEFAULT 0,
     -- All versions up to this one are deleted; 0: none.
     tombstone_version bigint NOT NULL DEFAULT 0,
     -- Versions above the live one that were given up.
@@ -97,15 +96,11 @@ CREATE POLICY tenant ON purges TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
--- The vector store of each embedding profile as last seen. Another `store_id` than this one says
--- that its points were lost; searches are refused until `complete` is true again.
+-- The vector store of each embedding profile that holds all its points. One with another id has lost
+-- them; while `complete` is false searches are refused.
 CREATE TABLE vector_stores (
     profile text PRIMARY KEY,
-    -- Null before the first store was made.
     store_id uuid,
     complete boolean NOT NULL,
-    -- Which process rebuilds it, and until when the others leave it alone.
-    rebuilder uuid,
-    claimed_until timestamptz,
-    completed_at timestamptz
+    changed_at timestamptz NOT NULL DEFAULT now()
 );

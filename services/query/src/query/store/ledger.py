@@ -1,4 +1,4 @@
-"""What query knows of documents, and which vector store holds their points."""
+"""What query knows of documents."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from chassis.ops import Stage
 from chassis.postgres import Database
 from query.domain import Hit, Passage, Standing, Version
 from query.store.rows import STANDING, PostgresRows, standing_of
-from query.usecases.ports import Doomed, Found, Ledger, Rows, StoreRecord, StoreRecords, Wanted
+from query.usecases.ports import Doomed, Found, Ledger, Rows, Wanted
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, start_offset, end_offset, page,"
@@ -88,27 +88,6 @@ _BACKLOG: Final = """
 SELECT tenant_id, count(*) AS documents,
        extract(epoch FROM now() - min(started_at))::float8 AS oldest_age_s
 FROM progress GROUP BY tenant_id
-"""
-
-_CLAIM: Final = """
-INSERT INTO vector_stores AS known (profile, complete, rebuilder, claimed_until)
-VALUES (%(profile)s, false, %(rebuilder)s, now() + make_interval(secs => %(lease_s)s))
-ON CONFLICT (profile) DO UPDATE
-SET complete = false, rebuilder = excluded.rebuilder, claimed_until = excluded.claimed_until
-WHERE known.rebuilder = excluded.rebuilder OR known.claimed_until IS NULL
-   OR known.claimed_until < now()
-"""
-
-_RENEW: Final = """
-UPDATE vector_stores
-SET store_id = %(store_id)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
-WHERE profile = %(profile)s AND rebuilder = %(rebuilder)s
-"""
-
-_COMPLETE: Final = """
-UPDATE vector_stores
-SET complete = true, rebuilder = NULL, claimed_until = NULL, completed_at = now()
-WHERE profile = %(profile)s AND rebuilder = %(rebuilder)s
 """
 
 
@@ -209,41 +188,6 @@ class PostgresLedger(Ledger):
         async with self._database.transaction(tenant) as tx:
             cursor = await tx.execute(query.encode(), {"tenant": tenant, **values})
             return await cursor.fetchall()
-
-
-class PostgresStoreRecords(StoreRecords):
-    """See `StoreRecords`; the table belongs to no tenant."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @override
-    async def read(self, profile: str) -> StoreRecord:
-        async with self._database.sweep() as tx:
-            cursor = await tx.execute(
-                "SELECT store_id, complete FROM vector_stores WHERE profile = %s", [profile]
-            )
-            row = await cursor.fetchone()
-        return StoreRecord(**row) if row else StoreRecord(store_id=None, complete=False)
-
-    @override
-    async def claim(self, profile: str, rebuilder: UUID, lease_s: float) -> bool:
-        return await self._write(_CLAIM, profile=profile, rebuilder=rebuilder, lease_s=lease_s)
-
-    @override
-    async def renew(self, profile: str, rebuilder: UUID, store_id: UUID, lease_s: float) -> bool:
-        return await self._write(
-            _RENEW, profile=profile, rebuilder=rebuilder, store_id=store_id, lease_s=lease_s
-        )
-
-    @override
-    async def complete(self, profile: str, rebuilder: UUID) -> bool:
-        return await self._write(_COMPLETE, profile=profile, rebuilder=rebuilder)
-
-    async def _write(self, statement: str, **values: object) -> bool:
-        async with self._database.sweep() as tx:
-            cursor = await tx.execute(statement.encode(), values)
-            return cursor.rowcount == 1
 
 
 def _passage(row: Mapping[str, Any]) -> Passage:

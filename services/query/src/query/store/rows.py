@@ -12,7 +12,7 @@ from chassis.postgres import Transaction
 from query.domain import Batch, Removed, Standing, Version
 from query.usecases.ports import Rows
 
-STANDING: Final = "live_version, passage_count, tombstone_version, failed_versions"
+STANDING: Final = "live_version, tombstone_version, failed_versions"
 
 _LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
@@ -60,7 +60,7 @@ WITH superseded AS (
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
 UPDATE documents
-SET live_version = %(version)s, passage_count = %(passage_count)s,
+SET live_version = %(version)s,
     failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > %(version)s)
 WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
@@ -202,8 +202,8 @@ class PostgresRows(Rows):
         return int(row["passages"]) if row else 0
 
     @override
-    async def go_live(self, version: Version, passage_count: int) -> None:
-        await self._tx.execute(_GO_LIVE, {**self._names(version), "passage_count": passage_count})
+    async def go_live(self, version: Version) -> None:
+        await self._tx.execute(_GO_LIVE, self._names(version))
 
     @override
     async def fail(self, version: Version) -> None:
@@ -259,7 +259,6 @@ def standing_of(row: Mapping[str, Any]) -> Standing:
     """The standing in the columns `STANDING`."""
     return Standing(
         live_version=row["live_version"],
-        passage_count=row["passage_count"],
         tombstone_version=row["tombstone_version"],
         failed_versions=frozenset(row["failed_versions"]),
     )

@@ -9,9 +9,18 @@ from query.domain import Hit, Question
 from query.fusion import fuse
 from query.lexical import encode_question
 from query.usecases.ports import Embedder, Ledger, Wanted
-from query.vectors.port import SEARCH_LIMIT_MAX, Filter, Probe, TenantScope, VectorStore
+from query.vectors.port import (
+    SEARCH_LIMIT_MAX,
+    Candidates,
+    Filter,
+    Probe,
+    TenantScope,
+    VectorStore,
+)
 
 REBUILDING_RETRY_S: Final = 5.0
+# What a vector store answers that is there and has lost its points.
+STORE_MISSING: Final = "VECTORS_STORE_MISSING"
 
 
 @dataclass(slots=True)
@@ -51,18 +60,7 @@ class FindPassages:
         store_id = self.serving.store_id
         if store_id is None:
             raise _rebuilding()
-        collections = {f"collections/{question.collection}"} if question.collection else set()
-        candidates = await self.vectors.search(
-            TenantScope(question.tenant),
-            Probe(
-                dense=await self.embedder.embed_question(question.text),
-                sparse=encode_question(question.text),
-                limit=SEARCH_LIMIT_MAX,
-                with_vectors=True,
-                within=Filter(collections=frozenset(collections)),
-            ),
-        )
-        ranked = fuse(candidates)
+        ranked = fuse(await self._candidates(question))
         found = await self.ledger.look_up(
             question.tenant,
             self.profile,
@@ -78,6 +76,22 @@ class FindPassages:
         if found.complete_store != store_id:
             raise _rebuilding()
         return list(found.hits)
+
+    async def _candidates(self, question: Question) -> Candidates:
+        collections = {f"collections/{question.collection}"} if question.collection else set()
+        probe = Probe(
+            dense=await self.embedder.embed_question(question.text),
+            sparse=encode_question(question.text),
+            limit=SEARCH_LIMIT_MAX,
+            with_vectors=True,
+            within=Filter(collections=frozenset(collections)),
+        )
+        try:
+            return await self.vectors.search(TenantScope(question.tenant), probe)
+        except UnavailableError as error:
+            if error.reason == STORE_MISSING:
+                raise _rebuilding() from error
+            raise
 
 
 def _rebuilding() -> UnavailableError:

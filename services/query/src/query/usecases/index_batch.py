@@ -97,28 +97,26 @@ async def _land(event: ChunksEmbedded, batch: Batch, effect: Effect) -> bool:
     standing = await effect.rows.lock(version)
     if not standing.wants(version.number):
         return False
-    passage_count = standing.passage_count
-    if standing.live_version < version.number:
-        try:
-            complete = batch.count == 1 or await effect.rows.mark(batch)
-        except InvalidInputError as refusal:
-            return await reject(event, refusal.reason, effect)
-        await effect.rows.put(batch)
-        if not complete:
-            return True
-        passage_count = await effect.rows.count(version)
-        if passage_count != batch.chunk_count:
+    live = standing.live_version == version.number
+    try:
+        complete = live or batch.count == 1 or await effect.rows.mark(batch)
+    except InvalidInputError as refusal:
+        return await reject(event, refusal.reason, effect)
+    await effect.rows.put(batch)
+    if not complete:
+        return True
+    if not live:
+        # Several batches may overlap; a single one was seen to hold every chunk.
+        if batch.count > 1 and await effect.rows.count(version) != batch.chunk_count:
             await reject(event, "CHUNKS_MISSING", effect)
             return True
-        await effect.rows.go_live(version, passage_count)
-    else:
-        await effect.rows.put(batch)
+        await effect.rows.go_live(version)
     effect.emit(
         VersionSearchable(
             tenant=event.tenant,
             document=version.document,
             version=version.number,
-            passage_count=passage_count,
+            passage_count=batch.chunk_count,
         )
     )
     return True

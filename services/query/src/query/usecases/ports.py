@@ -116,7 +116,7 @@ class Rows(Protocol):
     async def count(self, version: Version) -> int:
         """Passages stored of a version."""
 
-    async def go_live(self, version: Version, passage_count: int) -> None:
+    async def go_live(self, version: Version) -> None:
         """Make a version what searches see; the passages of older ones go, their points too."""
 
     async def fail(self, version: Version) -> None:
@@ -222,26 +222,40 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRecord:
-    """What Postgres says of the vector store of a profile; its id is None before the first."""
+    """What Postgres says of the vector store of a profile: which it is, and whether it is whole.
+
+    `store_id` is None before the first, and while none is known to be whole.
+    """
 
     store_id: UUID | None
     complete: bool
 
 
+class Rebuilding(Protocol):
+    """The right to rebuild a vector store; nobody else has it meanwhile."""
+
+    async def keep(self) -> None:
+        """Keep it; to be called at least every 30 s.
+
+        Raises:
+            UnavailableError: it is lost, to be given up at once.
+        """
+
+    async def complete(self, store_id: UUID) -> None:
+        """Declare a store whole when the right is given back."""
+
+
 class StoreRecords(Protocol):
-    """Which vector store was seen last, and who rebuilds it; raises as `Ledger` does."""
+    """Which vector store holds every point; raises as `Ledger` does."""
 
     async def read(self, profile: str) -> StoreRecord:
         """The record of a profile."""
 
-    async def claim(self, profile: str, rebuilder: UUID, lease_s: float) -> bool:
-        """Declare the store incomplete and its rebuilding ours for a while; false if another's."""
+    async def forget(self, profile: str) -> None:
+        """Declare that no store of the profile is whole."""
 
-    async def renew(self, profile: str, rebuilder: UUID, store_id: UUID, lease_s: float) -> bool:
-        """Note which store is being rebuilt and keep the claim; false when it was lost."""
-
-    async def complete(self, profile: str, rebuilder: UUID) -> bool:
-        """Declare the store complete and end the claim; false when it was lost."""
+    def rebuilding(self, profile: str) -> AbstractAsyncContextManager[Rebuilding | None]:
+        """The right to rebuild, or None while another process has it; ends with the process."""
 
 
 class DeadLetters(Protocol):

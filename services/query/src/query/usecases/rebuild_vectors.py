@@ -3,23 +3,20 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 from uuid import UUID
 
-from chassis.errors import ConflictError, UnavailableError
+from chassis.errors import UnavailableError
 from query.domain import Passage, Profile
-from query.usecases.find_passages import Serving
+from query.usecases.find_passages import STORE_MISSING, Serving
 from query.usecases.points import point_of
-from query.usecases.ports import Embedder, Ledger, StoreRecords
+from query.usecases.ports import Embedder, Ledger, Rebuilding, StoreRecords
 from query.vectors.port import TenantScope, VectorStore
 
 log = logging.getLogger(__name__)
 
 PAGE: Final = 1_000
 EMBEDDED_TOGETHER: Final = 32
-# Much longer than embedding one portion takes; after it another process may take over.
-LEASE_S: Final = 300.0
 # Longer than a batch may take from its points to its passages.
 SETTLED_S: Final = 60.0
 
@@ -31,11 +28,7 @@ class RebuildVectors:
     A store that lost its points comes back under another id. From then on searches are refused
     until every passage has its point again. What is there is not embedded twice, so a rebuild that
     was interrupted goes on where it ended. A whole store is compared every `mend_s` seconds, and
-    tenants whose counts differ point by point.
-
-    Args:
-        rebuilder: names this process in the claim that keeps others from rebuilding as well.
-        clock: monotonic seconds.
+    tenants whose counts differ point by point. `clock` gives monotonic seconds.
     """
 
     profile: Profile
@@ -44,7 +37,6 @@ class RebuildVectors:
     vectors: VectorStore
     embedder: Embedder
     serving: Serving
-    rebuilder: UUID
     mend_s: float
     clock: Callable[[], float]
     _mend_at: float = field(default=0.0, init=False)
@@ -56,56 +48,47 @@ class RebuildVectors:
         Raises:
             UnavailableError, OverloadedError, ConflictError: to be called again later.
         """
-        record = await self.records.read(self.profile.name)
-        try:
-            store_id = await self._store_id()
-        except UnavailableError as error:
-            self.serving.trouble = f"vector store: {error.reason}"
-            raise
-        if store_id is not None and record.complete and record.store_id == store_id:
+        if not await self._look():
+            async with self.records.rebuilding(self.profile.name) as right:
+                # Another process may have finished just before the right became free.
+                if right is None or await self._look():
+                    return
+                store_id = await self._rebuild(right)
             self._serve(store_id)
-        else:
-            self.serving.store_id = None
-            self.serving.trouble = "vector store is being rebuilt"
-            await self._rebuild()
-        if self.serving.store_id and self.clock() >= self._mend_at:
+            # What was on its way into the old store when that went is found by comparing again.
+            self._mend_at = self.clock() + SETTLED_S
+        elif self.clock() >= self._mend_at:
             await self._mend()
 
-    def _serve(self, store_id: UUID) -> None:
-        self.serving.store_id = store_id
-        self.serving.trouble = ""
-
-    async def _store_id(self) -> UUID | None:
-        """Id of the store; None when it answers and has lost our profile."""
+    async def _look(self) -> bool:
+        """Whether the store is the one that is whole; searches are served or refused from now."""
+        record = await self.records.read(self.profile.name)
         try:
-            return (await self.vectors.info()).store_id
+            store_id = (await self.vectors.info()).store_id
         except UnavailableError as error:
-            if error.reason != "VECTORS_STORE_MISSING":
+            if error.reason != STORE_MISSING:
+                self.serving.trouble = f"vector store: {error.reason}"
                 raise
-            return None
+            store_id = None
+        whole = store_id is not None and record.complete and record.store_id == store_id
+        self._serve(store_id if whole else None)
+        return whole
 
-    async def _rebuild(self) -> None:
-        """First declared incomplete, then made: nobody takes an empty store for a whole one."""
-        profile = self.profile.name
-        if not await self.records.claim(profile, self.rebuilder, LEASE_S):
-            return
+    def _serve(self, store_id: UUID | None) -> None:
+        self.serving.store_id = store_id
+        self.serving.trouble = "" if store_id else "vector store is being rebuilt"
+
+    async def _rebuild(self, right: Rebuilding) -> UUID:
+        """First forgotten, then made: nobody takes an empty store for a whole one."""
+        await self.records.forget(self.profile.name)
         store_id = (await self.vectors.prepare()).store_id
         log.warning("vectors.rebuilding", extra={"store_id": store_id})
-        keep_claim = partial(self._keep_claim, store_id)
-        await keep_claim()
         restored = 0
         for tenant in await self.ledger.tenants():
-            restored += await self._compare(tenant, keep_claim)
-        if not await self.records.complete(profile, self.rebuilder):
-            raise _taken_over()
-        self._serve(store_id)
-        # What was on its way into the old store when that went is found by one more comparison.
-        self._mend_at = self.clock() + SETTLED_S
+            restored += await self._compare(tenant, right.keep)
+        await right.complete(store_id)
         log.warning("vectors.rebuilt", extra={"store_id": store_id, "restored": restored})
-
-    async def _keep_claim(self, store_id: UUID) -> None:
-        if not await self.records.renew(self.profile.name, self.rebuilder, store_id, LEASE_S):
-            raise _taken_over()
+        return store_id
 
     async def _mend(self) -> None:
         """Compare the tenants whose counts differ; what is just being written differs as well."""
@@ -122,7 +105,7 @@ class RebuildVectors:
             )
         self._mend_at = self.clock() + self.mend_s
 
-    async def _compare(self, tenant: str, portion_done: Callable[[], Awaitable[None]]) -> int:
+    async def _compare(self, tenant: str, keep: Callable[[], Awaitable[None]]) -> int:
         """Give every passage its point and take every point without passage; counts the former.
 
         A point is taken only when the comparison before found it without passage as well: it may
@@ -137,9 +120,10 @@ class RebuildVectors:
             present = await self._present(scope, after, last)
             missing = [row for row in page if row[0] not in present]
             strangers |= present - {point_id for point_id, _ in page}
+            await keep()
             for first in range(0, len(missing), EMBEDDED_TOGETHER):
                 restored += await self._restore(scope, missing[first : first + EMBEDDED_TOGETHER])
-                await portion_done()
+                await keep()
             if last is None:
                 break
             after = last
@@ -188,8 +172,4 @@ class RebuildVectors:
 
 
 async def _nothing() -> None:
-    """A comparison without a claim has none to keep."""
-
-
-def _taken_over() -> ConflictError:
-    return ConflictError("REBUILD_TAKEN_OVER", "another process rebuilds the vector store now")
+    """A comparison needs no right that could be lost."""

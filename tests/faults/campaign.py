@@ -107,7 +107,7 @@ class Campaign:
             report.settle_s = await self._settled(client)
             evidence = await self.evidence()
             report.violations = violations(self.journal, evidence)
-            report.violations += await self._found_though_deleted(client)
+            report.violations += await self.found_though_deleted(client)
         report.accepted = len(self.journal.accepted())
         return report
 
@@ -203,7 +203,7 @@ class Campaign:
             evidence.objects = reading.read_objects(self.stack.data.path / "objects")
         return evidence
 
-    async def _found_though_deleted(self, client: Client) -> list[str]:
+    async def found_though_deleted(self, client: Client) -> list[str]:
         """What a search finds of documents whose delete was acknowledged."""
         answer = await client.call(
             client.query.Search,

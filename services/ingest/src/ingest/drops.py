@@ -90,7 +90,7 @@ class _File:
         with self._lock:
             if self._closed:
                 return
-            folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = _opened(root)
             try:
                 for name in parts[:-1]:
                     inner = os.open(name, _FOLDER, dir_fd=folder)
@@ -112,6 +112,15 @@ class _File:
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
+
+
+def _opened(root: Path) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnavailableError(
+            "DROPS_UNAVAILABLE", "the folder opened for references is away"
+        ) from error
 
 
 @contextmanager

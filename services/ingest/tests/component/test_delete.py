@@ -199,11 +199,13 @@ async def test_a_version_that_goes_live_before_an_older_delete_is_done_takes_not
 ):
     await rig.indexed(SECRET)
     await rig.delete()
+    await rig.upload(b"   ")
+    await rig.prepare(2)
     await rig.indexed(b"Something new.")
     [event] = messages(await rig.purged(1))
     assert (event.receipt.chunks, event.receipt.objects) == (1, 1)
-    assert [rig.state(1), rig.state(2)] == ["DELETED", "INDEXED"]
-    assert (await rig.get()).entry.live_version == 2
+    assert [rig.state(n) for n in (1, 2, 3)] == ["DELETED", "FAILED", "INDEXED"]
+    assert (await rig.get()).entry.live_version == 3
 
 
 async def test_a_purge_keeps_the_inbox_of_a_newer_version_and_only_that(rig: Rig):

@@ -1,0 +1,303 @@
+"""The service over a real connection: who may, what is answered, and every refusal by its name."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.ingest_service_pb2_grpc import (
+    IngestServiceStub,
+    add_IngestServiceServicer_to_server,
+)
+from chassis.identity import Verifier
+from chassis.revocations import Revocations, poll
+from chassis.rpc import create_server, server_interceptors
+from ingest.rpc import ACCESS
+
+from ..conftest import NAME, TENANT, Rig
+
+BOTH = "documents.read documents.write"
+
+
+class Tokens:
+    """What auth would issue."""
+
+    def __init__(self) -> None:
+        self.key = Ed25519PrivateKey.generate()
+
+    async def jwks(self) -> str:
+        public = jwt.algorithms.OKPAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return json.dumps({"keys": [{**public, "kid": "k", "alg": "EdDSA", "use": "sig"}]})
+
+    def metadata(self, *, tenant: str = TENANT, scope: str = BOTH) -> list[tuple[str, str]]:
+        now = int(time.time())
+        claims = {
+            "iss": "aquifer.auth",
+            "aud": "aquifer",
+            "sub": "user:ada",
+            "tenant": tenant,
+            "key": "key1",
+            "scope": scope,
+            "iat": now,
+            "nbf": now,
+            "exp": now + 600,
+        }
+        headers = {"typ": "at+jwt", "kid": "k"}
+        token = jwt.encode(claims, self.key, algorithm="EdDSA", headers=headers)
+        return [("authorization", f"Bearer {token}")]
+
+
+@dataclass
+class Client:
+    stub: Any
+    tokens: Tokens
+    rig: Rig
+
+    async def upload(self, *parts: pb.UploadDocumentRequest, **who: str) -> Document:
+        async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
+            for part in parts:
+                yield part
+
+        return await self.stub.UploadDocument(
+            stream(), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+    async def send(self, *pieces: bytes, document: str = NAME, **header: Any) -> Document:
+        return await self.upload(opening(document, **header), *map(content, pieces))
+
+    async def list_all(self, **fields: Any) -> pb.ListDocumentsResponse:
+        return await self.stub.ListDocuments(
+            pb.ListDocumentsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
+        )
+
+    async def get(self, name: str = NAME, **who: str) -> Document:
+        return await self.stub.GetDocument(
+            pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+    async def delete(self, name: str = NAME, **who: str) -> Document:
+        return await self.stub.DeleteDocument(
+            pb.DeleteDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+
+def opening(document: str = NAME, **header: Any) -> pb.UploadDocumentRequest:
+    return pb.UploadDocumentRequest(header=pb.UploadHeader(document=document, **header))
+
+
+def content(piece: bytes) -> pb.UploadDocumentRequest:
+    return pb.UploadDocumentRequest(content=piece)
+
+
+@pytest.fixture
+async def client(rig: Rig) -> AsyncIterator[Client]:
+    tokens, revocations = Tokens(), Revocations(bus_connected=lambda: True)
+
+    async def none(after: int) -> ListRevocationsResponse:
+        return ListRevocationsResponse()
+
+    await poll(revocations, none, 0, time.monotonic())
+    verifier = Verifier(tokens.jwks)
+    server, _ = await create_server(
+        server_interceptors("ingest", verifier, revocations, ACCESS), ACCESS
+    )
+    add_IngestServiceServicer_to_server(rig.wired.rpc, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Client(IngestServiceStub(channel), tokens, rig)
+    await server.stop(1)
+
+
+async def refusal(call: Any) -> tuple[str, str, dict[str, Any]]:
+    """Code, reason and details of a failure."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    status = rpc_status.from_call(failed.value)
+    assert status is not None
+    info, details = ErrorInfo(), {}
+    for detail in status.details:
+        if detail.Unpack(info):
+            continue
+        for kind in (BadRequest, RetryInfo):
+            found = kind()
+            if detail.Unpack(found):
+                details[kind.__name__] = found
+    assert info.domain == "ingest.aquifer"
+    return failed.value.code().name, info.reason, details
+
+
+async def test_a_streamed_upload_is_answered_with_the_document(client: Client):
+    document = await client.send(
+        b"Water ", b"finds ", b"its way.", file_name="w.txt", title="Water", metadata={"k": "v"}
+    )
+    assert (document.name, document.version, document.size_bytes) == (NAME, 1, 21)
+    assert document.state == DocumentState.DOCUMENT_STATE_ACCEPTED
+    assert (document.title, dict(document.metadata)) == ("Water", {"k": "v"})
+    assert len(document.sha256) == 64
+    assert document.create_time.seconds > 0
+    assert (document.media_type, document.live_version, document.chunk_count) == ("", 0, 0)
+
+
+async def test_a_document_is_followed_to_its_end(client: Client):
+    await client.send(b"Water finds its way.")
+    request = pb.WatchDocumentRequest(name=NAME)
+    watch = client.stub.WatchDocument(request, metadata=client.tokens.metadata(), timeout=10)
+    states = []
+    async for response in watch:
+        states.append(response.document.state)
+        if len(states) == 1:
+            await client.rig.prepare()
+            await client.rig.searchable()
+    assert states[0] == DocumentState.DOCUMENT_STATE_ACCEPTED
+    assert states[-1] == DocumentState.DOCUMENT_STATE_INDEXED
+    document = await client.get()
+    assert (document.live_version, document.chunk_count, document.media_type) == (
+        1,
+        1,
+        "text/plain",
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "UPLOAD_ORDER"),
+        ([content(b"x")], "UPLOAD_ORDER"),
+        ([pb.UploadDocumentRequest()], "UPLOAD_ORDER"),
+        ([opening(), opening()], "UPLOAD_ORDER"),
+        ([opening(), content(b"x"), pb.UploadDocumentRequest()], "UPLOAD_ORDER"),
+        ([opening(), content(b"x" * ((1 << 20) + 1))], "UPLOAD_ORDER"),
+        ([opening()], "EMPTY_DOCUMENT"),
+        ([opening(), content(b"")], "EMPTY_DOCUMENT"),
+        ([opening(), content(b"x" * (1 << 20)), content(b"x")], "DOCUMENT_TOO_LARGE"),
+        ([opening("reports/q3"), content(b"x")], "DOCUMENT_NAME"),
+        ([opening(title="t" * 513), content(b"x")], "METADATA_RANGE"),
+        ([opening(request_id="r" * 129), content(b"x")], "METADATA_RANGE"),
+    ],
+)
+async def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(client: Client, parts, reason):
+    code, said, _ = await refusal(client.upload(*parts))
+    assert (code, said) == ("INVALID_ARGUMENT", reason)
+    assert client.rig.count("documents") == 0
+    assert await client.rig.objects.list() == []
+
+
+async def test_an_upload_that_is_cut_off_leaves_nothing(client: Client):
+    started = asyncio.Event()
+
+    async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
+        yield opening()
+        yield content(b"half of it")
+        started.set()
+        await asyncio.sleep(30)
+
+    call = client.stub.UploadDocument(stream(), metadata=client.tokens.metadata())
+    await started.wait()
+    await asyncio.sleep(0.2)
+    call.cancel()
+    async with asyncio.timeout(5):
+        while [path for path in client.rig.settings.objects_dir.rglob("*") if path.is_file()]:
+            await asyncio.sleep(0.05)
+    assert client.rig.count("documents") == 0
+
+
+async def test_a_reused_request_id_names_what_it_made(client: Client):
+    await client.send(b"One.", request_id="r")
+    code, reason, _ = await refusal(client.send(b"Two.", request_id="r"))
+    assert (code, reason) == ("ALREADY_EXISTS", "REQUEST_REUSED")
+
+
+async def test_a_full_backlog_says_when_to_come_again(client: Client):
+    client.rig.wired.rpc.accept.admission.unfinished_max = 1
+    await client.send(b"One.")
+    code, reason, details = await refusal(client.send(b"Two.", document=f"{NAME}-2"))
+    assert (code, reason) == ("RESOURCE_EXHAUSTED", "BACKLOG_FULL")
+    assert details["RetryInfo"].retry_delay.seconds == 5
+
+
+async def test_another_tenants_document_looks_like_none(client: Client):
+    await client.send(b"Water finds its way.")
+    answers = []
+    for call in (client.get, client.delete):
+        foreign = await refusal(call(tenant="globex"))
+        unknown = await refusal(call(f"{NAME}-none"))
+        assert foreign == unknown
+        answers.append(foreign[:2])
+    assert set(answers) == {("NOT_FOUND", "DOCUMENT_UNKNOWN")}
+
+
+@pytest.mark.parametrize("scope", ["documents.read", "documents.write", "search"])
+async def test_each_method_needs_its_scope(client: Client, scope: str):
+    await client.send(b"Water finds its way.")
+    listed = client.stub.ListDocuments(
+        pb.ListDocumentsRequest(), metadata=client.tokens.metadata(scope=scope), timeout=10
+    )
+    calls = {
+        "documents.read": [client.get(scope=scope), listed],
+        "documents.write": [
+            client.upload(opening(), content(b"Water finds its way."), scope=scope),
+            client.delete(scope=scope),
+        ],
+    }
+    for needed, made in calls.items():
+        for call in made:
+            if needed == scope:
+                await call
+            else:
+                assert (await refusal(call))[:2] == ("PERMISSION_DENIED", "SCOPE_MISSING")
+
+
+async def paged(client: Client, **fields: Any) -> Sequence[str]:
+    found, token = [], ""
+    while True:
+        page = await client.list_all(page_token=token, page_size=2, **fields)
+        found += [document.name.rpartition("/")[2] for document in page.documents]
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def test_a_list_goes_on_from_page_to_page(client: Client):
+    for name in ("d", "a", "c", "b"):
+        await client.send(b"Text.", document=f"collections/x/documents/{name}")
+    assert await paged(client) == ["a", "b", "c", "d"]
+    assert await paged(client, collection="x") == ["a", "b", "c", "d"]
+    assert await paged(client, collection="y") == []
+    assert await paged(client, state=DocumentState.DOCUMENT_STATE_ACCEPTED) == ["a", "b", "c", "d"]
+    assert await paged(client, state=DocumentState.DOCUMENT_STATE_FAILED) == []
+    assert await paged(client, collection="no/such%") == []
+
+
+async def test_a_page_token_is_bound_to_its_filter(client: Client):
+    for name in ("a", "b"):
+        await client.send(b"Text.", document=f"collections/x/documents/{name}")
+    token = (await client.list_all(page_size=1)).next_page_token
+    for fields in ({"collection": "x"}, {"state": DocumentState.DOCUMENT_STATE_FAILED}):
+        answer = await refusal(client.list_all(page_token=token, **fields))
+        assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN")
+    assert (await refusal(client.list_all(page_size=1_001)))[1] == "PAGE_SIZE"
+
+
+async def test_a_deleted_document_is_answered_hidden(client: Client):
+    await client.rig.indexed()
+    document = await client.delete()
+    assert document.state == DocumentState.DOCUMENT_STATE_DELETING
+    assert document.live_version == 0
+    client.rig.siblings.query_is_away = True
+    await client.rig.indexed(b"Again.")
+    code, reason, details = await refusal(client.delete())
+    assert (code, reason) == ("UNAVAILABLE", "HIDE_PENDING")
+    assert "RetryInfo" in details

@@ -1,0 +1,121 @@
+"""A reference reaches files below the folder, whatever it says and wherever links point."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from chassis.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
+from ingest.domain import Reference
+from ingest.drops import PIECE_BYTES, DropsFolder
+
+
+def reference(uri: str) -> Reference:
+    return Reference(uri=uri, sha256="0" * 64, size_bytes=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "drops"
+    (root / "in").mkdir(parents=True)
+    (root / "in" / "a b%c.txt").write_bytes(b"dropped")
+    (tmp_path / "secret").write_bytes(b"not for you")
+    return root
+
+
+async def content(root: Path | None, uri: str) -> bytes:
+    return b"".join([piece async for piece in DropsFolder(root).read(reference(uri))])
+
+
+async def refused(root: Path | None, uri: str) -> ServiceError:
+    with pytest.raises(ServiceError) as refusal:
+        await content(root, uri)
+    return refusal.value
+
+
+async def test_a_file_below_the_folder_is_read(folder: Path):
+    assert await content(folder, (folder / "in" / "a b%c.txt").as_uri()) == b"dropped"
+    assert await content(folder, f"file://localhost{folder}/in/a%20b%25c.txt") == b"dropped"
+
+
+async def test_a_large_file_comes_in_pieces(folder: Path):
+    large = os.urandom(PIECE_BYTES * 2 + 1)
+    (folder / "large").write_bytes(large)
+    pieces = [p async for p in DropsFolder(folder).read(reference(f"file://{folder}/large"))]
+    assert b"".join(pieces) == large
+    assert len(pieces) == 3
+
+
+async def test_the_folder_may_be_named_through_a_link(folder: Path, tmp_path: Path):
+    alias = tmp_path / "alias"
+    alias.symlink_to(folder)
+    for root in (alias, folder):
+        assert await content(alias, f"file://{root}/in/a%20b%25c.txt") == b"dropped"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "{root}/in/x",
+        "file:in/x",
+        "file://elsewhere{root}/in/x",
+        "http://{root}/in/x",
+        "file://{root}",
+        "file://{root}/../secret",
+        "file://{root}/in/../../secret",
+        "file://{root}/in/%2e%2e/%2e%2e/secret",
+        "file://{root}/in/x?y",
+        "file://{root}/in/x#y",
+        "file://{root}/in/x%00",
+        "file:///etc/passwd",
+        "file://[::1/x",
+    ],
+)
+async def test_an_address_outside_is_refused(folder: Path, uri: str):
+    error = await refused(folder, uri.format(root=folder))
+    assert isinstance(error, InvalidInputError)
+    assert error.reason == "REFERENCE_FORBIDDEN"
+
+
+async def test_no_link_below_the_folder_is_followed(folder: Path, tmp_path: Path):
+    (folder / "file").symlink_to(tmp_path / "secret")
+    (folder / "up").symlink_to(tmp_path)
+    assert (await refused(folder, f"file://{folder}/file")).reason == "REFERENCE_FORBIDDEN"
+    through = await refused(folder, f"file://{folder}/up/secret")
+    assert through.reason in {"REFERENCE_FORBIDDEN", "REFERENCE_MISSING"}
+
+
+async def test_only_regular_files_are_read(folder: Path):
+    os.mkfifo(folder / "pipe")
+    for name in ("pipe", "in"):
+        assert (await refused(folder, f"file://{folder}/{name}")).reason == "REFERENCE_FORBIDDEN"
+
+
+async def test_a_missing_file_is_said_to_be_missing(folder: Path):
+    for name in ("none", "none/at/all", "in/a b%25c.txt/x", "x" * 300):
+        error = await refused(folder, f"file://{folder}/{name}")
+        assert isinstance(error, NotFoundError)
+        assert error.reason == "REFERENCE_MISSING"
+
+
+async def test_without_a_folder_every_reference_is_refused(folder: Path):
+    error = await refused(None, f"file://{folder}/in/a%20b%25c.txt")
+    assert error.reason == "REFERENCE_FORBIDDEN"
+
+
+async def test_a_folder_that_is_not_mounted_is_waited_for(folder: Path):
+    folder.rename(folder.with_name("away"))
+    assert isinstance(await refused(folder, f"file://{folder}/in/x"), UnavailableError)
+
+
+async def test_no_descriptor_is_left_open(folder: Path):
+    before = set(os.listdir("/proc/self/fd"))
+    for name in ("in/a b%25c.txt", "none", "in"):
+        stream = DropsFolder(folder).read(reference(f"file://{folder}/{name}"))
+        try:
+            await anext(stream)
+        except ServiceError:
+            pass
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert set(os.listdir("/proc/self/fd")) == before

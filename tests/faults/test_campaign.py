@@ -1,0 +1,23 @@
+"""Kills under load: `AQUIFER_FAULT_RUNS` runs, 20 by default."""
+
+import asyncio
+import os
+
+import pytest
+
+RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "20"))
+COUNTED_MIN = 0.8
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", range(RUNS))
+def test_nothing_is_lost_doubled_or_stuck(campaign, number):
+    report = asyncio.run(campaign.run(number))
+    print(report.line())  # noqa: T201
+    assert report.violations == []
+
+
+def test_most_runs_had_an_operation_in_flight_at_each_kill(campaign):
+    kills = campaign.journal.kills
+    assert len(kills) >= RUNS
+    assert sum(bool(kill["in_flight"]) for kill in kills) >= COUNTED_MIN * len(kills)

@@ -1,0 +1,220 @@
+"""The checker finds what is planted: each defect once in the real stores, then undone."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+
+import grpc
+import psycopg
+import pytest
+
+from aquifer.query.vectors.v1 import vector_service_pb2 as pb
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
+from aquifer_cli import endpoints as found
+from aquifer_cli.client import open_client
+from tests.faults import evidence as reading
+from tests.faults.campaign import Campaign
+from tests.faults.checker import violations
+from tests.faults.evidence import PROFILE, Evidence
+
+ONE = "(SELECT tenant_id, document, version FROM ingest.versions WHERE state = 'INDEXED' LIMIT 1)"
+IN_ROWS = {
+    "a lost version": (
+        f"DELETE FROM ingest.versions WHERE (tenant_id, document, version) IN {ONE}",
+        "lost: ",
+    ),
+    "a stuck version": (
+        (
+            "UPDATE ingest.versions SET state = 'PREPARED', step_due_at = now()"
+            f" WHERE (tenant_id, document, version) IN {ONE}"
+        ),
+        "stuck: ",
+    ),
+    "other bytes than were accepted": (
+        f"UPDATE ingest.versions SET sha256 = 'x' WHERE (tenant_id, document, version) IN {ONE}",
+        "holds other bytes",
+    ),
+    "a document nobody sent": (
+        (
+            "INSERT INTO ingest.versions SELECT (v).* FROM (SELECT jsonb_populate_record(i,"
+            ' \'{"document": "collections/faults/documents/phantom"}\') AS v'
+            " FROM ingest.versions i WHERE state = 'INDEXED' LIMIT 1) AS copied"
+        ),
+        "phantom: ",
+    ),
+    "a lost chunk": (
+        (
+            "DELETE FROM ingest.chunks WHERE ctid IN"
+            " (SELECT c.ctid FROM ingest.chunks c JOIN ingest.versions v"
+            " USING (tenant_id, document, version) WHERE v.state = 'INDEXED' LIMIT 1)"
+        ),
+        "passage without live chunk",
+    ),
+    "a lost passage": (
+        "DELETE FROM query.passages WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)",
+        "chunk without passage",
+    ),
+    "a passage with other text": (
+        (
+            "UPDATE query.passages SET text = 'changed'"
+            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
+        ),
+        "other text",
+    ),
+    "a passage under a foreign tenant": (
+        (
+            "UPDATE query.passages SET tenant_id = 'other'"
+            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
+        ),
+        "foreign label",
+    ),
+    "a live version that is not shown": (
+        (
+            "UPDATE query.documents SET live_version = live_version + 1"
+            " WHERE ctid IN (SELECT ctid FROM query.documents WHERE live_version > tombstone_version"
+            " LIMIT 1)"
+        ),
+        "wrong live version",
+    ),
+    "an upload event without a result": (
+        (
+            "UPDATE ingest.uploads SET result = ''"
+            " WHERE ctid IN (SELECT ctid FROM ingest.uploads WHERE source <> '' LIMIT 1)"
+        ),
+        "no result",
+    ),
+    "an event left in the outbox": (
+        (
+            "INSERT INTO ingest.outbox (tenant_id, subject, headers, payload)"
+            " VALUES ('default', 's', '{}', '')"
+        ),
+        "in the outbox of ingest",
+    ),
+    "a failure without a reason": (
+        (
+            "ALTER TABLE ingest.versions DISABLE TRIGGER ALL;"
+            " ALTER TABLE ingest.versions DROP CONSTRAINT versions_check;"
+            f" UPDATE ingest.versions SET state = 'FAILED', step_due_at = NULL"
+            f" WHERE (tenant_id, document, version) IN {ONE}"
+        ),
+        "unexplained: ",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def clean(campaign) -> Evidence:
+    """The stores after at least one run: documents, deletes and events are there."""
+    if not campaign.journal.kills:
+        assert asyncio.run(campaign.run(0)).violations == []
+    return asyncio.run(campaign.evidence())
+
+
+def again(campaign: Campaign, connection: psycopg.Connection, clean: Evidence) -> list[str]:
+    """What the checker says of the tables as this connection sees them."""
+    evidence = Evidence(
+        points=clean.points,
+        unsettled=clean.unsettled,
+        dead_letters=clean.dead_letters,
+        objects=clean.objects,
+    )
+    reading.read_tables(connection, evidence)
+    return violations(campaign.journal, evidence)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("defect", IN_ROWS)
+def test_a_defect_planted_in_postgres_is_found(campaign, clean, defect):
+    statement, expected = IN_ROWS[defect]
+    dsn = campaign.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
+    with psycopg.connect(dsn) as connection:
+        assert again(campaign, connection, clean) == []
+        changed = connection.execute(statement.encode())
+        assert changed.rowcount != 0
+        found_now = again(campaign, connection, clean)
+        connection.rollback()
+    assert any(expected in line for line in found_now), found_now
+
+
+def planted(campaign: Campaign, change: Callable[[VectorServiceStub], object]) -> list[str]:
+    """What the checker says after `change` was done to the vector store."""
+
+    async def run() -> list[str]:
+        socket = campaign.stack.vectors.socket_path
+        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+            await change(VectorServiceStub(channel))
+        return violations(campaign.journal, await campaign.evidence())
+
+    return asyncio.run(run())
+
+
+def point(document: str, ordinal: int) -> pb.Point:
+    vector = bytes.fromhex("0000803f") + bytes(4 * 383)
+    return pb.Point(
+        point_id=str(uuid.uuid4()), document=document, version=1, ordinal=ordinal, dense=vector
+    )
+
+
+@pytest.mark.timeout(300)
+def test_defects_planted_in_the_vector_store_are_found(campaign, clean):
+    tenant = found.find(campaign.stack.data.path).tenant
+    orphan = point("collections/faults/documents/orphan", 0)
+    [line] = planted(
+        campaign,
+        lambda stub: stub.Upsert(pb.UpsertRequest(profile=PROFILE, tenant=tenant, points=[orphan])),
+    )
+    assert line.startswith("point without passage")
+    assert (
+        planted(
+            campaign,
+            lambda stub: stub.DeletePoints(
+                pb.DeletePointsRequest(profile=PROFILE, tenant=tenant, point_ids=[orphan.point_id])
+            ),
+        )
+        == []
+    )
+    evidence = asyncio.run(campaign.evidence())
+    _, place = evidence.points[0]
+    twin = point(place.document, place.ordinal)
+    twin.version = place.version
+    lines = planted(
+        campaign,
+        lambda stub: stub.Upsert(pb.UpsertRequest(profile=PROFILE, tenant=tenant, points=[twin])),
+    )
+    assert any(line.startswith("doubled") for line in lines)
+    planted(
+        campaign,
+        lambda stub: stub.DeletePoints(
+            pb.DeletePointsRequest(profile=PROFILE, tenant=tenant, point_ids=[twin.point_id])
+        ),
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_delete_that_left_something_behind_is_found(campaign, clean):
+    """A passage, a chunk and bytes of a document whose delete was acknowledged."""
+    deleted = next(iter(campaign.journal.deleted()))
+    dsn = campaign.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "INSERT INTO ingest.chunks SELECT (c).* FROM (SELECT jsonb_populate_record(i,"
+            " jsonb_build_object('document', %s::text, 'version', 1)) AS c"
+            " FROM ingest.chunks i LIMIT 1) AS copied",
+            [deleted],
+        )
+        lines = again(campaign, connection, clean)
+        connection.rollback()
+    assert any(line.startswith("not deleted: chunk") for line in lines)
+    key = next(row["object_key"] for row in clean.versions if row["document"] == deleted)
+    evidence = asyncio.run(campaign.evidence())
+    evidence.objects.append(key)
+    assert any("not deleted: bytes" in line for line in violations(campaign.journal, evidence))
+
+
+@pytest.mark.timeout(300)
+def test_search_itself_is_asked_for_deleted_documents(campaign, clean):
+    async def run() -> list[str]:
+        async with open_client(found.find(campaign.stack.data.path)) as client:
+            return await campaign.found_though_deleted(client)
+
+    assert asyncio.run(run()) == []

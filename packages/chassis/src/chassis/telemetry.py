@@ -147,7 +147,7 @@ def start(
         exporter = OTLPSpanExporter(
             endpoint=otlp_endpoint,
             timeout=EXPORT_TIMEOUT_S,
-            channel_options=(("grpc.enable_http_proxy", "0"),),
+            channel_options=(("grpc.enable_http_proxy", 0),),  # type: ignore[arg-type]
         )
         provider.add_span_processor(
             BatchSpanProcessor(

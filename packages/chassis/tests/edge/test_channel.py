@@ -111,6 +111,13 @@ async def test_a_listed_method_is_tried_again_while_the_sibling_is_unavailable(e
     assert edge.echo.calls == 1
 
 
+async def test_a_proxy_of_the_environment_is_not_used_between_services(edge, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    sibling = await edge.sibling()
+    assert await edge.call(sibling, "Unary", metadata=edge.bearer()) == "a b"
+
+
 async def test_a_call_without_a_deadline_gets_one(edge, arity, monkeypatch):
     monkeypatch.setattr(channels, "TIMEOUT_S", 0.2)
     edge.echo.does = lambda: asyncio.sleep(30)

@@ -71,8 +71,8 @@ IN_ROWS = {
     "a live version that is not shown": (
         (
             "UPDATE query.documents SET live_version = live_version + 1"
-            " WHERE ctid IN (SELECT ctid FROM query.documents WHERE live_version > tombstone_version"
-            " LIMIT 1)"
+            " WHERE ctid IN (SELECT ctid FROM query.documents"
+            " WHERE live_version > tombstone_version LIMIT 1)"
         ),
         "wrong live version",
     ),

@@ -143,7 +143,7 @@ async def test_a_streamed_upload_is_answered_with_the_document(client: Client):
     document = await client.send(
         b"Water ", b"finds ", b"its way.", file_name="w.txt", title="Water", metadata={"k": "v"}
     )
-    assert (document.name, document.version, document.size_bytes) == (NAME, 1, 21)
+    assert (document.name, document.version, document.size_bytes) == (NAME, 1, 20)
     assert document.state == DocumentState.DOCUMENT_STATE_ACCEPTED
     assert (document.title, dict(document.metadata)) == ("Water", {"k": "v"})
     assert len(document.sha256) == 64

@@ -1,0 +1,328 @@
+"""The whole service on a real broker and a real database; the test plays its siblings."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from nats.aio.msg import Msg
+from typing_extensions import override
+
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated
+from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
+from aquifer.ingest.v1.document_events_pb2 import (
+    ChunksPrepared,
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentDeletionRequested,
+    DocumentFailed,
+    DocumentIndexed,
+)
+from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.query.v1 import query_service_pb2 as query_pb
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from aquifer.query.v1.query_service_pb2_grpc import (
+    QueryServiceServicer,
+    add_QueryServiceServicer_to_server,
+)
+from chassis.authority import Authority
+from chassis.bus import Bus
+from chassis.channel import open_channel
+from chassis.consume import Consumer
+from chassis.dead_letters import DeadLetters
+from chassis.delivery import Delivery
+from chassis.events import derived_id, outgoing
+from chassis.identity import TokenSource, as_nobody
+from chassis.postgres import Database
+from chassis.service import Process
+from chassis.topology import durable_of, subject
+from ingest.app import build
+from ingest.domain import Draft, Origin
+from ingest.settings import Settings
+from testkit.servers import TestBus, TestDatabase
+
+from ..conftest import NAME, settings_for
+
+TENANT = "default"
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+FACTS = (
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentDeletionRequested,
+    DocumentFailed,
+    DocumentIndexed,
+)
+
+
+class HidingQuery(QueryServiceServicer):
+    """Commits every tombstone it is asked for."""
+
+    def __init__(self) -> None:
+        self.hidden: list[tuple[str, int]] = []
+
+    @override
+    async def HideDocument(self, request: Any, context: Any) -> query_pb.HideDocumentResponse:
+        self.hidden.append((request.document, request.version))
+        return query_pb.HideDocumentResponse()
+
+
+class OneToken(TokenSource):
+    """A service token without an auth that would issue it."""
+
+    @override
+    async def token(self) -> str:
+        return "token"
+
+
+@dataclass
+class Live:
+    """Ingest at work, and what it said on the bus."""
+
+    process: Process
+    upstream: Bus
+    auth: Bus
+    query: Bus
+    hiding: HidingQuery
+    heard: list[tuple[dict[str, str], Any]] = field(default_factory=list)
+    answering: bool = True
+
+    async def publish(self, event: DocumentUploaded, **headers: str) -> str:
+        event_id = headers.pop("event_id", "") or str(uuid.uuid4())
+        await self.upstream.client.publish(
+            subject(DocumentUploaded, event.tenant),
+            event.SerializeToString(),
+            headers={
+                "ce-specversion": "1.0",
+                "ce-id": event_id,
+                "ce-source": "/tests",
+                "ce-type": DocumentUploaded.DESCRIPTOR.full_name,
+                **headers,
+            },
+        )
+        return event_id
+
+    async def say(self, bus: Bus, event: Message, event_id: str = "") -> None:
+        event_id = event_id or str(uuid.uuid4())
+        await bus.publish_all([outgoing(event, event_id=event_id, document=NAME)])
+
+    async def told(self, kind: type[Any], number: int = 1) -> list[Any]:
+        """At least that many events of a kind, once they were said."""
+
+        def found() -> list[Any]:
+            return [event for _, event in self.heard if isinstance(event, kind)]
+
+        async with asyncio.timeout(20):
+            while len(found()) < number:
+                await asyncio.sleep(0.02)
+        return found()
+
+    async def on_prepared(self, event: ChunksPrepared, delivery: Delivery) -> None:
+        """Inference and query in one: what is prepared is searchable."""
+        self.heard.append(({}, event))
+        if self.answering:
+            said = VersionSearchable(
+                tenant=event.tenant, document=event.document, version=event.version
+            )
+            await self.say(self.query, said, derived_id(delivery.envelope.event_id, "said"))
+
+    def listener(self, kind: type[Any]) -> Callable[[Msg], Any]:
+        async def listen(message: Msg) -> None:
+            self.heard.append((dict(message.headers or {}), kind.FromString(message.data)))
+
+        return listen
+
+
+@asynccontextmanager
+async def serving_query() -> AsyncIterator[tuple[HidingQuery, str]]:
+    server, hiding = grpc.aio.server(), HidingQuery()
+    add_QueryServiceServicer_to_server(hiding, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield hiding, f"127.0.0.1:{port}"
+    await server.stop(1)
+
+
+def nobodys_authority(channel: grpc.aio.Channel) -> Authority:
+    async def keys() -> str:
+        return '{"keys": []}'
+
+    async def revocations(after: int) -> ListRevocationsResponse:
+        return ListRevocationsResponse()
+
+    return Authority(keys=keys, revocations=revocations, credentials=OneToken(channel, "key"))
+
+
+@pytest.fixture
+async def live(
+    bus: TestBus, migrated: TestDatabase, database: Database, tmp_path: Path
+) -> AsyncIterator[Live]:
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_async_context
+        own, inference, query, auth, upstream, listening = [
+            await opened(bus.connect(user))
+            for user in ("ingest", "inference", "query", "auth", "upstream", "provisioner")
+        ]
+        hiding, address = await opened(serving_query())
+        nobody = await opened(open_channel(address, service="auth", credentials=as_nobody))
+        process = Process(
+            name="ingest",
+            bus=own,
+            server=grpc.aio.server(),
+            dead_letters=DeadLetters(own, "ingest"),
+            authority=nobodys_authority(nobody),
+            stack=stack,
+        )
+        (tmp_path / "drops").mkdir()
+        settings = settings_for(tmp_path).model_dump() | {
+            "postgres_dsn": migrated.dsn("ingest"),
+            "query_address": address,
+            "reconcile_s": 0.2,
+            "step_due_s": 1.0,
+        }
+        await build(process, Settings.model_validate(settings))
+        running = Live(process, upstream, auth, query, hiding)
+        prepared = Consumer(
+            inference,
+            durable_of(ChunksPrepared, "inference"),
+            ChunksPrepared,
+            running.on_prepared,
+            DeadLetters(inference, "inference"),
+            inbox=None,
+            on_dead=None,
+            concurrency=8,
+        )
+        for kind in FACTS:
+            await listening.hear(subject(kind, "*"), running.listener(kind))
+        loops = [*(c.run for c in process.consumers), *process.loops, prepared.run]
+        tasks = [asyncio.ensure_future(loop()) for loop in loops]
+        yield running
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+@pytest.fixture
+async def tenant(live: Live) -> Live:
+    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    return live
+
+
+def upload(content: bytes = b"Water finds its way.", **fields: Any) -> DocumentUploaded:
+    return DocumentUploaded(tenant=TENANT, document=NAME, content=content, **fields)
+
+
+async def test_an_upload_event_ends_as_indexed_in_the_trace_it_came_with(tenant: Live):
+    event_id = await tenant.publish(upload(correlation_id="c"), traceparent=TRACEPARENT)
+    [indexed] = await tenant.told(DocumentIndexed)
+    [accepted] = await tenant.told(DocumentAccepted)
+    assert (accepted.upload_event_id, indexed.upload_event_id) == (event_id, event_id)
+    assert (indexed.version, indexed.correlation_id, indexed.unchanged) == (1, "c", False)
+    for headers, event in tenant.heard:
+        if headers:
+            assert headers["traceparent"].split("-")[1] == TRACEPARENT.split("-")[1]
+            assert headers["ce-subject"] == NAME
+        else:
+            assert event.trace_id == TRACEPARENT.split("-")[1]
+
+
+async def test_an_upload_event_sent_many_times_has_one_effect_and_one_result(tenant: Live):
+    for _ in range(3):
+        await asyncio.gather(*(tenant.publish(upload(), event_id="e1") for _ in range(4)))
+    await tenant.told(DocumentIndexed)
+    await tenant.publish(upload(), event_id="e1")
+    await asyncio.sleep(0.5)
+    results = [h["ce-id"] for h, e in tenant.heard if isinstance(e, DocumentIndexed)]
+    assert len(results) == 1
+    assert len(await tenant.told(ChunksPrepared)) == 1
+
+
+async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.1)
+    await live.publish(upload())
+    await asyncio.sleep(0.1)
+    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    await live.told(DocumentIndexed)
+
+
+async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    event_id = await live.publish(upload())
+    [failed] = await live.told(DocumentFailed)
+    assert (failed.reason, failed.version) == ("TENANT_UNKNOWN", 0)
+    assert failed.upload_event_id == event_id
+    async with asyncio.timeout(5):
+        while not (letters := await live.process.dead_letters.list(0, 10)):
+            await asyncio.sleep(0.05)
+    assert [(letter.reason, letter.event_id) for letter in letters] == [
+        ("TENANT_UNKNOWN", event_id)
+    ]
+
+
+async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):
+    event_id = await tenant.publish(upload(title="t" * 600))
+    [failed] = await tenant.told(DocumentFailed)
+    assert (failed.reason, failed.upload_event_id) == ("METADATA_RANGE", event_id)
+    await asyncio.sleep(0.2)
+    assert await tenant.process.dead_letters.list(0, 10) == []
+
+
+async def test_what_the_broker_lost_is_sent_again(tenant: Live, bus: TestBus):
+    tenant.answering = False
+    await tenant.publish(upload())
+    await tenant.told(ChunksPrepared)
+    tenant.answering = True
+    [indexed] = await tenant.told(DocumentIndexed)
+    attempts = [event.attempt for event in await tenant.told(ChunksPrepared, 2)]
+    assert attempts == sorted(set(attempts))
+    assert indexed.version == 1
+
+
+async def test_a_delete_ends_with_a_receipt(tenant: Live):
+    await tenant.publish(upload())
+    await tenant.told(DocumentIndexed)
+    document = await delete(tenant)
+    assert document.entry.live_version == 0
+    assert tenant.hiding.hidden == [(NAME, 1)]
+    await tenant.told(DocumentDeletionRequested)
+    purged = PassagesPurged(tenant=TENANT, document=NAME, version=1, passages=1, points=1)
+    await tenant.say(tenant.query, purged)
+    [deleted] = await tenant.told(DocumentDeleted)
+    assert (deleted.receipt.objects, deleted.receipt.chunks, deleted.receipt.points) == (1, 1, 1)
+    # The purge came after: what was stored of earlier events is counted and gone.
+    assert deleted.receipt.inbox_rows >= 2
+
+
+async def delete(live: Live) -> Any:
+    verbs = verbs_of(live)
+    return await verbs.delete(TENANT, NAME)
+
+
+def verbs_of(live: Live) -> Any:
+    """The servicer that `build` attached, as its methods are bound to it."""
+    [consumer] = [c for c in live.process.consumers if c.event is DocumentUploaded]
+    return consumer._handler.__self__
+
+
+async def test_accepted_over_grpc_is_told_under_an_empty_id(tenant: Live):
+    accept = verbs_of(tenant).accept.accept
+    draft = Draft(tenant=TENANT, name=NAME, metadata={}, origin=Origin())
+    await accept(draft, b"Water finds its way.")
+    [indexed] = await tenant.told(DocumentIndexed)
+    assert (indexed.upload_event_id, indexed.version) == ("", 1)
+
+
+async def test_a_hundred_documents_all_end(tenant: Live):
+    for number in range(100):
+        event = upload(f"Text number {number}.".encode())
+        event.document = f"collections/x/documents/{number}"
+        await tenant.publish(event)
+    indexed = await tenant.told(DocumentIndexed, 100)
+    assert len({event.upload_event_id for event in indexed}) == 100

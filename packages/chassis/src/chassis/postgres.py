@@ -1,5 +1,6 @@
 """Postgres as every service uses it: bound to a tenant, or an explicit sweep across tenants."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from chassis.errors import ConflictError, OverloadedError, UnavailableError
 
 POOL_WAIT_S = 5.0
+ANSWER_S = 2.0
 STATEMENT_TIMEOUT_MS = 30_000
 MIGRATION_LOCK = 4_711
 
@@ -31,6 +33,7 @@ class Database:
     def __init__(self, pool: AsyncConnectionPool[Transaction], service: str) -> None:
         self._pool = pool
         self._sweeper = sql.Identifier(f"{service}_sweeper")
+        self._question: asyncio.Task[bool] | None = None
 
     @asynccontextmanager
     async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
@@ -53,7 +56,20 @@ class Database:
                 yield connection
 
     async def answers(self) -> bool:
-        """True when the server answers a trivial query within the pool's wait."""
+        """True when the server answers a trivial query within `ANSWER_S`.
+
+        A frozen server would hold even a cancelled query for long, so the question is left open
+        and asked again only when it has ended.
+        """
+        if self._question is None:
+            self._question = asyncio.get_running_loop().create_task(self._ask())
+        done, _ = await asyncio.wait({self._question}, timeout=ANSWER_S)
+        if not done:
+            return False
+        answer, self._question = self._question.result(), None
+        return answer
+
+    async def _ask(self) -> bool:
         try:
             async with self._begin() as connection:
                 await connection.execute("SELECT 1")

@@ -32,12 +32,13 @@ from chassis.postgres import Database
 from chassis.revocations import Revocations, follow
 from chassis.rpc import Access, create_server, server_interceptors
 from chassis.settings import ServiceSettings
-from chassis.topology import durable_of, subject
+from chassis.topology import consumes, durable_of, subject
 
 log = logging.getLogger(__name__)
 
 READINESS_S = 0.5
 STAGES_S = 5.0
+DRAIN_NOTICE_S = 0.3
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 Probe = Callable[[], Awaitable[str]]
@@ -161,7 +162,9 @@ async def _traffic(
     authority = await stack.enter_async_context(
         remote_authority(settings.auth_address, settings.service_key.get_secret_value())
     )
-    process_access = {**access, **ops.STATUS_ACCESS, **ops.DEAD_LETTER_ACCESS}
+    process_access = {**access, **ops.STATUS_ACCESS}
+    if consumes(name):
+        process_access |= ops.DEAD_LETTER_ACCESS
 
     async def keys() -> str:
         return await process.authority.keys()
@@ -203,7 +206,9 @@ async def _traffic(
         await stop.wait()
         log.info("service.draining")
         process.not_ready = ("draining",)
-        await set_serving(serving=False)
+        await health.enter_graceful_shutdown()
+        # Calls on their way when health changed still find the door open.
+        await asyncio.sleep(DRAIN_NOTICE_S)
         await _close_doors(process, settings.drain_s)
         for task in tasks:
             task.cancel()
@@ -228,9 +233,10 @@ def _serve_operators(process: Process) -> None:
         ),
         process.server,
     )
-    add_DeadLetterServiceServicer_to_server(
-        ops.DeadLetterRpc(process.dead_letters, process.consumers), process.server
-    )
+    if consumes(process.name):
+        add_DeadLetterServiceServicer_to_server(
+            ops.DeadLetterRpc(process.dead_letters, process.consumers), process.server
+        )
 
 
 async def _hear_revocations(bus: Bus, revocations: Revocations) -> None:

@@ -224,6 +224,11 @@ def durables() -> tuple[Durable, ...]:
     )
 
 
+def consumes(service: str) -> bool:
+    """True for a service that has a durable, and with it a stream of dead letters."""
+    return any(durable.service == service for durable in durables())
+
+
 def broadcasts() -> tuple[Descriptor, ...]:
     """Events every process hears on core NATS."""
     return tuple(event for event in events() if options(event).broadcast)

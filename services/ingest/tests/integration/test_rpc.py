@@ -1,62 +1,24 @@
 """The service over a real connection: who may, what is answered, and every refusal by its name."""
 
 import asyncio
-import json
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import (
     IngestServiceStub,
     add_IngestServiceServicer_to_server,
 )
-from chassis.identity import Verifier
-from chassis.revocations import Revocations, poll
-from chassis.rpc import create_server, server_interceptors
-from ingest.rpc import ACCESS
 
-from ..conftest import NAME, TENANT, Rig
-
-BOTH = "documents.read documents.write"
-
-
-class Tokens:
-    """What auth would issue."""
-
-    def __init__(self) -> None:
-        self.key = Ed25519PrivateKey.generate()
-
-    async def jwks(self) -> str:
-        public = jwt.algorithms.OKPAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return json.dumps({"keys": [{**public, "kid": "k", "alg": "EdDSA", "use": "sig"}]})
-
-    def metadata(self, *, tenant: str = TENANT, scope: str = BOTH) -> list[tuple[str, str]]:
-        now = int(time.time())
-        claims = {
-            "iss": "aquifer.auth",
-            "aud": "aquifer",
-            "sub": "user:ada",
-            "tenant": tenant,
-            "key": "key1",
-            "scope": scope,
-            "iat": now,
-            "nbf": now,
-            "exp": now + 600,
-        }
-        headers = {"typ": "at+jwt", "kid": "k"}
-        token = jwt.encode(claims, self.key, algorithm="EdDSA", headers=headers)
-        return [("authorization", f"Bearer {token}")]
+from ..conftest import NAME, Rig
+from .doors import Tokens, guarded_server
 
 
 @dataclass
@@ -103,16 +65,8 @@ def content(piece: bytes) -> pb.UploadDocumentRequest:
 
 @pytest.fixture
 async def client(rig: Rig) -> AsyncIterator[Client]:
-    tokens, revocations = Tokens(), Revocations(bus_connected=lambda: True)
-
-    async def none(after: int) -> ListRevocationsResponse:
-        return ListRevocationsResponse()
-
-    await poll(revocations, none, 0, time.monotonic())
-    verifier = Verifier(tokens.jwks)
-    server, _ = await create_server(
-        server_interceptors("ingest", verifier, revocations, ACCESS), ACCESS
-    )
+    tokens = Tokens()
+    server = await guarded_server(tokens)
     add_IngestServiceServicer_to_server(rig.wired.rpc, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

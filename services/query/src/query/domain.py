@@ -113,14 +113,14 @@ class Batch:
         if len(set(self.point_ids)) < len(self.passages):
             raise InvalidInputError("CHUNK_ID_INVALID", "chunk ids of a batch differ")
         for passage in self.passages:
-            check_text(passage)
-        lengths = np.linalg.norm(self.vectors, axis=1)
+            _check_text(passage)
+        lengths = np.linalg.norm(self.vectors.astype(np.float64), axis=1)
         # The negation also refuses what is not a number.
         if not bool((np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all()):
             raise InvalidInputError("VECTOR_LENGTH", "vectors have unit length")
 
 
-def check_text(passage: Passage) -> None:
+def _check_text(passage: Passage) -> None:
     """Refuse what can not be stored, or not be embedded again."""
     if not 0 < len(passage.text) <= TEXT_MAX_CHARS:
         raise InvalidInputError("TEXT_LENGTH", f"a passage holds 1 to {TEXT_MAX_CHARS} characters")
@@ -166,8 +166,8 @@ class Question:
     one_per_document: bool = False
 
     def __post_init__(self) -> None:
-        check_question(self.text)
-        check_collection(self.collection)
+        _check_question(self.text)
+        _check_collection(self.collection)
         if not 0 < self.limit <= LIMIT_MAX:
             raise InvalidInputError(
                 "LIMIT_RANGE",
@@ -177,7 +177,7 @@ class Question:
             )
 
 
-def check_question(text: str) -> None:
+def _check_question(text: str) -> None:
     """Refuse a question that is blank or too long."""
     if not text.strip() or len(text) > QUESTION_MAX_CHARS:
         raise InvalidInputError(
@@ -194,7 +194,7 @@ def check_question(text: str) -> None:
         )
 
 
-def check_collection(collection: str) -> None:
+def _check_collection(collection: str) -> None:
     """Refuse what can not be a collection id; empty stands for all."""
     if collection and not _COLLECTION_ID.fullmatch(collection):
         raise InvalidInputError(
@@ -224,8 +224,8 @@ class Inquiry:
     max_output_tokens: int
 
     def __post_init__(self) -> None:
-        check_question(self.question)
-        check_collection(self.collection)
+        _check_question(self.question)
+        _check_collection(self.collection)
         if not 0 < self.max_output_tokens <= OUTPUT_TOKENS_MAX:
             raise InvalidInputError(
                 "OUTPUT_TOKENS_RANGE",

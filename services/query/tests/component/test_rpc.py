@@ -44,10 +44,11 @@ async def test_an_answers_span_leads_to_what_brought_in_its_sources(world, rpc, 
     assert link.attributes["aquifer.document.version"] == 1
 
 
-async def test_a_passage_without_a_trace_is_cited_without_a_link(world, rpc, spans):
+@pytest.mark.parametrize("trace_id", ["", "no trace at all", "a\0b"])
+async def test_a_passage_without_a_trace_is_cited_without_a_link(world, rpc, spans, trace_id):
     tracer, exporter = spans
     event = world.embedded("the impeller wears out")
-    event.prepared.trace_id = ""
+    event.prepared.trace_id = trace_id
     await world.deliver(event)
     with tracer.start_as_current_span("ask"):
         assert [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]

@@ -226,23 +226,6 @@ async def test_a_lost_vector_store_is_rebuilt_and_never_half(house, caller):
     assert sorted(hit.passage.text for hit in after.hits) == sorted(texts)
 
 
-async def test_a_process_killed_amid_the_work_loses_and_doubles_nothing(house):
-    names = [f"collections/crash/documents/d{n}" for n in range(60)]
-    await house.publish(
-        "ingest", *(prepared(f"Bolt {n} is steel.", document=name) for n, name in enumerate(names))
-    )
-    house.query.kill()
-    house.query.start()
-    like = "document LIKE 'collections/crash/%'"
-    live = f"SELECT count(*) FROM documents WHERE live_version = 1 AND {like}"
-    async with asyncio.timeout(40):
-        while house.rows(live)[0][0] < len(names):
-            await asyncio.sleep(0.05)
-    assert house.rows(f"SELECT count(*) FROM passages WHERE {like}") == [(60,)]
-    told = [fact.document for fact in await house.told(VersionSearchable, "acme", count=103)]
-    assert sorted(name for name in told if name in names) == sorted(names)
-
-
 async def test_a_process_told_to_stop_does_so_in_order(house):
     house.query.stop()
     assert house.query.exit_code == 0

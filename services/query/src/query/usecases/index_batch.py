@@ -1,5 +1,6 @@
 """Make chunks searchable: points first, then the passages, and the flip when all are there."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -14,6 +15,8 @@ from query.domain import Batch, Matrix, Passage, Profile, Version
 from query.usecases.points import point_of
 from query.usecases.ports import Effect, Ledger, Once
 from query.vectors.port import TenantScope, VectorStore
+
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +184,6 @@ def _passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passag
         start=chunk.start,
         end=chunk.end,
         page=chunk.page,
-        ingest_trace_id=prepared.trace_id,
+        # Only for people to follow: a malformed one costs the link, not the document.
+        ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
     )

@@ -1,23 +1,37 @@
-# Inference with the MiniLM engine on the CPU. GPU engines get an image of their own.
-#   docker build -f deploy/inference.Dockerfile --build-arg BASE=python:3.12-slim .
-ARG BASE=python:3.12-slim
+# Inference with the MiniLM engine on the CPU; its weights come in a package, nothing is downloaded
+# at run time.
+#   docker build -f deploy/inference.Dockerfile -t aquifer-inference .
+# An image with another engine names its own BASE and its own hashed REQUIREMENTS.
+ARG BASE=python:3.11-slim
 FROM ${BASE} AS build
+ARG REQUIREMENTS=deploy/requirements/inference.txt
 ARG PIP_INDEX_URL
 WORKDIR /src
-RUN python3 -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir uv==0.13.8
-RUN python3 -m venv /opt/aquifer
-COPY requirements.txt .
-RUN /opt/tools/bin/uv pip install --python /opt/aquifer --no-deps --require-hashes -r requirements.txt
-COPY packages packages
-COPY services services
-RUN /opt/tools/bin/uv pip install --python /opt/aquifer --no-deps \
-    ./packages/contracts ./packages/chassis ./services/inference
+ENV PATH=/opt/tools/bin:$PATH
+RUN python3 -m venv /opt/tools && python3 -m venv --without-pip /opt/aquifer
+COPY deploy/requirements/build.txt ./
+COPY ${REQUIREMENTS} ./requirements.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r build.txt \
+ && pip --python /opt/aquifer install --no-cache-dir --no-deps --require-hashes \
+        --only-binary :all: -r requirements.txt
+COPY packages/contracts packages/contracts
+COPY packages/chassis packages/chassis
+COPY services/inference services/inference
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+        ./packages/contracts ./packages/chassis ./services/inference \
+ && pip --python /opt/aquifer install --no-deps --no-index /wheels/*.whl
 
 FROM ${BASE}
-ENV PATH=/opt/aquifer/bin:$PATH PYTHONUNBUFFERED=1 AQUIFER_LISTEN=0.0.0.0:50051
-RUN useradd --system --uid 10001 aquifer
+RUN groupadd --gid 10001 aquifer \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent aquifer
+COPY deploy/entrypoint /usr/local/bin/aquifer-entrypoint
 COPY --from=build /opt/aquifer /opt/aquifer
-USER aquifer
+ENV PATH=/opt/aquifer/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    AQUIFER_MODULE=inference \
+    AQUIFER_LISTEN=0.0.0.0:50051 \
+    AQUIFER_METRICS_LISTEN=0.0.0.0:9464
+USER 10001:10001
 EXPOSE 50051 9464
-ENTRYPOINT ["python", "-m", "inference"]
+ENTRYPOINT ["aquifer-entrypoint"]
 CMD ["serve"]

@@ -1,26 +1,38 @@
-# One image for each service that needs no engine: ingest, query, auth, and the vector process.
-#   docker build -f deploy/service.Dockerfile --build-arg BASE=python:3.12-slim --build-arg SERVICE=ingest .
-# BASE is any image with Python 3.11 or newer; mirrors and air-gapped sites name their own.
-ARG BASE=python:3.12-slim
+# A service without an engine: auth, ingest or query (whose image also runs the vector process).
+#   docker build -f deploy/service.Dockerfile --build-arg SERVICE=ingest -t aquifer-ingest .
+# BASE is any image with Python 3.11 or newer, its venv module and useradd. PIP_INDEX_URL names a
+# package index other than the public one. Everything is installed by hash.
+ARG BASE=python:3.11-slim
 FROM ${BASE} AS build
 ARG SERVICE
 ARG PIP_INDEX_URL
 WORKDIR /src
-RUN python3 -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir uv==0.13.8
-RUN python3 -m venv /opt/aquifer
-COPY requirements.txt .
-RUN /opt/tools/bin/uv pip install --python /opt/aquifer --no-deps --require-hashes -r requirements.txt
-COPY packages packages
-COPY services services
-RUN /opt/tools/bin/uv pip install --python /opt/aquifer --no-deps \
-    ./packages/contracts ./packages/chassis ./services/${SERVICE}
+ENV PATH=/opt/tools/bin:$PATH
+RUN python3 -m venv /opt/tools && python3 -m venv --without-pip /opt/aquifer
+COPY deploy/requirements/build.txt deploy/requirements/${SERVICE}.txt ./
+RUN pip install --no-cache-dir --no-deps --require-hashes -r build.txt \
+ && pip --python /opt/aquifer install --no-cache-dir --no-deps --require-hashes \
+        --only-binary :all: -r ${SERVICE}.txt
+COPY packages/contracts packages/contracts
+COPY packages/chassis packages/chassis
+COPY services/${SERVICE} services/${SERVICE}
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+        ./packages/contracts ./packages/chassis ./services/${SERVICE} \
+ && pip --python /opt/aquifer install --no-deps --no-index /wheels/*.whl
 
 FROM ${BASE}
 ARG SERVICE
-ENV PATH=/opt/aquifer/bin:$PATH PYTHONUNBUFFERED=1 AQUIFER_SERVICE=${SERVICE} AQUIFER_LISTEN=0.0.0.0:50051
-RUN useradd --system --uid 10001 aquifer && install -d -o aquifer /var/lib/aquifer
+RUN groupadd --gid 10001 aquifer \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent aquifer \
+ && install -d -o aquifer -g aquifer -m 0700 /var/lib/aquifer
+COPY deploy/entrypoint /usr/local/bin/aquifer-entrypoint
 COPY --from=build /opt/aquifer /opt/aquifer
-USER aquifer
+ENV PATH=/opt/aquifer/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    AQUIFER_MODULE=${SERVICE} \
+    AQUIFER_LISTEN=0.0.0.0:50051 \
+    AQUIFER_METRICS_LISTEN=0.0.0.0:9464
+USER 10001:10001
 EXPOSE 50051 9464
-ENTRYPOINT ["/bin/sh", "-c", "exec python -m \"$AQUIFER_SERVICE\" \"$@\"", "aquifer"]
+ENTRYPOINT ["aquifer-entrypoint"]
 CMD ["serve"]

@@ -36,6 +36,17 @@ INSERT = "INSERT INTO inbox (tenant_id, consumer, event_id, document) VALUES (%s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Seconds for one event: of the clock, and of this process's processor time."""
+
+    wall_s: float
+    cpu_s: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(wall_s=self.wall_s + other.wall_s, cpu_s=self.cpu_s + other.cpu_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
     """A broker that syncs every write, and a database with the inbox of query."""
 
@@ -58,45 +69,62 @@ def measure(events: int, repetitions: int) -> Figure:
 
 
 def _rows(servers: Servers, events: int, repetitions: int, side_by_side: int) -> list[Row]:
-    hops, publishes, commits = [], [], []
+    hops, floors = [], []
+    parts: list[tuple[Cost, Cost]] = []
     for _ in range(repetitions):
-        publishes.append(uvloop.run(publish(servers, events, side_by_side)))
-        commits.append(uvloop.run(commit(servers, events, side_by_side)))
+        published = uvloop.run(publish(servers, events, side_by_side))
+        committed = uvloop.run(commit(servers, events, side_by_side))
         hops.append(uvloop.run(hop(servers, events, side_by_side)))
-    floors = [p + c for p, c in zip(publishes, commits, strict=True)]
-    shares = [floor / each for floor, each in zip(floors, hops, strict=True)]
+        floors.append(published + committed)
+        parts.append((published, committed))
     suffix = f"{side_by_side} at a time"
     return [
         Row(
             name=f"hop, {suffix}",
-            value=median(hops) * 1e3,
+            value=median([each.wall_s for each in hops]) * 1e3,
             unit="ms",
-            spread=spread([each * 1e3 for each in hops]),
-            floor=median(floors) * 1e3,
-            ratio=median(shares),
+            spread=spread([each.wall_s * 1e3 for each in hops]),
+            floor=median([each.wall_s for each in floors]) * 1e3,
+            ratio=median([f.wall_s / h.wall_s for f, h in zip(floors, hops, strict=True)]),
             aim=Aim(sense=">=", limit=0.6, of="ratio"),
-            note="ratio: floor over hop; floor: the two rows below; wall time for an event",
+            note="ratio: floor over hop; floor: publish and commit; wall time for an event",
         ),
-        Row(name=f"raw publish and ack, {suffix}", value=median(publishes) * 1e3, unit="ms"),
-        Row(name=f"bare insert and commit, {suffix}", value=median(commits) * 1e3, unit="ms"),
+        Row(
+            name=f"CPU of the consuming process, {suffix}",
+            value=median([each.cpu_s for each in hops]) * 1e6,
+            unit="us",
+            spread=spread([each.cpu_s * 1e6 for each in hops]),
+            floor=median([each.cpu_s for each in floors]) * 1e6,
+            ratio=median([f.cpu_s / h.cpu_s for f, h in zip(floors, hops, strict=True)]),
+            note="ratio: floor over hop; broker and database not counted",
+        ),
+        *(
+            Row(name=f"{label}, {suffix}", value=median(walls) * 1e3, unit="ms")
+            for label, walls in (
+                ("floor: raw publish and ack", [each.wall_s for each, _ in parts]),
+                ("floor: bare insert and commit", [each.wall_s for _, each in parts]),
+            )
+        ),
     ]
 
 
-async def publish(servers: Servers, events: int, side_by_side: int) -> float:
-    """Seconds for an event: nats-py's own publish of the event a hop emits."""
+async def publish(servers: Servers, events: int, side_by_side: int) -> Cost:
+    """Of an event: nats-py's own publish of the event a hop emits."""
     await servers.bus.reset()
     async with servers.bus.connect("query") as bus:
         jetstream: JetStreamContext = bus.jetstream
 
+        ready = [_searchable(f"raw-{number}") for number in range(_with_warming(events))]
+
         async def one(number: int) -> None:
-            event = _searchable(f"raw-{number}")
+            event = ready[number]
             await jetstream.publish(event.subject, event.payload, headers=dict(event.headers))
 
         return await _timed(one, events, side_by_side)
 
 
-async def commit(servers: Servers, events: int, side_by_side: int) -> float:
-    """Seconds for a row: one insert and its commit, each worker on a connection of its own."""
+async def commit(servers: Servers, events: int, side_by_side: int) -> Cost:
+    """Of a row: one insert and its commit, each worker on a connection of its own."""
     servers.database.truncate("query")
     async with AsyncExitStack() as stack:
         free: asyncio.Queue[psycopg.AsyncConnection] = asyncio.Queue()
@@ -116,8 +144,8 @@ async def commit(servers: Servers, events: int, side_by_side: int) -> float:
         return await _timed(one, events, side_by_side)
 
 
-async def hop(servers: Servers, events: int, side_by_side: int) -> float:
-    """Seconds for an event through the chassis' consumer, from one handler's start to the last's.
+async def hop(servers: Servers, events: int, side_by_side: int) -> Cost:
+    """Of an event through the chassis' consumer, from one handler's start to the last's.
 
     One event is over at most `side_by_side` hops later than it started, so as many more events
     than counted lie in the stream.
@@ -132,11 +160,11 @@ async def hop(servers: Servers, events: int, side_by_side: int) -> float:
         database = await stack.enter_async_context(
             open_database(servers.database.dsn("query"), "query", side_by_side)
         )
-        starts: list[float] = []
+        starts: list[Cost] = []
         done = asyncio.Event()
 
         async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-            starts.append(time.perf_counter())
+            starts.append(_now())
             async with delivery.once(document=event.prepared.document) as effect:
                 effect.emit(_searchable_message(), document=DOCUMENT)
             if len(starts) == events + side_by_side:
@@ -154,7 +182,7 @@ async def hop(servers: Servers, events: int, side_by_side: int) -> float:
             concurrency=side_by_side,
         )
         await _run_until(consumer, done)
-    return (starts[-1] - starts[side_by_side - 1]) / events
+    return _each(starts[side_by_side - 1], starts[-1], events)
 
 
 async def _run_until(consumer: Consumer[ChunksEmbedded], done: asyncio.Event) -> None:
@@ -169,9 +197,9 @@ async def _run_until(consumer: Consumer[ChunksEmbedded], done: asyncio.Event) ->
             await task
 
 
-async def _timed(work: Callable[[int], Awaitable[None]], count: int, side_by_side: int) -> float:
-    """Wall time over `count` calls, by as many workers, after a tenth of them to warm up."""
-    warm = count // 10
+async def _timed(work: Callable[[int], Awaitable[None]], count: int, side_by_side: int) -> Cost:
+    """Of each of `count` calls, by as many workers, after a tenth of them to warm up."""
+    warm = _with_warming(count) - count
 
     async def phase(first: int, last: int) -> None:
         numbers = iter(range(first, last))
@@ -183,9 +211,23 @@ async def _timed(work: Callable[[int], Awaitable[None]], count: int, side_by_sid
         await asyncio.gather(*(worker() for _ in range(side_by_side)))
 
     await phase(0, warm)
-    started = time.perf_counter()
+    started = _now()
     await phase(warm, warm + count)
-    return (time.perf_counter() - started) / count
+    return _each(started, _now(), count)
+
+
+def _with_warming(count: int) -> int:
+    return count + count // 10
+
+
+def _now() -> Cost:
+    return Cost(wall_s=time.perf_counter(), cpu_s=time.process_time())
+
+
+def _each(first: Cost, last: Cost, count: int) -> Cost:
+    return Cost(
+        wall_s=(last.wall_s - first.wall_s) / count, cpu_s=(last.cpu_s - first.cpu_s) / count
+    )
 
 
 def _searchable(event_id: str) -> Outgoing:

@@ -256,6 +256,7 @@ class Rig:
             " updated_at = updated_at - make_interval(secs => %(s)s)",
             {"s": seconds},
         )
+        self.wired.rpc.accept.fresh._kept.clear()
 
 
 def read(subject: str, payload: bytes) -> Message:

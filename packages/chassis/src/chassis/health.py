@@ -29,6 +29,11 @@ class Health(health_pb2_grpc.HealthServicer):
         if not self._draining:
             self._states[service] = state
 
+    async def set_all(self, state: int) -> None:
+        """Change the answer for the process and every service of it."""
+        for service in self._states:
+            await self.set(service, state)
+
     async def enter_graceful_shutdown(self) -> None:
         """Answer NOT_SERVING from now on, and end the watchers after they heard it."""
         self._states = dict.fromkeys(self._states, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -27,11 +27,17 @@ log = logging.getLogger(__name__)
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
-STATUS_ACCESS: Access = {"aquifer.ops.v1.StatusService/GetStatus": any_of("operate")}
-DEAD_LETTER_ACCESS: Access = {
-    f"aquifer.ops.v1.DeadLetterService/{method}": any_of("operate")
+_STATUS = ("aquifer.ops.v1.StatusService/GetStatus",)
+_DEAD_LETTERS = tuple(
+    f"aquifer.ops.v1.DeadLetterService/{method}"
     for method in ("ListDeadLetters", "GetDeadLetter", "ReplayDeadLetter", "DiscardDeadLetter")
-}
+)
+
+
+def access(*, consumes: bool) -> Access:
+    """Who may call what is served here; dead letters only exist where events are consumed."""
+    methods = (*_STATUS, *_DEAD_LETTERS) if consumes else _STATUS
+    return {method: any_of("operate") for method in methods}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

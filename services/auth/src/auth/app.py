@@ -25,7 +25,7 @@ from chassis.authority import Authority
 from chassis.bus import Bus
 from chassis.outbox import Outbox
 from chassis.postgres import Database, open_database
-from chassis.service import Build, Process
+from chassis.process import Build, Process
 
 SERVICE = "auth"
 

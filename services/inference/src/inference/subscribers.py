@@ -4,7 +4,7 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingR
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.delivery import Delivery
 from chassis.errors import ServiceError
-from chassis.service import Process
+from chassis.process import Process
 from inference.domain import EmbeddingRequest, Lane
 from inference.usecases import EmbedTexts
 

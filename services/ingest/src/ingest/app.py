@@ -11,7 +11,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_
 from chassis.ops import Stage
 from chassis.outbox import Outbox
 from chassis.postgres import Database, open_database
-from chassis.service import Process
+from chassis.process import Process
 from ingest.chunking import ChunkSettings
 from ingest.cutting import ParseAndCut
 from ingest.domain import Pace
@@ -30,6 +30,7 @@ from ingest.usecases.accept_document import AcceptDocument, Admission
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
+from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import DeadLetters, Drops, Hide, Objects, Parse, Publish, Sweeper, Units
 from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.progress import Progress
@@ -72,13 +73,14 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         deadline_s=settings.step_deadline_s,
     )
     progress = Progress(pace=pace, clock=time.monotonic)
-    opened, objects = adapters.units, adapters.objects
+    opened, objects, fresh = adapters.units, adapters.objects, FreshVersions()
     accept = AcceptDocument(
         units=opened,
         objects=objects,
         admission=Admission(
             units=opened, unfinished_max=settings.backlog_max, clock=time.monotonic
         ),
+        fresh=fresh,
         new_key=new_key,
         pace=pace,
         max_bytes=settings.upload_max_bytes,
@@ -98,6 +100,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
                 units=opened,
                 objects=objects,
                 parse=adapters.parse,
+                fresh=fresh,
                 pace=pace,
                 progress=progress,
             ),

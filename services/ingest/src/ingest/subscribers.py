@@ -11,7 +11,7 @@ from chassis.delivery import Delivery
 from chassis.errors import ServiceError
 from chassis.events import derived_id, outgoing
 from chassis.postgres import Database
-from chassis.service import Process
+from chassis.process import Process
 from ingest.domain import Verdict
 from ingest.settings import Settings
 from ingest.store.units import once

@@ -46,7 +46,7 @@ from chassis.delivery import Delivery
 from chassis.events import derived_id, outgoing
 from chassis.identity import TokenSource, as_nobody
 from chassis.postgres import Database
-from chassis.service import Process
+from chassis.process import Process
 from chassis.topology import durable_of, subject
 from ingest.app import build
 from ingest.settings import Settings
@@ -296,7 +296,19 @@ async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):
     assert await tenant.process.dead_letters.list(0, 10) == []
 
 
-async def test_what_the_broker_lost_is_sent_again(tenant: Live, bus: TestBus):
+async def test_a_broker_that_loses_its_whole_store_costs_time_and_nothing_else(
+    tenant: Live, bus: TestBus
+):
+    tenant.answering = False
+    await tenant.publish(upload())
+    await tenant.told(ChunksPrepared)
+    await bus.reset()
+    tenant.answering = True
+    [indexed] = await tenant.told(DocumentIndexed)
+    assert indexed.version == 1
+
+
+async def test_a_batch_that_nobody_answers_is_sent_again(tenant: Live):
     tenant.answering = False
     await tenant.publish(upload())
     await tenant.told(ChunksPrepared)

@@ -14,7 +14,7 @@ from chassis.channel import open_channel
 from chassis.errors import ServiceError
 from chassis.outbox import Outbox
 from chassis.postgres import Database, open_database
-from chassis.service import Loop, Process
+from chassis.process import Loop, Process
 from query.domain import Profile
 from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
 from query.rpc import QueryRpc, Verbs

@@ -11,7 +11,7 @@ from chassis.errors import ServiceError
 from chassis.inbox import AlreadyAppliedError
 from chassis.inbox import Effect as InboxEffect
 from chassis.postgres import Database, Transaction
-from chassis.service import Process
+from chassis.process import Process
 from query.usecases.documents import GiveUpVersion, PurgeDocument
 from query.usecases.index_batch import IndexBatch, RejectBatch
 from query.usecases.ports import Effect, Fact, Once, Rows

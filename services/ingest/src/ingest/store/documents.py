@@ -15,12 +15,15 @@ from ingest.domain import (
     Piece,
     Prepared,
     State,
+    Upload,
+    UploadResult,
     Verdict,
     Version,
     View,
     sources,
 )
 from ingest.store import rows
+from ingest.store.uploads import SETTLE
 from ingest.usecases.ports import Documents, PageQuery, Pending, Standing
 
 _CLAIM: Final = """
@@ -46,10 +49,25 @@ SELECT {rows.VERSION} FROM versions v
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
 """  # noqa: S608
 
+# Both rows in one statement; a query that must wait for a lock reads them as they are after it.
+_LOCK_VERSION: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name AND v.version = %(number)s
+WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+FOR UPDATE OF d, v
+"""  # noqa: S608
+
 _ADD: Final = f"""
 WITH grown AS (
     UPDATE documents SET latest_version = %(number)s
     WHERE tenant_id = %(tenant)s AND name = %(name)s
+), noted AS (
+    INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
+        correlation_id, unchanged, result)
+    SELECT %(tenant)s, %(source)s, %(request_id)s, %(name)s, %(number)s, %(sha256)s,
+        %(correlation_id)s, false, ''
+    WHERE %(request_id)s <> ''
+    ON CONFLICT DO NOTHING RETURNING 1
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name,
     media_type_hint, metadata, size_bytes, sha256, object_key, source, upload_event_id,
@@ -57,7 +75,8 @@ INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name
 VALUES (%(tenant)s, %(name)s, %(number)s, 'ACCEPTED', %(title)s, %(file_name)s,
     %(media_type)s, %(metadata)s, %(size_bytes)s, %(sha256)s, %(key)s, %(source)s, %(event_id)s,
     %(correlation_id)s, %(trace_id)s, clock_timestamp() + make_interval(secs => %(wait_s)s))
-RETURNING {rows.VERSION}
+RETURNING {rows.VERSION},
+    %(request_id)s = '' OR EXISTS (SELECT FROM noted) AS is_first
 """  # noqa: S608
 
 # One statement: without the move no chunk is written, so a repeat can not double them.
@@ -81,21 +100,26 @@ WITH moved AS (
 SELECT * FROM moved
 """  # noqa: S608
 
-_INDEX: Final = """
+_INDEX: Final = f"""
 WITH live AS (
     UPDATE documents SET live_version = %(number)s
     WHERE tenant_id = %(tenant)s AND name = %(name)s
+), indexed AS (
+    UPDATE versions SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
+        step_due_at = NULL, updated_at = clock_timestamp()
+    WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 )
-UPDATE versions SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
-    step_due_at = NULL, updated_at = clock_timestamp()
-WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
-"""
+{SETTLE}
+"""  # noqa: S608
 
-_FAIL: Final = """
-UPDATE versions SET state = 'FAILED', reason = %(reason)s, reason_detail = %(detail)s,
-    attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
-WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
-"""
+_FAIL: Final = f"""
+WITH failed AS (
+    UPDATE versions SET state = 'FAILED', reason = %(result)s, reason_detail = %(detail)s,
+        attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
+    WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+)
+{SETTLE}
+"""  # noqa: S608
 
 _RETIRED: Final = f"""
 SELECT {rows.VERSION} FROM versions v
@@ -188,7 +212,12 @@ class PostgresDocuments(Documents):
         return rows.version(row) if row else None
 
     @override
-    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version:
+    async def lock_version(self, name: str, number: int) -> View | None:
+        row = await self._one(_LOCK_VERSION, name, number=number)
+        return rows.view(row) if row else None
+
+    @override
+    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version | None:
         row = await self._one(
             _ADD,
             draft.name,
@@ -201,13 +230,14 @@ class PostgresDocuments(Documents):
             sha256=stored.sha256,
             key=stored.key,
             source=draft.origin.source,
+            request_id=draft.origin.request_id,
             event_id=draft.origin.event_id,
             correlation_id=draft.origin.correlation_id,
             trace_id=draft.trace_id,
             wait_s=wait_s,
         )
         assert row is not None, "an insert returns its row"
-        return rows.version(row)
+        return rows.version(row) if row["is_first"] else None
 
     @override
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
@@ -233,18 +263,23 @@ class PostgresDocuments(Documents):
         return rows.version(row) if row else None
 
     @override
-    async def index(self, version: Version) -> None:
-        await self._run(_INDEX, version.document, number=version.number)
+    async def index(self, version: Version) -> Sequence[Upload]:
+        result = {"result": UploadResult.INDEXED.value, "detail": ""}
+        return await self._ended(_INDEX, version, result)
 
     @override
-    async def fail(self, version: Version, verdict: Verdict) -> None:
-        await self._run(
-            _FAIL,
-            version.document,
-            number=version.number,
-            reason=verdict.reason,
-            detail=verdict.detail,
+    async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
+        result = {"result": verdict.reason, "detail": verdict.detail}
+        return await self._ended(_FAIL, version, result)
+
+    async def _ended(
+        self, statement: str, version: Version, result: dict[str, str]
+    ) -> Sequence[Upload]:
+        number = version.number
+        found = await self._all(
+            statement, version.document, number=number, first=number, last=number, **result
         )
+        return [rows.upload(row) for row in found]
 
     @override
     async def retired(self, entry: Entry, number: int) -> Sequence[Version]:

@@ -23,9 +23,9 @@ SELECT {rows.UPLOAD} FROM uploads u
 WHERE u.tenant_id = %(tenant)s AND u.source = %(source)s AND u.request_id = %(request_id)s
 """  # noqa: S608
 
-_SETTLE: Final = f"""
+SETTLE: Final = f"""
 UPDATE uploads u SET result = %(result)s, result_detail = %(detail)s
-WHERE u.tenant_id = %(tenant)s AND u.document = %(document)s
+WHERE u.tenant_id = %(tenant)s AND u.document = %(name)s
     AND u.version >= %(first)s AND u.version <= %(last)s AND u.result = '' AND u.source <> ''
 RETURNING {rows.UPLOAD}
 """  # noqa: S608
@@ -67,10 +67,8 @@ class PostgresUploads(Uploads):
         return rows.upload(row) if row else None
 
     @override
-    async def settle(self, document: str, number: int, verdict: Verdict | None) -> Sequence[Upload]:
-        result = verdict.reason if verdict else UploadResult.INDEXED.value
-        detail = verdict.detail if verdict else ""
-        return await self._settle(document, (number, number), result, detail)
+    async def settle(self, document: str, number: int, verdict: Verdict) -> Sequence[Upload]:
+        return await self._settle(document, (number, number), verdict.reason, verdict.detail)
 
     @override
     async def settle_deleted(self, document: str, number: int) -> Sequence[Upload]:
@@ -82,13 +80,13 @@ class PostgresUploads(Uploads):
         first, last = versions
         names = {
             "tenant": self._tenant,
-            "document": document,
+            "name": document,
             "first": first,
             "last": last,
             "result": result,
             "detail": detail,
         }
-        cursor = await self._tx.execute(_SETTLE.encode(), names)
+        cursor = await self._tx.execute(SETTLE.encode(), names)
         return [rows.upload(row) for row in await cursor.fetchall()]
 
 

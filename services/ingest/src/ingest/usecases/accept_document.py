@@ -26,6 +26,7 @@ from ingest.domain import (
     work_s,
 )
 from ingest.usecases import facts
+from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Monotonic, Objects, Standing, Units, Work
 
 BACKLOG_RETRY_S: Final = 5.0
@@ -103,6 +104,7 @@ class AcceptDocument:
     units: Units
     objects: Objects
     admission: Admission
+    fresh: FreshVersions
     new_key: Callable[[str, str], str]
     pace: Pace
     max_bytes: int
@@ -140,7 +142,9 @@ class AcceptDocument:
         ):
             await self.objects.delete(key)
             raise
-        if view.version.stored.key != key:
+        if view.version.stored.key == key:
+            self.fresh.put(view.version)
+        else:
             await self.objects.delete(key)
         return view
 
@@ -164,7 +168,8 @@ class AcceptDocument:
             return View(entry=entry, version=newest)
         wait_s = self.pace.wait_s(0, work_s(State.ACCEPTED, stored.size_bytes, 0))
         version = await work.documents.add(draft, entry.next_version, stored, wait_s)
-        await _remember(work, _upload(draft, version, unchanged=False))
+        if version is None:
+            raise _RepeatedError
         work.tell(facts.accepted(version))
         return View(entry=replace(entry, latest_version=version.number), version=version)
 
@@ -187,29 +192,21 @@ def _check_tenant(standing: Standing) -> None:
 
 async def _join(work: Work, draft: Draft, newest: Version) -> None:
     """The bytes are there already: the upload shares the version, and its result."""
-    upload = _upload(draft, newest, unchanged=True)
+    upload = Upload(
+        origin=draft.origin,
+        document=newest.document,
+        version=newest.number,
+        sha256=newest.stored.sha256,
+        unchanged=True,
+    )
     if newest.state is State.INDEXED and draft.origin.source:
         upload = replace(upload, result=UploadResult.INDEXED)
-    await _remember(work, upload)
+    if draft.origin.request_id and not await work.uploads.add(upload):
+        raise _RepeatedError
     if upload.result:
         work.tell(facts.result(newest, upload))
     elif draft.origin.source:
         work.tell(facts.joined(newest, draft.origin))
-
-
-def _upload(draft: Draft, version: Version, *, unchanged: bool) -> Upload:
-    return Upload(
-        origin=draft.origin,
-        document=version.document,
-        version=version.number,
-        sha256=version.stored.sha256,
-        unchanged=unchanged,
-    )
-
-
-async def _remember(work: Work, upload: Upload) -> None:
-    if upload.origin.request_id and not await work.uploads.add(upload):
-        raise _RepeatedError
 
 
 async def _repeated(work: Work, draft: Draft, stored: Object) -> View:

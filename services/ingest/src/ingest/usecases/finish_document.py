@@ -12,6 +12,7 @@ from ingest.domain import (
     State,
     Verdict,
     Version,
+    View,
     sources,
 )
 from ingest.usecases import facts
@@ -36,24 +37,21 @@ class MarkSearchable:
             found = await _unless_live(work, event)
             if found is None:
                 return
-            entry, version = found
-            retired = await _retire(work, entry, version)
-            await work.documents.index(version)
+            version = found.version
+            retired = await _retire(work, found.entry, version)
+            uploads = await work.documents.index(version)
             if version.state in UNFINISHED:
-                await _tell(work, version, None)
+                work.tell(*facts.results(version, uploads, None))
         self.progress.left(version)
         for old in retired:
             await self.objects.delete(old.stored.key)
 
 
-async def _unless_live(work: Work, event: VersionSearchable) -> tuple[Entry, Version] | None:
-    entry = await work.documents.lock(event.document)
-    if entry is None or event.version <= entry.live_version:
+async def _unless_live(work: Work, event: VersionSearchable) -> View | None:
+    view = await work.documents.lock_version(event.document, event.version)
+    if view is None or event.version <= view.entry.live_version:
         return None
-    version = await work.documents.version(event.document, event.version)
-    if version is None or version.state not in sources(State.INDEXED):
-        return None
-    return entry, version
+    return view if view.version.state in sources(State.INDEXED) else None
 
 
 async def _retire(work: Work, entry: Entry, version: Version) -> Sequence[Version]:
@@ -65,7 +63,8 @@ async def _retire(work: Work, entry: Entry, version: Version) -> Sequence[Versio
         await work.documents.retire(entry, version.number)
     for old in retired:
         if old.state in UNFINISHED:
-            await _tell(work, old, SUPERSEDED)
+            uploads = await work.uploads.settle(old.document, old.number, SUPERSEDED)
+            work.tell(*facts.results(old, uploads, SUPERSEDED))
     return retired
 
 
@@ -85,16 +84,9 @@ class RejectVersion:
 
 async def give_up(work: Work, document: str, number: int, verdict: Verdict) -> bool:
     """Fail a version and tell who waits for it; False when it is finished or unknown."""
-    if await work.documents.lock(document) is None:
+    view = await work.documents.lock_version(document, number)
+    if view is None or view.version.state not in sources(State.FAILED):
         return False
-    version = await work.documents.version(document, number)
-    if version is None or version.state not in sources(State.FAILED):
-        return False
-    await work.documents.fail(version, verdict)
-    await _tell(work, version, verdict)
+    uploads = await work.documents.fail(view.version, verdict)
+    work.tell(*facts.results(view.version, uploads, verdict))
     return True
-
-
-async def _tell(work: Work, version: Version, verdict: Verdict | None) -> None:
-    uploads = await work.uploads.settle(version.document, version.number, verdict)
-    work.tell(*facts.results(version, uploads, verdict))

@@ -55,17 +55,23 @@ class Documents(Protocol):
     async def version(self, name: str, number: int) -> Version | None:
         """One version as it was a moment ago; final under the document's lock."""
 
-    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version:
-        """Make a version ACCEPTED and the document's newest."""
+    async def lock_version(self, name: str, number: int) -> View | None:
+        """The document's row and this version's, both locked until the transaction ends."""
+
+    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version | None:
+        """Make a version ACCEPTED and the document's newest, and note the upload.
+
+        None when the upload is known already; then nothing of this transaction may stay.
+        """
 
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         """Keep the pieces and make the version PREPARED; None when it is not ACCEPTED any more."""
 
-    async def index(self, version: Version) -> None:
-        """Make the version INDEXED and live."""
+    async def index(self, version: Version) -> Sequence[Upload]:
+        """Make the version INDEXED and live; the uploads that waited for it."""
 
-    async def fail(self, version: Version, verdict: Verdict) -> None:
-        """Make the version FAILED."""
+    async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
+        """Make the version FAILED; the uploads that waited for it."""
 
     async def retired(self, entry: Entry, number: int) -> Sequence[Version]:
         """Versions that `number` going live puts out of use: from the live one on, oldest first."""
@@ -95,8 +101,8 @@ class Uploads(Protocol):
     async def find(self, origin: Origin) -> Upload | None:
         """The accepted upload of this source and id."""
 
-    async def settle(self, document: str, number: int, verdict: Verdict | None) -> Sequence[Upload]:
-        """Uploads that waited for this version and are told now; without a verdict: INDEXED."""
+    async def settle(self, document: str, number: int, verdict: Verdict) -> Sequence[Upload]:
+        """Uploads that waited for this version and are told the verdict now."""
 
     async def settle_deleted(self, document: str, number: int) -> Sequence[Upload]:
         """Uploads that waited for this version or an older one and are told DELETED."""

@@ -8,6 +8,7 @@ from chassis.errors import DataLossError, InvalidInputError, NotFoundError
 from ingest.domain import Pace, Prepared, State, Verdict, Version, work_s
 from ingest.usecases import facts
 from ingest.usecases.finish_document import give_up
+from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects, Once, Parse, Units
 from ingest.usecases.progress import Progress
 
@@ -25,6 +26,7 @@ class PrepareDocument:
     units: Units
     objects: Objects
     parse: Parse
+    fresh: FreshVersions
     pace: Pace
     progress: Progress
 
@@ -48,8 +50,10 @@ class PrepareDocument:
             self.progress.left(version)
 
     async def _accepted(self, event: DocumentAccepted) -> Version | None:
-        async with self.units(event.tenant) as work:
-            version = await work.documents.version(event.document, event.version)
+        version = self.fresh.take(event.tenant, event.document, event.version)
+        if version is None:
+            async with self.units(event.tenant) as work:
+                version = await work.documents.version(event.document, event.version)
         if version is None:
             log.warning("version.unknown", extra={"version": event.version})
             return None

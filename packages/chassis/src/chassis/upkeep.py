@@ -1,0 +1,98 @@
+"""What every process does beside its work: hear of revocations, know its readiness, keep gauges."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from google.protobuf.message import DecodeError
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from nats.aio.msg import Msg
+
+from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantSuspended
+from chassis import metrics
+from chassis.bus import Bus
+from chassis.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.health import Health
+from chassis.identity import Verifier
+from chassis.process import Process
+from chassis.revocations import Revocations
+from chassis.topology import subject
+
+log = logging.getLogger(__name__)
+
+READINESS_S = 0.5
+STAGES_S = 5.0
+
+
+async def hear_revocations(bus: Bus, revocations: Revocations) -> None:
+    """Every process hears what auth broadcasts; what it misses, polling brings."""
+
+    async def on_revoked(message: Msg) -> None:
+        try:
+            revocations.on_key_revoked(ApiKeyRevoked.FromString(message.data).key_id)
+        except DecodeError:
+            log.exception("revocation.undecodable")
+
+    async def on_suspended(message: Msg) -> None:
+        revocations.on_tenant_suspended(message.subject.rsplit(".", 1)[-1])
+
+    await bus.hear(subject(ApiKeyRevoked, "*"), on_revoked)
+    await bus.hear(subject(TenantSuspended, "*"), on_suspended)
+
+
+async def load_keys(verifier: Verifier) -> None:
+    while not verifier.loaded:
+        try:
+            await verifier.load()
+        except UnavailableError as error:
+            log.warning("keys.waiting", extra={"reason": error.reason})
+
+
+async def watch_readiness(
+    process: Process, verifier: Verifier, revocations: Revocations, health: Health
+) -> None:
+    """Tells health, every half second, whether this process can do its work right now."""
+    while True:
+        wrong = tuple([reason async for reason in _wrong(process, verifier, revocations)])
+        if wrong != process.not_ready:
+            log.info("service.readiness", extra={"ready": not wrong, "not_ready": wrong})
+        process.not_ready = wrong
+        state = HealthCheckResponse.NOT_SERVING if wrong else HealthCheckResponse.SERVING
+        await health.set_all(state)
+        await asyncio.sleep(READINESS_S)
+
+
+async def _wrong(
+    process: Process, verifier: Verifier, revocations: Revocations
+) -> AsyncIterator[str]:
+    """Everything that keeps the process from its work."""
+    for probe in process.probes:
+        if reason := await probe():
+            yield reason
+    for consumer in process.consumers:
+        if consumer.puller.missing:
+            yield consumer.puller.missing
+        if consumer.pause_reason:
+            yield f"{consumer.durable.name} waits: {consumer.pause_reason}"
+    if not process.bus.connected:
+        yield "bus not connected"
+    if not verifier.loaded:
+        yield "keys of auth not loaded"
+    if not revocations.loaded:
+        yield "revocations not loaded"
+
+
+async def export_stages(process: Process) -> None:
+    """Keeps the gauges of unfinished work by stage and tenant."""
+    while True:
+        await asyncio.sleep(STAGES_S)
+        try:
+            stages = await process.stages()
+        except (UnavailableError, OverloadedError, ConflictError) as error:
+            log.warning("stages.unknown", extra={"reason": error.reason})
+            continue
+        metrics.BACKLOG.clear()
+        metrics.OLDEST_AGE_SECONDS.clear()
+        for stage in stages:
+            metrics.BACKLOG.labels(stage.name, stage.tenant).set(stage.documents)
+            metrics.OLDEST_AGE_SECONDS.labels(stage.name, stage.tenant).set(stage.oldest_age_s)

@@ -73,8 +73,8 @@ def show_keys() -> None:
     variables = {
         "AQUIFER_API_KEY": keys.api_key,
         **{name: value for name, value in os.environ.items() if name.endswith("_ADDRESS")},
-        # Not published; the command wants the variable.
-        "AQUIFER_INFERENCE_ADDRESS": "",
+        # Not published, but the command wants an address: one where nothing answers.
+        "AQUIFER_INFERENCE_ADDRESS": "127.0.0.1:9",
         "AQUIFER_UPSTREAM_NATS_USER": upstream,
         "AQUIFER_UPSTREAM_NATS_PASSWORD": _secrets().nats[upstream],
     }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # A stop and what may trail it, a stop standing alone (old abstracts), an ideographic stop, a blank
 # line, or a line break before a list item.
@@ -27,24 +28,52 @@ SENTENCE_MAX_CHARS = 600
 _FRAGMENT_MAX_WORDS = 3
 _FRAGMENT_MAX_CHARS = 24
 
+# More short lines in a row than this are no headings but what the text consists of.
+_HEADINGS_MAX = 3
+_HEADING_MAX_CHARS = 80
+_NO_HEADING = re.compile(r"[-*\u2022\u2013]\s|\d{1,3}[.)]\s|.*[.!?:;,|\u3002\uff01\uff1f]$", re.DOTALL)
+_BLANK_LINE = re.compile(r"[^\S\n]*\n\s*\n")
 
-def sentences(text: str) -> list[tuple[int, int]]:
-    """Start and end of every sentence, without the white space around it, in reading order.
+Span = tuple[int, int]
 
-    A heading or a question stays with the sentence that follows: alone it tells nobody anything.
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """`text[start:end]`, and the span of the headings it stands under, empty where there is none."""
+
+    start: int
+    end: int
+    heading: Span = (0, 0)
+
+
+def sentences(text: str) -> list[Sentence]:
+    """Every sentence without the white space around it, in reading order.
+
+    A heading is no sentence, but context of those below it. A question or a fragment stays with the
+    sentence that follows: alone it tells nobody anything.
     """
-    spans: list[tuple[int, int]] = []
+    found: list[Sentence] = []
+    lines: list[Span] = []
+    heading = (0, 0)
     carried: int | None = None
     for start, end in _pieces(text):
+        if carried is None and _is_heading(text, start, end):
+            lines.append((start, end))
+            continue
         first = start if carried is None else carried
         if _leads_in(text[start:end]) and end - first < SENTENCE_MAX_CHARS:
             carried = first
             continue
-        spans.append((first, end))
-        carried = None
+        if len(lines) > _HEADINGS_MAX:
+            found += [Sentence(*line) for line in lines]
+        elif lines:
+            heading = (lines[0][0], lines[-1][1])
+        found.append(Sentence(first, end, heading))
+        lines, carried = [], None
+    found += [Sentence(*line) for line in lines]
     if carried is not None:
-        spans.append((carried, len(text.rstrip())))
-    return spans
+        found.append(Sentence(carried, len(text.rstrip())))
+    return found
 
 
 def words(text: str) -> list[str]:
@@ -87,6 +116,15 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     piece = text[start:end]
     if piece.strip():
         yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+
+
+def _is_heading(text: str, start: int, end: int) -> bool:
+    """Whether a piece is a short line of its own, above a blank line and without a stop."""
+    return (
+        end - start <= _HEADING_MAX_CHARS
+        and _NO_HEADING.match(text, start, end) is None
+        and _BLANK_LINE.match(text, end) is not None
+    )
 
 
 def _leads_in(piece: str) -> bool:

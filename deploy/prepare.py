@@ -36,7 +36,8 @@ _EVERYONE_READS = 0o444
 def make_secrets() -> None:
     """Makes what is missing of the secrets; renders the servers' files and those of one-shots."""
     known = _secrets()
-    write_private(OUT / "nats" / "nats.conf", json.dumps(nats_settings(known.nats), indent=1))
+    settings = nats_settings(_grants(), known.nats)
+    write_private(OUT / "nats" / "nats.conf", json.dumps(settings, indent=1))
     _write_for_server(OUT / "postgres" / "password", known.postgres[SUPERUSER])
     _write_for_server(
         OUT / "qdrant" / "config.yaml", json.dumps({"service": {"api_key": _qdrant_key()}})
@@ -81,11 +82,17 @@ def show_keys() -> None:
     sys.stdout.write(_assignments(variables, "export "))
 
 
-def nats_settings(passwords: Mapping[str, str]) -> Mapping[str, object]:
-    """The server reads JSON as a dialect of its own format."""
+def nats_settings(
+    grants: Mapping[str, topology.Permissions], passwords: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Settings of the server, in JSON, which it reads as a dialect of its own format.
+
+    Args:
+        grants: what each user may do; there is no other user.
+        passwords: one for each user.
+    """
     return {
         "server_name": "aquifer",
-        "host": "0.0.0.0",  # noqa: S104  (the container's own network; the port is not published)
         "port": 4222,
         "http": "127.0.0.1:8222",
         "max_payload": 1 << 20,
@@ -108,7 +115,7 @@ def nats_settings(passwords: Mapping[str, str]) -> Mapping[str, object]:
                             "subscribe": _only(grant.subscribe),
                         },
                     }
-                    for name, grant in _grants().items()
+                    for name, grant in grants.items()
                 ],
             }
         },

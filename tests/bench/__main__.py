@@ -13,7 +13,7 @@ from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
 from tests.bench.journey import JOURNEY, journey
 from tests.bench.plan import Plan
-from tests.bench.screen import show
+from tests.bench.screen import markdown, show
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ def main() -> int:
             "figures": [figure.as_json() for figure in figures],
         }
         sys.stdout.write(json.dumps(report) + "\n")
+    elif options.markdown:
+        lines = markdown(before, corpus.about, figures, took_s)
+        sys.stdout.write("\n".join(lines) + "\n")
     else:
         show(before, corpus.about, figures, took_s)
     return FAILED if any(figure.failed for figure in figures) else 0
@@ -77,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, metavar="N", help="only the first N documents")
     parser.add_argument("--quick", action="store_true", help="fewer of everything, in two minutes")
     parser.add_argument("--json", action="store_true", help="one object for machines")
+    parser.add_argument("--markdown", action="store_true", help="tables for docs/measurements.md")
     parser.add_argument("--only", action="append", choices=NAMES, help="one figure; repeatable")
     parser.add_argument(
         "--corpus", type=Path, default=CRANFIELD, metavar="DIR", help="a collection in BEIR layout"

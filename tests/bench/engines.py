@@ -82,9 +82,11 @@ async def search(
             }
 
         await side_by_side_each(one, queries[:WARM], side_by_side)
+        cpu = time.process_time()
         steps = await side_by_side_each(one, queries, side_by_side)
+        cpu_s = time.process_time() - cpu
     shard.close()
-    return {name: [step[name] for step in steps] for name in steps[0]}
+    return {"cpu_s": cpu_s, **{name: [step[name] for step in steps] for name in steps[0]}}
 
 
 async def engine() -> dict[str, Any]:

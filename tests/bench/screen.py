@@ -1,6 +1,6 @@
-"""The figures as tables for people."""
+"""The figures as tables: for a terminal, and in Markdown for docs/measurements.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,7 @@ def show(machine: Machine, corpus: str, figures: Sequence[Figure], took_s: float
     console = Console(highlight=False)
     width = max(console.width, 140) if not console.is_terminal else console.width
     console = Console(highlight=False, width=width)
-    console.print(
-        f"{machine.cores} cores, {machine.cpu}, {machine.memory_gib} GiB, Python {machine.python},"
-        f" grpcio {machine.grpcio}; load before start {machine.load:.2f}; {corpus}",
-        markup=False,
-    )
+    console.print(f"{_machine(machine)}; {corpus}", markup=False)
     for figure in figures:
         console.print()
         console.print(_table(figure))
@@ -29,6 +25,31 @@ def show(machine: Machine, corpus: str, figures: Sequence[Figure], took_s: float
             "NOISY: others were at work before this run started; compare it with nothing",
             style="bold red",
         )
+
+
+def markdown(
+    machine: Machine, corpus: str, figures: Sequence[Figure], took_s: float
+) -> Iterator[str]:
+    """The same, line by line in Markdown; what could not be measured has empty cells."""
+    yield f"{_machine(machine)}; {corpus}; {took_s:.0f} s in all."
+    if machine.noisy:
+        yield "**Noisy: others were at work before this run started; compare it with nothing.**"
+    for figure in figures:
+        yield f"\n### {figure.name}: {figure.title}\n"
+        if figure.skipped:
+            yield figure.skipped
+            continue
+        yield "| | value | spread | floor | ratio | aim | note |"
+        yield "|---|--:|--:|--:|--:|--:|---|"
+        for row in figure.rows:
+            yield f"| {' | '.join(_texts(row))} |"
+
+
+def _machine(machine: Machine) -> str:
+    return (
+        f"{machine.cores} cores, {machine.cpu}, {machine.memory_gib} GiB, Python {machine.python},"
+        f" grpcio {machine.grpcio}; load before start {machine.load:.2f}"
+    )
 
 
 def _table(figure: Figure) -> Table | Text:
@@ -47,15 +68,28 @@ def _table(figure: Figure) -> Table | Text:
 
 def _cells(row: Row) -> list[Text]:
     style = {True: "green", False: "yellow", None: ""}[row.met]
+    name, value, low_high, floor, ratio, aim, note = _texts(row)
+    return [
+        Text(name),
+        Text(value, style=style),
+        Text(low_high),
+        Text(floor),
+        Text(ratio, style=style),
+        Text(aim, style=style),
+        Text(note),
+    ]
+
+
+def _texts(row: Row) -> list[str]:
     low_high = f"{_number(row.spread[0])} .. {_number(row.spread[1])}" if row.spread else ""
     return [
-        Text(row.name),
-        Text(f"{_number(row.value)} {row.unit}".rstrip(), style=style),
-        Text(low_high),
-        Text(_number(row.floor)),
-        Text(_number(row.ratio), style=style),
-        Text(str(row.aim or ""), style=style),
-        Text(row.note),
+        row.name,
+        f"{_number(row.value)} {row.unit}".rstrip(),
+        low_high,
+        _number(row.floor),
+        _number(row.ratio),
+        str(row.aim or ""),
+        row.note,
     ]
 
 

@@ -1,14 +1,14 @@
 """Search latency at the client, over the same work done in one process without a hop."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aquifer_cli import ask as asking
 from aquifer_cli.client import open_client
-from tests.bench import floors
+from tests.bench import floors, processes
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Figure, Row, median, quantile
 from tests.bench.house import House
@@ -22,10 +22,11 @@ WARM = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """Latency of each query in seconds, and how long all of them took."""
+    """Latency of each query in seconds, how long all took, processor time by part."""
 
     each_s: Sequence[float]
     wall_s: float
+    cpu_s: Mapping[str, float]
 
 
 async def run(house: House, corpus: Corpus, collection: str) -> dict[int, Searched]:
@@ -38,12 +39,15 @@ async def run(house: House, corpus: Corpus, collection: str) -> dict[int, Search
             return time.perf_counter() - started
 
         texts = [text for _, text in corpus.queries]
+        pids = processes.of(house.stack)
         await floors.side_by_side_each(one, texts[:WARM], 1)
         found = {}
         for count in SIDE_BY_SIDE:
-            started = time.perf_counter()
+            before, started = processes.cpu_by_part(pids), time.perf_counter()
             each_s = await floors.side_by_side_each(one, texts, count)
-            found[count] = Searched(each_s=each_s, wall_s=time.perf_counter() - started)
+            wall_s, after = time.perf_counter() - started, processes.cpu_by_part(pids)
+            cpu_s = {part: after[part] - before[part] for part in pids}
+            found[count] = Searched(each_s=each_s, wall_s=wall_s, cpu_s=cpu_s)
     return found
 
 
@@ -93,4 +97,25 @@ def figure(found: dict[int, Searched], floor: dict[int, dict[str, Any]]) -> Figu
     ):
         value = median(floor[1][part]) * 1e3
         rows.append(Row(name=f"floor: {label}, p50", value=value, unit="ms"))
-    return Figure(name=NAME, title=TITLE, rows=rows)
+    return Figure(name=NAME, title=TITLE, rows=[*rows, *_cpu_rows(found.values(), floor)])
+
+
+def _cpu_rows(found: Iterable[Searched], floor: dict[int, dict[str, Any]]) -> list[Row]:
+    """Processor time of each part for a query, dearest first, and their sum over the floor's."""
+    runs = list(found)
+    queries = sum(len(run.each_s) for run in runs)
+    by_part = {part: sum(run.cpu_s[part] for run in runs) / queries * 1e6 for part in runs[0].cpu_s}
+    bare = sum(each["cpu_s"] for each in floor.values()) / queries * 1e6
+    whole = sum(by_part.values())
+    rows = [
+        Row(name=f"CPU of {part}", value=value, unit="us/query") for part, value in by_part.items()
+    ]
+    total = Row(
+        name="CPU of everything",
+        value=whole,
+        unit="us/query",
+        floor=bare,
+        ratio=whole / bare,
+        note="floor: the bare process, plain search included",
+    )
+    return [total, *sorted(rows, key=lambda row: -row.value)]

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.units import units
+from ingest.store.units import once, units
 from ingest.usecases.facts import Fact
 from testkit.servers import TestDatabase
 
@@ -139,13 +139,9 @@ class Rig:
         self, event: Message, *, event_id: str = "", attempt: int = 1, source: str = SOURCE
     ) -> list[Outgoing]:
         """Handles an event as its consumer would; what it would send. A repeat sends the same."""
-        delivery, handler = self.delivery(
-            event, event_id=event_id, attempt=attempt, source=source
-        )
-        try:
+        delivery, handler = self.delivery(event, event_id=event_id, attempt=attempt, source=source)
+        with suppress(AlreadyAppliedError):
             await handler(event, delivery)
-        except AlreadyAppliedError:
-            pass
         sent = list(delivery.outgoing)
         await delivery.sent()
         return sent
@@ -314,6 +310,7 @@ async def open_rig(
     async with nowhere() as bus:
         adapters = Adapters(
             units=units(database, Outbox(database, bus)),
+            once=once,
             sweeper=sweeper,
             objects=objects,
             drops=DropsFolder(settings.drops_dir),

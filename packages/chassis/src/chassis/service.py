@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_NOTICE_S = 0.3
 
+
 def run(name: str, settings: ServiceSettings, build: Build, access: Access) -> int:
     """Runs a service until SIGTERM or SIGINT; returns the exit code of its process."""
     logs.start(name)

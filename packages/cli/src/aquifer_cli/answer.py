@@ -1,32 +1,58 @@
 """An answer shown to a person, as it comes."""
 
-from aquifer.query.v1.query_service_pb2 import FinishReason
+from dataclasses import dataclass
+
+from aquifer.query.v1.query_service_pb2 import AnswerFinished, Citation, FinishReason
 from aquifer_cli import ask as asking
 from aquifer_cli.client import Client
 from aquifer_cli.screen import Screen
 
 
-async def show_answer(client: Client, screen: Screen, question: str, collection: str = "") -> str:
-    """Prints an answer as it comes; returns its id."""
-    answer_id, citations = "", []
-    async for step in asking.ask(client, question, collection=collection):
-        if screen.machine:
-            screen.record(asking.step_json(step))
-        match step.WhichOneof("step"):
-            case "started":
-                answer_id = step.started.answer_id
-            case "delta":
-                screen.say(step.delta.text, end="")
-            case "citation":
-                citations.append(step.citation)
-            case "finished":
-                screen.say("")
-                for citation in citations:
-                    screen.say(asking.citation_line(citation), style="dim")
-                reason = FinishReason.Name(step.finished.reason).removeprefix("FINISH_REASON_")
-                kind = "composed" if step.finished.generative else "quotes only"
-                screen.note(
-                    f"{step.finished.model} ({kind}), {reason}, answer {answer_id}; "
-                    f"`aquifer trace {answer_id}` shows its way"
-                )
-    return answer_id
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer that was shown: its id, and why it ended, `STOP` being the good reason."""
+
+    answer_id: str
+    reason: str
+
+
+async def show_answer(
+    client: Client, screen: Screen, question: str, collection: str = "", *, indent: str = ""
+) -> Shown:
+    """Prints an answer as it comes, for machines each step.
+
+    Raises:
+        CommandError: with the reason of the service; what had come stays printed.
+    """
+    answer_id = reason = ""
+    citations: list[Citation] = []
+    text = screen.flow(indent)
+    try:
+        async for step in asking.ask(client, question, collection=collection):
+            if screen.machine:
+                screen.record(asking.step_json(step))
+            match step.WhichOneof("step"):
+                case "started":
+                    answer_id = step.started.answer_id
+                case "delta":
+                    text.add(step.delta.text)
+                case "citation":
+                    citations.append(step.citation)
+                case "finished":
+                    text.end()
+                    reason = FinishReason.Name(step.finished.reason).removeprefix("FINISH_REASON_")
+                    _show_end(screen, citations, step.finished, indent)
+    finally:
+        text.end()
+    return Shown(answer_id=answer_id, reason=reason)
+
+
+def _show_end(
+    screen: Screen, citations: list[Citation], finished: AnswerFinished, indent: str
+) -> None:
+    for citation in citations:
+        screen.fill(asking.citation_line(citation), indent, style="cyan")
+    kind = "composed" if finished.generative else "quoted, not composed"
+    told = ", cut at its bound" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
+    confidence = f", confidence {finished.confidence:.2f}" if citations else ""
+    screen.note(f"{kind} by {finished.model}{confidence}{told}")

@@ -1,7 +1,5 @@
 """`aquifer search` and `aquifer ask`."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TextIO
@@ -19,7 +17,9 @@ from aquifer.query.v1.query_service_pb2 import (
 )
 from aquifer_cli import names
 from aquifer_cli.client import Client
-from aquifer_cli.errors import CommandError, from_rpc
+from aquifer_cli.crowd import side_by_side
+from aquifer_cli.errors import from_rpc
+from aquifer_cli.jsonl import line_error, read_lines
 
 SIDE_BY_SIDE = 4
 ASK_S = 120.0
@@ -62,22 +62,17 @@ def read_queries(file: Path) -> list[tuple[str, str]]:
     """Pairs of `_id` and `text`, one object a line.
 
     Raises:
-        CommandError: LINE_UNREADABLE.
+        CommandError: FILE_UNREADABLE, LINE_UNREADABLE.
     """
-    queries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            queries.append((str(row["_id"]), str(row["text"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(
-                "LINE_UNREADABLE",
-                f"{file}:{number}: {type(error).__name__}: {error}",
-                hint='each line is an object with "_id" and "text"',
-            ) from error
-    return queries
+    queries: dict[str, str] = {}
+    for line in read_lines(file):
+        identifier = line.text("_id")
+        if not identifier or len(identifier.split()) != 1:
+            raise line_error(line.where, f"a run can not hold the _id {identifier!r}")
+        if identifier in queries:
+            raise line_error(line.where, f"the _id {identifier!r} was there before")
+        queries[identifier] = line.text("text")
+    return list(queries.items())
 
 
 async def write_run(
@@ -89,18 +84,19 @@ async def write_run(
     limit: int,
     done: Callable[[], None],
 ) -> None:
-    """Writes a TREC run of document ids, at most `limit` a query, in the order of the queries."""
-    gate = asyncio.Semaphore(SIDE_BY_SIDE)
+    """Writes a TREC run of document ids, at most `limit` a query, in the order of the queries.
 
-    async def one(text: str) -> list[Hit]:
-        async with gate:
-            hits = await search(
-                client, text, collection=collection, limit=limit, one_per_document=True
-            )
+    Nothing is written before every query is answered.
+    """
+
+    async def one(query: tuple[str, str]) -> list[Hit]:
+        hits = await search(
+            client, query[1], collection=collection, limit=limit, one_per_document=True
+        )
         done()
         return hits
 
-    ranked = await asyncio.gather(*(one(text) for _, text in queries))
+    ranked = await side_by_side(one, queries, SIDE_BY_SIDE)
     for (identifier, _), hits in zip(queries, ranked, strict=True):
         for rank, hit in enumerate(hits, 1):
             document = names.document_id(hit.passage.document)
@@ -108,7 +104,12 @@ async def write_run(
 
 
 async def ask(client: Client, question: str, *, collection: str) -> AsyncIterator[AskResponse]:
-    """The steps of an answer as they come; leaving early stops the engine."""
+    """The steps of an answer as they come; leaving early stops the engine.
+
+    Raises:
+        CommandError: with the reason of the service.
+    """
+    await client.sign_in()
     stream = client.query.Ask(
         AskRequest(question=question, collection=collection),
         timeout=ASK_S,
@@ -166,6 +167,6 @@ def citation_line(citation: Citation) -> str:
     """A citation for people."""
     passage = citation.passage
     page = f", page {passage.page}" if passage.page else ""
-    start = passage.start + citation.quote_start
-    where = f"{passage.document} v{passage.version}{page}, characters {start}+"
+    start, end = passage.start + citation.quote_start, passage.start + citation.quote_end
+    where = f"{passage.document} v{passage.version}{page}, characters {start:,} to {end:,}"
     return f"{citation.marker} {where}"

@@ -39,7 +39,12 @@ class Client:
         self._renewing = asyncio.Lock()
 
     async def credentials(self) -> list[tuple[str, str]]:
-        """Metadata of an authenticated call; exchanges the key again at half the token's life."""
+        """Metadata of an authenticated call; exchanges the key again at half the token's life.
+
+        Raises:
+            grpc.aio.AioRpcError: as auth answered; see `sign_in` and `call` for failures with a
+                reason.
+        """
         async with self._renewing:
             if time.time() >= self._renew_at:
                 answer = await self.auth.ExchangeToken(
@@ -49,6 +54,17 @@ class Client:
                 left_s = answer.expire_time.ToMilliseconds() / 1000 - time.time()
                 self._renew_at = time.time() + left_s / 2
         return [("authorization", f"Bearer {self._token}")]
+
+    async def sign_in(self) -> None:
+        """Tries the key.
+
+        Raises:
+            CommandError: it opens no door, or nobody answers.
+        """
+        try:
+            await self.credentials()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
 
     async def call(
         self, method: Callable[..., Awaitable[Any]], request: Any, *, timeout_s: float = CALL_S

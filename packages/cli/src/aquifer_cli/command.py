@@ -1,6 +1,7 @@
 """What every command has: the stack it talks to, its output, and how it fails."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ import click
 
 from aquifer_cli import endpoints
 from aquifer_cli.client import Client, open_client
-from aquifer_cli.errors import CommandError
+from aquifer_cli.errors import EXIT_BUG, CommandError, interrupted
 from aquifer_cli.screen import Screen
 
 T = TypeVar("T")
+_FOLDER = click.Path(path_type=Path)
+_FOLDER_HELP = "Data folder of the stack; default AQUIFER_HOME, else a folder of this user."
+_JSON_HELP = "For machines: one object, or one a line; an error as well."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +37,101 @@ class Run:
         return asyncio.run(connected())
 
 
-def command(group: click.Group, name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command of `group` with the two options every command has."""
+class Commands(click.Group):
+    """Commands in the order in which a person needs them, which is that of their definition."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[explicit-override]  # noqa: ARG002
+        return list(self.commands)
+
+
+def command(
+    group: click.Group, name: str, *, examples: str = "", folder: bool = True
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of `group` with the options every command has.
+
+    Args:
+        group: where it belongs.
+        name: what people type.
+        examples: lines for the end of its help.
+        folder: whether it looks into a data folder.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @click.pass_context
         def call(
-            context: click.Context, /, *, machine: bool, data_dir: Path | None, **options: object
+            context: click.Context,
+            /,
+            *,
+            machine: bool,
+            data_dir: Path | None = None,
+            **options: object,
         ) -> None:
-            outer: Path | None = (context.find_root().params or {}).get("data_dir")
-            run = Run(data_dir or outer, Screen(machine=machine))
-            try:
-                context.exit(function(run, **options) or 0)
-            except CommandError as error:
-                _show(run.screen, error)
-                context.exit(error.exit_code)
+            outer = context.find_root().params
+            screen = Screen(machine=machine or bool(outer.get("machine")))
+            run = Run(data_dir or outer.get("data_dir"), screen)
+            context.exit(_guarded(screen, lambda: function(run, **options) or 0))
 
         call.__doc__ = function.__doc__
         made: Any = call
         made.__click_params__ = getattr(function, "__click_params__", [])
-        made = click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path),
-            help="Folder of the stack; else AQUIFER_HOME.",
-        )(made)
-        made = click.option("--json", "machine", is_flag=True, help="For machines.")(made)
-        decorated: click.Command = group.command(name)(made)
+        if folder:
+            made = click.option("--data-dir", type=_FOLDER, help=_FOLDER_HELP)(made)
+        made = click.option("--json", "machine", is_flag=True, help=_JSON_HELP)(made)
+        decorated: click.Command = group.command(name, epilog=_epilog(examples))(made)
         return decorated
 
     return decorate
 
 
-def _show(screen: Screen, error: CommandError) -> None:
+def _epilog(examples: str) -> str | None:
+    return f"\b\nExamples:\n{examples}" if examples else None
+
+
+def _guarded(screen: Screen, work: Callable[[], int]) -> int:
+    """The exit code of `work`, its failure shown; a bug is told without a traceback."""
+    try:
+        return work()
+    except CommandError as error:
+        return failed(screen, error)
+    except KeyboardInterrupt:
+        return failed(screen, interrupted("stopped by Ctrl-C"))
+    except (click.ClickException, BrokenPipeError):
+        raise
+    except Exception as error:
+        if "AQUIFER_TRACEBACK" in os.environ:
+            raise
+        return failed(
+            screen,
+            CommandError(
+                "BUG",
+                f"{type(error).__name__}: {error}",
+                hint="set AQUIFER_TRACEBACK=1 to see where, and report it",
+                exit_code=EXIT_BUG,
+            ),
+        )
+
+
+def failed(screen: Screen, error: CommandError) -> int:
+    """Shows a failure; returns the exit code."""
     if screen.machine:
         screen.record(error.as_json())
-        return
-    screen.err.print(f"{error.reason}: {error.detail}", style="red", markup=False)
-    if error.hint:
-        screen.err.print(error.hint, style="dim", markup=False)
+    else:
+        screen.fail(f"{error.reason}: {error.detail}", error.hint)
+    return error.exit_code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the stack.")
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 something failed, 2 used wrongly or no stack there, 3 a part is "
+    "not reachable, 130 stopped by Ctrl-C. `aquifer COMMAND --help` shows examples.",
+)
+@click.option("--data-dir", type=_FOLDER, help=_FOLDER_HELP)
+@click.option("--json", "machine", is_flag=True, help=_JSON_HELP)
 @click.version_option(package_name="aquifer-cli")
-def cli(data_dir: Path | None) -> None:
-    """Aquifer: documents soak in through events, cited answers are drawn out over gRPC."""
+def cli(data_dir: Path | None, *, machine: bool) -> None:
+    """Aquifer: documents soak in through events, cited answers are drawn out over gRPC.
+
+    Start with `aquifer demo`, or with `aquifer up` in one terminal and `aquifer upload`,
+    `aquifer ask` in another.
+    """

@@ -1,150 +1,201 @@
 """The commands: parse, call one function, show what came of it."""
 
 import os
-import sys
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import click
 
 from aquifer_cli import ask as asking
 from aquifer_cli import demo as demonstration
 from aquifer_cli import documents as listing
-from aquifer_cli import endpoints, names
+from aquifer_cli import endpoints, names, show
 from aquifer_cli import status as reporting
 from aquifer_cli import trace as tracing
 from aquifer_cli import upload as uploading
 from aquifer_cli.answer import show_answer
 from aquifer_cli.client import Client
-from aquifer_cli.command import Run, cli, command
-from aquifer_cli.errors import EXIT_FAILED
-from aquifer_cli.screen import Screen
+from aquifer_cli.command import Commands, Run, cli, command
+from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError, interrupted
+from aquifer_cli.launch import command_of
+from aquifer_cli.waterfall import waterfall
 
 __all__ = ["cli"]
-
-PREVIEW_CHARS = 300
-SHOWN = 20
 
 _COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
 _WAIT = click.option("--wait", is_flag=True, help="Until every document is indexed or failed.")
+_FILE = click.Path(path_type=Path)
 
 
-@command(cli, "up")
+@command(
+    cli,
+    "up",
+    examples="""\
+  aquifer up                          until Ctrl-C, ports picked at random
+  aquifer up --base-port 7400         the same ports every time, 7400 to 7412
+  aquifer up --data-dir /srv/aquifer  somewhere else""",
+)
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; else any free.")
 def up(run: Run, base_port: int | None) -> int:
-    """Starts the whole house on this machine, until Ctrl-C or SIGTERM."""
+    """Starts the whole house on this machine, until Ctrl-C or SIGTERM.
+
+    Prints each part as it serves, then a line with `ready`. Addresses and the first key are in
+    endpoints.json in the data folder, for its owner only.
+    """
     folder = run.data_dir or endpoints.default_data_dir()
-    arguments = ["up", "--data-dir", str(folder.absolute())]
-    arguments += ["--base-port", str(base_port)] if base_port else []
-    arguments += ["--json"] if run.screen.machine else []
+    run.screen.note(f"starting in {folder}; Ctrl-C stops it")
+    line = command_of("stack", "up", "--data-dir", str(folder.absolute()))
+    line += ["--base-port", str(base_port)] if base_port else []
+    line += ["--json"] if run.screen.machine else []
     # The supervisor takes this process over: one process to stop, and nothing between.
-    os.execv(sys.executable, [sys.executable, "-m", "stack", *arguments])  # noqa: S606
+    os.execv(line[0], line)  # noqa: S606
 
 
-@command(cli, "demo")
+@command(cli, "demo", folder=False)
 def demo(run: Run) -> int:
     """The whole journey in a fresh folder: event, index, cited answers, trace; then stops."""
     return demonstration.run(run.screen)
 
 
-@command(cli, "upload")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@command(
+    cli,
+    "upload",
+    examples="""\
+  aquifer upload report.pdf notes.md
+  aquifer upload docs --wait -c handbook
+  aquifer upload docs --json | jq -r 'select(.reason != "")'""",
+)
+@click.argument("paths", nargs=-1, required=True, type=_FILE)
 @_COLLECTION
 @_WAIT
 def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) -> int:
-    """Uploads files, and everything below folders."""
-    return _send(run, list(uploading.files(paths, collection)), wait=wait)
+    """Uploads files, and everything below folders.
+
+    A file is named by its path inside the folder given, with ~ between folders; the same path
+    again is a new version, the same bytes again are no change. Below folders what is hidden and
+    links to folders are left out.
+    """
+    return _send(run, uploading.files(paths, collection), wait=wait)
 
 
-@command(cli, "import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@command(
+    cli,
+    "import",
+    examples="""\
+  aquifer import corpus.jsonl -c papers --wait
+  {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": "1987"}}""",
+)
+@click.argument("file", type=_FILE)
 @_COLLECTION
 @_WAIT
 def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
-    """Uploads one document a line: _id, title, text, optional metadata."""
+    """Uploads one document a line: _id, title, text, optional metadata.
+
+    Nothing is sent when a line can not be read. Where lines share an _id the last one counts.
+    """
     return _send(run, uploading.lines(file, collection), wait=wait)
 
 
 def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen = run.screen
-    label = "indexing" if wait else "uploading"
-    with screen.progress(label, len(items)) as bar:
+    known: dict[str, uploading.Outcome] = {}
+    totals = {"uploaded": len(items), **({"finished": len(items)} if wait else {})}
+    with screen.progress(**totals) as bars:
+
+        def accepted(outcome: uploading.Outcome) -> None:
+            known[outcome.path] = outcome
+            bars["uploaded"].advance()
 
         def done(outcome: uploading.Outcome) -> None:
             if screen.machine:
                 screen.record(outcome.as_json())
-            bar.advance()
+            if outcome.path not in known:
+                bars["uploaded"].advance()
+            known[outcome.path] = outcome
+            if wait:
+                bars["finished"].advance()
 
-        outcomes = run.with_client(
-            lambda client: uploading.send(client, items, wait=wait, done=done)
-        )
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    if not screen.machine:
-        _show_outcomes(screen, outcomes, failed)
-    return EXIT_FAILED if failed else 0
+        def waits(reason: str) -> None:
+            bars["uploaded"].tell(f"uploaded ({reason}, trying again)")
+
+        async def work(client: Client) -> list[uploading.Outcome]:
+            return await uploading.send(
+                client, items, wait=wait, done=done, accepted=accepted, waits=waits
+            )
+
+        try:
+            outcomes = run.with_client(work)
+        except KeyboardInterrupt as error:
+            raise interrupted(
+                f"{states(known.values())}, {len(items) - len(known):,} not sent",
+                hint="what is ACCEPTED goes on by itself; the same command sends the rest",
+            ) from error
+    show.show_notes(screen, items)
+    show.show_outcomes(screen, outcomes)
+    screen.say(states(outcomes))
+    if not wait and any(outcome.state == "ACCEPTED" for outcome in outcomes):
+        screen.note("`aquifer documents` shows when they are indexed; --wait waits for it")
+    return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
 
 
-def _show_outcomes(
-    screen: Screen, outcomes: list[uploading.Outcome], failed: list[uploading.Outcome]
-) -> None:
-    shown = outcomes if len(outcomes) <= SHOWN else failed[:SHOWN]
-    if shown:
-        screen.table(
-            "",
-            ["file", "document", "version", "state", "reason"],
-            ([o.path, o.document, o.version or "", o.state, o.reason] for o in shown),
-        )
-    for outcome in failed[:SHOWN]:
-        screen.note(f"{outcome.path}: {outcome.detail}")
-    states: dict[str, int] = {}
-    for outcome in outcomes:
-        states[outcome.state] = states.get(outcome.state, 0) + 1
-    screen.say(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+def states(outcomes: Iterable[uploading.Outcome]) -> str:
+    """Outcomes counted by their state."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "nothing"
 
 
-@command(cli, "documents")
+@command(
+    cli,
+    "documents",
+    examples="""\
+  aquifer documents --state FAILED
+  aquifer documents -c papers --json | jq -r .document""",
+)
 @_COLLECTION_ANY
-@click.option("--state", default="", help="Only this state.")
+@click.option("--state", default="", help=f"Only this state: {', '.join(listing.STATES)}.")
 def documents(run: Run, collection: str, state: str) -> int:
     """Lists documents with the state of their newest version."""
+    if collection:
+        names.collection(collection)
 
-    async def work(client: Client) -> None:
-        rows = []
+    async def work(client: Client) -> int:
+        found = []
         async for document in listing.listed(client, collection, state.upper()):
             if run.screen.machine:
                 run.screen.record(listing.as_json(document))
-            rows.append(document)
-        if not run.screen.machine:
-            run.screen.table(
-                f"{len(rows)} documents",
-                ["document", "version", "state", "reason", "chunks", "bytes", "title"],
-                (
-                    [
-                        d.name,
-                        d.version,
-                        uploading.state_name(d.state),
-                        d.reason,
-                        d.chunk_count,
-                        d.size_bytes,
-                        d.title[:60],
-                    ]
-                    for d in rows
-                ),
-            )
+            else:
+                found.append(document)
+        show.show_documents(run.screen, found)
+        return 0
 
-    run.with_client(work)
-    return 0
+    return run.with_client(work)
 
 
-@command(cli, "search")
+@command(
+    cli,
+    "search",
+    examples="""\
+  aquifer search "how deep is the well" -k 3
+  aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
+)
 @click.argument("question", required=False)
 @_COLLECTION_ANY
-@click.option("--limit", "-k", default=10, show_default=True, type=click.IntRange(1, 100))
-@click.option("--queries", type=click.Path(path_type=Path, exists=True))
-@click.option("--run", "run_file", type=click.Path(path_type=Path))
+@click.option(
+    "--limit",
+    "-k",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Hits at most; in a run, documents a query.",
+)
+@click.option("--queries", type=_FILE, help="One query a line: _id, text.")
+@click.option("--run", "run_file", type=_FILE, help="Where the TREC run of document ids goes.")
 def search(
     run: Run,
     question: str | None,
@@ -154,11 +205,12 @@ def search(
     run_file: Path | None,
 ) -> int:
     """Ranks passages against a question; or writes a TREC run for a file of queries."""
-    if (queries is None) == (question is None) or (queries is None) != (run_file is None):
-        raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-    if queries is not None and run_file is not None:
+    if collection:
+        names.collection(collection)
+    if queries is not None and run_file is not None and question is None:
         return _search_run(run, queries, run_file, collection, limit)
-    assert question is not None
+    if question is None or queries is not None or run_file is not None:
+        raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
     text = question
     hits = run.with_client(
         lambda client: asking.search(client, text, collection=collection, limit=limit)
@@ -166,14 +218,8 @@ def search(
     for rank, hit in enumerate(hits, 1):
         if run.screen.machine:
             run.screen.record(asking.hit_json(rank, hit))
-            continue
-        passage = hit.passage
-        page = f" page {passage.page}" if passage.page else ""
-        run.screen.say(
-            f"{rank:>2}. {passage.document} v{passage.version}{page}  {hit.score:.3f}", style="bold"
-        )
-        preview = " ".join(passage.text.split())
-        run.screen.say(f"    {preview[:PREVIEW_CHARS]}{'…' * (len(preview) > PREVIEW_CHARS)}")
+        else:
+            show.show_hit(run.screen, rank, hit)
     if not hits:
         run.screen.say("nothing found")
     return 0
@@ -181,125 +227,137 @@ def search(
 
 def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit: int) -> int:
     pairs = asking.read_queries(queries)
-    with run.screen.progress("searching", len(pairs)) as bar, run_file.open("w") as out:
+    if not run_file.parent.is_dir():
+        detail = f"there is no folder {run_file.parent}"
+        raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE)
+    out = StringIO()
+    with run.screen.progress(answered=len(pairs)) as bars:
         run.with_client(
             lambda client: asking.write_run(
-                client, pairs, out, collection=collection, limit=limit, done=bar.advance
+                client,
+                pairs,
+                out,
+                collection=collection,
+                limit=limit,
+                done=bars["answered"].advance,
             )
         )
+    try:
+        run_file.write_text(out.getvalue(), encoding="utf-8")
+    except OSError as error:
+        detail = f"{run_file}: {error.strerror}"
+        raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE) from error
     if run.screen.machine:
         run.screen.record({"queries": len(pairs), "run": str(run_file)})
-    run.screen.say(f"{len(pairs)} queries, run in {run_file}")
+    run.screen.say(f"{len(pairs):,} queries, run in {run_file}")
     return 0
 
 
-@command(cli, "ask")
+@command(cli, "ask", examples='  aquifer ask "How deep is the well?" -c handbook')
 @click.argument("question")
 @_COLLECTION_ANY
 def ask(run: Run, question: str, collection: str) -> int:
     """Answers a question from the documents, with citations, as it comes."""
+    if collection:
+        names.collection(collection)
 
-    async def work(client: Client) -> None:
-        await show_answer(client, run.screen, question, collection)
+    async def work(client: Client) -> int:
+        answer = await show_answer(client, run.screen, question, collection)
+        run.screen.note(f"its way: aquifer trace {answer.answer_id}")
+        return 0
 
-    run.with_client(work)
-    return 0
+    return run.with_client(work)
 
 
-@command(cli, "delete")
+@command(
+    cli,
+    "delete",
+    examples="""\
+  aquifer delete report.pdf
+  aquifer delete collections/papers/documents/471""",
+)
 @click.argument("document")
 def delete(run: Run, document: str) -> int:
-    """Deletes a document: when this returns, no search finds it any more."""
+    """Deletes a document: when this returns, no search finds it any more.
+
+    DOCUMENT is a whole name, or an id in the default collection.
+    """
     deleted = run.with_client(lambda client: listing.delete(client, document))
     if run.screen.machine:
         run.screen.record(listing.as_json(deleted))
-    run.screen.say(f"{deleted.name}: {uploading.state_name(deleted.state)}")
+    state = listing.state_name(deleted.state)
+    told = "no search finds it; its data is being removed" if state == "DELETING" else "gone"
+    run.screen.say(f"{deleted.name}: {state}, {told}")
     return 0
 
 
-@command(cli, "trace")
+@command(
+    cli,
+    "trace",
+    examples="""\
+  aquifer trace report.pdf
+  aquifer trace 391962eb1d67644cadeedad1e5538aac""",
+)
 @click.argument("identifier", metavar="ID")
 def trace(run: Run, identifier: str) -> int:
-    """Draws the waterfall of a trace, a document or an answer."""
+    """Draws the waterfall of a trace, a document or an answer.
+
+    ID is a trace's id, an answer's id, a document's whole name, or its id in the default
+    collection. Of a document that has several traces, the newest comes first.
+    """
     traces = tracing.find(endpoints.find(run.data_dir).traces, identifier)
-    for nodes in traces:
+    for number, nodes in enumerate(traces):
         if run.screen.machine:
-            run.screen.record(
-                {"trace_id": nodes[0].trace_id, "spans": [node.as_json() for node in nodes]}
-            )
+            run.screen.record(tracing.as_json(nodes))
             continue
-        for line in tracing.waterfall(nodes):
-            run.screen.out.print(line, overflow="ignore", no_wrap=True, crop=False)
+        if number:
+            run.screen.say()
+        for line in waterfall(nodes, run.screen.width):
+            run.screen.say(line)
     return 0
 
 
 @command(cli, "status")
 def status(run: Run) -> int:
-    """Parts, versions and backlog."""
+    """Parts, versions and backlog; exit code 1 when a part is not ready."""
     state = run.with_client(reporting.gather)
     if run.screen.machine:
         run.screen.record(state)
-        return 0
-    parts: Any = state["parts"]
-    run.screen.table(
-        "parts",
-        ["service", "version", "ready", "address", "what is missing"],
-        (
-            [
-                part["service"],
-                part.get("version", "?"),
-                "yes" if part["ready"] else "NO",
-                part["address"],
-                "; ".join(part["not_ready"]),
-            ]
-            for part in parts
-        ),
-    )
-    run.screen.table(
-        "backlog of consumers",
-        ["durable", "pending", "in flight", "waits for"],
-        (
-            [c["durable"], c["pending"], c["in_flight"], c["pause_reason"]]
-            for part in parts
-            for c in part.get("consumers", ())
-        ),
-    )
-    stages = [stage for part in parts for stage in part.get("stages", ())]
-    run.screen.table(
-        "unfinished documents",
-        ["stage", "tenant", "documents", "oldest, s"],
-        ([s["stage"], s["tenant"], s["documents"], s["oldest_age_s"]] for s in stages),
-    )
-    models: Any = state["models"]
-    run.screen.table(
-        "models",
-        ["model", "engine", "precision", "kind"],
-        (
-            [
-                model["name"],
-                model["engine"],
-                model["precision"],
-                "composes" if model["generative"] else "embeds or quotes",
-            ]
-            for model in models
-        ),
-    )
-    return 0 if all(part["ready"] for part in parts) else EXIT_FAILED
+    else:
+        reporting.show(run.screen, state)
+    return 0 if all(part["ready"] for part in state["parts"]) else EXIT_FAILED
 
 
-@cli.group()
+@cli.group(cls=Commands)
 def bus() -> None:
     """The event bus."""
 
 
-@command(bus, "apply")
-@click.option("--replicas", default=1, show_default=True, type=click.IntRange(1, 5))
-def apply(run: Run, replicas: int) -> int:
+@command(
+    bus,
+    "apply",
+    folder=False,
+    examples="""\
+  AQUIFER_NATS_URL=nats://127.0.0.1:4222 AQUIFER_NATS_USER=provisioner \\
+  AQUIFER_NATS_PASSWORD=... aquifer bus apply --replicas 3""",
+)
+@click.option("--replicas", default="1", show_default=True, type=click.Choice(["1", "3", "5"]))
+def apply(run: Run, replicas: str) -> int:
     """Brings streams and durables in line with the contract; prints the difference.
 
     Takes AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of the provisioning user.
+    `aquifer up` has done it for its own bus.
     """
-    arguments = ["apply", "--replicas", str(replicas)] + (["--json"] if run.screen.machine else [])
-    os.execv(  # noqa: S606
-        sys.executable, [sys.executable, "-m", "chassis.provision", *arguments]
-    )
+    if not os.environ.get("AQUIFER_NATS_URL"):
+        raise CommandError(
+            "SETTING_MISSING",
+            "AQUIFER_NATS_URL is not set",
+            hint="`aquifer bus apply --help` shows what it takes; `aquifer up` needs none of it",
+            exit_code=EXIT_USAGE,
+        )
+    line = command_of("chassis.provision", "apply", "--replicas", replicas)
+    line += ["--json"] if run.screen.machine else []
+    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise CommandError("BUS_NOT_APPLIED", done.stderr.strip())
+    return 0

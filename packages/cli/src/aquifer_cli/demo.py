@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 import nats
+import nats.errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
@@ -24,11 +25,13 @@ from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer_cli import endpoints, names
 from aquifer_cli import trace as tracing
 from aquifer_cli import upload as uploading
-from aquifer_cli.answer import show_answer
+from aquifer_cli.answer import Shown, show_answer
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import EXIT_FAILED, CommandError
+from aquifer_cli.launch import command_of
 from aquifer_cli.screen import Screen
+from aquifer_cli.waterfall import waterfall
 
 START_S = 90.0
 STOP_S = 30.0
@@ -46,14 +49,19 @@ UNANSWERED = "Who won the football world cup in 1998?"
 
 def run(screen: Screen) -> int:
     """Runs the demo; 0 when every step did what it should."""
-    # A kill from outside should clean up like Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A kill from outside, or a terminal that closes, should clean up like Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     with _fresh_folder() as folder, _stack(folder, screen) as found:
-        screen.say(f"the stack is up after {time.monotonic() - started:.1f} s\n")
-        result = asyncio.run(_journey(found, screen))
-    screen.say(f"\nstopped; the demo took {time.monotonic() - started:.1f} s")
-    return result
+        screen.say(f"the stack is up after {time.monotonic() - started:.1f} s")
+        passed = asyncio.run(_journey(found, screen))
+    seconds = time.monotonic() - started
+    if screen.machine:
+        screen.record({"passed": passed, "seconds": round(seconds, 1)})
+    screen.say()
+    screen.say(f"{'passed' if passed else 'FAILED'}; everything is stopped after {seconds:.1f} s")
+    return 0 if passed else EXIT_FAILED
 
 
 @contextmanager
@@ -68,24 +76,31 @@ def _fresh_folder() -> Iterator[Path]:
 @contextmanager
 def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
     """A whole stack as a child that ends with this process, however this process ends."""
-    command = [sys.executable, "-m", "stack", "up", "--data-dir", str(folder), "--leashed"]
-    screen.note("starting four services, the bus, Postgres, the vector engine and a trace sink ...")
+    line = command_of("stack", "up", "--data-dir", str(folder), "--leashed")
     with (folder / "up.log").open("wb") as log:
         # Its standard input is the leash: when this process is gone, the stack sees the end of it.
         child = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            line, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        _wait_until_up(child, folder)
+        with screen.waiting("starting four services, a bus, Postgres, a vector engine ..."):
+            _wait_until_up(child, folder)
         yield endpoints.find(folder)
     finally:
-        assert child.stdin is not None
-        child.stdin.close()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        # A second Ctrl-C would leave the folder behind; the wait is bounded.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with screen.waiting("stopping ..."):
+            _stop(child)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    try:
+        child.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _wait_until_up(child: subprocess.Popen[bytes], folder: Path) -> None:
@@ -97,34 +112,50 @@ def _wait_until_up(child: subprocess.Popen[bytes], folder: Path) -> None:
         time.sleep(0.05)
 
 
-async def _journey(found: Endpoints, screen: Screen) -> int:
+async def _journey(found: Endpoints, screen: Screen) -> bool:
     async with open_client(found) as client:
         uploads = await _upload(client, screen)
         trace_id, indexed = await _publish(found, screen)
+        _step(screen, "3. ask three questions; the documents do not answer the last one")
         answers = [await _ask(client, screen, question) for question in (*QUESTIONS, UNANSWERED)]
-    await _show_trace(found, screen, "the document's way in, from the event on", trace_id)
-    await _show_trace(found, screen, "the second answer's way, with the link to it", answers[1])
-    return 0 if uploads and indexed and all(answers) else EXIT_FAILED
+    _step(screen, "4. the document's way in, from the upload event to the index, in one trace")
+    way_in = await _show_trace(found, screen, trace_id)
+    _step(screen, "5. the second answer's way; its link leads to the trace above")
+    way_out = await _show_trace(found, screen, answers[1].answer_id)
+    return (
+        uploads
+        and indexed
+        and [answer.reason for answer in answers] == ["STOP", "STOP", "NO_ANSWER"]
+        and {"ingest", "inference", "query"} <= {node.service for node in way_in}
+        and any(trace_id in node.links for node in way_out)
+    )
+
+
+def _step(screen: Screen, title: str) -> None:
+    screen.say()
+    screen.say(title, style="bold")
 
 
 async def _upload(client: Client, screen: Screen) -> bool:
     """Three real documents of three formats, over gRPC."""
-    screen.say("1. upload three documents", style="bold")
+    _step(screen, "1. upload three documents")
     with resources.as_file(resources.files("aquifer_cli") / "demo_documents") as folder:
-        items = list(
-            uploading.files([folder / name for name in UPLOADED], names.COLLECTION_DEFAULT)
-        )
+        items = uploading.files([folder / name for name in UPLOADED], names.COLLECTION_DEFAULT)
         outcomes = await uploading.send(client, items, wait=True, done=lambda _: None)
     for outcome in outcomes:
-        screen.say(f"   {outcome.document}  v{outcome.version}  {outcome.state} {outcome.reason}")
         if screen.machine:
             screen.record(outcome.as_json())
-    return not any(outcome.failed for outcome in outcomes)
+        screen.say(f"   {outcome.state} {outcome.document} v{outcome.version} {outcome.reason}")
+    return all(outcome.state == "INDEXED" for outcome in outcomes)
 
 
 async def _publish(found: Endpoints, screen: Screen) -> tuple[str, bool]:
-    """One event as an upstream system would send it; returns its trace id and its success."""
-    screen.say("\n2. publish one DocumentUploaded event, as an upstream system would", style="bold")
+    """One event as an upstream system would send it; returns its trace id and its success.
+
+    Raises:
+        CommandError: RESULT_MISSING.
+    """
+    _step(screen, "2. publish a DocumentUploaded event, as an upstream system would")
     text = (resources.files("aquifer_cli") / "demo_documents" / PUBLISHED).read_bytes()
     event = DocumentUploaded(
         tenant=found.tenant,
@@ -135,13 +166,19 @@ async def _publish(found: Endpoints, screen: Screen) -> tuple[str, bool]:
     )
     trace_id = secrets.token_hex(16)
     event_id = str(uuid.uuid4())
-    async with _connected(found) as connection:
-        result = await _result_of(connection, event, event_id, trace_id)
+    try:
+        async with _connected(found) as connection:
+            result = await _result_of(connection, event, event_id, trace_id)
+    except (TimeoutError, OSError, nats.errors.Error) as error:
+        raise CommandError(
+            "RESULT_MISSING",
+            f"no result event within {RESULT_S:.0f} s: {type(error).__name__} {error}".rstrip(),
+        ) from error
     name = result.DESCRIPTOR.name
     reason = result.reason if isinstance(result, DocumentFailed) else ""
-    screen.say(f"   {name}: {result.document} v{result.version} {reason}")
     if screen.machine:
         screen.record({"event": name, "document": result.document, "trace_id": trace_id})
+    screen.say(f"   result event: {name} {result.document} v{result.version} {reason}")
     return trace_id, isinstance(result, DocumentIndexed)
 
 
@@ -213,21 +250,20 @@ async def _either(event: asyncio.Event, limit_s: float) -> None:
         return
 
 
-async def _ask(client: Client, screen: Screen, question: str) -> str:
-    screen.say(f"\n3. ask: {question}", style="bold")
-    screen.say("   ", end="")
-    return await show_answer(client, screen, question)
+async def _ask(client: Client, screen: Screen, question: str) -> Shown:
+    screen.say(f"   {question}", style="italic")
+    return await show_answer(client, screen, question, indent="      ")
 
 
-async def _show_trace(found: Endpoints, screen: Screen, title: str, identifier: str) -> None:
+async def _show_trace(found: Endpoints, screen: Screen, identifier: str) -> list[tracing.Node]:
     """A trace, once its last spans have arrived at the sink."""
-    screen.say(f"\n4. trace: {title}", style="bold")
     nodes = await _settled_trace(found, identifier)
     if screen.machine:
-        screen.record({"trace_id": nodes[0].trace_id, "spans": [n.as_json() for n in nodes]})
-        return
-    for line in tracing.waterfall(nodes):
-        screen.out.print(line, overflow="ignore", no_wrap=True, crop=False)
+        screen.record(tracing.as_json(nodes))
+        return nodes
+    for line in waterfall(nodes, screen.width):
+        screen.say(line)
+    return nodes
 
 
 async def _settled_trace(found: Endpoints, identifier: str) -> list[tracing.Node]:

@@ -8,17 +8,28 @@ from aquifer.ingest.v1.ingest_service_pb2 import DeleteDocumentRequest, ListDocu
 from aquifer_cli import names
 from aquifer_cli.client import Client
 from aquifer_cli.errors import EXIT_USAGE, CommandError
-from aquifer_cli.upload import state_name
 
 PAGE = 500
 STATES = tuple(name.removeprefix("DOCUMENT_STATE_") for name in DocumentState.keys()[1:])
 
 
+def state_name(state: DocumentState.ValueType) -> str:
+    """`INDEXED` for DOCUMENT_STATE_INDEXED."""
+    return DocumentState.Name(state).removeprefix("DOCUMENT_STATE_")
+
+
 async def listed(client: Client, collection: str, state: str) -> AsyncIterator[Document]:
-    """Every document of a collection (empty: all) in a state (empty: any but DELETED)."""
+    """Every document of a collection (empty: all) in a state (empty: any but DELETED).
+
+    Raises:
+        CommandError: STATE_UNKNOWN, or the reason of the service.
+    """
     if state and state not in STATES:
         raise CommandError(
-            "STATE_UNKNOWN", f"no state {state}", hint=", ".join(STATES), exit_code=EXIT_USAGE
+            "STATE_UNKNOWN",
+            f"there is no state {state!r}",
+            hint=f"there are {', '.join(STATES)}",
+            exit_code=EXIT_USAGE,
         )
     token = ""
     while True:

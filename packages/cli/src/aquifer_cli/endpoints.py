@@ -51,7 +51,7 @@ def find(data_dir: Path | None) -> Endpoints:
     folder = data_dir or default_data_dir()
     file = folder / FILE
     try:
-        known = json.loads(file.read_text())
+        return _read(file)
     except FileNotFoundError as error:
         raise CommandError(
             "NOT_RUNNING",
@@ -59,17 +59,29 @@ def find(data_dir: Path | None) -> Endpoints:
             hint="start one with `aquifer up`, or name its folder with --data-dir or AQUIFER_HOME",
             exit_code=EXIT_USAGE,
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CommandError(
-            "ENDPOINTS_UNREADABLE", f"{file} can not be read: {error}", exit_code=EXIT_USAGE
+            "ENDPOINTS_UNREADABLE",
+            f"{file}: {error.strerror}",
+            hint="only the user who started the stack may read its addresses and first key",
+            exit_code=EXIT_USAGE,
         ) from error
+    except ValueError as error:
+        raise CommandError(
+            "ENDPOINTS_UNREADABLE", f"{file} is no JSON: {error}", exit_code=EXIT_USAGE
+        ) from error
+
+
+def _read(file: Path) -> Endpoints:
+    known = json.loads(file.read_text())
+    given = known if isinstance(known, dict) else {}
     names = ("auth", "ingest", "query", "inference", "traces", "tenant", "api_key")
-    missing = [name for name in names if name not in known]
+    missing = [name for name in names if not isinstance(given.get(name), str)]
     if missing:
         raise CommandError(
             "ENDPOINTS_INCOMPLETE", f"{file} lacks {', '.join(missing)}", exit_code=EXIT_USAGE
         )
-    return Endpoints(**{name: known[name] for name in names}, nats=known.get("nats", {}))
+    return Endpoints(**{name: given[name] for name in names}, nats=given.get("nats", {}))
 
 
 def _from_environment() -> Endpoints:

@@ -7,19 +7,31 @@ from grpc_status import rpc_status
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
 
 
 class CommandError(Exception):
-    """A failure with its reason code, what happened and what to do next."""
+    """A failure with its reason code, what happened and what to do next.
+
+    `retry_s` is what the service advised to wait, 0 where it advised nothing.
+    """
 
     def __init__(
-        self, reason: str, detail: str, *, hint: str = "", exit_code: int = EXIT_FAILED
+        self,
+        reason: str,
+        detail: str,
+        *,
+        hint: str = "",
+        exit_code: int = EXIT_FAILED,
+        retry_s: float = 0.0,
     ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.hint = hint
         self.exit_code = exit_code
+        self.retry_s = retry_s
 
     def as_json(self) -> dict[str, object]:
         """The failure for machines."""
@@ -34,14 +46,23 @@ HINTS = {
     "HIDE_PENDING": "the delete goes on by itself; `aquifer documents` shows when it is done",
     "BACKLOG_FULL": "wait until the backlog is smaller: `aquifer status`",
     "VECTORS_REBUILDING": "the index is being rebuilt; try again in a moment",
+    "SCOPE_MISSING": "ask an operator for a key with that scope",
+    "UNAVAILABLE": "is `aquifer up` running? `aquifer status` shows every part",
+    "DEADLINE_EXCEEDED": "`aquifer status` shows which part is slow or stuck",
+    "CALL_CUT": "try again",
 }
+# What grpc.aio says when a call ends while the client still writes: the real reason is lost
+# (grpc issue 36066).
+_LOST_REASON = "Internal error from Core"
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
     """Reads the rich status of a failed call."""
     code = error.code()
-    reason, hint = code.name, ""
-    retry_s = 0.0
+    if code is grpc.StatusCode.INTERNAL and error.details() == _LOST_REASON:
+        detail = "the service ended the call while it was being sent"
+        return CommandError("CALL_CUT", detail, hint=HINTS["CALL_CUT"])
+    reason, retry_s = code.name, 0.0
     fields: list[str] = []
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # the stub knows sync calls only
     for detail in status.details if status else ():
@@ -52,13 +73,21 @@ def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
             fields = [f"{v.field}: {v.description}" for v in bad.field_violations]
         elif detail.Unpack(retry):
             retry_s = retry.retry_delay.ToMilliseconds() / 1000
-    hint = HINTS.get(reason, "")
-    if not hint and code is grpc.StatusCode.UNAVAILABLE:
-        hint = "is `aquifer up` running? `aquifer status` shows every part"
-    if retry_s and not hint:
-        hint = f"try again in {retry_s:g} s"
-    detail_text = "; ".join([error.details() or code.name.lower(), *fields])
     unavailable = code is grpc.StatusCode.UNAVAILABLE
+    hint = HINTS.get(reason, "")
+    if not hint and retry_s:
+        hint = f"try again in {retry_s:g} s"
+    if not hint and unavailable:
+        hint = HINTS["UNAVAILABLE"]
     return CommandError(
-        reason, detail_text, hint=hint, exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED
+        reason,
+        "; ".join([error.details() or code.name.lower(), *fields]),
+        hint=hint,
+        exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED,
+        retry_s=retry_s,
     )
+
+
+def interrupted(detail: str, hint: str = "") -> CommandError:
+    """Ctrl-C, and what it left."""
+    return CommandError("INTERRUPTED", detail, hint=hint, exit_code=EXIT_INTERRUPTED)

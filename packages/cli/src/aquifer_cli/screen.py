@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,15 +11,26 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TaskProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-STATE_STYLES = {"INDEXED": "green", "FAILED": "red", "ACCEPTED": "yellow", "PREPARED": "yellow"}
+from aquifer_cli import layout
+from aquifer_cli.layout import GAP, Flow, Row
+
+WIDTH_MIN = 20
+STYLES = {
+    "INDEXED": "green",
+    "FAILED": "red",
+    "REFUSED": "red",
+    "NO": "bold red",
+    "ACCEPTED": "yellow",
+    "PREPARED": "yellow",
+    "SKIPPED": "yellow",
+}
 
 
 class Screen:
@@ -27,61 +38,122 @@ class Screen:
 
     def __init__(self, *, machine: bool) -> None:
         self.machine = machine
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def width(self) -> int | None:
+        """Cells of a line; None where nobody looks and a line may be as long as it is."""
+        return _width(self._out)
 
     def record(self, value: Mapping[str, object]) -> None:
         """One object on one line."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        plain = sys.stdout.encoding.lower().replace("-", "") != "utf8"
+        sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
         sys.stdout.flush()
 
-    def say(self, text: str, *, style: str = "", end: str = "\n") -> None:
-        """Text for people, as it is."""
+    def say(self, text: str | Text = "", *, style: str = "") -> None:
+        """A line for people, as it is."""
         if not self.machine:
-            self.out.print(text, style=style, end=end, markup=False)
+            self._out.print(text, style=style, markup=False)
+
+    def fill(self, text: str, indent: str = "", *, style: str = "") -> None:
+        """Text for people, broken between words."""
+        for line in layout.fill(text, self.width, indent):
+            self.say(line, style=style)
+
+    def flow(self, indent: str = "") -> Flow:
+        """Text for people that comes in pieces."""
+
+        def write(piece: str) -> None:
+            if not self.machine:
+                self._out.print(piece, end="", markup=False)
+
+        return Flow(write, self.width, indent)
 
     def note(self, text: str) -> None:
         """A line beside the result."""
         if not self.machine:
-            self.err.print(text, style="dim", markup=False)
+            self._aside(text, "dim")
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Rows under a title."""
-        table = Table(*columns, title=title, title_justify="left", header_style="bold", box=None)
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
-        self.out.print(table)
+    def fail(self, text: str, hint: str) -> None:
+        """What went wrong and what to do next."""
+        self._aside(text, "red")
+        self._aside(hint, "dim")
+
+    def _aside(self, text: str, style: str) -> None:
+        for paragraph in text.splitlines():
+            for line in layout.fill(paragraph, _width(self._err)):
+                self._err.print(line, style=style, markup=False)
+
+    def table(self, head: Sequence[str], rows: Sequence[Row]) -> None:
+        """Rows under their heads; nothing where there are no rows."""
+        if not rows or self.machine:
+            return
+        first, *lines = layout.table(head, rows, self.width)
+        self.say(GAP.join(first).rstrip(), style="bold")
+        for row, cells in zip(rows, lines, strict=True):
+            self.say(_styled(cells))
+            if row.below:
+                self.fill(row.below, "    ", style="dim")
 
     @contextmanager
-    def progress(self, label: str, total: int) -> Iterator["Bar"]:
-        """A bar on stderr while work goes on; nothing for machines or without a terminal."""
-        hidden = self.machine or not self.err.is_terminal
+    def progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
+        """A bar each on stderr while work goes on; nothing for machines or without a terminal."""
+        hidden = self.machine or not self._err.is_terminal
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TaskProgressColumn(),
             TimeElapsedColumn(),
+            TextColumn("left"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.err, disable=hidden, transient=True) as progress:
-            yield Bar(progress, label, total)
+        # `Progress` cuts its lines to the width; a soft wrapping console would break them.
+        console = Console(stderr=True, highlight=False)
+        with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+            yield {
+                label: Bar(progress, progress.add_task(label, total=total))
+                for label, total in totals.items()
+            }
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """A sign of life on stderr while there is nothing to count."""
+        if self.machine or not self._err.is_terminal:
+            self.note(text)
+            yield
+            return
+        with self._err.status(Text(text)):
+            yield
 
 
 class Bar:
     """One line of progress."""
 
-    def __init__(self, progress: Progress, label: str, total: int) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
-        self._task = progress.add_task(label, total=total)
+        self._task = task
 
-    def advance(self, steps: float = 1) -> None:
-        """More is done."""
-        self._progress.advance(self._task, steps)
+    def advance(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)
+
+    def tell(self, label: str) -> None:
+        """What is going on instead."""
+        self._progress.update(self._task, description=label)
 
 
-def _cell(value: object) -> Text:
-    # Never a plain string: document titles may look like markup.
-    text = str(value)
-    return Text(text, style=STATE_STYLES.get(text, ""))
+def _width(console: Console) -> int | None:
+    return max(console.width, WIDTH_MIN) if console.is_terminal else None
+
+
+def _styled(cells: Sequence[str]) -> Text:
+    # Never a string with markup in it: titles may look like markup.
+    *whole, aside = cells
+    line = Text(GAP).join(Text(cell, style=STYLES.get(cell.strip(), "")) for cell in whole)
+    if aside:
+        line.append(GAP + aside, style="dim")
+    line.rstrip()
+    return line

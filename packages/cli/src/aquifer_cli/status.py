@@ -1,27 +1,63 @@
 """`aquifer status`: parts, versions, backlog."""
 
 import asyncio
-
-import grpc
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aquifer.inference.v1.inference_service_pb2 import ListModelsRequest
 from aquifer.ops.v1.status_service_pb2 import GetStatusRequest, GetStatusResponse
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
 from aquifer_cli.client import Client
-from aquifer_cli.errors import CommandError, from_rpc
+from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
+from aquifer_cli.layout import Row
+from aquifer_cli.screen import Screen
 
 ASK_S = 5.0
 SERVICES = ("auth", "ingest", "inference", "query")
 
 
-async def gather(client: Client) -> dict[str, object]:
-    """What every service says of itself; one that does not answer is said to be away."""
+async def gather(client: Client) -> dict[str, Any]:
+    """What every service says of itself; one that does not answer is said to be away.
+
+    Raises:
+        CommandError: nobody answers, or the key opens no door.
+    """
     try:
-        await client.credentials()
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from error
+        await client.sign_in()
+    except CommandError as error:
+        if error.exit_code != EXIT_UNAVAILABLE:
+            raise
+        return await _without_token(client, error)
     parts = await asyncio.gather(*(_part(client, service) for service in SERVICES))
     return {"parts": parts, "models": await _models(client)}
+
+
+async def _without_token(client: Client, error: CommandError) -> dict[str, Any]:
+    """Without auth nobody says more than that the port is open."""
+    reachable = await asyncio.gather(*(_reachable(client, service) for service in SERVICES))
+    if not any(reachable):
+        raise error
+    parts = [
+        {
+            "service": service,
+            "address": getattr(client.endpoints, service),
+            "ready": False,
+            "not_ready": ["TOKEN_MISSING: answers, but only to a token of auth"]
+            if open_
+            else ["UNAVAILABLE"],
+        }
+        for service, open_ in zip(SERVICES, reachable, strict=True)
+    ]
+    return {"parts": parts, "models": []}
+
+
+async def _reachable(client: Client, service: str) -> bool:
+    try:
+        async with asyncio.timeout(ASK_S / 2):
+            await client.channels[service].channel_ready()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _part(client: Client, service: str) -> dict[str, object]:
@@ -68,6 +104,7 @@ async def _models(client: Client) -> list[dict[str, object]]:
             client.inference.ListModels, ListModelsRequest(), timeout_s=ASK_S
         )
     except CommandError:
+        # That inference is away is told among the parts.
         return []
     return [
         {
@@ -79,3 +116,65 @@ async def _models(client: Client) -> list[dict[str, object]]:
         }
         for model in answer.models
     ]
+
+
+def show(screen: Screen, state: Mapping[str, Any]) -> None:
+    """The same for people; what is idle is counted, not listed."""
+    parts = state["parts"]
+    screen.table(
+        ["part", "ready", "version", "address"],
+        [
+            Row(
+                cells=(
+                    part["service"],
+                    "yes" if part["ready"] else "NO",
+                    part.get("version", ""),
+                    part["address"],
+                ),
+                below="; ".join(part["not_ready"]),
+            )
+            for part in parts
+        ],
+    )
+    screen.say()
+    _show_consumers(screen, [c for part in parts for c in part.get("consumers", ())])
+    _show_stages(screen, [stage for part in parts for stage in part.get("stages", ())])
+    screen.table(
+        ["model", "engine", "precision", "does"],
+        [Row(cells=(m["name"], m["engine"], m["precision"], _does(m))) for m in state["models"]],
+    )
+
+
+def _show_consumers(screen: Screen, consumers: Sequence[Mapping[str, Any]]) -> None:
+    busy = [c for c in consumers if c["pending"] or c["in_flight"] or c["paused"]]
+    screen.say(f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait")
+    screen.table(
+        ["consumer", "pending", "in flight"],
+        [
+            Row(
+                cells=(c["durable"], c["pending"], c["in_flight"]),
+                below=f"waits for {c['pause_reason']}" if c["paused"] else "",
+            )
+            for c in busy
+        ],
+    )
+    screen.say()
+
+
+def _show_stages(screen: Screen, stages: Sequence[Mapping[str, Any]]) -> None:
+    total = sum(stage["documents"] for stage in stages)
+    screen.say(f"unfinished documents: {total:,}")
+    screen.table(
+        ["stage", "tenant", "documents", "oldest"],
+        [
+            Row(cells=(s["stage"], s["tenant"], s["documents"], f"{s['oldest_age_s']:.0f} s"))
+            for s in stages
+        ],
+    )
+    screen.say()
+
+
+def _does(model: Mapping[str, Any]) -> str:
+    if model["dimensions"]:
+        return f"embeds, {model['dimensions']} dimensions"
+    return "composes answers" if model["generative"] else "quotes, does not compose"

@@ -1,49 +1,47 @@
-"""`aquifer upload` and `aquifer import`: documents in, side by side, each with its own outcome."""
+"""Documents in, side by side, each with its own outcome: `aquifer upload` and `aquifer import`."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import (
-    GetDocumentRequest,
-    UploadDocumentRequest,
-    UploadHeader,
-    WatchDocumentRequest,
-)
-from aquifer_cli import names
+from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, UploadDocumentRequest
 from aquifer_cli.client import Client
-from aquifer_cli.errors import CommandError, from_rpc
+from aquifer_cli.crowd import side_by_side
+from aquifer_cli.documents import listed, state_name
+from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError, from_rpc
+from aquifer_cli.sources import Item, files, lines
+
+__all__ = ["Item", "Outcome", "files", "lines", "send", "state_name"]
 
 PIECE_BYTES = 256 * 1024
 SIDE_BY_SIDE = 16
 UPLOAD_S = 120.0
+# How long nothing may succeed before what is refused for the moment is refused for good.
+PATIENCE_S = 60.0
+# How long no document may be finished before waiting for the others is given up.
 WAIT_S = 600.0
-RETRIES = 6
-RETRIED = {"BACKLOG_FULL", "UNAVAILABLE", "DATABASE_UNAVAILABLE", "CALLS_OPEN"}
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 8.0
+LOOK_FIRST_S = 0.1
+LOOK_MAX_S = 1.0
+# So many documents are looked at one by one; for more, the list of unfinished ones is read.
+FEW = 32
+FOR_THE_MOMENT = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED"}
 FINAL = {
     DocumentState.DOCUMENT_STATE_INDEXED,
     DocumentState.DOCUMENT_STATE_FAILED,
+    DocumentState.DOCUMENT_STATE_DELETING,
     DocumentState.DOCUMENT_STATE_DELETED,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One document to send: where it came from, its header, and how to get its bytes."""
-
-    path: str
-    header: UploadHeader
-    read: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one item."""
+    """What became of one item, as far as is known."""
 
     path: str
     document: str
@@ -54,8 +52,10 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """True when the document will not become searchable."""
-        return self.state in {"REFUSED", "FAILED"}
+        """True when it is not known to become searchable, and that was not asked for."""
+        if self.state in {"DELETING", "DELETED"}:
+            return True
+        return bool(self.reason) and self.state != "SKIPPED"
 
     def as_json(self) -> dict[str, object]:
         """For machines."""
@@ -68,117 +68,203 @@ class Outcome:
         }
 
 
-def state_name(state: DocumentState.ValueType) -> str:
-    """`INDEXED` for DOCUMENT_STATE_INDEXED."""
-    return DocumentState.Name(state).removeprefix("DOCUMENT_STATE_")
-
-
-def files(paths: Sequence[Path], collection: str) -> Iterator[Item]:
-    """Every file named and every file below a folder named, hidden ones left out.
-
-    Raises:
-        CommandError: PATH_UNKNOWN.
-    """
-    for path in paths:
-        if not path.exists():
-            raise CommandError("PATH_UNKNOWN", f"{path} does not exist")
-        found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in found:
-            inside = file.relative_to(path) if path.is_dir() else Path(file.name)
-            if not any(part.startswith(".") for part in inside.parts):
-                document = names.slug("-".join(inside.parts))
-                yield Item(
-                    path=str(file),
-                    header=UploadHeader(
-                        document=names.document_name(collection, document),
-                        file_name=file.name[:255],
-                    ),
-                    read=file.read_bytes,
-                )
-
-
-def lines(file: Path, collection: str) -> list[Item]:
-    """One document a line: `_id`, `title`, `text`, optional `metadata` (an object).
-
-    Raises:
-        CommandError: LINE_UNREADABLE, naming the line; nothing has been sent then.
-    """
-    items = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            items.append(_line(f"{file}:{number}", line, collection))
-    return items
-
-
-def _line(where: str, line: str, collection: str) -> Item:
-    try:
-        row = json.loads(line)
-        identifier, title, text = str(row["_id"]), str(row.get("title") or ""), str(row["text"])
-        metadata = {str(k): str(v) for k, v in (row.get("metadata") or {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandError(
-            "LINE_UNREADABLE",
-            f"{where}: {type(error).__name__}: {error}",
-            hint='each line is an object with "_id", "text" and optionally "title", "metadata"',
-        ) from error
-    content = (f"{title}\n\n{text}" if title and not text.startswith(title) else text).encode()
-    header = UploadHeader(
-        document=names.document_name(collection, names.slug(identifier)),
-        file_name="document.txt",
-        media_type="text/plain",
-        title=title[:512],
-        metadata=metadata,
-    )
-    return Item(path=where, header=header, read=lambda: content)
+def _ignore(_: object) -> None:
+    return
 
 
 async def send(
-    client: Client, items: Iterable[Item], *, wait: bool, done: Callable[[Outcome], None]
+    client: Client,
+    items: Sequence[Item],
+    *,
+    wait: bool,
+    done: Callable[[Outcome], None],
+    accepted: Callable[[Outcome], None] = _ignore,
+    waits: Callable[[str], None] = _ignore,
 ) -> list[Outcome]:
-    """Uploads side by side; `done` hears of each as it ends. Outcomes in the order of the items."""
-    gate = asyncio.Semaphore(SIDE_BY_SIDE)
+    """Uploads side by side, and with `wait` follows each document until its version is final.
 
-    async def one(item: Item) -> Outcome:
-        async with gate:
-            outcome = await _upload(client, item)
-        if wait and not outcome.failed:
-            outcome = await _final(client, outcome)
-        done(outcome)
-        return outcome
+    Args:
+        client: of the stack.
+        items: sent in this order.
+        wait: whether to wait for the index.
+        done: hears of each outcome as it is final.
+        accepted: hears of each document as it is durable.
+        waits: hears the reason why something is tried again.
 
-    return list(await asyncio.gather(*(one(item) for item in items)))
+    Returns:
+        The outcomes in the order of the items.
+
+    Raises:
+        CommandError: the key opens no door, or nobody answers; nothing has been sent then.
+    """
+    await client.sign_in()
+    ways = _Ways(client, wait=wait, done=done, accepted=accepted, waits=waits)
+    return await ways.take(items)
 
 
-async def _upload(client: Client, item: Item) -> Outcome:
-    """One upload; what is refused for the moment only is tried again, safely by its bytes."""
-    name = item.header.document
-    for attempt in range(RETRIES):
-        try:
-            document = await _stream(client, item)
-        except CommandError as error:
-            if error.reason in RETRIED and attempt + 1 < RETRIES:
-                await asyncio.sleep(0.5 * 2**attempt)
+class _Ways:
+    """The ways in of many documents."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        wait: bool,
+        done: Callable[[Outcome], None],
+        accepted: Callable[[Outcome], None],
+        waits: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._wait = wait
+        self._done = done
+        self._accepted = accepted
+        self._waits = waits
+        self._clock = asyncio.get_running_loop().time
+        self._succeeded_at = self._clock()
+        self._gone: CommandError | None = None
+        self._outcomes: dict[int, Outcome] = {}
+        self._open: dict[int, Outcome] = {}
+        self._all_sent = False
+
+    async def take(self, items: Sequence[Item]) -> list[Outcome]:
+        async with asyncio.TaskGroup() as following:
+            if self._wait:
+                following.create_task(self._follow())
+            left = iter(enumerate(items))
+            async with asyncio.TaskGroup() as sending:
+                for _ in range(SIDE_BY_SIDE):
+                    sending.create_task(self._send(left))
+            self._all_sent = True
+        return [self._outcomes[number] for number in range(len(items))]
+
+    async def _send(self, left: Iterator[tuple[int, Item]]) -> None:
+        for number, item in left:
+            outcome = await self._one(item)
+            if outcome.failed or outcome.state == "SKIPPED":
+                self._settle(number, outcome)
                 continue
-            return Outcome(path=item.path, document=name, reason=error.reason, detail=error.detail)
-        return _outcome(item.path, document)
-    raise AssertionError("unreachable: the last attempt returns")
+            self._accepted(outcome)
+            if self._wait:
+                self._open[number] = outcome
+            else:
+                self._settle(number, outcome)
+
+    def _settle(self, number: int, outcome: Outcome) -> None:
+        self._open.pop(number, None)
+        self._outcomes[number] = outcome
+        self._done(outcome)
+
+    async def _one(self, item: Item) -> Outcome:
+        """One upload; what is refused for the moment is tried again, safely by its bytes."""
+        outcome = Outcome(path=item.path, document=item.header.document)
+        if item.skipped:
+            detail = "; ".join(item.notes)
+            return replace(outcome, state="SKIPPED", reason=item.skipped, detail=detail)
+        pause_s = RETRY_FIRST_S
+        while self._gone is None:
+            try:
+                document = await _stream(self._client, item)
+            except CommandError as error:
+                if not _for_the_moment(error):
+                    return replace(outcome, reason=error.reason, detail=error.detail)
+                if self._clock() - self._succeeded_at > PATIENCE_S:
+                    self._gone = error
+                    break
+                self._waits(error.reason)
+                await asyncio.sleep(max(pause_s, error.retry_s))
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+                continue
+            self._succeeded_at = self._clock()
+            return _outcome(item.path, document)
+        return replace(outcome, reason=self._gone.reason, detail=self._gone.detail)
+
+    async def _follow(self) -> None:
+        """Looks at what was accepted, again and again, until all of it is final."""
+        pause_s = LOOK_FIRST_S
+        moved_at = self._clock()
+        while self._open or not self._all_sent:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, LOOK_MAX_S)
+            try:
+                moved = await self._look()
+            except CommandError as error:
+                if not _for_the_moment(error):
+                    self._give_up("UNKNOWN", error.reason, error.detail)
+                    continue
+                self._waits(error.reason)
+                moved = False
+            if moved or not self._open:
+                pause_s, moved_at = LOOK_FIRST_S, self._clock()
+            elif self._clock() - moved_at > WAIT_S:
+                self._give_up("", "WAIT_EXPIRED", f"nothing was finished for {WAIT_S:.0f} s")
+
+    async def _look(self) -> bool:
+        """Settles what is final by now; whether anything was."""
+        unfinished = await self._unfinished()
+        numbers = [n for n, outcome in self._open.items() if outcome.document not in unfinished]
+
+        async def final(number: int) -> bool:
+            outcome = self._open[number]
+            request = GetDocumentRequest(name=outcome.document)
+            document = await self._client.call(self._client.ingest.GetDocument, request)
+            if document.state not in FINAL:
+                return False
+            self._settle(number, _outcome(outcome.path, document))
+            return True
+
+        return any(await side_by_side(final, numbers, SIDE_BY_SIDE))
+
+    async def _unfinished(self) -> set[str]:
+        """Names that a look at each would show unfinished; none where there are few to look at."""
+        if len(self._open) <= FEW:
+            return set()
+        collections = {outcome.document.split("/")[1] for outcome in self._open.values()}
+        # In the order of a document's life: one that moves on meanwhile is found in the next list.
+        return {
+            document.name
+            for collection in collections
+            for state in ("ACCEPTED", "PREPARED")
+            async for document in listed(self._client, collection, state)
+        }
+
+    def _give_up(self, state: str, reason: str, detail: str) -> None:
+        for number, outcome in list(self._open.items()):
+            given_up = replace(outcome, state=state or outcome.state, reason=reason, detail=detail)
+            self._settle(number, given_up)
+
+
+def _for_the_moment(error: CommandError) -> bool:
+    return error.exit_code == EXIT_UNAVAILABLE or error.reason in FOR_THE_MOMENT
 
 
 async def _stream(client: Client, item: Item) -> Document:
-    async def parts() -> AsyncIterator[UploadDocumentRequest]:
-        yield UploadDocumentRequest(header=item.header)
-        content = item.read()
-        for start in range(0, len(content), PIECE_BYTES):
-            yield UploadDocumentRequest(content=content[start : start + PIECE_BYTES])
+    """The document as it was accepted.
 
+    Raises:
+        CommandError: FILE_UNREADABLE, or the reason of the service.
+    """
     try:
-        return await client.ingest.UploadDocument(
-            parts(), timeout=UPLOAD_S, metadata=await client.credentials()
-        )
+        stream = await asyncio.to_thread(item.open)
+        with stream:
+            piece = await asyncio.to_thread(stream.read, PIECE_BYTES)
+            call = client.ingest.UploadDocument(
+                timeout=UPLOAD_S, metadata=await client.credentials()
+            )
+            try:
+                # The call may be refused before its end; awaiting it then tells why.
+                with suppress(asyncio.InvalidStateError):
+                    await call.write(UploadDocumentRequest(header=item.header))
+                    while piece and not call.done():
+                        await call.write(UploadDocumentRequest(content=piece))
+                        piece = await asyncio.to_thread(stream.read, PIECE_BYTES)
+                    await call.done_writing()
+                return await call
+            finally:
+                call.cancel()
     except grpc.aio.AioRpcError as error:
         raise from_rpc(error) from error
     except OSError as error:
-        raise CommandError("FILE_UNREADABLE", str(error)) from error
+        raise CommandError("FILE_UNREADABLE", error.strerror or str(error)) from error
 
 
 def _outcome(path: str, document: Document) -> Outcome:
@@ -190,46 +276,3 @@ def _outcome(path: str, document: Document) -> Outcome:
         reason=document.reason,
         detail=document.reason_detail,
     )
-
-
-async def _final(client: Client, outcome: Outcome) -> Outcome:
-    """Follows a document until its version is final; survives a service that restarts meanwhile."""
-    deadline = asyncio.get_running_loop().time() + WAIT_S
-    while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
-        try:
-            document = await _watch(client, outcome.document, left_s)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                failure = from_rpc(error)
-                return Outcome(
-                    path=outcome.path,
-                    document=outcome.document,
-                    version=outcome.version,
-                    state="UNKNOWN",
-                    reason=failure.reason,
-                    detail=failure.detail,
-                )
-            await asyncio.sleep(0.5)
-            continue
-        if document.state in FINAL:
-            return _outcome(outcome.path, document)
-    return outcome
-
-
-async def _watch(client: Client, name: str, left_s: float) -> Document:
-    document = await client.ingest.GetDocument(
-        GetDocumentRequest(name=name), timeout=10, metadata=await client.credentials()
-    )
-    if document.state in FINAL:
-        return document
-    stream = client.ingest.WatchDocument(
-        WatchDocumentRequest(name=name), timeout=left_s, metadata=await client.credentials()
-    )
-    try:
-        async for step in stream:
-            document = step.document
-            if document.state in FINAL:
-                break
-    finally:
-        stream.cancel()
-    return document

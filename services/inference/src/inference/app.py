@@ -8,7 +8,7 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.process import Process
 from inference.batching import Batcher
 from inference.engines import minilm
-from inference.engines.extractive import Extractive
+from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
@@ -46,8 +46,14 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
 
 async def build(process: Process, settings: Settings) -> None:
     """Opens the engines and attaches the service to the process."""
-    engine = minilm.load()
-    batcher = await process.stack.enter_async_context(Batcher(engine))
-    generator = Extractive(batcher, engine)
-    embedder = NullEmbedder() if settings.embedder == "null" else batcher
+    embedder, vocabulary = await _open_embedder(process, settings)
+    generator = Extractive(embedder, vocabulary)
     wire(process, Adapters(embedder=embedder, generator=generator), settings)
+
+
+async def _open_embedder(process: Process, settings: Settings) -> tuple[Embedder, Vocabulary]:
+    if settings.embedder == "null":
+        null = NullEmbedder()
+        return null, null
+    engine = minilm.load()
+    return await process.stack.enter_async_context(Batcher(engine)), engine

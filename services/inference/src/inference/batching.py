@@ -12,41 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, StatusCode
 from typing_extensions import override
 
 from chassis.errors import OverloadedError, ServiceError, UnavailableError
 from inference.domain import EmbeddingProfile, Lane, ModelCard
+from inference.engine import Engine, Ids, infer, infer_alone, padded_tokens
 from inference.usecases import Embedder, Matrix
 
-Ids = npt.NDArray[np.int32]
-
 log = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """Blocking work, called from threads; `slots` batches may run at once, one in each slot.
-
-    The last slot is the express slot: it stays quick while all the others are busy.
-    """
-
-    @property
-    def profile(self) -> EmbeddingProfile: ...
-
-    @property
-    def card(self) -> ModelCard: ...
-
-    @property
-    def slots(self) -> int: ...
-
-    def tokenize(self, texts: Sequence[str]) -> Sequence[Sequence[Ids]]:
-        """Token ids of every text, in one window or, where it is too long for that, in several."""
-
-    def infer(self, slot: int, ids: Ids) -> Matrix:
-        """Vectors [rows, dimensions] of windows [rows, length] padded with zeros on the right."""
+tracer = trace.get_tracer(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +46,16 @@ LIMITS = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=512, gather_s=0.0, waiting_texts=8192),
     Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.005, waiting_texts=4096),
 }
-
-# Lengths are rounded up to this: an engine prepares anew for every new shape (6 ms), while
-# multiples of 32 cost 4 % more in padding.
-GRANULE_TOKENS = 16
 _RETRY_AFTER_S = (0.1, 30.0)
+# A span with more links than this tells nobody more.
+LINKS_MAX = 64
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
     """One caller's texts; `sums` gathers their windows' vectors, weighted by length."""
 
+    caller: SpanContext
     done: asyncio.Future[None]
     sums: Matrix
     missing: int
@@ -91,7 +70,33 @@ class _Window:
 
     @property
     def padded(self) -> int:
-        return -(-len(self.ids) // GRANULE_TOKENS) * GRANULE_TOKENS
+        return padded_tokens(len(self.ids))
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Windows that run together; `alone` if they are one caller's, tried again."""
+
+    lane: Lane
+    windows: list[_Window]
+    alone: bool = False
+
+    def span(self) -> trace.Span:
+        """A started span of its own trace, linked to those of the callers served."""
+        callers = {window.call: window.call.caller for window in self.windows}
+        links = [Link(caller) for caller in callers.values() if caller.is_valid]
+        longest = max(window.padded for window in self.windows)
+        return tracer.start_span(
+            "embed batch",
+            context=Context(),
+            links=links[:LINKS_MAX],
+            attributes={
+                "aquifer.lane": self.lane.value,
+                "aquifer.texts": len({(window.call, window.row) for window in self.windows}),
+                "aquifer.callers": len(callers),
+                "aquifer.tokens_padded": longest * len(self.windows),
+            },
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -156,7 +161,7 @@ class Batcher(Embedder):
         self._engine = engine
         self._queues = {lane: _Queue(limits[lane]) for lane in Lane}
         self._calls: set[_Call] = set()
-        self._again: deque[list[_Window]] = deque()
+        self._again: deque[_Batch] = deque()
         self._free = set(range(engine.slots))
         self._running: set[asyncio.Future[Matrix]] = set()
         self._seconds_per_text = 0.01
@@ -230,6 +235,7 @@ class Batcher(Embedder):
         if self._closed:
             raise _closed()
         call = _Call(
+            caller=trace.get_current_span().get_span_context(),
             done=asyncio.get_running_loop().create_future(),
             sums=np.zeros((len(texts), self.profile.dimensions), np.float32),
             missing=sum(map(len, texts)),
@@ -256,19 +262,19 @@ class Batcher(Embedder):
             return
         for slot in sorted(self._free, reverse=True):
             batch = self._next_batch(express=slot == self._engine.slots - 1)
-            if batch:
+            if batch is not None:
                 self._start(slot, batch)
         self._set_timer()
 
-    def _next_batch(self, *, express: bool) -> list[_Window]:
+    def _next_batch(self, *, express: bool) -> _Batch | None:
         if self._again and not express:
             return self._again.popleft()
         now_s = time.monotonic()
         for lane in (Lane.INTERACTIVE,) if express else (Lane.INTERACTIVE, Lane.BULK):
             ready_in_s = self._queues[lane].ready_in_s(now_s)
             if ready_in_s is not None and ready_in_s <= 0:
-                return self._queues[lane].take()
-        return []
+                return _Batch(lane, self._queues[lane].take())
+        return None
 
     def _set_timer(self) -> None:
         """Come back when the bulk lane has gathered long enough; a freed slot comes by itself."""
@@ -279,58 +285,62 @@ class Batcher(Embedder):
         if ready_in_s is not None and ready_in_s > 0 and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(ready_in_s, self._dispatch)
 
-    def _start(self, slot: int, batch: list[_Window]) -> None:
+    def _start(self, slot: int, batch: _Batch) -> None:
         self._free.discard(slot)
         running = asyncio.get_running_loop().run_in_executor(
-            self._inferring, _infer, self._engine, slot, [window.ids for window in batch]
+            self._inferring,
+            infer_alone if batch.alone else infer,
+            self._engine,
+            slot,
+            [window.ids for window in batch.windows],
         )
         self._running.add(running)
-        running.add_done_callback(partial(self._finish, slot, batch, time.monotonic()))
+        running.add_done_callback(
+            partial(self._finish, slot, batch, batch.span(), time.monotonic())
+        )
 
     def _finish(
-        self, slot: int, batch: list[_Window], started_s: float, ran: asyncio.Future[Matrix]
+        self,
+        slot: int,
+        batch: _Batch,
+        span: trace.Span,
+        started_s: float,
+        ran: asyncio.Future[Matrix],
     ) -> None:
         self._running.discard(ran)
         self._free.add(slot)
         error = ran.exception()
         if error is None:
-            self._learn_pace(len(batch), time.monotonic() - started_s)
-            for window, vector in zip(batch, ran.result(), strict=True):
+            self._learn_pace(len(batch.windows), time.monotonic() - started_s)
+            for window, vector in zip(batch.windows, ran.result(), strict=True):
                 _deliver(window, vector)
         else:
+            span.record_exception(error)
+            span.set_status(StatusCode.ERROR, type(error).__name__)
             self._blame(batch, error)
+        span.end()
         self._dispatch()
 
     def _learn_pace(self, texts: int, took_s: float) -> None:
         measured = took_s / texts / self._engine.slots
         self._seconds_per_text += 0.1 * (measured - self._seconds_per_text)
 
-    def _blame(self, batch: list[_Window], error: BaseException) -> None:
+    def _blame(self, batch: _Batch, error: BaseException) -> None:
         """Find out whose windows the engine can not do: each caller's run once more, alone."""
         by_call: dict[_Call, list[_Window]] = {}
-        for window in batch:
+        for window in batch.windows:
             if not window.call.done.done():
                 by_call.setdefault(window.call, []).append(window)
         log.error(
             "engine.failed",
             exc_info=error,
-            extra={"windows": len(batch), "callers": len(by_call)},
+            extra={"windows": len(batch.windows), "callers": len(by_call), "alone": batch.alone},
         )
-        if len(by_call) > 1:
-            self._again.extend(by_call.values())
-        else:
-            for call in by_call:
+        for call, windows in by_call.items():
+            if batch.alone:
                 _fail(call, _typed(error))
-
-
-def _infer(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
-    """Vectors of the windows, each multiplied by its window's length."""
-    lengths = np.array([len(ids) for ids in windows])
-    width = -(-int(lengths.max()) // GRANULE_TOKENS) * GRANULE_TOKENS
-    padded = np.zeros((len(windows), width), np.int32)
-    for row, ids in zip(padded, windows, strict=True):
-        row[: len(ids)] = ids
-    return engine.infer(slot, padded) * lengths.astype(np.float32)[:, None]
+            else:
+                self._again.append(_Batch(batch.lane, windows, alone=True))
 
 
 def _deliver(window: _Window, vector: Matrix) -> None:
@@ -352,7 +362,7 @@ def _unit(sums: Matrix) -> Matrix:
     """Rows scaled to unit length.
 
     Raises:
-        UnavailableError: a row has no direction, so the engine computed nonsense.
+        UnavailableError: a row has no direction, since its windows cancel out.
     """
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     if not (np.isfinite(norms).all() and (norms > 0).all()):

@@ -89,7 +89,7 @@ class InferenceRpc(InferenceServiceServicer):
             max_output_tokens=request.max_output_tokens or MAX_OUTPUT_TOKENS_DEFAULT,
         )
         quotes = 0
-        async with aclosing(self._generate(question)) as steps:  # type: ignore[type-var]
+        async with aclosing(self._generate(question)) as steps:
             async for step in steps:
                 match step:
                     case GenerationDelta():

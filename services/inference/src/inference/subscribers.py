@@ -18,7 +18,8 @@ def subscribe(process: Process, embed: EmbedTexts, profile: str, concurrency: in
         Idempotent: nothing is stored here, and a redelivery sends the same event again.
 
         Raises:
-            InvalidInputError: no chunk, or one of impossible length; a dead letter.
+            InvalidInputError: no chunk, one of impossible length, or one the engine always fails
+                on; a dead letter.
             OverloadedError, UnavailableError: the engine is full or away; the batch waits.
         """
         texts = [chunk.text for chunk in event.chunks]

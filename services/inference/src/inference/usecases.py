@@ -1,6 +1,6 @@
 """What the service does, and what it needs done by others."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,7 @@ class Embedder(Protocol):
         The matrix is the caller's own. A text longer than the model's window is covered whole.
 
         Raises:
+            InvalidInputError: the engine fails on one of these texts and works otherwise.
             OverloadedError: the lane's queue is full; retryable.
             UnavailableError: the engine failed or is shutting down; retryable.
         """
@@ -46,10 +47,10 @@ class Generator(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
-    def generate(self, question: Question) -> AsyncIterator[Generated]:
-        """Deltas and quotes in reading order, then exactly one `Finish`.
+    def generate(self, question: Question) -> AsyncGenerator[Generated, None]:
+        """Deltas and quotes as they are to be read, then exactly one `Finish`.
 
-        A quote follows the delta that holds its text. Closing the iterator stops the work.
+        A quote follows the delta that holds its text. Closing the generator stops the work.
 
         Raises:
             OverloadedError: the engine sheds load; retryable.
@@ -88,7 +89,7 @@ class GenerateAnswer:
 
     generators: Mapping[str, Generator]
 
-    def __call__(self, question: Question) -> AsyncIterator[Generated]:
+    def __call__(self, question: Question) -> AsyncGenerator[Generated, None]:
         generator = self.generators.get(question.model)
         if generator is None:
             raise NotFoundError(

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from answers import auroc, own_cases, public_cases, public_data
 
-from inference.batching import GRANULE_TOKENS, LIMITS, Batcher
+from inference.batching import LIMITS, Batcher
 from inference.domain import Finish, FinishReason, Lane, Passage, Question, Quote
+from inference.engine import padded_tokens
 from inference.engines import minilm
 from inference.engines.extractive import Extractive
 from inference.engines.minilm import MiniLm
@@ -41,7 +42,7 @@ def bare(engine: MiniLm, texts: list[str]) -> None:
     """The same work without the batcher: sorted, padded, every slot but the express one busy."""
     shelves: dict[int, list[np.ndarray]] = {}
     for ids in (ids for windows in engine.tokenize(texts) for ids in windows):
-        shelves.setdefault(-(-len(ids) // GRANULE_TOKENS) * GRANULE_TOKENS, []).append(ids)
+        shelves.setdefault(padded_tokens(len(ids)), []).append(ids)
     batches = []
     for length, windows in sorted(shelves.items()):
         rows = max(1, LIMITS[Lane.BULK].batch_tokens // length)
@@ -155,7 +156,7 @@ def _memory() -> str:
 
 
 async def answers(engine: MiniLm) -> None:
-    results: dict[str, list[tuple[Finish, bool]]] = {}
+    results: dict[str, list[tuple[Finish, bool, bool, int]]] = {}
     cases = public_cases(count=400, passages=8, seed=11) if public_data() else own_cases()
     async with Batcher(engine) as batcher:
         generator = Extractive(batcher, engine)
@@ -163,17 +164,24 @@ async def answers(engine: MiniLm) -> None:
             numbered = [Passage(index=at, text=text) for at, text in enumerate(case.passages)]
             question = Question(model="extractive", text=case.question, passages=numbered)
             steps = [step async for step in generator.generate(question)]
-            quoted = " ".join(step.text for step in steps if isinstance(step, Quote))
+            quotes = [step.text for step in steps if isinstance(step, Quote)]
+            first, hit = (
+                any(answer in " ".join(some) for answer in case.answers)
+                for some in (quotes[:1], quotes)
+            )
             if isinstance(steps[-1], Finish):
-                hit = any(answer in quoted for answer in case.answers)
-                results.setdefault(case.kind, []).append((steps[-1], hit))
+                found = (steps[-1], first, hit, sum(map(len, quotes)))
+                results.setdefault(case.kind, []).append(found)
     scores = {
-        kind: [finish.confidence or 0.0 for finish, _ in ends] for kind, ends in results.items()
+        kind: [finish.confidence or 0.0 for finish, *_ in ends] for kind, ends in results.items()
     }
     for kind, ends in results.items():
-        no = sum(finish.reason is FinishReason.NO_ANSWER for finish, _ in ends) / len(ends)
-        held = sum(hit for _, hit in ends) / len(ends)
-        say(f"{kind:12} {len(ends):4} questions, refused {no:.3f}, answer in a quote {held:.3f}")
+        no = sum(finish.reason is FinishReason.NO_ANSWER for finish, *_ in ends) / len(ends)
+        first, held, chars = (sum(end[at] for end in ends) / len(ends) for at in (1, 2, 3))
+        say(
+            f"{kind:12} {len(ends):4} questions, refused {no:.3f}, answer in the first quote "
+            f"{first:.3f}, in any {held:.3f}, {chars:.0f} characters quoted"
+        )
     for kind, other in (
         ("answerable", "foreign"),
         ("answerable", "adversarial"),

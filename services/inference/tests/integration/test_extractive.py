@@ -158,6 +158,41 @@ async def test_overlapping_passages_are_not_quoted_twice(generator):
     assert len(texts) == len(set(texts))
 
 
+WELL = (
+    "Handbook of the village well\n\nThe well\n\nThe well was drilled in 1987 to a depth of 62 "
+    "metres. Its casing is steel, 200 millimetres wide.\n\nEvery year\n\nThe water is tested in "
+    "April. The pump is lifted and inspected every five years."
+)
+DROUGHT = (
+    "Drought plan of the water board\n\nStage one begins when the level falls below 21 metres. "
+    "Washing cars is then forbidden.\n\nStage two begins below 24 metres. Gardens may be watered "
+    "at night.\n\nStage three begins below 27 metres. The swimming pool closes."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("How deep is the village well?", "The well was drilled in 1987 to a depth of 62 metres."),
+        ("When does stage two of the drought plan begin?", "Stage two begins below 24 metres."),
+    ],
+)
+async def test_the_sentence_is_quoted_first_and_its_heading_never(generator, text, wanted):
+    found = quotes(await answer(generator, ask(text, [WELL, DROUGHT])))
+    assert found[0].text == wanted
+    assert not any("Handbook" in quote.text or "Drought plan" in quote.text for quote in found)
+
+
+async def test_a_heading_lends_support_to_what_stands_below_it(generator):
+    text = "How often is the pump of the village well inspected?"
+    passage = WELL[WELL.index("Every year") :]
+    [*_, bare] = await answer(generator, ask(text, [passage]))
+    [*_, under] = await answer(
+        generator, ask(text, [passage.replace("Every year", "The village well")])
+    )
+    assert under.confidence > bare.confidence
+
+
 async def test_a_great_many_sentences_are_narrowed_before_they_are_embedded(generator, batcher):
     class Counting:
         profile, card, texts = batcher.profile, batcher.card, 0

@@ -5,10 +5,15 @@ import threading
 
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from chassis.errors import InvalidInputError, OverloadedError, UnavailableError
-from inference.batching import GRANULE_TOKENS, LIMITS, Batcher, LaneLimits
+from inference import batching
+from inference.batching import LIMITS, LINKS_MAX, Batcher, LaneLimits
 from inference.domain import Lane
+from inference.engine import GRANULE_TOKENS, PROBE
 
 SMALL = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=64, gather_s=0.0, waiting_texts=8),
@@ -163,9 +168,52 @@ async def test_an_engine_failure_reaches_only_the_caller_concerned(ticking):
     good, bad, well = results
     assert good.shape == (2, 8)
     assert well.shape == (1, 8)
-    assert isinstance(bad, UnavailableError)
-    assert bad.reason == "ENGINE_FAILED"
+    assert isinstance(bad, InvalidInputError)
+    assert bad.reason == "TEXT_BREAKS_ENGINE"
     assert bad.__cause__ is ticking.error
+    assert ticking.seen().count(PROBE) == 1
+
+
+async def test_a_text_that_fails_once_is_tried_again_and_done(ticking):
+    infer, failures = ticking.infer, [RuntimeError("once")]
+
+    def stumble(slot, ids):
+        if failures:
+            raise failures.pop()
+        return infer(slot, ids)
+
+    ticking.infer = stumble
+    async with Batcher(ticking) as batcher:
+        assert len(await batcher.embed(["text"], Lane.BULK)) == 1
+    assert ticking.seen() == ["text"]
+
+
+async def test_a_broken_engine_is_not_blamed_on_the_text(ticking):
+    def fail(slot, ids):
+        raise ticking.error
+
+    ticking.infer = fail
+    async with Batcher(ticking) as batcher:
+        with pytest.raises(UnavailableError) as refused:
+            await batcher.embed(["text"], Lane.BULK)
+    assert refused.value.reason == "ENGINE_FAILED"
+    assert refused.value.__cause__ is ticking.error
+
+
+@pytest.mark.parametrize("nonsense", [np.nan, np.inf, 0.0])
+async def test_a_vector_of_nonsense_is_blamed_like_any_failure(ticking, nonsense):
+    vector = ticking.vector
+    ticking.vector = lambda ids: (
+        np.full(8, nonsense, np.float32) if chr(ids[0]) == "b" else vector(ids)
+    )
+    async with Batcher(ticking, PATIENT) as batcher:
+        good, bad = await asyncio.gather(
+            batcher.embed(["good"], Lane.BULK),
+            batcher.embed(["bad"], Lane.BULK),
+            return_exceptions=True,
+        )
+    assert good.shape == (1, 8)
+    assert bad.reason == "TEXT_BREAKS_ENGINE"
 
 
 async def test_a_typed_engine_failure_is_passed_on_as_it_is(ticking):
@@ -185,10 +233,10 @@ async def test_a_tokenizer_failure_reaches_its_caller_and_frees_its_place(tickin
 
 
 async def test_a_vector_without_direction_is_an_engine_failure(ticking):
-    ticking.vector = lambda ids: np.full(8, np.nan, np.float32)
+    ticking.vector = lambda ids: np.full(8, 1 if chr(ids[0]) == "x" else -1, np.float32)
     async with Batcher(ticking) as batcher:
         with pytest.raises(UnavailableError) as refused:
-            await batcher.embed(["x"], Lane.INTERACTIVE)
+            await batcher.embed(["x" * 64 + "y" * 64], Lane.INTERACTIVE)
     assert refused.value.reason == "ENGINE_OUTPUT"
 
 
@@ -223,8 +271,8 @@ async def test_nothing_is_tried_again_after_closing(ticking, until):
     infer, released, started = ticking.infer, threading.Event(), []
 
     def fail_then_hold(slot, ids):
-        started.append(slot)
-        if len(started) > 1:
+        started.extend(text for text in ticking.texts(ids) if text != PROBE)
+        if len(started) > 3:
             assert released.wait(10)
         return infer(slot, ids)
 
@@ -233,11 +281,68 @@ async def test_nothing_is_tried_again_after_closing(ticking, until):
         waiting = [
             asyncio.ensure_future(batcher.embed([text], Lane.BULK)) for text in ("bad", "b", "c")
         ]
-        await until(lambda: len(started) == 3)
+        await until(lambda: len(started) == 5)
         threading.Timer(0.05, released.set).start()
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [error.reason for error in told] == ["SHUTTING_DOWN"] * 3
-    assert len(started) == 3
+    assert sorted(started) == ["b", "b", "bad", "bad", "c"]
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    monkeypatch.setattr(batching, "tracer", tracer)
+    return tracer, exporter
+
+
+async def embed_under(tracer, batcher, name):
+    with tracer.start_as_current_span(name) as span:
+        await batcher.embed([name, f"{name} again"], Lane.BULK)
+    return span.get_span_context()
+
+
+def batch_spans(exporter):
+    return [span for span in exporter.get_finished_spans() if span.name == "embed batch"]
+
+
+async def test_a_batch_is_a_span_of_its_own_that_links_to_every_caller(ticking, spans):
+    tracer, exporter = spans
+    async with Batcher(ticking, PATIENT) as batcher:
+        callers = await asyncio.gather(
+            *(embed_under(tracer, batcher, name) for name in ("one", "two", "three")),
+        )
+    [span] = batch_spans(exporter)
+    assert span.parent is None
+    assert {link.context.span_id for link in span.links} == {one.span_id for one in callers}
+    assert dict(span.attributes) == {
+        "aquifer.lane": "bulk",
+        "aquifer.texts": 6,
+        "aquifer.callers": 3,
+        "aquifer.tokens_padded": 6 * GRANULE_TOKENS,
+    }
+
+
+async def test_links_of_a_batch_are_bounded(ticking, spans):
+    tracer, exporter = spans
+    limits = PATIENT | {Lane.BULK: LaneLimits(batch_tokens=4096, gather_s=0.3, waiting_texts=256)}
+    async with Batcher(ticking, limits) as batcher:
+        await asyncio.gather(*(embed_under(tracer, batcher, f"t{n}") for n in range(LINKS_MAX + 9)))
+    assert max(len(span.links) for span in batch_spans(exporter)) == LINKS_MAX
+
+
+async def test_a_failed_batch_says_so_in_its_span(ticking, spans):
+    tracer, exporter = spans
+    ticking.poison = "bad"
+    async with Batcher(ticking) as batcher:
+        with pytest.raises(InvalidInputError):
+            await embed_under(tracer, batcher, "bad")
+    first, alone = batch_spans(exporter)
+    assert not first.status.is_ok
+    assert first.events[0].name == "exception"
+    assert alone.status.description == "InvalidInputError"
 
 
 async def test_the_loop_stays_free_while_the_engine_works(ticking):

@@ -1,5 +1,6 @@
 """Sentences cover a text exactly, and stop where a reader would."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +8,11 @@ from inference.engines.sentences import SENTENCE_MAX_CHARS, sentences, stem
 
 
 def split(text):
-    return [text[start:end] for start, end in sentences(text)]
+    return [text[one.start : one.end] for one in sentences(text)]
+
+
+def headed(text):
+    return [(text[slice(*one.heading)], text[one.start : one.end]) for one in sentences(text)]
 
 
 def test_prose_is_split_at_its_stops():
@@ -32,11 +37,35 @@ def test_old_abstracts_with_lone_stops_are_split():
     ]
 
 
-def test_a_heading_stays_with_what_follows():
-    assert split("Results\n\nThe pump ran for nine days.\n\nIt then stopped without a sound.") == [
-        "Results\n\nThe pump ran for nine days.",
-        "It then stopped without a sound.",
+def test_a_heading_is_no_sentence_but_stands_above_those_that_follow():
+    text = (
+        "Handbook of the village well\n\nThe well\n\nIt was drilled in 1987. It is dry now.\n\n"
+        "Every week\n\n- Read the water meter and note what it says."
+    )
+    title = "Handbook of the village well\n\nThe well"
+    assert headed(text) == [
+        (title, "It was drilled in 1987."),
+        (title, "It is dry now."),
+        ("Every week", "- Read the water meter and note what it says."),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The pump stands in the cellar",
+        "The pump runs.\n\nIt never stops.",
+        "- bring water and good boots\n\n- bring a map of the valley",
+        "Part of the pump | Spares kept\n\nBearing of the motor | 2",
+        "These are the parts of it:\n\nThe rotor is made of steel.",
+        f"{'A line that goes on and on ' * 4}\n\nIt never stops.",
+        "A river flows\n\nbetween the hills\n\nand nobody knows\n\nwhere it will go\n\nin the end.",
+    ],
+    ids=["last", "stops", "list", "table", "colon", "long", "verse"],
+)
+def test_a_line_that_may_be_all_there_is_to_know_is_no_heading(text):
+    assert {heading for heading, _ in headed(text)} == {""}
+    assert "".join("".join(split(text)).split()) == "".join(text.split())
 
 
 def test_a_question_stays_with_its_answer():
@@ -64,7 +93,9 @@ def test_text_without_stops_is_cut_at_white_space():
 
 @given(st.text(st.sampled_from("ab .!?\n-1\u3002\u201d("), max_size=1500))
 def test_sentences_are_in_order_and_leave_out_only_white_space(text):
-    spans = sentences(text)
+    spans = [(one.start, one.end) for one in sentences(text)]
+    headings = {one.heading for one in sentences(text) if any(one.heading)}
+    spans = sorted([*spans, *headings])
     assert [at for span in spans for at in span] == sorted(at for span in spans for at in span)
     kept = "".join(text[start:end] for start, end in spans)
     assert "".join(kept.split()) == "".join(text.split())

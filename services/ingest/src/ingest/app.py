@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
+from chassis.delivery import Delivery
 from chassis.ops import Stage
 from chassis.outbox import Outbox
 from chassis.postgres import Database, open_database
@@ -24,14 +25,24 @@ from ingest.reconciler import Reconciler
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.units import units
+from ingest.store.units import once, units
 from ingest.subscribers import Subscribers, subscribe
 from ingest.usecases.accept_document import AcceptDocument, Admission
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import DeadLetters, Drops, Hide, Objects, Parse, Publish, Sweeper, Units
+from ingest.usecases.ports import (
+    DeadLetters,
+    Drops,
+    Hide,
+    Objects,
+    Once,
+    Parse,
+    Publish,
+    Sweeper,
+    Units,
+)
 from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.progress import Progress
 from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
@@ -45,6 +56,7 @@ class Adapters:
     """Everything outside the use cases."""
 
     units: Units
+    once: Callable[[Delivery], Once]
     sweeper: Sweeper
     objects: Objects
     drops: Drops
@@ -95,7 +107,8 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             watch=WatchDocument(get=get, sleep=asyncio.sleep),
         ),
         subscribers=Subscribers(
-            accept=AcceptUpload(accept=accept, drops=adapters.drops),
+            once=adapters.once,
+            accept=AcceptUpload(accept=accept, units=opened, drops=adapters.drops),
             prepare=PrepareDocument(
                 units=opened,
                 objects=objects,
@@ -160,6 +173,7 @@ async def build(process: Process, settings: Settings) -> None:
     wired = wire(
         Adapters(
             units=units(database, outbox),
+            once=once,
             sweeper=sweeper,
             objects=objects,
             drops=DropsFolder(settings.drops_dir),

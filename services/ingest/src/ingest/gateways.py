@@ -9,6 +9,7 @@ from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.bus import Bus
 from chassis.channel import open_channel
+from chassis.errors import UnavailableError
 from chassis.events import derived_id, outgoing
 from chassis.identity import TokenSource
 from ingest.traces import continued, segments
@@ -36,7 +37,11 @@ class QueryGateway:
     async def __call__(self, document: str, version: int) -> None:
         """Within the time left to the call being served, five seconds at most."""
         request = HideDocumentRequest(document=document, version=version)
-        await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
+        try:
+            await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            # A bug of query is none of the caller's; hiding is tried again like after an outage.
+            raise UnavailableError("QUERY_FAILED", "query could not hide the document") from error
 
 
 class BusGateway:

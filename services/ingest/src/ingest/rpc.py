@@ -17,7 +17,7 @@ from chassis.errors import FieldViolation, InvalidInputError
 from chassis.identity import caller
 from chassis.rpc import Access, any_of
 from ingest import paging
-from ingest.domain import Draft, Origin, State, View, is_collection
+from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import DeleteDocument
@@ -56,17 +56,17 @@ class IngestRpc(IngestServiceServicer):
     ) -> Document:
         parts = aiter(request_iterator)
         header = await _header(parts)
-        with telemetry.document_scope(caller().tenant, header.document):
-            draft = Draft(
-                tenant=caller().tenant,
-                name=header.document,
-                file_name=header.file_name,
-                media_type=header.media_type,
-                title=header.title,
-                metadata=dict(header.metadata),
-                origin=Origin(request_id=header.request_id),
-                trace_id=current_trace_id(),
-            )
+        draft = Draft(
+            tenant=caller().tenant,
+            name=header.document,
+            file_name=header.file_name,
+            media_type=header.media_type,
+            title=header.title,
+            metadata=dict(header.metadata),
+            origin=Origin(request_id=header.request_id),
+            trace_id=current_trace_id(),
+        )
+        with telemetry.document_scope(draft.tenant, draft.name):
             return shown(await self.accept(draft, _content(parts)))
 
     @override
@@ -109,6 +109,7 @@ class IngestRpc(IngestServiceServicer):
     async def DeleteDocument(
         self, request: pb.DeleteDocumentRequest, context: ServicerContext[Any, Any]
     ) -> Document:
+        check_name(request.name)
         with telemetry.document_scope(caller().tenant, request.name):
             return shown(await self.delete(caller().tenant, request.name))
 

@@ -1,5 +1,6 @@
 """Events this service listens to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantSuspended
@@ -14,12 +15,12 @@ from chassis.postgres import Database
 from chassis.process import Process
 from ingest.domain import Verdict
 from ingest.settings import Settings
-from ingest.store.units import once
 from ingest.traces import current_trace_id
-from ingest.usecases.accept_upload import AcceptUpload, refusal
+from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.delete_document import PurgeDocument
 from ingest.usecases.facts import Fact
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion, give_up
+from ingest.usecases.ports import Once
 from ingest.usecases.prepare_document import PrepareDocument
 
 
@@ -27,6 +28,7 @@ from ingest.usecases.prepare_document import PrepareDocument
 class Subscribers:
     """One method for each event, on top of the use cases."""
 
+    once: Callable[[Delivery], Once]
     accept: AcceptUpload
     prepare: PrepareDocument
     mark_searchable: MarkSearchable
@@ -47,26 +49,26 @@ class Subscribers:
             _send(delivery, refused)
 
     async def on_document_accepted(self, event: DocumentAccepted, delivery: Delivery) -> None:
-        await self.prepare(event, once(delivery))
+        await self.prepare(event, self.once(delivery))
 
     async def on_version_searchable(self, event: VersionSearchable, delivery: Delivery) -> None:
-        await self.mark_searchable(event, once(delivery))
+        await self.mark_searchable(event, self.once(delivery))
 
     async def on_chunks_rejected(self, event: ChunksRejected, delivery: Delivery) -> None:
-        await self.reject(event, once(delivery))
+        await self.reject(event, self.once(delivery))
 
     async def on_embedding_rejected(self, event: EmbeddingRejected, delivery: Delivery) -> None:
-        await self.reject(event, once(delivery))
+        await self.reject(event, self.once(delivery))
 
     async def on_passages_purged(self, event: PassagesPurged, delivery: Delivery) -> None:
-        await self.purge(event, once(delivery))
+        await self.purge(event, self.once(delivery))
 
     async def on_tenant_created(self, _: TenantCreated, delivery: Delivery) -> None:
-        async with once(delivery)("") as work:
+        async with self.once(delivery)("") as work:
             await work.tenants.admit()
 
     async def on_tenant_suspended(self, _: TenantSuspended, delivery: Delivery) -> None:
-        async with once(delivery)("") as work:
+        async with self.once(delivery)("") as work:
             await work.tenants.suspend()
 
     async def upload_died(
@@ -74,14 +76,16 @@ class Subscribers:
     ) -> None:
         """An upload event that is given up is told so like one that is refused."""
         about = delivery.envelope
-        _send(delivery, refusal(event, about.source, about.event_id, error))
+        refused = await self.accept.refuse(event, about.source, about.event_id, error)
+        if refused:
+            _send(delivery, refused)
 
     async def accepted_died(
         self, event: DocumentAccepted, delivery: Delivery, error: ServiceError
     ) -> None:
         """The version fails with what ended its event."""
         verdict = Verdict(reason=error.reason, detail=error.detail)
-        async with once(delivery)(event.document) as work:
+        async with self.once(delivery)(event.document) as work:
             await give_up(work, event.document, event.version, verdict)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import Link, SpanKind, Tracer
 
 from chassis import telemetry
 from ingest.usecases.facts import Fact
@@ -24,16 +24,16 @@ def current_trace_id() -> str:
 
 
 @contextmanager
-def continued(name: str, trace_id: str) -> Iterator[None]:
+def continued(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterator[None]:
     """A span in the trace that brought a version, for work that no event of it caused."""
     # The span id is unknown here and names no span; what counts is the trace.
     parent = {"traceparent": f"00-{trace_id}-{trace_id[:16]}-01"} if trace_id else {}
     context = telemetry.extract(parent)
-    with _tracer.start_as_current_span(name, context=context, kind=SpanKind.INTERNAL):
+    with tracer.start_as_current_span(name, context=context, kind=SpanKind.INTERNAL):
         yield
 
 
-def segments(facts: Iterable[Fact]) -> Iterator[Iterable[Fact]]:
+def segments(facts: Iterable[Fact], tracer: Tracer = _tracer) -> Iterator[Iterable[Fact]]:
     """Facts in groups of 200; while a group after the first is in hand, a linked trace is current.
 
     So no trace of a long document takes up more than 200 batches.
@@ -43,5 +43,5 @@ def segments(facts: Iterable[Fact]) -> Iterator[Iterable[Fact]]:
     yield first
     link = Link(trace.get_current_span().get_span_context())
     while group := list(islice(remaining, SEGMENT_FACTS)):
-        with _tracer.start_as_current_span("continue document", Context(), links=[link]):
+        with tracer.start_as_current_span("continue document", Context(), links=[link]):
             yield group

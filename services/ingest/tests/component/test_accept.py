@@ -18,8 +18,7 @@ from chassis.errors import (
 )
 from ingest.domain import State
 from ingest.usecases.accept_document import TenantLateError
-
-from ..conftest import NAME, TENANT, TRACE, Rig, ids, messages
+from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 
 TEXT = b"Water finds its way."
 
@@ -244,6 +243,31 @@ async def test_a_bad_upload_event_gets_a_result_and_has_no_effect(rig: Rig, fiel
 async def test_an_upload_event_without_a_body_is_refused(rig: Rig):
     [event] = messages(await rig.deliver(DocumentUploaded(tenant=TENANT, document=NAME)))
     assert event.reason == "BODY_MISSING"
+
+
+async def test_what_was_accepted_is_not_refused_when_it_comes_again(rig: Rig):
+    """Its file is gone, the backlog full, the tenant suspended: it was accepted before that."""
+    await rig.event(reference=reference(rig, TEXT))
+    (rig.drops / "in" / "a report.txt").unlink()
+    again = ContentReference(
+        uri=f"file://{rig.drops}/in/a%20report.txt",
+        sha256=hashlib.sha256(TEXT).hexdigest(),
+        size_bytes=len(TEXT),
+    )
+    rig.clear_outbox()
+    assert await rig.event(reference=again) == []
+    rig.wired.rpc.accept.admission.unfinished_max = 1
+    assert await rig.event() == []
+    rig.wired.rpc.accept.admission.unfinished_max = 100
+    await rig.deliver(TenantSuspended(tenant=TENANT))
+    assert await rig.event() == []
+    told = rig.outbox()
+    assert [type(event) for event in told] == [DocumentAccepted] * 3
+    upload = DocumentUploaded(tenant=TENANT, document=NAME, content=TEXT)
+    delivery, _ = rig.delivery(upload, event_id="e1")
+    error = NotFoundError("ATTEMPTS_EXHAUSTED", "5 tries failed")
+    await rig.wired.subscribers.upload_died(upload, delivery, error)
+    assert delivery.outgoing == []
 
 
 async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Rig):

@@ -12,8 +12,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 from aquifer.ingest.v1.document_pb2 import DeletionReceipt
 from chassis.errors import InvalidInputError, NotFoundError, UnavailableError
 from ingest.domain import State
-
-from ..conftest import NAME, TENANT, Rig, ids, messages
+from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
 
 SECRET = b"A sentence nobody may find again."
 
@@ -114,7 +113,7 @@ async def test_an_unknown_document_can_not_be_deleted(rig: Rig):
 
 
 @pytest.mark.parametrize("prepared", [False, True])
-async def test_a_delete_during_indexing_wins_over_whatever_comes_late(rig: Rig, prepared: bool):
+async def test_a_delete_during_indexing_wins_over_whatever_comes_late(rig: Rig, *, prepared: bool):
     await rig.event()
     if prepared:
         await rig.prepare()

@@ -10,8 +10,7 @@ from aquifer.query.v1.passage_events_pb2 import ChunksRejected
 from chassis.errors import InvalidInputError
 from ingest.domain import State, Verdict
 from ingest.usecases.finish_document import give_up
-
-from ..conftest import NAME, TENANT, TRACE, Rig, ids, messages
+from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
 
@@ -239,9 +238,7 @@ async def test_an_upload_that_joins_while_the_version_fails_is_told_too(rig: Rig
         await rig.event(content, event_id=f"first-{number}")
         await rig.prepare(number)
         event = ChunksRejected(tenant=TENANT, document=NAME, version=number, reason="TOO_BAD")
-        await asyncio.gather(
-            rig.deliver(event), rig.event(content, event_id=f"second-{number}")
-        )
+        await asyncio.gather(rig.deliver(event), rig.event(content, event_id=f"second-{number}"))
         waiting = rig.rows.execute(
             "SELECT request_id FROM uploads WHERE version = %s AND result = ''", [number]
         )

@@ -8,8 +8,7 @@ import pytest
 from chassis.errors import NotFoundError
 from ingest.domain import State, View
 from ingest.usecases.ports import PageQuery
-
-from ..conftest import NAME, TENANT, Rig
+from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 
 async def names(rig: Rig, *, collection: str = "", state: State | None = None) -> list[str]:
@@ -25,9 +24,21 @@ async def names(rig: Rig, *, collection: str = "", state: State | None = None) -
 
 
 async def test_pages_hold_every_document_once_in_the_order_of_names(rig: Rig):
-    for name in ("b/documents/1", "a/documents/z", "a/documents/B", "a.x/documents/1", "a/documents/a"):
+    for name in (
+        "b/documents/1",
+        "a/documents/z",
+        "a/documents/B",
+        "a.x/documents/1",
+        "a/documents/a",
+    ):
         await rig.upload(name=f"collections/{name}")
-    everything = ["a.x/documents/1", "a/documents/B", "a/documents/a", "a/documents/z", "b/documents/1"]
+    everything = [
+        "a.x/documents/1",
+        "a/documents/B",
+        "a/documents/a",
+        "a/documents/z",
+        "b/documents/1",
+    ]
     assert await names(rig) == everything
     assert await names(rig, collection="a") == everything[1:4]
     assert await names(rig, collection="a.x") == everything[:1]
@@ -67,7 +78,9 @@ async def test_another_tenant_sees_nothing(rig: Rig):
     assert await rig.wired.rpc.list_page("globex", query) == []
 
 
-@pytest.mark.parametrize("table", ["tenants", "documents", "versions", "uploads", "chunks", "inbox", "outbox"])
+@pytest.mark.parametrize(
+    "table", ["tenants", "documents", "versions", "uploads", "chunks", "inbox", "outbox"]
+)
 async def test_the_database_itself_keeps_tenants_apart(rig: Rig, table: str):
     await rig.event()
     await rig.prepare()
@@ -81,7 +94,7 @@ async def test_the_database_itself_keeps_tenants_apart(rig: Rig, table: str):
             await tx.execute(
                 f"INSERT INTO {table} SELECT (jsonb_populate_record(NULL::{table},"
                 " jsonb_build_object('tenant_id', 'acme'))).*"
-                if table not in {"outbox"}
+                if table != "outbox"
                 else "INSERT INTO outbox (tenant_id, subject, headers, payload)"
                 " VALUES ('acme', '', '{}', '')"
             )
@@ -109,7 +122,7 @@ async def test_a_watch_shows_each_state_and_ends_after_the_last(rig: Rig):
 
     async def watching() -> None:
         async for view in rig.wired.rpc.watch(TENANT, NAME):
-            seen.append(view)
+            seen.append(view)  # noqa: PERF401  (looked at while it grows)
 
     async with asyncio.timeout(10):
         watch = asyncio.ensure_future(watching())

@@ -15,8 +15,7 @@ from chassis.errors import UnavailableError
 from chassis.events import derived_id
 from ingest.domain import Pace, State
 from ingest.usecases.progress import Progress
-
-from ..conftest import NAME, TENANT, Rig, ids, messages
+from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
 
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
 
@@ -175,7 +174,9 @@ async def test_old_inbox_rows_and_request_ids_go_and_upload_events_stay(rig: Rig
     rig.rows.execute("UPDATE inbox SET handled_at = now() - interval '36 days'")
     await rig.prepare()
     assert await rig.sweeper.forget(35 * 86_400.0, 3 * 86_400.0) == 2
-    assert [row["source"] for row in rig.rows.execute("SELECT source FROM uploads")] == ["/upstream"]
+    assert [row["source"] for row in rig.rows.execute("SELECT source FROM uploads")] == [
+        "/upstream"
+    ]
     assert rig.count("inbox") == 1
 
 

@@ -50,9 +50,9 @@ from chassis.process import Process
 from chassis.topology import durable_of, subject
 from ingest.app import build
 from ingest.settings import Settings
+from services.ingest.tests.conftest import NAME, settings_for
 from testkit.servers import TestBus, TestDatabase
 
-from ..conftest import NAME, settings_for
 from .doors import Tokens, guarded_server
 
 TENANT = "default"

@@ -16,8 +16,8 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
     IngestServiceStub,
     add_IngestServiceServicer_to_server,
 )
+from services.ingest.tests.conftest import NAME, Rig
 
-from ..conftest import NAME, Rig
 from .doors import Tokens, guarded_server
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from typing_extensions import override
@@ -22,7 +23,7 @@ from inference.domain import (
     Quote,
     Usage,
 )
-from inference.engines.sentences import sentences, stem, words
+from inference.engines.sentences import Sentence, sentences, stem, words
 from inference.usecases import Embedder, Generator, Matrix
 
 LEAD_IN = "The documents say:"
@@ -33,13 +34,15 @@ QUOTES_MAX = 4
 EMBEDDED_MAX = 64
 
 _OVERLAP_WEIGHT = 0.8
+# A word that only the heading holds speaks for a sentence half as loudly.
+_HEADING_SHARE = 0.5
 _RANK_WEIGHT = 0.15
 # A further quote must come this close to the best one, and not repeat what was quoted.
 _QUOTE_MIN_SHARE = 0.75
 _REPETITION_WEIGHT = 0.3
 _SAME_LIKENESS = 0.95
 
-# Logistic fit of the best score on answerable questions against questions about other collections
+# Logistic fit of the best support on answerable questions against questions about other collections
 # (SQuAD 2.0, Cranfield, CACM, CISI; 1 to 20 passages). Refusing below 0.35 keeps 98 % of the former
 # and turns away 95 % of the latter.
 _CONFIDENCE_SLOPE = 19.0
@@ -58,31 +61,59 @@ class Vocabulary(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sentence:
+class _Candidate:
+    """A sentence, its word stems in order, and those of the headings above it."""
+
     passage: Passage
     rank: int
-    start: int
-    end: int
-    stems: frozenset[str]
+    span: Sentence
+    stems: Sequence[str]
+    heading: frozenset[str]
 
     @property
     def text(self) -> str:
-        return self.passage.text[self.start : self.end]
+        return self.passage.text[self.span.start : self.span.end]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scored:
-    sentence: _Sentence
+    """`support` says whether the passages bear on the question at all, `score` which is best."""
+
+    candidate: _Candidate
+    support: float
     score: float
     vector: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How much each stem of the question tells sentences apart, 1 in all; which are neighbours."""
+
+    weights: Mapping[str, float]
+    pairs: frozenset[tuple[str, str]]
+
+    def support(self, candidate: _Candidate) -> float:
+        """What the words say for a sentence, before the meaning is looked at."""
+        held = frozenset(candidate.stems)
+        own = sum(weight for word, weight in self.weights.items() if word in held)
+        lent = sum(self.weights.get(word, 0.0) for word in candidate.heading - held)
+        words_held = own + _HEADING_SHARE * lent
+        return _OVERLAP_WEIGHT * words_held + _RANK_WEIGHT / (1 + candidate.rank)
+
+    def closeness(self, candidate: _Candidate) -> float:
+        """More for words that stand side by side as they do in the question: not any stage, two."""
+        shared = self.pairs.intersection(pairwise(candidate.stems))
+        return _OVERLAP_WEIGHT * sum(min(map(self.weights.__getitem__, pair)) for pair in shared)
 
 
 class Extractive(Generator):
     """Scores every sentence of the passages and quotes the best, or refuses.
 
-    The score is the cosine to the question, plus the share of the question's words that the
-    sentence holds, rare ones counting more, plus a little for the rank of its passage.
-    The same question and passages always give the same answer.
+    What supports a sentence is its cosine to the question, the share of the question's words that
+    it holds, rare ones counting more, those of its headings less, and a little the rank of its
+    passage. Which is best also depends on words that are neighbours in the question too. The best
+    is quoted first, then what comes near it. The same question and passages always give the same
+    answer.
     """
 
     def __init__(self, embedder: Embedder, vocabulary: Vocabulary) -> None:
@@ -101,9 +132,9 @@ class Extractive(Generator):
         )
 
     @override
-    async def generate(self, question: Question) -> AsyncIterator[Generated]:
-        input_tokens, found = await asyncio.to_thread(self._read, question)
-        ranked = await self._rank(question, found)
+    async def generate(self, question: Question) -> AsyncGenerator[Generated, None]:
+        input_tokens, asked, found = await asyncio.to_thread(self._read, question)
+        ranked = await self._rank(question, asked, found)
         confidence = _confidence(ranked)
         if confidence < CONFIDENCE_MIN:
             yield GenerationDelta(text=REFUSAL)
@@ -113,7 +144,7 @@ class Extractive(Generator):
         said = [LEAD_IN]
         reason = FinishReason.STOP
         yield GenerationDelta(text=LEAD_IN)
-        for sentence in _reading_order(_chosen(ranked)):
+        for sentence in (one.candidate for one in _chosen(ranked)):
             if not self._fits([*said, sentence.text], question.max_output_tokens):
                 reason = FinishReason.LENGTH
                 break
@@ -121,29 +152,34 @@ class Extractive(Generator):
             yield GenerationDelta(text=f"\n{sentence.text}")
             yield Quote(
                 passage=sentence.passage.index,
-                start=sentence.start,
-                end=sentence.end,
+                start=sentence.span.start,
+                end=sentence.span.end,
                 text=sentence.text,
             )
         usage = self._usage(input_tokens, said)
         yield Finish(reason=reason, usage=usage, confidence=confidence)
 
-    def _read(self, question: Question) -> tuple[int, list[tuple[_Sentence, float]]]:
-        """Tokens read, and the sentences worth embedding with what they score before it."""
+    def _read(self, question: Question) -> tuple[int, _Asked, list[_Candidate]]:
+        """Tokens read, what the question asks for, and the sentences worth embedding."""
         found = [
-            _Sentence(passage, rank, start, end, _stems(passage.text[start:end]))
+            _Candidate(
+                passage,
+                rank,
+                span,
+                _stems(passage.text[span.start : span.end]),
+                frozenset(_stems(passage.text[slice(*span.heading)])),
+            )
             for rank, passage in enumerate(question.passages)
-            for start, end in sentences(passage.text)
+            for span in sentences(passage.text)
         ]
-        weights = self._weights(question.text, found)
-        scored = [(sentence, _lexical(sentence, weights)) for sentence in found]
-        best = sorted(range(len(scored)), key=lambda at: (-scored[at][1], at))[:EMBEDDED_MAX]
+        asked = self._asked(question.text, found)
+        support = [asked.support(candidate) for candidate in found]
+        best = sorted(range(len(found)), key=lambda at: (-support[at], at))[:EMBEDDED_MAX]
         read = [question.text, *(passage.text for passage in question.passages)]
-        return sum(self._vocabulary.count_tokens(read)), [scored[at] for at in sorted(best)]
+        return sum(self._vocabulary.count_tokens(read)), asked, [found[at] for at in sorted(best)]
 
-    def _weights(self, question: str, found: Sequence[_Sentence]) -> dict[str, float]:
-        """How much each of the question's word stems tells sentences apart; the sum is 1."""
-        holding = Counter(word for sentence in found for word in sentence.stems)
+    def _asked(self, question: str, found: Sequence[_Candidate]) -> _Asked:
+        holding = Counter(word for candidate in found for word in set(candidate.stems))
         weights: dict[str, float] = {}
         for word in words(question):
             held = holding[stem(word)]
@@ -151,21 +187,25 @@ class Extractive(Generator):
             weight = idf * (0.2 + self._vocabulary.rarity(word))
             weights[stem(word)] = max(weight, weights.get(stem(word), 0.0))
         total = sum(weights.values())
-        return {word: weight / total for word, weight in weights.items()}
+        return _Asked(
+            weights={word: weight / total for word, weight in weights.items()},
+            pairs=frozenset(pairwise(_stems(question))),
+        )
 
     async def _rank(
-        self, question: Question, found: Sequence[tuple[_Sentence, float]]
+        self, question: Question, asked: _Asked, found: Sequence[_Candidate]
     ) -> list[_Scored]:
         """Every candidate with its full score, best first."""
         if not found:
             return []
-        texts = [question.text, *(sentence.text for sentence, _ in found)]
+        texts = [question.text, *(candidate.text for candidate in found)]
         vectors = await self._embedder.embed(texts, Lane.INTERACTIVE)
-        # Rounded, so that near ties fall to reading order and not to the last bits of a cosine.
-        scored = [
-            _Scored(sentence, round(lexical + float(vector @ vectors[0]), 4), vector)
-            for (sentence, lexical), vector in zip(found, vectors[1:], strict=True)
-        ]
+        scored: list[_Scored] = []
+        for candidate, vector in zip(found, vectors[1:], strict=True):
+            support = asked.support(candidate) + float(vector @ vectors[0])
+            # Rounded, so that near ties fall to reading order and not to the last bits of a cosine.
+            score = round(support + asked.closeness(candidate), 4)
+            scored.append(_Scored(candidate, support, score, vector))
         return sorted(scored, key=lambda one: -one.score)
 
     def _fits(self, said: Sequence[str], max_tokens: int | None) -> bool:
@@ -176,20 +216,16 @@ class Extractive(Generator):
         return Usage(input_tokens=input_tokens, output_tokens=written)
 
 
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(map(stem, words(text)))
-
-
-def _lexical(sentence: _Sentence, weights: dict[str, float]) -> float:
-    overlap = sum(weight for word, weight in weights.items() if word in sentence.stems)
-    return _OVERLAP_WEIGHT * overlap + _RANK_WEIGHT / (1 + sentence.rank)
+def _stems(text: str) -> list[str]:
+    return [stem(word) for word in words(text)]
 
 
 def _confidence(ranked: Sequence[_Scored]) -> float:
-    """The chance that the passages are about the question, from the best score alone."""
+    """The chance that the passages are about the question, from the best support alone."""
     if not ranked:
         return 0.0
-    return 1 / (1 + math.exp(-_CONFIDENCE_SLOPE * (ranked[0].score - _CONFIDENCE_CENTRE)))
+    best = round(max(one.support for one in ranked), 4)
+    return 1 / (1 + math.exp(-_CONFIDENCE_SLOPE * (best - _CONFIDENCE_CENTRE)))
 
 
 def _chosen(ranked: Sequence[_Scored]) -> list[_Scored]:
@@ -204,12 +240,3 @@ def _chosen(ranked: Sequence[_Scored]) -> list[_Scored]:
         chosen.append(max(rest, key=lambda one: one.score - _REPETITION_WEIGHT * likeness(one)))
         rest = [one for one in rest if likeness(one) < _SAME_LIKENESS]
     return chosen
-
-
-def _reading_order(chosen: Sequence[_Scored]) -> list[_Sentence]:
-    """Passages by their best sentence, and inside a passage as it is written."""
-    order = {one.sentence.passage.index: place for place, one in reversed([*enumerate(chosen)])}
-    return sorted(
-        (one.sentence for one in chosen),
-        key=lambda sentence: (order[sentence.passage.index], sentence.start),
-    )

@@ -31,7 +31,10 @@ _FRAGMENT_MAX_CHARS = 24
 # More short lines in a row than this are no headings but what the text consists of.
 _HEADINGS_MAX = 3
 _HEADING_MAX_CHARS = 80
-_NO_HEADING = re.compile(r"[-*\u2022\u2013]\s|\d{1,3}[.)]\s|.*[.!?:;,|\u3002\uff01\uff1f]$", re.DOTALL)
+_NO_HEADING = re.compile(
+    r"[-*\u2022\u2013]\s | \d{1,3}[.)]\s | .*(?:\| | [.!?:;,\u3002\uff01\uff1f]$)",
+    re.VERBOSE | re.DOTALL,
+)
 _BLANK_LINE = re.compile(r"[^\S\n]*\n\s*\n")
 
 Span = tuple[int, int]
@@ -39,7 +42,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`text[start:end]`, and the span of the headings it stands under, empty where there is none."""
+    """`text[start:end]`, and the span of the headings above it, empty where there is none."""
 
     start: int
     end: int

@@ -14,7 +14,6 @@ from chassis.errors import (
 )
 from ingest.domain import (
     Draft,
-    Entry,
     Object,
     Pace,
     Reference,
@@ -28,6 +27,7 @@ from ingest.domain import (
 from ingest.usecases import facts
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Monotonic, Objects, Standing, Units, Work
+from ingest.usecases.repeat_upload import repeat
 
 BACKLOG_RETRY_S: Final = 5.0
 _COUNT_KEPT_S: Final = 1.0
@@ -154,7 +154,12 @@ class AcceptDocument:
                 return await self._place(work, draft, stored)
         except _RepeatedError:
             async with self.units(draft.tenant) as work:
-                return await _repeated(work, draft, stored)
+                upload = await work.uploads.find(draft.origin)
+                if upload is None:
+                    raise _forgotten() from None
+                if not draft.origin.source:
+                    _check_reuse(draft, stored, upload)
+                return await repeat(work, upload)
 
     async def _place(self, work: Work, draft: Draft, stored: Object) -> View:
         entry, standing = await work.documents.claim(draft.name)
@@ -209,36 +214,15 @@ async def _join(work: Work, draft: Draft, newest: Version) -> None:
         work.tell(facts.joined(newest, draft.origin))
 
 
-async def _repeated(work: Work, draft: Draft, stored: Object) -> View:
-    """The version a known upload made; an upload event hears what it should have heard."""
-    upload = await work.uploads.find(draft.origin)
-    if upload is None:
-        raise ConflictError("REQUEST_FORGOTTEN", "the request id expired at this very moment")
-    view = await _view(work, upload)
-    if draft.origin.source:
-        told = facts.retold(view.version, upload) or await _deletion(work, view.version, upload)
-        if told:
-            work.tell(told)
-    elif upload.document != draft.name or upload.sha256 not in ("", stored.sha256):
+def _forgotten() -> ConflictError:
+    return ConflictError("REQUEST_FORGOTTEN", "the request id expired at this very moment")
+
+
+def _check_reuse(draft: Draft, stored: Object, upload: Upload) -> None:
+    if upload.document != draft.name or upload.sha256 not in ("", stored.sha256):
         raise AlreadyExistsError(
             "REQUEST_REUSED",
             "this request id came with another document or other bytes before",
             document=upload.document,
             version=upload.version,
         )
-    return view
-
-
-async def _view(work: Work, upload: Upload) -> View:
-    entry = await work.documents.entry(upload.document) or Entry(name=upload.document)
-    version = await work.documents.version(upload.document, upload.version)
-    assert version is not None, "an upload's version is never removed"
-    return View(entry=entry, version=version)
-
-
-async def _deletion(work: Work, version: Version, upload: Upload) -> facts.Fact | None:
-    found = await work.deletions.receipt(version.document, version.number)
-    if found is None:
-        return None
-    last, receipt = found
-    return facts.deleted(replace(version, number=last), upload.origin, receipt)

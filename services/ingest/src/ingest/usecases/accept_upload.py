@@ -16,7 +16,8 @@ from chassis.errors import (
 from ingest.domain import Draft, Origin, Reference, Verdict
 from ingest.usecases.accept_document import AcceptDocument, TenantLateError
 from ingest.usecases.facts import Fact, refused
-from ingest.usecases.ports import Drops
+from ingest.usecases.ports import Drops, Units
+from ingest.usecases.repeat_upload import repeat
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.
@@ -32,6 +33,7 @@ class AcceptUpload:
     """
 
     accept: AcceptDocument
+    units: Units
     drops: Drops
 
     async def __call__(
@@ -53,13 +55,38 @@ class AcceptUpload:
                 raise
             raise NotFoundError("TENANT_UNKNOWN", "no such tenant was ever heard of") from error
         except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
-            return refusal(event, source, event_id, error)
+            return await self.refuse(event, source, event_id, error)
         except OverloadedError as error:
             # Waiting would hold up every tenant behind this one.
             if error.reason == "BACKLOG_FULL":
-                return refusal(event, source, event_id, error)
+                return await self.refuse(event, source, event_id, error)
             raise
         return None
+
+    async def refuse(
+        self, event: DocumentUploaded, source: str, event_id: str, error: ServiceError
+    ) -> Fact | None:
+        """The result that refuses an upload event; None when it was accepted before.
+
+        A producer may have cleaned up after the acknowledgement, a tenant may have been suspended
+        since: what was accepted stays accepted.
+        """
+        if await self._is_known(event.tenant, source, event_id):
+            return None
+        verdict = Verdict(reason=error.reason, detail=error.detail)
+        return refused(event, source, event_id, verdict)
+
+    async def _is_known(self, tenant: str, source: str, event_id: str) -> bool:
+        try:
+            origin = Origin(source=source, request_id=event_id)
+        except InvalidInputError:
+            return False
+        async with self.units(tenant) as work:
+            upload = await work.uploads.find(origin)
+            if upload is None:
+                return False
+            await repeat(work, upload)
+            return True
 
     async def _accepted(self, event: DocumentUploaded, origin: Origin, trace_id: str) -> None:
         draft = Draft(
@@ -76,11 +103,6 @@ class AcceptUpload:
         content: bytes | AsyncIterator[bytes]
         content = self.drops.read(reference) if reference else _inline(event)
         await self.accept(draft, content, expected=reference)
-
-
-def refusal(event: DocumentUploaded, source: str, event_id: str, error: ServiceError) -> Fact:
-    """The result of an upload event that is not accepted because of `error`."""
-    return refused(event, source, event_id, Verdict(reason=error.reason, detail=error.detail))
 
 
 def _reference(event: DocumentUploaded) -> Reference | None:

@@ -57,7 +57,6 @@ def joined(version: Version, origin: Origin) -> Fact:
             version=version.number,
             upload_event_id=origin.event_id,
             correlation_id=origin.correlation_id,
-            attempt=version.attempt,
         ),
         document=version.document,
         identity=(*_of(version), "joined", origin.source, origin.request_id),
@@ -168,7 +167,7 @@ def refused(event: DocumentUploaded, source: str, event_id: str, verdict: Verdic
             reason_detail=verdict.detail,
         ),
         document="",
-        identity=(event.tenant, "refused", source, event_id),
+        identity=(event.tenant, "refused", source, event_id, verdict.reason),
     )
 
 

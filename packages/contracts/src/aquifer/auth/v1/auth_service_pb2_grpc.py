@@ -115,6 +115,7 @@ class AuthServiceServicer(object):
     def ListRevocations(self, request, context):
         """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
         Every process of every service asks at start and every two seconds. Scope `internal`.
+        INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +123,8 @@ class AuthServiceServicer(object):
 
     def CreateTenant(self, request, context):
         """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-        ALREADY_EXISTS TENANT_EXISTS when the id names a tenant of another display name.
+        INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
+        names a tenant of another display name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +138,8 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants in the order of their ids. Scope `tenants.admin`.
+        """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +147,8 @@ class AuthServiceServicer(object):
 
     def SuspendTenant(self, request, context):
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-        included. Scope `tenants.admin`. Idempotent.
+        included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
+        TENANT_RESERVED for the services' own tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,8 +156,9 @@ class AuthServiceServicer(object):
 
     def CreateApiKey(self, request, context):
         """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPE_UNKNOWN, EXPIRY_RANGE;
-        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold.
+        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
+        DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
+        does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +166,7 @@ class AuthServiceServicer(object):
 
     def ListApiKeys(self, request, context):
         """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,26 +29,34 @@ class AuthServiceStub:
     ListRevocations: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListRevocationsRequest, auth_service_pb2.ListRevocationsResponse]
     """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
     Every process of every service asks at start and every two seconds. Scope `internal`.
+    INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
     """
     CreateTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateTenantRequest, auth_service_pb2.Tenant]
     """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-    ALREADY_EXISTS TENANT_EXISTS when the id names a tenant of another display name.
+    INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
+    names a tenant of another display name.
     """
     GetTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantRequest, auth_service_pb2.Tenant]
     """Reads one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
     ListTenants: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListTenantsRequest, auth_service_pb2.ListTenantsResponse]
-    """Lists tenants in the order of their ids. Scope `tenants.admin`."""
+    """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
+    PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """
     SuspendTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.SuspendTenantRequest, auth_service_pb2.Tenant]
     """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-    included. Scope `tenants.admin`. Idempotent.
+    included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
+    TENANT_RESERVED for the services' own tenant.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-    else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPE_UNKNOWN, EXPIRY_RANGE;
-    PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold.
+    else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
+    DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
+    does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
     """
     ListApiKeys: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListApiKeysRequest, auth_service_pb2.ListApiKeysResponse]
-    """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`."""
+    """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
+    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """
     RevokeApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.RevokeApiKeyRequest, auth_service_pb2.ApiKey]
     """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`.
     Idempotent. NOT_FOUND KEY_UNKNOWN.
@@ -87,6 +95,7 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[auth_service_pb2.ListRevocationsResponse]:
         """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
         Every process of every service asks at start and every two seconds. Scope `internal`.
+        INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
 
     @abc_1.abstractmethod
@@ -96,7 +105,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[auth_service_pb2.CreateTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
         """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-        ALREADY_EXISTS TENANT_EXISTS when the id names a tenant of another display name.
+        INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
+        names a tenant of another display name.
         """
 
     @abc_1.abstractmethod
@@ -113,7 +123,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListTenantsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListTenantsRequest, abc.Awaitable[auth_service_pb2.ListTenantsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListTenantsResponse]:
-        """Lists tenants in the order of their ids. Scope `tenants.admin`."""
+        """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
 
     @abc_1.abstractmethod
     def SuspendTenant(
@@ -122,7 +134,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[auth_service_pb2.SuspendTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-        included. Scope `tenants.admin`. Idempotent.
+        included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
+        TENANT_RESERVED for the services' own tenant.
         """
 
     @abc_1.abstractmethod
@@ -132,8 +145,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[auth_service_pb2.CreateApiKeyRequest, abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]],
     ) -> abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]:
         """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPE_UNKNOWN, EXPIRY_RANGE;
-        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold.
+        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
+        DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
+        does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
         """
 
     @abc_1.abstractmethod
@@ -142,7 +156,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListApiKeysRequest,
         context: aio.ServicerContext[auth_service_pb2.ListApiKeysRequest, abc.Awaitable[auth_service_pb2.ListApiKeysResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListApiKeysResponse]:
-        """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`."""
+        """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
 
     @abc_1.abstractmethod
     def RevokeApiKey(

@@ -64,8 +64,8 @@ class InferenceServiceServicer(object):
 
     def Embed(self, request, context):
         """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH; NOT_FOUND PROFILE_UNKNOWN; RESOURCE_EXHAUSTED
-        EMBEDDING_QUEUE_FULL.
+        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +74,8 @@ class InferenceServiceServicer(object):
     def Generate(self, request, context):
         """Answers a question from the passages given and from nothing else; the stream ends with one
         `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH; NOT_FOUND MODEL_UNKNOWN.
+        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+        MODEL_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,13 +22,14 @@ class InferenceServiceStub:
     def __init__(self, channel: aio.Channel) -> None: ...
     Embed: aio.UnaryUnaryMultiCallable[inference_service_pb2.EmbedRequest, inference_service_pb2.EmbedResponse]
     """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-    INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH; NOT_FOUND PROFILE_UNKNOWN; RESOURCE_EXHAUSTED
-    EMBEDDING_QUEUE_FULL.
+    INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
+    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
     """
     Generate: aio.UnaryStreamMultiCallable[inference_service_pb2.GenerateRequest, inference_service_pb2.GenerateResponse]
     """Answers a question from the passages given and from nothing else; the stream ends with one
     `Finish`. Cancelling the call stops the engine. Scope `models`.
-    INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH; NOT_FOUND MODEL_UNKNOWN.
+    INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+    MODEL_UNKNOWN.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
     """Lists what can be asked for, and what each engine really is. Scope `models`."""
@@ -47,8 +48,8 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.EmbedRequest, abc.Awaitable[inference_service_pb2.EmbedResponse]],
     ) -> abc.Awaitable[inference_service_pb2.EmbedResponse]:
         """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH; NOT_FOUND PROFILE_UNKNOWN; RESOURCE_EXHAUSTED
-        EMBEDDING_QUEUE_FULL.
+        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -59,7 +60,8 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.AsyncIterator[inference_service_pb2.GenerateResponse]:
         """Answers a question from the passages given and from nothing else; the stream ends with one
         `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH; NOT_FOUND MODEL_UNKNOWN.
+        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+        MODEL_UNKNOWN.
         """
 
     @abc_1.abstractmethod

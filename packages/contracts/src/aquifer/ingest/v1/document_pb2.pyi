@@ -36,7 +36,7 @@ class _DocumentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Document
     DOCUMENT_STATE_FAILED: _DocumentState.ValueType  # 4
     """Given up, with a reason. An older live version stays searchable."""
     DOCUMENT_STATE_SUPERSEDED: _DocumentState.ValueType  # 5
-    """A newer version went live."""
+    """A newer version went live, before or after this one was done."""
     DOCUMENT_STATE_DELETING: _DocumentState.ValueType  # 6
     """No search finds it any more; its data is being removed."""
     DOCUMENT_STATE_DELETED: _DocumentState.ValueType  # 7
@@ -44,7 +44,8 @@ class _DocumentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Document
 
 class DocumentState(_DocumentState, metaclass=_DocumentStateEnumTypeWrapper):
     """The life of a version. ACCEPTED and PREPARED move on by themselves; the others are final, save
-    that INDEXED becomes SUPERSEDED when a newer version goes live and that a delete ends all.
+    that INDEXED becomes SUPERSEDED when a newer version goes live, that FAILED becomes INDEXED in the
+    rare case that the version turns out searchable after it was given up, and that a delete ends all.
     """
 
 DOCUMENT_STATE_UNSPECIFIED: DocumentState.ValueType  # 0
@@ -57,7 +58,7 @@ DOCUMENT_STATE_INDEXED: DocumentState.ValueType  # 3
 DOCUMENT_STATE_FAILED: DocumentState.ValueType  # 4
 """Given up, with a reason. An older live version stays searchable."""
 DOCUMENT_STATE_SUPERSEDED: DocumentState.ValueType  # 5
-"""A newer version went live."""
+"""A newer version went live, before or after this one was done."""
 DOCUMENT_STATE_DELETING: DocumentState.ValueType  # 6
 """No search finds it any more; its data is being removed."""
 DOCUMENT_STATE_DELETED: DocumentState.ValueType  # 7

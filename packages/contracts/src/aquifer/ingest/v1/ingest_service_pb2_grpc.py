@@ -82,14 +82,16 @@ class IngestServiceServicer(object):
         The same bytes under the same name as the newest version answer with that version.
         Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
         DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
+        DATABASE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """Reads one document. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN.
+        """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+        DOCUMENT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,8 +107,8 @@ class IngestServiceServicer(object):
 
     def WatchDocument(self, request, context):
         """Streams the document now and after each change, and ends after a final state of the newest
-        version. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN; DEADLINE_EXCEEDED at the
-        caller's deadline, ten minutes at most.
+        version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,8 +117,8 @@ class IngestServiceServicer(object):
     def DeleteDocument(self, request, context):
         """Deletes all versions of a document. When it answers, no search finds the document any more;
         its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-        Scope `documents.write`. Idempotent. NOT_FOUND DOCUMENT_UNKNOWN; UNAVAILABLE
-        HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+        Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+        UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,24 +29,27 @@ class IngestServiceStub:
     The same bytes under the same name as the newest version answer with that version.
     Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
     DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-    other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+    other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
+    DATABASE_UNAVAILABLE.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
-    """Reads one document. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN."""
+    """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+    DOCUMENT_UNKNOWN.
+    """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
     """Lists documents in the order of their names. Scope `documents.read`.
     INVALID_ARGUMENT PAGE_TOKEN, PAGE_SIZE.
     """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends after a final state of the newest
-    version. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN; DEADLINE_EXCEEDED at the
-    caller's deadline, ten minutes at most.
+    version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+    DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
     """
     DeleteDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteDocumentRequest, document_pb2.Document]
     """Deletes all versions of a document. When it answers, no search finds the document any more;
     its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-    Scope `documents.write`. Idempotent. NOT_FOUND DOCUMENT_UNKNOWN; UNAVAILABLE
-    HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+    Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+    UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
     """
 
 class IngestServiceServicer(metaclass=abc_1.ABCMeta):
@@ -69,7 +72,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         The same bytes under the same name as the newest version answer with that version.
         Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
         DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
+        DATABASE_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod
@@ -78,7 +82,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.GetDocumentRequest,
         context: aio.ServicerContext[ingest_service_pb2.GetDocumentRequest, abc.Awaitable[document_pb2.Document]],
     ) -> abc.Awaitable[document_pb2.Document]:
-        """Reads one document. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN."""
+        """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+        DOCUMENT_UNKNOWN.
+        """
 
     @abc_1.abstractmethod
     def ListDocuments(
@@ -97,8 +103,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[ingest_service_pb2.WatchDocumentRequest, abc.AsyncIterator[ingest_service_pb2.WatchDocumentResponse]],
     ) -> abc.AsyncIterator[ingest_service_pb2.WatchDocumentResponse]:
         """Streams the document now and after each change, and ends after a final state of the newest
-        version. Scope `documents.read`. NOT_FOUND DOCUMENT_UNKNOWN; DEADLINE_EXCEEDED at the
-        caller's deadline, ten minutes at most.
+        version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
         """
 
     @abc_1.abstractmethod
@@ -109,8 +115,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[document_pb2.Document]:
         """Deletes all versions of a document. When it answers, no search finds the document any more;
         its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-        Scope `documents.write`. Idempotent. NOT_FOUND DOCUMENT_UNKNOWN; UNAVAILABLE
-        HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+        Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
+        UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: aio.Server) -> None: ...

@@ -28,6 +28,7 @@ if _version_not_supported:
 class DeadLetterServiceStub(object):
     """Dead letters of one service: events it gave up on, with their reason, kept until an operator
     replays or discards them. Served by every service that consumes events. Scope `operate`.
+    UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -61,6 +62,7 @@ class DeadLetterServiceStub(object):
 class DeadLetterServiceServicer(object):
     """Dead letters of one service: events it gave up on, with their reason, kept until an operator
     replays or discards them. Served by every service that consumes events. Scope `operate`.
+    UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def ListDeadLetters(self, request, context):
@@ -80,8 +82,8 @@ class DeadLetterServiceServicer(object):
 
     def ReplayDeadLetter(self, request, context):
         """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-        they fail again, which this call then answers. NOT_FOUND
-        DEAD_LETTER_UNKNOWN.
+        they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+        SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +130,7 @@ def add_DeadLetterServiceServicer_to_server(servicer, server):
 class DeadLetterService(object):
     """Dead letters of one service: events it gave up on, with their reason, kept until an operator
     replays or discards them. Served by every service that consumes events. Scope `operate`.
+    UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     @staticmethod

@@ -15,6 +15,7 @@ GRPC_VERSION: str
 class DeadLetterServiceStub:
     """Dead letters of one service: events it gave up on, with their reason, kept until an operator
     replays or discards them. Served by every service that consumes events. Scope `operate`.
+    UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -26,8 +27,8 @@ class DeadLetterServiceStub:
     """
     ReplayDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ReplayDeadLetterRequest, dead_letter_service_pb2.ReplayDeadLetterResponse]
     """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-    they fail again, which this call then answers. NOT_FOUND
-    DEAD_LETTER_UNKNOWN.
+    they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+    SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
     """
     DiscardDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.DiscardDeadLetterRequest, dead_letter_service_pb2.DiscardDeadLetterResponse]
     """Removes a dead letter for good; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN."""
@@ -35,6 +36,7 @@ class DeadLetterServiceStub:
 class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
     """Dead letters of one service: events it gave up on, with their reason, kept until an operator
     replays or discards them. Served by every service that consumes events. Scope `operate`.
+    UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     @abc_1.abstractmethod
@@ -62,8 +64,8 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[dead_letter_service_pb2.ReplayDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]:
         """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-        they fail again, which this call then answers. NOT_FOUND
-        DEAD_LETTER_UNKNOWN.
+        they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+        SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
         """
 
     @abc_1.abstractmethod

@@ -47,7 +47,7 @@ class StatusServiceServicer(object):
     """
 
     def GetStatus(self, request, context):
-        """Reads the state of this process and the backlog of its consumers.
+        """Reads the state of this process and the backlog of its consumers. UNAVAILABLE BUS_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,7 +71,8 @@ class QueryServiceServicer(object):
         """Ranks passages of the caller's tenant against a question, best first. Scope `search`.
         Only live versions are found; a hit's text comes from the database after tenant, version and
         deletion were checked again. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME;
-        UNAVAILABLE VECTORS_UNAVAILABLE, INFERENCE_UNAVAILABLE.
+        UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, INFERENCE_UNAVAILABLE, PROFILE_MISMATCH;
+        RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +80,8 @@ class QueryServiceServicer(object):
 
     def Ask(self, request, context):
         """Answers a question from the passages found: text as it comes, citations, then one finish with
-        usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search.
+        usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search, and
+        INVALID_ARGUMENT OUTPUT_TOKENS_RANGE; NOT_FOUND MODEL_UNKNOWN; DATA_LOSS QUOTE_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +96,8 @@ class QueryServiceServicer(object):
 
     def HideDocument(self, request, context):
         """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-        seen: nothing late can bring them back. Scope `internal`.
+        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+        VERSION_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -24,17 +24,20 @@ class QueryServiceStub:
     """Ranks passages of the caller's tenant against a question, best first. Scope `search`.
     Only live versions are found; a hit's text comes from the database after tenant, version and
     deletion were checked again. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME;
-    UNAVAILABLE VECTORS_UNAVAILABLE, INFERENCE_UNAVAILABLE.
+    UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, INFERENCE_UNAVAILABLE, PROFILE_MISMATCH;
+    RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL.
     """
     Ask: aio.UnaryStreamMultiCallable[query_service_pb2.AskRequest, query_service_pb2.AskResponse]
     """Answers a question from the passages found: text as it comes, citations, then one finish with
-    usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search.
+    usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search, and
+    INVALID_ARGUMENT OUTPUT_TOKENS_RANGE; NOT_FOUND MODEL_UNKNOWN; DATA_LOSS QUOTE_INVALID.
     """
     GetAnswer: aio.UnaryUnaryMultiCallable[query_service_pb2.GetAnswerRequest, query_service_pb2.Answer]
     """Reads an answer that was given, with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
     HideDocument: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentRequest, query_service_pb2.HideDocumentResponse]
     """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-    seen: nothing late can bring them back. Scope `internal`.
+    seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+    VERSION_INVALID.
     """
 
 class QueryServiceServicer(metaclass=abc_1.ABCMeta):
@@ -53,7 +56,8 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         """Ranks passages of the caller's tenant against a question, best first. Scope `search`.
         Only live versions are found; a hit's text comes from the database after tenant, version and
         deletion were checked again. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME;
-        UNAVAILABLE VECTORS_UNAVAILABLE, INFERENCE_UNAVAILABLE.
+        UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, INFERENCE_UNAVAILABLE, PROFILE_MISMATCH;
+        RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL.
         """
 
     @abc_1.abstractmethod
@@ -63,7 +67,8 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.AskRequest, abc.AsyncIterator[query_service_pb2.AskResponse]],
     ) -> abc.AsyncIterator[query_service_pb2.AskResponse]:
         """Answers a question from the passages found: text as it comes, citations, then one finish with
-        usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search.
+        usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search, and
+        INVALID_ARGUMENT OUTPUT_TOKENS_RANGE; NOT_FOUND MODEL_UNKNOWN; DATA_LOSS QUOTE_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -81,7 +86,8 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.HideDocumentRequest, abc.Awaitable[query_service_pb2.HideDocumentResponse]],
     ) -> abc.Awaitable[query_service_pb2.HideDocumentResponse]:
         """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-        seen: nothing late can bring them back. Scope `internal`.
+        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+        VERSION_INVALID.
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: aio.Server) -> None: ...

@@ -1,0 +1,128 @@
+"""How text is laid out on a screen of some width; without one (`None`) a line is as long as it is.
+
+Names are never cut and never broken: people copy them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from rich.cells import cell_len, set_cell_size
+
+GAP = "  "
+ASIDE_CELLS_MIN = 12
+_BREAKS = " \n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a table.
+
+    Args:
+        cells: kept whole, whatever the width.
+        aside: follows the cells, cut to what is left of the width, or left out.
+        below: a line of its own under the cells.
+    """
+
+    cells: Sequence[object]
+    aside: str = ""
+    below: str = ""
+
+
+def cut(text: str, width: int | None) -> str:
+    """The text on one line, ended by `…` where it had to be cut to `width` cells."""
+    line = " ".join(text.split())
+    if width is None or cell_len(line) <= width:
+        return line
+    return set_cell_size(line, max(width - 1, 0)).rstrip() + "…"
+
+
+def table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterator[list[str]]:
+    """Each line as padded cells, the last one being the aside; columns without content are gone.
+
+    The first line is the head. A column of numbers only is set to the right.
+    """
+    columns = [list(column) for column in zip_longest(*(row.cells for row in rows), fillvalue="")]
+    kept = [i for i, column in enumerate(columns) if any(_shown(value) for value in column)]
+    widths = [max(cell_len(head[i]), *(cell_len(_shown(v)) for v in columns[i])) for i in kept]
+    yield [*_padded([head[i] for i in kept], widths), ""]
+    for row in rows:
+        cells = _padded([row.cells[i] for i in kept], widths)
+        yield [*cells, _aside(row.aside, sum(widths) + len(GAP) * len(widths), width)]
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _padded(cells: Sequence[object], widths: Sequence[int]) -> list[str]:
+    lines = []
+    for value, width in zip(cells, widths, strict=True):
+        space = " " * (width - cell_len(_shown(value)))
+        lines.append(space + _shown(value) if isinstance(value, int) else _shown(value) + space)
+    return lines
+
+
+def _aside(text: str, taken: int, width: int | None) -> str:
+    left = None if width is None else width - taken
+    return "" if left is not None and left < ASIDE_CELLS_MIN else cut(text, left)
+
+
+def fill(text: str, width: int | None, indent: str = "") -> list[str]:
+    """Lines of at most `width` cells, broken between words; a longer word stays whole."""
+    words = text.split()
+    if width is None:
+        return [indent + " ".join(words)]
+    lines = [indent]
+    for word in words:
+        if lines[-1] != indent and cell_len(f"{lines[-1]} {word}") > width:
+            lines.append(indent)
+        lines[-1] += word if lines[-1] == indent else f" {word}"
+    return lines
+
+
+class Flow:
+    """Text that comes in pieces, broken between words at the width, each line indented."""
+
+    def __init__(self, write: Callable[[str], None], width: int | None, indent: str = "") -> None:
+        self._write = write
+        self._width = width
+        self._indent = indent
+        self._column = 0
+        self._space = ""
+        self._word = ""
+
+    def add(self, text: str) -> None:
+        """More text; its last word waits until it is known to be whole."""
+        for character in text:
+            if character not in _BREAKS:
+                self._word += character
+                continue
+            self._put_word()
+            if character == "\n":
+                self._break()
+            else:
+                self._space += character
+
+    def end(self) -> None:
+        """Writes what waits, and ends the line."""
+        self._put_word()
+        if self._column:
+            self._break()
+
+    def _put_word(self) -> None:
+        if not self._word:
+            return
+        cells = cell_len(self._space) + cell_len(self._word)
+        if self._width is not None and self._column and self._column + cells > self._width:
+            self._break()
+        if not self._column:
+            self._space = self._indent + self._space
+        self._write(self._space + self._word)
+        self._column += cell_len(self._space) + cell_len(self._word)
+        self._space = self._word = ""
+
+    def _break(self) -> None:
+        self._write("\n")
+        self._column = 0
+        self._space = ""

@@ -1,0 +1,95 @@
+"""Documents, outcomes and hits, shown to people."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from aquifer.ingest.v1.document_pb2 import Document
+from aquifer.query.v1.query_service_pb2 import Hit
+from aquifer_cli import names
+from aquifer_cli.documents import state_name
+from aquifer_cli.layout import Row, cut
+from aquifer_cli.screen import Screen
+from aquifer_cli.sources import Item
+from aquifer_cli.upload import Outcome
+
+SHOWN = 20
+PREVIEW_CHARS = 300
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_KILO = 1000
+
+
+def show_outcomes(screen: Screen, outcomes: Sequence[Outcome]) -> None:
+    """Every outcome where they are few, else those that need a look."""
+    odd = [outcome for outcome in outcomes if outcome.reason]
+    shown = outcomes if len(outcomes) <= SHOWN else odd[:SHOWN]
+    screen.table(["state", "ver", "document"], [_outcome_row(outcome) for outcome in shown])
+    if len(odd) > SHOWN and len(outcomes) > SHOWN:
+        screen.note(f"and {len(odd) - SHOWN:,} more; --json tells of each")
+
+
+def _outcome_row(outcome: Outcome) -> Row:
+    document = names.document_id(outcome.document)
+    # A path that the name repeats would only be noise.
+    same = outcome.path.replace("/", names.FOLDER).endswith(document)
+    why = f"{outcome.reason}: {outcome.detail}" if outcome.reason else ""
+    below = ": ".join(filter(None, ["" if same and not why else outcome.path, why]))
+    return Row(cells=(outcome.state, _version(outcome.version), outcome.document), below=below)
+
+
+def show_notes(screen: Screen, items: Sequence[Item]) -> None:
+    """What was changed on the way in."""
+    notes = [(item, note) for item in items if not item.skipped for note in item.notes]
+    for item, note in notes[:SHOWN]:
+        screen.note(f"{item.path}: {note}")
+    if len(notes) > SHOWN:
+        screen.note(f"and {len(notes) - SHOWN:,} more changes of this kind")
+
+
+def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
+    """A table, and how many there are in each state."""
+    screen.table(["state", "ver", "document"], [_document_row(d) for d in documents])
+    counts = Counter(state_name(document.state) for document in documents)
+    told = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+    screen.say(told or "no documents; `aquifer upload` brings some")
+
+
+def _document_row(document: Document) -> Row:
+    parts = f"{document.chunk_count:,} chunks" if document.chunk_count else ""
+    live = document.live_version not in (0, document.version)
+    below = "; ".join(
+        filter(
+            None,
+            [
+                f"{document.reason}: {document.reason_detail}" if document.reason else "",
+                f"searches still see v{document.live_version}" if live else "",
+            ],
+        )
+    )
+    return Row(
+        cells=(state_name(document.state), _version(document.version), document.name),
+        aside=", ".join(filter(None, [parts, size(document.size_bytes), document.title])),
+        below=below,
+    )
+
+
+def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
+    """Where a passage stands, and how it begins."""
+    passage = hit.passage
+    page = f", page {passage.page}" if passage.page else ""
+    where = f"{passage.document} {_version(passage.version)}{page}"
+    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}", style="bold")
+    text = " ".join(passage.text.split())
+    more = " …" if len(text) > PREVIEW_CHARS else ""
+    screen.fill(cut(text[:PREVIEW_CHARS], None) + more, "    ")
+
+
+def size(size_bytes: int) -> str:
+    """`2.3 kB` for 2319."""
+    value, unit = float(size_bytes), 0
+    while value >= _KILO and unit < len(_UNITS) - 1:
+        value, unit = value / _KILO, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
+
+
+def _version(number: int) -> str:
+    return f"v{number}" if number else ""

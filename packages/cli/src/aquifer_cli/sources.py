@@ -1,0 +1,182 @@
+"""What there is to send: the files people name, and the lines of a JSONL file."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from aquifer.ingest.v1.ingest_service_pb2 import UploadHeader
+from aquifer_cli import names
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+from aquifer_cli.jsonl import Line, line_error, read_lines
+
+FILE_NAME_CHARS = 255
+TITLE_CHARS = 512
+METADATA_CHARS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One document to send: where it came from, its header, and how to get at its bytes.
+
+    Args:
+        path: for people and for machines; a line of a file is `file:line`.
+        header: goes first.
+        open: raises OSError when the bytes can not be had.
+        skipped: why it is not sent at all, UPPER_SNAKE; empty: it is.
+        notes: what was changed on the way in.
+    """
+
+    path: str
+    header: UploadHeader
+    open: Callable[[], BinaryIO]
+    skipped: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def files(paths: Sequence[Path], collection: str) -> list[Item]:
+    """Every file named and every file below a folder named, each once.
+
+    Below a folder what is hidden, links to folders and what is no file are left out. What can not
+    be read becomes an item whose `open` raises.
+
+    Raises:
+        CommandError: PATH_UNKNOWN, NOT_A_FILE, NO_FILES; DOCUMENT_TWICE when two files would be
+            one document. Nothing has been sent then.
+    """
+    names.collection(collection)
+    items: dict[str, tuple[str, Item]] = {}
+    for path in paths:
+        for file, inside, error in _found(path):
+            item = _file_item(file, inside, collection, error)
+            place = os.path.realpath(file)
+            known = items.setdefault(item.header.document, (place, item))
+            if known[0] != place:
+                raise CommandError(
+                    "DOCUMENT_TWICE",
+                    f"{known[1].path} and {item.path} would both be {item.header.document}",
+                    hint="upload the folder that holds both, or each into its own --collection",
+                    exit_code=EXIT_USAGE,
+                )
+    if not items:
+        named = ", ".join(map(shown, paths))
+        raise CommandError("NO_FILES", f"nothing to upload in {named}", exit_code=EXIT_USAGE)
+    return [item for _, item in items.values()]
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as text that every output can carry; bytes that are no UTF-8 become `\ufffd`."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _found(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
+    """Files, their path inside what was named, and what keeps one from being read."""
+    if path.is_file():
+        yield path, path.name, None
+    elif path.is_dir():
+        yield from _below(path)
+    elif path.exists():
+        raise CommandError("NOT_A_FILE", f"{shown(path)} is no file", exit_code=EXIT_USAGE)
+    else:
+        detail = f"{shown(path)} does not exist"
+        raise CommandError("PATH_UNKNOWN", detail, exit_code=EXIT_USAGE)
+
+
+def _below(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
+    refused: list[OSError] = []
+    for folder, below, here in os.walk(top, onerror=refused.append):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(here):
+            file = Path(folder, name)
+            # A link to nothing is no file, but somebody thinks it is one.
+            if not name.startswith(".") and (file.is_file() or not file.exists()):
+                yield file, file.relative_to(top).as_posix(), None
+    for error in refused:
+        file = Path(str(error.filename))
+        yield file, file.relative_to(top).as_posix(), error
+
+
+def _file_item(file: Path, inside: str, collection: str, error: OSError | None) -> Item:
+    def opened() -> BinaryIO:
+        if error is not None:
+            raise error
+        return file.open("rb")
+
+    return Item(
+        path=shown(file),
+        header=UploadHeader(
+            document=names.document_name(collection, names.of_path(inside)),
+            file_name=shown(file.name)[-FILE_NAME_CHARS:],
+        ),
+        open=opened,
+    )
+
+
+def lines(file: Path, collection: str) -> list[Item]:
+    """One document a line: `_id`, `title`, `text`, optional `metadata` (an object).
+
+    Where lines share an `_id` the last one counts and the others are skipped.
+
+    Raises:
+        CommandError: FILE_UNREADABLE, LINE_UNREADABLE with the line, NO_FILES; nothing has been
+            sent then.
+    """
+    names.collection(collection)
+    items = [_line_item(line, collection) for line in read_lines(file)]
+    if not items:
+        raise CommandError("NO_FILES", f"no line in {shown(file)}", exit_code=EXIT_USAGE)
+    last = {item.header.document: item.path for item in items}
+    return [
+        item
+        if last[item.header.document] == item.path
+        else replace(
+            item,
+            skipped="ID_REPEATED",
+            notes=(f"{last[item.header.document]} has the same _id and counts",),
+        )
+        for item in items
+    ]
+
+
+def _line_item(line: Line, collection: str) -> Item:
+    row = line.row
+    identifier, text = line.text("_id"), line.text("text")
+    title = str(row.get("title") or "")
+    given = row.get("metadata") or {}
+    if not isinstance(given, dict):
+        raise line_error(line.where, '"metadata" is no object')
+    metadata, notes = _metadata(given)
+    document = names.of_id(identifier)
+    if document != identifier:
+        notes.append(f"_id {identifier!r} is not allowed in a name")
+    content = (f"{title}\n\n{text}" if title and not text.startswith(title) else text).encode()
+    return Item(
+        path=line.where,
+        header=UploadHeader(
+            document=names.document_name(collection, document),
+            file_name="document.txt",
+            media_type="text/plain",
+            title=title[:TITLE_CHARS],
+            metadata=metadata,
+        ),
+        open=partial(BytesIO, content),
+        notes=tuple(notes),
+    )
+
+
+def _metadata(given: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
+    """Pairs as texts, and what was shortened to what the contract allows."""
+    metadata = {
+        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in given.items()
+    }
+    notes = [
+        f"metadata {key!r} is cut from {len(value):,} to {METADATA_CHARS} characters"
+        for key, value in metadata.items()
+        if len(value) > METADATA_CHARS
+    ]
+    return {key: value[:METADATA_CHARS] for key, value in metadata.items()}, notes

@@ -1,0 +1,142 @@
+"""A trace drawn as a waterfall: one line a span, children under their parent, bars on one scale."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from aquifer_cli.trace import Node
+
+STYLES = ("cyan", "magenta", "green", "yellow", "blue")
+BAR_CELLS = 32
+BAR_CELLS_MIN = 8
+NAME_CELLS_MIN = 16
+TIME_CELLS = 9
+_SUBJECTS = ("aquifer.answer.id", "document.id")
+_KEPT_PARTS = 2
+_SECOND = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A span and how deep it stands below its root."""
+
+    node: Node
+    depth: int
+
+
+def branches(nodes: Sequence[Node]) -> list[Branch]:
+    """Every span once, each after its parent; one whose parent is not there stands as a root."""
+    known = {node.span_id for node in nodes}
+    children: dict[str, list[Node]] = {}
+    for node in nodes:
+        children.setdefault(node.parent_id if node.parent_id in known else "", []).append(node)
+    drawn: dict[str, Branch] = {}
+    # Spans that are each other's parents hang from no root: whatever is left starts anew.
+    for start in (*children.get("", ()), *nodes):
+        waiting = [Branch(start, 0)]
+        while waiting:
+            branch = waiting.pop()
+            if branch.node.span_id in drawn:
+                continue
+            drawn[branch.node.span_id] = branch
+            below = children.get(branch.node.span_id, ())
+            waiting += [Branch(node, branch.depth + 1) for node in reversed(below)]
+    return list(drawn.values())
+
+
+def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
+    """The lines of a trace that has at least one span.
+
+    Args:
+        nodes: its spans, earliest first.
+        width: cells of a line; None: as long as it is.
+    """
+    start, end = min(n.start for n in nodes), max(n.end for n in nodes)
+    services = list(dict.fromkeys(node.service for node in nodes))
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(services)}
+    yield from _head(nodes, start, end)
+    drawn = branches(nodes)
+    columns = _columns(drawn, services, width)
+    for branch in drawn:
+        yield from _lines(branch, columns, styles, start, max(end - start, 1))
+    for link in sorted({link for node in nodes for link in node.links} - {nodes[0].trace_id}):
+        yield Text(f"linked: aquifer trace {link}")
+
+
+def duration(nanoseconds: int) -> str:
+    """A length of time for people: `0.42 ms`, `12.3 ms`, `4.56 s`."""
+    if nanoseconds >= _SECOND:
+        return f"{nanoseconds / _SECOND:,.2f} s"
+    ms = nanoseconds / 1e6
+    return f"{ms:.1f} ms" if ms >= 1 else f"{ms:.2f} ms"
+
+
+def _head(nodes: Sequence[Node], start: int, end: int) -> Iterator[Text]:
+    yield Text(f"trace {nodes[0].trace_id}", style="bold")
+    for key in _SUBJECTS:
+        for value in dict.fromkeys(n.attributes[key] for n in nodes if key in n.attributes):
+            yield Text(f"{'answer' if key == _SUBJECTS[0] else 'document'} {value}")
+    began = datetime.fromtimestamp(start / 1e9, UTC)
+    failures = sum(bool(node.error) for node in nodes)
+    told = f", {failures} failed" if failures else ""
+    yield Text(
+        f"{duration(end - start)}, {len(nodes)} {'span' if len(nodes) == 1 else 'spans'}{told}, "
+        f"from {began:%Y-%m-%d %H:%M:%S} UTC",
+        style="dim",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """Cells of each column; a bar of 0 cells is left out."""
+
+    service: int
+    name: int
+    bar: int
+
+
+def _columns(drawn: list[Branch], services: list[str], width: int | None) -> _Columns:
+    service = max(map(cell_len, services))
+    name = max(cell_len(_label(branch)) for branch in drawn)
+    if width is None:
+        return _Columns(service=service, name=name, bar=BAR_CELLS)
+    left = width - service - TIME_CELLS - 3
+    bar = min(BAR_CELLS, max(left - name, BAR_CELLS_MIN))
+    if left - bar < NAME_CELLS_MIN:
+        return _Columns(service=service, name=max(left + 1, NAME_CELLS_MIN), bar=0)
+    return _Columns(service=service, name=min(name, left - bar), bar=bar)
+
+
+def _label(branch: Branch) -> str:
+    """`QueryService/Ask` for aquifer.query.v1.QueryService/Ask, under its parent."""
+    name = branch.node.name
+    short = name.rsplit(".", 1)[-1] if len(name.split("/")) == _KEPT_PARTS else name
+    return "  " * branch.depth + short
+
+
+def _lines(
+    branch: Branch, columns: _Columns, styles: dict[str, str], start: int, scale: int
+) -> Iterator[Text]:
+    node, label = branch.node, _label(branch)
+    if cell_len(label) > columns.name:
+        label = set_cell_size(label, columns.name - 1) + "…"
+    style = styles[node.service]
+    line = Text(set_cell_size(node.service, columns.service) + " ", style=style)
+    line.append(set_cell_size(label, columns.name) + " ")
+    if columns.bar:
+        line.append(
+            _bar(node, columns.bar, start, scale) + " ", style="red" if node.error else style
+        )
+    line.append(f"{duration(node.end - node.start):>{TIME_CELLS}}")
+    yield line
+    if node.error:
+        yield Text(f"{' ' * columns.service} {'  ' * branch.depth}✗ {node.error}", style="bold red")
+
+
+def _bar(node: Node, cells: int, start: int, scale: int) -> str:
+    left = min(round((node.start - start) / scale * cells), cells - 1)
+    length = max(1, round((node.end - node.start) / scale * cells))
+    return (" " * left + "━" * length)[:cells].ljust(cells)

@@ -1,0 +1,150 @@
+"""What the methods say over the wire, by the real model where it matters."""
+
+import asyncio
+
+import grpc
+import numpy as np
+import pytest
+
+from aquifer.inference.v1 import inference_service_pb2 as pb
+from inference.domain import Lane
+
+from .conftest import failure
+
+PASSAGES = [
+    pb.GenerationPassage(text="The harbour froze. Nobody had seen the like before."),
+    pb.GenerationPassage(
+        text="Caf\u00e9 \U0001f9a2. The well was drilled to a depth of 62 metres."
+    ),
+]
+QUESTION = "How deep is the well?"
+
+
+def vectors(response):
+    rows = np.frombuffer(response.vectors, "<f4")
+    return rows.reshape(-1, response.dimensions)
+
+
+@pytest.fixture
+async def house(open_house, engine):
+    return await open_house(engine)
+
+
+@pytest.fixture
+async def ticking_house(open_house, ticking):
+    return await open_house(ticking)
+
+
+async def steps(house, **request):
+    call = house.stub.Generate(pb.GenerateRequest(**request), **house.caller())
+    return [step async for step in call]
+
+
+async def test_vectors_come_back_in_order_as_the_engine_made_them(house, engine):
+    texts = ["a well", "a much longer text about pumps and their bearings", "a well"]
+    answer = await house.stub.Embed(pb.EmbedRequest(texts=texts), **house.caller())
+    assert (answer.profile, answer.dimensions) == ("minilm-l6-v2", 384)
+    got = vectors(answer)
+    wanted = await house.batcher.embed(texts, Lane.BULK)
+    np.testing.assert_allclose(got, wanted, atol=0.02)
+    np.testing.assert_allclose(got[0], got[2], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
+
+
+async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(house):
+    got = await steps(house, question=QUESTION, passages=PASSAGES)
+    quote = next(step.quote for step in got if step.WhichOneof("step") == "quote")
+    assert quote.passage == 1
+    text = PASSAGES[1].text[quote.start : quote.end]
+    assert text.endswith("The well was drilled to a depth of 62 metres.")
+    said = "".join(step.delta.text for step in got)
+    assert f"{text} {quote.marker}" in said
+    assert [step.WhichOneof("step") for step in got].count("finish") == 1
+    finish = got[-1].finish
+    assert (finish.reason, finish.model) == (pb.FINISH_REASON_STOP, "extractive")
+    assert 0.35 <= finish.confidence <= 1
+    assert finish.input_tokens > finish.output_tokens > 0
+
+
+async def test_what_the_passages_do_not_say_is_not_answered(house):
+    got = await steps(house, question="Who painted the Sistine Chapel?", passages=PASSAGES)
+    assert [step.WhichOneof("step") for step in got] == ["delta", "finish"]
+    assert got[-1].finish.reason == pb.FINISH_REASON_NO_ANSWER
+
+
+async def test_the_bound_on_an_answer_is_kept(house):
+    [*_, last] = await steps(house, question=QUESTION, passages=PASSAGES, max_output_tokens=6)
+    assert last.finish.reason == pb.FINISH_REASON_LENGTH
+    assert last.finish.output_tokens <= 6
+
+
+async def test_models_say_what_they_are(house):
+    listed = await house.stub.ListModels(pb.ListModelsRequest(), **house.caller())
+    embedding, generating = listed.models
+    assert (embedding.profile, embedding.dimensions) == ("minilm-l6-v2", 384)
+    assert embedding.precision in {"bf16", "f32"}
+    assert (generating.name, generating.generative, generating.profile) == ("extractive", False, "")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "expected"),
+    [
+        ("Embed", pb.EmbedRequest(), ("INVALID_ARGUMENT", "TEXT_COUNT")),
+        ("Embed", pb.EmbedRequest(texts=[""]), ("INVALID_ARGUMENT", "TEXT_LENGTH")),
+        ("Embed", pb.EmbedRequest(texts=["a"], profile="x"), ("NOT_FOUND", "PROFILE_UNKNOWN")),
+    ],
+)
+async def test_what_can_not_be_embedded_is_refused_with_a_reason(
+    ticking_house, method, request_, expected
+):
+    call = getattr(ticking_house.stub, method)(request_, **ticking_house.caller())
+    assert await failure(call) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (pb.GenerateRequest(question=" "), ("INVALID_ARGUMENT", "QUESTION_LENGTH")),
+        (
+            pb.GenerateRequest(question="a", passages=PASSAGES * 33),
+            ("INVALID_ARGUMENT", "PASSAGE_COUNT"),
+        ),
+        (pb.GenerateRequest(question="a", model="x"), ("NOT_FOUND", "MODEL_UNKNOWN")),
+    ],
+)
+async def test_what_can_not_be_answered_is_refused_with_a_reason(ticking_house, request_, expected):
+    call = ticking_house.stub.Generate(request_, **ticking_house.caller())
+    assert await failure(call.read()) == expected
+
+
+async def test_every_method_wants_its_scope(ticking_house):
+    stub, caller = ticking_house.stub, ticking_house.caller("search")
+    calls = (
+        stub.Embed(pb.EmbedRequest(texts=["a"]), **caller),
+        stub.Generate(pb.GenerateRequest(question="a"), **caller).read(),
+        stub.ListModels(pb.ListModelsRequest(), **caller),
+    )
+    assert [(await failure(call))[0] for call in calls] == ["PERMISSION_DENIED"] * 3
+
+
+async def test_a_text_that_breaks_the_engine_is_the_callers_to_change(ticking_house, ticking):
+    ticking.poison = "bad"
+    call = ticking_house.stub.Embed(pb.EmbedRequest(texts=["bad"]), **ticking_house.caller())
+    assert await failure(call) == ("INVALID_ARGUMENT", "TEXT_BREAKS_ENGINE")
+    call = ticking_house.stub.Embed(pb.EmbedRequest(texts=["good"]), **ticking_house.caller())
+    assert vectors(await call).shape == (1, 8)
+
+
+async def test_a_caller_who_hangs_up_stops_the_work(ticking_house, ticking, until):
+    ticking.gate.clear()
+    passages = [pb.GenerationPassage(text=f"The well number {n} is deep. ") for n in range(9)]
+    request = pb.GenerateRequest(question=QUESTION, passages=passages)
+    call = ticking_house.stub.Generate(request, **ticking_house.caller())
+    await until(lambda: ticking.batches)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call.read()
+    await until(lambda: ticking_house.batcher.waiting_texts(Lane.INTERACTIVE) == 0)
+    assert call.cancelled()
+    assert await call.code() is grpc.StatusCode.CANCELLED
+    ticking.gate.set()

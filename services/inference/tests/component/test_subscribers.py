@@ -1,0 +1,126 @@
+"""Batches of chunks come in over a real broker; what comes of them goes out over it."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
+from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from chassis import consume
+from chassis.dead_letters import DeadLetters
+from chassis.events import outgoing
+from chassis.topology import stream_name
+
+TENANT = "acme"
+DOCUMENT = "collections/manuals/documents/pump"
+
+
+def prepared(*texts, batch=0):
+    chunks = [Chunk(chunk_id=str(at), ordinal=at, text=text) for at, text in enumerate(texts)]
+    return ChunksPrepared(
+        tenant=TENANT, document=DOCUMENT, version=3, batch=batch, batch_count=9, chunks=chunks
+    )
+
+
+async def publish(bus, *events):
+    async with bus.connect("ingest") as own:
+        for event in events:
+            message = outgoing(event, event_id=f"batch-{event.batch}", document=DOCUMENT)
+            await own.publish(message, stream_name(ChunksPrepared))
+
+
+async def told(bus, event):
+    """Every event of one kind that the service sent."""
+    stream, name = stream_name(event), event.DESCRIPTOR.full_name
+    async with bus.connect("provisioner") as admin:
+        state = (await admin.jetstream.stream_info(stream)).state
+        found = [
+            await admin.jetstream.get_msg(stream, seq)
+            for seq in range(max(1, state.first_seq), state.last_seq + 1)
+        ]
+    return [event.FromString(one.data) for one in found if one.headers["ce-type"] == name]
+
+
+async def test_a_batch_goes_on_with_its_vectors(bus, open_house, engine):
+    house = await open_house(engine)
+    batch = prepared("the impeller wears out", "grease the bearing")
+    await publish(bus, batch)
+    await house.settled()
+    [sent] = await told(bus, ChunksEmbedded)
+    assert sent.prepared == batch
+    assert (sent.tenant, sent.profile, sent.dimensions) == (TENANT, "minilm-l6-v2", 384)
+    vectors = np.frombuffer(sent.vectors, "<f4").reshape(2, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert float(vectors[0] @ vectors[1]) < 0.9
+
+
+async def test_many_batches_go_on_each_with_its_own_vectors(bus, open_house, ticking):
+    house = await open_house(ticking)
+    await publish(bus, *(prepared(f"text {n}", f"more {n}", batch=n) for n in range(9)))
+    await house.settled()
+    sent = await told(bus, ChunksEmbedded)
+    assert sorted(one.prepared.batch for one in sent) == list(range(9))
+    for one in sent:
+        vectors = np.frombuffer(one.vectors, "<f4").reshape(2, 8)
+        for chunk, vector in zip(one.prepared.chunks, vectors, strict=True):
+            wanted = ticking.vector(ticking.tokenize([chunk.text])[0][0])
+            np.testing.assert_allclose(vector, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        ((), "TEXT_COUNT"),
+        (("good", ""), "TEXT_LENGTH"),
+        (("good", "bad"), "TEXT_BREAKS_ENGINE"),
+    ],
+)
+async def test_a_batch_no_retry_would_mend_is_kept_and_told(
+    bus, open_house, ticking, texts, reason
+):
+    ticking.poison = "bad"
+    house = await open_house(ticking)
+    await publish(bus, prepared(*texts, batch=4), prepared("good", batch=5))
+    await house.settled()
+    [rejected] = await told(bus, EmbeddingRejected)
+    assert rejected == EmbeddingRejected(
+        tenant=TENANT, document=DOCUMENT, version=3, batch=4, reason=reason
+    )
+    assert [one.prepared.batch for one in await told(bus, ChunksEmbedded)] == [5]
+    [letter] = await DeadLetters(house.process.bus, "inference").list(0, 10)
+    assert (letter.reason, letter.event_id) == (reason, "batch-4")
+
+
+async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
+    bus, open_house, ticking, monkeypatch
+):
+    monkeypatch.setattr(consume, "PAUSE_FIRST_S", 0.05)
+    infer = ticking.infer
+
+    def fail(slot, ids):
+        raise ticking.error
+
+    ticking.infer = fail
+    house = await open_house(ticking)
+    await publish(bus, prepared("good"))
+    async with asyncio.timeout(10):
+        while house.consumer.pause_reason != "ENGINE_FAILED":
+            await asyncio.sleep(0.01)
+    ticking.infer = infer
+    await house.settled()
+    assert len(await told(bus, ChunksEmbedded)) == 1
+    assert await told(bus, EmbeddingRejected) == []
+
+
+async def test_the_same_batch_delivered_again_is_the_same_event(bus, open_house, ticking):
+    house = await open_house(ticking)
+    event = outgoing(prepared("good"), event_id="batch-0", document=DOCUMENT)
+    async with bus.connect("ingest") as ingest:
+        for copy in range(3):
+            # Another broker id each time, so that the broker itself drops none of them.
+            headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
+            await ingest.jetstream.publish(event.subject, event.payload, headers=headers)
+    await house.settled()
+    assert ticking.seen().count("good") == 3
+    assert len(await told(bus, ChunksEmbedded)) == 1

@@ -8,6 +8,7 @@ values are followed. What can not be followed is reported, so nothing is missed 
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def sources(root: Path = ROOT) -> list[Path]:
 
 def collect(paths: Iterable[Path]) -> Reasons:
     """Every reason in these files."""
-    reader = Reader([Module(path) for path in paths])
+    reader = Reader([module_of(path) for path in paths])
     while True:
         known = dict(reader.takers)
         reader.read()
@@ -84,6 +85,12 @@ class Module:
         while above is not None and not isinstance(above, kind):
             above = self.parents.get(above)
         return above
+
+
+@cache
+def module_of(path: Path) -> Module:
+    """A file as it was when it was first asked for."""
+    return Module(path)
 
 
 class Reader:
@@ -126,7 +133,8 @@ class Reader:
         name = _name(called)
         if name == "__init__":
             inside = module.around(call, ast.ClassDef)
-            return Taker(inside.name, 0, "reason") if inside.name in self.bases else None
+            ours = inside is not None and inside.name in self.bases
+            return Taker(inside.name, 0, "reason") if ours else None
         known = self.takers.get((name, module.path))
         if known is None and _first_name(called) in module.names:
             known = self.takers.get((name, None))

@@ -1,6 +1,5 @@
 """docs/status-codes.md names exactly the reasons the services can give, each with its codes."""
 
-import ast
 import importlib
 import re
 
@@ -12,7 +11,7 @@ from chassis.errors import ServiceError
 from chassis.rpc import PUBLIC
 from chassis.status import STATUS_OF
 from chassis.topology import SERVICES
-from tests.contract.reasons import ROOT, VERDICT, Reasons, collect, error_bases, sources
+from tests.contract.reasons import ROOT, VERDICT, Reasons, collect, error_bases, module_of, sources
 
 PAGE = ROOT / "docs/status-codes.md"
 NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
@@ -40,13 +39,7 @@ def rows() -> dict[str, re.Match[str]]:
 
 def codes_of(reasons: Reasons) -> dict[str, set[str]]:
     """The gRPC codes each reason comes with; none for one that ends documents only."""
-    classes = (
-        node
-        for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-    )
-    bases = error_bases(list(classes))
+    bases = error_bases([node for path in sources() for node in module_of(path).classes])
     known = {kind.__name__: code.name for kind, code in STATUS_OF.items()}
 
     def code(kind: str) -> str:

@@ -52,7 +52,7 @@ def _show_end(
 ) -> None:
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
-    kind = "composed" if finished.generative else "quoted, not composed"
-    told = ", cut at its bound" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
-    confidence = f", confidence {finished.confidence:.2f}" if citations else ""
-    screen.note(f"{kind} by {finished.model}{confidence}{told}")
+    kind = "composes" if finished.generative else "quotes and does not compose"
+    told = f", confidence {finished.confidence:.2f}" if citations else ""
+    cut = ", cut at its bound" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
+    screen.note(f"by {finished.model}, which {kind}{told}{cut}", indent)

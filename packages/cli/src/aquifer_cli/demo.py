@@ -61,6 +61,7 @@ def run(screen: Screen) -> int:
         screen.record({"passed": passed, "seconds": round(seconds, 1)})
     screen.say()
     screen.say(f"{'passed' if passed else 'FAILED'}; everything is stopped after {seconds:.1f} s")
+    screen.note("next: `aquifer up`, and in another terminal `aquifer upload FOLDER --wait`")
     return 0 if passed else EXIT_FAILED
 
 
@@ -251,6 +252,7 @@ async def _either(event: asyncio.Event, limit_s: float) -> None:
 
 
 async def _ask(client: Client, screen: Screen, question: str) -> Shown:
+    screen.say()
     screen.say(f"   {question}", style="italic")
     return await show_answer(client, screen, question, indent="      ")
 

@@ -71,19 +71,19 @@ class Screen:
 
         return Flow(write, self.width, indent)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, indent: str = "") -> None:
         """A line beside the result."""
         if not self.machine:
-            self._aside(text, "dim")
+            self._aside(text, "dim", indent)
 
     def fail(self, text: str, hint: str) -> None:
         """What went wrong and what to do next."""
         self._aside(text, "red")
         self._aside(hint, "dim")
 
-    def _aside(self, text: str, style: str) -> None:
+    def _aside(self, text: str, style: str, indent: str = "") -> None:
         for paragraph in text.splitlines():
-            for line in layout.fill(paragraph, _width(self._err)):
+            for line in layout.fill(paragraph, _width(self._err), indent):
                 self._err.print(line, style=style, markup=False)
 
     def table(self, head: Sequence[str], rows: Sequence[Row]) -> None:

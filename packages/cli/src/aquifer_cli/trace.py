@@ -156,7 +156,9 @@ def _nodes(data: TracesData) -> Iterator[Node]:
 
 
 def _node(service: str, span: Span) -> Node:
+    attributes = {a.key: _value(a.value) for a in span.attributes}
     failed = span.status.code == span.status.STATUS_CODE_ERROR
+    why = span.status.message or attributes.get("error.type", "error")
     return Node(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -165,8 +167,8 @@ def _node(service: str, span: Span) -> Node:
         name=span.name,
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
-        error=(span.status.message or "error") if failed else "",
-        attributes={a.key: _value(a.value) for a in span.attributes},
+        error=why if failed else "",
+        attributes=attributes,
         links=[link.trace_id.hex() for link in span.links],
     )
 

@@ -77,7 +77,7 @@ def duration(nanoseconds: int) -> str:
 def _head(nodes: Sequence[Node], start: int, end: int) -> Iterator[Text]:
     yield Text(f"trace {nodes[0].trace_id}", style="bold")
     for key in _SUBJECTS:
-        for value in dict.fromkeys(n.attributes[key] for n in nodes if key in n.attributes):
+        for value in dict.fromkeys(n.attributes[key] for n in nodes if n.attributes.get(key)):
             yield Text(f"{'answer' if key == _SUBJECTS[0] else 'document'} {value}")
     began = datetime.fromtimestamp(start / 1e9, UTC)
     failures = sum(bool(node.error) for node in nodes)

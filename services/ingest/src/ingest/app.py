@@ -79,11 +79,7 @@ class Wired:
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
     """The use cases on top of the adapters."""
-    pace = Pace(
-        first_s=settings.step_due_s,
-        last_s=max(settings.step_due_s, settings.step_due_max_s),
-        deadline_s=settings.step_deadline_s,
-    )
+    pace = _pace(settings)
     progress = Progress(pace=pace, clock=time.monotonic)
     opened, objects, fresh = adapters.units, adapters.objects, FreshVersions()
     accept = AcceptDocument(
@@ -98,6 +94,9 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         max_bytes=settings.upload_max_bytes,
     )
     get = GetDocument(units=opened)
+    purge = PurgeDocument(
+        units=opened, objects=objects, dead_letters=adapters.dead_letters, progress=progress
+    )
     return Wired(
         rpc=IngestRpc(
             accept=accept,
@@ -119,12 +118,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             ),
             mark_searchable=MarkSearchable(objects=objects, progress=progress),
             reject=RejectVersion(),
-            purge=PurgeDocument(
-                units=opened,
-                objects=objects,
-                dead_letters=adapters.dead_letters,
-                progress=progress,
-            ),
+            purge=purge,
         ),
         repair=RepairSteps(
             units=opened,
@@ -140,6 +134,14 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             key_age_s=key_age_s,
             age_s=settings.orphan_age_s,
         ),
+    )
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        first_s=settings.step_due_s,
+        last_s=max(settings.step_due_s, settings.step_due_max_s),
+        deadline_s=settings.step_deadline_s,
     )
 
 

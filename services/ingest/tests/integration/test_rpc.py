@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -150,21 +151,22 @@ async def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(client: Client
 
 
 async def test_an_upload_that_is_cut_off_leaves_nothing(client: Client):
-    started = asyncio.Event()
-
     async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
         yield opening()
         yield content(b"half of it")
-        started.set()
-        await asyncio.sleep(30)
+        await asyncio.sleep(60)
+
+    def files() -> list[Path]:
+        folder = client.rig.settings.objects_dir
+        return [path for path in folder.rglob("*") if path.is_file()]
 
     call = client.stub.UploadDocument(stream(), metadata=client.tokens.metadata())
-    await started.wait()
-    await asyncio.sleep(0.2)
-    call.cancel()
-    async with asyncio.timeout(5):
-        while [path for path in client.rig.settings.objects_dir.rglob("*") if path.is_file()]:
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while not files():
+            await asyncio.sleep(0.02)
+        call.cancel()
+        while files():
+            await asyncio.sleep(0.02)
     assert client.rig.count("documents") == 0
 
 

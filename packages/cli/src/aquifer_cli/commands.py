@@ -111,6 +111,7 @@ def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
         def accepted(outcome: uploading.Outcome) -> None:
             known[outcome.path] = outcome
             bars["uploaded"].advance()
+            bars["uploaded"].tell("uploaded")
 
         def done(outcome: uploading.Outcome) -> None:
             if screen.machine:

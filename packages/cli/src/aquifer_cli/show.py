@@ -54,7 +54,8 @@ def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
 
 
 def _document_row(document: Document) -> Row:
-    parts = f"{document.chunk_count:,} chunks" if document.chunk_count else ""
+    chunks = document.chunk_count
+    parts = f"{chunks:,} {'chunk' if chunks == 1 else 'chunks'}" if chunks else ""
     live = document.live_version not in (0, document.version)
     below = "; ".join(
         filter(

@@ -34,8 +34,8 @@ QUOTES_MAX = 4
 EMBEDDED_MAX = 64
 
 _OVERLAP_WEIGHT = 0.8
-# A word that only the heading holds speaks for a sentence half as loudly.
-_HEADING_SHARE = 0.5
+# A word that only the heading holds speaks for a sentence three quarters as loudly.
+_HEADING_SHARE = 0.75
 _RANK_WEIGHT = 0.15
 # A further quote must come this close to the best one, and not repeat what was quoted.
 _QUOTE_MIN_SHARE = 0.75

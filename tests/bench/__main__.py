@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ FAILED = 1
 def main() -> int:
     """Runs the experiments; 1 when one of them could not be carried out."""
     options = _options()
+    # A kill from outside should clean up like Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = machine.look()
     corpus = load(options.corpus, options.documents or (300 if options.quick else None))
     plan = Plan.quick() if options.quick else Plan.full()

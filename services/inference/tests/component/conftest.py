@@ -24,8 +24,10 @@ from chassis.revocations import Revocations
 from chassis.rpc import create_server, server_interceptors
 from chassis.service import Process
 from inference.app import SERVICE, Adapters, wire
-from inference.batching import Batcher, Engine
-from inference.engines.extractive import Extractive
+from inference.batching import Batcher
+from inference.engine import Engine
+from inference.engines.extractive import Extractive, Vocabulary
+from inference.engines.minilm import MiniLm
 from inference.engines.null import NullEmbedder
 from inference.rpc import ACCESS
 from inference.settings import Settings
@@ -68,7 +70,6 @@ class House:
     """The service with both doors open; `consumer` is its only one."""
 
     process: Process
-    batcher: Batcher
     stub: Any
     signer: Signer
 
@@ -132,28 +133,73 @@ async def _working(process: Process) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
+def settings_for(bus: TestBus, **more: Any) -> Settings:
+    return Settings(
+        nats_url=bus.url,
+        nats_user=SERVICE,
+        nats_password="unused",
+        auth_address=NOWHERE,
+        prepared_concurrency=4,
+        **more,
+    )
+
+
+Attach = Callable[[Process], Awaitable[None]]
+
+
 @pytest.fixture
-async def open_house(bus: TestBus) -> AsyncIterator[Callable[[Engine], Awaitable[House]]]:
-    """Opens the service over an engine; what it says in answers is quoted from words alone."""
+async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[House]]]:
+    """Opens both doors once the service has been attached to them."""
     signer = Signer()
     async with AsyncExitStack() as stack:
 
-        async def open_over(engine: Engine) -> House:
+        async def opened(attach: Attach) -> House:
             own = await stack.enter_async_context(bus.connect(SERVICE))
-            batcher = await stack.enter_async_context(Batcher(engine))
             process, address = await _open_process(own, signer, stack)
-            vocabulary = engine if hasattr(engine, "rarity") else NullEmbedder()
-            adapters = Adapters(embedder=batcher, generator=Extractive(batcher, vocabulary))
-            settings = Settings(
-                nats_url=bus.url,
-                nats_user=SERVICE,
-                nats_password="unused",
-                auth_address=NOWHERE,
-                prepared_concurrency=4,
-            )
-            wire(process, adapters, settings)
+            await attach(process)
             await stack.enter_async_context(_working(process))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            return House(process, batcher, InferenceServiceStub(channel), signer)
+            return House(process, InferenceServiceStub(channel), signer)
 
-        yield open_over
+        yield opened
+
+
+@pytest.fixture
+def open_house(bus: TestBus, open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[House]]:
+    """Opens the service over an embedder of the test's own."""
+
+    async def open_over(batcher: Batcher, vocabulary: Vocabulary) -> House:
+        async def attach(process: Process) -> None:
+            generator = Extractive(batcher, vocabulary)
+            wire(process, Adapters(embedder=batcher, generator=generator), settings_for(bus))
+
+        house: House = await open_with(attach)
+        return house
+
+    return open_over
+
+
+@pytest.fixture
+async def batcher(engine: MiniLm) -> AsyncIterator[Batcher]:
+    async with Batcher(engine) as batcher:
+        yield batcher
+
+
+@pytest.fixture
+async def ticking_batcher(ticking: Engine) -> AsyncIterator[Batcher]:
+    async with Batcher(ticking) as batcher:
+        yield batcher
+
+
+@pytest.fixture
+async def house(open_house: Any, batcher: Batcher, engine: MiniLm) -> House:
+    """Over the real model."""
+    house: House = await open_house(batcher, engine)
+    return house
+
+
+@pytest.fixture
+async def ticking_house(open_house: Any, ticking_batcher: Batcher) -> House:
+    """Over an engine that does what a test tells it."""
+    house: House = await open_house(ticking_batcher, NullEmbedder())
+    return house

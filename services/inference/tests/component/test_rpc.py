@@ -25,27 +25,17 @@ def vectors(response):
     return rows.reshape(-1, response.dimensions)
 
 
-@pytest.fixture
-async def house(open_house, engine):
-    return await open_house(engine)
-
-
-@pytest.fixture
-async def ticking_house(open_house, ticking):
-    return await open_house(ticking)
-
-
 async def steps(house, **request):
     call = house.stub.Generate(pb.GenerateRequest(**request), **house.caller())
     return [step async for step in call]
 
 
-async def test_vectors_come_back_in_order_as_the_engine_made_them(house, engine):
+async def test_vectors_come_back_in_order_as_the_engine_made_them(house, batcher):
     texts = ["a well", "a much longer text about pumps and their bearings", "a well"]
     answer = await house.stub.Embed(pb.EmbedRequest(texts=texts), **house.caller())
     assert (answer.profile, answer.dimensions) == ("minilm-l6-v2", 384)
     got = vectors(answer)
-    wanted = await house.batcher.embed(texts, Lane.BULK)
+    wanted = await batcher.embed(texts, Lane.BULK)
     np.testing.assert_allclose(got, wanted, atol=0.02)
     np.testing.assert_allclose(got[0], got[2], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
@@ -135,7 +125,7 @@ async def test_a_text_that_breaks_the_engine_is_the_callers_to_change(ticking_ho
     assert vectors(await call).shape == (1, 8)
 
 
-async def test_a_caller_who_hangs_up_stops_the_work(ticking_house, ticking, until):
+async def test_a_caller_who_hangs_up_stops_the_work(ticking_house, ticking_batcher, ticking, until):
     ticking.gate.clear()
     passages = [pb.GenerationPassage(text=f"The well number {n} is deep. ") for n in range(9)]
     request = pb.GenerateRequest(question=QUESTION, passages=passages)
@@ -144,7 +134,7 @@ async def test_a_caller_who_hangs_up_stops_the_work(ticking_house, ticking, unti
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call.read()
-    await until(lambda: ticking_house.batcher.waiting_texts(Lane.INTERACTIVE) == 0)
+    await until(lambda: ticking_batcher.waiting_texts(Lane.INTERACTIVE) == 0)
     assert call.cancelled()
     assert await call.code() is grpc.StatusCode.CANCELLED
     ticking.gate.set()

@@ -42,8 +42,7 @@ async def told(bus, event):
     return [event.FromString(one.data) for one in found if one.headers["ce-type"] == name]
 
 
-async def test_a_batch_goes_on_with_its_vectors(bus, open_house, engine):
-    house = await open_house(engine)
+async def test_a_batch_goes_on_with_its_vectors(bus, house):
     batch = prepared("the impeller wears out", "grease the bearing")
     await publish(bus, batch)
     await house.settled()
@@ -55,10 +54,9 @@ async def test_a_batch_goes_on_with_its_vectors(bus, open_house, engine):
     assert float(vectors[0] @ vectors[1]) < 0.9
 
 
-async def test_many_batches_go_on_each_with_its_own_vectors(bus, open_house, ticking):
-    house = await open_house(ticking)
+async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_house, ticking):
     await publish(bus, *(prepared(f"text {n}", f"more {n}", batch=n) for n in range(9)))
-    await house.settled()
+    await ticking_house.settled()
     sent = await told(bus, ChunksEmbedded)
     assert sorted(one.prepared.batch for one in sent) == list(range(9))
     for one in sent:
@@ -77,23 +75,22 @@ async def test_many_batches_go_on_each_with_its_own_vectors(bus, open_house, tic
     ],
 )
 async def test_a_batch_no_retry_would_mend_is_kept_and_told(
-    bus, open_house, ticking, texts, reason
+    bus, ticking_house, ticking, texts, reason
 ):
     ticking.poison = "bad"
-    house = await open_house(ticking)
     await publish(bus, prepared(*texts, batch=4), prepared("good", batch=5))
-    await house.settled()
+    await ticking_house.settled()
     [rejected] = await told(bus, EmbeddingRejected)
     assert rejected == EmbeddingRejected(
         tenant=TENANT, document=DOCUMENT, version=3, batch=4, reason=reason
     )
     assert [one.prepared.batch for one in await told(bus, ChunksEmbedded)] == [5]
-    [letter] = await DeadLetters(house.process.bus, "inference").list(0, 10)
+    [letter] = await DeadLetters(ticking_house.process.bus, "inference").list(0, 10)
     assert (letter.reason, letter.event_id) == (reason, "batch-4")
 
 
 async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
-    bus, open_house, ticking, monkeypatch
+    bus, ticking_house, ticking, monkeypatch
 ):
     monkeypatch.setattr(consume, "PAUSE_FIRST_S", 0.05)
     infer = ticking.infer
@@ -102,25 +99,23 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
         raise ticking.error
 
     ticking.infer = fail
-    house = await open_house(ticking)
     await publish(bus, prepared("good"))
     async with asyncio.timeout(10):
-        while house.consumer.pause_reason != "ENGINE_FAILED":
+        while ticking_house.consumer.pause_reason != "ENGINE_FAILED":
             await asyncio.sleep(0.01)
     ticking.infer = infer
-    await house.settled()
+    await ticking_house.settled()
     assert len(await told(bus, ChunksEmbedded)) == 1
     assert await told(bus, EmbeddingRejected) == []
 
 
-async def test_the_same_batch_delivered_again_is_the_same_event(bus, open_house, ticking):
-    house = await open_house(ticking)
+async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_house, ticking):
     event = outgoing(prepared("good"), event_id="batch-0", document=DOCUMENT)
     async with bus.connect("ingest") as ingest:
         for copy in range(3):
             # Another broker id each time, so that the broker itself drops none of them.
             headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
             await ingest.jetstream.publish(event.subject, event.payload, headers=headers)
-    await house.settled()
+    await ticking_house.settled()
     assert ticking.seen().count("good") == 3
     assert len(await told(bus, ChunksEmbedded)) == 1

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ START_S = 90.0
 _PREPARE = Path(__file__).parents[2] / "deploy" / "prepare.py"
 
 
-class Server:
+class Server(ABC):
     """A container on a port of loopback that it keeps, killed and started as a test wants."""
 
     def __init__(self, container: DockerContainer, inner_port: int) -> None:
@@ -32,8 +34,9 @@ class Server:
         # The library takes numbers; the engine's client below it also takes an address to bind.
         container.ports[inner_port] = (LOOPBACK, self.port)  # type: ignore[assignment]
 
+    @abstractmethod
     def ready(self) -> bool:
-        return accepts(self.port)
+        """The server itself answers: the engine's proxy takes connections before it does."""
 
     def kill(self) -> None:
         self._container.get_wrapped_container().kill()
@@ -79,6 +82,13 @@ class NatsServer(Server):
     @property
     def url(self) -> str:
         return f"nats://{LOOPBACK}:{self.port}"
+
+    def ready(self) -> bool:
+        try:
+            with socket.create_connection((LOOPBACK, self.port), timeout=2) as connection:
+                return connection.recv(4) == b"INFO"
+        except OSError:
+            return False
 
 
 class PostgresServer(Server):

@@ -48,18 +48,23 @@ def up(run: Run, base_port: int | None) -> int:
     Prints each part as it serves, then a line with `ready`. Addresses and the first key are in
     endpoints.json in the data folder, for its owner only.
     """
-    folder = run.data_dir or endpoints.default_data_dir()
-    run.screen.note(f"starting in {folder}; Ctrl-C stops it")
-    line = command_of("stack", "up", "--data-dir", str(folder.absolute()))
+    folder = endpoints.make_data_dir(run.data_dir or endpoints.default_data_dir())
+    line = command_of("stack", "up", "--data-dir", str(folder))
     line += ["--base-port", str(base_port)] if base_port else []
     line += ["--json"] if run.screen.machine else []
+    run.screen.note(f"starting in {folder}; Ctrl-C stops it")
     # The supervisor takes this process over: one process to stop, and nothing between.
     os.execv(line[0], line)  # noqa: S606
 
 
 @command(cli, "demo", folder=False)
 def demo(run: Run) -> int:
-    """The whole journey in a fresh folder: event, index, cited answers, trace; then stops."""
+    """The whole journey in a fresh folder; then everything is gone.
+
+    Starts a stack, uploads three documents, publishes one as an event, asks three questions, draws
+    the trace of the event and the trace of an answer, and stops. Exit code 0: every step did what
+    it should.
+    """
     return demonstration.run(run.screen)
 
 
@@ -111,7 +116,6 @@ def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
         def accepted(outcome: uploading.Outcome) -> None:
             known[outcome.path] = outcome
             bars["uploaded"].advance()
-            bars["uploaded"].tell("uploaded")
 
         def done(outcome: uploading.Outcome) -> None:
             if screen.machine:
@@ -123,7 +127,7 @@ def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
                 bars["finished"].advance()
 
         def waits(reason: str) -> None:
-            bars["uploaded"].tell(f"uploaded ({reason}, trying again)")
+            bars["uploaded"].tell(f"uploaded ({reason}, trying again)" if reason else "uploaded")
 
         async def work(client: Client) -> list[uploading.Outcome]:
             return await uploading.send(
@@ -140,8 +144,8 @@ def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     show.show_notes(screen, items)
     show.show_outcomes(screen, outcomes)
     screen.say(states(outcomes))
-    if not wait and any(outcome.state == "ACCEPTED" for outcome in outcomes):
-        screen.note("`aquifer documents` shows when they are indexed; --wait waits for it")
+    if any(outcome.state == "ACCEPTED" for outcome in outcomes):
+        screen.note("what is ACCEPTED goes on by itself; the same command with --wait waits for it")
     return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
 
 
@@ -205,7 +209,10 @@ def search(
     queries: Path | None,
     run_file: Path | None,
 ) -> int:
-    """Ranks passages against a question; or writes a TREC run for a file of queries."""
+    """Ranks passages against a question, or writes a TREC run.
+
+    With --queries and --run: for each query the documents found, best first, by document id.
+    """
     if collection:
         names.collection(collection)
     if queries is not None and run_file is not None and question is None:
@@ -360,5 +367,9 @@ def apply(run: Run, replicas: str) -> int:
     line += ["--json"] if run.screen.machine else []
     done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise CommandError("BUS_NOT_APPLIED", done.stderr.strip())
+        raise CommandError(
+            "BUS_NOT_APPLIED",
+            done.stderr.strip().rpartition("\n")[2].rstrip(" :"),
+            hint="check AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD",
+        )
     return 0

@@ -40,6 +40,27 @@ def default_data_dir() -> Path:
     return Path(shared) / "aquifer"
 
 
+def make_data_dir(folder: Path) -> Path:
+    """The folder, whole and made when it is missing.
+
+    Raises:
+        CommandError: DATA_DIR_UNUSABLE.
+    """
+    why = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why or not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(
+            "DATA_DIR_UNUSABLE",
+            f"{folder}: {why or 'Permission denied'}",
+            hint="name another folder with --data-dir or AQUIFER_HOME",
+            exit_code=EXIT_USAGE,
+        )
+    return folder.absolute()
+
+
 def find(data_dir: Path | None) -> Endpoints:
     """The endpoints to use: those of the environment, else those of the data folder.
 
@@ -60,10 +81,11 @@ def find(data_dir: Path | None) -> Endpoints:
             exit_code=EXIT_USAGE,
         ) from error
     except OSError as error:
+        owner = "only the user who started the stack may read its addresses and first key"
         raise CommandError(
             "ENDPOINTS_UNREADABLE",
             f"{file}: {error.strerror}",
-            hint="only the user who started the stack may read its addresses and first key",
+            hint=owner if isinstance(error, PermissionError) else "",
             exit_code=EXIT_USAGE,
         ) from error
     except ValueError as error:

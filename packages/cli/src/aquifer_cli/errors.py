@@ -1,5 +1,7 @@
 """What a command can fail with, and how a person and a machine are told."""
 
+import re
+
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
@@ -54,6 +56,7 @@ HINTS = {
 # What grpc.aio says when a call ends while the client still writes: the real reason is lost
 # (grpc issue 36066).
 _LOST_REASON = "Internal error from Core"
+_NOBODY = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>\S+?): ")
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
@@ -81,11 +84,16 @@ def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
         hint = HINTS["UNAVAILABLE"]
     return CommandError(
         reason,
-        "; ".join([error.details() or code.name.lower(), *fields]),
+        "; ".join([_told(error.details() or code.name.lower()), *fields]),
         hint=hint,
         exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED,
         retry_s=retry_s,
     )
+
+
+def _told(details: str) -> str:
+    nobody = _NOBODY.match(details)
+    return f"nobody answers at {nobody['address']}" if nobody else details
 
 
 def interrupted(detail: str, hint: str = "") -> CommandError:

@@ -89,7 +89,7 @@ async def send(
         wait: whether to wait for the index.
         done: hears of each outcome as it is final.
         accepted: hears of each document as it is durable.
-        waits: hears the reason why something is tried again.
+        waits: hears the reason why something is tried again, and an empty one when it works again.
 
     Returns:
         The outcomes in the order of the items.
@@ -120,7 +120,7 @@ class _Ways:
         self._accepted = accepted
         self._waits = waits
         self._clock = asyncio.get_running_loop().time
-        self._succeeded_at = self._clock()
+        self._answered_at = self._clock()
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._open: dict[int, Outcome] = {}
@@ -167,16 +167,23 @@ class _Ways:
             except CommandError as error:
                 if not _for_the_moment(error):
                     return replace(outcome, reason=error.reason, detail=error.detail)
-                if self._clock() - self._succeeded_at > PATIENCE_S:
+                if self._impatient():
                     self._gone = error
                     break
                 self._waits(error.reason)
                 await asyncio.sleep(max(pause_s, error.retry_s))
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
                 continue
-            self._succeeded_at = self._clock()
+            self._answered()
             return _outcome(item.path, document)
         return replace(outcome, reason=self._gone.reason, detail=self._gone.detail)
+
+    def _answered(self) -> None:
+        self._answered_at = self._clock()
+        self._waits("")
+
+    def _impatient(self) -> bool:
+        return self._clock() - self._answered_at > PATIENCE_S
 
     async def _follow(self) -> None:
         """Looks at what was accepted, again and again, until all of it is final."""
@@ -188,15 +195,14 @@ class _Ways:
             try:
                 moved = await self._look()
             except CommandError as error:
-                if not _for_the_moment(error):
-                    self._give_up("UNKNOWN", error.reason, error.detail)
-                    continue
+                if self._impatient() or not _for_the_moment(error):
+                    self._give_up(error.reason, error.detail)
                 self._waits(error.reason)
-                moved = False
+                continue
             if moved or not self._open:
                 pause_s, moved_at = LOOK_FIRST_S, self._clock()
             elif self._clock() - moved_at > WAIT_S:
-                self._give_up("", "WAIT_EXPIRED", f"nothing was finished for {WAIT_S:.0f} s")
+                self._give_up("WAIT_EXPIRED", f"nothing was finished for {WAIT_S:.0f} s")
 
     async def _look(self) -> bool:
         """Settles what is final by now; whether anything was."""
@@ -212,7 +218,10 @@ class _Ways:
             self._settle(number, _outcome(outcome.path, document))
             return True
 
-        return any(await side_by_side(final, numbers, SIDE_BY_SIDE))
+        moved = await side_by_side(final, numbers, SIDE_BY_SIDE)
+        if self._open:
+            self._answered()
+        return any(moved)
 
     async def _unfinished(self) -> set[str]:
         """Names that a look at each would show unfinished; none where there are few to look at."""
@@ -227,10 +236,9 @@ class _Ways:
             async for document in listed(self._client, collection, state)
         }
 
-    def _give_up(self, state: str, reason: str, detail: str) -> None:
+    def _give_up(self, reason: str, detail: str) -> None:
         for number, outcome in list(self._open.items()):
-            given_up = replace(outcome, state=state or outcome.state, reason=reason, detail=detail)
-            self._settle(number, given_up)
+            self._settle(number, replace(outcome, reason=reason, detail=detail))
 
 
 def _for_the_moment(error: CommandError) -> bool:

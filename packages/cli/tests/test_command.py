@@ -1,0 +1,106 @@
+"""The command where no stack is: whatever is typed, a reason and no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments, **environment):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AQUIFER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "aquifer_cli", *arguments],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nonsense", "--json"], "USAGE"),
+        (["upload", "--json"], "USAGE"),
+        (["search", "x", "--limit", "0", "--json"], "USAGE"),
+        (["search", "--json"], "USAGE"),
+        (["search", "x", "--queries", "y", "--json"], "USAGE"),
+        (["--json", "status"], "NOT_RUNNING"),
+        (["status", "--json"], "NOT_RUNNING"),
+        (["--json", "upload", "/no/such/file"], "PATH_UNKNOWN"),
+        (["search", "x", "-c", "a b", "--json"], "COLLECTION_NAME"),
+        (["search", "--queries", "/no", "--run", "/no/run", "--json"], "FILE_UNREADABLE"),
+        (["up", "--data-dir", "/proc/nothing", "--json"], "DATA_DIR_UNUSABLE"),
+        (["bus", "apply", "--json"], "SETTING_MISSING"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_object_with_a_reason(tmp_path, arguments, reason):
+    done = run(*arguments, AQUIFER_HOME=str(tmp_path / "nowhere"))
+    assert json.loads(done.stdout)["error"]["reason"] == reason
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_for_people_the_reason_is_on_stderr_with_a_way_out(tmp_path):
+    done = run("documents", AQUIFER_HOME=str(tmp_path))
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"NOT_RUNNING: no stack is running in {tmp_path}\n")
+    assert "aquifer up" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"auth": 1}', "\x00"])
+def test_a_spoilt_endpoints_file_is_told(tmp_path, content):
+    (tmp_path / "endpoints.json").write_text(content)
+    done = run("status", "--json", "--data-dir", str(tmp_path))
+    assert json.loads(done.stdout)["error"]["reason"].startswith("ENDPOINTS_")
+    assert done.stderr == ""
+
+
+def test_addresses_come_from_the_environment_where_a_key_does():
+    done = run("status", "--json", AQUIFER_API_KEY="key")
+    assert json.loads(done.stdout)["error"]["reason"] == "ENDPOINTS_INCOMPLETE"
+    nobody = dict.fromkeys(
+        [f"AQUIFER_{name}_ADDRESS" for name in ("AUTH", "INGEST", "QUERY", "INFERENCE")],
+        "127.0.0.1:9",
+    )
+    for command in (["status"], ["documents"], ["ask", "why?"], ["search", "why?"]):
+        done = run(*command, "--json", AQUIFER_API_KEY="key", **nobody)
+        assert json.loads(done.stdout)["error"]["reason"] == "UNAVAILABLE"
+        assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["upload", "-h"], ["bus", "--help"]])
+def test_help_is_no_failure(arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: aquifer")
+    assert "..." not in done.stdout.partition("Commands:")[2].replace("[ARGS]...", "")
+
+
+def test_a_reader_that_goes_away_is_no_failure_to_tell(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m aquifer_cli --help | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_a_module_of_the_current_folder_is_not_taken_for_the_stack(tmp_path):
+    (tmp_path / "chassis.py").write_text("raise SystemExit('the wrong one')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "aquifer_cli", "bus", "apply"],
+        env={**os.environ, "AQUIFER_NATS_URL": "nats://127.0.0.1:9", "PYTHONSAFEPATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.startswith("BUS_NOT_APPLIED")
+    assert "the wrong one" not in done.stderr

@@ -1,0 +1,103 @@
+"""Names made from paths and foreign ids: always allowed, never the same for two."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aquifer_cli import names
+from aquifer_cli.errors import CommandError
+
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+FILE_NAME = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=40).filter(
+    lambda name: name not in (".", "..")
+)
+PATHS = st.lists(FILE_NAME, min_size=1, max_size=4).map("/".join)
+
+
+def same_text(one: str, other: str) -> bool:
+    return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+
+
+@given(PATHS)
+@example("\udcff.txt")
+@example("a" * 300)
+@example("-._~")
+@example("水.txt")
+def test_every_path_becomes_an_allowed_id(path):
+    assert PART.fullmatch(names.of_path(path))
+
+
+@given(st.text(max_size=200))
+@example("a/b")
+@example("")
+def test_every_foreign_id_becomes_an_allowed_id(foreign):
+    assert PART.fullmatch(names.of_id(foreign))
+
+
+@given(PATHS, PATHS)
+@example("a/b", "a~b")
+@example("a b", "a-b")
+@example("Größe (1)", "Größe -1-")
+@example("x" * 128, "x" * 129)
+@example("a/b.txt", "a~~b.txt")
+def test_two_paths_are_two_ids(one, other):
+    if not same_text(one, other):
+        assert names.of_path(one) != names.of_path(other)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+@example("a b", names.of_id("a b"))
+@example("a/b", "a~b")
+def test_two_foreign_ids_are_two_ids(one, other):
+    if not same_text(one, other):
+        assert names.of_id(one) != names.of_id(other)
+
+
+@given(PATHS)
+def test_both_spellings_of_a_unicode_text_are_one_name(path):
+    spellings = {unicodedata.normalize(form, path) for form in ("NFC", "NFD")}
+    assert len({names.of_path(spelling) for spelling in spellings}) == 1
+    assert len({names.of_id(spelling) for spelling in spellings}) == 1
+
+
+@given(st.from_regex(PART, fullmatch=True).filter(lambda text: names.REWRITTEN not in text))
+def test_an_id_that_is_allowed_stays_as_it_is(foreign):
+    assert names.of_id(foreign) == foreign
+    assert names.from_argument(foreign) == f"collections/default/documents/{foreign}"
+    whole = names.document_name("papers", foreign)
+    assert names.from_argument(whole) == whole
+    assert names.document_id(whole) == foreign
+
+
+@pytest.mark.parametrize(
+    ("path", "readable"),
+    [
+        ("report.pdf", "report.pdf"),
+        ("sub/deep/report.pdf", "sub~deep~report.pdf"),
+        ("Überblick & mehr/Größe.txt", "Uberblick-mehr~Gro-e.txt~~"),
+        ("-x/.y", "x~y~~"),
+        ("水/火", "document~~"),
+    ],
+)
+def test_what_can_be_read_of_a_path_stays(path, readable):
+    made = names.of_path(path)
+    assert made == readable if names.REWRITTEN not in readable else made.startswith(readable)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "collections/a", "x" * 129, "collections/a/documents/"]
+)
+def test_what_is_no_name_is_refused_before_it_is_sent(text):
+    with pytest.raises(CommandError) as refusal:
+        names.from_argument(text)
+    assert (refusal.value.reason, refusal.value.exit_code) == ("DOCUMENT_NAME", 2)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "-a", "x" * 129, "a/b"])
+def test_what_is_no_collection_is_refused(text):
+    with pytest.raises(CommandError) as refusal:
+        names.collection(text)
+    assert refusal.value.reason == "COLLECTION_NAME"

@@ -1,7 +1,7 @@
 """The adapters' own suites, run once more against real servers in containers.
 
 Where there is no engine, or no image, the run ends with a line that says so. With
-AQUIFER_CONTAINERS=required, as in CI, that is a failure.
+AQUIFER_CONTAINERS=required that is a failure.
 """
 
 import os
@@ -15,6 +15,9 @@ from tests.containers.images import NATS, POSTGRES, QDRANT, why_absent
 
 ROOT = Path(__file__).parents[2]
 SUITE_S = 300
+# The engine's proxy takes a connection for a server that is not up yet and drops it at once;
+# nats-py leaves such a one to the collector.
+DROPPED = "ignore:unclosed <StreamWriter:ResourceWarning"
 SUITES = {
     "nats": (
         NATS,
@@ -46,7 +49,7 @@ def test_suite_passes_on_a_container(server, say_absent):
         return
     pytest_with_plugin = (sys.executable, "-m", "pytest", "-p", "tests.containers.plugin")
     run = subprocess.run(
-        [*pytest_with_plugin, "--container", server, *suite],
+        [*pytest_with_plugin, "--container", server, "-W", DROPPED, *suite],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,6 +13,8 @@ from aquifer_cli.screen import Screen
 
 def main() -> None:
     """Runs one command; nothing a person does ends in a traceback."""
+    # Else gRPC's core tells of connections that end, between the lines of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text file in fact
     try:

@@ -43,10 +43,10 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; else any free.")
 def up(run: Run, base_port: int | None) -> int:
-    """Starts the whole house on this machine, until Ctrl-C or SIGTERM.
+    """Starts the whole house on this machine, until Ctrl-C.
 
-    Prints each part as it serves, then a line with `ready`. Addresses and the first key are in
-    endpoints.json in the data folder, for its owner only.
+    SIGTERM stops it as well. Prints each part as it serves, then a line with `ready`. Addresses and
+    the first key are in endpoints.json in the data folder, for its owner only.
     """
     folder = endpoints.make_data_dir(run.data_dir or endpoints.default_data_dir())
     line = command_of("stack", "up", "--data-dir", str(folder))
@@ -100,9 +100,10 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
 @_COLLECTION
 @_WAIT
 def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
-    """Uploads one document a line: _id, title, text, optional metadata.
+    """Uploads one document a line of a JSONL file.
 
-    Nothing is sent when a line can not be read. Where lines share an _id the last one counts.
+    A line is an object with _id, text and optionally title and metadata (an object). Nothing is
+    sent when a line can not be read. Where lines share an _id the last one counts.
     """
     return _send(run, uploading.lines(file, collection), wait=wait)
 
@@ -265,7 +266,7 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
 @click.argument("question")
 @_COLLECTION_ANY
 def ask(run: Run, question: str, collection: str) -> int:
-    """Answers a question from the documents, with citations, as it comes."""
+    """Answers a question from the documents, with citations."""
     if collection:
         names.collection(collection)
 
@@ -286,9 +287,10 @@ def ask(run: Run, question: str, collection: str) -> int:
 )
 @click.argument("document")
 def delete(run: Run, document: str) -> int:
-    """Deletes a document: when this returns, no search finds it any more.
+    """Deletes a document with all its versions.
 
-    DOCUMENT is a whole name, or an id in the default collection.
+    When this returns no search finds it any more; its data is removed right after. DOCUMENT is a
+    whole name, or an id in the default collection.
     """
     deleted = run.with_client(lambda client: listing.delete(client, document))
     if run.screen.machine:
@@ -327,7 +329,10 @@ def trace(run: Run, identifier: str) -> int:
 
 @command(cli, "status")
 def status(run: Run) -> int:
-    """Parts, versions and backlog; exit code 1 when a part is not ready."""
+    """Parts, versions and backlog.
+
+    Exit code 1 when a part is not ready.
+    """
     state = run.with_client(reporting.gather)
     if run.screen.machine:
         run.screen.record(state)
@@ -351,10 +356,10 @@ def bus() -> None:
 )
 @click.option("--replicas", default="1", show_default=True, type=click.Choice(["1", "3", "5"]))
 def apply(run: Run, replicas: str) -> int:
-    """Brings streams and durables in line with the contract; prints the difference.
+    """Brings streams and durables in line with the contract.
 
-    Takes AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of the provisioning user.
-    `aquifer up` has done it for its own bus.
+    Prints the difference. Takes AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
+    the provisioning user. `aquifer up` has done it for its own bus.
     """
     if not os.environ.get("AQUIFER_NATS_URL"):
         raise CommandError(

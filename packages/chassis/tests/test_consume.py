@@ -281,12 +281,13 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
         async with consuming(own, handler, concurrency=2) as consumer:
             await started.wait()
         assert finished == ["slow"]
-        info = await consumer.puller.info()
+        async with asyncio.timeout(5):
+            while (await consumer.puller.info()).num_ack_pending > 1:
+                await asyncio.sleep(0.02)
     async with bus.connect("query") as own:
         async with consuming(own, lambda event, delivery: asyncio.sleep(0)) as consumer:
             async with asyncio.timeout(3):
                 await settled(consumer)
-    assert info.num_ack_pending <= 1
 
 
 async def test_a_restarted_broker_is_found_again(bus):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,23 @@ def test_a_reader_that_goes_away_is_no_failure_to_tell(tmp_path):
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"]])
+def test_a_full_disk_is_told(tmp_path, arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "aquifer_cli", *arguments],
+            env={**os.environ, "AQUIFER_HOME": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("OUTPUT_UNWRITABLE: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_module_of_the_current_folder_is_not_taken_for_the_stack(tmp_path):

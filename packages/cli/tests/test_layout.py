@@ -1,5 +1,7 @@
 """Lines on screens of any width: nothing people copy is cut."""
 
+import unicodedata
+
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -71,3 +73,12 @@ def test_every_line_of_a_flow_is_indented():
 def test_a_text_too_wide_is_cut_with_a_mark():
     assert layout.cut("水は地下から来る", 7) == "水は地…"
     assert layout.cut("short", 7) == "short"
+
+
+@given(st.text())
+def test_nothing_that_a_terminal_obeys_is_shown(text):
+    shown = layout.harmless(text)
+    assert len(shown) == len(text)
+    assert not {c for c in shown if unicodedata.category(c) == "Cc"} - {"\n"}
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert all(a == b or b in "\ufffd " for a, b in zip(text, shown, strict=True))

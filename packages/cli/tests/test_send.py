@@ -275,3 +275,12 @@ async def test_an_interrupt_ends_every_task(monkeypatch):
         await asyncio.sleep(0)
         left = {t for t in asyncio.all_tasks() - before if "aquifer_cli" in repr(t.get_coro())}
     assert left == set()
+
+
+async def test_a_reader_that_goes_away_ends_it_as_what_it_is():
+    def done(_):
+        raise BrokenPipeError
+
+    async with serving(Ingest()) as (client, _):
+        with pytest.raises(BrokenPipeError):
+            await uploading.send(client, items(20), wait=False, done=done)

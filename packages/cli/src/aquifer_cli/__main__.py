@@ -2,26 +2,33 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from aquifer_cli.command import failed
 from aquifer_cli.commands import cli
 from aquifer_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
-from aquifer_cli.screen import Screen
+from aquifer_cli.screen import OutputError, Screen
 
 
 def main() -> None:
     """Runs one command; nothing a person does ends in a traceback."""
     # Else gRPC's core tells of connections that end, between the lines of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text file in fact
+    for name in ("stdout", "stderr"):
+        # A caller may have closed it.
+        stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        stream.reconfigure(errors="replace")
+        setattr(sys, name, stream)
     try:
         code = _main()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; the interpreter must not try to write the rest at its end.
+    except (OutputError, OSError) as error:
+        # A reader that has seen enough needs no word.
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"OUTPUT_UNWRITABLE: {error}\n")
+        # The interpreter must not try to write the rest at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     sys.exit(code)

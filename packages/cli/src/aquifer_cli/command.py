@@ -12,7 +12,7 @@ import click
 from aquifer_cli import endpoints
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.errors import EXIT_BUG, CommandError, interrupted
-from aquifer_cli.screen import Screen
+from aquifer_cli.screen import OutputError, Screen
 
 T = TypeVar("T")
 _FOLDER = click.Path(path_type=Path)
@@ -95,7 +95,7 @@ def _guarded(screen: Screen, work: Callable[[], int]) -> int:
         return failed(screen, error)
     except KeyboardInterrupt:
         return failed(screen, interrupted("stopped by Ctrl-C"))
-    except (click.ClickException, BrokenPipeError):
+    except (click.ClickException, BrokenPipeError, OutputError):
         raise
     except Exception as error:
         if "AQUIFER_TRACEBACK" in os.environ:

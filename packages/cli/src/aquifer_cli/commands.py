@@ -355,7 +355,14 @@ def bus() -> None:
   AQUIFER_NATS_PASSWORD=... aquifer bus apply --replicas 3""",
 )
 @click.option("--replicas", default="1", show_default=True, type=click.Choice(["1", "3", "5"]))
-def apply(run: Run, replicas: str) -> int:
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds at most.",
+)
+def apply(run: Run, replicas: str, timeout: float) -> int:
     """Brings streams and durables in line with the contract.
 
     Prints the difference. Takes AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
@@ -369,6 +376,7 @@ def apply(run: Run, replicas: str) -> int:
             exit_code=EXIT_USAGE,
         )
     line = command_of("chassis.provision", "apply", "--replicas", replicas)
+    line += ["--timeout", str(timeout)]
     line += ["--json"] if run.screen.machine else []
     done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:

@@ -1,7 +1,8 @@
 """Many calls at a time, but not too many."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -21,9 +22,16 @@ async def side_by_side(
         async with gate:
             return await work(argument)
 
+    async with crowd() as group:
+        tasks = [group.create_task(one(argument)) for argument in arguments]
+    return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def crowd() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first failure is raised as it is, without a group around it."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(argument)) for argument in arguments]
-    except ExceptionGroup as failures:
+            yield group
+    except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]

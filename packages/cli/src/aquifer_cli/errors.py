@@ -62,7 +62,9 @@ _NOBODY = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>
 def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
     """Reads the rich status of a failed call."""
     code = error.code()
-    if code is grpc.StatusCode.INTERNAL and error.details() == _LOST_REASON:
+    # A cancellation of our own is no RPC error: this one is a service that stops.
+    cancelled = code is grpc.StatusCode.CANCELLED
+    if cancelled or (code is grpc.StatusCode.INTERNAL and error.details() == _LOST_REASON):
         detail = "the service ended the call while it was being sent"
         return CommandError("CALL_CUT", detail, hint=HINTS["CALL_CUT"])
     reason, retry_s = code.name, 0.0

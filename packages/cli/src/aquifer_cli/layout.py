@@ -12,6 +12,9 @@ from rich.cells import cell_len, set_cell_size
 GAP = "  "
 ASIDE_CELLS_MIN = 12
 _BREAKS = " \n"
+# What a terminal would obey, or what would turn the order of a line around; a tab is a space.
+_OBEYED = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F)], "\ufffd")
+_OBEYED |= dict.fromkeys(range(0x2066, 0x206A), "\ufffd") | {0x0A: "\n", 0x09: " "}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,11 @@ class Row:
     cells: Sequence[object]
     aside: str = ""
     below: str = ""
+
+
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey: documents come from strangers."""
+    return text.translate(_OBEYED)
 
 
 def cut(text: str, width: int | None) -> str:

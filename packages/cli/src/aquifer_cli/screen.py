@@ -33,6 +33,10 @@ STYLES = {
 }
 
 
+class OutputError(Exception):
+    """A result could not be written, for example to a full disk."""
+
+
 class Screen:
     """Output of one command; results on stdout, everything else on stderr."""
 
@@ -49,13 +53,15 @@ class Screen:
     def record(self, value: Mapping[str, object]) -> None:
         """One object on one line."""
         plain = sys.stdout.encoding.lower().replace("-", "") != "utf8"
-        sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
-        sys.stdout.flush()
+        with _written():
+            sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
+            sys.stdout.flush()
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
-        """A line for people, as it is."""
+        """A line for people, as it is save for what a terminal would obey."""
         if not self.machine:
-            self._out.print(text, style=style, markup=False)
+            with _written():
+                self._out.print(_harmless(text), style=style, markup=False)
 
     def fill(self, text: str, indent: str = "", *, style: str = "") -> None:
         """Text for people, broken between words."""
@@ -67,7 +73,8 @@ class Screen:
 
         def write(piece: str) -> None:
             if not self.machine:
-                self._out.print(piece, end="", markup=False)
+                with _written():
+                    self._out.print(layout.harmless(piece), end="", markup=False)
 
         return Flow(write, self.width, indent)
 
@@ -84,7 +91,7 @@ class Screen:
     def _aside(self, text: str, style: str, indent: str = "") -> None:
         for paragraph in text.splitlines():
             for line in layout.fill(paragraph, _width(self._err), indent):
-                self._err.print(line, style=style, markup=False)
+                self._err.print(_harmless(line), style=style, markup=False)
 
     def table(self, head: Sequence[str], rows: Sequence[Row]) -> None:
         """Rows under their heads; nothing where there are no rows."""
@@ -147,6 +154,24 @@ class Bar:
 
 def _width(console: Console) -> int | None:
     return max(console.width, WIDTH_MIN) if console.is_terminal else None
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from error
+
+
+def _harmless(text: str | Text) -> str | Text:
+    if isinstance(text, str):
+        return layout.harmless(text)
+    # One character for one: styles stay where they are.
+    text.plain = layout.harmless(text.plain)
+    return text
 
 
 def _styled(cells: Sequence[str]) -> Text:

@@ -10,7 +10,7 @@ import grpc
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, UploadDocumentRequest
 from aquifer_cli.client import Client
-from aquifer_cli.crowd import side_by_side
+from aquifer_cli.crowd import crowd, side_by_side
 from aquifer_cli.documents import listed, state_name
 from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError, from_rpc
 from aquifer_cli.sources import Item, files, lines
@@ -127,11 +127,11 @@ class _Ways:
         self._all_sent = False
 
     async def take(self, items: Sequence[Item]) -> list[Outcome]:
-        async with asyncio.TaskGroup() as following:
+        async with crowd() as following:
             if self._wait:
                 following.create_task(self._follow())
             left = iter(enumerate(items))
-            async with asyncio.TaskGroup() as sending:
+            async with crowd() as sending:
                 for _ in range(SIDE_BY_SIDE):
                     sending.create_task(self._send(left))
             self._all_sent = True

@@ -1,0 +1,242 @@
+"""Every command as a person and as a machine sees it."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+TIDES = """# Tides of the north shore
+
+High water comes twice a day, twelve hours and twenty-five minutes apart.
+
+At spring tide the water rises by six metres, at neap tide by three.
+"""
+LONG_NAME = f"{'a-very-long-folder-name~' * 4}report-of-the-harbour-master.md"
+WIDTH = 80
+
+
+@pytest.fixture(scope="module")
+def tides(house, tmp_path_factory):
+    """A document in a collection of its own, and the files it came from."""
+    folder = tmp_path_factory.mktemp("tides")
+    file = folder / LONG_NAME.replace("~", "/")
+    file.parent.mkdir(parents=True)
+    file.write_text(TIDES)
+    [outcome] = house.json("upload", str(folder), "-c", "tides", "--wait")
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "when is high water"}\n\n')
+    (folder / "corpus.jsonl").write_text('{"_id": "1", "text": "Moon and sun make the tides."}\n')
+    return {"folder": folder, "file": str(file), "document": outcome["document"]}
+
+
+def answered(house, tides):
+    """An answer of which a citation is known."""
+    steps = house.json("ask", "How far does the water rise at spring tide?", "-c", "tides")
+    return steps[0]["answer"]
+
+
+UPLOADED = {"path", "document", "version", "state", "reason"}
+DOCUMENT = {
+    *("document", "version", "state", "reason", "reason_detail", "live_version", "title"),
+    *("media_type", "size_bytes", "sha256", "chunk_count", "metadata"),
+    *("create_time", "update_time", "trace_id"),
+}
+HIT = {
+    *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
+    *("start", "end", "text", "ingest_trace_id"),
+}
+TABLE = {
+    "upload": (["upload", "{file}", "-c", "tides"], UPLOADED),
+    "upload --wait": (["upload", "{folder}", "-c", "tides2", "--wait"], UPLOADED),
+    "import": (["import", "{folder}/corpus.jsonl", "-c", "tides3"], UPLOADED),
+    "import --wait": (["import", "{folder}/corpus.jsonl", "-c", "tides3", "--wait"], UPLOADED),
+    "documents": (["documents", "-c", "tides"], DOCUMENT),
+    "search": (["search", "high water", "-c", "tides"], HIT),
+    "search --queries": (
+        ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],
+        {"queries", "run"},
+    ),
+    "trace of a document": (["trace", "{document}"], {"trace_id", "spans"}),
+    "status": (["status"], {"parts", "models"}),
+}
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_every_command_tells_machines_one_object_a_line(house, tides, row):
+    arguments, keys = TABLE[row]
+    done = house.run(*(each.format(**tides) for each in arguments), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert records
+    assert all(set(record) == keys for record in records)
+
+
+def test_an_answer_comes_step_by_step(house, tides):
+    done = house.run("ask", "How far does the water rise at spring tide?", "-c", "tides", "--json")
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [step["step"] for step in steps]
+    assert (kinds[0], kinds[-1], done.stderr) == ("started", "finished", "")
+    assert {"delta", "citation"} <= set(kinds)
+
+
+def test_an_answer_has_a_trace(house, tides):
+    answer = answered(house, tides)
+    deadline = time.monotonic() + 20
+    while (done := house.run("trace", answer, "--json")).returncode:
+        assert json.loads(done.stdout)["error"]["reason"] == "TRACE_UNKNOWN"
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    assert "QueryService/Ask" in done.stdout
+
+
+def test_a_delete_tells_the_document(house, tmp_path):
+    file = tmp_path / "gone.md"
+    file.write_text("Soon gone.")
+    house.json("upload", str(file), "--wait")
+    [deleted] = house.json("delete", "gone.md")
+    assert set(deleted) == DOCUMENT
+    assert deleted["state"] in ("DELETING", "DELETED")
+
+
+def on_a_terminal(house, *arguments):
+    """What a terminal of 80 columns is sent, without its colours and line ends."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aquifer_cli", *arguments],
+        env={**environment, "AQUIFER_HOME": str(house.folder), "TERM": "xterm", "NO_COLOR": "1"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while piece := os.read(controller, 4096):
+            shown += piece
+    except OSError:
+        pass  # that is how Linux tells that the other side has closed
+    finally:
+        os.close(controller)
+        process.wait(60)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("command", [["documents"], ["upload", "{file}"], ["search", "high water"]])
+def test_on_a_terminal_a_name_is_never_cut(house, tides, command):
+    arguments = [each.format(**tides) for each in command]
+    document = tides["document"]
+    if command[0] == "upload":
+        document = f"collections/tides/documents/{LONG_NAME.rsplit('~', 1)[-1]}"
+    else:
+        assert document == f"collections/tides/documents/{LONG_NAME}"
+    shown = on_a_terminal(house, *arguments, "-c", "tides")
+    assert document in shown
+    assert "Traceback" not in shown
+
+
+def test_on_a_terminal_every_other_line_fits(house, tides):
+    shown = on_a_terminal(house, "trace", tides["document"])
+    lines = [line for line in shown.splitlines() if tides["document"] not in line]
+    assert lines
+    assert all(len(line) <= WIDTH for line in lines)
+
+
+def test_colours_are_for_terminals_only(house, tides):
+    for arguments in (["documents"], ["trace", tides["document"]], ["status"]):
+        assert "\x1b" not in house.run(*arguments).stdout
+
+
+def test_addresses_and_the_first_key_are_for_their_owner_only(house):
+    assert stat.S_IMODE((house.folder / "endpoints.json").stat().st_mode) == 0o600
+    assert house.folder.stat().st_mode & stat.S_IRWXO in (0, stat.S_IXOTH)
+    assert stat.S_IMODE(house.folder.stat().st_mode) & (stat.S_IRWXG | stat.S_IROTH) == 0
+
+
+def test_a_second_house_in_the_same_folder_is_refused(house):
+    done = house.run("up", "--json")
+    [event] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (event["event"], event["reason"]) == ("failed", "DATA_DIR_IN_USE")
+    assert done.returncode == 1
+    assert house.run("status").returncode == 0
+
+
+def test_lines_with_one_id_are_one_document(house, tmp_path):
+    corpus = tmp_path / "twice.jsonl"
+    rows = [("a", "first"), ("b", "other"), ("a", "second")]
+    corpus.write_text("\n".join(json.dumps({"_id": i, "text": t}) for i, t in rows))
+    outcomes = house.json("import", str(corpus), "-c", "twice", "--wait")
+    by_line = {outcome["path"].rsplit(":", 1)[-1]: outcome for outcome in outcomes}
+    assert {line: (o["state"], o["version"]) for line, o in by_line.items()} == {
+        "1": ("SKIPPED", 0),
+        "2": ("INDEXED", 1),
+        "3": ("INDEXED", 1),
+    }
+    [hit] = [h for h in house.json("search", "second", "-c", "twice") if h["document"][-1] == "a"]
+    assert hit["text"] == "second"
+
+
+def test_two_files_that_would_be_one_document_are_not_sent(house, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.md").write_text(folder)
+    paths = [str(tmp_path / folder / "same.md") for folder in ("x", "y")]
+    done = house.run("upload", *paths, "-c", "collision", "--json")
+    assert json.loads(done.stdout)["error"]["reason"] == "DOCUMENT_TWICE"
+    assert house.json("documents", "-c", "collision") == []
+
+
+def test_ctrl_c_while_importing_tells_what_was_done(house, tmp_path):
+    corpus = tmp_path / "many.jsonl"
+    rows = [{"_id": str(number), "text": f"Number {number}."} for number in range(3000)]
+    corpus.write_text("\n".join(map(json.dumps, rows)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aquifer_cli", "import", str(corpus), "-c", "many", "--json"],
+        env={**os.environ, "AQUIFER_HOME": str(house.folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    *done, last = (json.loads(line) for line in (first + out).splitlines())
+    assert (process.returncode, err) == (130, "")
+    assert last["error"]["reason"] == "INTERRUPTED"
+    assert 0 < len(done) < len(rows)
+    assert f"{len(done)} ACCEPTED, {len(rows) - len(done):,} not sent" == last["error"]["detail"]
+
+
+def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(house, tides):
+    query = house.stack.parts["query"]
+    query.kill()
+    try:
+        done = house.run("ask", "When is high water?", "--json")
+        assert json.loads(done.stdout)["error"]["reason"] == "UNAVAILABLE"
+        assert (done.returncode, done.stderr) == (3, "")
+        status = house.run("status", "--json")
+        parts = {part["service"]: part for part in json.loads(status.stdout)["parts"]}
+        assert status.returncode == 1
+        assert parts["query"]["not_ready"] == ["UNAVAILABLE"]
+        assert parts["auth"]["ready"]
+    finally:
+        query.start()
+    assert house.run("search", "high water", "-c", "tides").returncode == 0
+
+
+def test_the_bus_is_in_line_with_the_contract(house, monkeypatch):
+    for variable, value in house.stack._bus("provisioner").items():
+        monkeypatch.setenv(variable, value)
+    assert house.json("bus", "apply") == []
+    monkeypatch.setenv("AQUIFER_NATS_URL", "nats://127.0.0.1:9")
+    done = house.run("bus", "apply", "--timeout", "2", "--json")
+    assert json.loads(done.stdout)["error"]["reason"] == "BUS_NOT_APPLIED"

@@ -161,7 +161,7 @@ def test_the_demo_interrupted_while_it_starts_leaves_nothing(folder):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_demo_ended_in_the_middle_leaves_nothing(folder, number):
     with launched(folder, "demo") as demo:
         demo.until_up()

@@ -51,35 +51,35 @@ class Inbox:
     async def once(self, tenant: str, event_id: str, document: str = "") -> AsyncIterator[Effect]:
         """Runs the body in a transaction that commits at most once for an event.
 
+        The body runs for a repeated event too, and is rolled back: it must fail for nothing that
+        the first time has changed, and keep what can not be rolled back for after the block.
+
         Raises:
-            AlreadyAppliedError: on entry, when it has committed before.
+            AlreadyAppliedError: at the end, when it has committed before.
         """
         async with self.database.transaction(tenant) as tx:
-            inserted = await tx.execute(
-                "INSERT INTO inbox (tenant_id, consumer, event_id, document)"
-                " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [tenant, self.consumer, event_id, document],
-            )
-            if not inserted.rowcount:
-                raise AlreadyAppliedError(await self._stored(tx, tenant, event_id))
             effect = Effect(tx=tx, event_id=event_id, consumer=self.consumer)
             yield effect
-            if effect.events:
-                await self._store(effect, tenant)
+            if not await self._note(effect, tenant, document):
+                raise AlreadyAppliedError(await self._stored(tx, tenant, event_id))
 
-    async def _store(self, effect: Effect, tenant: str) -> None:
-        await effect.tx.execute(
-            "UPDATE inbox SET outgoing_subjects = %s, outgoing_headers = %s,"
-            " outgoing_payloads = %s WHERE tenant_id = %s AND consumer = %s AND event_id = %s",
+    async def _note(self, effect: Effect, tenant: str, document: str) -> bool:
+        """Writes the event's row, last and in one statement; False when there is one already."""
+        inserted = await effect.tx.execute(
+            "INSERT INTO inbox (tenant_id, consumer, event_id, document, outgoing_subjects,"
+            " outgoing_headers, outgoing_payloads) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
             [
-                [event.subject for event in effect.events],
-                Jsonb([dict(event.headers) for event in effect.events]),
-                [event.payload for event in effect.events],
                 tenant,
                 self.consumer,
                 effect.event_id,
+                document,
+                [event.subject for event in effect.events],
+                Jsonb([dict(event.headers) for event in effect.events]),
+                [event.payload for event in effect.events],
             ],
         )
+        return inserted.rowcount == 1
 
     async def _stored(self, tx: Transaction, tenant: str, event_id: str) -> list[Outgoing]:
         cursor = await tx.execute(

@@ -32,28 +32,53 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[Transaction], service: str) -> None:
         self._pool = pool
-        self._sweeper = sql.Identifier(f"{service}_sweeper")
+        self._begin_sweep = sql.SQL("BEGIN; SET LOCAL ROLE {}").format(
+            sql.Identifier(f"{service}_sweeper")
+        )
         self._question: asyncio.Task[bool] | None = None
 
     @asynccontextmanager
     async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
         """A transaction that sees and writes the rows of one tenant and no others."""
-        async with self._begin() as connection:
-            await connection.execute("SELECT set_config('app.tenant', %s, true)", [tenant])
+        bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
+        async with self._begin(bound) as connection:
             yield connection
 
     @asynccontextmanager
     async def sweep(self) -> AsyncIterator[Transaction]:
         """A transaction across tenants, for work that belongs to none: relay, repair, gauges."""
-        async with self._begin() as connection:
-            await connection.execute(sql.SQL("SET LOCAL ROLE {}").format(self._sweeper))
+        async with self._begin(self._begin_sweep) as connection:
             yield connection
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[Transaction]:
+    async def _begin(self, opening: sql.SQL | sql.Composed) -> AsyncIterator[Transaction]:
+        """A transaction that `opening` begins, in one round trip."""
         with _translated():
-            async with self._pool.connection(POOL_WAIT_S) as connection, connection.transaction():
-                yield connection
+            connection = await self._opened(opening)
+            try:
+                async with connection:  # commits, or rolls back; a pooled one is not closed
+                    yield connection
+            finally:
+                await self._pool.putconn(connection)
+
+    async def _opened(self, opening: sql.SQL | sql.Composed) -> Transaction:
+        """A connection on which `opening` has run: that alone tells whether it still stands.
+
+        One that died in the pool makes room for the next.
+        """
+        for _ in range(self._pool.max_size):
+            connection = await self._pool.getconn(POOL_WAIT_S)
+            try:
+                # Several statements at once can not be prepared.
+                await connection.execute(opening, prepare=False)
+            except BaseException as error:
+                died = connection.closed and isinstance(error, psycopg.OperationalError)
+                await self._pool.putconn(connection)
+                if not died:
+                    raise
+            else:
+                return connection
+        raise psycopg.OperationalError("no connection of the pool stands")
 
     async def answers(self) -> bool:
         """True when the server answers a trivial query within `ANSWER_S`.
@@ -71,8 +96,8 @@ class Database:
 
     async def _ask(self) -> bool:
         try:
-            async with self._begin() as connection:
-                await connection.execute("SELECT 1")
+            async with self._begin(sql.SQL("BEGIN")):
+                pass
         except (UnavailableError, ConflictError, OverloadedError):
             return False
         return True
@@ -109,8 +134,8 @@ async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator
         open=False,
         timeout=POOL_WAIT_S,
         reconnect_timeout=2.0,
-        check=AsyncConnectionPool.check_connection,
         kwargs={
+            "autocommit": True,  # `Database` begins its transactions itself
             "row_factory": dict_row,
             "application_name": f"aquifer-{service}",
             "connect_timeout": 3,

@@ -1,6 +1,5 @@
 """What every command has: the stack it talks to, its output, and how it fails."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import click
 from aquifer_cli import endpoints
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.errors import EXIT_BUG, CommandError, interrupted
+from aquifer_cli.interrupts import run_async
 from aquifer_cli.screen import OutputError, Screen
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Run:
             async with open_client(endpoints.find(self.data_dir)) as client:
                 return await work(client)
 
-        return asyncio.run(connected())
+        return run_async(connected())
 
 
 class Commands(click.Group):

@@ -97,13 +97,14 @@ async def test_endless_work_ends_at_the_wall_clock():
 @pytest.mark.parametrize(
     ("data", "media_type"),
     [
-        (b"<html>" + b"<b>x</b>" * (2 * MIB // 8), "text/html"),
-        (pdf(b"(%s) Tj\n" % (b"a" * 36) * (20 * MIB // 44)), "application/pdf"),
+        (b"<html>" + b"<b>x</b>" * (8 * MIB // 8), "text/html"),
+        (pdf(b"(%s) Tj\n" % (b"a" * 36) * (40 * MIB // 44)), "application/pdf"),
     ],
     ids=["html", "pdf"],
 )
 async def test_memory_eater_ends_at_the_memory_limit(data, media_type):
-    limits = ParserLimits(memory_bytes=(64 if media_type == "text/html" else 100) * MIB)
+    # Twice what a child of any format needs to come up.
+    limits = ParserLimits(memory_bytes=160 * MIB)
     assert await reason_of(data, limits, media_type) == ParseFailure.PARSER_MEMORY_LIMIT
 
 

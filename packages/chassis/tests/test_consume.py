@@ -72,9 +72,7 @@ async def consuming(
 
 
 # Any row will do.
-EFFECT = (
-    "INSERT INTO outbox (tenant_id, subject, headers, payload) VALUES (%s, 'effect', '{}', '')"
-)
+EFFECT = "INSERT INTO outbox (tenant_id, subject, headers, payload) VALUES (%s, 'effect', '{}', '')"
 
 
 async def settled(consumer: Consumer[ChunksEmbedded]) -> None:

@@ -81,7 +81,7 @@ class Consumer(Generic[E]):
         self._blamed: dict[str, int] = {}
         self._waiting: dict[asyncio.Task[Any], str] = {}
         self._stopping = False
-        self.puller = Puller(bus, durable, self._accept, self._free)
+        self.puller = Puller(bus, durable, self._accept, self._free, concurrency)
 
     @property
     def pause_reason(self) -> str:

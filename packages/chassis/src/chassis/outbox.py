@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 RELAY_BATCH = 128
 RELAY_POLL_S = 1.0
+# Events that come within this time leave in one transaction.
+GATHER_S = 0.01
 
 
 class Outbox:
@@ -57,7 +59,7 @@ class Outbox:
                 log.warning("outbox.waiting", extra={"reason": error.reason})
                 await asyncio.sleep(RELAY_POLL_S)
                 continue
-            if not moved:
+            if moved < RELAY_BATCH:
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -65,6 +67,7 @@ class Outbox:
         with suppress(TimeoutError):
             async with asyncio.timeout(RELAY_POLL_S):
                 await self._woken.wait()
+        await asyncio.sleep(GATHER_S)
 
     async def _move(self) -> int:
         """Publishes one batch and removes it; a crash in between only repeats what is dropped."""

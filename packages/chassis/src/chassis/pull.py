@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 PULL_EXPIRES_S = 10.0
 CHECK_S = 5.0
+# Places that fall free within this time are asked for together.
+GATHER_S = 0.002
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class _Request:
 
 
 class Puller:
-    """Hands each message of one durable to `deliver`, at most `credit()` at a time.
+    """Hands each message of one durable to `deliver`, at most `credit()` of `places` at a time.
 
     nats-py's own fetch waits for a full batch once its first message came; this keeps requests
     open for exactly the free places, so a message is never held back and never waits in line here.
@@ -45,11 +47,13 @@ class Puller:
         durable: Durable,
         deliver: Callable[[Msg], None],
         credit: Callable[[], int],
+        places: int,
     ) -> None:
         self._bus = bus
         self._durable = durable
         self._deliver = deliver
         self._credit = credit
+        self._places = places
         self._requests: deque[_Request] = deque()
         self._changed = asyncio.Event()
         self._inbox = ""
@@ -85,6 +89,8 @@ class Puller:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._changed.wait()
+        if self._credit() < self._places:
+            await asyncio.sleep(GATHER_S)
 
     def _forget_requests(self) -> None:
         """A server that was away holds none of them any more."""

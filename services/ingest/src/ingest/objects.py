@@ -69,8 +69,9 @@ class LocalObjects:
                 async for piece in content:
                     await _in_thread(partial.write, piece)
             return await _in_thread(partial.commit)
-        finally:
+        except BaseException:
             await _in_thread(partial.discard)
+            raise
 
     async def read(self, key: str, *, sha256: str) -> bytes:
         """All bytes of an object.

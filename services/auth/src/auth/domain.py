@@ -10,6 +10,7 @@ from auth.keys import Proof
 from chassis.errors import FieldViolation, ForbiddenError, InvalidInputError
 
 INTERNAL = "internal"
+TENANTS_ADMIN = "tenants.admin"
 SCOPES = (
     "documents.read",
     "documents.write",
@@ -17,7 +18,7 @@ SCOPES = (
     "ask",
     "models",
     "keys.admin",
-    "tenants.admin",
+    TENANTS_ADMIN,
     "operate",
     INTERNAL,
 )

@@ -9,7 +9,7 @@ from typing_extensions import override
 from aquifer.auth.v1 import auth_service_pb2 as pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
 from auth import paging
-from auth.domain import INTERNAL, Actor, ApiKey, Revocation, Tenant
+from auth.domain import INTERNAL, TENANTS_ADMIN, Actor, ApiKey, Revocation, Tenant
 from auth.paging import KeyCursor
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from auth.usecases.exchange import ExchangeToken, ListRevocations
@@ -22,10 +22,10 @@ ACCESS: Access = {
     "aquifer.auth.v1.AuthService/ExchangeToken": PUBLIC,
     "aquifer.auth.v1.AuthService/GetJwks": PUBLIC,
     "aquifer.auth.v1.AuthService/ListRevocations": any_of(INTERNAL),
-    "aquifer.auth.v1.AuthService/CreateTenant": any_of("tenants.admin"),
-    "aquifer.auth.v1.AuthService/GetTenant": any_of("tenants.admin"),
-    "aquifer.auth.v1.AuthService/ListTenants": any_of("tenants.admin"),
-    "aquifer.auth.v1.AuthService/SuspendTenant": any_of("tenants.admin"),
+    "aquifer.auth.v1.AuthService/CreateTenant": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/GetTenant": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/ListTenants": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/SuspendTenant": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/CreateApiKey": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/ListApiKeys": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/RevokeApiKey": any_of("keys.admin"),
@@ -116,7 +116,7 @@ class AuthRpc(AuthServiceServicer):
     ) -> pb.CreateApiKeyResponse:
         made = await self.create_api_key(
             _actor(),
-            caller().tenant,
+            request.tenant,
             display_name=request.display_name,
             scopes=request.scopes,
             valid_days=request.valid_days,
@@ -130,7 +130,7 @@ class AuthRpc(AuthServiceServicer):
     ) -> pb.ListApiKeysResponse:
         size = paging.page_size(request.page_size)
         after = paging.key_after(request.page_token)
-        found = await self.list_api_keys(caller().tenant, size + 1, after=after)
+        found = await self.list_api_keys(_actor(), request.tenant, size + 1, after=after)
         token = ""
         if len(found) > size:
             last = found[size - 1]
@@ -143,7 +143,7 @@ class AuthRpc(AuthServiceServicer):
     async def RevokeApiKey(
         self, request: pb.RevokeApiKeyRequest, context: ServicerContext[Any, Any]
     ) -> pb.ApiKey:
-        return _api_key(await self.revoke_api_key(_actor(), caller().tenant, request.key_id))
+        return _api_key(await self.revoke_api_key(_actor(), request.tenant, request.key_id))
 
 
 def _actor() -> Actor:

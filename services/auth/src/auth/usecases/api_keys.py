@@ -4,11 +4,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked
-from auth.domain import Actor, ApiKey, AuditEntry, check_request_id, expiry, in_order
+from auth.domain import (
+    SYSTEM_TENANT,
+    Actor,
+    ApiKey,
+    AuditEntry,
+    Tenant,
+    check_request_id,
+    expiry,
+    in_order,
+)
 from auth.keys import KeyText, Peppers, Proof, is_key_id
 from auth.paging import KeyCursor
 from auth.usecases.ports import Clock, Records, Registry
-from auth.usecases.tenants import stamped, tenant_unknown
+from auth.usecases.tenants import reached, stamped, tenant_reserved, tenant_unknown
 from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 
@@ -22,14 +31,14 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateApiKey:
-    """Makes a key of a tenant, with no scope the actor lacks.
+    """Makes a key of the actor's tenant, or of the one named, with no scope the actor lacks.
 
     Raises:
         InvalidInputError: SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID,
             REQUEST_ID_INVALID.
         ForbiddenError: SCOPE_EXCEEDED.
         NotFoundError: TENANT_UNKNOWN.
-        FailedPreconditionError: TENANT_SUSPENDED.
+        FailedPreconditionError: TENANT_SUSPENDED; TENANT_RESERVED, the services' own tenant.
         AlreadyExistsError: REQUEST_REPEATED; `key_id` in its facts names the key made before.
     """
 
@@ -41,13 +50,14 @@ class CreateApiKey:
     async def __call__(
         self,
         actor: Actor,
-        tenant_id: str,
+        named: str,
         *,
         display_name: str,
         scopes: Sequence[str],
         valid_days: int,
         request_id: str,
     ) -> NewKey:
+        tenant_id = reached(actor, named)
         check_request_id(request_id)
         now, text = self.clock(), self.new_key()
         key = ApiKey(
@@ -61,11 +71,7 @@ class CreateApiKey:
         )
         actor.check_may_grant(key.scopes)
         async with self.registry.within(tenant_id) as records:
-            tenant = await records.tenant()
-            if tenant is None:
-                raise tenant_unknown()
-            if tenant.suspend_time is not None:
-                raise FailedPreconditionError("TENANT_SUSPENDED", "the tenant is suspended")
+            _check_takes_keys(await _known(records))
             await add_key(records, actor, key, self.peppers.proof(text), request_id)
         return NewKey(key=key, text=text)
 
@@ -91,31 +97,39 @@ async def add_key(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListApiKeys:
+    """Keys of the actor's tenant, or of the one named.
+
+    Raises:
+        NotFoundError: TENANT_UNKNOWN.
+    """
+
     registry: Registry
 
     async def __call__(
-        self, tenant_id: str, limit: int, *, after: KeyCursor | None
+        self, actor: Actor, named: str, limit: int, *, after: KeyCursor | None
     ) -> Sequence[ApiKey]:
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.within(reached(actor, named)) as records:
+            await _known(records)
             return await records.keys(limit, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeApiKey:
-    """Ends a key of the actor's tenant and its tokens; revoked already is fine.
+    """Ends a key of the actor's tenant, or of the one named, and its tokens; again is fine.
 
     Raises:
-        NotFoundError: KEY_UNKNOWN, the same for another tenant's key.
+        NotFoundError: TENANT_UNKNOWN; KEY_UNKNOWN, the same for another tenant's key.
     """
 
     registry: Registry
     clock: Clock
 
-    async def __call__(self, actor: Actor, tenant_id: str, key_id: str) -> ApiKey:
-        if not is_key_id(key_id):
-            raise _key_unknown()
-        now = self.clock()
+    async def __call__(self, actor: Actor, named: str, key_id: str) -> ApiKey:
+        tenant_id, now = reached(actor, named), self.clock()
         async with self.registry.within(tenant_id) as records:
+            await _known(records)
+            if not is_key_id(key_id):
+                raise _key_unknown()
             changed = await records.revoke_key(key_id, now)
             found = await records.key(key_id)
             if found is None:
@@ -128,6 +142,19 @@ class RevokeApiKey:
                 event = ApiKeyRevoked(tenant=tenant_id, key_id=key_id, revoke_time=stamped(now))
                 await records.emit(event, about=key_id)
         return found
+
+
+def _check_takes_keys(tenant: Tenant) -> None:
+    if tenant.tenant_id == SYSTEM_TENANT:
+        raise tenant_reserved("`python -m auth service-key` makes its keys")
+    if tenant.suspend_time is not None:
+        raise FailedPreconditionError("TENANT_SUSPENDED", "the tenant is suspended")
+
+
+async def _known(records: Records) -> Tenant:
+    if found := await records.tenant():
+        return found
+    raise tenant_unknown()
 
 
 def _key_unknown() -> NotFoundError:

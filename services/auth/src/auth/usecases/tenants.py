@@ -7,7 +7,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantSuspended
-from auth.domain import SYSTEM_TENANT, Actor, AuditEntry, Tenant, is_tenant_id
+from auth.domain import SYSTEM_TENANT, TENANTS_ADMIN, Actor, AuditEntry, Tenant, is_tenant_id
 from auth.usecases.ports import Clock, Records, Registry
 from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
@@ -86,9 +86,7 @@ class SuspendTenant:
         if not is_tenant_id(tenant_id):
             raise tenant_unknown()
         if tenant_id == SYSTEM_TENANT:
-            raise FailedPreconditionError(
-                "TENANT_RESERVED", "this tenant is the services' own; without it nothing runs"
-            )
+            raise tenant_reserved("without it nothing runs")
         now = self.clock()
         async with self.registry.within(tenant_id) as records:
             changed = await records.suspend_tenant(now)
@@ -103,6 +101,25 @@ class SuspendTenant:
                 event = TenantSuspended(tenant=tenant_id, suspend_time=stamped(now))
                 await records.emit(event, about=tenant_id)
         return found
+
+
+def reached(actor: Actor, named: str) -> str:
+    """The tenant to act in: the actor's own, or the one it names if it administers tenants.
+
+    Raises:
+        NotFoundError: TENANT_UNKNOWN; to anybody else every other tenant looks like none.
+    """
+    if named in {"", actor.tenant_id}:
+        return actor.tenant_id
+    if TENANTS_ADMIN not in actor.scopes or not is_tenant_id(named):
+        raise tenant_unknown()
+    return named
+
+
+def tenant_reserved(because: str) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        "TENANT_RESERVED", f"this tenant is the services' own; {because}"
+    )
 
 
 def tenant_unknown() -> NotFoundError:

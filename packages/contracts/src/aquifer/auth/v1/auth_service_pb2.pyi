@@ -420,6 +420,7 @@ class CreateApiKeyRequest(message.Message):
     SCOPES_FIELD_NUMBER: builtins.int
     VALID_DAYS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     display_name: builtins.str
     """What it is for, 1 to 128 characters."""
     valid_days: builtins.int
@@ -428,6 +429,8 @@ class CreateApiKeyRequest(message.Message):
     """Retried calls with the same id create one key, whose secret is shown only by the first
     answer; a retry is answered ALREADY_EXISTS REQUEST_REPEATED. Empty: no protection.
     """
+    tenant: builtins.str
+    """Tenant the key is for; empty means the caller's."""
     @builtins.property
     def scopes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """At least one of: documents.read, documents.write, search, ask, models, keys.admin,
@@ -441,10 +444,11 @@ class CreateApiKeyRequest(message.Message):
         scopes: abc.Iterable[builtins.str] | None = ...,
         valid_days: builtins.int = ...,
         request_id: builtins.str = ...,
+        tenant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["display_name", b"display_name", "request_id", b"request_id", "scopes", b"scopes", "valid_days", b"valid_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["display_name", b"display_name", "request_id", b"request_id", "scopes", b"scopes", "tenant", b"tenant", "valid_days", b"valid_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,19 +486,23 @@ class ListApiKeysRequest(message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """1 to 1000; 0 means 100."""
     page_token: builtins.str
     """From the previous response; opaque."""
+    tenant: builtins.str
+    """Tenant whose keys are listed; empty means the caller's."""
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        tenant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -531,15 +539,19 @@ class RevokeApiKeyRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
     key_id: builtins.str
     """Public id of the key."""
+    tenant: builtins.str
+    """Tenant the key is of; empty means the caller's."""
     def __init__(
         self,
         *,
         key_id: builtins.str = ...,
+        tenant: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

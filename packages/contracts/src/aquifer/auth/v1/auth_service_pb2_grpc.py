@@ -155,26 +155,30 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
-        DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
-        does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
+        """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
+        `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
+        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
+        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
+        ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
+        services' own tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
+        tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`.
-        Idempotent. NOT_FOUND KEY_UNKNOWN.
+        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
+        another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
+        KEY_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,18 +48,22 @@ class AuthServiceStub:
     TENANT_RESERVED for the services' own tenant.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
-    """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-    else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
-    DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
-    does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
+    """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
+    `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
+    SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
+    PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
+    ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
+    services' own tenant.
     """
     ListApiKeys: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListApiKeysRequest, auth_service_pb2.ListApiKeysResponse]
-    """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
-    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
+    tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+    PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
     """
     RevokeApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.RevokeApiKeyRequest, auth_service_pb2.ApiKey]
-    """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`.
-    Idempotent. NOT_FOUND KEY_UNKNOWN.
+    """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
+    another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
+    KEY_UNKNOWN.
     """
 
 class AuthServiceServicer(metaclass=abc_1.ABCMeta):
@@ -144,10 +148,12 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.CreateApiKeyRequest,
         context: aio.ServicerContext[auth_service_pb2.CreateApiKeyRequest, abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]],
     ) -> abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]:
-        """Creates an API key of the caller's tenant. The key itself is in this response and nowhere
-        else, ever. Scope `keys.admin`. INVALID_ARGUMENT SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE,
-        DISPLAY_NAME_INVALID, REQUEST_ID_INVALID; PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller
-        does not hold; ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED.
+        """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
+        `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
+        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
+        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
+        ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
+        services' own tenant.
         """
 
     @abc_1.abstractmethod
@@ -156,8 +162,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListApiKeysRequest,
         context: aio.ServicerContext[auth_service_pb2.ListApiKeysRequest, abc.Awaitable[auth_service_pb2.ListApiKeysResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListApiKeysResponse]:
-        """Lists the caller's tenant's keys, newest first, without their secrets. Scope `keys.admin`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
+        tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
         """
 
     @abc_1.abstractmethod
@@ -166,8 +173,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.RevokeApiKeyRequest,
         context: aio.ServicerContext[auth_service_pb2.RevokeApiKeyRequest, abc.Awaitable[auth_service_pb2.ApiKey]],
     ) -> abc.Awaitable[auth_service_pb2.ApiKey]:
-        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`.
-        Idempotent. NOT_FOUND KEY_UNKNOWN.
+        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
+        another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
+        KEY_UNKNOWN.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: aio.Server) -> None: ...

@@ -1,25 +1,32 @@
-"""`python -m auth serve | migrate | bootstrap`; everything else is in AQUIFER_* variables."""
+"""`python -m auth serve | migrate | bootstrap | service-key`; the rest is in AQUIFER_*."""
 
 import argparse
 import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 from pydantic import ValidationError
 
-from auth.app import SERVICE, bootstrap, builder
+from auth.app import SERVICE, bootstrap, builder, issue_service_key
+from auth.domain import ApiKey
 from auth.rpc import ACCESS
 from auth.settings import PepperSettings, Settings
 from auth.usecases.founding import ALREADY_FOUNDED, FirstKeys
+from auth.usecases.service_keys import SERVICES
 from chassis import service
 from chassis.errors import ServiceError
 from chassis.postgres import migrate
 from chassis.settings import DatabaseSettings
 
-BOOTSTRAP_MAX_S = 60.0
+MAKING_MAX_S = 60.0
+
+Made = TypeVar("Made")
+Keep = Callable[[str], None]
 
 
 def _serve() -> int:
@@ -36,24 +43,12 @@ def _migrate() -> int:
 
 def _bootstrap(tenant: str, display_name: str, output: Path) -> int:
     settings = PepperSettings.model_validate({})
-    written = False
 
-    def keep(keys: FirstKeys) -> None:
-        nonlocal written
-        _write(output, keys)
-        written = True
-
-    async def bounded() -> None:
-        try:
-            async with asyncio.timeout(BOOTSTRAP_MAX_S):
-                await bootstrap(settings, tenant, display_name, keep)
-        except BaseException:
-            if written:
-                sys.stderr.write(f"whether the keys in {output} count is not known; try one\n")
-            raise
+    async def make(keep: Keep) -> None:
+        await bootstrap(settings, tenant, display_name, lambda keys: keep(_shown(keys)))
 
     try:
-        asyncio.run(bounded())
+        _make(output, make)
     except ServiceError as error:
         if error.reason != ALREADY_FOUNDED:
             raise
@@ -63,9 +58,8 @@ def _bootstrap(tenant: str, display_name: str, output: Path) -> int:
     return 0
 
 
-def _write(output: Path, keys: FirstKeys) -> None:
-    """Writes the keys where only their owner reads them, on the disk before they count."""
-    text = json.dumps(
+def _shown(keys: FirstKeys) -> str:
+    return json.dumps(
         {
             "tenant": keys.tenant_id,
             "api_key": keys.operator.reveal(),
@@ -73,6 +67,45 @@ def _write(output: Path, keys: FirstKeys) -> None:
         },
         indent=1,
     )
+
+
+def _issue_service_key(name: str, output: Path) -> int:
+    settings = PepperSettings.model_validate({})
+
+    async def make(keep: Keep) -> ApiKey:
+        return await issue_service_key(settings, name, lambda text: keep(text.reveal()))
+
+    key = _make(output, make)
+    sys.stdout.write(
+        f"key {key.key_id} of {name} lasts until {key.expire_time:%Y-%m-%d} and is in {output}"
+        " alone; its older keys go on\n"
+    )
+    return 0
+
+
+def _make(output: Path, make: Callable[[Keep], Awaitable[Made]]) -> Made:
+    """Runs what makes keys, in bounded time, and keeps their text in `output`."""
+    written = False
+
+    def keep(text: str) -> None:
+        nonlocal written
+        _write(output, text)
+        written = True
+
+    async def bounded() -> Made:
+        try:
+            async with asyncio.timeout(MAKING_MAX_S):
+                return await make(keep)
+        except BaseException:
+            if written:
+                sys.stderr.write(f"whether what is in {output} counts is not known; try it\n")
+            raise
+
+    return asyncio.run(bounded())
+
+
+def _write(output: Path, text: str) -> None:
+    """Writes keys where only their owner reads them, on the disk before they count."""
     new = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(new, "w") as file:
@@ -102,6 +135,9 @@ def _arguments() -> argparse.Namespace:
     first.add_argument("--tenant", required=True, help="id of the first tenant")
     first.add_argument("--display-name", default="", help="for people; by default the id")
     first.add_argument("--output", required=True, type=Path, help="new file for the keys")
+    further = commands.add_parser("service-key", help="make a further key of a service")
+    further.add_argument("--service", required=True, choices=SERVICES, help="whose key")
+    further.add_argument("--output", required=True, type=Path, help="new file for the key")
     return parser.parse_args()
 
 
@@ -114,6 +150,8 @@ def main() -> int:
                 return _serve()
             case "migrate":
                 return _migrate()
+            case "service-key":
+                return _issue_service_key(arguments.service, arguments.output)
             case _:
                 name = arguments.display_name or arguments.tenant
                 return _bootstrap(arguments.tenant, name, arguments.output)

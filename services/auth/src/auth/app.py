@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from nats.aio.client import Client
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsRequest, ListRevocationsResponse
 from aquifer.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
+from auth.domain import ApiKey
 from auth.keys import KeyText, Peppers, new_key
 from auth.rpc import AuthRpc
 from auth.settings import PepperSettings, Settings
@@ -20,6 +22,7 @@ from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Clock, Registry, Signer
+from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, SuspendTenant
 from chassis.authority import Authority
 from chassis.bus import Bus
@@ -116,19 +119,30 @@ async def bootstrap(
 ) -> None:
     """Make the first tenant and keys of a platform that has none; see `FoundPlatform`."""
     peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
+    async with _registry(settings) as registry:
+        found = FoundPlatform(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
+        await found(tenant_id, display_name, keep)
+
+
+async def issue_service_key(
+    settings: PepperSettings, service: str, keep: Callable[[KeyText], None]
+) -> ApiKey:
+    """Make a further key of a service; see `IssueServiceKey`."""
+    peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
+    async with _registry(settings) as registry:
+        issue = IssueServiceKey(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
+        return await issue(service, keep)
+
+
+@asynccontextmanager
+async def _registry(settings: PepperSettings) -> AsyncIterator[Registry]:
+    """The registry for a command, which has no bus."""
     dsn = settings.postgres_dsn.get_secret_value()
     unconnected = asyncio.create_task(asyncio.sleep(0))
     await unconnected
     async with open_database(dsn, SERVICE, 1) as database:
         # Only stores events: the relay of the running service finds and publishes them.
-        outbox = Outbox(database, Bus(Client(), unconnected))
-        found = FoundPlatform(
-            registry=PostgresRegistry(database, outbox),
-            peppers=peppers,
-            clock=_now,
-            new_key=new_key,
-        )
-        await found(tenant_id, display_name, keep)
+        yield PostgresRegistry(database, Outbox(database, Bus(Client(), unconnected)))
 
 
 async def _away(database: Database) -> str:

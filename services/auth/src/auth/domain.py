@@ -171,6 +171,21 @@ def expiry(now: datetime, valid_days: int) -> datetime:
     return now + timedelta(days=valid_days or VALID_DAYS_DEFAULT)
 
 
+def lasting_key(
+    key_id: str, tenant_id: str, *, name: str, scopes: Iterable[str], now: datetime
+) -> ApiKey:
+    """A key that stands for `name`, made at `now` for as long as a key may last."""
+    return ApiKey(
+        key_id=key_id,
+        tenant_id=tenant_id,
+        principal=name,
+        display_name=name,
+        scopes=in_order(scopes),
+        create_time=now,
+        expire_time=expiry(now, VALID_DAYS_MAX),
+    )
+
+
 def check_request_id(request_id: str) -> None:
     """Pass when a client may use this id for its retries; empty is allowed.
 

@@ -1,4 +1,4 @@
-"""`python -m auth migrate` and `bootstrap`, as an operator runs them."""
+"""`python -m auth migrate`, `bootstrap` and `service-key`, as an operator runs them."""
 
 import json
 import os
@@ -123,6 +123,66 @@ def test_bootstrap_without_a_place_for_the_keys_changes_nothing(
     refused = bootstrap(tables, tmp_path / "nowhere" / "keys.json")
     assert refused.returncode == 1
     assert "nowhere" in refused.stderr
+    assert counted(everything) == (0, 0)
+
+
+def service_key(
+    tables: TestDatabase, output: Path, service: str = "query"
+) -> "subprocess.CompletedProcess[str]":
+    return run(
+        *("service-key", "--service", service, "--output", str(output)),
+        POSTGRES_DSN=tables.dsn("auth"),
+        AUTH_PEPPER=PEPPER,
+    )
+
+
+def test_service_key_is_a_further_one_and_the_others_go_on(
+    tables: TestDatabase, everything: psycopg.Connection[DictRow], tmp_path: Path
+) -> None:
+    assert bootstrap(tables, tmp_path / "keys.json").returncode == 0
+    output = tmp_path / "query.key"
+    done = service_key(tables, output)
+    assert done.returncode == 0, done.stderr
+    text = KeyText.parse(output.read_text().strip())
+    assert text is not None
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert text.key_id in done.stdout
+    assert text.secret not in done.stdout + done.stderr
+    rows = everything.execute(
+        "SELECT key_id, tenant_id, scopes, revoked_at, expires_at - created_at AS lasts FROM keys"
+        " WHERE principal = 'query' ORDER BY created_at"
+    ).fetchall()
+    assert [row["tenant_id"] for row in rows] == ["system"] * 2
+    assert [row["lasts"].days for row in rows] == [365] * 2
+    assert [row["scopes"] for row in rows] == [["internal", "models"]] * 2
+    assert {row["revoked_at"] for row in rows} == {None}
+    assert rows[1]["key_id"] == text.key_id
+    assert counted(everything) == (2, 5)
+
+
+def test_service_key_never_overwrites(
+    tables: TestDatabase, everything: psycopg.Connection[DictRow], tmp_path: Path
+) -> None:
+    assert bootstrap(tables, tmp_path / "keys.json").returncode == 0
+    output = tmp_path / "query.key"
+    output.write_text("precious")
+    refused = service_key(tables, output)
+    assert (refused.returncode, output.read_text()) == (1, "precious")
+    assert "FileExistsError" in refused.stderr
+    assert counted(everything) == (2, 4)
+
+
+def test_service_key_needs_a_platform_and_one_of_its_services(
+    tables: TestDatabase, everything: psycopg.Connection[DictRow], tmp_path: Path
+) -> None:
+    output = tmp_path / "query.key"
+    early = service_key(tables, output)
+    assert early.returncode == 1
+    assert "NOT_FOUNDED" in early.stderr
+    stranger = service_key(tables, output, service="auth")
+    assert stranger.returncode == 2
+    assert "invalid choice" in stranger.stderr
+    assert not output.exists()
     assert counted(everything) == (0, 0)
 
 

@@ -2,26 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
-from auth.domain import (
-    INTERNAL,
-    SCOPES,
-    SYSTEM_TENANT,
-    VALID_DAYS_MAX,
-    Actor,
-    ApiKey,
-    Tenant,
-    in_order,
-)
+from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, Tenant, lasting_key
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Founding, Registry
+from auth.usecases.service_keys import SERVICE_SCOPES, SERVICES
 from auth.usecases.tenants import add_tenant
 from chassis.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError
 
-SERVICES = ("ingest", "query", "inference")
-SERVICE_SCOPES = (INTERNAL, "models")
 OPERATOR_SCOPES = tuple(scope for scope in SCOPES if scope != INTERNAL)
 
 ALREADY_FOUNDED = "ALREADY_FOUNDED"
@@ -84,14 +73,8 @@ class FoundPlatform:
         texts = {}
         for name, scopes in wanted.items():
             text = texts[name] = self.new_key()
-            key = ApiKey(
-                key_id=text.key_id,
-                tenant_id=tenant.tenant_id,
-                principal=name,
-                display_name=name,
-                scopes=in_order(scopes),
-                create_time=tenant.create_time,
-                expire_time=tenant.create_time + timedelta(days=VALID_DAYS_MAX),
+            key = lasting_key(
+                text.key_id, tenant.tenant_id, name=name, scopes=scopes, now=tenant.create_time
             )
             await add_key(records, _FOUNDER, key, self.peppers.proof(text), request_id="")
         return texts

@@ -73,6 +73,14 @@ class MemoryRecords(Records):
         return True
 
     @override
+    async def resume_tenant(self) -> bool:
+        found = await self.tenant()
+        if found is None or found.suspend_time is None:
+            return False
+        self._state.tenants[self._tenant_id] = replace(found, suspend_time=None)
+        return True
+
+    @override
     async def key(self, key_id: str) -> ApiKey | None:
         found = self._state.keys.get(key_id)
         return found.key if found and found.key.tenant_id == self._tenant_id else None
@@ -103,15 +111,23 @@ class MemoryRecords(Records):
         return True
 
     @override
-    async def add_revocation(self, time: datetime, *, key_id: str | None) -> None:
-        self._state.revocations.append(
-            Revocation(
-                sequence=len(self._state.revocations) + 1,
-                tenant_id=self._tenant_id,
-                key_id=key_id,
-                revoke_time=time,
-            )
+    async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
+        return self._number(time, key_id, resumed=False)
+
+    @override
+    async def add_resumption(self, time: datetime) -> int:
+        return self._number(time, None, resumed=True)
+
+    def _number(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
+        one = Revocation(
+            sequence=len(self._state.revocations) + 1,
+            tenant_id=self._tenant_id,
+            key_id=key_id,
+            revoke_time=time,
+            resumed=resumed,
         )
+        self._state.revocations.append(one)
+        return one.sequence
 
     @override
     async def add_audit(self, entry: AuditEntry) -> None:

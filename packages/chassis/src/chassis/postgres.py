@@ -114,7 +114,7 @@ def _translated() -> Iterator[None]:
         raise OverloadedError(
             "DATABASE_FULL", "the database's disk is full", retry_after_s=30
         ) from error
-    except psycopg.errors.UndefinedTable as error:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise UnavailableError(
             "SCHEMA_MISSING", "the schema is older than this software: run `migrate`"
         ) from error

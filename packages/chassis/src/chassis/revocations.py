@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -41,6 +41,15 @@ class OpenCall:
     end: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standing:
+    """What was said last of a tenant; by `sequence`, since what is heard comes in any order."""
+
+    suspended: bool
+    sequence: int
+    until: float
+
+
 class Revocations:
     """Revoked keys, suspended tenants, and whether this process can still hear of new ones.
 
@@ -58,7 +67,7 @@ class Revocations:
         self._bus_connected = bus_connected
         self._clock = clock
         self._keys: dict[str, float] = {}
-        self._tenants: dict[str, float] = {}
+        self._tenants: dict[str, _Standing] = {}
         self._open: set[OpenCall] = set()
         self._loaded = False
         self._fresh_at = clock()
@@ -73,10 +82,27 @@ class Revocations:
         self._keys[key_id] = self._clock() + KEPT_S
         self._end(lambda call: call.key_id == key_id)
 
-    def on_tenant_suspended(self, tenant: str) -> None:
-        """Refuse a tenant from now on and end its open calls; a repeat is harmless."""
-        self._tenants[tenant] = self._clock() + KEPT_S
-        self._end(lambda call: call.tenant == tenant)
+    def on_tenant_suspended(self, tenant: str, sequence: int) -> None:
+        """Refuse a tenant from now on and end its open calls, unless more is known already."""
+        if self._note(tenant, sequence, suspended=True):
+            self._end(lambda call: call.tenant == tenant)
+
+    def on_tenant_resumed(self, tenant: str, sequence: int) -> None:
+        """Refuse a tenant no longer, unless more is known already."""
+        self._note(tenant, sequence, suspended=False)
+
+    def _note(self, tenant: str, sequence: int, *, suspended: bool) -> bool:
+        known = self._tenants.get(tenant)
+        if known is not None and sequence < known.sequence:
+            return False
+        self._tenants[tenant] = _Standing(
+            suspended=suspended, sequence=sequence, until=self._clock() + KEPT_S
+        )
+        return True
+
+    def recount(self) -> None:
+        """Auth counts from an older state: whatever is said next of a tenant is the last."""
+        self._tenants = {name: replace(it, sequence=0) for name, it in self._tenants.items()}
 
     def heard(self, at: float | None = None) -> None:
         """Note a sign of life of a way revocations come by, at monotonic second `at`."""
@@ -96,7 +122,8 @@ class Revocations:
         """
         if key_id in self._keys:
             raise UnauthenticatedError("KEY_REVOKED", "the key of this token was revoked")
-        if tenant in self._tenants:
+        standing = self._tenants.get(tenant)
+        if standing is not None and standing.suspended:
             raise UnauthenticatedError("TENANT_SUSPENDED", "the tenant is suspended")
         if not self._loaded or self._stale():
             raise UnavailableError(
@@ -115,9 +142,8 @@ class Revocations:
         if self._stale():
             self._end(lambda _: True)
         now = self._clock()
-        for kept in (self._keys, self._tenants):
-            for name in [name for name, until in kept.items() if until < now]:
-                del kept[name]
+        self._keys = {name: until for name, until in self._keys.items() if until >= now}
+        self._tenants = {name: it for name, it in self._tenants.items() if it.until >= now}
 
     def _stale(self) -> bool:
         if self._bus_connected():
@@ -145,14 +171,19 @@ async def poll(revocations: Revocations, pages: Pages, after: int, at: float) ->
                 case "key_id":
                     revocations.on_key_revoked(revocation.key_id)
                 case "tenant":
-                    revocations.on_tenant_suspended(revocation.tenant)
+                    revocations.on_tenant_suspended(revocation.tenant, revocation.sequence)
+                case "resumed_tenant":
+                    revocations.on_tenant_resumed(revocation.resumed_tenant, revocation.sequence)
                 case _:
                     log.error("revocation.unknown", extra={"sequence": revocation.sequence})
             after = revocation.sequence
         if len(page.revocations) < PAGE_SIZE:
             break
     revocations.polled(at)
-    return 0 if page.latest_sequence < after else page.latest_sequence
+    if page.latest_sequence < after:
+        revocations.recount()
+        return 0
+    return page.latest_sequence
 
 
 async def follow(

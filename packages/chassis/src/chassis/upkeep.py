@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from nats.aio.msg import Msg
 
-from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantResumed, TenantSuspended
 from chassis import metrics
 from chassis.bus import Bus
 from chassis.errors import ConflictError, OverloadedError, UnavailableError
@@ -23,21 +24,38 @@ log = logging.getLogger(__name__)
 READINESS_S = 0.5
 STAGES_S = 5.0
 
+E = TypeVar("E", bound=Message)
+
 
 async def hear_revocations(bus: Bus, revocations: Revocations) -> None:
     """Every process hears what auth broadcasts; what it misses, polling brings."""
 
-    async def on_revoked(message: Msg) -> None:
+    def on_revoked(event: ApiKeyRevoked, _: str) -> None:
+        revocations.on_key_revoked(event.key_id)
+
+    def on_suspended(event: TenantSuspended, tenant: str) -> None:
+        revocations.on_tenant_suspended(tenant, event.sequence)
+
+    def on_resumed(event: TenantResumed, tenant: str) -> None:
+        revocations.on_tenant_resumed(tenant, event.sequence)
+
+    await _hear(bus, ApiKeyRevoked, on_revoked)
+    await _hear(bus, TenantSuspended, on_suspended)
+    await _hear(bus, TenantResumed, on_resumed)
+
+
+async def _hear(bus: Bus, kind: type[E], told: Callable[[E, str], None]) -> None:
+    """Calls `told` with each event of a kind and its tenant."""
+
+    async def on_message(message: Msg) -> None:
         try:
-            revocations.on_key_revoked(ApiKeyRevoked.FromString(message.data).key_id)
+            event = kind.FromString(message.data)
         except DecodeError:
             log.exception("revocation.undecodable")
+        else:
+            told(event, message.subject.rsplit(".", 1)[-1])
 
-    async def on_suspended(message: Msg) -> None:
-        revocations.on_tenant_suspended(message.subject.rsplit(".", 1)[-1])
-
-    await bus.hear(subject(ApiKeyRevoked, "*"), on_revoked)
-    await bus.hear(subject(TenantSuspended, "*"), on_suspended)
+    await bus.hear(subject(kind, "*"), on_message)
 
 
 async def load_keys(verifier: Verifier) -> None:

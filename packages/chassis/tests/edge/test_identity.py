@@ -301,7 +301,7 @@ class Auth(auth_service_pb2_grpc.AuthServiceServicer):
         return auth_service_pb2.ExchangeTokenResponse(access_token=token, expire_time=expires)
 
     GetJwks = ListRevocations = CreateTenant = GetTenant = ListTenants = SuspendTenant = None
-    CreateApiKey = ListApiKeys = RevokeApiKey = None
+    ResumeTenant = CreateApiKey = ListApiKeys = RevokeApiKey = None
 
 
 @pytest.fixture

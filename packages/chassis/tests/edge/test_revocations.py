@@ -1,6 +1,7 @@
 """Revoked means refused, open calls included; not knowing means refused as well."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -39,7 +40,7 @@ def test_not_loaded_admits_nobody():
 def test_revoked_keys_and_suspended_tenants_are_refused_and_nobody_else(at):
     at.revocations.on_key_revoked("k1")
     at.revocations.on_key_revoked("k1")
-    at.revocations.on_tenant_suspended("globex")
+    at.revocations.on_tenant_suspended("globex", 1)
     assert at.reason("k1", "acme") == "KEY_REVOKED"
     assert at.reason("k2", "globex") == "TENANT_SUSPENDED"
     at.revocations.check("k2", "acme")
@@ -87,13 +88,53 @@ def test_open_calls_end_with_their_key_their_tenant_or_the_connection(at):
     at.revocations.on_key_revoked("k1")
     assert ended == ["a"]
     at.revocations.unwatch(calls["a"])
-    at.revocations.on_tenant_suspended("globex")
+    at.revocations.on_tenant_suspended("globex", 1)
     assert ended == ["a", "c"]
     at.revocations.unwatch(calls["c"])
     at.bus = False
     at.now += 5
     at.revocations.tick()
     assert ended == ["a", "c", "b"]
+
+
+SUSPENDED, RESUMED = "on_tenant_suspended", "on_tenant_resumed"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_of_what_is_said_of_a_tenant_the_highest_sequence_holds(at, order):
+    said = [(SUSPENDED, 5), (RESUMED, 6), (SUSPENDED, 8), (RESUMED, 9)]
+    for number in order:
+        how, sequence = said[number]
+        for _ in range(2):
+            getattr(at.revocations, how)("acme", sequence)
+    at.revocations.check("k1", "acme")
+    for number in order:
+        how, sequence = said[number]
+        getattr(at.revocations, how)("globex", {5: 6, 6: 5, 8: 9, 9: 8}[sequence])
+    assert at.reason("k1", "globex") == "TENANT_SUSPENDED"
+
+
+def test_a_late_suspension_ends_no_call_of_a_resumed_tenant(at):
+    ended = []
+    at.revocations.watch(OpenCall("k1", "acme", lambda: ended.append("a")))
+    at.revocations.on_tenant_resumed("acme", 2)
+    at.revocations.on_tenant_suspended("acme", 1)
+    assert ended == []
+    at.revocations.on_tenant_suspended("acme", 3)
+    assert ended == ["a"]
+
+
+def test_a_standing_is_kept_as_long_as_any_token_could_live(at):
+    at.revocations.on_tenant_suspended("acme", 1)
+    at.revocations.on_tenant_resumed("globex", 2)
+    at.now += 900 + 30
+    at.revocations.tick()
+    at.revocations.on_tenant_suspended("globex", 1)
+    assert at.reason("k1", "acme") == "TENANT_SUSPENDED"
+    at.revocations.check("k1", "globex")
+    at.now += 100
+    at.revocations.tick()
+    assert not at.revocations._tenants
 
 
 def paging(entries, latest=None):
@@ -118,9 +159,38 @@ async def test_polling_takes_over_every_page(at):
     assert at.reason("x", "globex") == "TENANT_SUSPENDED"
 
 
+async def test_polling_tells_a_resumption(at):
+    entries = [
+        Revocation(sequence=1, tenant="acme"),
+        Revocation(sequence=2, tenant="globex"),
+        Revocation(sequence=3, resumed_tenant="acme"),
+    ]
+    pages, _ = paging(entries)
+    assert await poll(at.revocations, pages, 0, at.now) == 3
+    at.revocations.check("k1", "acme")
+    assert at.reason("k1", "globex") == "TENANT_SUSPENDED"
+    entries.append(Revocation(sequence=4, resumed_tenant="globex"))
+    assert await poll(at.revocations, pages, 3, at.now) == 4
+    at.revocations.check("k1", "globex")
+
+
+async def test_an_old_page_takes_back_nothing_that_the_bus_has_told(at):
+    at.revocations.on_tenant_resumed("acme", 2)
+    pages, _ = paging([Revocation(sequence=1, tenant="acme")])
+    await poll(at.revocations, pages, 0, at.now)
+    at.revocations.check("k1", "acme")
+
+
 async def test_an_auth_that_counts_from_an_older_state_is_read_again(at):
+    at.revocations.on_tenant_suspended("globex", 49)
+    at.revocations.on_tenant_resumed("acme", 50)
     pages, _ = paging([], latest=7)
     assert await poll(at.revocations, pages, 50, at.now) == 0
+    # It still refuses whom it refused, and believes the new count.
+    assert at.reason("k1", "globex") == "TENANT_SUSPENDED"
+    pages, _ = paging([Revocation(sequence=8, tenant="acme")])
+    await poll(at.revocations, pages, 0, at.now)
+    assert at.reason("k1", "acme") == "TENANT_SUSPENDED"
 
 
 async def test_a_slow_answer_is_as_old_as_its_question(at):
@@ -166,7 +236,11 @@ async def test_following_survives_an_auth_that_fails_and_hangs(monkeypatch):
     ("how", "code", "reason"),
     [
         (lambda known: known.on_key_revoked("k1"), "UNAUTHENTICATED", b"KEY_REVOKED"),
-        (lambda known: known.on_tenant_suspended("acme"), "UNAUTHENTICATED", b"TENANT_SUSPENDED"),
+        (
+            lambda known: known.on_tenant_suspended("acme", 1),
+            "UNAUTHENTICATED",
+            b"TENANT_SUSPENDED",
+        ),
     ],
 )
 async def test_an_open_call_ends_at_once_and_later_ones_do_not_begin(

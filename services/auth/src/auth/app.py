@@ -23,7 +23,7 @@ from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
-from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, SuspendTenant
+from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
 from chassis.authority import Authority
 from chassis.bus import Bus
 from chassis.outbox import Outbox
@@ -62,6 +62,7 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
         get_tenant=GetTenant(registry=registry),
         list_tenants=ListTenants(registry=registry),
         suspend_tenant=SuspendTenant(registry=registry, clock=clock),
+        resume_tenant=ResumeTenant(registry=registry, clock=clock),
         create_api_key=CreateApiKey(
             registry=registry, peppers=adapters.peppers, clock=clock, new_key=adapters.new_key
         ),

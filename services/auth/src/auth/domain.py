@@ -116,12 +116,13 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """A key, or with `key_id` None a whole tenant, that must be refused."""
+    """A key, or with `key_id` None a whole tenant, that must be refused, or no longer."""
 
     sequence: int
     tenant_id: str
     key_id: str | None
     revoke_time: datetime
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

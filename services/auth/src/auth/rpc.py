@@ -14,7 +14,14 @@ from auth.paging import KeyCursor
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.ports import Signer
-from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, SuspendTenant, stamped
+from auth.usecases.tenants import (
+    CreateTenant,
+    GetTenant,
+    ListTenants,
+    ResumeTenant,
+    SuspendTenant,
+    stamped,
+)
 from chassis.identity import caller
 from chassis.rpc import PUBLIC, Access, any_of
 
@@ -26,6 +33,7 @@ ACCESS: Access = {
     "aquifer.auth.v1.AuthService/GetTenant": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/ListTenants": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/SuspendTenant": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/ResumeTenant": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/CreateApiKey": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/ListApiKeys": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/RevokeApiKey": any_of("keys.admin"),
@@ -43,6 +51,7 @@ class AuthRpc(AuthServiceServicer):
     get_tenant: GetTenant
     list_tenants: ListTenants
     suspend_tenant: SuspendTenant
+    resume_tenant: ResumeTenant
     create_api_key: CreateApiKey
     list_api_keys: ListApiKeys
     revoke_api_key: RevokeApiKey
@@ -111,6 +120,12 @@ class AuthRpc(AuthServiceServicer):
         return _tenant(await self.suspend_tenant(_actor(), request.tenant))
 
     @override
+    async def ResumeTenant(
+        self, request: pb.ResumeTenantRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Tenant:
+        return _tenant(await self.resume_tenant(_actor(), request.tenant))
+
+    @override
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: ServicerContext[Any, Any]
     ) -> pb.CreateApiKeyResponse:
@@ -176,8 +191,10 @@ def _api_key(key: ApiKey) -> pb.ApiKey:
 
 def _revocation(revocation: Revocation) -> pb.Revocation:
     shown = pb.Revocation(sequence=revocation.sequence, revoke_time=stamped(revocation.revoke_time))
-    if revocation.key_id is None:
-        shown.tenant = revocation.tenant_id
-    else:
+    if revocation.key_id is not None:
         shown.key_id = revocation.key_id
+    elif revocation.resumed:
+        shown.resumed_tenant = revocation.tenant_id
+    else:
+        shown.tenant = revocation.tenant_id
     return shown

@@ -87,10 +87,10 @@ class PostgresRegistry(Registry):
         async with self._database.sweep() as tx:
             # One statement, one snapshot: the last sequence must not be younger than the list.
             cursor = await tx.execute(
-                "SELECT c.latest, r.sequence, r.tenant_id, r.key_id, r.revoked_at"
+                "SELECT c.latest, r.*"
                 " FROM (SELECT coalesce(max(latest), 0) AS latest FROM revocation_counter) c"
                 " LEFT JOIN LATERAL ("
-                "   SELECT sequence, tenant_id, key_id, revoked_at FROM revocations"
+                "   SELECT sequence, tenant_id, key_id, revoked_at, resumed FROM revocations"
                 "   WHERE sequence > %s AND revoked_at > %s ORDER BY sequence LIMIT %s"
                 " ) r ON true ORDER BY r.sequence",
                 [after, since, limit],
@@ -102,6 +102,7 @@ class PostgresRegistry(Registry):
                 tenant_id=row["tenant_id"],
                 key_id=row["key_id"],
                 revoke_time=row["revoked_at"],
+                resumed=row["resumed"],
             )
             for row in rows
             if row["sequence"] is not None
@@ -161,6 +162,15 @@ class PostgresRecords(Records):
         cursor = await self._tx.execute(
             "UPDATE tenants SET suspended_at = %s WHERE tenant_id = %s AND suspended_at IS NULL",
             [time, self._tenant_id],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def resume_tenant(self) -> bool:
+        cursor = await self._tx.execute(
+            "UPDATE tenants SET suspended_at = NULL"
+            " WHERE tenant_id = %s AND suspended_at IS NOT NULL",
+            [self._tenant_id],
         )
         return cursor.rowcount == 1
 
@@ -226,16 +236,26 @@ class PostgresRecords(Records):
         return cursor.rowcount == 1
 
     @override
-    async def add_revocation(self, time: datetime, *, key_id: str | None) -> None:
-        await self._tx.execute(
+    async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
+        return await self._number(time, key_id, resumed=False)
+
+    @override
+    async def add_resumption(self, time: datetime) -> int:
+        return await self._number(time, None, resumed=True)
+
+    async def _number(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
+        cursor = await self._tx.execute(
             "WITH next AS ("
             "   INSERT INTO revocation_counter AS c (latest) VALUES (1)"
             "   ON CONFLICT (one) DO UPDATE SET latest = c.latest + 1 RETURNING latest"
             " )"
-            " INSERT INTO revocations (sequence, tenant_id, key_id, revoked_at)"
-            " SELECT latest, %s, %s, %s FROM next",
-            [self._tenant_id, key_id, time],
+            " INSERT INTO revocations (sequence, tenant_id, key_id, revoked_at, resumed)"
+            " SELECT latest, %s, %s, %s, %s FROM next RETURNING sequence",
+            [self._tenant_id, key_id, time, resumed],
         )
+        row = await cursor.fetchone()
+        assert row is not None
+        return int(row["sequence"])
 
     @override
     async def add_audit(self, entry: AuditEntry) -> None:

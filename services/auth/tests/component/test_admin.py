@@ -8,7 +8,12 @@ import pytest
 from google.protobuf.message import Message
 
 from aquifer.auth.v1 import auth_service_pb2 as pb
-from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import (
+    ApiKeyRevoked,
+    TenantCreated,
+    TenantResumed,
+    TenantSuspended,
+)
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.domain import AuditEntry
 from auth.keys import new_key
@@ -115,7 +120,8 @@ async def test_unknown_tenants_are_not_found(house: House, tenant: str) -> None:
     operator = await house.operator()
     read = house.stub.GetTenant(pb.GetTenantRequest(tenant=tenant), metadata=operator)
     suspend = house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant=tenant), metadata=operator)
-    for call in (read, suspend):
+    resume = house.stub.ResumeTenant(pb.ResumeTenantRequest(tenant=tenant), metadata=operator)
+    for call in (read, suspend, resume):
         refusal = await house.refusal(call)
         assert (refusal.code, refusal.reason) == ("NOT_FOUND", "TENANT_UNKNOWN")
 
@@ -151,6 +157,47 @@ async def test_suspending_twice_is_one_act(house: House, memory: Memory, clock: 
     assert event.suspend_time.ToDatetime(UTC) == at
     acts = [entry.act for _, entry in memory.state.audit]
     assert acts.count("tenant.suspended") == 1
+
+
+async def test_resuming_twice_is_one_act_and_a_second_suspension_another(
+    house: House, memory: Memory, clock: Clock
+) -> None:
+    operator = await house.operator()
+    await house.stub.CreateTenant(
+        pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
+    )
+    key = await house.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
+    suspend = pb.SuspendTenantRequest(tenant="acme")
+    resume = pb.ResumeTenantRequest(tenant="acme")
+    untouched = await house.stub.ResumeTenant(resume, metadata=operator)
+    await house.stub.SuspendTenant(suspend, metadata=operator)
+    assert (await house.refusal(house.login(key.api_key))).reason == "TENANT_SUSPENDED"
+    at = clock()
+    first = await house.stub.ResumeTenant(resume, metadata=operator)
+    again = await house.stub.ResumeTenant(resume, metadata=operator)
+    assert untouched == first == again
+    assert first.state == pb.TENANT_STATE_ACTIVE
+    await house.login(key.api_key)
+    await house.stub.SuspendTenant(suspend, metadata=operator)
+
+    acts = [entry.act for tenant, entry in memory.state.audit if tenant == "acme"]
+    assert acts[2:] == ["tenant.suspended", "tenant.resumed", "tenant.suspended"]
+    said = [one for one in memory.state.events if isinstance(one, TenantResumed | TenantSuspended)]
+    assert [(type(one), one.sequence) for one in said] == [
+        (TenantSuspended, 1),
+        (TenantResumed, 2),
+        (TenantSuspended, 3),
+    ]
+    assert said[1].resume_time.ToDatetime(UTC) == at
+    listed = await house.stub.ListRevocations(
+        pb.ListRevocationsRequest(), metadata=await house.service()
+    )
+    assert [one.WhichOneof("subject") for one in listed.revocations] == [
+        "tenant",
+        "resumed_tenant",
+        "tenant",
+    ]
+    assert listed.revocations[1].resumed_tenant == "acme"
 
 
 async def test_services_own_tenant_is_never_suspended(house: House) -> None:
@@ -367,6 +414,7 @@ REQUESTS = {
     "GetTenant": pb.GetTenantRequest(tenant="default"),
     "ListTenants": pb.ListTenantsRequest(),
     "SuspendTenant": pb.SuspendTenantRequest(tenant="default"),
+    "ResumeTenant": pb.ResumeTenantRequest(tenant="default"),
     "CreateApiKey": key_request(),
     "ListApiKeys": pb.ListApiKeysRequest(),
     "RevokeApiKey": pb.RevokeApiKeyRequest(key_id="k" * 16),

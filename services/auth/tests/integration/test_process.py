@@ -16,7 +16,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from nats.js.errors import NotFoundError
 
 from aquifer.auth.v1 import auth_service_pb2 as pb
-from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated
+from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, TenantResumed
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.app import bootstrap
 from auth.settings import PepperSettings
@@ -134,6 +134,19 @@ async def refused_after(running: Running, metadata: list[tuple[str, str]]) -> tu
         await asyncio.sleep(0.02)
 
 
+async def served_after(running: Running, metadata: list[tuple[str, str]]) -> float:
+    """After how many seconds the service takes a token again."""
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < 2 * REFUSED_WITHIN_S:
+        try:
+            await running.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=metadata)
+        except grpc.aio.AioRpcError:
+            await asyncio.sleep(0.02)
+        else:
+            break
+    return passed
+
+
 async def test_a_key_lives_and_dies_everywhere(
     tables: TestDatabase, bus: TestBus, signing_key: str, tmp_path: Path
 ) -> None:
@@ -185,6 +198,40 @@ async def test_suspension_ends_a_tenants_tokens(
         service = await auth.login(auth.first.services["query"].reveal())
         listed = await auth.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
         assert [one.tenant for one in listed.revocations] == ["default"]
+
+
+async def test_a_resumed_tenant_is_served_again(
+    tables: TestDatabase, bus: TestBus, signing_key: str, tmp_path: Path
+) -> None:
+    async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
+        operator = await auth.login(auth.first.operator.reveal())
+        await auth.stub.CreateTenant(
+            pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
+        )
+        made = await auth.stub.CreateApiKey(
+            pb.CreateApiKeyRequest(tenant="acme", display_name="first", scopes=["keys.admin"]),
+            metadata=operator,
+        )
+        holder = await auth.login(made.api_key)
+        for sequence in (2, 4):
+            await auth.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
+            how, _ = await refused_after(auth, holder)
+            assert how.startswith("UNAUTHENTICATED")
+            assert await refusal(auth.login(made.api_key)) is grpc.StatusCode.UNAUTHENTICATED
+
+            await auth.stub.ResumeTenant(pb.ResumeTenantRequest(tenant="acme"), metadata=operator)
+            assert await served_after(auth, holder) < REFUSED_WITHIN_S
+            await auth.login(made.api_key)
+            async with asyncio.timeout(5):
+                event = TenantResumed()
+                while event.sequence != sequence:
+                    event = TenantResumed.FromString(await published(bus, TenantResumed, "acme"))
+        service = await auth.login(auth.first.services["query"].reveal())
+        listed = await auth.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+        assert [one.WhichOneof("subject") for one in listed.revocations] == [
+            "tenant",
+            "resumed_tenant",
+        ] * 2
 
 
 async def test_auth_outlives_its_database(

@@ -63,6 +63,37 @@ async def test_tenant_is_suspended_once(registry: Registry) -> None:
         assert await records.tenant() == replace(tenant(), suspend_time=NOW)
 
 
+async def test_tenant_is_resumed_once_for_each_suspension(registry: Registry) -> None:
+    async with registry.within("acme") as records:
+        assert not await records.resume_tenant()
+        await records.add_tenant(tenant())
+        assert not await records.resume_tenant()
+        for _ in range(2):
+            assert await records.suspend_tenant(NOW)
+            assert await records.resume_tenant()
+            assert not await records.resume_tenant()
+        assert await records.tenant() == tenant()
+
+
+async def test_resumptions_are_numbered_with_revocations(registry: Registry) -> None:
+    made = key()
+    await add(registry, made)
+    async with registry.within("acme") as records:
+        numbers = [
+            await records.add_revocation(NOW, key_id=None),
+            await records.add_resumption(NOW),
+            await records.add_revocation(NOW, key_id=made.key_id),
+        ]
+    assert numbers == [1, 2, 3]
+    found, latest = await registry.revocations(10, after=0, since=LONG_AGO)
+    assert [(one.key_id, one.resumed) for one in found] == [
+        (None, False),
+        (None, True),
+        (made.key_id, False),
+    ]
+    assert latest == 3
+
+
 async def test_key_is_read_back_whole(registry: Registry) -> None:
     made = key(display_name="名 é '\"; DROP TABLE keys; --")
     await add(registry, made)

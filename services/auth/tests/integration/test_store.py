@@ -9,12 +9,17 @@ import pytest
 from google.protobuf.message import Message
 from psycopg.rows import DictRow
 
-from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import (
+    ApiKeyRevoked,
+    TenantCreated,
+    TenantResumed,
+    TenantSuspended,
+)
 from auth.domain import SCOPES, Actor, Tenant
 from auth.keys import Peppers, new_key
 from auth.store import PostgresRegistry
 from auth.usecases.api_keys import CreateApiKey, NewKey, RevokeApiKey
-from auth.usecases.tenants import CreateTenant, SuspendTenant
+from auth.usecases.tenants import CreateTenant, ResumeTenant, SuspendTenant
 from chassis.errors import AlreadyExistsError
 from chassis.events import derived_id
 from chassis.postgres import open_database
@@ -65,10 +70,13 @@ async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
         await RevokeApiKey(registry=stored, clock=now)(ADMIN, "acme", key.key_id)
     for _ in range(2):
         await SuspendTenant(registry=stored, clock=now)(ADMIN, "acme")
+    for _ in range(2):
+        await ResumeTenant(registry=stored, clock=now)(ADMIN, "acme")
     expected: list[tuple[type[Message], str]] = [
         (TenantCreated, "acme"),
         (ApiKeyRevoked, key.key_id),
-        (TenantSuspended, "acme"),
+        (TenantSuspended, "2"),
+        (TenantResumed, "3"),
     ]
     for event, about in expected:
         [(headers, message)] = published(everything, event)
@@ -154,6 +162,22 @@ async def test_many_at_once_revoke_once(stored: PostgresRegistry, everything: Ev
     assert len(published(everything, ApiKeyRevoked)) == 1
     found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
     assert ([one.key_id for one in found], latest) == ([key.key_id], 1)
+
+
+async def test_suspended_and_resumed_at_once_the_last_sequence_tells_the_state(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    await create_tenant(stored)
+    suspend = SuspendTenant(registry=stored, clock=now)
+    resume = ResumeTenant(registry=stored, clock=now)
+    await asyncio.gather(*(act(ADMIN, "acme") for _ in range(8) for act in (suspend, resume)))
+    found, latest = await stored.revocations(100, after=0, since=LONG_AGO)
+    assert [one.sequence for one in found] == list(range(1, latest + 1))
+    assert [one.resumed for one in found] == [bool(number % 2) for number in range(latest)]
+    [tenant] = await stored.tenants(10, "")
+    assert (tenant.suspend_time is None) == found[-1].resumed
+    events = [*published(everything, TenantSuspended), *published(everything, TenantResumed)]
+    assert len({headers["ce-id"] for headers, _ in events}) == len(events) == latest
 
 
 async def test_many_at_once_make_one_key_of_a_request(stored: PostgresRegistry) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
@@ -67,9 +67,13 @@ class Subscribers:
         async with self.once(delivery)("") as work:
             await work.tenants.admit()
 
-    async def on_tenant_suspended(self, _: TenantSuspended, delivery: Delivery) -> None:
+    async def on_tenant_suspended(self, event: TenantSuspended, delivery: Delivery) -> None:
         async with self.once(delivery)("") as work:
-            await work.tenants.suspend()
+            await work.tenants.suspend(event.sequence)
+
+    async def on_tenant_resumed(self, event: TenantResumed, delivery: Delivery) -> None:
+        async with self.once(delivery)("") as work:
+            await work.tenants.resume(event.sequence)
 
     async def upload_died(
         self, event: DocumentUploaded, delivery: Delivery, error: ServiceError
@@ -123,3 +127,4 @@ def subscribe(
     process.consume(PassagesPurged, subscribers.on_passages_purged, database=database)
     process.consume(TenantCreated, subscribers.on_tenant_created, database=database)
     process.consume(TenantSuspended, subscribers.on_tenant_suspended, database=database)
+    process.consume(TenantResumed, subscribers.on_tenant_resumed, database=database)

@@ -2,11 +2,12 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
 
-from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
 from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
 from chassis.errors import (
@@ -212,6 +213,40 @@ async def test_a_tenant_heard_of_after_its_suspension_stays_suspended(rig: Rig):
     await rig.deliver(TenantCreated(tenant=TENANT))
     [event] = messages(await rig.event())
     assert event.reason == "TENANT_SUSPENDED"
+
+
+async def test_a_resumed_tenant_uploads_again(rig: Rig):
+    await rig.deliver(TenantSuspended(tenant=TENANT, sequence=1))
+    [event] = messages(await rig.event())
+    assert event.reason == "TENANT_SUSPENDED"
+    await rig.deliver(TenantResumed(tenant=TENANT, sequence=2))
+    assert await rig.event(event_id="e2") == []
+    assert rig.version()["upload_event_id"] == "e2"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+async def test_of_a_tenants_facts_the_highest_sequence_holds_in_any_order(rig: Rig, order):
+    rig.rows.execute("DELETE FROM tenants")
+    for tenant, known in ((TENANT, 3), ("globex", 4)):
+        facts = [
+            TenantCreated(tenant=tenant),
+            TenantSuspended(tenant=tenant, sequence=1),
+            TenantResumed(tenant=tenant, sequence=2),
+            TenantSuspended(tenant=tenant, sequence=3),
+        ]
+        for number in order:
+            if number < known:
+                await rig.deliver(facts[number])
+    rows = rig.rows.execute("SELECT suspended, sequence FROM tenants ORDER BY tenant_id").fetchall()
+    assert [(row["suspended"], row["sequence"]) for row in rows] == [(False, 2), (True, 3)]
+
+
+async def test_a_suspension_told_before_facts_were_numbered_can_be_taken_back(rig: Rig):
+    await rig.deliver(TenantSuspended(tenant=TENANT))
+    [event] = messages(await rig.event())
+    assert event.reason == "TENANT_SUSPENDED"
+    await rig.deliver(TenantResumed(tenant=TENANT, sequence=1))
+    assert await rig.event(event_id="e2") == []
 
 
 @pytest.mark.parametrize(

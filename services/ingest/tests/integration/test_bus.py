@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from typing_extensions import override
 
-from aquifer.auth.v1.auth_events_pb2 import TenantCreated
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
@@ -286,6 +286,20 @@ async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
     assert [(letter.reason, letter.event_id) for letter in letters] == [
         ("TENANT_UNKNOWN", event_id)
     ]
+
+
+async def test_a_resumed_tenant_uploads_again(tenant: Live):
+    await tenant.say(tenant.auth, TenantSuspended(tenant=TENANT, sequence=1))
+    async with asyncio.timeout(20):
+        while not any(isinstance(event, DocumentFailed) for _, event in tenant.heard):
+            await tenant.publish(upload())
+            await asyncio.sleep(0.1)
+    assert (await tenant.told(DocumentFailed))[0].reason == "TENANT_SUSPENDED"
+    await tenant.say(tenant.auth, TenantResumed(tenant=TENANT, sequence=2))
+    async with asyncio.timeout(20):
+        while not any(isinstance(event, DocumentIndexed) for _, event in tenant.heard):
+            await tenant.publish(upload())
+            await asyncio.sleep(0.1)
 
 
 async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):

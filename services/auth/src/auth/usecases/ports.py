@@ -25,6 +25,9 @@ class Records(Protocol):
     async def suspend_tenant(self, time: datetime) -> bool:
         """False, and nothing changed, when there is none or it is suspended already."""
 
+    async def resume_tenant(self) -> bool:
+        """False, and nothing changed, when there is none or it is not suspended."""
+
     async def key(self, key_id: str) -> ApiKey | None: ...
 
     async def keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
@@ -36,8 +39,11 @@ class Records(Protocol):
     async def revoke_key(self, key_id: str, time: datetime) -> bool:
         """False, and nothing changed, when there is none or it is revoked already."""
 
-    async def add_revocation(self, time: datetime, *, key_id: str | None) -> None:
+    async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
         """Gives out the next sequence; without a key id the tenant is what is refused."""
+
+    async def add_resumption(self, time: datetime) -> int:
+        """Gives out the next sequence; the tenant is refused no longer."""
 
     async def add_audit(self, entry: AuditEntry) -> None: ...
 
@@ -71,7 +77,7 @@ class Registry(Protocol):
     async def revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
-        """Revocations of all tenants later than both, oldest first; and the last sequence."""
+        """Those of all tenants later than both, oldest first; and the last sequence."""
 
 
 class Signer(Protocol):

@@ -1,4 +1,4 @@
-"""Tenants made, read and suspended."""
+"""Tenants made, read, suspended and resumed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from auth.domain import SYSTEM_TENANT, TENANTS_ADMIN, Actor, AuditEntry, Tenant, is_tenant_id
 from auth.usecases.ports import Clock, Records, Registry
 from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
@@ -94,12 +94,44 @@ class SuspendTenant:
             if found is None:
                 raise tenant_unknown()
             if changed:
-                await records.add_revocation(now, key_id=None)
+                sequence = await records.add_revocation(now, key_id=None)
                 await records.add_audit(
                     AuditEntry(time=now, actor=actor, act="tenant.suspended", subject=tenant_id)
                 )
-                event = TenantSuspended(tenant=tenant_id, suspend_time=stamped(now))
-                await records.emit(event, about=tenant_id)
+                event = TenantSuspended(
+                    tenant=tenant_id, suspend_time=stamped(now), sequence=sequence
+                )
+                await records.emit(event, about=str(sequence))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeTenant:
+    """Takes a tenant's suspension back; not suspended is fine.
+
+    Raises:
+        NotFoundError: TENANT_UNKNOWN.
+    """
+
+    registry: Registry
+    clock: Clock
+
+    async def __call__(self, actor: Actor, tenant_id: str) -> Tenant:
+        if not is_tenant_id(tenant_id):
+            raise tenant_unknown()
+        now = self.clock()
+        async with self.registry.within(tenant_id) as records:
+            changed = await records.resume_tenant()
+            found = await records.tenant()
+            if found is None:
+                raise tenant_unknown()
+            if changed:
+                sequence = await records.add_resumption(now)
+                await records.add_audit(
+                    AuditEntry(time=now, actor=actor, act="tenant.resumed", subject=tenant_id)
+                )
+                event = TenantResumed(tenant=tenant_id, resume_time=stamped(now), sequence=sequence)
+                await records.emit(event, about=str(sequence))
         return found
 
 

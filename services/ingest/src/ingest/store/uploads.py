@@ -105,9 +105,18 @@ class PostgresTenants(Tenants):
         )
 
     @override
-    async def suspend(self) -> None:
+    async def suspend(self, sequence: int) -> None:
+        await self._set(sequence, suspended=True)
+
+    @override
+    async def resume(self, sequence: int) -> None:
+        await self._set(sequence, suspended=False)
+
+    async def _set(self, sequence: int, *, suspended: bool) -> None:
         await self._tx.execute(
-            "INSERT INTO tenants (tenant_id, suspended) VALUES (%s, true)"
-            " ON CONFLICT (tenant_id) DO UPDATE SET suspended = true",
-            [self._tenant],
+            "INSERT INTO tenants (tenant_id, suspended, sequence) VALUES (%s, %s, %s)"
+            " ON CONFLICT (tenant_id) DO UPDATE"
+            " SET suspended = EXCLUDED.suspended, sequence = EXCLUDED.sequence"
+            " WHERE tenants.sequence <= EXCLUDED.sequence",
+            [self._tenant, suspended, sequence],
         )

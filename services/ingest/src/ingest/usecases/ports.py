@@ -136,8 +136,11 @@ class Tenants(Protocol):
     async def admit(self) -> None:
         """Note that the tenant exists."""
 
-    async def suspend(self) -> None:
-        """Note that the tenant is suspended, for ever."""
+    async def suspend(self, sequence: int) -> None:
+        """Note that the tenant is suspended, unless a higher sequence has told otherwise."""
+
+    async def resume(self, sequence: int) -> None:
+        """Note that it is suspended no longer, unless a higher sequence has told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,38 @@ class TenantCreated(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class TenantResumed(message.Message):
+    """A tenant's keys and tokens work again. Emitted when ResumeTenant commits; heard by every process."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    RESUME_TIME_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant, as in the subject."""
+    sequence: builtins.int
+    """Its number in `ListRevocations`. Of a tenant's suspensions and resumptions the highest holds,
+    in whatever order they arrive.
+    """
+    @builtins.property
+    def resume_time(self) -> timestamp_pb2.Timestamp:
+        """When it was resumed."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        resume_time: timestamp_pb2.Timestamp | None = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["resume_time", b"resume_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["resume_time", b"resume_time", "sequence", b"sequence", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class TenantSuspended(message.Message):
     """A tenant's keys and tokens are refused from now on. Heard by every process."""
 
@@ -81,8 +113,11 @@ class TenantSuspended(message.Message):
 
     TENANT_FIELD_NUMBER: builtins.int
     SUSPEND_TIME_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Id of the tenant, as in the subject."""
+    sequence: builtins.int
+    """Its number in `ListRevocations`, as in `TenantResumed`."""
     @builtins.property
     def suspend_time(self) -> timestamp_pb2.Timestamp:
         """When it was suspended."""
@@ -92,9 +127,10 @@ class TenantSuspended(message.Message):
         *,
         tenant: builtins.str = ...,
         suspend_time: timestamp_pb2.Timestamp | None = ...,
+        sequence: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["suspend_time", b"suspend_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["suspend_time", b"suspend_time", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["sequence", b"sequence", "suspend_time", b"suspend_time", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -262,20 +262,23 @@ class ListRevocationsResponse(message.Message):
 
 @typing.final
 class Revocation(message.Message):
-    """A key or a tenant that must be refused."""
+    """A key or a tenant that must be refused, or a tenant that must be refused no longer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: builtins.int
     KEY_ID_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
+    RESUMED_TENANT_FIELD_NUMBER: builtins.int
     REVOKE_TIME_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Grows by one with each revocation."""
+    """Grows by one with each of them."""
     key_id: builtins.str
     """A revoked key."""
     tenant: builtins.str
     """A suspended tenant."""
+    resumed_tenant: builtins.str
+    """A tenant whose suspension, of a lower sequence, was taken back."""
     @builtins.property
     def revoke_time(self) -> timestamp_pb2.Timestamp:
         """When it was decided."""
@@ -286,13 +289,14 @@ class Revocation(message.Message):
         sequence: builtins.int = ...,
         key_id: builtins.str = ...,
         tenant: builtins.str = ...,
+        resumed_tenant: builtins.str = ...,
         revoke_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id", "revoke_time", b"revoke_time", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id", "resumed_tenant", b"resumed_tenant", "revoke_time", b"revoke_time", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id", "revoke_time", b"revoke_time", "sequence", b"sequence", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["key_id", b"key_id", "resumed_tenant", b"resumed_tenant", "revoke_time", b"revoke_time", "sequence", b"sequence", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_subject: _TypeAlias = typing.Literal["key_id", "tenant"]  # noqa: Y015
+    _WhichOneofReturnType_subject: _TypeAlias = typing.Literal["key_id", "tenant", "resumed_tenant"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = typing.Literal["subject", b"subject"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 
@@ -393,6 +397,26 @@ class ListTenantsResponse(message.Message):
 @typing.final
 class SuspendTenantRequest(message.Message):
     """Request of SuspendTenant."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResumeTenantRequest(message.Message):
+    """Request of ResumeTenant."""
 
     DESCRIPTOR: descriptor.Descriptor
 

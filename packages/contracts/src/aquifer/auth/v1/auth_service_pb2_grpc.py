@@ -73,6 +73,11 @@ class AuthServiceStub(object):
                 request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.SuspendTenantRequest.SerializeToString,
                 response_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.ResumeTenant = channel.unary_unary(
+                '/aquifer.auth.v1.AuthService/ResumeTenant',
+                request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.SerializeToString,
+                response_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/aquifer.auth.v1.AuthService/CreateApiKey',
                 request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -113,7 +118,8 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRevocations(self, request, context):
-        """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
+        """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
+        concerns may still be unexpired.
         Every process of every service asks at start and every two seconds. Scope `internal`.
         INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
@@ -149,6 +155,14 @@ class AuthServiceServicer(object):
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
         included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
         TENANT_RESERVED for the services' own tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTenant(self, request, context):
+        """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
+        ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +234,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
             'SuspendTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.SuspendTenant,
                     request_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.SuspendTenantRequest.FromString,
+                    response_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.SerializeToString,
+            ),
+            'ResumeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTenant,
+                    request_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.FromString,
                     response_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
@@ -430,6 +449,33 @@ class AuthService(object):
             target,
             '/aquifer.auth.v1.AuthService/SuspendTenant',
             aquifer_dot_auth_dot_v1_dot_auth__service__pb2.SuspendTenantRequest.SerializeToString,
+            aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.auth.v1.AuthService/ResumeTenant',
+            aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.SerializeToString,
             aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
             options,
             channel_credentials,

@@ -27,7 +27,8 @@ class AuthServiceStub:
     GetJwks: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetJwksRequest, auth_service_pb2.GetJwksResponse]
     """Returns the public keys that verify access tokens, as a JWK set. Public."""
     ListRevocations: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListRevocationsRequest, auth_service_pb2.ListRevocationsResponse]
-    """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
+    """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
+    concerns may still be unexpired.
     Every process of every service asks at start and every two seconds. Scope `internal`.
     INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
     """
@@ -46,6 +47,10 @@ class AuthServiceStub:
     """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
     included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
     TENANT_RESERVED for the services' own tenant.
+    """
+    ResumeTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.ResumeTenantRequest, auth_service_pb2.Tenant]
+    """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
+    ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
@@ -97,7 +102,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListRevocationsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListRevocationsRequest, abc.Awaitable[auth_service_pb2.ListRevocationsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListRevocationsResponse]:
-        """Lists revoked keys and suspended tenants whose tokens may still be unexpired, oldest first.
+        """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
+        concerns may still be unexpired.
         Every process of every service asks at start and every two seconds. Scope `internal`.
         INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
@@ -140,6 +146,16 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
         included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
         TENANT_RESERVED for the services' own tenant.
+        """
+
+    @abc_1.abstractmethod
+    def ResumeTenant(
+        self,
+        request: auth_service_pb2.ResumeTenantRequest,
+        context: aio.ServicerContext[auth_service_pb2.ResumeTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
+    ) -> abc.Awaitable[auth_service_pb2.Tenant]:
+        """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
+        ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
         """
 
     @abc_1.abstractmethod

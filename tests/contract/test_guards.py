@@ -19,12 +19,12 @@ COMPILED = shutil.ignore_patterns("__pycache__")
 UPLOADED = "protos/aquifer/ingest/v1/upload_events.proto"
 # What is planted where, and the contract of pyproject.toml that must be told broken by it.
 IMPORTS = {
-    "services/auth/src/auth/paging.py": ("import query.domain", "rooms"),
+    "services/auth/src/auth/tokens.py": ("import query.domain", "rooms"),
     "packages/cli/src/aquifer_cli/names.py": ("import chassis.errors", "the command stands"),
     "services/ingest/src/ingest/usecases/ports.py": ("import ingest.rpc", "inside a service"),
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
     "services/auth/src/auth/keys.py": ("import openvino", "one room imports the model engine"),
-    "services/ingest/src/ingest/paging.py": ("import qdrant_client", "one room imports the vector"),
+    "services/ingest/src/ingest/traces.py": ("import qdrant_client", "one room imports the vector"),
 }
 PLANTED = {
     "said at once": 'def f():\n    raise NotFoundError("PLANTED_ONE", "x")\n',

@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 from typing_extensions import override
 
-from auth.domain import ApiKey, AuditEntry, Credential, Revocation, Tenant
+from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Peppers, Proof, new_key
-from auth.paging import KeyCursor
 from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Founding, Records, Registry
 

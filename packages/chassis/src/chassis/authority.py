@@ -12,7 +12,7 @@ from aquifer.auth.v1.auth_service_pb2 import (
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from chassis.channel import open_channel
 from chassis.identity import TokenSource, as_nobody
-from chassis.revocations import PAGE_SIZE
+from chassis.paging import PAGE_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ async def remote_authority(address: str, service_key: str) -> AsyncIterator[Auth
                 return str(answer.keys_json)
 
             async def revocations(after: int) -> ListRevocationsResponse:
-                request = ListRevocationsRequest(after=after, page_size=PAGE_SIZE)
+                request = ListRevocationsRequest(after=after, page_size=PAGE_MAX)
                 answer: ListRevocationsResponse = await AuthServiceStub(own).ListRevocations(
                     request
                 )

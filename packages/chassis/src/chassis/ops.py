@@ -1,6 +1,5 @@
 """What every service serves to operators: its state, and its dead letters."""
 
-import base64
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,17 +15,16 @@ from aquifer.ops.v1 import dead_letter_service_pb2 as dead_pb
 from aquifer.ops.v1 import status_service_pb2 as status_pb
 from aquifer.ops.v1.dead_letter_service_pb2_grpc import DeadLetterServiceServicer
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
+from chassis import paging
 from chassis.consume import Consumer
 from chassis.dead_letters import DeadLetter, DeadLetters
-from chassis.errors import FieldViolation, InvalidInputError, UnavailableError
+from chassis.errors import InvalidInputError, UnavailableError
 from chassis.events import derived_id
 from chassis.identity import caller
 from chassis.rpc import Access, any_of
 
 log = logging.getLogger(__name__)
 
-PAGE_DEFAULT = 100
-PAGE_MAX = 1000
 _STATUS = ("aquifer.ops.v1.StatusService/GetStatus",)
 _DEAD_LETTERS = tuple(
     f"aquifer.ops.v1.DeadLetterService/{method}"
@@ -117,11 +115,11 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         self, request: dead_pb.ListDeadLettersRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.ListDeadLettersResponse:
         """Lists dead letters of all tenants, oldest first."""
-        size = _page_size(request.page_size)
-        letters = await self._dead_letters.list(_after(request.page_token), size + 1)
-        token = _token(letters[size - 1].dead_letter_id) if len(letters) > size else ""
+        page = paging.asked(request.page_size, request.page_token)
+        letters = await self._dead_letters.list(_letter_after(page.after_name), page.limit)
+        shown, token = page.cut(letters, lambda letter: (str(letter.dead_letter_id),))
         return dead_pb.ListDeadLettersResponse(
-            dead_letters=[_summary(letter) for letter in letters[:size]], next_page_token=token
+            dead_letters=[_summary(letter) for letter in shown], next_page_token=token
         )
 
     @override
@@ -194,24 +192,10 @@ def _summary(letter: DeadLetter) -> dead_pb.DeadLetter:
     )
 
 
-def _page_size(asked: int) -> int:
-    if not 0 <= asked <= PAGE_MAX:
-        violation = FieldViolation("page_size", f"0 to {PAGE_MAX}")
-        raise InvalidInputError(
-            "PAGE_SIZE", f"page_size must be 0 to {PAGE_MAX}", fields=[violation]
-        )
-    return asked or PAGE_DEFAULT
-
-
-def _token(after: int) -> str:
-    return base64.urlsafe_b64encode(str(after).encode()).decode()
-
-
-def _after(token: str) -> int:
-    if not token:
+def _letter_after(name: str) -> int:
+    """Id after which the page begins; 0 for the first page."""
+    if not name:
         return 0
-    try:
-        return int(base64.urlsafe_b64decode(token.encode()))
-    except ValueError as error:
-        violation = FieldViolation("page_token", "take it from the previous response")
-        raise InvalidInputError("PAGE_TOKEN", "unusable page_token", fields=[violation]) from error
+    if not (name.isascii() and name.isdecimal()):
+        raise paging.made_up()
+    return int(name)

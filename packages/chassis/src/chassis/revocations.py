@@ -15,12 +15,12 @@ import grpc
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
 from chassis.errors import ServiceError, UnauthenticatedError, UnavailableError
+from chassis.paging import PAGE_MAX
 
 log = logging.getLogger(__name__)
 
 POLL_EVERY_S = 2.0
 POLL_TIMEOUT_S = 1.5
-PAGE_SIZE = 1_000
 TICK_EVERY_S = 0.25
 # Refused everywhere within 5 s, less one tick and some time for a busy event loop.
 STALE_AFTER_S = 4.5
@@ -177,7 +177,7 @@ async def poll(revocations: Revocations, pages: Pages, after: int, at: float) ->
                 case _:
                     log.error("revocation.unknown", extra={"sequence": revocation.sequence})
             after = revocation.sequence
-        if len(page.revocations) < PAGE_SIZE:
+        if len(page.revocations) < PAGE_MAX:
             break
     revocations.polled(at)
     if page.latest_sequence < after:
@@ -193,7 +193,7 @@ async def follow(
 
     Args:
         revocations: what to keep up to date.
-        pages: asks auth for at most `PAGE_SIZE` revocations after a sequence.
+        pages: asks auth for at most `PAGE_MAX` revocations after a sequence.
         clock: the one `revocations` was given.
     """
     async with asyncio.TaskGroup() as tasks:

@@ -142,7 +142,7 @@ def paging(entries, latest=None):
 
     async def pages(after):
         asked.append(after)
-        found = [r for r in entries if r.sequence > after][: module.PAGE_SIZE]
+        found = [r for r in entries if r.sequence > after][: module.PAGE_MAX]
         newest = max((r.sequence for r in entries), default=0) if latest is None else latest
         return ListRevocationsResponse(revocations=found, latest_sequence=newest)
 

@@ -73,6 +73,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCursor:
+    """Where a key stands in the list of its tenant's keys, newest first."""
+
+    create_time: datetime
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """What a presented key is checked against."""
 

@@ -1,6 +1,7 @@
 """`AuthService`, and what a caller needs to call it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -8,9 +9,7 @@ from typing_extensions import override
 
 from aquifer.auth.v1 import auth_service_pb2 as pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
-from auth import paging
-from auth.domain import INTERNAL, TENANTS_ADMIN, Actor, ApiKey, Revocation, Tenant
-from auth.paging import KeyCursor
+from auth.domain import INTERNAL, TENANTS_ADMIN, Actor, ApiKey, KeyCursor, Revocation, Tenant
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.ports import Signer
@@ -22,6 +21,7 @@ from auth.usecases.tenants import (
     SuspendTenant,
     stamped,
 )
+from chassis import paging
 from chassis.identity import caller
 from chassis.rpc import PUBLIC, Access, any_of
 
@@ -82,7 +82,7 @@ class AuthRpc(AuthServiceServicer):
 
     async def revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         """What `ListRevocations` answers; this very process asks without a call."""
-        limit = paging.page_size(request.page_size, default=paging.PAGE_MAX)
+        limit = paging.rows_asked(request.page_size, default=paging.PAGE_MAX)
         found, latest = await self.list_revocations(limit, after=request.after)
         return pb.ListRevocationsResponse(
             revocations=[_revocation(one) for one in found], latest_sequence=latest
@@ -104,13 +104,11 @@ class AuthRpc(AuthServiceServicer):
     async def ListTenants(
         self, request: pb.ListTenantsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListTenantsResponse:
-        size = paging.page_size(request.page_size)
-        after = paging.tenant_after(request.page_token)
-        found = await self.list_tenants(size + 1, after=after)
-        more = len(found) > size
+        page = paging.asked(request.page_size, request.page_token)
+        found = await self.list_tenants(page.limit, after=page.after_name)
+        shown, token = page.cut(found, lambda one: (one.tenant_id,))
         return pb.ListTenantsResponse(
-            tenants=[_tenant(one) for one in found[:size]],
-            next_page_token=paging.tenant_token(found[size - 1].tenant_id) if more else "",
+            tenants=[_tenant(one) for one in shown], next_page_token=token
         )
 
     @override
@@ -143,16 +141,13 @@ class AuthRpc(AuthServiceServicer):
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListApiKeysResponse:
-        size = paging.page_size(request.page_size)
-        after = paging.key_after(request.page_token)
-        found = await self.list_api_keys(_actor(), request.tenant, size + 1, after=after)
-        token = ""
-        if len(found) > size:
-            last = found[size - 1]
-            token = paging.key_token(KeyCursor(create_time=last.create_time, key_id=last.key_id))
-        return pb.ListApiKeysResponse(
-            keys=[_api_key(one) for one in found[:size]], next_page_token=token
+        bound = (request.tenant or caller().tenant,)
+        page = paging.asked(request.page_size, request.page_token, parts=2, bound=bound)
+        found = await self.list_api_keys(
+            _actor(), request.tenant, page.limit, after=_key_after(page.after)
         )
+        shown, token = page.cut(found, lambda key: (key.create_time.isoformat(), key.key_id))
+        return pb.ListApiKeysResponse(keys=[_api_key(one) for one in shown], next_page_token=token)
 
     @override
     async def RevokeApiKey(
@@ -166,6 +161,19 @@ def _actor() -> Actor:
     return Actor(
         tenant_id=who.tenant, principal=who.principal, key_id=who.key_id, scopes=who.scopes
     )
+
+
+def _key_after(position: paging.Position) -> KeyCursor | None:
+    if not position:
+        return None
+    time, key_id = position
+    try:
+        create_time = datetime.fromisoformat(time)
+    except ValueError as error:
+        raise paging.made_up() from error
+    if create_time.tzinfo is None:
+        raise paging.made_up()
+    return KeyCursor(create_time=create_time, key_id=key_id)
 
 
 def _tenant(tenant: Tenant) -> pb.Tenant:

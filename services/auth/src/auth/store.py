@@ -9,9 +9,8 @@ from psycopg import sql
 from psycopg.rows import DictRow
 from typing_extensions import override
 
-from auth.domain import ApiKey, AuditEntry, Credential, Revocation, Tenant
+from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Proof
-from auth.paging import KeyCursor
 from auth.usecases.ports import Founding, Records, Registry
 from chassis.events import derived_id
 from chassis.outbox import Outbox

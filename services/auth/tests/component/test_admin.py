@@ -1,5 +1,7 @@
 """Tenants and keys as their administrators see them."""
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -328,6 +330,15 @@ async def test_odd_pages_are_refused(house: House) -> None:
             "PAGE_TOKEN_INVALID",
         ),
     ]
+    for made_up in (
+        ["2026-11-20T12:00:00", "k", "default"],
+        ["yesterday", "k", "default"],
+        ["2026-11-20T12:00:00+00:00", "k"],
+        ["2026-11-20T12:00:00+00:00", "k", "acme"],
+    ):
+        token = base64.urlsafe_b64encode(json.dumps(made_up).encode()).decode().rstrip("=")
+        request = pb.ListApiKeysRequest(page_token=token)
+        calls.append((house.stub.ListApiKeys(request, metadata=operator), "PAGE_TOKEN_INVALID"))
     for call, reason in calls:
         refusal = await house.refusal(call)
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)

@@ -183,6 +183,25 @@ async def test_a_suspended_tenant_takes_no_keys_and_ends_those_it_has(house: Hou
     assert (await house.stub.RevokeApiKey(request, metadata=operator)).HasField("revoke_time")
 
 
+async def test_a_page_goes_on_in_its_own_tenant(house: House) -> None:
+    await new_tenant(house)
+    operator = await house.operator()
+    for tenant in ("acme", "default"):
+        await made(house, operator, tenant=tenant)
+        await made(house, operator, tenant=tenant)
+
+    async def page(tenant: str, token: str) -> pb.ListApiKeysResponse:
+        request = pb.ListApiKeysRequest(tenant=tenant, page_size=1, page_token=token)
+        return await house.stub.ListApiKeys(request, metadata=operator)
+
+    there, here = await page("acme", ""), await page("", "")
+    await page("acme", there.next_page_token)
+    # Naming the own tenant or none is the same list.
+    await page("default", here.next_page_token)
+    refusal = await house.refusal(page("", there.next_page_token))
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
+
+
 async def test_request_ids_are_of_the_tenant_named(house: House) -> None:
     await new_tenant(house)
     operator = await house.operator()

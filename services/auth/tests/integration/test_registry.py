@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
-from auth.domain import Actor, ApiKey, AuditEntry, Revocation, Tenant
+from auth.domain import Actor, ApiKey, AuditEntry, KeyCursor, Revocation, Tenant
 from auth.keys import Peppers, new_key
-from auth.paging import KeyCursor
 from auth.usecases.ports import Registry
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123_456, tzinfo=UTC)

@@ -13,11 +13,10 @@ from typing_extensions import override
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
-from chassis import telemetry
+from chassis import paging, telemetry
 from chassis.errors import FieldViolation, InvalidInputError
 from chassis.identity import caller
 from chassis.rpc import Access, any_of
-from ingest import paging
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
@@ -84,20 +83,19 @@ class IngestRpc(IngestServiceServicer):
         if request.collection and not is_collection(request.collection):
             # No document can be in it; the contract names no refusal for this.
             return pb.ListDocumentsResponse()
-        size = paging.page_size(request.page_size)
         state = _STATES.get(request.state)
         bound = (request.collection, state or "")
+        page = paging.asked(request.page_size, request.page_token, bound=bound)
         query = PageQuery(
             collection=request.collection,
             state=state,
-            after=paging.name_after(request.page_token, *bound),
-            limit=size + 1,
+            after=page.after_name,
+            limit=page.limit,
         )
         views = await self.list_page(caller().tenant, query)
-        more = len(views) > size
+        cut, token = page.cut(views, lambda view: (view.entry.name,))
         return pb.ListDocumentsResponse(
-            documents=[shown(view) for view in views[:size]],
-            next_page_token=paging.token_after(views[size - 1].entry.name, *bound) if more else "",
+            documents=[shown(view) for view in cut], next_page_token=token
         )
 
     @override

@@ -246,8 +246,8 @@ async def test_a_page_token_is_bound_to_its_filter(client: Client):
     token = (await client.list_all(page_size=1)).next_page_token
     for fields in ({"collection": "x"}, {"state": DocumentState.DOCUMENT_STATE_FAILED}):
         answer = await refusal(client.list_all(page_token=token, **fields))
-        assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN")
-    assert (await refusal(client.list_all(page_size=1_001)))[1] == "PAGE_SIZE"
+        assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
+    assert (await refusal(client.list_all(page_size=1_001)))[1] == "PAGE_SIZE_RANGE"
 
 
 async def test_a_deleted_document_is_answered_hidden(client: Client):

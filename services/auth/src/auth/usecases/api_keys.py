@@ -9,13 +9,13 @@ from auth.domain import (
     Actor,
     ApiKey,
     AuditEntry,
+    KeyCursor,
     Tenant,
     check_request_id,
     expiry,
     in_order,
 )
 from auth.keys import KeyText, Peppers, Proof, is_key_id
-from auth.paging import KeyCursor
 from auth.usecases.ports import Clock, Records, Registry
 from auth.usecases.tenants import reached, stamped, tenant_reserved, tenant_unknown
 from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
-from auth.domain import ApiKey, AuditEntry, Credential, Grant, Revocation, Tenant
+from auth.domain import ApiKey, AuditEntry, Credential, Grant, KeyCursor, Revocation, Tenant
 from auth.keys import Proof
-from auth.paging import KeyCursor
 
 Clock = Callable[[], datetime]
 

@@ -99,7 +99,7 @@ class IngestServiceServicer(object):
 
     def ListDocuments(self, request, context):
         """Lists documents in the order of their names. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_TOKEN, PAGE_SIZE.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class IngestServiceStub:
     """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
     """Lists documents in the order of their names. Scope `documents.read`.
-    INVALID_ARGUMENT PAGE_TOKEN, PAGE_SIZE.
+    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
     """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends after a final state of the newest
@@ -93,7 +93,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[ingest_service_pb2.ListDocumentsRequest, abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]],
     ) -> abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]:
         """Lists documents in the order of their names. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_TOKEN, PAGE_SIZE.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod

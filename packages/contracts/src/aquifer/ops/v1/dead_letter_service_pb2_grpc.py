@@ -66,7 +66,7 @@ class DeadLetterServiceServicer(object):
     """
 
     def ListDeadLetters(self, request, context):
-        """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE, PAGE_TOKEN.
+        """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,3 +73,11 @@ async def test_a_body_that_fails_leaves_nothing_and_a_connection_fit_for_the_nex
     async with database.transaction(TENANT) as tx:
         found = await tx.execute("SELECT 1 FROM inbox WHERE event_id = 'x'")
         assert await found.fetchone() is None
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 FROM later", "SELECT later FROM inbox"])
+async def test_a_schema_older_than_the_software_is_waited_out(database, statement):
+    with pytest.raises(UnavailableError) as refusal:
+        async with database.transaction(TENANT) as tx:
+            await tx.execute(statement)
+    assert refusal.value.reason == "SCHEMA_MISSING"

@@ -137,7 +137,7 @@ class Question:
             )
         if self.max_output_tokens is not None and self.max_output_tokens < 1:
             raise InvalidInputError(
-                "MAX_OUTPUT_TOKENS",
+                "OUTPUT_TOKENS_RANGE",
                 "max_output_tokens must be positive",
                 fields=[FieldViolation("max_output_tokens", "at least 1")],
                 max_output_tokens=self.max_output_tokens,

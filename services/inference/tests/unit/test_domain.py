@@ -48,7 +48,7 @@ def test_every_text_of_bad_length_is_named():
         ({"passages": passages(*["x"] * 65)}, "PASSAGE_COUNT"),
         ({"passages": passages("x", "")}, "TEXT_LENGTH"),
         ({"passages": passages("x") + passages("y")}, "PASSAGE_INDEX"),
-        ({"max_output_tokens": 0}, "MAX_OUTPUT_TOKENS"),
+        ({"max_output_tokens": 0}, "OUTPUT_TOKENS_RANGE"),
     ],
 )
 def test_questions_beyond_the_limits_are_refused(arguments, reason):

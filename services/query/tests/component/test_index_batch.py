@@ -216,7 +216,7 @@ async def test_an_event_without_a_possible_document_is_a_dead_letter(world):
     event = world.embedded("text", document="nonsense")
     with pytest.raises(InvalidInputError, match="not a document name"):
         await world.deliver(event)
-    assert await world.bury(event, InvalidInputError("DOCUMENT_INVALID", "x")) == []
+    assert await world.bury(event, InvalidInputError("DOCUMENT_NAME", "x")) == []
 
 
 async def test_a_batch_given_up_fails_its_version(world):

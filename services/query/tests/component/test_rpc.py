@@ -80,7 +80,7 @@ async def test_a_limit_of_zero_means_ten(world, rpc):
 @pytest.mark.parametrize(
     ("document", "version", "reason"),
     [
-        ("pump", 1, "DOCUMENT_INVALID"),
+        ("pump", 1, "DOCUMENT_NAME"),
         ("collections/manuals/documents/pump", 0, "VERSION_INVALID"),
         ("collections/manuals/documents/pump", -1, "VERSION_INVALID"),
     ],

@@ -82,9 +82,9 @@ def test_a_point_id_follows_from_chunk_and_profile():
 @pytest.mark.parametrize(
     ("document", "number", "reason"),
     [
-        ("pump", 1, "DOCUMENT_INVALID"),
-        ("collections/a/documents/", 1, "DOCUMENT_INVALID"),
-        ("collections/a/documents/b/c", 1, "DOCUMENT_INVALID"),
+        ("pump", 1, "DOCUMENT_NAME"),
+        ("collections/a/documents/", 1, "DOCUMENT_NAME"),
+        ("collections/a/documents/b/c", 1, "DOCUMENT_NAME"),
         ("collections/a/documents/b", 0, "VERSION_INVALID"),
         ("collections/a/documents/b", 2**63, "VERSION_INVALID"),
     ],

@@ -33,9 +33,9 @@ def test_a_well_formed_point_is_accepted():
     [
         ("point_id", "7", "POINT_ID_INVALID"),
         ("point_id", "0B0E6F0E-6D2C-5F6E-9A53-2F0D1C1B7A11", "POINT_ID_INVALID"),
-        ("document", "manuals/pump-7", "DOCUMENT_INVALID"),
-        ("document", "collections/manuals/documents/../secret", "DOCUMENT_INVALID"),
-        ("document", "collections/manuals/documents/x\n", "DOCUMENT_INVALID"),
+        ("document", "manuals/pump-7", "DOCUMENT_NAME"),
+        ("document", "collections/manuals/documents/../secret", "DOCUMENT_NAME"),
+        ("document", "collections/manuals/documents/x\n", "DOCUMENT_NAME"),
         ("version", 0, "POINT_INVALID"),
         ("version", 2**63, "POINT_INVALID"),
         ("ordinal", -1, "POINT_INVALID"),

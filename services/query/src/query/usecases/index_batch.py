@@ -129,7 +129,7 @@ def version_of(event: ChunksEmbedded) -> Version:
     """The version a batch belongs to.
 
     Raises:
-        InvalidInputError: DOCUMENT_INVALID, VERSION_INVALID.
+        InvalidInputError: DOCUMENT_NAME, VERSION_INVALID.
     """
     return Version(document=event.prepared.document, number=event.prepared.version)
 

@@ -84,7 +84,7 @@ class Filter:
     def __post_init__(self) -> None:
         for name in self.collections:
             if not _COLLECTION.fullmatch(name):
-                raise InvalidInputError("COLLECTION_INVALID", "not a collection name", name=name)
+                raise InvalidInputError("COLLECTION_NAME", "not a collection name", name=name)
         for name in self.documents:
             collection_of(name)
         if max(len(self.collections), len(self.documents)) > FILTER_VALUES_MAX:
@@ -235,7 +235,7 @@ def collection_of(document: str) -> str:
     """`collections/{collection}` of a document's resource name."""
     match = _DOCUMENT.fullmatch(document)
     if match is None:
-        raise InvalidInputError("DOCUMENT_INVALID", "not a document name", name=document)
+        raise InvalidInputError("DOCUMENT_NAME", "not a document name", name=document)
     return match[1]
 
 

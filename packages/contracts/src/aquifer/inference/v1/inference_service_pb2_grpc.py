@@ -74,7 +74,7 @@ class InferenceServiceServicer(object):
     def Generate(self, request, context):
         """Answers a question from the passages given and from nothing else; the stream ends with one
         `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
         MODEL_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

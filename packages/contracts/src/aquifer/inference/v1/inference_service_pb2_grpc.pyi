@@ -28,7 +28,7 @@ class InferenceServiceStub:
     Generate: aio.UnaryStreamMultiCallable[inference_service_pb2.GenerateRequest, inference_service_pb2.GenerateResponse]
     """Answers a question from the passages given and from nothing else; the stream ends with one
     `Finish`. Cancelling the call stops the engine. Scope `models`.
-    INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+    INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
     MODEL_UNKNOWN.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
@@ -60,7 +60,7 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.AsyncIterator[inference_service_pb2.GenerateResponse]:
         """Answers a question from the passages given and from nothing else; the stream ends with one
         `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, MAX_OUTPUT_TOKENS; NOT_FOUND
+        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
         MODEL_UNKNOWN.
         """
 

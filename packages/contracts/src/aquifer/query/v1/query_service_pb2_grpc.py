@@ -96,7 +96,7 @@ class QueryServiceServicer(object):
 
     def HideDocument(self, request, context):
         """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME,
         VERSION_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -36,7 +36,7 @@ class QueryServiceStub:
     """Reads an answer that was given, with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
     HideDocument: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentRequest, query_service_pb2.HideDocumentResponse]
     """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-    seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+    seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME,
     VERSION_INVALID.
     """
 
@@ -86,7 +86,7 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.HideDocumentRequest, abc.Awaitable[query_service_pb2.HideDocumentResponse]],
     ) -> abc.Awaitable[query_service_pb2.HideDocumentResponse]:
         """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_INVALID,
+        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME,
         VERSION_INVALID.
         """
 

@@ -66,7 +66,7 @@ class Database:
 
         One that died in the pool makes room for the next.
         """
-        for _ in range(self._pool.max_size):
+        for _ in range(self._pool.max_size + 1):
             connection = await self._pool.getconn(POOL_WAIT_S)
             try:
                 # Several statements at once can not be prepared.

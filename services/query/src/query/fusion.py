@@ -4,14 +4,14 @@ The scores of the lists are not comparable, their deviations from each list's me
 on three judged collections the sum of those z-scores orders better than reciprocal ranks do.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from query.vectors.port import SEARCH_LIMIT_MAX, Candidate, Candidates
+from query.vectors.port import SEARCH_LIMIT_MAX, Candidates
 
 SMOOTHING: Final = 0.3
 NEIGHBOURS: Final = 10
@@ -27,7 +27,7 @@ class Ranked:
     gave, None where the candidate is not in the list.
     """
 
-    candidate: Candidate
+    point_id: str
     score: float
     cosine: float | None
     bm25: float | None
@@ -42,8 +42,7 @@ def fuse(found: Candidates, *, depth: int = SEARCH_LIMIT_MAX) -> list[Ranked]:
     """
     cosines = {candidate.point_id: candidate.score for candidate in found.dense}
     words = {candidate.point_id: candidate.score for candidate in found.sparse}
-    by_id = {candidate.point_id: candidate for candidate in (*found.sparse, *found.dense)}
-    ids = sorted(by_id)
+    ids = sorted(cosines.keys() | words.keys())
     if not ids:
         return []
     # Who is absent from a cut list could have had its lowest score; who is absent from a list of
@@ -54,21 +53,13 @@ def fuse(found: Candidates, *, depth: int = SEARCH_LIMIT_MAX) -> list[Ranked]:
         scores = _smooth(scores, np.stack([found.vectors[point_id] for point_id in ids]))
     return [
         Ranked(
-            candidate=by_id[ids[row]],
+            point_id=ids[row],
             score=float(scores[row]),
             cosine=cosines.get(ids[row]),
             bm25=words.get(ids[row]),
         )
         for row in np.argsort(-scores, kind="stable")
     ]
-
-
-def best_per_document(ranked: Iterable[Ranked]) -> list[Ranked]:
-    """The first of each document's candidates, order kept."""
-    best: dict[str, Ranked] = {}
-    for one in ranked:
-        best.setdefault(one.candidate.document, one)
-    return list(best.values())
 
 
 def _standardise(

@@ -164,11 +164,6 @@ async def test_points_are_found_by_meaning(store: VectorStore):
     found = await store.search(ACME, meaning(1, 0, 0, 0))
     assert numbers(found.dense) == [1, 2, 3]
     assert [one.score for one in found.dense] == pytest.approx([1, math.sqrt(0.5), 0], abs=1e-5)
-    assert (found.dense[0].document, found.dense[0].version, found.dense[0].ordinal) == (
-        "collections/c/documents/d1",
-        1,
-        0,
-    )
     assert found.sparse == ()
     assert found.vectors == {}
 

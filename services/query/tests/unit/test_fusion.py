@@ -3,22 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.fusion import best_per_document, fuse
+from query.fusion import Ranked, fuse
 from query.vectors.port import Candidate, Candidates
 
 
-def candidate(number: int, score: float, document: int | None = None) -> Candidate:
-    return Candidate(
-        point_id=f"00000000-0000-0000-0000-{number:012d}",
-        document=f"collections/c/documents/d{number if document is None else document}",
-        version=1,
-        ordinal=number,
-        score=score,
-    )
+def candidate(number: int, score: float) -> Candidate:
+    return Candidate(point_id=f"00000000-0000-0000-0000-{number:012d}", score=score)
+
+
+def number_of(one: Candidate | Ranked) -> int:
+    return int(one.point_id[-12:])
 
 
 def order(found: Candidates, **kwargs) -> list[int]:
-    return [one.candidate.ordinal for one in fuse(found, **kwargs)]
+    return [number_of(one) for one in fuse(found, **kwargs)]
 
 
 def test_nothing_found_is_nothing_fused():
@@ -35,7 +33,7 @@ def test_a_candidate_good_in_both_lists_wins():
 
 def test_scores_of_the_lists_are_kept():
     found = Candidates(dense=(candidate(1, 0.9),), sparse=(candidate(2, 3.0),))
-    by_number = {one.candidate.ordinal: one for one in fuse(found)}
+    by_number = {number_of(one): one for one in fuse(found)}
     assert (by_number[1].cosine, by_number[1].bm25) == (0.9, None)
     assert (by_number[2].cosine, by_number[2].bm25) == (None, 3.0)
 
@@ -43,7 +41,7 @@ def test_scores_of_the_lists_are_kept():
 def test_the_scale_of_a_list_does_not_matter():
     dense = (candidate(1, 0.9), candidate(2, 0.7), candidate(3, 0.2))
     sparse = (candidate(3, 9.0), candidate(2, 5.0), candidate(1, 1.0))
-    scaled = tuple(candidate(one.ordinal, 1000 * one.score) for one in sparse)
+    scaled = tuple(candidate(number_of(one), 1000 * one.score) for one in sparse)
     ours, theirs = (fuse(Candidates(dense=dense, sparse=words)) for words in (sparse, scaled))
     assert [one.score for one in ours] == pytest.approx([one.score for one in theirs])
 
@@ -57,7 +55,7 @@ def test_the_only_passage_with_the_word_comes_first():
 def test_who_is_absent_from_a_cut_list_has_its_lowest_score():
     dense = (candidate(1, 0.5), candidate(2, 0.5), candidate(3, 0.5))
     sparse = (candidate(1, 9.0), candidate(2, 8.0))
-    ranked = {one.candidate.ordinal: one.score for one in fuse(found_with(dense, sparse), depth=2)}
+    ranked = {number_of(one): one.score for one in fuse(found_with(dense, sparse), depth=2)}
     assert ranked[3] == ranked[2] < ranked[1]
 
 
@@ -75,15 +73,9 @@ def test_a_close_neighbour_of_good_passages_moves_up():
     near, far, away = np.array([1, 0, 0]), np.array([0, 1, 0]), np.array([0, 0, 1])
     rows = {1: near, 2: near, 3: far, 4: near, 5: far, 6: away}
     dense = tuple(candidate(number, score) for number, score in scores.items())
-    vectors = {one.point_id: rows[one.ordinal].astype(np.float32) for one in dense}
+    vectors = {one.point_id: rows[number_of(one)].astype(np.float32) for one in dense}
     assert order(Candidates(dense=dense, sparse=()))[2:4] == [3, 4]
     assert order(Candidates(dense=dense, sparse=(), vectors=vectors))[2:4] == [4, 3]
-
-
-def test_a_document_is_shown_by_its_best_passage():
-    dense = (candidate(1, 0.9, 7), candidate(2, 0.8, 8), candidate(3, 0.7, 7))
-    best = best_per_document(fuse(Candidates(dense=dense, sparse=())))
-    assert [one.candidate.ordinal for one in best] == [1, 2]
 
 
 SCORES = st.dictionaries(st.integers(0, 40), st.floats(-1, 1), max_size=30)
@@ -95,11 +87,11 @@ def test_the_order_of_the_lists_does_not_matter(dense, words, smoothed, data):
     vectors = {}
     if smoothed:
         for one in (*lists[0], *lists[1]):
-            row = np.random.default_rng(one.ordinal).standard_normal(8).astype(np.float32)
+            row = np.random.default_rng(number_of(one)).standard_normal(8).astype(np.float32)
             vectors[one.point_id] = row / np.linalg.norm(row)
     first = fuse(Candidates(dense=tuple(lists[0]), sparse=tuple(lists[1]), vectors=vectors))
     shuffled = [tuple(data.draw(st.permutations(one))) for one in lists]
     second = fuse(Candidates(dense=shuffled[0], sparse=shuffled[1], vectors=vectors))
-    assert {one.candidate.ordinal for one in first} == dense.keys() | words.keys()
+    assert {number_of(one) for one in first} == dense.keys() | words.keys()
     assert all(np.isfinite(one.score) for one in first)
     assert sorted(one.score for one in first) == pytest.approx(sorted(one.score for one in second))

@@ -1,14 +1,15 @@
 """Find the passages that answer a question best."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from chassis.errors import UnavailableError
 from query.domain import Hit, Question
-from query.fusion import fuse
+from query.fusion import Ranked, fuse
 from query.lexical import encode_question
-from query.usecases.ports import Embedder, Ledger, Wanted
+from query.usecases.ports import Embedder, Found, Ledger, Wanted
 from query.vectors.port import (
     SEARCH_LIMIT_MAX,
     Candidates,
@@ -19,6 +20,8 @@ from query.vectors.port import (
 )
 
 REBUILDING_RETRY_S: Final = 5.0
+# Candidates looked up at once for each hit that is asked for.
+LOOK_UP_FIRST: Final = 3
 # What a vector store answers that is there and has lost its points.
 STORE_MISSING: Final = "VECTORS_STORE_MISSING"
 
@@ -61,21 +64,25 @@ class FindPassages:
         if store_id is None:
             raise _rebuilding()
         ranked = fuse(await self._candidates(question))
-        found = await self.ledger.look_up(
-            question.tenant,
-            self.profile,
-            Wanted(
-                point_ids=[one.candidate.point_id for one in ranked],
-                scores=[one.score for one in ranked],
-                collection=question.collection,
-                limit=question.limit,
-                one_per_document=question.one_per_document,
-            ),
-        )
+        # The first few nearly always suffice: candidates that do not stand any more are rare.
+        first = ranked[: question.limit * LOOK_UP_FIRST]
+        found = await self._look_up(question, first)
+        if len(found.hits) < question.limit and len(first) < len(ranked):
+            found = await self._look_up(question, ranked)
         # The same store before and after: it was whole all the while in between.
         if found.complete_store != store_id:
             raise _rebuilding()
         return list(found.hits)
+
+    async def _look_up(self, question: Question, ranked: Sequence[Ranked]) -> Found:
+        wanted = Wanted(
+            point_ids=[one.point_id for one in ranked],
+            scores=[one.score for one in ranked],
+            collection=question.collection,
+            limit=question.limit,
+            one_per_document=question.one_per_document,
+        )
+        return await self.ledger.look_up(question.tenant, self.profile, wanted)
 
     async def _candidates(self, question: Question) -> Candidates:
         collections = {f"collections/{question.collection}"} if question.collection else set()

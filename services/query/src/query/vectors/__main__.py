@@ -1,11 +1,12 @@
 """Start the vector process: `python -m query.vectors --socket PATH --data DIR`."""
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
 from pathlib import Path
+
+import uvloop
 
 from chassis import logs
 from query.vectors.server import Options, SocketInUseError, compact, serve
@@ -39,7 +40,7 @@ def main() -> int:
             compact(asked.data)
             return 0
         options = Options(socket=asked.socket, data=asked.data, dimensions=asked.dimensions)
-        return 0 if asyncio.run(serve(options)) else EXIT_BROKEN
+        return 0 if uvloop.run(serve(options)) else EXIT_BROKEN
     except (DataInUseError, SocketInUseError) as error:
         log.error("vectors.refused", extra={"reason": str(error)})  # noqa: TRY400 (no bug, no trace)
         return EXIT_IN_USE

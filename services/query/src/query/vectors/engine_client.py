@@ -110,13 +110,11 @@ class EngineVectors(VectorStore):
         )
         with _failures():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)
+        vectors = np.frombuffer(response.vectors, dtype="<f4").reshape(-1, self._dimensions)
         return Candidates(
-            dense=tuple(map(_candidate, response.dense)),
-            sparse=tuple(map(_candidate, response.sparse)),
-            vectors={
-                point_id: np.frombuffer(packed, dtype="<f4")
-                for point_id, packed in response.vectors.items()
-            },
+            dense=_candidates(response.dense),
+            sparse=_candidates(response.sparse),
+            vectors=dict(zip(response.vector_ids, vectors, strict=True)),
         )
 
     @override
@@ -226,13 +224,10 @@ def _filter(within: Filter) -> pb.Filter:
     )
 
 
-def _candidate(sent: pb.Candidate) -> Candidate:
-    return Candidate(
-        point_id=sent.point_id,
-        document=sent.document,
-        version=sent.version,
-        ordinal=sent.ordinal,
-        score=sent.score,
+def _candidates(sent: pb.Candidates) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(point_id=point_id, score=score)
+        for point_id, score in zip(sent.point_ids, sent.scores, strict=True)
     )
 
 

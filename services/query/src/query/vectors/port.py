@@ -130,9 +130,6 @@ class Candidate:
     """A point that may answer; `score` is a cosine in the dense list, BM25 in the sparse one."""
 
     point_id: str
-    document: str
-    version: int
-    ordinal: int
     score: float
 
 

@@ -291,7 +291,7 @@ def queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
             filter=tenant_filter(scope, probe.within),
             params=params,
             limit=probe.limit,
-            with_payload=PLACE,
+            with_payload=False,
             with_vector=[DENSE] if probe.with_vectors else False,
         )
         for using, query, params in asked
@@ -326,10 +326,7 @@ def _stored(scope: TenantScope, point: Point) -> models.PointStruct:
 
 
 def _candidates(points: Sequence[models.ScoredPoint]) -> tuple[Candidate, ...]:
-    found = [
-        Candidate(point_id=str(point.id), score=point.score, **(point.payload or {}))
-        for point in points
-    ]
+    found = [Candidate(point_id=str(point.id), score=point.score) for point in points]
     return tuple(sorted(found, key=lambda candidate: (-candidate.score, candidate.point_id)))
 
 

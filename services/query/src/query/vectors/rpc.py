@@ -108,12 +108,10 @@ class VectorRpc(VectorServiceServicer):
             )
             found = await self._read(request.profile, lambda shard: shard.search(scope, probe))
             return pb.SearchResponse(
-                dense=map(_candidate, found.dense),
-                sparse=map(_candidate, found.sparse),
-                vectors={
-                    point_id: vector.astype("<f4").tobytes()
-                    for point_id, vector in found.vectors.items()
-                },
+                dense=_candidates(found.dense),
+                sparse=_candidates(found.sparse),
+                vector_ids=found.vectors.keys(),
+                vectors=b"".join(vector.data for vector in found.vectors.values()),
             )
 
     @override
@@ -246,13 +244,9 @@ def _filter(sent: pb.Filter) -> Filter:
     )
 
 
-def _candidate(found: Candidate) -> pb.Candidate:
-    return pb.Candidate(
-        point_id=found.point_id,
-        document=found.document,
-        version=found.version,
-        ordinal=found.ordinal,
-        score=found.score,
+def _candidates(found: Sequence[Candidate]) -> pb.Candidates:
+    return pb.Candidates(
+        point_ids=[one.point_id for one in found], scores=[one.score for one in found]
     )
 
 

@@ -226,13 +226,10 @@ class Shard:
         with self._engine():
             points = self._shard.query(
                 edge.QueryRequest(
-                    limit=limit, query=query, filter=within, params=params, with_payload=True
+                    limit=limit, query=query, filter=within, params=params, with_payload=False
                 )
             )
-        found = [
-            Candidate(point_id=str(point.id), score=point.score, **_place(point.payload))
-            for point in points
-        ]
+        found = [Candidate(point_id=str(point.id), score=point.score) for point in points]
         return tuple(sorted(found, key=lambda candidate: (-candidate.score, candidate.point_id)))
 
     def _vectors(self, ids: set[str]) -> dict[str, Vector]:
@@ -247,7 +244,7 @@ class Shard:
         fresh: dict[str, Vector] = {}
         for record in records:
             vector: Any = record.vector
-            fresh[str(record.id)] = np.array(vector[DENSE], dtype=np.float32)
+            fresh[str(record.id)] = np.array(vector[DENSE], dtype="<f4")
         self._recent = fresh if len(recent) + len(fresh) > self._recent_max else recent | fresh
         return found | fresh
 

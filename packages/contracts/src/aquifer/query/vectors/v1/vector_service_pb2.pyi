@@ -121,38 +121,30 @@ class Point(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class Candidate(message.Message):
-    """A point that may answer."""
+class Candidates(message.Message):
+    """Points that may answer, best first."""
 
     DESCRIPTOR: descriptor.Descriptor
 
-    POINT_ID_FIELD_NUMBER: builtins.int
-    DOCUMENT_FIELD_NUMBER: builtins.int
-    VERSION_FIELD_NUMBER: builtins.int
-    ORDINAL_FIELD_NUMBER: builtins.int
-    SCORE_FIELD_NUMBER: builtins.int
-    point_id: builtins.str
-    """UUID in canonical form."""
-    document: builtins.str
-    """Resource name of the document."""
-    version: builtins.int
-    """Version of the document."""
-    ordinal: builtins.int
-    """Place of the passage in the version."""
-    score: builtins.float
-    """Cosine in the dense list, BM25 in the sparse one."""
+    POINT_IDS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def point_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """UUIDs in canonical form."""
+
+    @builtins.property
+    def scores(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Score of each: cosine in the dense list, BM25 in the sparse one."""
+
     def __init__(
         self,
         *,
-        point_id: builtins.str = ...,
-        document: builtins.str = ...,
-        version: builtins.int = ...,
-        ordinal: builtins.int = ...,
-        score: builtins.float = ...,
+        point_ids: abc.Iterable[builtins.str] | None = ...,
+        scores: abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "ordinal", b"ordinal", "point_id", b"point_id", "score", b"score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["point_ids", b"point_ids", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,51 +434,35 @@ class SearchResponse(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class VectorsEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.bytes
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.bytes = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     DENSE_FIELD_NUMBER: builtins.int
     SPARSE_FIELD_NUMBER: builtins.int
+    VECTOR_IDS_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
+    vectors: builtins.bytes
+    """Their dense vectors one after the other, packed like `Point.dense`."""
     @builtins.property
-    def dense(self) -> containers.RepeatedCompositeFieldContainer[Candidate]:
-        """Nearest by meaning, best first."""
+    def dense(self) -> Candidates:
+        """Nearest by meaning."""
 
     @builtins.property
-    def sparse(self) -> containers.RepeatedCompositeFieldContainer[Candidate]:
-        """Nearest by words, best first; terms weigh by their rarity among the tenant's points."""
+    def sparse(self) -> Candidates:
+        """Nearest by words; terms weigh by their rarity among the tenant's points."""
 
     @builtins.property
-    def vectors(self) -> containers.ScalarMap[builtins.str, builtins.bytes]:
-        """Dense vector of each candidate by point id, packed like `Point.dense`; empty unless asked for."""
+    def vector_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Point ids of all candidates, each once; empty unless vectors were asked for."""
 
     def __init__(
         self,
         *,
-        dense: abc.Iterable[Candidate] | None = ...,
-        sparse: abc.Iterable[Candidate] | None = ...,
-        vectors: abc.Mapping[builtins.str, builtins.bytes] | None = ...,
+        dense: Candidates | None = ...,
+        sparse: Candidates | None = ...,
+        vector_ids: abc.Iterable[builtins.str] | None = ...,
+        vectors: builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "sparse", b"sparse", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "sparse", b"sparse", "vector_ids", b"vector_ids", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

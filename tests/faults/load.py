@@ -105,7 +105,12 @@ class Load:
         self.journal.begin(operation, kind="upload", document=document, sha256=sha256)
 
         async def parts() -> AsyncIterator[UploadDocumentRequest]:
-            header = UploadHeader(document=document, file_name="r.txt", request_id=operation)
+            header = UploadHeader(
+                document=document,
+                file_name="r.txt",
+                request_id=operation,
+                size_bytes=len(content),
+            )
             yield UploadDocumentRequest(header=header)
             yield UploadDocumentRequest(content=content)
 

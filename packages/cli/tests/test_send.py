@@ -62,6 +62,7 @@ class Ingest(IngestServiceServicer):
     finals: dict[str, int] = field(default_factory=dict)
     looks: int = 1
     contents: dict[str, bytes] = field(default_factory=dict)
+    told_bytes: set[int] = field(default_factory=set)
     looked: dict[str, int] = field(default_factory=dict)
     open_now: int = 0
     open_most: int = 0
@@ -77,6 +78,7 @@ class Ingest(IngestServiceServicer):
             if self.refusals:
                 await refuse(context, *self.refusals.pop(0))
             self.contents[header.document] = content
+            self.told_bytes.add(header.size_bytes)
             return Document(name=header.document, version=1, state=ACCEPTED)
         finally:
             self.open_now -= 1
@@ -157,6 +159,7 @@ async def test_content_arrives_whole_and_outcomes_in_order():
     assert [o.document for o in outcomes] == [name(n) for n in range(40)]
     assert {o.state for o in outcomes} == {"ACCEPTED"}
     assert set(ingest.contents.values()) == {content}
+    assert ingest.told_bytes == {len(content)}
     assert ingest.open_most <= uploading.SIDE_BY_SIDE
 
 

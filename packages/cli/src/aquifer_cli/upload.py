@@ -1,14 +1,20 @@
 """Documents in, side by side, each with its own outcome: `aquifer upload` and `aquifer import`."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, UploadDocumentRequest
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    GetDocumentRequest,
+    UploadDocumentRequest,
+    UploadHeader,
+)
 from aquifer_cli.client import Client
 from aquifer_cli.crowd import crowd, side_by_side
 from aquifer_cli.documents import listed, state_name
@@ -254,14 +260,16 @@ async def _stream(client: Client, item: Item) -> Document:
     try:
         stream = await asyncio.to_thread(item.open)
         with stream:
-            piece = await asyncio.to_thread(stream.read, PIECE_BYTES)
+            header = UploadHeader()
+            header.CopyFrom(item.header)
+            header.size_bytes, piece = await asyncio.to_thread(_begun, stream)
             call = client.ingest.UploadDocument(
                 timeout=UPLOAD_S, metadata=await client.credentials()
             )
             try:
                 # The call may be refused before its end; awaiting it then tells why.
                 with suppress(asyncio.InvalidStateError):
-                    await call.write(UploadDocumentRequest(header=item.header))
+                    await call.write(UploadDocumentRequest(header=header))
                     while piece and not call.done():
                         await call.write(UploadDocumentRequest(content=piece))
                         piece = await asyncio.to_thread(stream.read, PIECE_BYTES)
@@ -273,6 +281,13 @@ async def _stream(client: Client, item: Item) -> Document:
         raise from_rpc(error) from error
     except OSError as error:
         raise CommandError("FILE_UNREADABLE", error.strerror or str(error)) from error
+
+
+def _begun(stream: BinaryIO) -> tuple[int, bytes]:
+    """The size of the whole, and its first piece."""
+    size_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return size_bytes, stream.read(PIECE_BYTES)
 
 
 def _outcome(path: str, document: Document) -> Outcome:

@@ -70,7 +70,8 @@ class LocalObjects:
                     await _in_thread(partial.write, piece)
             return await _in_thread(partial.commit)
         except BaseException:
-            await _in_thread(partial.discard)
+            # Whoever ends the call now must not leave the file behind.
+            await asyncio.shield(_in_thread(partial.discard))
             raise
 
     async def read(self, key: str, *, sha256: str) -> bytes:

@@ -68,7 +68,7 @@ class IngestRpc(IngestServiceServicer):
             trace_id=current_trace_id(),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
-            return shown(await self.accept(draft, _content(parts)))
+            return shown(await self.accept(draft, _content(parts, header.size_bytes)))
 
     @override
     async def GetDocument(
@@ -121,17 +121,35 @@ async def _header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHe
     return first.header
 
 
-async def _content(parts: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIterator[bytes]:
+async def _content(
+    parts: AsyncIterator[pb.UploadDocumentRequest], size_bytes: int
+) -> AsyncIterator[bytes]:
+    """Ends only with the content whole, as far as that can be known."""
+    came = 0
     async for part in parts:
         if part.WhichOneof("part") != "content":
             raise _order("after the header every message carries content")
         if len(part.content) > PIECE_MAX_BYTES:
             raise _order(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
+        came += len(part.content)
+        if size_bytes and came > size_bytes:
+            raise _size_mismatch(size_bytes, came)
         yield part.content
-    # The stream of a client that was killed ends here like one that is complete. What tells them
-    # apart is the cancellation of this call, which grpc.aio always delivers after that end: 60 us
-    # after, 7 ms at most on a machine with ten times its load.
-    await asyncio.sleep(CUT_OFF_S)
+    # The stream of a client that was killed ends here like one that is complete.
+    if not size_bytes:
+        # What tells them apart is the cancellation of this call, which grpc.aio always delivers
+        # after that end: 60 us after, 7 ms at most on a machine with ten times its load.
+        await asyncio.sleep(CUT_OFF_S)
+    elif came != size_bytes:
+        raise _size_mismatch(size_bytes, came)
+
+
+def _size_mismatch(told: int, came: int) -> InvalidInputError:
+    detail = f"the header tells {told} bytes, {came} came"
+    violation = FieldViolation("header.size_bytes", detail)
+    return InvalidInputError(
+        "SIZE_MISMATCH", detail, fields=[violation], size_bytes=told, came_bytes=came
+    )
 
 
 def _order(detail: str) -> InvalidInputError:

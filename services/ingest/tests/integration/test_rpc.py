@@ -1,6 +1,7 @@
 """The service over a real connection: who may, what is answered, and every refusal by its name."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Client:
     stub: Any
     tokens: Tokens
     rig: Rig
+    target: str
 
     async def upload(self, *parts: pb.UploadDocumentRequest, **who: str) -> Document:
         async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
@@ -71,8 +73,9 @@ async def client(rig: Rig) -> AsyncIterator[Client]:
     add_IngestServiceServicer_to_server(rig.wired.rpc, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Client(IngestServiceStub(channel), tokens, rig)
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(target) as channel:
+        yield Client(IngestServiceStub(channel), tokens, rig, target)
     await server.stop(1)
 
 
@@ -138,6 +141,10 @@ async def test_a_document_is_followed_to_its_end(client: Client):
         ([opening()], "EMPTY_DOCUMENT"),
         ([opening(), content(b"")], "EMPTY_DOCUMENT"),
         ([opening(), content(b"x" * (1 << 20)), content(b"x")], "DOCUMENT_TOO_LARGE"),
+        ([opening(size_bytes=3), content(b"x"), content(b"y")], "SIZE_MISMATCH"),
+        ([opening(size_bytes=3), content(b"xy"), content(b"za")], "SIZE_MISMATCH"),
+        ([opening(size_bytes=3)], "SIZE_MISMATCH"),
+        ([opening(size_bytes=-1), content(b"x")], "SIZE_MISMATCH"),
         ([opening("reports/q3"), content(b"x")], "DOCUMENT_NAME"),
         ([opening(title="t" * 513), content(b"x")], "METADATA_RANGE"),
         ([opening(request_id="r" * 129), content(b"x")], "METADATA_RANGE"),
@@ -150,27 +157,71 @@ async def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(client: Client
     assert await client.rig.objects.list() == []
 
 
-async def test_an_upload_that_is_cut_off_is_no_shorter_document(client: Client):
+def bytes_on_disk(client: Client) -> list[Path]:
+    folder = client.rig.settings.objects_dir
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 20])
+async def test_an_upload_that_is_cut_off_is_no_shorter_document(client: Client, size_bytes: int):
     """To the server such a stream ends like a complete one, and the cancellation comes after."""
 
     async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
-        yield opening()
+        yield opening(size_bytes=size_bytes)
         yield content(b"half of it")
         await asyncio.sleep(60)
-
-    def files() -> list[Path]:
-        folder = client.rig.settings.objects_dir
-        return [path for path in folder.rglob("*") if path.is_file()]
 
     for _ in range(10):
         call = client.stub.UploadDocument(stream(), metadata=client.tokens.metadata())
         async with asyncio.timeout(20):
-            while not files():
+            while not bytes_on_disk(client):
                 await asyncio.sleep(0.01)
             call.cancel()
-            while files():
+            while bytes_on_disk(client):
                 await asyncio.sleep(0.01)
     assert client.rig.count("documents") == 0
+
+
+DYING = """
+import sys, time, grpc
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+
+def parts():
+    yield pb.UploadDocumentRequest(header=pb.UploadHeader(document=sys.argv[2], size_bytes=20))
+    yield pb.UploadDocumentRequest(content=b"half of it")
+    time.sleep(60)
+
+channel = grpc.insecure_channel(sys.argv[1])
+IngestServiceStub(channel).UploadDocument(parts(), metadata=[("authorization", sys.argv[3])])
+"""
+
+
+async def test_a_client_that_is_killed_half_way_leaves_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """No waiting is involved where the size is told: with none at all, the same holds."""
+    monkeypatch.setattr("ingest.rpc.CUT_OFF_S", 0.0)
+    [(_, token)] = client.tokens.metadata()
+    dying = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DYING, client.target, NAME, token
+    )
+    async with asyncio.timeout(30):
+        while not bytes_on_disk(client):
+            await asyncio.sleep(0.01)
+        dying.kill()
+        await dying.wait()
+        while bytes_on_disk(client):
+            await asyncio.sleep(0.01)
+    assert client.rig.count("documents") == 0
+
+
+async def test_where_the_size_is_told_nothing_is_waited_for(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ingest.rpc.CUT_OFF_S", 60.0)
+    document = await client.send(b"Water ", b"finds its way.", size_bytes=20)
+    assert document.size_bytes == 20
 
 
 async def test_a_reused_request_id_names_what_it_made(client: Client):

@@ -79,6 +79,7 @@ class UploadHeader(message.Message):
     TITLE_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`; see `Document.name`."""
     file_name: builtins.str
@@ -90,6 +91,12 @@ class UploadHeader(message.Message):
     request_id: builtins.str
     """Makes a retry safe: the same id and bytes answer with the same version, for 24 hours at least.
     At most 128 characters; empty: no protection beyond that of unchanged bytes.
+    """
+    size_bytes: builtins.int
+    """Bytes of all content together. When given, content that is shorter or longer answers
+    SIZE_MISMATCH and nothing of it is kept: so an upload whose client dies half way is never taken
+    for complete. 0: not known, as when reading from a pipe; such an upload is answered a little
+    later, because the service waits to hear whether the end of the stream was the client's own.
     """
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
@@ -104,10 +111,11 @@ class UploadHeader(message.Message):
         title: builtins.str = ...,
         metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         request_id: builtins.str = ...,
+        size_bytes: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -81,9 +81,9 @@ class IngestServiceServicer(object):
         The first message is the header, every further one a piece of content in order.
         The same bytes under the same name as the newest version answer with that version.
         Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-        DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
-        DATABASE_UNAVAILABLE.
+        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
+        id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
+        STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

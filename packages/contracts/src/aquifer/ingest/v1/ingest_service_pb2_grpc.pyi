@@ -28,9 +28,9 @@ class IngestServiceStub:
     The first message is the header, every further one a piece of content in order.
     The same bytes under the same name as the newest version answer with that version.
     Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-    DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-    other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
-    DATABASE_UNAVAILABLE.
+    DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
+    id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
+    STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
@@ -71,9 +71,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         The first message is the header, every further one a piece of content in order.
         The same bytes under the same name as the newest version answer with that version.
         Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-        DOCUMENT_TOO_LARGE, UPLOAD_ORDER; ALREADY_EXISTS REQUEST_REUSED when the request id came with
-        other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE STORAGE_UNAVAILABLE,
-        DATABASE_UNAVAILABLE.
+        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
+        id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
+        STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod

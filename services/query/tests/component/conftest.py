@@ -197,10 +197,14 @@ class World:
 
     async def deliver(self, event: Any, *, event_id: str = "") -> list[Message]:
         """Handles an event as the chassis would; returns what it publishes."""
-        name = event.DESCRIPTOR.name
-        delivery = self._delivery(event, event_id or next(self.event_ids))
-        await self.doors.handlers[name](event, delivery)
+        delivery = await self.delivered(event, event_id=event_id)
         return [_published(outgoing) for outgoing in delivery.outgoing]
+
+    async def delivered(self, event: Any, *, event_id: str = "") -> Delivery:
+        """The same, with everything that is known of what it publishes."""
+        delivery = self._delivery(event, event_id or next(self.event_ids))
+        await self.doors.handlers[event.DESCRIPTOR.name](event, delivery)
+        return delivery
 
     async def bury(self, event: Any, error: ServiceError) -> list[Message]:
         """Gives an event up as the chassis would; returns what it publishes."""

@@ -156,12 +156,40 @@ async def test_a_failed_version_is_cleaned_up_and_its_late_batches_are_refused(w
 async def test_a_failure_does_not_touch_the_live_version(world):
     await world.deliver(world.embedded("live"))
     await world.deliver(world.embedded("part", version=2, batch_count=2, chunk_count=2))
-    await world.fail(2)
+    assert await world.fail(2) == []
     await world.fail(1)
     assert await world.search("live") == ["live"]
     [told] = await world.deliver(world.embedded("third", version=3))
     assert isinstance(told, VersionSearchable)
     assert world.rows("documents")[0]["failed_versions"] == []
+
+
+async def test_a_failed_version_that_is_live_is_told_again(world):
+    """The broker lost the first word of it, and ingest gave the version up."""
+    [lost] = await world.deliver(world.embedded("one", "two"))
+    assert await world.fail(1) == [lost]
+    assert lost.passage_count == 2
+    assert await world.search("one", limit=1) == ["one"]
+
+
+async def test_a_failed_version_is_told_live_under_an_id_of_its_own(world):
+    sent = []
+    for event in (
+        world.embedded("one"),
+        DocumentFailed(tenant="acme", document=DOCUMENT, version=1, upload_event_id="a"),
+        DocumentFailed(tenant="acme", document=DOCUMENT, version=1, upload_event_id="b"),
+    ):
+        delivery = await world.delivered(event)
+        sent += [one.headers["ce-id"] for one in delivery.outgoing]
+    assert len(set(sent)) == 3
+
+
+async def test_a_failed_version_that_is_superseded_or_deleted_is_not_told_live(world):
+    await world.deliver(world.embedded("one"))
+    await world.deliver(world.embedded("two", version=2))
+    assert await world.fail(1) == []
+    await hide(world, 2)
+    assert await world.fail(2) == []
 
 
 async def test_an_upload_refused_before_it_had_a_version_is_none_of_our_business(world):

@@ -13,6 +13,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     Chunk,
     ChunksPrepared,
     DocumentDeletionRequested,
+    DocumentFailed,
 )
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.passage_events_pb2 import (
@@ -125,6 +126,16 @@ async def test_a_document_soaks_in_is_cited_and_vanishes(house, caller):
         PassagesPurged(tenant="acme", document=PUMP, version=1, passages=2, points=2, inbox_rows=1)
     ]
     assert house.rows("SELECT * FROM passages") == []
+
+
+async def test_a_live_version_that_ingest_gave_up_is_told_again(house):
+    ready = prepared(*TEXTS)
+    ready.tenant = "forgetful"
+    await house.publish("ingest", ready)
+    [told] = await house.told(VersionSearchable, ready.tenant)
+    failed = DocumentFailed(tenant=ready.tenant, document=PUMP, version=1, reason="STEP_DEADLINE")
+    await house.publish("ingest", failed)
+    assert await house.told(VersionSearchable, ready.tenant, count=2) == [told, told]
 
 
 async def test_nothing_known_is_answered_with_no_answer(house, caller):

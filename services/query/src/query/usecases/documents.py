@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
-from aquifer.query.v1.passage_events_pb2 import PassagesPurged
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
 from chassis.errors import UnavailableError
 from query.domain import Version
 from query.usecases.ports import DeadLetters, Effect, Ledger, Once
@@ -91,21 +91,33 @@ async def _finish(
 
 @dataclass(frozen=True, slots=True)
 class GiveUpVersion:
-    """Removes what is stored of a version that failed; never a live one."""
+    """Removes what is stored of a version that failed; that a live one is live is told again.
+
+    Ingest gave such a version up without having heard of it, and believes what searches see.
+    """
 
     async def __call__(self, event: DocumentFailed, once: Once) -> None:
         """Without effect for an upload that was refused before it had a version."""
         if event.version:
             version = Version(document=event.document, number=event.version)
-            await once(version.document, partial(_give_up, version))
+            await once(version.document, partial(_give_up, event.tenant, version))
 
 
-async def _give_up(version: Version, effect: Effect) -> bool:
+async def _give_up(tenant: str, version: Version, effect: Effect) -> None:
     standing = await effect.rows.lock(version)
-    pending = standing.wants(version.number) and version.number > standing.live_version
-    if pending:
+    if not standing.wants(version.number):
+        return
+    if version.number != standing.live_version:
         await effect.rows.fail(version)
-    return pending
+        return
+    effect.emit(
+        VersionSearchable(
+            tenant=tenant,
+            document=version.document,
+            version=version.number,
+            passage_count=await effect.rows.count(version),
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

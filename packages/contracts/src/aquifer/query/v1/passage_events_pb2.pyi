@@ -22,8 +22,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 class VersionSearchable(message.Message):
     """All chunks of a version are in both stores and searches see it instead of any older one.
 
-    Emitted by the transaction that flipped the live version; again when a re-emitted batch finds
-    the version live already.
+    Emitted by the transaction that flipped the live version; again when a re-emitted batch, or a
+    `DocumentFailed`, finds the version live already.
     """
 
     DESCRIPTOR: descriptor.Descriptor

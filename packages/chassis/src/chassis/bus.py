@@ -22,6 +22,8 @@ tracer = trace.get_tracer(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
 PUBLISH_ATTEMPTS = 3
+# Acknowledgements are waited for with a timeout each: more at once would only wait in line.
+PUBLISH_SIDE_BY_SIDE = 64
 _STREAM_FULL = {10047, 10077, 10122}
 
 
@@ -91,8 +93,13 @@ class Bus:
         ) from last
 
     async def publish_all(self, events: Sequence[Outgoing]) -> None:
-        """Publishes events side by side and waits until every one is acknowledged."""
-        await asyncio.gather(*(self.publish(event, stream_of(event.subject)) for event in events))
+        """Publishes events, some side by side, and waits until every one is acknowledged.
+
+        Raises as `publish`, and then some of the later ones were not sent.
+        """
+        for start in range(0, len(events), PUBLISH_SIDE_BY_SIDE):
+            some = events[start : start + PUBLISH_SIDE_BY_SIDE]
+            await asyncio.gather(*(self.publish(one, stream_of(one.subject)) for one in some))
 
     async def hear(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
         """Calls `listener` with every message of a core NATS subject, once connected."""

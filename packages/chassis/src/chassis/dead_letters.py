@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
+from nats.js.errors import APIError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as JetStreamNotFoundError
 
@@ -19,6 +22,7 @@ from chassis.topology import dead_stream, dead_subject
 log = logging.getLogger(__name__)
 
 _OWN = "Aquifer-Dead-"
+_ID_MAX = 2**63 - 1
 _NOT_COPIED = {"nats-msg-id", "nats-expected-stream"}
 
 
@@ -86,7 +90,7 @@ class DeadLetters:
     async def list(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` dead letters with an id above `after`, oldest first."""
         found = []
-        async for letter in self._walk(after):
+        async for letter in self._walk(dead_subject(self._service, "*", "*"), after):
             found.append(letter)
             if len(found) == limit:
                 break
@@ -98,7 +102,7 @@ class DeadLetters:
         Raises:
             NotFoundError: DEAD_LETTER_UNKNOWN.
         """
-        letter = await self._at(dead_letter_id)
+        letter = await self._find(dead_letter_id)
         if letter is None:
             raise _unknown(dead_letter_id)
         return letter
@@ -111,8 +115,11 @@ class DeadLetters:
         """
         try:
             await self._bus.jetstream.delete_msg(self._stream, dead_letter_id)
-        except JetStreamNotFoundError as error:
-            raise _unknown(dead_letter_id) from error
+        except APIError as error:
+            # The broker says the same of a message it has not and of one it can not remove.
+            if await self._find(dead_letter_id) is None:
+                raise _unknown(dead_letter_id) from error
+            raise _unavailable() from error
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
             raise _unavailable() from error
         log.info("dead_letter.discarded", extra={"dead_letter_id": dead_letter_id})
@@ -121,28 +128,34 @@ class DeadLetters:
         """Removes every dead letter of a document; returns their number."""
         doomed = [
             letter.dead_letter_id
-            async for letter in self._walk(0)
-            if letter.tenant == tenant and letter.document == document
+            async for letter in self._walk(dead_subject(self._service, "*", tenant))
+            if letter.document == document
         ]
+        removed = 0
         for dead_letter_id in doomed:
-            await self.discard(dead_letter_id)
-        return len(doomed)
+            # Somebody else may have removed it meanwhile.
+            with suppress(NotFoundError):
+                await self.discard(dead_letter_id)
+                removed += 1
+        return removed
 
-    async def _walk(self, after: int) -> AsyncIterator[DeadLetter]:
-        try:
-            state = (await self._bus.jetstream.stream_info(self._stream)).state
-        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-            raise _unavailable() from error
-        if not state.messages:
-            return
-        for sequence in range(max(after + 1, state.first_seq), state.last_seq + 1):
-            letter = await self._at(sequence)
-            if letter is not None:
-                yield letter
+    async def _walk(self, subject: str, after: int = 0) -> AsyncIterator[DeadLetter]:
+        """Those of a subject with an id above `after`; the broker skips what lies between."""
+        # Not all that a page token may name is an id to the broker.
+        after = max(after, 0)
+        while after < _ID_MAX and (
+            letter := await self._get(seq=after + 1, subject=subject, next=True)
+        ):
+            yield letter
+            after = letter.dead_letter_id
 
-    async def _at(self, sequence: int) -> DeadLetter | None:
+    async def _find(self, dead_letter_id: int) -> DeadLetter | None:
+        return await self._get(seq=dead_letter_id) if dead_letter_id > 0 else None
+
+    async def _get(self, **which: Any) -> DeadLetter | None:
+        """As the broker finds it; None when there is no such message."""
         try:
-            stored = await self._bus.jetstream.get_msg(self._stream, seq=sequence)
+            stored = await self._bus.jetstream.get_msg(self._stream, **which)
         except JetStreamNotFoundError:
             return None
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:

@@ -11,11 +11,12 @@ from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from typing_extensions import override
 
+from aquifer.bus.v1.event_options_pb2 import STREAM_CLASS_UPLOADS
 from aquifer.ops.v1 import dead_letter_service_pb2 as dead_pb
 from aquifer.ops.v1 import status_service_pb2 as status_pb
 from aquifer.ops.v1.dead_letter_service_pb2_grpc import DeadLetterServiceServicer
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
-from chassis import paging
+from chassis import paging, topology
 from chassis.consume import Consumer
 from chassis.dead_letters import DeadLetter, DeadLetters
 from chassis.errors import InvalidInputError, UnavailableError
@@ -145,10 +146,11 @@ class DeadLetterRpc(DeadLetterServiceServicer):
             raise InvalidInputError(
                 "SCHEMA_UNSUPPORTED", f"this process has no consumer {letter.consumer}"
             )
-        # A new id for each replay: the inbox must not take it for the event that failed.
-        event_id = derived_id(letter.event_id, "replay", letter.dead_letter_id)
+        event_id = _replayed_id(consumer, letter)
         headers = {k: v for k, v in letter.headers.items() if k.lower() != "ce-id"}
-        await consumer.handle(letter.subject, headers | {"ce-id": event_id}, letter.payload, 1)
+        await consumer.handle(
+            letter.subject, headers | {"ce-id": event_id}, letter.payload, letter.attempts + 1
+        )
         await self._dead_letters.discard(letter.dead_letter_id)
         return dead_pb.ReplayDeadLetterResponse(event_id=event_id)
 
@@ -161,6 +163,17 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         log.warning("dead_letter.discarded_by", extra=_audit(letter))
         await self._dead_letters.discard(letter.dead_letter_id)
         return dead_pb.DiscardDeadLetterResponse()
+
+
+def _replayed_id(consumer: Consumer[Any], letter: DeadLetter) -> str:
+    """A new one for each replay: the inbox must not take it for the event that failed.
+
+    An upload keeps its producer's, by which its results refer to it; that is remembered with what
+    was accepted, never in an inbox.
+    """
+    if topology.options(consumer.event).stream_class == STREAM_CLASS_UPLOADS:
+        return letter.event_id
+    return derived_id(letter.event_id, "replay", letter.dead_letter_id)
 
 
 def _audit(letter: DeadLetter) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
 )
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from aquifer.query.v1 import query_service_pb2 as query_pb
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
 from aquifer.query.v1.query_service_pb2_grpc import (
@@ -43,8 +44,10 @@ from chassis.channel import open_channel
 from chassis.consume import Consumer
 from chassis.dead_letters import DeadLetters
 from chassis.delivery import Delivery
+from chassis.errors import NotFoundError
 from chassis.events import derived_id, outgoing
-from chassis.identity import TokenSource, as_nobody
+from chassis.identity import Caller, TokenSource, admit, as_nobody
+from chassis.ops import DeadLetterRpc
 from chassis.postgres import Database
 from chassis.process import Process
 from chassis.topology import durable_of, subject
@@ -57,6 +60,13 @@ from .doors import Tokens, guarded_server
 
 TENANT = "default"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OPERATOR = Caller(
+    tenant=TENANT,
+    principal="user:ada",
+    key_id="key1",
+    scopes=frozenset({"operate"}),
+    expires_at=float("inf"),
+)
 RESULTS = (DocumentAccepted, DocumentDeleted, DocumentFailed, DocumentIndexed)
 
 
@@ -300,6 +310,44 @@ async def test_a_resumed_tenant_uploads_again(tenant: Live):
         while not any(isinstance(event, DocumentIndexed) for _, event in tenant.heard):
             await tenant.publish(upload())
             await asyncio.sleep(0.1)
+
+
+async def replayed(live: Live) -> str:
+    """The event id that an operator is answered who replays the one dead letter there is."""
+    async with asyncio.timeout(5):
+        while not (letters := await live.process.dead_letters.list(0, 2)):
+            await asyncio.sleep(0.05)
+    [letter] = letters
+    admit(OPERATOR, "")
+    rpc = DeadLetterRpc(live.process.dead_letters, live.process.consumers)
+    request = ReplayDeadLetterRequest(dead_letter_id=letter.dead_letter_id)
+    no_context: Any = None
+    return (await rpc.ReplayDeadLetter(request, no_context)).event_id
+
+
+async def test_a_replayed_upload_event_is_the_one_its_producer_sent(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    event_id = await live.publish(upload())
+    await live.told(DocumentFailed)
+    with pytest.raises(NotFoundError, match="no such tenant"):
+        await replayed(live)
+    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    replayed_id = ""
+    async with asyncio.timeout(10):
+        while not replayed_id:
+            with suppress(NotFoundError):
+                replayed_id = await replayed(live)
+    assert replayed_id == event_id
+    [indexed] = await live.told(DocumentIndexed)
+    assert indexed.upload_event_id == event_id
+    assert await live.process.dead_letters.list(0, 2) == []
+    # The producer, who knows nothing of all that, sends it again.
+    await live.publish(upload(), event_id=event_id)
+    await asyncio.sleep(0.5)
+    results = {h["ce-id"] for h, e in live.heard if isinstance(e, DocumentIndexed)}
+    assert len(results) == 1
 
 
 async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):

@@ -237,7 +237,7 @@ class ReplayDeadLetterResponse(message.Message):
 
     EVENT_ID_FIELD_NUMBER: builtins.int
     event_id: builtins.str
-    """`ce-id` of the new event."""
+    """`ce-id` it was handled under: a new one, for an upload event its producer's."""
     def __init__(
         self,
         *,

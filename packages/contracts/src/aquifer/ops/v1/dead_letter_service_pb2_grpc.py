@@ -81,8 +81,8 @@ class DeadLetterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetter(self, request, context):
-        """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-        they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+        """Handles the original bytes again as a new event, an upload event as the one it was, then removes
+        the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
         SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

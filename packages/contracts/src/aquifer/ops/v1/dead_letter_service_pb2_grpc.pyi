@@ -26,8 +26,8 @@ class DeadLetterServiceStub:
     DEAD_LETTER_UNKNOWN.
     """
     ReplayDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ReplayDeadLetterRequest, dead_letter_service_pb2.ReplayDeadLetterResponse]
-    """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-    they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+    """Handles the original bytes again as a new event, an upload event as the one it was, then removes
+    the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
     SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
     """
     DiscardDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.DiscardDeadLetterRequest, dead_letter_service_pb2.DiscardDeadLetterResponse]
@@ -63,8 +63,8 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.ReplayDeadLetterRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.ReplayDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]:
-        """Handles the original bytes again as a new event, then removes the dead letter; it stays when
-        they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
+        """Handles the original bytes again as a new event, an upload event as the one it was, then removes
+        the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
         SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
         """
 

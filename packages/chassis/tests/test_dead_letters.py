@@ -1,0 +1,147 @@
+"""Dead letters are found by id, in order and by document, whatever lies between them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
+from chassis.bus import Bus
+from chassis.consume import Consumer
+from chassis.dead_letters import DeadLetters
+from chassis.delivery import Delivery
+from chassis.errors import InvalidInputError, NotFoundError
+from chassis.events import outgoing
+from chassis.identity import Caller, admit
+from chassis.ops import DeadLetterRpc
+from chassis.topology import durable_of, stream_name
+from testkit.servers import TestBus
+
+DOCUMENT = "collections/c/documents/d"
+OTHER = "collections/c/documents/other"
+
+
+@dataclass
+class Grave:
+    """The dead letters of query, and the hands to make some."""
+
+    inference: Bus
+    query: Bus
+
+    def __post_init__(self) -> None:
+        self.letters = DeadLetters(self.query, "query")
+
+    async def dig(self, *documents: str, tenant: str = "acme") -> None:
+        """One dead letter for each document, in this order."""
+        durable = durable_of(ChunksEmbedded, "query")
+        puller = await self.query.jetstream.pull_subscribe_bind(durable.name, durable.stream)
+        for number, document in enumerate(documents):
+            event = outgoing(
+                ChunksEmbedded(tenant=tenant),
+                event_id=f"{tenant}-{document}-{number}",
+                document=document,
+            )
+            await self.inference.publish(event, stream_name(ChunksEmbedded))
+            [message] = await puller.fetch(1, timeout=5)
+            await self.letters.put("ChunksEmbedded", message, InvalidInputError("NO", "no"))
+            await message.ack()
+        await puller.unsubscribe()
+
+    async def documents(self, after: int = 0, limit: int = 100) -> list[tuple[str, str]]:
+        found = await self.letters.list(after, limit)
+        return [(letter.tenant, letter.document) for letter in found]
+
+
+@pytest.fixture
+async def grave(bus: TestBus) -> AsyncIterator[Grave]:
+    async with bus.connect("inference") as inference, bus.connect("query") as query:
+        yield Grave(inference, query)
+
+
+async def test_they_are_listed_oldest_first_and_page_by_page(grave: Grave):
+    assert await grave.documents() == []
+    await grave.dig(DOCUMENT, OTHER, DOCUMENT)
+    first = await grave.letters.list(0, 2)
+    assert [letter.document for letter in first] == [DOCUMENT, OTHER]
+    rest = await grave.letters.list(first[-1].dead_letter_id, 2)
+    assert [letter.document for letter in rest] == [DOCUMENT]
+    assert (await grave.letters.get(rest[0].dead_letter_id)) == rest[0]
+    assert len(await grave.documents(after=-7)) == 3
+    assert await grave.documents(after=10**30) == []
+
+
+async def test_a_discarded_one_is_unknown(grave: Grave):
+    await grave.dig(DOCUMENT)
+    [letter] = await grave.letters.list(0, 10)
+    await grave.letters.discard(letter.dead_letter_id)
+    for unknown in (letter.dead_letter_id, 0, -1, 1_000_000):
+        with pytest.raises(NotFoundError) as read:
+            await grave.letters.get(unknown)
+        with pytest.raises(NotFoundError) as removed:
+            await grave.letters.discard(unknown)
+        assert {read.value.reason, removed.value.reason} == {"DEAD_LETTER_UNKNOWN"}
+
+
+async def test_those_of_a_document_go_and_no_others(grave: Grave):
+    await grave.dig(DOCUMENT, OTHER, DOCUMENT)
+    await grave.dig(DOCUMENT, tenant="globex")
+    assert await grave.letters.discard_document("acme", DOCUMENT) == 2
+    assert await grave.documents() == [("acme", OTHER), ("globex", DOCUMENT)]
+    assert await grave.letters.discard_document("acme", DOCUMENT) == 0
+
+
+async def test_two_deletes_at_once_are_no_failure(grave: Grave):
+    await grave.dig(*[DOCUMENT] * 6)
+    removed = await asyncio.gather(
+        *(grave.letters.discard_document("acme", DOCUMENT) for _ in range(3))
+    )
+    assert sum(removed) == 6
+    assert await grave.documents() == []
+
+
+async def test_what_other_tenants_have_costs_a_delete_nothing(grave: Grave):
+    await grave.dig(*[OTHER] * 30, tenant="globex")
+    await grave.dig(DOCUMENT)
+    before = grave.query.client.stats["out_msgs"]
+    assert await grave.letters.discard_document("acme", DOCUMENT) == 1
+    assert grave.query.client.stats["out_msgs"] - before == 3
+
+
+OPERATOR = Caller(
+    tenant="acme",
+    principal="user:ada",
+    key_id="key1",
+    scopes=frozenset({"operate"}),
+    expires_at=float("inf"),
+)
+NO_CONTEXT: Any = None
+
+
+async def test_a_replay_is_another_attempt_under_an_id_no_inbox_knows(grave: Grave):
+    handled: list[tuple[str, int]] = []
+
+    async def handler(_: ChunksEmbedded, delivery: Delivery) -> None:
+        handled.append((delivery.envelope.event_id, delivery.attempt))
+
+    consumer = Consumer(
+        grave.query,
+        durable_of(ChunksEmbedded, "query"),
+        ChunksEmbedded,
+        handler,
+        grave.letters,
+        inbox=None,
+        on_dead=None,
+        concurrency=1,
+    )
+    await grave.dig(DOCUMENT)
+    [letter] = await grave.letters.list(0, 2)
+    admit(OPERATOR, "")
+    rpc = DeadLetterRpc(grave.letters, [consumer])
+    request = ReplayDeadLetterRequest(dead_letter_id=letter.dead_letter_id)
+    answer = await rpc.ReplayDeadLetter(request, NO_CONTEXT)
+    assert handled == [(answer.event_id, letter.attempts + 1)]
+    assert answer.event_id != letter.event_id
+    assert await grave.documents() == []

@@ -43,7 +43,8 @@ class DropsFolder:
             while piece := await self._piece(file):
                 yield piece
         finally:
-            await asyncio.to_thread(file.close)
+            # Whoever ends the call now must not leave the file open.
+            await asyncio.shield(asyncio.to_thread(file.close))
 
     async def _piece(self, file: "_File") -> bytes:
         with _typed_errors():

@@ -1,8 +1,8 @@
 """`IngestService`, and what a caller needs to call it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from ingest.usecases.ports import PageQuery
 from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
 
 PIECE_MAX_BYTES: Final = 1 << 20
+# A message has at most 4 MiB. One document takes up to 70 KiB, most of it metadata.
+PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
@@ -93,10 +95,10 @@ class IngestRpc(IngestServiceServicer):
             limit=page.limit,
         )
         views = await self.list_page(caller().tenant, query)
-        cut, token = page.cut(views, lambda view: (view.entry.name,))
-        return pb.ListDocumentsResponse(
-            documents=[shown(view) for view in cut], next_page_token=token
-        )
+        documents = [shown(view) for view in views]
+        page = replace(page, size=min(page.size, _fitting(documents)))
+        cut, token = page.cut(documents, lambda document: (document.name,))
+        return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
 
     @override
     async def WatchDocument(
@@ -154,6 +156,16 @@ def _size_mismatch(told: int, came: int) -> InvalidInputError:
 
 def _order(detail: str) -> InvalidInputError:
     return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
+
+
+def _fitting(documents: Sequence[Document]) -> int:
+    """How many of them, from the first on, one message carries."""
+    left_bytes = PAGE_MAX_BYTES
+    for number, document in enumerate(documents):
+        left_bytes -= document.ByteSize()
+        if left_bytes < 0:
+            return number
+    return len(documents)
 
 
 def shown(view: View) -> Document:

@@ -154,7 +154,7 @@ class ListDocumentsRequest(message.Message):
     state: document_pb2.DocumentState.ValueType
     """Only documents whose newest version is in this state; UNSPECIFIED: any state but DELETED."""
     page_size: builtins.int
-    """1 to 1000; 0 means 100."""
+    """1 to 1000; 0 means 100. A page of documents with much metadata holds fewer: 3 MiB at most."""
     page_token: builtins.str
     """From the previous response; opaque."""
     def __init__(

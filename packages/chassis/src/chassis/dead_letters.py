@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
@@ -17,7 +18,7 @@ from nats.js.errors import NotFoundError as JetStreamNotFoundError
 from chassis import telemetry
 from chassis.bus import PUBLISH_TIMEOUT_S, Bus
 from chassis.errors import NotFoundError, ServiceError, UnavailableError
-from chassis.topology import dead_stream, dead_subject
+from chassis.topology import dead_stream, dead_subject, event_class
 
 log = logging.getLogger(__name__)
 
@@ -168,14 +169,15 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
     lower = {key.lower(): value for key, value in headers.items()}
     own = {key: headers.pop(key) for key in list(headers) if key.startswith(_OWN)}
     subject = own.get(f"{_OWN}Subject", "")
+    event_type, payload = subject.rsplit(".", 1)[0], stored.data or b""
     dead_time = stored.time if isinstance(stored.time, datetime) else datetime.now(UTC)
     return DeadLetter(
         dead_letter_id=stored.seq or 0,
         consumer=own.get(f"{_OWN}Consumer", ""),
-        event_type=subject.rsplit(".", 1)[0],
+        event_type=event_type,
         event_id=lower.get("ce-id", ""),
         tenant=subject.rsplit(".", 1)[-1],
-        document=lower.get("ce-subject", ""),
+        document=_named(event_type, payload) or lower.get("ce-subject", ""),
         subject=subject,
         reason=own.get(f"{_OWN}Reason", ""),
         detail=own.get(f"{_OWN}Detail", ""),
@@ -184,8 +186,17 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
         dead_time=dead_time,
         trace_id=lower.get("traceparent", "-").split("-")[1],
         headers=headers,
-        payload=stored.data or b"",
+        payload=payload,
     )
+
+
+def _named(event_type: str, payload: bytes) -> str:
+    """The document a body names: an upstream system's `ce-subject` may be missing or anything."""
+    kind = event_class(event_type)
+    try:
+        return str(getattr(kind.FromString(payload), "document", "")) if kind else ""
+    except DecodeError:
+        return ""
 
 
 def _unknown(dead_letter_id: int) -> NotFoundError:

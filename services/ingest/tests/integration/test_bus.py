@@ -381,21 +381,42 @@ async def test_a_batch_that_nobody_answers_is_sent_again(tenant: Live):
     assert indexed.version == 1
 
 
+async def deleted(live: Live) -> DocumentDeleted:
+    """What is told of a delete in the end."""
+    document = await live.stub.DeleteDocument(
+        DeleteDocumentRequest(name=NAME), metadata=live.who, timeout=10
+    )
+    assert document.live_version == 0
+    assert live.hiding.hidden == [(TENANT, NAME, 1)]
+    await live.told(DocumentDeletionRequested)
+    purged = PassagesPurged(tenant=TENANT, document=NAME, version=1, passages=1, points=1)
+    await live.say(live.query, purged)
+    [told] = await live.told(DocumentDeleted)
+    return told
+
+
 async def test_a_delete_ends_with_a_receipt(tenant: Live):
     await tenant.publish(upload())
     await tenant.told(DocumentIndexed)
-    document = await tenant.stub.DeleteDocument(
-        DeleteDocumentRequest(name=NAME), metadata=tenant.who, timeout=10
-    )
-    assert document.live_version == 0
-    assert tenant.hiding.hidden == [(TENANT, NAME, 1)]
-    await tenant.told(DocumentDeletionRequested)
-    purged = PassagesPurged(tenant=TENANT, document=NAME, version=1, passages=1, points=1)
-    await tenant.say(tenant.query, purged)
-    [deleted] = await tenant.told(DocumentDeleted)
-    assert (deleted.receipt.objects, deleted.receipt.chunks, deleted.receipt.points) == (1, 1, 1)
+    receipt = (await deleted(tenant)).receipt
+    assert (receipt.objects, receipt.chunks, receipt.points) == (1, 1, 1)
     # The purge came after: what was stored of earlier events is counted and gone.
-    assert deleted.receipt.inbox_rows >= 2
+    assert receipt.inbox_rows >= 2
+
+
+@pytest.mark.parametrize("headers", [{}, {"ce-subject": "invoice-7"}])
+async def test_a_delete_takes_upload_events_along_that_were_given_up(
+    live: Live, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+):
+    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    await live.publish(upload(), **headers)
+    await live.told(DocumentFailed)
+    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 1.0)
+    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    await live.publish(upload())
+    await live.told(DocumentIndexed)
+    assert (await deleted(live)).receipt.dead_letters == 1
+    assert await live.process.dead_letters.list(0, 2) == []
 
 
 async def test_an_upload_over_grpc_is_told_under_an_empty_id(tenant: Live):

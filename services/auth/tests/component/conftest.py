@@ -52,6 +52,13 @@ class House:
     async def service(self, name: str = "query") -> list[tuple[str, str]]:
         return await self.login(self.first.services[name].reveal())
 
+    async def make_tenant(self, tenant: str) -> None:
+        """Another tenant than the one the operator's key belongs to."""
+        await self.stub.CreateTenant(
+            pb.CreateTenantRequest(tenant=tenant, display_name=tenant),
+            metadata=await self.operator(),
+        )
+
     async def refusal(self, call: Awaitable[object]) -> Refusal:
         """How `call` fails; it must."""
         with pytest.raises(grpc.aio.AioRpcError) as raised:

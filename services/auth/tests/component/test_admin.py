@@ -148,17 +148,27 @@ async def test_tenants_are_listed_page_by_page(house: House) -> None:
 
 async def test_suspending_twice_is_one_act(house: House, memory: Memory, clock: Clock) -> None:
     operator, at = await house.operator(), clock()
-    request = pb.SuspendTenantRequest(tenant="default")
+    await house.make_tenant("acme")
+    request = pb.SuspendTenantRequest(tenant="acme")
     first = await house.stub.SuspendTenant(request, metadata=operator)
     clock.forward(timedelta(seconds=5))
     again = await house.stub.SuspendTenant(request, metadata=operator)
     assert first == again
     assert first.state == pb.TENANT_STATE_SUSPENDED
     [event] = [one for one in memory.state.events if isinstance(one, TenantSuspended)]
-    assert event.tenant == "default"
+    assert event.tenant == "acme"
     assert event.suspend_time.ToDatetime(UTC) == at
     acts = [entry.act for _, entry in memory.state.audit]
     assert acts.count("tenant.suspended") == 1
+
+
+async def test_nobody_suspends_the_tenant_of_the_own_key(house: House) -> None:
+    refusal = await house.refusal(
+        house.stub.SuspendTenant(
+            pb.SuspendTenantRequest(tenant="default"), metadata=await house.operator()
+        )
+    )
+    assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_OWN")
 
 
 async def test_resuming_twice_is_one_act_and_a_second_suspension_another(
@@ -213,8 +223,11 @@ async def test_services_own_tenant_is_never_suspended(house: House) -> None:
 
 async def test_suspended_tenant_makes_no_keys(house: House) -> None:
     operator = await house.operator()
-    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
-    refusal = await house.refusal(house.stub.CreateApiKey(key_request(), metadata=operator))
+    await house.make_tenant("acme")
+    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
+    refusal = await house.refusal(
+        house.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
+    )
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_SUSPENDED")
 
 
@@ -383,12 +396,13 @@ async def test_revocations_are_listed_after_a_sequence(house: House, clock: Cloc
     for _ in range(3):
         ids.append((await house.stub.CreateApiKey(key_request(), metadata=operator)).key.key_id)
         await house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=ids[-1]), metadata=operator)
-    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
+    await house.make_tenant("acme")
+    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
 
     everything = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
     assert [one.sequence for one in everything.revocations] == [1, 2, 3, 4]
     assert [one.key_id for one in everything.revocations] == [*ids, ""]
-    assert everything.revocations[3].tenant == "default"
+    assert everything.revocations[3].tenant == "acme"
     assert everything.latest_sequence == 4
 
     part = await house.stub.ListRevocations(
@@ -424,7 +438,7 @@ REQUESTS = {
     "CreateTenant": pb.CreateTenantRequest(tenant="x", display_name="x"),
     "GetTenant": pb.GetTenantRequest(tenant="default"),
     "ListTenants": pb.ListTenantsRequest(),
-    "SuspendTenant": pb.SuspendTenantRequest(tenant="default"),
+    "SuspendTenant": pb.SuspendTenantRequest(tenant="acme"),
     "ResumeTenant": pb.ResumeTenantRequest(tenant="default"),
     "CreateApiKey": key_request(),
     "ListApiKeys": pb.ListApiKeysRequest(),
@@ -442,6 +456,7 @@ async def test_each_method_needs_its_scope(house: House, method: str) -> None:
     [needed] = ACCESS[f"aquifer.auth.v1.AuthService/{method}"]
     call = getattr(house.stub, method)
     operator = await house.operator()
+    await house.make_tenant("acme")
     others = sorted(
         {"ask", "search", "models", "keys.admin", "tenants.admin", "operate"} - {needed}
     )

@@ -121,8 +121,10 @@ async def test_revoked_key_says_so_to_its_holder_alone(house: House) -> None:
 
 
 async def test_suspended_tenant_gets_no_token(house: House) -> None:
-    key, operator = await made_key(house), await house.operator()
-    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
+    operator = await house.operator()
+    await house.make_tenant("acme")
+    key = await made_key(house, tenant="acme")
+    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
     refusal = await house.refusal(exchange(house, key.api_key))
     assert (refusal.code, refusal.reason) == ("UNAUTHENTICATED", "TENANT_SUSPENDED")
 

@@ -191,13 +191,21 @@ async def test_suspension_ends_a_tenants_tokens(
 ) -> None:
     async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
         operator = await auth.login(auth.first.operator.reveal())
-        await auth.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="default"), metadata=operator)
-        how, after_s = await refused_after(auth, operator)
+        await auth.stub.CreateTenant(
+            pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
+        )
+        made = await auth.stub.CreateApiKey(
+            pb.CreateApiKeyRequest(tenant="acme", display_name="first", scopes=["keys.admin"]),
+            metadata=operator,
+        )
+        holder = await auth.login(made.api_key)
+        await auth.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
+        how, after_s = await refused_after(auth, holder)
         assert how.startswith("UNAUTHENTICATED")
         assert after_s < REFUSED_WITHIN_S
         service = await auth.login(auth.first.services["query"].reveal())
         listed = await auth.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
-        assert [one.tenant for one in listed.revocations] == ["default"]
+        assert [one.tenant for one in listed.revocations] == ["acme"]
 
 
 async def test_a_resumed_tenant_is_served_again(

@@ -76,7 +76,7 @@ class SuspendTenant:
 
     Raises:
         NotFoundError: TENANT_UNKNOWN.
-        FailedPreconditionError: TENANT_RESERVED, the services' own tenant.
+        FailedPreconditionError: TENANT_RESERVED, the services' own tenant; TENANT_OWN.
     """
 
     registry: Registry
@@ -87,6 +87,11 @@ class SuspendTenant:
             raise tenant_unknown()
         if tenant_id == SYSTEM_TENANT:
             raise tenant_reserved("without it nothing runs")
+        if tenant_id == actor.tenant_id:
+            # Else the last operator could lock everyone out.
+            raise FailedPreconditionError(
+                "TENANT_OWN", "your own key would end with its tenant, and the way back with it"
+            )
         now = self.clock()
         async with self.registry.within(tenant_id) as records:
             changed = await records.suspend_tenant(now)

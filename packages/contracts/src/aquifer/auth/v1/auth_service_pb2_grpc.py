@@ -154,7 +154,7 @@ class AuthServiceServicer(object):
     def SuspendTenant(self, request, context):
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
         included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-        TENANT_RESERVED for the services' own tenant.
+        TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class AuthServiceStub:
     SuspendTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.SuspendTenantRequest, auth_service_pb2.Tenant]
     """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
     included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-    TENANT_RESERVED for the services' own tenant.
+    TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
     """
     ResumeTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.ResumeTenantRequest, auth_service_pb2.Tenant]
     """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
@@ -145,7 +145,7 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
         """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
         included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-        TENANT_RESERVED for the services' own tenant.
+        TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
         """
 
     @abc_1.abstractmethod

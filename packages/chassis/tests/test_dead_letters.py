@@ -1,13 +1,15 @@
 """Dead letters are found by id, in order and by document, whatever lies between them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from nats.js.errors import APIError
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from chassis.bus import Bus
 from chassis.consume import Consumer
@@ -17,7 +19,7 @@ from chassis.errors import InvalidInputError, NotFoundError
 from chassis.events import outgoing
 from chassis.identity import Caller, admit
 from chassis.ops import DeadLetterRpc
-from chassis.topology import durable_of, stream_name
+from chassis.topology import durable_of, stream_name, streams
 from testkit.servers import TestBus
 
 DOCUMENT = "collections/c/documents/d"
@@ -34,7 +36,9 @@ class Grave:
     def __post_init__(self) -> None:
         self.letters = DeadLetters(self.query, "query")
 
-    async def dig(self, *documents: str, tenant: str = "acme") -> None:
+    async def dig(
+        self, *documents: str, tenant: str = "acme", headers: Mapping[str, str] | None = None
+    ) -> None:
         """One dead letter for each document, in this order."""
         durable = durable_of(ChunksEmbedded, "query")
         puller = await self.query.jetstream.pull_subscribe_bind(durable.name, durable.stream)
@@ -44,7 +48,8 @@ class Grave:
                 event_id=f"{tenant}-{document}-{number}",
                 document=document,
             )
-            await self.inference.publish(event, stream_name(ChunksEmbedded))
+            sent = {**event.headers, **(headers or {})}
+            await self.inference.jetstream.publish(event.subject, event.payload, headers=sent)
             [message] = await puller.fetch(1, timeout=5)
             await self.letters.put("ChunksEmbedded", message, InvalidInputError("NO", "no"))
             await message.ack()
@@ -145,3 +150,72 @@ async def test_a_replay_is_another_attempt_under_an_id_no_inbox_knows(grave: Gra
     assert handled == [(answer.event_id, letter.attempts + 1)]
     assert answer.event_id != letter.event_id
     assert await grave.documents() == []
+
+
+@pytest.mark.parametrize("traceparent", ["", "none", "-", "00-"])
+async def test_a_trace_context_that_is_none_hides_no_dead_letter(
+    grave: Grave, traceparent: str
+) -> None:
+    await grave.dig(DOCUMENT, headers={"traceparent": traceparent})
+    [letter] = await grave.letters.list(0, 10)
+    assert letter.trace_id == ""
+    assert await grave.letters.discard_document("acme", DOCUMENT) == 1
+
+
+async def test_what_a_producer_told_its_broker_is_not_told_again(grave: Grave) -> None:
+    await grave.dig(DOCUMENT, headers={"Nats-Expected-Last-Sequence": "0"})
+    await grave.dig(OTHER, headers={"Nats-Expected-Last-Sequence": "1"})
+    [_, second] = await grave.letters.list(0, 10)
+    assert second.document == OTHER
+    assert "Nats-Expected-Last-Sequence" not in second.headers
+
+
+async def test_full_dead_letters_hold_up_nobody_else(grave: Grave, bus: TestBus) -> None:
+    """What finds no place waits on its own stream; the event behind it is handled."""
+    async with bus.connect("provisioner") as admin:
+        config = (await admin.jetstream.stream_info("DEAD_QUERY")).config
+        config.max_msgs = 1
+        await admin.jetstream.update_stream(config)
+    handled: list[str] = []
+
+    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+        if event.prepared.document != OTHER:
+            raise InvalidInputError("NO", "no")
+        handled.append(event.prepared.document)
+
+    for number, document in enumerate((DOCUMENT, DOCUMENT, OTHER)):
+        event = ChunksEmbedded(tenant="acme", prepared=ChunksPrepared(document=document))
+        await grave.inference.publish(
+            outgoing(event, event_id=str(number)), stream_name(ChunksEmbedded)
+        )
+    consumer = Consumer(
+        grave.query,
+        durable_of(ChunksEmbedded, "query"),
+        ChunksEmbedded,
+        handler,
+        grave.letters,
+        inbox=None,
+        on_dead=None,
+        concurrency=1,
+    )
+    running = asyncio.ensure_future(consumer.run())
+    try:
+        async with asyncio.timeout(20):
+            while not handled:
+                await asyncio.sleep(0.02)
+        assert consumer.pause_reason == ""
+    finally:
+        await consumer.stop(1)
+        running.cancel()
+        await asyncio.wait([running])
+    assert len(await grave.letters.list(0, 10)) == 1
+
+
+async def test_an_event_that_would_be_too_large_for_a_dead_letter_is_refused(grave: Grave) -> None:
+    living = [stream for stream in streams() if not stream.name.startswith("DEAD_")]
+    largest = max(stream.max_msg_bytes for stream in living)
+    assert grave.inference.client.max_payload - largest >= 64 * 1024
+    subject = f"{ChunksEmbedded.DESCRIPTOR.full_name}.acme"
+    with pytest.raises(APIError) as refused:
+        await grave.inference.jetstream.publish(subject, bytes(largest + 1))
+    assert refused.value.err_code == 10054

@@ -5,13 +5,17 @@ from typing import Any, cast
 
 import pytest
 
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ops.v1.dead_letter_service_pb2 import ListDeadLettersRequest
+from aquifer.ops.v1.status_service_pb2 import GetStatusRequest
 from chassis.bus import Bus
+from chassis.consume import Consumer
 from chassis.dead_letters import DeadLetters
-from chassis.errors import InvalidInputError
-from chassis.ops import DeadLetterRpc
+from chassis.delivery import Delivery
+from chassis.errors import InvalidInputError, UnavailableError
+from chassis.ops import DeadLetterRpc, Stage, StatusRpc
 from chassis.paging import Page
-from chassis.topology import dead_stream, dead_subject
+from chassis.topology import dead_stream, dead_subject, durable_of
 from testkit.servers import TestBus
 
 CONTEXT = cast(Any, None)
@@ -61,3 +65,34 @@ async def test_a_token_beyond_the_last_dead_letter_ends_the_list(query: Bus) -> 
     _, token = Page(size=1, after=(), bound=()).cut(["", ""], lambda _: ("9" * 100,))
     page = await rpc.ListDeadLetters(ListDeadLettersRequest(page_token=token), CONTEXT)
     assert (list(page.dead_letters), page.next_page_token) == ([], "")
+
+
+async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: TestBus) -> None:
+    async def no_stages() -> list[Stage]:
+        raise UnavailableError("DATABASE_UNAVAILABLE", "away")
+
+    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+        raise AssertionError
+
+    async with bus.connect("query") as own:
+        consumer = Consumer(
+            own,
+            durable_of(ChunksEmbedded, "query"),
+            ChunksEmbedded,
+            handler,
+            DeadLetters(own, "query"),
+            inbox=None,
+            on_dead=None,
+            concurrency=1,
+        )
+        wrong = ("bus not connected", "database does not answer")
+        rpc = StatusRpc("query", "1", [consumer], lambda: wrong, no_stages)
+        there = await rpc.GetStatus(GetStatusRequest(), CONTEXT)
+        assert there.consumers[0].HasField("pending")
+    away = await rpc.GetStatus(GetStatusRequest(), CONTEXT)
+    assert list(away.not_ready) == list(wrong)
+    assert not away.ready
+    assert list(away.stages) == []
+    [backlog] = away.consumers
+    assert backlog.durable == "query-ChunksEmbedded"
+    assert not backlog.HasField("pending")

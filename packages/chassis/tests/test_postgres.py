@@ -1,9 +1,14 @@
 """Transactions: bound to their tenant, undone when they fail, whatever has died in the pool."""
 
+import asyncio
+import random
+import string
+
 import psycopg
 import pytest
 
 from chassis.errors import UnavailableError
+from chassis.inbox import Inbox, forget_old
 from chassis.postgres import migrate, open_database
 
 TENANT = "acme"
@@ -73,6 +78,47 @@ async def test_a_body_that_fails_leaves_nothing_and_a_connection_fit_for_the_nex
     async with database.transaction(TENANT) as tx:
         found = await tx.execute("SELECT 1 FROM inbox WHERE event_id = 'x'")
         assert await found.fetchone() is None
+
+
+async def test_data_that_does_not_fit_is_no_absence(database):
+    huge = "".join(random.Random(1).choices(string.printable, k=9_000))  # nothing to compress
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        async with database.transaction(TENANT) as tx:
+            await tx.execute(
+                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', %s)", [huge]
+            )
+
+
+async def test_a_transaction_that_slept_too_long_is_an_absence(database):
+    with pytest.raises(UnavailableError) as refusal:
+        async with database.transaction(TENANT) as tx:
+            await tx.execute("SET LOCAL idle_in_transaction_session_timeout = 50")
+            await asyncio.sleep(0.5)
+            await tx.execute("SELECT 1")
+    assert refusal.value.reason == "DATABASE_UNAVAILABLE"
+
+
+async def test_a_primary_that_is_one_no_more_is_an_absence(database):
+    with pytest.raises(UnavailableError) as refusal:
+        async with database.transaction(TENANT) as tx:
+            await tx.execute("SET LOCAL transaction_read_only = on")
+            await tx.execute(
+                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', 'x')"
+            )
+    assert refusal.value.reason == "DATABASE_UNAVAILABLE"
+
+
+async def test_old_inbox_rows_are_forgotten_and_young_ones_kept(database, postgres):
+    postgres.truncate("query")
+    for event_id in ("old", "young"):
+        async with Inbox(database, "c").once(TENANT, event_id):
+            pass
+    async with database.transaction(TENANT) as tx:
+        await tx.execute("UPDATE inbox SET handled_at = '2026-01-01' WHERE event_id = 'old'")
+    assert await forget_old(database, 3_600) == 1
+    async with database.transaction(TENANT) as tx:
+        cursor = await tx.execute("SELECT event_id FROM inbox")
+        assert [row["event_id"] for row in await cursor.fetchall()] == ["young"]
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1 FROM later", "SELECT later FROM inbox"])

@@ -24,7 +24,7 @@ PUBLISH_TIMEOUT_S = 5.0
 PUBLISH_ATTEMPTS = 3
 # Acknowledgements are waited for with a timeout each: more at once would only wait in line.
 PUBLISH_SIDE_BY_SIDE = 64
-_STREAM_FULL = {10047, 10077, 10122}
+STREAM_FULL = {10047, 10077, 10122}
 
 
 class Bus:
@@ -77,7 +77,7 @@ class Bus:
                     headers=headers,
                 )
             except APIError as error:
-                if error.err_code in _STREAM_FULL:
+                if error.err_code in STREAM_FULL:
                     raise OverloadedError(
                         "STREAM_FULL", f"stream {stream} takes no more", stream=stream
                     ) from error

@@ -36,6 +36,7 @@ BLAMED_ATTEMPTS = 5
 CRASH_DELIVERIES = 20
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 60.0
+DEAD_FULL_S = 300.0
 PAUSE_FIRST_S = 0.25
 PAUSE_LAST_S = 5.0
 
@@ -267,7 +268,13 @@ class Consumer(Generic[E]):
         trace.get_current_span().set_status(Status(StatusCode.ERROR, error.reason))
         log.error("event.dead", extra={"reason": error.reason, "consumer": self.durable.name})
         await self._tell(message, error)
-        await self._dead_letters.put(self.event.DESCRIPTOR.name, message, error)
+        try:
+            await self._dead_letters.put(self.event.DESCRIPTOR.name, message, error)
+        except OverloadedError as full:
+            # Whose events fill the dead letters must not hold up everybody else's.
+            log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
+            await message.nak(delay=DEAD_FULL_S * _jitter())
+            return "retried"
         self._blamed.pop(_key(message), None)
         await message.term()
         return "dead"

@@ -16,15 +16,14 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as JetStreamNotFoundError
 
 from chassis import telemetry
-from chassis.bus import PUBLISH_TIMEOUT_S, Bus
-from chassis.errors import NotFoundError, ServiceError, UnavailableError
+from chassis.bus import PUBLISH_TIMEOUT_S, STREAM_FULL, Bus
+from chassis.errors import NotFoundError, OverloadedError, ServiceError, UnavailableError
 from chassis.topology import dead_stream, dead_subject, event_class
 
 log = logging.getLogger(__name__)
 
 _OWN = "Aquifer-Dead-"
 _ID_MAX = 2**63 - 1
-_NOT_COPIED = {"nats-msg-id", "nats-expected-stream"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +60,18 @@ class DeadLetters:
         self._stream = dead_stream(service)
 
     async def put(self, event_name: str, message: Msg, error: ServiceError) -> None:
-        """Keeps a delivery's original bytes; returns once the broker has acknowledged them."""
+        """Keeps a delivery's original bytes; returns once the broker has acknowledged them.
+
+        Raises:
+            OverloadedError: DEAD_LETTERS_FULL, an operator must replay or discard some.
+        """
         metadata = message.metadata
-        kept = {k: v for k, v in (message.headers or {}).items() if k.lower() not in _NOT_COPIED}
+        # What a producer told its broker, for example to expect a sequence, is not for this stream.
+        kept = {
+            key: value
+            for key, value in (message.headers or {}).items()
+            if not key.lower().startswith("nats-")
+        }
         headers = {
             **kept,
             "Nats-Msg-Id": f"{metadata.consumer}-{metadata.stream}-{metadata.sequence.stream}",
@@ -85,6 +93,12 @@ class DeadLetters:
                 stream=self._stream,
                 headers=headers,
             )
+        except APIError as cause:
+            if cause.err_code in STREAM_FULL:
+                raise OverloadedError(
+                    "DEAD_LETTERS_FULL", f"{self._stream} takes no more", stream=self._stream
+                ) from cause
+            raise _unavailable() from cause
         except (NatsError, JetStreamError, TimeoutError, OSError) as cause:
             raise _unavailable() from cause
 
@@ -184,10 +198,16 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
         attempts=int(own.get(f"{_OWN}Attempts", "0")),
         first_time=datetime.fromisoformat(own[f"{_OWN}First-Time"]),
         dead_time=dead_time,
-        trace_id=lower.get("traceparent", "-").split("-")[1],
+        trace_id=_trace_id(lower.get("traceparent", "")),
         headers=headers,
         payload=payload,
     )
+
+
+def _trace_id(traceparent: str) -> str:
+    """The second of its parts; a producer may have sent anything."""
+    _, _, rest = traceparent.partition("-")
+    return rest.partition("-")[0]
 
 
 def _named(event_type: str, payload: bytes) -> str:

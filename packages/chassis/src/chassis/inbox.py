@@ -11,6 +11,7 @@ from chassis.events import Outgoing, derived_id, outgoing
 from chassis.postgres import Database, Transaction
 
 KEPT_BYTES = 4 * 1024
+FORGET_BATCH = 5_000
 
 
 class AlreadyAppliedError(Exception):
@@ -111,6 +112,24 @@ class Inbox:
                 " WHERE tenant_id = %s AND consumer = %s AND event_id = %s",
                 [tenant, self.consumer, event_id],
             )
+
+
+async def forget_old(database: Database, age_s: float) -> int:
+    """Removes rows of events handled longer ago than that; returns their number.
+
+    No broker delivers an event that long after it was published.
+    """
+    forgotten, removed = 0, FORGET_BATCH
+    while removed == FORGET_BATCH:
+        async with database.sweep() as tx:
+            cursor = await tx.execute(
+                "DELETE FROM inbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM inbox"
+                " WHERE handled_at < now() - make_interval(secs => %s) LIMIT %s))",
+                [age_s, FORGET_BATCH],
+            )
+            removed = cursor.rowcount
+        forgotten += removed
+    return forgotten
 
 
 async def forget_document(tx: Transaction, tenant: str, document: str) -> int:

@@ -1,5 +1,6 @@
 """What every service serves to operators: its state, and its dead letters."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
 from chassis import paging, topology
 from chassis.consume import Consumer
 from chassis.dead_letters import DeadLetter, DeadLetters
-from chassis.errors import InvalidInputError, UnavailableError
+from chassis.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
 from chassis.events import derived_id
 from chassis.identity import caller
 from chassis.rpc import Access, any_of
 
 log = logging.getLogger(__name__)
+
+STAGES_WITHIN_S = 2.0
 
 _STATUS = ("aquifer.ops.v1.StatusService/GetStatus",)
 _DEAD_LETTERS = tuple(
@@ -77,7 +80,7 @@ class StatusRpc(StatusServiceServicer):
             version=self._version,
             ready=not not_ready,
             not_ready=not_ready,
-            consumers=[await _backlog(consumer) for consumer in self._consumers],
+            consumers=await asyncio.gather(*map(_backlog, self._consumers)),
             stages=[
                 status_pb.StageBacklog(
                     stage=stage.name,
@@ -85,23 +88,33 @@ class StatusRpc(StatusServiceServicer):
                     documents=stage.documents,
                     oldest_age_s=stage.oldest_age_s,
                 )
-                for stage in await self._stages()
+                for stage in await self._known_stages()
             ],
         )
 
+    async def _known_stages(self) -> Sequence[Stage]:
+        try:
+            async with asyncio.timeout(STAGES_WITHIN_S):
+                return await self._stages()
+        except (UnavailableError, OverloadedError, ConflictError, TimeoutError) as error:
+            log.warning("status.stages_unknown", extra={"error": repr(error)})
+            return ()
+
 
 async def _backlog(consumer: Consumer[Any]) -> status_pb.ConsumerBacklog:
-    try:
-        info = await consumer.puller.info()
-    except (NatsError, JetStreamError, TimeoutError) as error:
-        raise UnavailableError("BUS_UNAVAILABLE", "the broker did not answer") from error
-    return status_pb.ConsumerBacklog(
+    backlog = status_pb.ConsumerBacklog(
         durable=consumer.durable.name,
-        pending=info.num_pending or 0,
-        in_flight=info.num_ack_pending or 0,
         paused=bool(consumer.pause_reason),
         pause_reason=consumer.pause_reason,
     )
+    try:
+        info = await consumer.puller.info()
+    except (NatsError, JetStreamError, TimeoutError) as error:
+        log.warning("status.backlog_unknown", extra={"error": repr(error)})
+        return backlog
+    backlog.pending = info.num_pending or 0
+    backlog.in_flight = info.num_ack_pending or 0
+    return backlog
 
 
 class DeadLetterRpc(DeadLetterServiceServicer):

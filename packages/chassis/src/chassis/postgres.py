@@ -118,7 +118,17 @@ def _translated() -> Iterator[None]:
         raise UnavailableError(
             "SCHEMA_MISSING", "the schema is older than this software: run `migrate`"
         ) from error
-    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
+        # Operational errors to the driver, but it is the data that does not fit.
+        raise
+    except (
+        PoolTimeout,
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg.errors.IdleInTransactionSessionTimeout,
+        psycopg.errors.TransactionTimeout,
+        psycopg.errors.ReadOnlySqlTransaction,  # a primary that is one no more
+    ) as error:
         raise UnavailableError(
             "DATABASE_UNAVAILABLE", "the database is away or has no free connection"
         ) from error
@@ -139,6 +149,11 @@ async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator
             "row_factory": dict_row,
             "application_name": f"aquifer-{service}",
             "connect_timeout": 3,
+            # A server that vanishes without a word is found out within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
             "options": (
                 f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
                 " -c idle_in_transaction_session_timeout=60000 -c synchronous_commit=on"

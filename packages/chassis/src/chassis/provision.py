@@ -60,6 +60,7 @@ def stream_config(stream: Stream, replicas: int) -> StreamConfig:
         discard_new_per_subject=stream.discard_new_per_subject,
         max_age=stream.max_age_s,
         max_bytes=stream.max_bytes,
+        max_msg_size=stream.max_msg_bytes,
         max_msgs_per_subject=stream.max_msgs_per_subject,
         duplicate_window=stream.duplicate_window_s,
         storage=StorageType.FILE,

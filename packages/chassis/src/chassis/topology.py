@@ -31,7 +31,12 @@ MAX_ACK_PENDING = 512
 UPLOADS_PER_TENANT = 4096
 
 _DAY_S = 86_400.0
+_KIB = 1 << 10
 _MIB = 1 << 20
+# Headers included. The broker takes 1 MiB at most, and a dead letter is an event with more headers.
+_UPLOAD_MAX_BYTES = 512 * _KIB
+_EVENT_MAX_BYTES = 800 * _KIB
+_DEAD_MAX_BYTES = _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class Stream:
     discard: str
     max_age_s: float
     max_bytes: int
+    max_msg_bytes: int
     duplicate_window_s: float
     max_msgs_per_subject: int = -1
     discard_new_per_subject: bool = False
@@ -174,6 +180,7 @@ def streams() -> tuple[Stream, ...]:
             discard="new",
             max_age_s=90 * _DAY_S,
             max_bytes=256 * _MIB,
+            max_msg_bytes=_DEAD_MAX_BYTES,
             duplicate_window_s=600,
         )
         for service in sorted({durable.service for durable in durables()})
@@ -191,6 +198,7 @@ def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[s
             discard="new",
             max_age_s=0,
             max_bytes=2048 * _MIB,
+            max_msg_bytes=_UPLOAD_MAX_BYTES,
             duplicate_window_s=120,
             max_msgs_per_subject=UPLOADS_PER_TENANT,
             discard_new_per_subject=True,
@@ -202,6 +210,7 @@ def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[s
             discard="new",
             max_age_s=7 * _DAY_S,
             max_bytes=1024 * _MIB,
+            max_msg_bytes=_EVENT_MAX_BYTES,
             duplicate_window_s=600,
         ),
         STREAM_CLASS_FACTS: Stream(
@@ -211,6 +220,7 @@ def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[s
             discard="old",
             max_age_s=30 * _DAY_S,
             max_bytes=512 * _MIB,
+            max_msg_bytes=_EVENT_MAX_BYTES,
             duplicate_window_s=600,
         ),
     }

@@ -12,6 +12,11 @@ T = TypeVar("T")
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
+def heard() -> list[signal.Signals]:
+    """Those of `ENDING` that this process has not been told to ignore, as `nohup` does."""
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` in an event loop of its own; a signal cancels it and is raised after its end.
 
@@ -29,12 +34,12 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
             ended_by.append(number)
             task.cancel()
 
-        for number in ENDING:
+        for number in before:
             asyncio.get_running_loop().add_signal_handler(number, end, number)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return await work
 
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in heard()}
     # A signal that came while the loop is made would leave it half made.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
     try:

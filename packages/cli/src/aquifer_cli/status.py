@@ -79,8 +79,8 @@ async def _part(client: Client, service: str) -> dict[str, object]:
         "consumers": [
             {
                 "durable": consumer.durable,
-                "pending": consumer.pending,
-                "in_flight": consumer.in_flight,
+                "pending": consumer.pending if consumer.HasField("pending") else None,
+                "in_flight": consumer.in_flight if consumer.HasField("in_flight") else None,
                 "paused": consumer.paused,
                 "pause_reason": consumer.pause_reason,
             }
@@ -146,19 +146,23 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
 
 
 def _show_consumers(screen: Screen, consumers: Sequence[Mapping[str, Any]]) -> None:
-    busy = [c for c in consumers if c["pending"] or c["in_flight"] or c["paused"]]
+    busy = [c for c in consumers if c["pending"] != 0 or c["in_flight"] or c["paused"]]
     screen.say(f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait")
     screen.table(
         ["consumer", "pending", "in flight"],
         [
             Row(
-                cells=(c["durable"], c["pending"], c["in_flight"]),
+                cells=(c["durable"], _known(c["pending"]), _known(c["in_flight"])),
                 below=f"waits for {c['pause_reason']}" if c["paused"] else "",
             )
             for c in busy
         ],
     )
     screen.say()
+
+
+def _known(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def _show_stages(screen: Screen, stages: Sequence[Mapping[str, Any]]) -> None:

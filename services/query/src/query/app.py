@@ -12,6 +12,7 @@ from uuid import uuid4
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
 from chassis.channel import open_channel
 from chassis.errors import ServiceError
+from chassis.inbox import forget_old
 from chassis.outbox import Outbox
 from chassis.postgres import Database, open_database
 from chassis.process import Loop, Process
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 SERVICE: Final = "query"
 DOOMED_EVERY_S: Final = 2.0
+FORGET_EVERY_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.run(outbox.relay)
     process.run(_every(settings.reconcile_s, rebuild))
     process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors)))
+    process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog
     process.ready_when(_database_probe(adapters.database))
     process.ready_when(_vectors_probe(serving))
@@ -157,11 +160,21 @@ def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
             except ServiceError as error:
                 log.warning(
                     "work.waiting",
-                    extra={"work": type(work).__name__, "reason": error.reason},
+                    extra={
+                        "work": getattr(work, "__name__", type(work).__name__),
+                        "reason": error.reason,
+                    },
                 )
             await asyncio.sleep(pause_s)
 
     return loop
+
+
+def _forget_inbox(database: Database, settings: Settings) -> Callable[[], Awaitable[object]]:
+    async def forget_inbox() -> None:
+        await forget_old(database, settings.inbox_retention_s)
+
+    return forget_inbox
 
 
 def _database_probe(database: Database) -> Callable[[], Awaitable[str]]:

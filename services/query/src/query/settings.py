@@ -17,6 +17,9 @@ class Settings(ServiceSettings, DatabaseSettings):
     embedding_profile: str = Field("minilm-l6-v2", description="profile the index is kept under")
     embedding_dimensions: int = Field(384, ge=1, le=4_096)
     reconcile_s: float = Field(15.0, gt=0, description="pause between looks at the vector store")
+    inbox_retention_s: float = Field(
+        35 * 86_400.0, gt=0, description="age of an inbox row; above the age of any event"
+    )
     mend_s: float = Field(
         300.0, gt=0, description="pause between comparisons of points with passages, by count"
     )

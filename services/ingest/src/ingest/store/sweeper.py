@@ -6,6 +6,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from chassis.inbox import forget_old
 from chassis.postgres import Database
 from ingest.domain import STEPS, UNFINISHED, State
 from ingest.store.rows import Row
@@ -42,12 +43,6 @@ SELECT v.object_key FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s AND v.state NOT IN ('SUPERSEDED', 'DELETED')
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
-"""
-
-_FORGET_INBOX: Final = """
-DELETE FROM inbox WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM inbox WHERE handled_at < now() - make_interval(secs => %(age_s)s)
-    LIMIT %(limit)s))
 """
 
 _FORGET_REQUESTS: Final = """
@@ -103,14 +98,12 @@ class PostgresSweeper(Sweeper):
 
     @override
     async def forget(self, inbox_s: float, requests_s: float) -> int:
-        forgotten = 0
-        for statement, age_s in ((_FORGET_INBOX, inbox_s), (_FORGET_REQUESTS, requests_s)):
-            removed = FORGET_BATCH
-            while removed == FORGET_BATCH:
-                async with self._database.sweep() as tx:
-                    names = {"age_s": age_s, "limit": FORGET_BATCH}
-                    removed = (await tx.execute(statement, names)).rowcount
-                forgotten += removed
+        forgotten, removed = await forget_old(self._database, inbox_s), FORGET_BATCH
+        while removed == FORGET_BATCH:
+            async with self._database.sweep() as tx:
+                names = {"age_s": requests_s, "limit": FORGET_BATCH}
+                removed = (await tx.execute(_FORGET_REQUESTS, names)).rowcount
+            forgotten += removed
         return forgotten
 
     async def _swept(self, statement: str, names: Mapping[str, object]) -> list[Row]:

@@ -61,7 +61,9 @@ class GetStatusResponse(message.Message):
 
     @builtins.property
     def stages(self) -> containers.RepeatedCompositeFieldContainer[StageBacklog]:
-        """One for each stage and tenant that has unfinished work; empty in services that own none."""
+        """One for each stage and tenant that has unfinished work; empty in services that own none, and
+        while the database does not answer.
+        """
 
     def __init__(
         self,
@@ -93,9 +95,9 @@ class ConsumerBacklog(message.Message):
     durable: builtins.str
     """For example `inference-ChunksPrepared`."""
     pending: builtins.int
-    """Events not yet delivered."""
+    """Events not yet delivered; unset while the broker does not answer."""
     in_flight: builtins.int
-    """Events delivered and not yet settled."""
+    """Events delivered and not yet settled; unset while the broker does not answer."""
     paused: builtins.bool
     """True while it waits for a dependency."""
     pause_reason: builtins.str
@@ -104,16 +106,23 @@ class ConsumerBacklog(message.Message):
         self,
         *,
         durable: builtins.str = ...,
-        pending: builtins.int = ...,
-        in_flight: builtins.int = ...,
+        pending: builtins.int | None = ...,
+        in_flight: builtins.int | None = ...,
         paused: builtins.bool = ...,
         pause_reason: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_in_flight", b"_in_flight", "_pending", b"_pending", "in_flight", b"in_flight", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["durable", b"durable", "in_flight", b"in_flight", "pause_reason", b"pause_reason", "paused", b"paused", "pending", b"pending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_in_flight", b"_in_flight", "_pending", b"_pending", "durable", b"durable", "in_flight", b"in_flight", "pause_reason", b"pause_reason", "paused", b"paused", "pending", b"pending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__in_flight: _TypeAlias = typing.Literal["in_flight"]  # noqa: Y015
+    _WhichOneofArgType__in_flight: _TypeAlias = typing.Literal["_in_flight", b"_in_flight"]  # noqa: Y015
+    _WhichOneofReturnType__pending: _TypeAlias = typing.Literal["pending"]  # noqa: Y015
+    _WhichOneofArgType__pending: _TypeAlias = typing.Literal["_pending", b"_pending"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_flight) -> _WhichOneofReturnType__in_flight | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pending) -> _WhichOneofReturnType__pending | None: ...
 
 @typing.final
 class StageBacklog(message.Message):

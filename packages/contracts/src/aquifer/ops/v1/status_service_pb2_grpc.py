@@ -47,7 +47,8 @@ class StatusServiceServicer(object):
     """
 
     def GetStatus(self, request, context):
-        """Reads the state of this process and the backlog of its consumers. UNAVAILABLE BUS_UNAVAILABLE.
+        """Reads the state of this process and the backlog of its consumers. What can not be read at the
+        moment is left out; `not_ready` says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,9 @@ class StatusServiceStub:
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetStatus: aio.UnaryUnaryMultiCallable[status_service_pb2.GetStatusRequest, status_service_pb2.GetStatusResponse]
-    """Reads the state of this process and the backlog of its consumers. UNAVAILABLE BUS_UNAVAILABLE."""
+    """Reads the state of this process and the backlog of its consumers. What can not be read at the
+    moment is left out; `not_ready` says why.
+    """
 
 class StatusServiceServicer(metaclass=abc_1.ABCMeta):
     """What one process says of itself. Served by every service. Scope `operate`."""
@@ -28,6 +30,8 @@ class StatusServiceServicer(metaclass=abc_1.ABCMeta):
         request: status_service_pb2.GetStatusRequest,
         context: aio.ServicerContext[status_service_pb2.GetStatusRequest, abc.Awaitable[status_service_pb2.GetStatusResponse]],
     ) -> abc.Awaitable[status_service_pb2.GetStatusResponse]:
-        """Reads the state of this process and the backlog of its consumers. UNAVAILABLE BUS_UNAVAILABLE."""
+        """Reads the state of this process and the backlog of its consumers. What can not be read at the
+        moment is left out; `not_ready` says why.
+        """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: aio.Server) -> None: ...

@@ -1,6 +1,7 @@
 """From the upload event to `DocumentIndexed` is one trace across processes, redelivery included."""
 
 import asyncio
+import json
 import secrets
 import time
 import uuid
@@ -139,7 +140,11 @@ def test_an_answer_links_to_the_way_in_of_what_it_cites(house):
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         done = house.run("trace", answer, "--json")
-        if done.returncode == 0 and trace_id in done.stdout:
+        if trace_id in done.stdout and done.stdout.count("InferenceService/Generate") == 2:
             break
         time.sleep(0.3)
     assert trace_id in done.stdout
+    spans = json.loads(done.stdout)["spans"]
+    # The caller's and the engine's: both know that it went well.
+    assert [s["error"] for s in spans if "Generate" in s["name"]] == ["", ""]
+    assert not [span["name"] for span in spans if span["error"]]

@@ -88,6 +88,8 @@ class InferenceGenerator(Generator):
     async def _steps(
         self, responses: AsyncIterator[pb.GenerateResponse]
     ) -> AsyncIterator[Generated]:
+        finish: pb.Finish | None = None
+        # To the stream's own end: left earlier, a call that went well would count as cancelled.
         async for response in responses:
             match response.WhichOneof("step"):
                 case "delta":
@@ -95,9 +97,10 @@ class InferenceGenerator(Generator):
                 case "quote":
                     yield _quote(response.quote)
                 case "finish":
-                    yield await self._finish(response.finish)
-                    return
-        raise UnavailableError("INFERENCE_UNAVAILABLE", "inference left the answer unfinished")
+                    finish = response.finish
+        if finish is None:
+            raise UnavailableError("INFERENCE_UNAVAILABLE", "inference left the answer unfinished")
+        yield await self._finish(finish)
 
     async def _finish(self, finish: pb.Finish) -> Finish:
         return Finish(

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import itertools
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -317,9 +318,24 @@ async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Ri
     assert rig.version()["upload_event_id"] == "e1"
 
 
-async def test_an_id_that_can_not_be_kept_is_a_dead_letter_that_is_told(rig: Rig):
+def incompressible(length: int) -> str:
+    """Four bytes a character; an index keeps what repeats in less room than that."""
+    signs = random.Random(length)
+    return "".join(chr(signs.randrange(0x20000, 0x2A6E0)) for _ in range(length))
+
+
+async def test_the_longest_id_and_source_fit_the_index(rig: Rig):
+    longest = incompressible(128)
+    for _ in range(2):
+        assert await rig.event(event_id=longest, source=longest[::-1]) == []
+    assert rig.version()["upload_event_id"] == longest
+    assert rig.count("uploads") == 1
+
+
+@pytest.mark.parametrize("event_id", ["x" * 513, incompressible(512)])
+async def test_an_id_that_can_not_be_kept_is_a_dead_letter_that_is_told(rig: Rig, event_id: str):
     upload = DocumentUploaded(tenant=TENANT, document=NAME, content=TEXT)
-    delivery, handler = rig.delivery(upload, event_id="x" * 513)
+    delivery, handler = rig.delivery(upload, event_id=event_id, source=event_id)
     with pytest.raises(InvalidInputError) as refusal:
         await handler(upload, delivery)
     assert refusal.value.reason == "UPLOAD_EVENT_ID"

@@ -105,6 +105,7 @@ def test_metadata_beyond_its_bounds_is_refused(changes):
         ({"request_id": "r" * 129}, "METADATA_RANGE"),
         ({"source": "/s"}, "UPLOAD_EVENT_ID"),
         ({"source": "s" * 513, "request_id": "e"}, "UPLOAD_EVENT_ID"),
+        ({"source": "/s", "request_id": "\U0001f4a7" * 128 + "e"}, "UPLOAD_EVENT_ID"),
         ({"source": "/s", "request_id": "e\x00"}, "UPLOAD_EVENT_ID"),
         ({"source": "/s", "request_id": "e", "correlation_id": "c" * 129}, "METADATA_RANGE"),
     ],

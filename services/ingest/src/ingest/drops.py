@@ -18,7 +18,9 @@ PIECE_BYTES: Final = 256 * 1024
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not waiting for a writer: a pipe in the folder must not hold a thread for ever.
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG})
+_SPECIAL: Final = frozenset({errno.ENXIO, errno.ENODEV})
+# What this process lacks, whatever lies there.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class DropsFolder:
@@ -33,7 +35,7 @@ class DropsFolder:
         Raises:
             InvalidInputError: REFERENCE_FORBIDDEN.
             NotFoundError: REFERENCE_MISSING, or not readable for this service.
-            UnavailableError: DROPS_UNAVAILABLE.
+            UnavailableError: DROPS_UNAVAILABLE, the folder itself is away.
         """
         parts = self._parts(reference.uri)
         file = _File()
@@ -101,7 +103,7 @@ class _File:
             finally:
                 os.close(folder)
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                raise _forbidden("only regular files can be referred to")
+                raise _special()
 
     def read(self) -> bytes:
         with self._lock:
@@ -126,16 +128,25 @@ def _opened(root: Path) -> int:
 
 @contextmanager
 def _typed_errors() -> Iterator[None]:
+    """Blames the entry for whatever it does: waiting for one would hold up every other upload."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _forbidden("links are not followed") from error
-        if error.errno in _MISSING:
-            raise NotFoundError(
-                "REFERENCE_MISSING", "nothing this service could read lies there"
+        if error.errno in _SPECIAL:
+            raise _special() from error
+        if error.errno in _EXHAUSTED:
+            raise UnavailableError(
+                "DROPS_UNAVAILABLE", "this process is out of descriptors or memory"
             ) from error
-        raise UnavailableError("DROPS_UNAVAILABLE", error.strerror or "I/O error") from error
+        raise NotFoundError(
+            "REFERENCE_MISSING", "nothing this service could read lies there"
+        ) from error
+
+
+def _special() -> InvalidInputError:
+    return _forbidden("only regular files can be referred to")
 
 
 def _forbidden(detail: str) -> InvalidInputError:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import random
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -373,6 +374,15 @@ async def test_a_reference_that_does_not_match_leaves_nothing(rig: Rig):
         [event] = messages(await rig.event(event_id=f"e{number}", reference=one))
         assert event.reason == "REFERENCE_MISMATCH"
     assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+
+
+async def test_a_reference_to_a_socket_is_refused_and_holds_nothing_up(rig: Rig):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(rig.drops / "socket"))
+    uri = (rig.drops / "socket").as_uri()
+    one = ContentReference(uri=uri, sha256="0" * 64, size_bytes=1)
+    [event] = messages(await rig.event(reference=one))
+    assert (event.reason, event.version) == ("REFERENCE_FORBIDDEN", 0)
 
 
 async def test_an_object_without_a_row_is_swept_by_age_and_no_other(rig: Rig):

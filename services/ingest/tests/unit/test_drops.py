@@ -1,6 +1,8 @@
 """A reference reaches files below the folder, whatever it says and wherever links point."""
 
+import errno
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from chassis.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
 from ingest.domain import Reference
-from ingest.drops import PIECE_BYTES, DropsFolder
+from ingest.drops import PIECE_BYTES, DropsFolder, _typed_errors
 
 
 def reference(uri: str) -> Reference:
@@ -89,8 +91,18 @@ async def test_no_link_below_the_folder_is_followed(folder: Path, tmp_path: Path
 
 async def test_only_regular_files_are_read(folder: Path):
     os.mkfifo(folder / "pipe")
-    for name in ("pipe", "in"):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+    for name in ("pipe", "socket", "in"):
         assert (await refused(folder, f"file://{folder}/{name}")).reason == "REFERENCE_FORBIDDEN"
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_nothing_that_an_entry_does_is_waited_for(number: int):
+    with pytest.raises(ServiceError) as refusal, _typed_errors():
+        raise OSError(number, os.strerror(number))
+    ours = number in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    assert isinstance(refusal.value, UnavailableError) == ours
 
 
 async def test_a_missing_file_is_said_to_be_missing(folder: Path):

@@ -87,14 +87,6 @@ class LocalObjects:
         """Remove an object for good; one that is not there is no error."""
         await _in_thread(_remove, self._path(key))
 
-    async def delete_prefix(self, prefix: str) -> int:
-        """Remove all versions of `<tenant>/<document>`, or all of `<tenant>`.
-
-        Returns:
-            How many objects were there. Unfinished writes go too.
-        """
-        return await _in_thread(_remove_tree, self._path(prefix, depths=range(1, KEY_DEPTH)))
-
     async def list(self, prefix: str = "") -> Sequence[str]:
         """Keys below `<tenant>/<document>`, below `<tenant>` or all, in order."""
         folder = self._path(prefix, depths=range(1, KEY_DEPTH)) if prefix else self._root
@@ -197,18 +189,6 @@ def _remove(path: Path) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
         _sync(path.parent)
-
-
-def _remove_tree(folder: Path) -> int:
-    removed = 0
-    for path in list(_files(folder)):
-        path.unlink(missing_ok=True)
-        removed += path.suffix != _PARTIAL
-    with suppress(FileNotFoundError):
-        for inner, _, _ in os.walk(folder, topdown=False, onerror=_unless_missing):
-            Path(inner).rmdir()
-        _sync(folder.parent)
-    return removed
 
 
 def _remove_partials(root: Path) -> int:

@@ -111,7 +111,7 @@ class _Partial:
     """A file being written beside its target.
 
     The lock keeps a cancelled caller's clean-up from closing the descriptor under the thread that
-    still writes to it.
+    still writes to it. A thread that begins only after the clean-up finds it discarded.
     """
 
     def __init__(self, target: Path, max_bytes: int) -> None:
@@ -121,6 +121,7 @@ class _Partial:
         self._digest = hashlib.sha256()
         self._size_bytes = 0
         self._file: tuple[int, str] | None = None
+        self._discarded = False
 
     def write(self, piece: bytes) -> None:
         with self._lock:
@@ -150,8 +151,9 @@ class _Partial:
             return Stored(size_bytes=self._size_bytes, sha256=self._digest.hexdigest())
 
     def discard(self) -> None:
-        """Forget a write that was not committed."""
+        """Forget a write that was not committed; it can not go on."""
         with self._lock:
+            self._discarded = True
             if self._file:
                 descriptor, path = self._file
                 self._file = None
@@ -163,6 +165,8 @@ class _Partial:
         return self._target.parents[:KEY_DEPTH]
 
     def _opened(self) -> tuple[int, str]:
+        if self._discarded:
+            raise OSError(errno.ECANCELED, "the write was given up")
         if not self._file:
             # Never the root: a volume that is not mounted must not pass for an empty one.
             for folder in reversed(self._folders()[:-1]):

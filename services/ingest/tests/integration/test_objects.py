@@ -17,7 +17,7 @@ from chassis.errors import (
     NotFoundError,
     UnavailableError,
 )
-from ingest.objects import LocalObjects, Stored
+from ingest.objects import LocalObjects, Stored, _Partial
 
 KEY = "acme/3f2a/1"
 CONTENT = b"raw bytes" * 1000
@@ -104,6 +104,16 @@ async def test_cancelled_put_leaves_nothing(objects, tmp_path):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await objects.put(KEY, endless(), max_bytes=1 << 40)
+    assert files(tmp_path) == []
+
+
+async def test_a_thread_that_begins_after_the_clean_up_writes_nothing(tmp_path):
+    """Cancelled between being taken up by a thread and taking the lock."""
+    late = _Partial(tmp_path / KEY, MOST)
+    late.discard()
+    for call in (lambda: late.write(CONTENT), late.commit):
+        with pytest.raises(OSError, match="given up"):
+            call()
     assert files(tmp_path) == []
 
 

@@ -26,6 +26,9 @@ KEY_DEPTH = 3
 _SEGMENT = re.compile(r"[A-Za-z0-9%_~-][A-Za-z0-9%._~-]{0,199}")
 _PARTIAL = ".partial"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_OURS_TO_REMOVE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
+# Each is lost only to a delete of the same document within the same few microseconds.
+FOLDER_TRIES = 20
 FULL_RETRY_S = 30.0
 
 P = ParamSpec("P")
@@ -158,7 +161,7 @@ class _Partial:
                 descriptor, path = self._file
                 self._file = None
                 os.close(descriptor)
-                Path(path).unlink(missing_ok=True)
+                _remove(Path(path))
 
     def _folders(self) -> Sequence[Path]:
         """From the target's own up to the root."""
@@ -168,13 +171,22 @@ class _Partial:
         if self._discarded:
             raise OSError(errno.ECANCELED, "the write was given up")
         if not self._file:
+            self._file = self._made()
+        return self._file
+
+    def _made(self) -> tuple[int, str]:
+        """A new file; from here on its folder is not empty, so nobody removes that."""
+        for _ in range(FOLDER_TRIES):
             # Never the root: a volume that is not mounted must not pass for an empty one.
             for folder in reversed(self._folders()[:-1]):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            self._file = tempfile.mkstemp(
-                prefix=f".{self._target.name}.", suffix=_PARTIAL, dir=self._target.parent
-            )
-        return self._file
+                with suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
+            # A neighbour's delete may take the folder away before there is something in it.
+            with suppress(FileNotFoundError):
+                return tempfile.mkstemp(
+                    prefix=f".{self._target.name}.", suffix=_PARTIAL, dir=self._target.parent
+                )
+        raise OSError(errno.ENOENT, "the folder of a new object does not stay")
 
 
 def _read(path: Path, key: str, sha256: str) -> bytes:
@@ -190,16 +202,24 @@ def _read(path: Path, key: str, sha256: str) -> bytes:
 
 
 def _remove(path: Path) -> None:
+    """Remove a file and, with the last one, its folder; the tenant's stays for the next."""
+    folder = path.parent
     with suppress(FileNotFoundError):
         path.unlink()
-        _sync(path.parent)
+        _sync(folder)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in _NOT_OURS_TO_REMOVE:
+            raise
+    else:
+        _sync(folder.parent)
 
 
 def _remove_partials(root: Path) -> int:
     partials = [path for path in _files(root) if path.suffix == _PARTIAL]
     for path in partials:
-        path.unlink()
-        _sync(path.parent)
+        _remove(path)
     return len(partials)
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +82,7 @@ async def test_too_much_is_refused_and_leaves_nothing(objects, tmp_path, pieces)
     with pytest.raises(InvalidInputError) as refusal:
         await objects.put(KEY, content, max_bytes=len(CONTENT) - 1)
     assert refusal.value.reason == "DOCUMENT_TOO_LARGE"
-    assert files(tmp_path) == []
+    assert not (tmp_path / KEY).parent.exists()
 
 
 async def test_put_that_is_cut_short_leaves_the_old_object(objects, tmp_path):
@@ -139,6 +141,51 @@ async def test_deleted_object_is_gone_and_deleting_again_is_fine(objects, tmp_pa
     for _ in range(2):
         await objects.delete(KEY)
         assert files(tmp_path) == []
+
+
+async def test_the_last_version_takes_its_folder_along(objects, tmp_path):
+    keys = ["acme/3f2a/1", "acme/3f2a/2", "acme/77/1"]
+    for key in keys:
+        await objects.put(key, CONTENT, max_bytes=MOST)
+    await objects.delete(keys[0])
+    assert files(tmp_path) == keys[1:]
+    await objects.delete(keys[1])
+    assert [path.name for path in (tmp_path / "acme").iterdir()] == ["77"]
+
+
+async def test_a_folder_left_by_a_delete_that_was_cut_short_goes_with_its_repeat(objects, tmp_path):
+    (tmp_path / "acme/3f2a").mkdir(parents=True)
+    await objects.delete(KEY)
+    assert list((tmp_path / "acme").iterdir()) == []
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_folder_a_neighbour_took_away_is_made_again(
+    objects, tmp_path, monkeypatch, times: int
+):
+    make, taken = tempfile.mkstemp, []
+
+    def late(**where: Any) -> tuple[int, str]:
+        if len(taken) < times:
+            taken.append(where["dir"])
+            Path(where["dir"]).rmdir()
+        return make(**where)
+
+    monkeypatch.setattr(tempfile, "mkstemp", late)
+    await objects.put(KEY, CONTENT, max_bytes=MOST)
+    assert await objects.read(KEY, sha256=DIGEST) == CONTENT
+    assert taken == [tmp_path / "acme/3f2a"] * times
+
+
+async def test_puts_and_deletes_of_one_document_do_not_disturb_each_other(objects, tmp_path):
+    async def come_and_go(number: int) -> None:
+        for turn in range(20):
+            key = f"acme/3f2a/{number}-{turn}"
+            await objects.put(key, b"x", max_bytes=MOST)
+            await objects.delete(key)
+
+    await asyncio.gather(*(come_and_go(number) for number in range(8)))
+    assert list((tmp_path / "acme").iterdir()) == []
 
 
 async def test_a_prefix_is_listed_alone(objects, tmp_path):
@@ -259,4 +306,4 @@ async def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(
     folders = [tmp_path / "acme/3f2a", tmp_path / "acme", tmp_path]
     assert rest == [tmp_path / KEY, *folders]
     await objects.delete(KEY)
-    assert calls[-1] == tmp_path / "acme/3f2a"
+    assert calls[-2:] == folders[:2]

@@ -84,10 +84,11 @@ async def database(
 
 @dataclass
 class Siblings:
-    """What ingest asks of others: hides into a list, discards nothing, publishes into a list."""
+    """What ingest asks of others: hides and publishes into lists, discards what it holds."""
 
     hidden: list[tuple[str, int]] = field(default_factory=list)
     query_is_away: bool = False
+    bus_is_away: bool = False
     letters: int = 0
     published: list[Fact] = field(default_factory=list)
 
@@ -97,7 +98,10 @@ class Siblings:
         self.hidden.append((document, version))
 
     async def discard_document(self, tenant: str, document: str) -> int:
-        return self.letters
+        if self.bus_is_away:
+            raise UnavailableError("BUS_UNAVAILABLE", "away")
+        letters, self.letters = self.letters, 0
+        return letters
 
     async def publish(self, facts: Sequence[Fact], trace_id: str) -> None:
         self.published += facts

@@ -104,6 +104,50 @@ async def test_the_receipt_survives_a_crash_between_commit_and_send(rig: Rig):
     assert [event.payload for event in first] == [event.payload for event in again]
 
 
+async def test_the_receipt_counts_the_bytes_that_were_there(rig: Rig):
+    """A superseded version lost its own when the next one went live."""
+    await rig.indexed(SECRET)
+    await rig.indexed(b"Something new.")
+    await rig.upload(b"Not indexed yet.")
+    await rig.delete()
+    assert len(await rig.objects.list(TENANT)) == 2
+    [event] = messages(await rig.purged(3))
+    assert event.receipt.objects == 2
+    assert await rig.objects.list(TENANT) == []
+
+
+async def test_the_receipt_tells_what_attempts_removed_that_broke_off(rig: Rig):
+    await rig.indexed(SECRET)
+    await rig.delete()
+    rig.siblings.letters, rig.siblings.bus_is_away = 3, True
+    with pytest.raises(UnavailableError):
+        await rig.purged(event_id="p1")
+    assert await rig.objects.list(TENANT) == []
+    rig.siblings.bus_is_away = False
+    rig.rows.execute("ALTER TABLE chunks RENAME TO chunks_away")
+    try:
+        with pytest.raises(UnavailableError):
+            await rig.purged(event_id="p1")
+    finally:
+        rig.rows.execute("ALTER TABLE chunks_away RENAME TO chunks")
+    rig.siblings.letters = 2
+    [event] = messages(await rig.purged(event_id="p1"))
+    assert (event.receipt.objects, event.receipt.dead_letters) == (1, 5)
+
+
+async def test_a_later_delete_tells_what_an_older_one_removed_that_broke_off(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
+    rig.siblings.bus_is_away = True
+    with pytest.raises(UnavailableError):
+        await rig.purged(1)
+    await rig.upload(b"Something new.")
+    await rig.delete()
+    rig.siblings.bus_is_away = False
+    [event] = messages(await rig.purged(2))
+    assert (event.version, event.receipt.objects) == (2, 2)
+
+
 async def test_an_unknown_document_can_not_be_deleted(rig: Rig):
     with pytest.raises(NotFoundError) as unknown:
         await rig.delete()

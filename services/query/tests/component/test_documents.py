@@ -116,6 +116,21 @@ async def test_a_purge_that_broke_off_counts_all_its_attempts(world):
     assert await world.purge(1, event_id="delete") == purged(passages=2, points=2, inbox_rows=1)
 
 
+async def test_a_purge_that_broke_off_at_its_end_counts_the_dead_letters_it_removed(world):
+    await world.deliver(world.embedded("one"))
+    world.dead_letters.kept = [("acme", DOCUMENT)]
+    world.everything.execute("ALTER TABLE inbox RENAME TO inbox_away")
+    try:
+        with pytest.raises(UnavailableError):
+            await world.purge(1, event_id="delete")
+    finally:
+        world.everything.execute("ALTER TABLE inbox_away RENAME TO inbox")
+    assert world.dead_letters.kept == []
+    world.dead_letters.kept = [("acme", DOCUMENT)]
+    told = purged(passages=1, points=1, inbox_rows=1, dead_letters=2)
+    assert await world.purge(1, event_id="delete") == told
+
+
 async def test_a_purge_takes_superseded_points_that_were_still_waiting(world):
     await world.deliver(world.embedded("one"))
     await world.deliver(world.embedded("two", version=2))

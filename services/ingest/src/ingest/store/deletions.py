@@ -40,6 +40,26 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(document)s AND v.version <= %(
 ORDER BY v.version
 """  # noqa: S608
 
+_BEGIN_PURGE: Final = """
+UPDATE versions SET object_purged = true
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+    AND state = 'DELETING' AND object_key = ANY(%(keys)s)
+"""
+
+_DISCARDED: Final = """
+UPDATE versions SET dead_letters_purged = dead_letters_purged + %(dead_letters)s
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(number)s
+    AND state = 'DELETING'
+"""
+
+_NOTED: Final = """
+SELECT count(*) FILTER (WHERE object_purged) AS objects,
+    coalesce(sum(dead_letters_purged), 0)::bigint AS dead_letters
+FROM versions
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+    AND state = 'DELETING'
+"""
+
 _CHUNKS: Final = """
 DELETE FROM chunks
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
@@ -104,6 +124,14 @@ class PostgresDeletions(Deletions):
         return [rows.version(row) for row in await cursor.fetchall()]
 
     @override
+    async def begin_purge(self, document: str, number: int, keys: Sequence[str]) -> None:
+        await self._run(_BEGIN_PURGE, document, number, keys=list(keys))
+
+    @override
+    async def discarded(self, document: str, number: int, dead_letters: int) -> None:
+        await self._run(_DISCARDED, document, number, dead_letters=dead_letters)
+
+    @override
     async def purge(self, document: str, number: int) -> Purged:
         chunks = await self._run(_CHUNKS, document, number)
         inbox_rows = await self._run(_INBOX, document, number)
@@ -112,7 +140,12 @@ class PostgresDeletions(Deletions):
         outbox_rows = 0
         if await newer.fetchone() is None:
             outbox_rows = await outbox.forget_document(self._tx, self._tenant, document)
-        return Purged(chunks=chunks, inbox_rows=inbox_rows, outbox_rows=outbox_rows)
+        return Purged(
+            **await self._noted(document, number),
+            chunks=chunks,
+            inbox_rows=inbox_rows,
+            outbox_rows=outbox_rows,
+        )
 
     @override
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
@@ -124,6 +157,12 @@ class PostgresDeletions(Deletions):
         cursor = await self._tx.execute(_RECEIPT, self._names(document, number))
         row = await cursor.fetchone()
         return (row["version"], rows.receipt(row["receipt"])) if row else None
+
+    async def _noted(self, document: str, number: int) -> dict[str, int]:
+        cursor = await self._tx.execute(_NOTED, self._names(document, number))
+        row = await cursor.fetchone()
+        assert row is not None, "an aggregate returns its row"
+        return row
 
     def _names(self, document: str, number: int) -> dict[str, Any]:
         return {"tenant": self._tenant, "document": document, "number": number}

@@ -1,6 +1,7 @@
 """A document vanishes: out of every search at once, then out of every store, with a receipt."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,7 +75,8 @@ def unknown() -> NotFoundError:
 class PurgeDocument:
     """Removes what ingest holds of the deleted versions, once query has removed its part.
 
-    Files and dead letters go first and may go twice; the rows say until the end that they must.
+    Files and dead letters go first and may go twice; the rows say until the end that they must, and
+    how many there were: an attempt that is broken off is in the receipt as well.
     """
 
     units: Units
@@ -86,19 +88,34 @@ class PurgeDocument:
         """Without effect when the versions are gone already; a repeat tells what was told."""
         async with self.units(event.tenant) as work:
             doomed = await work.deletions.doomed(event.document, event.version)
-        for version in doomed:
-            await self.objects.delete(version.stored.key)
-        letters = 0
         if doomed:
-            letters = await self.dead_letters.discard_document(event.tenant, event.document)
+            await self._remove_objects(event, [version.stored.key for version in doomed])
+            await self._discard_letters(event)
         # Without a document: this inbox row, and the facts stored on it, outlive the purge.
         async with once("") as work:
-            closed = await _purge(work, event, letters)
+            closed = await _purge(work, event)
         if closed is not None:
             self.progress.left(closed)
 
+    async def _remove_objects(self, event: PassagesPurged, keys: Sequence[str]) -> None:
+        # A superseded version lost its file long ago, one that an earlier attempt removed is noted.
+        stored = await self.objects.list(keys[0].rpartition("/")[0])
+        async with self.units(event.tenant) as work:
+            await work.documents.lock(event.document)
+            await work.deletions.begin_purge(event.document, event.version, stored)
+        for key in keys:
+            await self.objects.delete(key)
 
-async def _purge(work: Work, event: PassagesPurged, letters: int) -> Version | None:
+    async def _discard_letters(self, event: PassagesPurged) -> None:
+        letters = await self.dead_letters.discard_document(event.tenant, event.document)
+        if letters:
+            # At once: an attempt that breaks off after this finds none when it is repeated.
+            async with self.units(event.tenant) as work:
+                await work.documents.lock(event.document)
+                await work.deletions.discarded(event.document, event.version, letters)
+
+
+async def _purge(work: Work, event: PassagesPurged) -> Version | None:
     """Removes the rows and tells; returns the last version removed, as it was before."""
     await work.documents.lock(event.document)
     doomed = await work.deletions.doomed(event.document, event.version)
@@ -106,13 +123,13 @@ async def _purge(work: Work, event: PassagesPurged, letters: int) -> Version | N
         return None
     purged = await work.deletions.purge(event.document, event.version)
     receipt = Receipt(
-        objects=len(doomed),
+        objects=purged.objects,
         chunks=purged.chunks,
         passages=event.passages,
         points=event.points,
         inbox_rows=purged.inbox_rows + event.inbox_rows,
         outbox_rows=purged.outbox_rows,
-        dead_letters=letters + event.dead_letters,
+        dead_letters=purged.dead_letters + event.dead_letters,
     )
     last = doomed[-1]
     waiting = await work.uploads.settle_deleted(event.document, last.number)

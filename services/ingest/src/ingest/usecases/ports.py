@@ -120,6 +120,12 @@ class Deletions(Protocol):
     async def doomed(self, document: str, number: int) -> Sequence[Version]:
         """Versions up to this one that are DELETING, oldest first."""
 
+    async def begin_purge(self, document: str, number: int, keys: Sequence[str]) -> None:
+        """Note of which DELETING versions up to this one there are bytes, about to be removed."""
+
+    async def discarded(self, document: str, number: int, dead_letters: int) -> None:
+        """Note how many dead letters went for the delete up to this version."""
+
     async def purge(self, document: str, number: int) -> "Purged":
         """Remove chunks, inbox and outbox rows of the DELETING versions up to this one."""
 
@@ -145,8 +151,10 @@ class Tenants(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """Rows that a purge removed."""
+    """Rows that a purge removed, and what all its attempts noted of other stores."""
 
+    objects: int
+    dead_letters: int
     chunks: int
     inbox_rows: int
     outbox_rows: int
@@ -247,7 +255,7 @@ class Objects(Protocol):
         """Gone for good; no error when it is not there."""
 
     async def list(self, prefix: str = "") -> Sequence[str]:
-        """Keys of a tenant."""
+        """Keys of a tenant, or of `<tenant>/<document>`."""
 
 
 class Drops(Protocol):

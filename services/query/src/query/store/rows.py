@@ -95,6 +95,11 @@ ON CONFLICT (tenant_id, document, version) DO UPDATE
 SET points = GREATEST(known.points, excluded.points)
 """
 
+_DISCARDED: Final = """
+UPDATE purges SET dead_letters = dead_letters + %(dead_letters)s
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+"""
+
 _REDACT: Final = """
 WITH resting AS (
     SELECT DISTINCT answer_id FROM answer_sources
@@ -125,7 +130,6 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(versio
 _FINISH_PURGE: Final = """
 UPDATE purges
 SET passages = passages + %(passages)s, inbox_rows = inbox_rows + %(inbox_rows)s,
-    dead_letters = dead_letters + %(dead_letters)s,
     redacted_answers = redacted_answers + %(answers)s, finished_at = now()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 RETURNING passages, points, inbox_rows, dead_letters
@@ -218,7 +222,12 @@ class PostgresRows(Rows):
         await self._tx.execute(_BEGIN_PURGE, {**self._names(version), "points": points})
 
     @override
-    async def finish_purge(self, version: Version, dead_letters: int) -> Removed:
+    async def discarded(self, version: Version, dead_letters: int) -> None:
+        names = self._names(version)
+        await self._tx.execute(_DISCARDED, {**names, "dead_letters": dead_letters})
+
+    @override
+    async def finish_purge(self, version: Version) -> Removed:
         names = self._names(version)
         passages = await self._tx.execute(_REMOVE_PASSAGES, names)
         answers = await self._tx.execute(_REDACT, names)
@@ -230,7 +239,6 @@ class PostgresRows(Rows):
                 "passages": passages.rowcount,
                 "answers": answers.rowcount,
                 "inbox_rows": inbox_rows,
-                "dead_letters": dead_letters,
             },
         )
         row = await cursor.fetchone()

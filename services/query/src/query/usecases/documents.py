@@ -46,9 +46,9 @@ class PurgeDocument:
             await rows.hide(version)
             await rows.begin_purge(version, len(points))
         await self._remove_points(scope, version)
-        letters = await self.dead_letters.discard_document(event.tenant, version.document)
+        await self._discard_letters(event.tenant, version)
         # Without a document: this inbox row, and the fact stored on it, outlive the purge.
-        await once("", partial(_finish, event, version, letters))
+        await once("", partial(_finish, event, version))
 
     async def _remove_points(self, scope: TenantScope, version: Version) -> None:
         for _ in range(PURGE_ROUNDS):
@@ -57,6 +57,13 @@ class PurgeDocument:
                 return
             await self.vectors.delete_points(scope, points)
         raise UnavailableError("POINTS_REMAIN", "removed points were still found")
+
+    async def _discard_letters(self, tenant: str, version: Version) -> None:
+        letters = await self.dead_letters.discard_document(tenant, version.document)
+        if letters:
+            # At once: an attempt that breaks off after this finds none when it is repeated.
+            async with self.ledger.transaction(tenant) as rows:
+                await rows.discarded(version, letters)
 
     async def _points(self, scope: TenantScope, version: Version) -> list[str]:
         """Ids of every point of this version and of older ones."""
@@ -71,10 +78,8 @@ class PurgeDocument:
             start = page.next_id
 
 
-async def _finish(
-    event: DocumentDeletionRequested, version: Version, letters: int, effect: Effect
-) -> bool:
-    removed = await effect.rows.finish_purge(version, letters)
+async def _finish(event: DocumentDeletionRequested, version: Version, effect: Effect) -> bool:
+    removed = await effect.rows.finish_purge(version)
     effect.emit(
         PassagesPurged(
             tenant=event.tenant,

@@ -128,7 +128,10 @@ class Rows(Protocol):
     async def begin_purge(self, version: Version, points: int) -> None:
         """Note that a purge begins that has this many points to remove."""
 
-    async def finish_purge(self, version: Version, dead_letters: int) -> Removed:
+    async def discarded(self, version: Version, dead_letters: int) -> None:
+        """Note how many dead letters a purge that has begun removed."""
+
+    async def finish_purge(self, version: Version) -> Removed:
         """Remove what is stored of this version and all older ones.
 
         Answers that rest on them lose their text and the quotes. Returns what all attempts of this

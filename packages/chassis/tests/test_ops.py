@@ -86,9 +86,11 @@ async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: Test
             concurrency=1,
         )
         wrong = ("bus not connected", "database does not answer")
-        rpc = StatusRpc("query", "1", [consumer], lambda: wrong, no_stages)
+        letters = DeadLetters(own, "query")
+        rpc = StatusRpc("query", "1", [consumer], letters, lambda: wrong, no_stages)
         there = await rpc.GetStatus(GetStatusRequest(), CONTEXT)
         assert there.consumers[0].HasField("pending")
+        assert there.HasField("dead_letters")
     away = await rpc.GetStatus(GetStatusRequest(), CONTEXT)
     assert list(away.not_ready) == list(wrong)
     assert not away.ready
@@ -96,3 +98,11 @@ async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: Test
     [backlog] = away.consumers
     assert backlog.durable == "query-ChunksEmbedded"
     assert not backlog.HasField("pending")
+    assert not away.HasField("dead_letters")
+
+
+async def test_dead_letters_are_counted(query: Bus) -> None:
+    letters = DeadLetters(query, "query")
+    assert await letters.count() == 5
+    await letters.discard(1)
+    assert await letters.count() == 4

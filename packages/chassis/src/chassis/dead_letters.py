@@ -102,6 +102,14 @@ class DeadLetters:
         except (NatsError, JetStreamError, TimeoutError, OSError) as cause:
             raise _unavailable() from cause
 
+    async def count(self) -> int:
+        """How many there are."""
+        try:
+            state = (await self._bus.jetstream.stream_info(self._stream)).state
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise _unavailable() from error
+        return int(state.messages)
+
     async def list(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` dead letters with an id above `after`, oldest first."""
         found = []

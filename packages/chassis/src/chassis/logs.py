@@ -48,6 +48,8 @@ class JsonFormatter(logging.Formatter):
 def _shown(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in value]
     return str(value)[:VALUE_MAX_CHARS]
 
 

@@ -60,6 +60,11 @@ OLDEST_AGE_SECONDS = Gauge(
     _STAGE,
     registry=REGISTRY,
 )
+DEAD_LETTERS = Gauge(
+    "aquifer_dead_letters",
+    "Dead letters of this service that wait for an operator.",
+    registry=REGISTRY,
+)
 
 
 @dataclass(frozen=True, slots=True)

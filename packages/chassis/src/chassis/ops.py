@@ -60,12 +60,14 @@ class StatusRpc(StatusServiceServicer):
         service: str,
         version: str,
         consumers: Sequence[Consumer[Any]],
+        dead_letters: DeadLetters,
         not_ready: Callable[[], Sequence[str]],
         stages: Callable[[], Awaitable[Sequence[Stage]]],
     ) -> None:
         self._service = service
         self._version = version
         self._consumers = consumers
+        self._dead_letters = dead_letters
         self._not_ready = not_ready
         self._stages = stages
 
@@ -90,7 +92,18 @@ class StatusRpc(StatusServiceServicer):
                 )
                 for stage in await self._known_stages()
             ],
+            dead_letters=await self._known_dead_letters(),
         )
+
+    async def _known_dead_letters(self) -> int | None:
+        if not self._consumers:
+            return None
+        try:
+            async with asyncio.timeout(STAGES_WITHIN_S):
+                return await self._dead_letters.count()
+        except (UnavailableError, TimeoutError) as error:
+            log.warning("status.dead_letters_unknown", extra={"error": repr(error)})
+            return None
 
     async def _known_stages(self) -> Sequence[Stage]:
         try:

@@ -124,7 +124,7 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
         lambda: follow(revocations, process.authority.revocations),
         lambda: upkeep.load_keys(doors.verifier),
         lambda: upkeep.watch_readiness(process, doors.verifier, revocations, doors.health),
-        lambda: upkeep.export_stages(process),
+        lambda: upkeep.export_backlog(process),
     ]
     async with asyncio.TaskGroup() as traffic:
         tasks = [traffic.create_task(loop()) for loop in loops]
@@ -146,6 +146,7 @@ def _serve_operators(process: Process) -> None:
         process.name,
         version(f"aquifer-{process.name}"),
         process.consumers,
+        process.dead_letters,
         lambda: process.not_ready,
         process.stages,
     )

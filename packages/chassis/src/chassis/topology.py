@@ -271,6 +271,7 @@ def _service_permissions(service: str) -> Permissions:
         dead = dead_stream(service)
         publish += [
             f"aquifer.dead.{service}.>",
+            f"$JS.API.STREAM.INFO.{dead}",
             f"$JS.API.STREAM.MSG.GET.{dead}",
             f"$JS.API.STREAM.MSG.DELETE.{dead}",
         ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -15,6 +15,7 @@ from chassis.bus import Bus
 from chassis.errors import ConflictError, OverloadedError, UnavailableError
 from chassis.health import Health
 from chassis.identity import Verifier
+from chassis.ops import Stage
 from chassis.process import Process
 from chassis.revocations import Revocations
 from chassis.topology import subject
@@ -22,7 +23,7 @@ from chassis.topology import subject
 log = logging.getLogger(__name__)
 
 READINESS_S = 0.5
-STAGES_S = 5.0
+BACKLOG_S = 5.0
 
 E = TypeVar("E", bound=Message)
 
@@ -100,17 +101,21 @@ async def _wrong(
         yield "revocations not loaded"
 
 
-async def export_stages(process: Process) -> None:
-    """Keeps the gauges of unfinished work by stage and tenant."""
+async def export_backlog(process: Process) -> None:
+    """Keeps the gauges of unfinished work by stage and tenant, and of dead letters."""
     while True:
-        await asyncio.sleep(STAGES_S)
+        await asyncio.sleep(BACKLOG_S)
         try:
-            stages = await process.stages()
+            if process.consumers:
+                metrics.DEAD_LETTERS.set(await process.dead_letters.count())
+            _export(await process.stages())
         except (UnavailableError, OverloadedError, ConflictError) as error:
-            log.warning("stages.unknown", extra={"reason": error.reason})
-            continue
-        metrics.BACKLOG.clear()
-        metrics.OLDEST_AGE_SECONDS.clear()
-        for stage in stages:
-            metrics.BACKLOG.labels(stage.name, stage.tenant).set(stage.documents)
-            metrics.OLDEST_AGE_SECONDS.labels(stage.name, stage.tenant).set(stage.oldest_age_s)
+            log.warning("backlog.unknown", extra={"reason": error.reason})
+
+
+def _export(stages: Sequence[Stage]) -> None:
+    metrics.BACKLOG.clear()
+    metrics.OLDEST_AGE_SECONDS.clear()
+    for stage in stages:
+        metrics.BACKLOG.labels(stage.name, stage.tenant).set(stage.documents)
+        metrics.OLDEST_AGE_SECONDS.labels(stage.name, stage.tenant).set(stage.oldest_age_s)

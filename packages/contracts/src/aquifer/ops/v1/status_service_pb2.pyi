@@ -45,12 +45,17 @@ class GetStatusResponse(message.Message):
     NOT_READY_FIELD_NUMBER: builtins.int
     CONSUMERS_FIELD_NUMBER: builtins.int
     STAGES_FIELD_NUMBER: builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: builtins.int
     service: builtins.str
     """For example `ingest`."""
     version: builtins.str
     """Version of the software."""
     ready: builtins.bool
     """True while it takes traffic."""
+    dead_letters: builtins.int
+    """Dead letters that wait for an operator; unset in services that consume nothing, and while the
+    broker does not answer.
+    """
     @builtins.property
     def not_ready(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """What keeps it from being ready, one line each; empty when ready."""
@@ -74,12 +79,15 @@ class GetStatusResponse(message.Message):
         not_ready: abc.Iterable[builtins.str] | None = ...,
         consumers: abc.Iterable[ConsumerBacklog] | None = ...,
         stages: abc.Iterable[StageBacklog] | None = ...,
+        dead_letters: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "dead_letters", b"dead_letters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["consumers", b"consumers", "not_ready", b"not_ready", "ready", b"ready", "service", b"service", "stages", b"stages", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "consumers", b"consumers", "dead_letters", b"dead_letters", "not_ready", b"not_ready", "ready", b"ready", "service", b"service", "stages", b"stages", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dead_letters: _TypeAlias = typing.Literal["dead_letters"]  # noqa: Y015
+    _WhichOneofArgType__dead_letters: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_letters) -> _WhichOneofReturnType__dead_letters | None: ...
 
 @typing.final
 class ConsumerBacklog(message.Message):

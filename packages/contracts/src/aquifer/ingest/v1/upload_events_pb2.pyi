@@ -27,7 +27,7 @@ class DocumentUploaded(message.Message):
     (`aquifer.ingest.v1.DocumentUploaded`) and `ce-specversion` are required, `traceparent` joins
     the producer's trace. `ce-id` and `ce-source` have at most 512 bytes of UTF-8 each. Set no
     `Nats-Msg-Id`: two events with the same `ce-source` and `ce-id` in a tenant are one event, however
-    far apart. Publish again until `DocumentAccepted` names the id.
+    far apart. Publish again until `DocumentAccepted` or a final result names the id.
     """
 
     DESCRIPTOR: descriptor.Descriptor

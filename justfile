@@ -12,18 +12,20 @@ default:
 
 # install everything into .venv, from the hashed lock
 [group('use')]
-setup: _uv
+setup: _first _uv
     @test -x .venv/bin/python || uv venv --quiet --python "${AQUIFER_PYTHON:-python3}" .venv
     @uv pip install --quiet --python .venv --no-deps --require-hashes --requirement requirements-dev.txt
     @uv pip install --quiet --python .venv --no-deps {{ prepend("-e ", members) }}
 
 # the whole journey, from an upload event to a cited answer and its trace
 [group('use')]
+[no-exit-message]
 demo *ARGS: setup
     aquifer demo {{ ARGS }}
 
 # the whole house on this machine, until Ctrl-C
 [group('use')]
+[no-exit-message]
 up *ARGS: setup
     aquifer up {{ ARGS }}
 
@@ -89,6 +91,10 @@ lock: _uv
     uv export --quiet --format requirements.txt --all-packages --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements-dev.txt
     for service in auth ingest query inference; do uv export --quiet --frozen --package aquifer-$service --format requirements.txt --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o deploy/requirements/$service.txt; done
     echo 'uv-build>=0.9,<0.14' | uv pip compile --quiet - --generate-hashes --no-emit-index-url --no-annotate --no-header -o deploy/requirements/build.txt
+
+[private]
+_first:
+    @test -x .venv/bin/python || echo "installing everything into .venv, this once ..." >&2
 
 [private]
 _uv:

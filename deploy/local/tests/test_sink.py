@@ -43,6 +43,11 @@ def sink(module_folder: Path, guardian: Guardian) -> Iterator[Sink]:
         yield server
 
 
+def test_it_logs_as_every_part_does(sink: Sink):
+    lines = [json.loads(line) for line in sink.log.read_text().splitlines()]
+    assert ("traces", "sink.ready") in [(line["service"], line["event"]) for line in lines]
+
+
 @pytest.fixture
 def provider(sink: Sink) -> Iterator[TracerProvider]:
     found = TracerProvider(resource=Resource.create({"service.name": "ingest", "zone": "a b"}))

@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from typing_extensions import override
 
+from chassis import logs
 from stack.spans import SpanStore
 from stack.tempo import TempoServer
 
@@ -100,7 +101,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--database", type=Path, required=True)
     parser.add_argument("--max-spans", type=int, default=MAX_SPANS)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO)
+    logs.start("traces")
     serve(
         otlp=options.otlp,
         http=options.http,

@@ -15,6 +15,7 @@ import json
 import logging
 import re
 import sqlite3
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,12 @@ class TempoServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], store: SpanStore) -> None:
         self.store = store
         super().__init__(address, _Handler)
+
+    @override
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):  # a client that went away
+            log.error("request.failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -106,6 +106,26 @@ def test_a_delete_tells_the_document(house, tmp_path):
     assert deleted["state"] in ("DELETING", "DELETED")
 
 
+def test_a_file_is_deleted_and_traced_by_its_own_name(house, tmp_path):
+    file = tmp_path / "minutes of may.txt"
+    file.write_text("We met in May.")
+    [sent] = house.json("upload", str(file), "-c", "minutes", "--wait")
+    deadline = time.monotonic() + 20
+    while (done := house.run("trace", file.name, "-c", "minutes")).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    assert sent["document"] in done.stdout
+    [deleted] = house.json("delete", file.name, "-c", "minutes")
+    assert deleted["document"] == sent["document"]
+
+
+def test_a_look_for_what_is_not_there_is_not_its_trace(house):
+    assert house.json("delete", "never-there.md")[0]["error"]["reason"] == "DOCUMENT_UNKNOWN"
+    time.sleep(3)  # until its span would have arrived
+    [unknown] = house.json("trace", "never-there.md")
+    assert unknown["error"]["reason"] == "TRACE_UNKNOWN"
+
+
 def on_a_terminal(house, *arguments):
     """What a terminal of 80 columns is sent, without its colours and line ends."""
     controller, terminal = pty.openpty()
@@ -165,7 +185,7 @@ def test_addresses_and_the_first_key_are_for_their_owner_only(house):
 def test_a_second_house_in_the_same_folder_is_refused(house):
     done = house.run("up", "--json")
     [event] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (event["event"], event["reason"]) == ("failed", "DATA_DIR_IN_USE")
+    assert (event["event"], event["error"]["reason"]) == ("failed", "DATA_DIR_IN_USE")
     assert done.returncode == 1
     assert house.run("status").returncode == 0
 

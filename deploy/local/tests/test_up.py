@@ -71,8 +71,10 @@ def test_a_second_start_on_the_same_folder_is_refused_in_words(folder: Path):
         stack.sink.stop()
     assert refused.returncode == 1
     said = json.loads(refused.stdout)
-    assert (said["event"], said["reason"]) == ("failed", "DATA_DIR_IN_USE")
-    assert str(folder) in said["detail"]
+    assert (said["event"], said["error"]["reason"]) == ("failed", "DATA_DIR_IN_USE")
+    assert str(folder) in said["error"]["detail"]
+    assert "aquifer status" in said["error"]["hint"]
+    assert refused.stderr == ""
 
 
 def test_a_taken_port_is_refused_in_words(folder: Path):
@@ -81,6 +83,7 @@ def test_a_taken_port_is_refused_in_words(folder: Path):
         refused = up("--data-dir", folder / "two", "--base-port", str(stack.sink.http_port))
         assert refused.returncode == 1
         assert "is not free; try another --base-port" in refused.stdout
+        assert "starting" not in refused.stderr
         with pytest.raises(FailedPreconditionError):
             Stack(folder / "two", base_port=stack.sink.http_port)
         stack.sink.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aquifer_cli.errors import CommandError
-from aquifer_cli.launch import command_of
+from aquifer_cli.launch import called, command_of, spelled
 
 
 def run(*arguments, **environment):
@@ -54,6 +54,28 @@ def test_for_people_the_reason_is_on_stderr_with_a_way_out(tmp_path):
     assert "aquifer up" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("started", "told"),
+    [
+        ("{here}/.venv/bin/aquifer", ".venv/bin/aquifer"),
+        ("/opt/no such/aquifer", "/opt/no such/aquifer"),
+        ("{here}/aquifer_cli/__main__.py", "aquifer"),
+    ],
+)
+def test_commands_are_told_as_this_one_was_started(tmp_path, monkeypatch, started, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [started.format(here=tmp_path)])
+    assert spelled("next: `aquifer up`") == f"next: `{told.format(here=tmp_path)} up`"
+
+
+def test_a_command_on_the_path_is_told_by_its_name(tmp_path, monkeypatch):
+    program = tmp_path / "aquifer"
+    program.touch(mode=0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert called() == "aquifer"
+
+
 @pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"auth": 1}', "\x00"])
 def test_a_spoilt_endpoints_file_is_told(tmp_path, content):
     (tmp_path / "endpoints.json").write_text(content)
@@ -84,16 +106,17 @@ def test_help_is_no_failure(arguments):
     assert "..." not in done.stdout.partition("Commands:")[2]
 
 
-def test_a_reader_that_goes_away_is_no_failure_to_tell(tmp_path):
+@pytest.mark.parametrize("arguments", ["--help", "upload --help", "status --json"])
+def test_a_reader_that_goes_away_is_told_by_the_exit_code_alone(tmp_path, arguments):
+    command = f"{sys.executable} -m aquifer_cli {arguments} --data-dir {tmp_path}"
     done = subprocess.run(
-        f"{sys.executable} -m aquifer_cli --help | true",
-        shell=True,
+        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"]])

@@ -88,12 +88,23 @@ def test_what_can_be_read_of_a_path_stays(path, readable):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a b", "collections/a", "x" * 129, "collections/a/documents/"]
+    "text", ["", "collections/a", "collections/a/documents/", "collections/a b/documents/c"]
 )
 def test_what_is_no_name_is_refused_before_it_is_sent(text):
     with pytest.raises(CommandError) as refusal:
         names.from_argument(text)
     assert (refusal.value.reason, refusal.value.exit_code) == ("DOCUMENT_NAME", 2)
+
+
+@pytest.mark.parametrize(
+    "path", ["minutes of may.txt", "sub/a b.txt", "水.txt", "x" * 129, "sub/a.txt"]
+)
+def test_a_file_is_addressed_by_the_path_it_was_sent_as(path):
+    sent = names.document_name("papers", names.of_path(path))
+    assert names.from_argument(path, "papers") == sent
+    # Also by the id that a list shows, which holds what no path may.
+    assert names.from_argument(names.document_id(sent), "papers") == sent
+    assert names.from_argument(sent, "other") == sent
 
 
 @pytest.mark.parametrize("text", ["", "a b", "-a", "x" * 129, "a/b"])

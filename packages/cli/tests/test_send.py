@@ -27,8 +27,9 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
 )
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import open_client
+from aquifer_cli.commands import exit_code, what_next
 from aquifer_cli.endpoints import Endpoints
-from aquifer_cli.errors import CommandError
+from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError
 from aquifer_cli.sources import Item
 
 ACCEPTED = DocumentState.DOCUMENT_STATE_ACCEPTED
@@ -212,7 +213,29 @@ async def test_a_service_that_stays_away_ends_it_for_all(monkeypatch):
         await server.stop(0)
         outcomes = await asyncio.wait_for(sending, 20)
     assert {o.reason for o in outcomes} == {"UNAVAILABLE"}
-    assert {o.state for o in outcomes} == {"ACCEPTED", "REFUSED"}
+    assert {o.state for o in outcomes} == {"ACCEPTED", "NOT_SENT"}
+    assert all(o.failed and o.unreachable for o in outcomes)
+    assert exit_code(outcomes) == EXIT_UNAVAILABLE
+
+
+async def test_what_is_refused_for_too_long_was_not_sent(monkeypatch):
+    quick(monkeypatch, PATIENCE_S=0.1)
+    ingest = Ingest(refusals=[(Code.RESOURCE_EXHAUSTED, "BACKLOG_FULL")] * 1000)
+    async with serving(ingest) as (client, _):
+        outcomes = await send(client, items(40), wait=False)
+    assert {(o.state, o.reason) for o in outcomes} == {("NOT_SENT", "BACKLOG_FULL")}
+    assert exit_code(outcomes) == EXIT_FAILED
+
+
+def test_what_comes_next_is_told_as_far_as_it_is_true():
+    accepted = uploading.Outcome(path="a", document=name(1), state="ACCEPTED")
+    unsent = uploading.Outcome(path="b", document=name(2), state="NOT_SENT")
+    assert "goes on" not in what_next([unsent], unsent=True)
+    assert "sends the rest" in what_next([accepted, unsent], unsent=True)
+    assert what_next([accepted], unsent=False).startswith(
+        "what is ACCEPTED goes on by itself while"
+    )
+    assert what_next([], unsent=False) == ""
 
 
 async def test_a_short_absence_while_following_is_survived(monkeypatch):

@@ -163,6 +163,18 @@ def test_a_line_that_is_no_document_is_named(tmp_path, line):
     assert refusal.detail.startswith(f"{file}:2: ")
 
 
+def test_every_line_that_is_no_document_is_named_up_to_a_bound(tmp_path):
+    good = {"_id": "good", "text": "x"}
+    few = refused(lambda: lines(write_lines(tmp_path / "few", "{", good, {"_id": "a"}), "default"))
+    assert [told.split(": ")[0] for told in few.detail.splitlines()] == [
+        f"{tmp_path}/few:1",
+        f"{tmp_path}/few:3",
+    ]
+    many = refused(lambda: lines(write_lines(tmp_path / "many", *["{"] * 1012), "default"))
+    assert len(many.detail.splitlines()) == 11
+    assert many.detail.endswith("\nand 1,002 more")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"%PDF-1.7\n\xe2\xe3"])
 def test_bytes_that_are_no_text_are_refused(tmp_path, content):
     (tmp_path / "bytes.jsonl").write_bytes(content)

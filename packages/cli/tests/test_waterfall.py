@@ -144,6 +144,8 @@ def test_a_document_is_found_by_its_name_and_by_its_id(tempo):
     by_name = tracing.find(tempo, DOCUMENT)
     assert tracing.find(tempo, "a.md") == by_name == tracing.find(tempo, TRACE.upper())
     assert tracing.as_json(by_name[0])["trace_id"] == TRACE
+    with pytest.raises(CommandError):
+        tracing.find(tempo, "a.md", "papers")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,9 @@ def test_a_document_is_found_by_its_name_and_by_its_id(tempo):
     [
         ("f" * 32, "TRACE_UNKNOWN"),
         ("b.md", "TRACE_UNKNOWN"),
-        ('a" b', "DOCUMENT_NAME"),
+        ('a" b', "TRACE_UNKNOWN"),
+        ("bad\udcff.txt", "TRACE_UNKNOWN"),
+        ("collections/a", "DOCUMENT_NAME"),
         ("e" * 32, "TRACES_UNAVAILABLE"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from chassis.errors import ServiceError
@@ -13,6 +14,7 @@ from stack.supervisor import Notice, StopRequest, StopRequestedError
 from stack.up import Stack
 
 _OWNER_ONLY = 0o077
+HINTS = {"DATA_DIR_IN_USE": "it is running already: `aquifer status`"}
 
 
 class Console:
@@ -20,6 +22,12 @@ class Console:
 
     def __init__(self, *, json_lines: bool) -> None:
         self._json_lines = json_lines
+
+    def starting(self, folder: Path) -> None:
+        """Tells people where; machines hear of it with `ready`."""
+        # Who does not listen must not keep the stack from starting.
+        with suppress(OSError):
+            sys.stderr.write("" if self._json_lines else f"starting in {folder}; Ctrl-C stops it\n")
 
     def notice(self, notice: Notice) -> None:
         """Tells what happened to a part."""
@@ -37,7 +45,11 @@ class Console:
 
     def failed(self, reason: str, detail: str) -> None:
         """Tells why the stack ends."""
-        self._line({"event": "failed", "reason": reason, "detail": detail}, f"aquifer: {detail}")
+        hint = HINTS.get(reason, "")
+        self._line(
+            {"event": "failed", "error": {"reason": reason, "detail": detail, "hint": hint}},
+            "\n".join(filter(None, [f"{reason}: {detail}", hint])),
+        )
 
     def _line(self, fields: dict[str, object], text: str) -> None:
         try:
@@ -58,6 +70,7 @@ def up(path: Path, base_port: int | None, console: Console, *, leashed: bool) ->
             with Stack(
                 path, base_port=base_port, say=console.notice, stop=stop, alone=True
             ) as stack:
+                console.starting(stack.data.path)
                 stack.start()
                 console.ready(stack.data.endpoints, time.monotonic() - began)
                 stack.supervise()

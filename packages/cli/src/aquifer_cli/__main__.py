@@ -8,7 +8,7 @@ import click
 
 from aquifer_cli.command import failed
 from aquifer_cli.commands import cli
-from aquifer_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
+from aquifer_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, CommandError
 from aquifer_cli.screen import OutputError, Screen
 
 
@@ -24,14 +24,23 @@ def main() -> None:
     try:
         code = _main()
         sys.stdout.flush()
-    except (OutputError, OSError) as error:
-        # A reader that has seen enough needs no word.
-        if not isinstance(error, BrokenPipeError):
+    except (OutputError, OSError, SystemExit) as error:
+        gone = _reader_gone(error)
+        if isinstance(error, SystemExit) and not gone:
+            raise
+        # A reader that has seen enough needs no word; shells know the code from SIGPIPE.
+        code = EXIT_PIPE if gone else EXIT_FAILED
+        if not gone:
             sys.stderr.write(f"OUTPUT_UNWRITABLE: {error}\n")
         # The interpreter must not try to write the rest at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
     sys.exit(code)
+
+
+def _reader_gone(error: BaseException) -> bool:
+    # click and rich turn it into this exit; nothing else here ends with it.
+    exited = isinstance(error, SystemExit) and error.code == EXIT_FAILED
+    return exited or isinstance(error, BrokenPipeError)
 
 
 def _main() -> int:

@@ -19,7 +19,7 @@ from aquifer_cli import names
 from aquifer_cli.client import Client
 from aquifer_cli.crowd import side_by_side
 from aquifer_cli.errors import from_rpc
-from aquifer_cli.jsonl import line_error, read_lines
+from aquifer_cli.jsonl import Line, line_error, read_lines
 
 SIDE_BY_SIDE = 4
 ASK_S = 120.0
@@ -65,13 +65,16 @@ def read_queries(file: Path) -> list[tuple[str, str]]:
         CommandError: FILE_UNREADABLE, LINE_UNREADABLE.
     """
     queries: dict[str, str] = {}
-    for line in read_lines(file):
+
+    def add(line: Line) -> None:
         identifier = line.text("_id")
         if not identifier or len(identifier.split()) != 1:
             raise line_error(line.where, f"a run can not hold the _id {identifier!r}")
         if identifier in queries:
             raise line_error(line.where, f"the _id {identifier!r} was there before")
         queries[identifier] = line.text("text")
+
+    read_lines(file, add)
     return list(queries.items())
 
 

@@ -124,7 +124,8 @@ def failed(screen: Screen, error: CommandError) -> int:
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 something failed, 2 used wrongly or no stack there, 3 a part is "
-    "not reachable, 130 stopped by Ctrl-C. `aquifer COMMAND --help` shows examples.",
+    "not reachable, 130 stopped by Ctrl-C, 141 the reader of a pipe went away. "
+    "`aquifer COMMAND --help` shows examples.",
 )
 @click.option("--data-dir", type=_FOLDER, help=_FOLDER_HELP)
 @click.option("--json", "machine", is_flag=True, help=_JSON_HELP)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from aquifer_cli import upload as uploading
 from aquifer_cli.answer import show_answer
 from aquifer_cli.client import Client
 from aquifer_cli.command import Commands, Run, cli, command
-from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError, interrupted
+from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, CommandError, interrupted
 from aquifer_cli.launch import command_of
 from aquifer_cli.waterfall import waterfall
 
@@ -52,7 +52,6 @@ def up(run: Run, base_port: int | None) -> int:
     line = command_of("stack", "up", "--data-dir", str(folder))
     line += ["--base-port", str(base_port)] if base_port else []
     line += ["--json"] if run.screen.machine else []
-    run.screen.note(f"starting in {folder}; Ctrl-C stops it")
     # The supervisor takes this process over: one process to stop, and nothing between.
     os.execv(line[0], line)  # noqa: S606
 
@@ -140,14 +139,30 @@ def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
         except KeyboardInterrupt as error:
             raise interrupted(
                 f"{states(known.values())}, {len(items) - len(known):,} not sent",
-                hint="what is ACCEPTED goes on by itself; the same command sends the rest",
+                hint=what_next(known.values(), unsent=len(known) < len(items)),
             ) from error
     show.show_notes(screen, items)
     show.show_outcomes(screen, outcomes)
     screen.say(states(outcomes))
-    if any(outcome.state == "ACCEPTED" for outcome in outcomes):
-        screen.note("what is ACCEPTED goes on by itself; the same command with --wait waits for it")
+    screen.note(what_next(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
+    return exit_code(outcomes)
+
+
+def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:
+    """That nobody answered tells more than that something failed."""
+    if any(outcome.unreachable for outcome in outcomes):
+        return EXIT_UNAVAILABLE
     return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
+
+
+def what_next(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
+    """What happens by itself, and what the same command would do."""
+    hints = []
+    if any(outcome.state == "ACCEPTED" for outcome in outcomes):
+        hints.append("what is ACCEPTED goes on by itself while the stack is up")
+        hints += [] if unsent else ["the same command with --wait waits for it"]
+    hints += ["the same command sends the rest"] if unsent else []
+    return "; ".join(hints)
 
 
 def states(outcomes: Iterable[uploading.Outcome]) -> str:
@@ -272,7 +287,8 @@ def ask(run: Run, question: str, collection: str) -> int:
 
     async def work(client: Client) -> int:
         answer = await show_answer(client, run.screen, question, collection)
-        run.screen.note(f"its way: aquifer trace {answer.answer_id}")
+        if client.endpoints.traces:
+            run.screen.note(f"its way: `aquifer trace {answer.answer_id}`")
         return 0
 
     return run.with_client(work)
@@ -283,16 +299,19 @@ def ask(run: Run, question: str, collection: str) -> int:
     "delete",
     examples="""\
   aquifer delete report.pdf
+  aquifer delete "minutes of may.txt" -c papers
   aquifer delete collections/papers/documents/471""",
 )
 @click.argument("document")
-def delete(run: Run, document: str) -> int:
+@_COLLECTION
+def delete(run: Run, document: str, collection: str) -> int:
     """Deletes a document with all its versions.
 
-    When this returns no search finds it any more; its data is removed right after. DOCUMENT is a
-    whole name, or an id in the default collection.
+    When this returns no search finds it any more; its data is removed right after. DOCUMENT is
+    the path it was uploaded as or its id, both in the collection, or a whole name.
     """
-    deleted = run.with_client(lambda client: listing.delete(client, document))
+    names.collection(collection)
+    deleted = run.with_client(lambda client: listing.delete(client, document, collection))
     if run.screen.machine:
         run.screen.record(listing.as_json(deleted))
     state = listing.state_name(deleted.state)
@@ -306,16 +325,20 @@ def delete(run: Run, document: str) -> int:
     "trace",
     examples="""\
   aquifer trace report.pdf
+  aquifer trace "minutes of may.txt" -c papers
   aquifer trace 391962eb1d67644cadeedad1e5538aac""",
 )
 @click.argument("identifier", metavar="ID")
-def trace(run: Run, identifier: str) -> int:
+@_COLLECTION
+def trace(run: Run, identifier: str, collection: str) -> int:
     """Draws the waterfall of a trace, a document or an answer.
 
-    ID is a trace's id, an answer's id, a document's whole name, or its id in the default
-    collection. Of a document that has several traces, the newest comes first.
+    ID is a trace's id, an answer's id, or a document: the path it was uploaded as or its id, both
+    in the collection, or its whole name. Of a document that has several traces, the newest comes
+    first.
     """
-    traces = tracing.find(endpoints.find(run.data_dir).traces, identifier)
+    names.collection(collection)
+    traces = tracing.find(endpoints.find(run.data_dir).traces, identifier, collection)
     for number, nodes in enumerate(traces):
         if run.screen.machine:
             run.screen.record(tracing.as_json(nodes))

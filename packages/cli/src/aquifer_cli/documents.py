@@ -49,9 +49,9 @@ async def listed(client: Client, collection: str, state: str) -> AsyncIterator[D
             return
 
 
-async def delete(client: Client, document: str) -> Document:
+async def delete(client: Client, document: str, collection: str) -> Document:
     """Deletes a document; when it answers no search finds it any more."""
-    request = DeleteDocumentRequest(name=names.from_argument(document))
+    request = DeleteDocumentRequest(name=names.from_argument(document, collection))
     result: Document = await client.call(client.ingest.DeleteDocument, request)
     return result
 

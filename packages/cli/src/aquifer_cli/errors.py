@@ -11,12 +11,14 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 
 
 class CommandError(Exception):
     """A failure with its reason code, what happened and what to do next.
 
-    `retry_s` is what the service advised to wait, 0 where it advised nothing.
+    `retry_s` is what the service advised to wait, 0 where it advised nothing. `of_key`: the key is
+    at fault, whichever part said so.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class CommandError(Exception):
         hint: str = "",
         exit_code: int = EXIT_FAILED,
         retry_s: float = 0.0,
+        of_key: bool = False,
     ) -> None:
         super().__init__(detail)
         self.reason = reason
@@ -34,6 +37,7 @@ class CommandError(Exception):
         self.hint = hint
         self.exit_code = exit_code
         self.retry_s = retry_s
+        self.of_key = of_key
 
     def as_json(self) -> dict[str, object]:
         """The failure for machines."""
@@ -56,6 +60,7 @@ HINTS = {
 # What grpc.aio says when a call ends while the client still writes: the real reason is lost
 # (grpc issue 36066).
 _LOST_REASON = "Internal error from Core"
+_OF_KEY = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _NOBODY = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>\S+?): ")
 
 
@@ -90,6 +95,7 @@ def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
         hint=hint,
         exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED,
         retry_s=retry_s,
+        of_key=code in _OF_KEY,
     )
 
 

@@ -1,12 +1,15 @@
 """Files of one JSON object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aquifer_cli.errors import EXIT_USAGE, CommandError
+
+T = TypeVar("T")
+TOLD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,11 @@ class Line:
         return str(value)
 
 
-def read_lines(file: Path) -> Iterator[Line]:
-    """Each line that is not blank.
+def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
+    """What `make` makes of each line that is not blank.
 
     Raises:
-        CommandError: FILE_UNREADABLE, LINE_UNREADABLE.
+        CommandError: FILE_UNREADABLE; LINE_UNREADABLE, which tells of each such line.
     """
     try:
         content = file.read_bytes()
@@ -40,19 +43,39 @@ def read_lines(file: Path) -> Iterator[Line]:
         raise CommandError(
             "FILE_UNREADABLE", f"{file}: {error.strerror}", exit_code=EXIT_USAGE
         ) from error
+    made: list[T] = []
+    unread: list[CommandError] = []
     # Only "\n" ends a line: text may hold other separators, which `splitlines` would break at.
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        where = f"{file}:{number}"
         try:
-            row = json.loads(line.decode())
-            json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a character is none
-        except (ValueError, RecursionError) as error:
-            raise line_error(where, f"no JSON in UTF-8: {error}") from error
-        if not isinstance(row, dict):
-            raise line_error(where, "no object")
-        yield Line(where, row)
+            made.append(make(_line(f"{file}:{number}", line)))
+        except CommandError as error:
+            unread.append(error)
+    if unread:
+        raise _all_of(unread)
+    return made
+
+
+def _line(where: str, line: bytes) -> Line:
+    try:
+        row = json.loads(line.decode())
+        json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a character is none
+    except (ValueError, RecursionError) as error:
+        raise line_error(where, f"no JSON in UTF-8: {error}") from error
+    if not isinstance(row, dict):
+        raise line_error(where, "no object")
+    return Line(where, row)
+
+
+def _all_of(errors: Sequence[CommandError]) -> CommandError:
+    """One failure that tells of the first of many."""
+    told = [error.detail for error in errors[:TOLD]]
+    if len(errors) > TOLD:
+        told.append(f"and {len(errors) - TOLD:,} more")
+    first = errors[0]
+    return CommandError(first.reason, "\n".join(told), hint=first.hint, exit_code=first.exit_code)
 
 
 def line_error(where: str, detail: str) -> CommandError:

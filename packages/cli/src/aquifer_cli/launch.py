@@ -1,13 +1,35 @@
-"""Programs of the house that the command starts: `python -m ...`, in the same installation."""
+"""How programs are started: this command by people, those of the house by this command."""
 
 import importlib.util
+import shutil
 import sys
+from pathlib import Path
 
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 
+NAME = "aquifer"
+
+
+def called() -> str:
+    """How a person starts this command from here."""
+    started = Path(sys.argv[0]).absolute()
+    if started.name != NAME:
+        return NAME
+    if started.is_relative_to(Path.cwd()):
+        # Not by PATH, which a recipe may have set for this process alone.
+        return str(started.relative_to(Path.cwd()))
+    return NAME if shutil.which(NAME) == str(started) else str(started)
+
+
+def spelled(text: str) -> str:
+    """A text with its commands, `aquifer ...` in backticks, as they can be typed here."""
+    return text.replace(f"`{NAME} ", f"`{called()} ")
+
 
 def command_of(module: str, *arguments: str) -> list[str]:
-    """The command line of a module; a file of that name in the current folder is not meant.
+    """The command line of a module in the same installation.
+
+    A file of that name in the current folder is not meant.
 
     Raises:
         CommandError: NOT_INSTALLED.

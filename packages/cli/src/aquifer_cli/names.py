@@ -23,7 +23,7 @@ def document_name(collection: str, document: str) -> str:
 
 
 def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
-    """What a person typed as a document: a whole resource name, or an id in `collection`.
+    """What a person typed as a document: a whole resource name, an id, or the path it was sent as.
 
     Raises:
         CommandError: DOCUMENT_NAME.
@@ -32,6 +32,9 @@ def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
         return text
     if _PART.fullmatch(text):
         return document_name(collection, text)
+    # What begins like a whole name and is none was meant to be one.
+    if text and not text.startswith("collections/"):
+        return document_name(collection, of_path(text))
     raise CommandError(
         "DOCUMENT_NAME",
         f"{text!r} is no document's name",

@@ -4,24 +4,30 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from math import ceil
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from aquifer_cli import layout
+from aquifer_cli.launch import spelled
 from aquifer_cli.layout import GAP, Flow, Row
 
 WIDTH_MIN = 20
+STILL_S = 5.0
 STYLES = {
     "INDEXED": "green",
     "FAILED": "red",
@@ -30,6 +36,7 @@ STYLES = {
     "ACCEPTED": "yellow",
     "PREPARED": "yellow",
     "SKIPPED": "yellow",
+    "NOT_SENT": "red",
 }
 
 
@@ -81,12 +88,12 @@ class Screen:
     def note(self, text: str, indent: str = "") -> None:
         """A line beside the result."""
         if not self.machine:
-            self._aside(text, "dim", indent)
+            self._aside(spelled(text), "dim", indent)
 
     def fail(self, text: str, hint: str) -> None:
         """What went wrong and what to do next."""
         self._aside(text, "red")
-        self._aside(hint, "dim")
+        self._aside(spelled(hint), "dim")
 
     def _aside(self, text: str, style: str, indent: str = "") -> None:
         for paragraph in text.splitlines():
@@ -114,14 +121,13 @@ class Screen:
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            _Left(),
         )
         # `Progress` cuts its lines to the width; a soft wrapping console would break them.
         console = Console(stderr=True, highlight=False)
         with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
             yield {
-                label: Bar(progress, progress.add_task(label, total=total))
+                label: Bar(progress, progress.add_task(label, total=total, moved=monotonic()))
                 for label, total in totals.items()
             }
 
@@ -136,6 +142,16 @@ class Screen:
             yield
 
 
+class _Left(ProgressColumn):
+    """How long it goes on; nothing while nothing moves, for then nobody knows."""
+
+    def render(self, task: Task) -> Text:  # type: ignore[explicit-override]
+        left_s = task.time_remaining
+        if left_s is None or task.finished or monotonic() - task.fields["moved"] > STILL_S:
+            return Text()
+        return Text(f"{timedelta(seconds=ceil(left_s))} left", style="progress.remaining")
+
+
 class Bar:
     """One line of progress."""
 
@@ -145,7 +161,7 @@ class Bar:
 
     def advance(self) -> None:
         """One more is done."""
-        self._progress.advance(self._task)
+        self._progress.update(self._task, advance=1, moved=monotonic())
 
     def tell(self, label: str) -> None:
         """What is going on instead."""

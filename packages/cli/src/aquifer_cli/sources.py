@@ -122,11 +122,11 @@ def lines(file: Path, collection: str) -> list[Item]:
     Where lines share an `_id` the last one counts and the others are skipped.
 
     Raises:
-        CommandError: FILE_UNREADABLE, LINE_UNREADABLE with the line, NO_FILES; nothing has been
+        CommandError: FILE_UNREADABLE, LINE_UNREADABLE with the lines, NO_FILES; nothing has been
             sent then.
     """
     names.collection(collection)
-    items = [_line_item(line, collection) for line in read_lines(file)]
+    items = read_lines(file, lambda line: _line_item(line, collection))
     if not items:
         raise CommandError("NO_FILES", f"no line in {shown(file)}", exit_code=EXIT_USAGE)
     last = {item.header.document: item.path for item in items}

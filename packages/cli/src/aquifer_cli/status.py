@@ -8,6 +8,7 @@ from aquifer.inference.v1.inference_service_pb2 import ListModelsRequest
 from aquifer.ops.v1.status_service_pb2 import GetStatusRequest, GetStatusResponse
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
 from aquifer_cli.client import Client
+from aquifer_cli.crowd import side_by_side
 from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
@@ -20,7 +21,7 @@ async def gather(client: Client) -> dict[str, Any]:
     """What every service says of itself; one that does not answer is said to be away.
 
     Raises:
-        CommandError: nobody answers, or the key opens no door.
+        CommandError: nobody answers, or the key opens no door or not this one.
     """
     try:
         await client.sign_in()
@@ -28,7 +29,7 @@ async def gather(client: Client) -> dict[str, Any]:
         if error.exit_code != EXIT_UNAVAILABLE:
             raise
         return await _without_token(client, error)
-    parts = await asyncio.gather(*(_part(client, service) for service in SERVICES))
+    parts = await side_by_side(lambda service: _part(client, service), SERVICES, len(SERVICES))
     return {"parts": parts, "models": await _models(client)}
 
 
@@ -69,6 +70,9 @@ async def _part(client: Client, service: str) -> dict[str, object]:
             timeout_s=ASK_S,
         )
     except CommandError as error:
+        # Of the part this says nothing but that it answers.
+        if error.of_key:
+            raise
         return {"service": service, "address": address, "ready": False, "not_ready": [error.reason]}
     return {
         "service": service,

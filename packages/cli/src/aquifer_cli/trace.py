@@ -63,7 +63,7 @@ def as_json(nodes: list[Node]) -> dict[str, object]:
     return {"trace_id": nodes[0].trace_id, "spans": [node.as_json() for node in nodes]}
 
 
-def find(url: str, identifier: str) -> list[list[Node]]:
+def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) -> list[list[Node]]:
     """The traces of an id, newest first: of that trace, or of that document or answer.
 
     Raises:
@@ -76,7 +76,12 @@ def find(url: str, identifier: str) -> list[list[Node]]:
             hint="set AQUIFER_TRACES_URL to the address of a Tempo-compatible API",
             exit_code=EXIT_USAGE,
         )
-    traces = [nodes for trace_id in _ids(url, identifier) if (nodes := load(url, trace_id))]
+    if _TRACE_ID.fullmatch(identifier.lower()):
+        traces = [load(url, identifier.lower())]
+    else:
+        found = [load(url, trace_id) for trace_id in _ids(url, identifier, collection)]
+        traces = [nodes for nodes in found if not _missed(nodes)]
+    traces = list(filter(None, traces))
     if not traces:
         raise CommandError(
             "TRACE_UNKNOWN",
@@ -87,16 +92,20 @@ def find(url: str, identifier: str) -> list[list[Node]]:
     return traces
 
 
-def _ids(url: str, identifier: str) -> list[str]:
-    if _TRACE_ID.fullmatch(identifier.lower()):
-        return [identifier.lower()]
+def _ids(url: str, identifier: str, collection: str) -> list[str]:
     answers = _search(url, "aquifer.answer.id", identifier)
-    return answers or _search(url, "document.id", names.from_argument(identifier))
+    return answers or _search(url, "document.id", names.from_argument(identifier, collection))
+
+
+def _missed(nodes: list[Node]) -> bool:
+    """A call that found no such document is no part of a document's way."""
+    return bool(nodes) and nodes[0].attributes.get("aquifer.error.reason") == "DOCUMENT_UNKNOWN"
 
 
 def _search(url: str, key: str, value: str) -> list[str]:
     quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    query = urllib.parse.urlencode({"tags": f"{key}={quoted}", "limit": TRACES_MAX})
+    wanted = {"tags": f"{key}={quoted}", "limit": TRACES_MAX}
+    query = urllib.parse.urlencode(wanted, errors="replace")
     body = _get(f"{url}/api/search?{query}", "application/json") or b"{}"
     try:
         return [str(t["traceID"]).rjust(32, "0") for t in json.loads(body).get("traces") or []]

@@ -26,7 +26,7 @@ __all__ = ["Item", "Outcome", "files", "lines", "send", "state_name"]
 PIECE_BYTES = 256 * 1024
 SIDE_BY_SIDE = 16
 UPLOAD_S = 120.0
-# How long nothing may succeed before what is refused for the moment is refused for good.
+# How long nothing may succeed before what is refused for the moment is given up.
 PATIENCE_S = 60.0
 # How long no document may be finished before waiting for the others is given up.
 WAIT_S = 600.0
@@ -47,7 +47,10 @@ FINAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one item, as far as is known."""
+    """What became of one item, as far as is known.
+
+    NOT_SENT is what was given up before anybody took or refused it; `unreachable`: nobody answered.
+    """
 
     path: str
     document: str
@@ -55,6 +58,7 @@ class Outcome:
     state: str = "REFUSED"
     reason: str = ""
     detail: str = ""
+    unreachable: bool = False
 
     @property
     def failed(self) -> bool:
@@ -182,7 +186,7 @@ class _Ways:
                 continue
             self._answered()
             return _outcome(item.path, document)
-        return replace(outcome, reason=self._gone.reason, detail=self._gone.detail)
+        return _given_up(replace(outcome, state="NOT_SENT"), self._gone)
 
     def _answered(self) -> None:
         self._answered_at = self._clock()
@@ -202,13 +206,14 @@ class _Ways:
                 moved = await self._look()
             except CommandError as error:
                 if self._impatient() or not _for_the_moment(error):
-                    self._give_up(error.reason, error.detail)
+                    self._give_up(error)
                 self._waits(error.reason)
                 continue
             if moved or not self._open:
                 pause_s, moved_at = LOOK_FIRST_S, self._clock()
             elif self._clock() - moved_at > WAIT_S:
-                self._give_up("WAIT_EXPIRED", f"nothing was finished for {WAIT_S:.0f} s")
+                detail = f"nothing was finished for {WAIT_S:.0f} s"
+                self._give_up(CommandError("WAIT_EXPIRED", detail))
 
     async def _look(self) -> bool:
         """Settles what is final by now; whether anything was."""
@@ -242,9 +247,14 @@ class _Ways:
             async for document in listed(self._client, collection, state)
         }
 
-    def _give_up(self, reason: str, detail: str) -> None:
+    def _give_up(self, error: CommandError) -> None:
         for number, outcome in list(self._open.items()):
-            self._settle(number, replace(outcome, reason=reason, detail=detail))
+            self._settle(number, _given_up(outcome, error))
+
+
+def _given_up(outcome: Outcome, error: CommandError) -> Outcome:
+    unreachable = error.exit_code == EXIT_UNAVAILABLE
+    return replace(outcome, reason=error.reason, detail=error.detail, unreachable=unreachable)
 
 
 def _for_the_moment(error: CommandError) -> bool:

@@ -18,7 +18,7 @@ from chassis.errors import InvalidInputError, ServiceError, UnavailableError
 from chassis.events import outgoing
 from chassis.inbox import Inbox
 from chassis.postgres import Database, migrate, open_database
-from chassis.topology import durable_of, stream_name
+from chassis.topology import ACK_WAIT_S, durable_of, stream_name
 from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"
@@ -82,6 +82,13 @@ async def settled(consumer: Consumer[ChunksEmbedded]) -> None:
             info = await consumer.puller.info()
             if not info.num_pending and not info.num_ack_pending:
                 return
+            await asyncio.sleep(0.02)
+
+
+async def missing(consumer: Consumer[ChunksEmbedded], words: str) -> None:
+    """Waits until the consumer has looked and says this of its durable."""
+    async with asyncio.timeout(20):
+        while words not in consumer.puller.missing:
             await asyncio.sleep(0.02)
 
 
@@ -219,7 +226,7 @@ async def test_an_absent_dependency_pauses_the_consumer_and_costs_no_attempt(bus
     for number in range(20):
         await publish(bus, embedded(), f"e{number}")
     async with bus.connect("query") as own, consuming(own, handler, concurrency=2) as consumer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(attempts) < 12:
                 await asyncio.sleep(0.01)
         assert consumer.pause_reason == "VECTORS_UNAVAILABLE"
@@ -241,13 +248,13 @@ async def test_a_deleted_durable_is_noticed_and_never_made_again(bus):
     async with bus.connect("provisioner") as admin:
         await admin.jetstream.delete_consumer(durable.stream, durable.name)
         async with bus.connect("query") as own, consuming(own, handler) as consumer:
-            await asyncio.sleep(1.5)
-            assert "not found" in consumer.puller.missing
+            await missing(consumer, "not found")
+            await asyncio.sleep(1.5)  # it looks again in between
             names = [c.name for c in await admin.jetstream.consumers_info(durable.stream)]
             assert names == []
             await publish(bus, embedded(), "e1")
             await bus.provision()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while handled != ["e1"]:
                     await asyncio.sleep(0.05)
             assert consumer.puller.missing == ""
@@ -264,8 +271,7 @@ async def test_a_durable_that_differs_from_the_contract_is_refused(bus):
         await admin.jetstream.add_consumer(durable.stream, info.config)
         await publish(bus, embedded(), "e1")
         async with bus.connect("query") as own, consuming(own, handler) as consumer:
-            await asyncio.sleep(0.5)
-            assert "max_ack_pending is 7" in consumer.puller.missing
+            await missing(consumer, "max_ack_pending is 7")
 
 
 async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
@@ -285,12 +291,12 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
         async with consuming(own, handler, concurrency=2) as consumer:
             await started.wait()
         assert finished == ["slow"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await consumer.puller.info()).num_ack_pending > 1:
                 await asyncio.sleep(0.02)
     async with bus.connect("query") as own:
         async with consuming(own, lambda event, delivery: asyncio.sleep(0)) as consumer:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(ACK_WAIT_S / 2):
                 await settled(consumer)
 
 
@@ -302,13 +308,13 @@ async def test_a_restarted_broker_is_found_again(bus):
 
     async with bus.connect("query") as own, consuming(own, handler):
         await publish(bus, embedded(), "before")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while handled != ["before"]:
                 await asyncio.sleep(0.02)
         await asyncio.to_thread(bus.server.kill)
         await asyncio.sleep(0.3)
         await asyncio.to_thread(bus.server.start)
         await publish(bus, embedded(), "after")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "after" not in handled:
                 await asyncio.sleep(0.05)

@@ -50,7 +50,7 @@ class Grave:
             )
             sent = {**event.headers, **(headers or {})}
             await self.inference.jetstream.publish(event.subject, event.payload, headers=sent)
-            [message] = await puller.fetch(1, timeout=5)
+            [message] = await puller.fetch(1, timeout=30)
             await self.letters.put("ChunksEmbedded", message, InvalidInputError("NO", "no"))
             await message.ack()
         await puller.unsubscribe()

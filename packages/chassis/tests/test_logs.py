@@ -90,7 +90,7 @@ def test_metrics_are_served_on_loopback_until_closed():
     metrics.EVENTS.labels("DocumentIndexed", "query-DocumentIndexed", "handled").inc()
     url = f"http://127.0.0.1:{port.port}/metrics"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=5) as answer:
+    with opener.open(url, timeout=20) as answer:
         text = answer.read().decode()
     assert (
         'aquifer_events_total{consumer="query-DocumentIndexed",event="DocumentIndexed",outcome="handled"}'
@@ -99,4 +99,4 @@ def test_metrics_are_served_on_loopback_until_closed():
     assert port.server.server_address[0] == "127.0.0.1"
     port.close()
     with pytest.raises(OSError, match="refused"):
-        opener.open(url, timeout=5)
+        opener.open(url, timeout=20)

@@ -39,7 +39,7 @@ async def test_two_relays_publish_every_event_once(bus, postgres, dsn):
                 event = AnswerProduced(tenant=TENANT, answer_id=str(number))
                 await outbox.add(tx, event, event_id=f"a{number}")
         relays = [asyncio.ensure_future(Outbox(database, own).relay()) for _ in range(2)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await empty(database):
                 await asyncio.sleep(0.05)
         for relay in relays:
@@ -72,7 +72,7 @@ async def test_events_wait_while_the_broker_is_away(bus, postgres, dsn):
         await asyncio.sleep(0.5)
         assert not await empty(database)
         await asyncio.to_thread(bus.server.start)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await empty(database):
                 await asyncio.sleep(0.05)
         relay.cancel()
@@ -102,7 +102,7 @@ async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsn
             async with database.transaction(TENANT) as tx:
                 await outbox.add(tx, AnswerProduced(tenant=TENANT), event_id="a1")
         relay = asyncio.ensure_future(outbox.relay())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await empty(database):
                 await asyncio.sleep(0.02)
         relay.cancel()

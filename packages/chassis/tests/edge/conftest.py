@@ -27,6 +27,8 @@ from chassis.revocations import Revocations
 from chassis.rpc import PUBLIC, any_of, create_server, server_interceptors
 from chassis.telemetry import ScopeProcessor
 
+# For what comes in a moment, also on a machine that is slow.
+WAIT_S = 20.0
 ECHO = "chassis.tests.v1.EchoService"
 ARITIES = ("Unary", "Download", "Upload", "Chat")
 ACCESS = {f"{ECHO}/{name}": any_of("echo", "internal") for name in ARITIES} | {
@@ -163,7 +165,11 @@ class World:
         return f"127.0.0.1:{self.port}"
 
     async def plain(self) -> grpc.aio.Channel:
-        return await self.stack.enter_async_context(grpc.aio.insecure_channel(self.address))
+        """Connected, so that no deadline of a call pays for it."""
+        channel = await self.stack.enter_async_context(grpc.aio.insecure_channel(self.address))
+        async with asyncio.timeout(WAIT_S):
+            await channel.channel_ready()
+        return channel
 
     async def sibling(self, **options: Any) -> grpc.aio.Channel:
         channel = open_channel(self.address, service="echo", tracer=self.tracer, **options)
@@ -187,7 +193,7 @@ class World:
 
     async def call(self, channel: Any, method: str, text: str = "a b", **options: Any) -> str:
         """One call of any arity; the received text, words joined by blanks."""
-        options.setdefault("timeout", 5.0)
+        options.setdefault("timeout", WAIT_S)
 
         async def parts() -> AsyncIterator[StringValue]:
             for part in text.split():
@@ -210,12 +216,13 @@ class World:
 
     async def sent(self, method: str = "") -> dict[str, ReadableSpan]:
         """Finished spans by kind; waits for the server, which ends its own after the client."""
-        for _ in range(100):
-            found = {s.kind.name: s for s in self.spans.get_finished_spans() if method in s.name}
-            if "SERVER" in found:
-                return found
-            await asyncio.sleep(0.02)
-        raise AssertionError("no server span")
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                spans = self.spans.get_finished_spans()
+                found = {span.kind.name: span for span in spans if method in span.name}
+                if "SERVER" in found:
+                    return found
+                await asyncio.sleep(0.02)
 
 
 @pytest.fixture

@@ -220,10 +220,9 @@ async def test_following_survives_an_auth_that_fails_and_hangs(monkeypatch):
         )
 
     task = asyncio.ensure_future(follow(known, pages))
-    for _ in range(200):
-        await asyncio.sleep(0.01)
-        if attempts > 3:
-            break
+    async with asyncio.timeout(20):
+        while attempts <= 3:
+            await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -256,7 +255,7 @@ async def test_an_open_call_ends_at_once_and_later_ones_do_not_begin(
     started = time.monotonic()
     how(edge.revocations)
     ended, rich = await call
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert ended == code
     assert reason in rich.details[0].value
     ended, rich = await edge.failure(edge.call(channel, arity, metadata=edge.bearer()))

@@ -124,7 +124,7 @@ async def test_a_watch_shows_each_state_and_ends_after_the_last(rig: Rig):
         async for view in rig.wired.rpc.watch(TENANT, NAME):
             seen.append(view)  # noqa: PERF401  (looked at while it grows)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         watch = asyncio.ensure_future(watching())
         while not seen:
             await asyncio.sleep(0.01)

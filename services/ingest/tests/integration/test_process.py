@@ -22,7 +22,7 @@ async def command(*arguments: str, **environment: str) -> tuple[int | None, str]
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
     return process.returncode, output.decode()
 
@@ -74,7 +74,7 @@ async def test_without_auth_it_runs_not_ready_and_ends_when_asked(
     )
     try:
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(60),
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
             check = channel.unary_unary(
@@ -88,6 +88,6 @@ async def test_without_auth_it_runs_not_ready_and_ends_when_asked(
         assert (tmp_path / "objects").is_dir()
     finally:
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()[-2_000:]

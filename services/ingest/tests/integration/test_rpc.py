@@ -173,7 +173,7 @@ async def test_an_upload_that_is_cut_off_is_no_shorter_document(client: Client, 
 
     for _ in range(10):
         call = client.stub.UploadDocument(stream(), metadata=client.tokens.metadata())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not bytes_on_disk(client):
                 await asyncio.sleep(0.01)
             call.cancel()
@@ -206,7 +206,7 @@ async def test_a_client_that_is_killed_half_way_leaves_nothing(
     dying = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DYING, client.target, NAME, token
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not bytes_on_disk(client):
             await asyncio.sleep(0.01)
         dying.kill()

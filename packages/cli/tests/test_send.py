@@ -208,10 +208,10 @@ async def test_a_service_that_stays_away_ends_it_for_all(monkeypatch):
     ingest = Ingest(looks=10**6)
     async with serving(ingest) as (client, server):
         sending = asyncio.ensure_future(send(client, items(200), wait=True))
-        while not ingest.contents:
+        while len(ingest.contents) <= uploading.SIDE_BY_SIDE:  # else none might have been answered
             await asyncio.sleep(0.01)
         await server.stop(0)
-        outcomes = await asyncio.wait_for(sending, 20)
+        outcomes = await asyncio.wait_for(sending, 60)
     assert {o.reason for o in outcomes} == {"UNAVAILABLE"}
     assert {o.state for o in outcomes} == {"ACCEPTED", "NOT_SENT"}
     assert all(o.failed and o.unreachable for o in outcomes)
@@ -265,7 +265,7 @@ async def test_a_key_revoked_while_following_is_told_for_each(monkeypatch):
 async def test_waiting_ends_when_nothing_moves(monkeypatch):
     quick(monkeypatch, WAIT_S=0.3)
     async with serving(Ingest(looks=10**6)) as (client, _):
-        outcomes = await asyncio.wait_for(send(client, items(2), wait=True), 20)
+        outcomes = await asyncio.wait_for(send(client, items(2), wait=True), 60)
     assert {(o.state, o.reason, o.failed) for o in outcomes} == {("ACCEPTED", "WAIT_EXPIRED", True)}
 
 

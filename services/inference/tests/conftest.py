@@ -13,7 +13,7 @@ from inference.engines import minilm
 from inference.engines.minilm import MiniLm
 
 DIMENSIONS = 8
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class TickingEngine:

@@ -153,7 +153,7 @@ def engine(servers_folder: Path, guardian: Guardian) -> Iterator[Vectors]:
 async def vectors(engine: Vectors) -> AsyncIterator[EngineVectors]:
     """A store without points of `TENANTS`; making a new one would take half a second."""
     async with open_channel(engine.address) as channel:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await channel.channel_ready()
         store = EngineVectors(channel, profile=PROFILE.name, dimensions=PROFILE.dimensions)
         await store.prepare()

@@ -82,7 +82,7 @@ class House:
 
     async def settled(self) -> None:
         """Waits until the broker holds nothing for the service any more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 info = await self.consumer.puller.info()
                 if not info.num_pending and not info.num_ack_pending:

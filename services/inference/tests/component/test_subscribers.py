@@ -100,7 +100,7 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
 
     ticking.infer = fail
     await publish(bus, prepared("good"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while ticking_house.consumer.pause_reason != "ENGINE_FAILED":
             await asyncio.sleep(0.01)
     ticking.infer = infer

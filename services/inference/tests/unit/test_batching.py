@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ SMALL = {
 }
 PATIENT = {
     Lane.INTERACTIVE: SMALL[Lane.INTERACTIVE],
-    Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.3, waiting_texts=64),
+    Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=1.0, waiting_texts=64),
 }
 
 
@@ -61,7 +62,7 @@ async def test_bulk_texts_of_many_callers_share_batches(ticking):
 
 
 async def test_a_lone_bulk_text_leaves_when_the_gathering_time_is_over(ticking):
-    async with asyncio.timeout(5), Batcher(ticking) as batcher:
+    async with asyncio.timeout(20), Batcher(ticking) as batcher:
         vectors = await batcher.embed(["alone"], Lane.BULK)
     assert vectors.shape == (1, 8)
 
@@ -92,13 +93,13 @@ async def test_a_question_is_answered_while_bulk_holds_every_other_slot(ticking,
 
     def infer(slot, ids):
         if slot < ticking.slots - 1:
-            assert released.wait(10)
+            assert released.wait(60)
         return held(slot, ids)
 
     ticking.infer = infer
     async with Batcher(ticking, SMALL) as batcher:
         bulk = asyncio.ensure_future(batcher.embed(["b" * 60] * 16, Lane.BULK))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await batcher.embed(["question"], Lane.INTERACTIVE)
         assert not bulk.done()
         released.set()
@@ -250,13 +251,20 @@ async def test_a_long_text_is_the_length_weighted_mean_of_its_windows(ticking):
     np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
 
 
+def once_closed(batcher: Batcher, gate: threading.Event) -> None:
+    """Opens a gate as soon as a batcher takes nothing more."""
+    while not batcher._closed:
+        time.sleep(0.01)
+    gate.set()
+
+
 async def test_closing_tells_waiting_callers_and_stops_the_threads(ticking, until):
     ticking.gate.clear()
     batcher = Batcher(ticking, SMALL)
     async with batcher:
         waiting = asyncio.ensure_future(batcher.embed(["w" * 60] * 16, Lane.BULK))
         await until(lambda: len(ticking.batches) == 2)
-        threading.Timer(0.05, ticking.gate.set).start()
+        threading.Thread(target=once_closed, args=(batcher, ticking.gate)).start()
     with pytest.raises(UnavailableError) as told:
         await waiting
     assert told.value.reason == "SHUTTING_DOWN"
@@ -273,7 +281,7 @@ async def test_nothing_is_tried_again_after_closing(ticking, until):
     def fail_then_hold(slot, ids):
         started.extend(text for text in ticking.texts(ids) if text != PROBE)
         if len(started) > 3:
-            assert released.wait(10)
+            assert released.wait(60)
         return infer(slot, ids)
 
     ticking.poison, ticking.infer = "bad", fail_then_hold
@@ -282,7 +290,7 @@ async def test_nothing_is_tried_again_after_closing(ticking, until):
             asyncio.ensure_future(batcher.embed([text], Lane.BULK)) for text in ("bad", "b", "c")
         ]
         await until(lambda: len(started) == 5)
-        threading.Timer(0.05, released.set).start()
+        threading.Thread(target=once_closed, args=(batcher, released)).start()
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [error.reason for error in told] == ["SHUTTING_DOWN"] * 3
     assert sorted(started) == ["b", "b", "bad", "bad", "c"]
@@ -327,7 +335,7 @@ async def test_a_batch_is_a_span_of_its_own_that_links_to_every_caller(ticking, 
 
 async def test_links_of_a_batch_are_bounded(ticking, spans):
     tracer, exporter = spans
-    limits = PATIENT | {Lane.BULK: LaneLimits(batch_tokens=4096, gather_s=0.3, waiting_texts=256)}
+    limits = PATIENT | {Lane.BULK: LaneLimits(batch_tokens=4096, gather_s=2.0, waiting_texts=256)}
     async with Batcher(ticking, limits) as batcher:
         await asyncio.gather(*(embed_under(tracer, batcher, f"t{n}") for n in range(LINKS_MAX + 9)))
     assert max(len(span.links) for span in batch_spans(exporter)) == LINKS_MAX

@@ -83,7 +83,7 @@ class House:
         """The first `count` facts of a tenant in their stream, waited for."""
         found: list[E] = []
         stream, wanted = stream_name(event), subject(event, tenant)
-        async with self.bus.connect("provisioner") as bus, asyncio.timeout(20):
+        async with self.bus.connect("provisioner") as bus, asyncio.timeout(60):
             sequence = 1
             while len(found) < count:
                 try:
@@ -175,7 +175,7 @@ def first_keys(folder: Path, guardian: Guardian, environment: dict[str, str]) ->
         log=folder / "bootstrap.log",
         environment=environment,
     )
-    run_all([command], guardian, timeout_s=30)
+    run_all([command], guardian, timeout_s=90)
     keys: dict[str, Any] = json.loads(output.read_text())
     return keys
 
@@ -206,5 +206,5 @@ class Caller:
     def __getattr__(self, method: str) -> Any:
         call = getattr(self.stub, method)
         return lambda request, **options: call(
-            request, **{"metadata": self.metadata, "timeout": 10, **options}
+            request, **{"metadata": self.metadata, "timeout": 30, **options}
         )

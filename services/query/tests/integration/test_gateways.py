@@ -30,6 +30,7 @@ class ScriptedInference(InferenceServiceServicer):
         self.profile = PROFILE.name
         self.steps: list[pb.GenerateResponse] = []
         self.endless = False
+        self.reached = asyncio.Event()
         self.left = asyncio.Event()
         self.lists = 0
 
@@ -40,6 +41,7 @@ class ScriptedInference(InferenceServiceServicer):
 
     @override
     async def Generate(self, request, context):
+        self.reached.set()
         try:
             for step in self.steps:
                 yield step
@@ -87,15 +89,15 @@ async def test_leaving_an_answer_stops_the_engine(inference, channel):
     async with InferenceGenerator(channel).generate(PROMPT) as steps:
         assert await anext(steps) == Delta(text="more ")
         assert not inference.left.is_set()
-    await asyncio.wait_for(inference.left.wait(), 2)
+    await asyncio.wait_for(inference.left.wait(), 20)
 
 
 async def test_a_cancelled_call_stops_the_engine(inference, channel):
     inference.endless = True
     call = asyncio.create_task(generated(channel))
-    await asyncio.sleep(0.2)
+    await asyncio.wait_for(inference.reached.wait(), 20)
     call.cancel()
-    await asyncio.wait_for(inference.left.wait(), 2)
+    await asyncio.wait_for(inference.left.wait(), 20)
     with pytest.raises(asyncio.CancelledError):
         await call
 

@@ -28,7 +28,7 @@ NOTHING = SparseVector((), ())
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(300),
 ]
 
 
@@ -41,13 +41,13 @@ def engine(tmp_path_factory):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     yield socket
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 @asynccontextmanager
 async def engine_store(socket, profile, width):
     async with engine_client.open_channel(f"unix:{socket}") as channel:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await channel.channel_ready()
         yield engine_client.EngineVectors(channel, profile=profile, dimensions=width)
 

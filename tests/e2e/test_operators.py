@@ -17,6 +17,8 @@ from aquifer_cli.client import open_client
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import CommandError
 
+pytestmark = pytest.mark.timeout(300)
+
 TYPE = "aquifer.ingest.v1.DocumentUploaded"
 
 
@@ -46,7 +48,7 @@ async def dead_letter_of(endpoints: Endpoints, event_id: str) -> dead.DeadLetter
     """The dead letter of an event in ingest, once it is there."""
     async with open_client(endpoints) as client:
         stub = DeadLetterServiceStub(client.channels["ingest"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 page = await client.call(stub.ListDeadLetters, dead.ListDeadLettersRequest())
                 for letter in page.dead_letters:
@@ -124,7 +126,7 @@ def test_a_refused_upload_event_gets_a_result(house, fields: dict[str, Any], rea
         event = DocumentUploaded(tenant=endpoints.tenant, correlation_id="c-1", **fields)
         await publish(endpoints, event.SerializeToString(), **{"ce-id": event_id})
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 async for message in heard.messages:
                     failed = DocumentFailed.FromString(message.data)
                     if failed.upload_event_id == event_id:
@@ -141,7 +143,7 @@ def test_a_refused_upload_event_gets_a_result(house, fields: dict[str, Any], rea
 def test_metrics_are_served(house):
     urls = json.loads((house.folder / "endpoints.json").read_text())["metrics"]
     for service, url in urls.items():
-        text = urllib.request.urlopen(url, timeout=5).read().decode()
+        text = urllib.request.urlopen(url, timeout=30).read().decode()
         assert "aquifer_rpc_duration_seconds" in text, service
     assert "aquifer_events_total" in urllib.request.urlopen(urls["ingest"]).read().decode()
 

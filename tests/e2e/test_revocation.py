@@ -18,6 +18,8 @@ from aquifer_cli.errors import from_rpc
 from stack.ports import free_ports
 from stack.programs import Service
 
+pytestmark = pytest.mark.timeout(300)
+
 REVOKED_WITHIN_S = 5.0
 
 
@@ -44,7 +46,7 @@ async def reason_of(address: str, token: str) -> str:
         try:
             await QueryServiceStub(channel).Search(
                 SearchRequest(question="anything"),
-                timeout=5,
+                timeout=20,
                 metadata=[("authorization", f"Bearer {token}")],
             )
         except grpc.aio.AioRpcError as error:
@@ -120,7 +122,7 @@ def test_a_scope_that_is_missing_is_named(house):
                 await client.ingest.GetDocument(
                     GetDocumentRequest(name="collections/a/documents/b"),
                     metadata=await client.credentials(),
-                    timeout=5,
+                    timeout=20,
                 )
             except grpc.aio.AioRpcError as error:
                 return from_rpc(error).reason
@@ -136,7 +138,7 @@ def test_a_client_that_hangs_up_leaves_a_service_that_answers(house):
         async with open_client(endpoints) as client:
             stream = client.query.Ask(
                 AskRequest(question="What is there?"),
-                timeout=20,
+                timeout=60,
                 metadata=await client.credentials(),
             )
             async for step in stream:

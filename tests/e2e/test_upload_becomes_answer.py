@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 HANDBOOK = """# Handbook of the ferry
 
 The ferry leaves the north pier at seven in the morning and at four in the afternoon.

@@ -53,6 +53,7 @@ def test_documents_wait_for_the_vector_process(campaign, tmp_path):
     assert afterwards == []
 
 
+@pytest.mark.timeout(300)
 def test_losing_the_brokers_store_costs_time_and_nothing_else(campaign, tmp_path):
     """The store goes while documents are on their way; the reconciler sends their work again."""
     for number in range(DOCUMENTS):

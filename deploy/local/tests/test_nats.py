@@ -39,7 +39,7 @@ async def connected(nats: Nats, user: NatsUser, **options):
         password=user.password,
         error_cb=on_error,
         allow_reconnect=False,
-        connect_timeout=2,
+        connect_timeout=20,
         **options,
     )
     connection.refused = refused
@@ -52,7 +52,7 @@ async def connected(nats: Nats, user: NatsUser, **options):
 async def refusals(connection, count: int) -> None:
     """The server answers in order, the client reports refusals a moment after."""
     await connection.flush()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while len(connection.refused) < count:
             await asyncio.sleep(0.01)
 
@@ -88,7 +88,7 @@ def test_it_listens_on_loopback_alone(nats: Nats):
     "credentials", [{}, {"user": "admin", "pass": "wrong"}, {"user": "stranger", "pass": "n"}]
 )
 def test_wrong_credentials_are_refused(nats: Nats, credentials: dict[str, str]):
-    with socket.create_connection(("127.0.0.1", nats.port), timeout=2) as raw:
+    with socket.create_connection(("127.0.0.1", nats.port), timeout=20) as raw:
         lines = raw.makefile("rb")
         assert lines.readline().startswith(b"INFO ")
         raw.sendall(f"CONNECT {json.dumps(credentials)}\r\nPING\r\n".encode())
@@ -105,7 +105,7 @@ async def test_a_user_publishes_and_hears_only_what_it_was_granted(nats: Nats):
         await narrow.publish("$JS.API.STREAM.NAMES", b"")
         await narrow.subscribe("own.1")
         await narrow.flush()
-        assert (await heard.next_msg(timeout=2)).subject == "own.1"
+        assert (await heard.next_msg(timeout=20)).subject == "own.1"
         with pytest.raises(client.errors.TimeoutError):
             await heard.next_msg(timeout=0.1)
         await refusals(narrow, 3)
@@ -129,7 +129,7 @@ async def test_a_frozen_server_goes_on_where_it_was(nats: Nats):
     assert not nats.ready()
     nats.thaw()
     async with connected(nats, USERS[0]) as connection:
-        await connection.flush(timeout=5)
+        await connection.flush(timeout=20)
     assert nats.ready()
 
 

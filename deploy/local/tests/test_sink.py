@@ -51,14 +51,14 @@ def test_it_logs_as_every_part_does(sink: Sink):
 @pytest.fixture
 def provider(sink: Sink) -> Iterator[TracerProvider]:
     found = TracerProvider(resource=Resource.create({"service.name": "ingest", "zone": "a b"}))
-    exporter = OTLPSpanExporter(endpoint=sink.endpoint, insecure=True, timeout=5)
+    exporter = OTLPSpanExporter(endpoint=sink.endpoint, insecure=True, timeout=20)
     found.add_span_processor(SimpleSpanProcessor(exporter))
     yield found
     found.shutdown()
 
 
 def ask(sink: Sink, path: str, *, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", sink.http_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", sink.http_port, timeout=20)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -194,7 +194,7 @@ def test_other_methods_and_foreign_hosts_are_refused(sink: Sink):
 
 
 def test_a_request_that_is_no_http_is_answered_in_words(sink: Sink):
-    with socket.create_connection(("127.0.0.1", sink.http_port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", sink.http_port), timeout=20) as raw:
         raw.sendall(b"GET / HTTP/nine\r\n\r\n")
         answer = raw.makefile("rb").read()
     assert b" 400 " in answer.splitlines()[0]
@@ -210,7 +210,7 @@ def test_unsound_spans_are_counted_as_refused_and_the_rest_stored(sink: Sink):
             request_serializer=ExportTraceServiceRequest.SerializeToString,
             response_deserializer=ExportTraceServiceResponse.FromString,
         )
-        answer = export(ExportTraceServiceRequest(resource_spans=[batch]), timeout=5)
+        answer = export(ExportTraceServiceRequest(resource_spans=[batch]), timeout=20)
     assert answer.partial_success.rejected_spans == 2
     assert "16 bytes" in answer.partial_success.error_message
     assert len(search(sink, tags="document.id=sound")) == 1

@@ -136,8 +136,10 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end(hangs):
             taken.listen()  # accepts, and never says a word
         running = telemetry.start("query", f"http://127.0.0.1:{taken.getsockname()[1]}")
         started = time.monotonic()
-        for _ in range(600):
+        # So many that to wait for each batch of them would take more than 8 s.
+        for _ in range(4_000):
             running.tracer.start_span("work").end()
-        assert time.monotonic() - started < 1, "nor the work"
+        assert time.monotonic() - started < 5, "nor the work"
+        ending = time.monotonic()
         running.shutdown()
-        assert time.monotonic() - started < telemetry.SHUTDOWN_MAX_S + 1.5
+        assert time.monotonic() - ending < telemetry.SHUTDOWN_MAX_S + 4

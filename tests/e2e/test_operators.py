@@ -88,6 +88,17 @@ def test_an_event_that_can_not_be_read_is_a_dead_letter_with_its_bytes(
     assert left == "0"
 
 
+def test_a_status_tells_of_dead_letters(house):
+    async def made() -> None:
+        await dead_letter_of(house.endpoints, await publish(house.endpoints, b"\xff"))
+
+    asyncio.run(made())
+    assert "dead letters: " in house.run("status").stdout
+    counts = {p["service"]: p["dead_letters"] for p in house.json("status")[0]["parts"]}
+    assert counts["ingest"] >= 1
+    assert counts["auth"] is None
+
+
 def test_replaying_what_is_still_wrong_says_why_and_keeps_it(house):
     async def run() -> tuple[str, bool]:
         event_id = await publish(house.endpoints, b"\xff\xff")

@@ -99,6 +99,7 @@ async def _part(client: Client, service: str) -> dict[str, object]:
             }
             for stage in answer.stages
         ],
+        "dead_letters": answer.dead_letters if answer.HasField("dead_letters") else None,
     }
 
 
@@ -143,6 +144,7 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
     screen.say()
     _show_consumers(screen, [c for part in parts for c in part.get("consumers", ())])
     _show_stages(screen, [stage for part in parts for stage in part.get("stages", ())])
+    _show_dead_letters(screen, parts)
     screen.table(
         ["model", "engine", "precision", "does"],
         [Row(cells=(m["name"], m["engine"], m["precision"], _does(m))) for m in state["models"]],
@@ -180,6 +182,17 @@ def _show_stages(screen: Screen, stages: Sequence[Mapping[str, Any]]) -> None:
         ],
     )
     screen.say()
+
+
+def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
+    found = [f"{part['dead_letters']:,} in {part['service']}" for part in parts if _dead(part)]
+    if found:
+        screen.say(f"dead letters: {', '.join(found)}; docs/operations.md tells how to read them")
+        screen.say()
+
+
+def _dead(part: Mapping[str, Any]) -> bool:
+    return bool(part.get("dead_letters"))
 
 
 def _does(model: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -17,34 +17,24 @@ from typing import Self
 import numpy as np
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, StatusCode
+from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
 from chassis.errors import OverloadedError, ServiceError, UnavailableError
-from inference.domain import EmbeddingProfile, Lane, ModelCard
-from inference.engine import Engine, Ids, infer, infer_alone, padded_tokens
+from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
+from inference.engine import Engine, Ids, infer, infer_alone
+from inference.fair_queue import Call, FairQueue, LaneLimits, Window
 from inference.usecases import Embedder, Matrix
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLimits:
-    """How much of a lane goes together, how long it may gather, how much may wait.
-
-    A text counts as waiting from its arrival until its vector is handed out.
-    """
-
-    batch_tokens: int
-    gather_s: float
-    waiting_texts: int
-
-
 # Measured on two Zen 5 cores in bf16: beyond 1,024 tokens a batch, throughput no longer rises.
+# Half of what may wait in bulk is for documents, which fill theirs; callers find room in the rest.
 LIMITS = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=512, gather_s=0.0, waiting_texts=8192),
-    Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.005, waiting_texts=4096),
+    Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.005, waiting_texts=8192),
 }
 _RETRY_AFTER_S = (0.1, 30.0)
 # A span with more links than this tells nobody more.
@@ -52,33 +42,11 @@ LINKS_MAX = 64
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
-    """One caller's texts; `sums` gathers their windows' vectors, weighted by length."""
-
-    caller: SpanContext
-    done: asyncio.Future[None]
-    sums: Matrix
-    missing: int
-
-
-@dataclass(slots=True, eq=False)
-class _Window:
-    call: _Call
-    row: int
-    ids: Ids
-    arrived_s: float
-
-    @property
-    def padded(self) -> int:
-        return padded_tokens(len(self.ids))
-
-
-@dataclass(slots=True, eq=False)
 class _Batch:
     """Windows that run together; `alone` if they are one caller's, tried again."""
 
     lane: Lane
-    windows: list[_Window]
+    windows: list[Window]
     alone: bool = False
 
     def span(self) -> trace.Span:
@@ -99,58 +67,6 @@ class _Batch:
         )
 
 
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """The windows of one lane, shelved by padded length, each shelf in order of arrival."""
-
-    limits: LaneLimits
-    waiting_texts: int = 0
-    tokens: int = 0
-    shelves: dict[int, deque[_Window]] = field(default_factory=dict)
-
-    def put(self, windows: Sequence[_Window]) -> None:
-        for window in windows:
-            self.shelves.setdefault(window.padded, deque()).append(window)
-            self.tokens += window.padded
-
-    def ready_in_s(self, now_s: float) -> float | None:
-        """Seconds until a batch should leave, not positive if now; None while nothing waits."""
-        if not self.shelves:
-            return None
-        if self.tokens >= self.limits.batch_tokens:
-            return 0.0
-        return self._oldest().arrived_s + self.limits.gather_s - now_s
-
-    def take(self) -> list[_Window]:
-        """The oldest window and others of its length, filled up with shorter ones.
-
-        Nothing starves, since the oldest always leaves, and nothing is padded beyond twice its
-        length.
-        """
-        longest = self._oldest().padded
-        room = max(1, self.limits.batch_tokens // longest)
-        batch: list[_Window] = []
-        for length in sorted(self.shelves, reverse=True):
-            if longest / 2 <= length <= longest:
-                shelf = self.shelves[length]
-                while shelf and len(batch) < room:
-                    batch.append(shelf.popleft())
-        self._tidy()
-        return batch
-
-    def drop(self, call: _Call) -> None:
-        for length, shelf in self.shelves.items():
-            self.shelves[length] = deque(window for window in shelf if window.call is not call)
-        self._tidy()
-
-    def _oldest(self) -> _Window:
-        return min((shelf[0] for shelf in self.shelves.values()), key=lambda w: w.arrived_s)
-
-    def _tidy(self) -> None:
-        self.shelves = {length: shelf for length, shelf in self.shelves.items() if shelf}
-        self.tokens = sum(length * len(shelf) for length, shelf in self.shelves.items())
-
-
 class Batcher(Embedder):
     """An `Embedder` over an `Engine`, for use in `async with`; on exit waiting callers are told.
 
@@ -159,8 +75,8 @@ class Batcher(Embedder):
 
     def __init__(self, engine: Engine, limits: dict[Lane, LaneLimits] = LIMITS) -> None:
         self._engine = engine
-        self._queues = {lane: _Queue(limits[lane]) for lane in Lane}
-        self._calls: set[_Call] = set()
+        self._queues = {lane: FairQueue(limits[lane]) for lane in Lane}
+        self._calls: set[Call] = set()
         self._again: deque[_Batch] = deque()
         self._free = set(range(engine.slots))
         self._running: set[asyncio.Future[Matrix]] = set()
@@ -204,7 +120,7 @@ class Batcher(Embedder):
             threads.shutdown()
 
     @override
-    async def embed(self, texts: Sequence[str], lane: Lane) -> Matrix:
+    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
         queue = self._queues[lane]
         self._admit(lane, len(texts))
         queue.waiting_texts += len(texts)
@@ -212,7 +128,8 @@ class Batcher(Embedder):
             windows = await asyncio.get_running_loop().run_in_executor(
                 self._tokenizing[lane], self._engine.tokenize, texts
             )
-            return await self._vectors(windows, lane)
+            # A question waits for milliseconds: that lane keeps the order of arrival.
+            return await self._vectors(windows, lane, owner if lane is Lane.BULK else NOBODY)
         finally:
             queue.waiting_texts -= len(texts)
 
@@ -231,10 +148,11 @@ class Batcher(Embedder):
                 lane=lane.value,
             )
 
-    async def _vectors(self, texts: Sequence[Sequence[Ids]], lane: Lane) -> Matrix:
+    async def _vectors(self, texts: Sequence[Sequence[Ids]], lane: Lane, owner: Owner) -> Matrix:
         if self._closed:
             raise _closed()
-        call = _Call(
+        call = Call(
+            owner=owner,
             caller=trace.get_current_span().get_span_context(),
             done=asyncio.get_running_loop().create_future(),
             sums=np.zeros((len(texts), self.profile.dimensions), np.float32),
@@ -244,7 +162,7 @@ class Batcher(Embedder):
             return _unit(call.sums)
         now_s = time.monotonic()
         self._queues[lane].put(
-            [_Window(call, row, ids, now_s) for row, text in enumerate(texts) for ids in text]
+            [Window(call, row, ids, now_s) for row, text in enumerate(texts) for ids in text]
         )
         self._calls.add(call)
         try:
@@ -327,7 +245,7 @@ class Batcher(Embedder):
 
     def _blame(self, batch: _Batch, error: BaseException) -> None:
         """Find out whose windows the engine can not do: each caller's run once more, alone."""
-        by_call: dict[_Call, list[_Window]] = {}
+        by_call: dict[Call, list[Window]] = {}
         for window in batch.windows:
             if not window.call.done.done():
                 by_call.setdefault(window.call, []).append(window)
@@ -343,7 +261,7 @@ class Batcher(Embedder):
                 self._again.append(_Batch(batch.lane, windows, alone=True))
 
 
-def _deliver(window: _Window, vector: Matrix) -> None:
+def _deliver(window: Window, vector: Matrix) -> None:
     call = window.call
     if call.done.done():
         return
@@ -353,7 +271,7 @@ def _deliver(window: _Window, vector: Matrix) -> None:
         call.done.set_result(None)
 
 
-def _fail(call: _Call, error: ServiceError) -> None:
+def _fail(call: Call, error: ServiceError) -> None:
     if not call.done.done():
         call.done.set_exception(error)
 

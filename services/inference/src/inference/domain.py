@@ -19,6 +19,20 @@ class Lane(Enum):
     BULK = "bulk"
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose texts these are: tenants share the bulk lane alike, and so do a tenant's documents.
+
+    What a tenant calls for itself counts as one more tenant.
+    """
+
+    tenant: str = ""
+    document: str = ""
+
+
+NOBODY = Owner()
+
+
 class Precision(Enum):
     """Number format an engine computes in; what it hands out is f32 always."""
 
@@ -80,6 +94,7 @@ class EmbeddingRequest:
     profile: str
     texts: Sequence[str]
     lane: Lane
+    owner: Owner = NOBODY
 
     def __post_init__(self) -> None:
         if not 0 < len(self.texts) <= TEXTS_MAX:

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer
+from chassis.identity import caller
 from chassis.rpc import Access, any_of
 from inference.domain import (
     EmbeddingRequest,
@@ -18,6 +19,7 @@ from inference.domain import (
     Lane,
     ModelCard,
     ModelKind,
+    Owner,
     Passage,
     Question,
     Quote,
@@ -66,6 +68,9 @@ class InferenceRpc(InferenceServiceServicer):
                 profile=request.profile or self._default_profile,
                 texts=list(request.texts),
                 lane=LANES.get(request.lane, Lane.INTERACTIVE),
+                # A share beside that of the tenant's documents: they wait on the bus as long as it
+                # takes, a call has a deadline.
+                owner=Owner(f"{caller().tenant}/calls"),
             )
         )
         return pb.EmbedResponse(

@@ -14,5 +14,5 @@ class Settings(ServiceSettings):
         "minilm", description="null: vectors without meaning, to measure everything around them"
     )
     prepared_concurrency: int = Field(
-        64, ge=1, le=256, description="batches of chunks in hand at once, embedded together"
+        128, ge=1, le=256, description="batches of chunks in hand at once, embedded together"
     )

@@ -5,7 +5,7 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.delivery import Delivery
 from chassis.errors import ServiceError
 from chassis.process import Process
-from inference.domain import EmbeddingRequest, Lane
+from inference.domain import EmbeddingRequest, Lane, Owner
 from inference.usecases import EmbedTexts
 
 
@@ -23,7 +23,10 @@ def subscribe(process: Process, embed: EmbedTexts, profile: str, concurrency: in
             OverloadedError, UnavailableError: the engine is full or away; the batch waits.
         """
         texts = [chunk.text for chunk in event.chunks]
-        done = await embed(EmbeddingRequest(profile=profile, texts=texts, lane=Lane.BULK))
+        owner = Owner(event.tenant, event.document)
+        done = await embed(
+            EmbeddingRequest(profile=profile, texts=texts, lane=Lane.BULK, owner=owner)
+        )
         delivery.publish(
             ChunksEmbedded(
                 tenant=event.tenant,

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from chassis.errors import NotFoundError
 from inference.domain import (
+    NOBODY,
     EmbeddingProfile,
     EmbeddingRequest,
     Generated,
     Lane,
     ModelCard,
+    Owner,
     Question,
 )
 
@@ -29,10 +31,11 @@ class Embedder(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
-    async def embed(self, texts: Sequence[str], lane: Lane) -> Matrix:
+    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
         """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
 
         The matrix is the caller's own. A text longer than the model's window is covered whole.
+        In bulk, no owner waits for all that another has brought.
 
         Raises:
             InvalidInputError: the engine fails on one of these texts and works otherwise.
@@ -80,7 +83,8 @@ class EmbedTexts:
                 f"no embedding profile {request.profile!r} is served here",
                 profile=request.profile,
             )
-        return Embedded(embedder.profile, await embedder.embed(request.texts, request.lane))
+        vectors = await embedder.embed(request.texts, request.lane, request.owner)
+        return Embedded(embedder.profile, vectors)
 
 
 @dataclass(frozen=True, slots=True)

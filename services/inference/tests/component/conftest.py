@@ -47,13 +47,13 @@ class Signer:
         public = jwt.algorithms.OKPAlgorithm.to_jwk(self._private.public_key(), as_dict=True)
         return json.dumps({"keys": [{**public, "kid": KEY_ID, "alg": "EdDSA", "use": "sig"}]})
 
-    def bearer(self, scope: str) -> tuple[str, str]:
+    def bearer(self, scope: str, tenant: str) -> tuple[str, str]:
         now = int(time.time())
         claims = {
             "iss": "aquifer.auth",
             "aud": "aquifer",
             "sub": "user:ada",
-            "tenant": "acme",
+            "tenant": tenant,
             "key": "k1",
             "scope": scope,
             "iat": now,
@@ -77,8 +77,8 @@ class House:
     def consumer(self) -> Any:
         return self.process.consumers[0]
 
-    def caller(self, scope: str = "models") -> dict[str, Any]:
-        return {"metadata": [self.signer.bearer(scope)], "timeout": 20}
+    def caller(self, scope: str = "models", tenant: str = "acme") -> dict[str, Any]:
+        return {"metadata": [self.signer.bearer(scope, tenant)], "timeout": 20}
 
     async def settled(self) -> None:
         """Waits until the broker holds nothing for the service any more."""
@@ -139,7 +139,6 @@ def settings_for(bus: TestBus, **more: Any) -> Settings:
         nats_user=SERVICE,
         nats_password="unused",
         auth_address=NOWHERE,
-        prepared_concurrency=4,
         **more,
     )
 

@@ -41,6 +41,26 @@ async def test_vectors_come_back_in_order_as_the_engine_made_them(house, batcher
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
 
 
+async def test_a_tenant_does_not_wait_for_all_that_another_sent(
+    ticking_house, ticking_batcher, ticking, until
+):
+    def embed(tenant, texts):
+        request = pb.EmbedRequest(texts=texts, lane=pb.LANE_BULK)
+        call = ticking_house.stub.Embed(request, **ticking_house.caller(tenant=tenant))
+        return asyncio.ensure_future(call)
+
+    ticking.gate.clear()
+    many = [embed("globex", ["x" * 60] * 256) for _ in range(10)]
+    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 2560)
+    one = embed("acme", ["one line"])
+    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 2561)
+    await asyncio.sleep(0.2)
+    ticking.gate.set()
+    await asyncio.gather(one, *many)
+    batches = [ticking.texts(ids) for _, ids in ticking.batches]
+    assert next(at for at, texts in enumerate(batches) if "one line" in texts) < 8
+
+
 async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(house):
     got = await steps(house, question=QUESTION, passages=PASSAGES)
     quote = next(step.quote for step in got if step.WhichOneof("step") == "quote")

@@ -6,27 +6,29 @@ import numpy as np
 import pytest
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
+from aquifer.inference.v1.inference_service_pb2 import LANE_BULK, EmbedRequest
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from chassis import consume
 from chassis.dead_letters import DeadLetters
 from chassis.events import outgoing
 from chassis.topology import stream_name
+from inference.domain import Lane
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
 
 
-def prepared(*texts, batch=0):
+def prepared(*texts, batch=0, tenant=TENANT, document=DOCUMENT):
     chunks = [Chunk(chunk_id=str(at), ordinal=at, text=text) for at, text in enumerate(texts)]
     return ChunksPrepared(
-        tenant=TENANT, document=DOCUMENT, version=3, batch=batch, batch_count=9, chunks=chunks
+        tenant=tenant, document=document, version=3, batch=batch, batch_count=9, chunks=chunks
     )
 
 
 async def publish(bus, *events):
     async with bus.connect("ingest") as own:
         for event in events:
-            message = outgoing(event, event_id=f"batch-{event.batch}", document=DOCUMENT)
+            message = outgoing(event, event_id=f"batch-{event.batch}", document=event.document)
             await own.publish(message, stream_name(ChunksPrepared))
 
 
@@ -64,6 +66,44 @@ async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_house, 
         for chunk, vector in zip(one.prepared.chunks, vectors, strict=True):
             wanted = ticking.vector(ticking.tokenize([chunk.text])[0][0])
             np.testing.assert_allclose(vector, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("tenant", [TENANT, "globex"])
+async def test_a_note_does_not_wait_for_the_long_document_before_it(
+    bus, ticking_house, ticking_batcher, ticking, until, tenant
+):
+    long = [prepared(*[f"{n} {at}".ljust(60, ".") for at in range(32)], batch=n) for n in range(94)]
+    note = prepared("one line", batch=94, tenant=tenant, document="collections/c/documents/note")
+    ticking.gate.clear()
+    await publish(bus, *long, note)
+    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 94 * 32 + 1)
+    await asyncio.sleep(0.2)
+    ticking.gate.set()
+    await ticking_house.settled()
+    sent = await told(bus, ChunksEmbedded)
+    assert len(sent) == 95
+    assert note in [one.prepared for one in sent[:8]]
+
+
+async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
+    bus, ticking_house, ticking_batcher, ticking, until
+):
+    lines = ["." * 60] * 32
+    documents = [
+        prepared(*lines, batch=n, document=f"collections/c/documents/{n}") for n in range(100)
+    ]
+    ticking.gate.clear()
+    await publish(bus, *documents)
+    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3200)
+    request = EmbedRequest(texts=["rebuilt".ljust(60)] * 32, lane=LANE_BULK)
+    call = asyncio.ensure_future(ticking_house.stub.Embed(request, **ticking_house.caller()))
+    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3232)
+    await asyncio.sleep(0.2)
+    ticking.gate.set()
+    await asyncio.gather(call, ticking_house.settled())
+    batches = [ticking.texts(ids) for _, ids in ticking.batches]
+    assert len(batches) > 190
+    assert all(text[0] == "." for texts in batches[16:] for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inference.batching import Batcher
-from inference.domain import Lane, ModelKind
+from inference.domain import Lane, ModelKind, Owner
 from inference.engines.null import NullEmbedder
 
 TEXTS = [
@@ -72,7 +72,10 @@ async def test_no_text_gives_no_vector(embedder):
 async def test_many_callers_at_once_each_get_their_own(embedder):
     texts = [f"ship number {n} carries {n * 7 % 13} tons of grain" for n in range(40)]
     parts = await asyncio.gather(
-        *(embedder.embed(texts[at::8], list(Lane)[at % 2]) for at in range(8))
+        *(
+            embedder.embed(texts[at::8], list(Lane)[at % 2], Owner(f"tenant {at % 3}", f"{at}"))
+            for at in range(8)
+        )
     )
     together = await embedder.embed(texts, Lane.BULK)
     for at, part in enumerate(parts):

@@ -12,9 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from chassis.errors import InvalidInputError, OverloadedError, UnavailableError
 from inference import batching
-from inference.batching import LIMITS, LINKS_MAX, Batcher, LaneLimits
-from inference.domain import Lane
+from inference.batching import LIMITS, LINKS_MAX, Batcher
+from inference.domain import Lane, Owner
 from inference.engine import GRANULE_TOKENS, PROBE
+from inference.fair_queue import LaneLimits
 
 SMALL = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=64, gather_s=0.0, waiting_texts=8),
@@ -77,6 +78,21 @@ async def test_interactive_texts_overtake_bulk_ones(ticking, until):
         ticking.gate.set()
     letters = [ticking.texts(ids)[0][0] for _, ids in ticking.batches]
     assert letters == ["b", "b", "q", "q", "q", "q", "b", "b"]
+
+
+async def test_a_newcomer_is_served_with_the_next_batches(ticking, until):
+    ticking.gate.clear()
+    async with Batcher(ticking) as batcher, asyncio.TaskGroup() as callers:
+        for at in range(94):
+            texts = [f"{at} {row} ".ljust(60, "b") for row in range(32)]
+            callers.create_task(batcher.embed(texts, Lane.BULK, Owner("acme", "encyclopedia")))
+        callers.create_task(batcher.embed(["note"], Lane.BULK, Owner("globex", "note")))
+        await until(lambda: batcher.waiting_texts(Lane.BULK) == 94 * 32 + 1)
+        await asyncio.sleep(0.2)
+        ticking.gate.set()
+    batches = [ticking.texts(ids) for _, ids in ticking.batches]
+    assert len(batches) > 180
+    assert next(at for at, texts in enumerate(batches) if "note" in texts) < 8
 
 
 async def test_bulk_never_takes_the_express_slot(ticking):

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import override
 
-from inference.domain import EmbeddingProfile, Lane, ModelCard, ModelKind, Precision
+from inference.domain import (
+    NOBODY,
+    EmbeddingProfile,
+    Lane,
+    ModelCard,
+    ModelKind,
+    Owner,
+    Precision,
+)
 from inference.engines.extractive import Vocabulary
 from inference.engines.sentences import words
 from inference.usecases import Embedder, Matrix
@@ -45,7 +53,7 @@ class NullEmbedder(Embedder, Vocabulary):
         )
 
     @override
-    async def embed(self, texts: Sequence[str], lane: Lane) -> Matrix:
+    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
         digests = b"".join(hashlib.shake_128(text.encode()).digest(DIMENSIONS) for text in texts)
         # Halves between the integers, so that no vector can be zero.
         vectors = np.frombuffer(digests, np.int8).astype(np.float32) + np.float32(0.5)

@@ -25,7 +25,7 @@ from tests.bench import processes
 from tests.bench.floors import side_by_side_each
 
 # As many batches in hand as inference holds, of as many chunks as an event may carry.
-BATCHES = 64
+BATCHES = 128
 BATCH = 32
 WARM = 20
 PLAIN_LIMIT = 10

@@ -55,7 +55,9 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
         wall_s = time.perf_counter() - started
         after = processes.cpu_by_part(pids)
         indexed = [each async for each in listed(client, collection, "INDEXED")]
-    lost = Counter(each.reason for each in outcomes if each.state in {"REFUSED", "NOT_SENT", "FAILED"})
+    lost = Counter(
+        each.reason for each in outcomes if each.state in {"REFUSED", "NOT_SENT", "FAILED"}
+    )
     if len(indexed) + lost.total() != len(items):
         states = Counter(each.state for each in outcomes)
         raise UnfinishedError(f"{len(indexed)} of {len(items)} are searchable; {dict(states)}")

@@ -42,6 +42,7 @@ STREAMS_PER_CONNECTION = 256
 OPEN_CALLS_MAX = 1_024
 CALL_MAX_S = 600.0
 LINGER_S = 0.5
+DEADLINE_ROUNDING = 0.011
 
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
@@ -158,7 +159,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     async def _traced(self, method: _Method, request: Any, context: Any) -> Any:
         """Record the call as one SERVER span, child of the caller's, and one duration."""
-        started = time.perf_counter()
+        started, given_s = time.perf_counter(), context.time_remaining()
         parent = telemetry.extract(dict(context.invocation_metadata()))
         span = self._tracer.start_span(
             method.name,
@@ -172,7 +173,8 @@ class Edge(grpc.aio.ServerInterceptor):
             result = await self._settled(method, request, context)
             code = _code_name(context)
         except (asyncio.CancelledError, grpc.aio.BaseError):
-            code = "CANCELLED" if context.time_remaining() != 0 else "DEADLINE_EXCEEDED"
+            late = _is_late(given_s, context.time_remaining())
+            code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
         else:
             return result
@@ -277,6 +279,17 @@ class Edge(grpc.aio.ServerInterceptor):
             facts={},
         )
         await _refused(context, status, drain=True)
+
+
+def _is_late(given_s: float | None, left_s: float | None) -> bool:
+    """Whether a call was cut off by its deadline.
+
+    On the wire a deadline is rounded up, by a hundredth at most: the client ends the call when the
+    server still sees that much time.
+    """
+    if given_s is None or left_s is None:
+        return False
+    return left_s <= DEADLINE_ROUNDING * given_s
 
 
 async def _refused(context: Any, status: Status, *, drain: bool) -> None:

@@ -2,6 +2,7 @@ import base64
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -44,7 +45,11 @@ def sink(module_folder: Path, guardian: Guardian) -> Iterator[Sink]:
 
 
 def test_it_logs_as_every_part_does(sink: Sink):
-    lines = [json.loads(line) for line in sink.log.read_text().splitlines()]
+    deadline = time.monotonic() + 20
+    while not (written := sink.log.read_text()).endswith("\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    lines = [json.loads(line) for line in written.splitlines()]
     assert ("traces", "sink.ready") in [(line["service"], line["event"]) for line in lines]
 
 

@@ -27,9 +27,9 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
 )
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import open_client
-from aquifer_cli.commands import exit_code, what_next
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError
+from aquifer_cli.sending import exit_code, what_next
 from aquifer_cli.sources import Item
 
 ACCEPTED = DocumentState.DOCUMENT_STATE_ACCEPTED

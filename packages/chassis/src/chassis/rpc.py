@@ -32,7 +32,7 @@ from chassis import identity, metrics, telemetry
 from chassis.errors import DeadlineError, InvalidInputError, OverloadedError, ServiceError
 from chassis.health import Health
 from chassis.revocations import OpenCall, Revocations
-from chassis.status import domain, plain_status, to_status
+from chassis.status import domain, ended_by_deadline, plain_status, to_status
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ STREAMS_PER_CONNECTION = 256
 OPEN_CALLS_MAX = 1_024
 CALL_MAX_S = 600.0
 LINGER_S = 0.5
-DEADLINE_ROUNDING = 0.011
 
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
@@ -173,7 +172,7 @@ class Edge(grpc.aio.ServerInterceptor):
             result = await self._settled(method, request, context)
             code = _code_name(context)
         except (asyncio.CancelledError, grpc.aio.BaseError):
-            late = _is_late(given_s, context.time_remaining())
+            late = ended_by_deadline(given_s, context.time_remaining())
             code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
         else:
@@ -279,17 +278,6 @@ class Edge(grpc.aio.ServerInterceptor):
             facts={},
         )
         await _refused(context, status, drain=True)
-
-
-def _is_late(given_s: float | None, left_s: float | None) -> bool:
-    """Whether a call was cut off by its deadline.
-
-    On the wire a deadline is rounded up, by a hundredth at most: the client ends the call when the
-    server still sees that much time.
-    """
-    if given_s is None or left_s is None:
-        return False
-    return left_s <= DEADLINE_ROUNDING * given_s
 
 
 async def _refused(context: Any, status: Status, *, drain: bool) -> None:

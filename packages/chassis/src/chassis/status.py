@@ -27,6 +27,9 @@ from chassis.errors import (
     UnavailableError,
 )
 
+# On the wire a deadline is rounded up, by a hundredth at most.
+DEADLINE_ROUNDING: Final = 0.011
+
 STATUS_OF: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
@@ -148,3 +151,15 @@ def _rich(error: grpc.aio.AioRpcError) -> Status | None:
     except (ValueError, DecodeError):  # contradicts the plain status, or is no Status
         return None
     return found
+
+
+def ended_by_deadline(given_s: float | None, left_s: float | None) -> bool:
+    """Whether a call was cut off by its deadline.
+
+    Args:
+        given_s: seconds it had as the server saw it, None without a deadline.
+        left_s: seconds the server still sees: the client's own clock ended it a little before.
+    """
+    if given_s is None or left_s is None:
+        return False
+    return left_s <= DEADLINE_ROUNDING * given_s

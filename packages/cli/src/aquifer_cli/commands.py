@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -19,8 +17,9 @@ from aquifer_cli import upload as uploading
 from aquifer_cli.answer import show_answer
 from aquifer_cli.client import Client
 from aquifer_cli.command import Commands, Run, cli, command
-from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, CommandError, interrupted
+from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
+from aquifer_cli.sending import send
 from aquifer_cli.waterfall import waterfall
 
 __all__ = ["cli"]
@@ -85,7 +84,7 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
     again is a new version, the same bytes again are no change. Below folders what is hidden and
     links to folders are left out.
     """
-    return _send(run, uploading.files(paths, collection), wait=wait)
+    return send(run, uploading.files(paths, collection), wait=wait)
 
 
 @command(
@@ -104,71 +103,7 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     A line is an object with _id, text and optionally title and metadata (an object). Nothing is
     sent when a line can not be read. Where lines share an _id the last one counts.
     """
-    return _send(run, uploading.lines(file, collection), wait=wait)
-
-
-def _send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
-    screen = run.screen
-    known: dict[str, uploading.Outcome] = {}
-    totals = {"uploaded": len(items), **({"finished": len(items)} if wait else {})}
-    with screen.progress(**totals) as bars:
-
-        def accepted(outcome: uploading.Outcome) -> None:
-            known[outcome.path] = outcome
-            bars["uploaded"].advance()
-
-        def done(outcome: uploading.Outcome) -> None:
-            if screen.machine:
-                screen.record(outcome.as_json())
-            if outcome.path not in known:
-                bars["uploaded"].advance()
-            known[outcome.path] = outcome
-            if wait:
-                bars["finished"].advance()
-
-        def waits(reason: str) -> None:
-            bars["uploaded"].tell(f"uploaded ({reason}, trying again)" if reason else "uploaded")
-
-        async def work(client: Client) -> list[uploading.Outcome]:
-            return await uploading.send(
-                client, items, wait=wait, done=done, accepted=accepted, waits=waits
-            )
-
-        try:
-            outcomes = run.with_client(work)
-        except KeyboardInterrupt as error:
-            raise interrupted(
-                f"{states(known.values())}, {len(items) - len(known):,} not sent",
-                hint=what_next(known.values(), unsent=len(known) < len(items)),
-            ) from error
-    show.show_notes(screen, items)
-    show.show_outcomes(screen, outcomes)
-    screen.say(states(outcomes))
-    screen.note(what_next(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
-    return exit_code(outcomes)
-
-
-def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:
-    """That nobody answered tells more than that something failed."""
-    if any(outcome.unreachable for outcome in outcomes):
-        return EXIT_UNAVAILABLE
-    return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
-
-
-def what_next(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
-    """What happens by itself, and what the same command would do."""
-    hints = []
-    if any(outcome.state == "ACCEPTED" for outcome in outcomes):
-        hints.append("what is ACCEPTED goes on by itself while the stack is up")
-        hints += [] if unsent else ["the same command with --wait waits for it"]
-    hints += ["the same command sends the rest"] if unsent else []
-    return "; ".join(hints)
-
-
-def states(outcomes: Iterable[uploading.Outcome]) -> str:
-    """Outcomes counted by their state."""
-    counts = Counter(outcome.state for outcome in outcomes)
-    return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "nothing"
+    return send(run, uploading.lines(file, collection), wait=wait)
 
 
 @command(

@@ -1,5 +1,6 @@
 """Every command as a person and as a machine sees it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -145,8 +146,9 @@ def on_a_terminal(house, *arguments):
     try:
         while piece := os.read(controller, 4096):
             shown += piece
-    except OSError:
-        pass  # that is how Linux tells that the other side has closed
+    except OSError as error:
+        if error.errno != errno.EIO:  # that is how Linux tells that the other side has closed
+            raise
     finally:
         os.close(controller)
         process.wait(90)

@@ -239,6 +239,7 @@ def test_the_note_of_a_server_long_dead_is_no_obstacle(postgres: Postgres, note:
         lines = file.read_text().split("\n")
         file.write_text("\n".join([str(stranger.pid), *lines[1:]]) if note else "")
         postgres.start()
+        assert postgres.running
     finally:
         stranger.kill()
         stranger.wait()

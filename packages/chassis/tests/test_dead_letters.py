@@ -12,7 +12,7 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from chassis.bus import Bus
-from chassis.consume import Consumer
+from chassis.consume import Consumer, Handler
 from chassis.dead_letters import DeadLetters
 from chassis.delivery import Delivery
 from chassis.errors import InvalidInputError, NotFoundError
@@ -54,6 +54,19 @@ class Grave:
             await self.letters.put("ChunksEmbedded", message, InvalidInputError("NO", "no"))
             await message.ack()
         await puller.unsubscribe()
+
+    def consumer(self, handler: Handler[ChunksEmbedded]) -> Consumer[ChunksEmbedded]:
+        durable = durable_of(ChunksEmbedded, "query")
+        return Consumer(
+            self.query,
+            durable,
+            ChunksEmbedded,
+            handler,
+            self.letters,
+            inbox=None,
+            on_dead=None,
+            concurrency=1,
+        )
 
     async def documents(self, after: int = 0, limit: int = 100) -> list[tuple[str, str]]:
         found = await self.letters.list(after, limit)
@@ -131,16 +144,7 @@ async def test_a_replay_is_another_attempt_under_an_id_no_inbox_knows(grave: Gra
     async def handler(_: ChunksEmbedded, delivery: Delivery) -> None:
         handled.append((delivery.envelope.event_id, delivery.attempt))
 
-    consumer = Consumer(
-        grave.query,
-        durable_of(ChunksEmbedded, "query"),
-        ChunksEmbedded,
-        handler,
-        grave.letters,
-        inbox=None,
-        on_dead=None,
-        concurrency=1,
-    )
+    consumer = grave.consumer(handler)
     await grave.dig(DOCUMENT)
     [letter] = await grave.letters.list(0, 2)
     admit(OPERATOR, "")
@@ -188,16 +192,7 @@ async def test_full_dead_letters_hold_up_nobody_else(grave: Grave, bus: TestBus)
         await grave.inference.publish(
             outgoing(event, event_id=str(number)), stream_name(ChunksEmbedded)
         )
-    consumer = Consumer(
-        grave.query,
-        durable_of(ChunksEmbedded, "query"),
-        ChunksEmbedded,
-        handler,
-        grave.letters,
-        inbox=None,
-        on_dead=None,
-        concurrency=1,
-    )
+    consumer = grave.consumer(handler)
     running = asyncio.ensure_future(consumer.run())
     try:
         async with asyncio.timeout(20):

@@ -41,12 +41,8 @@ class House(Protocol):
     async def login(self, api_key: str) -> Metadata: ...
     async def operator(self) -> Metadata: ...
     async def service(self) -> Metadata: ...
+    async def make_tenant(self, tenant: str) -> None: ...
     async def refusal(self, call: object) -> Refusal: ...
-
-
-async def new_tenant(house: House, name: str = "acme") -> None:
-    request = pb.CreateTenantRequest(tenant=name, display_name=name)
-    await house.stub.CreateTenant(request, metadata=await house.operator())
 
 
 async def made(house: House, who: Metadata, **changes: object) -> pb.CreateApiKeyResponse:
@@ -72,7 +68,7 @@ def calls(house: House, who: Metadata, tenant: str, key_id: str) -> list[object]
 async def test_a_new_tenant_gets_its_first_key_from_the_operator(
     house: House, memory: Memory
 ) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     first = await made(house, operator, tenant="acme", scopes=["keys.admin", "search"])
     token = await house.stub.ExchangeToken(pb.ExchangeTokenRequest(api_key=first.api_key))
@@ -101,7 +97,7 @@ async def test_a_new_tenant_gets_its_first_key_from_the_operator(
 
 
 async def test_a_key_is_of_one_tenant_also_to_the_operator(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     key = (await made(house, operator, tenant="acme")).key
     for tenant in ("", "default", "system"):
@@ -112,7 +108,7 @@ async def test_a_key_is_of_one_tenant_also_to_the_operator(house: House) -> None
 
 
 async def test_to_anybody_else_every_other_tenant_looks_like_none(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     theirs = (await made(house, operator, tenant="acme")).key.key_id
     clerk = await made(house, operator, scopes=["keys.admin", "operate", "search"])
@@ -138,7 +134,7 @@ async def test_unknown_tenants_have_no_keys(house: House, tenant: str) -> None:
 
 
 async def test_operators_hand_on_elsewhere_no_more_than_they_hold(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     limited = await made(house, operator, scopes=["keys.admin", "tenants.admin"])
     as_limited = await house.login(limited.api_key)
@@ -149,7 +145,7 @@ async def test_operators_hand_on_elsewhere_no_more_than_they_hold(house: House) 
 
 
 async def test_administering_tenants_alone_makes_no_keys(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     other = await made(house, operator, scopes=["tenants.admin", "search"])
     as_other = await house.login(other.api_key)
@@ -172,7 +168,7 @@ async def test_the_services_own_tenant_takes_no_keys_and_shows_and_ends_its_own(
 
 
 async def test_a_suspended_tenant_takes_no_keys_and_ends_those_it_has(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     key = (await made(house, operator, tenant="acme")).key
     await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
@@ -184,7 +180,7 @@ async def test_a_suspended_tenant_takes_no_keys_and_ends_those_it_has(house: Hou
 
 
 async def test_a_page_goes_on_in_its_own_tenant(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     for tenant in ("acme", "default"):
         await made(house, operator, tenant=tenant)
@@ -203,7 +199,7 @@ async def test_a_page_goes_on_in_its_own_tenant(house: House) -> None:
 
 
 async def test_request_ids_are_of_the_tenant_named(house: House) -> None:
-    await new_tenant(house)
+    await house.make_tenant("acme")
     operator = await house.operator()
     here = await made(house, operator, request_id="r")
     there = await made(house, operator, request_id="r", tenant="acme")

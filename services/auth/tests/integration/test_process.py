@@ -186,19 +186,25 @@ async def test_a_key_lives_and_dies_everywhere(
         assert not any(secret in logged for secret in secrets)
 
 
+async def first_key_of_acme(auth: Running, operator: list[tuple[str, str]]) -> str:
+    """Makes the tenant, as an operator of another one."""
+    await auth.stub.CreateTenant(
+        pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
+    )
+    made = await auth.stub.CreateApiKey(
+        pb.CreateApiKeyRequest(tenant="acme", display_name="first", scopes=["keys.admin"]),
+        metadata=operator,
+    )
+    return str(made.api_key)
+
+
 async def test_suspension_ends_a_tenants_tokens(
     tables: TestDatabase, bus: TestBus, signing_key: str, tmp_path: Path
 ) -> None:
     async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
         operator = await auth.login(auth.first.operator.reveal())
-        await auth.stub.CreateTenant(
-            pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
-        )
-        made = await auth.stub.CreateApiKey(
-            pb.CreateApiKeyRequest(tenant="acme", display_name="first", scopes=["keys.admin"]),
-            metadata=operator,
-        )
-        holder = await auth.login(made.api_key)
+        api_key = await first_key_of_acme(auth, operator)
+        holder = await auth.login(api_key)
         await auth.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
         how, after_s = await refused_after(auth, holder)
         assert how.startswith("UNAUTHENTICATED")
@@ -213,23 +219,17 @@ async def test_a_resumed_tenant_is_served_again(
 ) -> None:
     async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
         operator = await auth.login(auth.first.operator.reveal())
-        await auth.stub.CreateTenant(
-            pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
-        )
-        made = await auth.stub.CreateApiKey(
-            pb.CreateApiKeyRequest(tenant="acme", display_name="first", scopes=["keys.admin"]),
-            metadata=operator,
-        )
-        holder = await auth.login(made.api_key)
+        api_key = await first_key_of_acme(auth, operator)
+        holder = await auth.login(api_key)
         for sequence in (2, 4):
             await auth.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
             how, _ = await refused_after(auth, holder)
             assert how.startswith("UNAUTHENTICATED")
-            assert await refusal(auth.login(made.api_key)) is grpc.StatusCode.UNAUTHENTICATED
+            assert await refusal(auth.login(api_key)) is grpc.StatusCode.UNAUTHENTICATED
 
             await auth.stub.ResumeTenant(pb.ResumeTenantRequest(tenant="acme"), metadata=operator)
             assert await served_after(auth, holder) < REFUSED_WITHIN_S
-            await auth.login(made.api_key)
+            await auth.login(api_key)
             async with asyncio.timeout(30):
                 event = TenantResumed()
                 while event.sequence != sequence:

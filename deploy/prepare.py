@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from chassis import topology
-from chassis.errors import ServiceError, UnavailableError
+from chassis.base.errors import ServiceError, UnavailableError
+from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys, first_keys
 from stack.private_files import write_private

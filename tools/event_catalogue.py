@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from grpc_tools import protoc
 
 from aquifer.bus.v1.event_options_pb2 import STREAM_CLASS_UPLOADS, StreamClass
-from chassis import topology
+from chassis.events import topology
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/events.md"

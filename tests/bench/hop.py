@@ -14,13 +14,13 @@ from nats.js import JetStreamContext
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
-from chassis.consume import Consumer
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.events import Outgoing, outgoing
-from chassis.inbox import Inbox
-from chassis.postgres import migrate, open_database
-from chassis.topology import durable_of, stream_name
+from chassis.base.postgres import migrate, open_database
+from chassis.events.consume import Consumer
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import Outgoing, outgoing
+from chassis.events.inbox import Inbox
+from chassis.events.topology import durable_of, stream_name
 from stack.guardian import Guardian
 from testkit.servers import TestBus, TestDatabase, running_bus, running_database
 from tests.bench.figures import Aim, Figure, Row, median, spread

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from testcontainers.core.container import DockerContainer
 
-from chassis import topology
+from chassis.events import topology
 from stack import roles
 from stack.ports import LOOPBACK, accepts, free_ports
 from testkit.servers import SUPERUSER_PASSWORD, TestBus, TestDatabase, password_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis import topology
+from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys
 from stack.nats import Nats, NatsUser, binary

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chassis import topology
+from chassis.events import topology
 
 ROOT = Path(__file__).parents[2]
 BASE = "ServiceError"

@@ -6,11 +6,11 @@ import re
 import grpc
 import pytest
 
-from chassis import errors
-from chassis.errors import ServiceError
-from chassis.rpc import PUBLIC
-from chassis.status import STATUS_OF
-from chassis.topology import SERVICES
+from chassis.base import errors
+from chassis.base.errors import ServiceError
+from chassis.events.topology import SERVICES
+from chassis.rpc.server import PUBLIC
+from chassis.rpc.status import STATUS_OF
 from tests.contract.reasons import ROOT, VERDICT, Reasons, collect, error_bases, module_of, sources
 
 PAGE = ROOT / "docs/status-codes.md"

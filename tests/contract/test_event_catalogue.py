@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from chassis import topology
-from chassis.topology import SERVICES
+from chassis.events import topology
+from chassis.events.topology import SERVICES
 from tests.contract.reasons import ROOT
 
 PROTOS = ROOT / "protos"

@@ -12,7 +12,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from chassis import topology
+from chassis.events import topology
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = "AQUIFER_UPDATE_GOLDEN" in os.environ

@@ -20,7 +20,8 @@ UPLOADED = "protos/aquifer/ingest/v1/upload_events.proto"
 # What is planted where, and the contract of pyproject.toml that must be told broken by it.
 IMPORTS = {
     "services/auth/src/auth/tokens.py": ("import query.domain", "rooms"),
-    "packages/cli/src/aquifer_cli/names.py": ("import chassis.errors", "the command stands"),
+    "packages/cli/src/aquifer_cli/names.py": ("import chassis.base.errors", "the command stands"),
+    "packages/chassis/src/chassis/base/errors.py": ("import chassis.process.ops", "wings"),
     "services/ingest/src/ingest/usecases/ports.py": ("import ingest.rpc", "inside a service"),
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
     "services/auth/src/auth/keys.py": ("import openvino", "one room imports the model engine"),
@@ -43,7 +44,7 @@ PLANTED = {
 }
 HEAD = (
     "from enum import StrEnum\n"
-    "from chassis.errors import NotFoundError\n"
+    "from chassis.base.errors import NotFoundError\n"
     "from ingest.domain import Verdict\n\n"
 )
 

@@ -1,7 +1,7 @@
 """Streams, durables and grants follow from the contract, and nothing is granted beyond it."""
 
-from chassis import topology
-from chassis.topology import SERVICES
+from chassis.events import topology
+from chassis.events.topology import SERVICES
 
 
 def test_every_event_has_a_stream_and_a_tenant():

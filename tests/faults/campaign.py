@@ -19,7 +19,7 @@ from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.errors import CommandError
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.part import Part
 from stack.up import PROVISIONER, Stack
 from tests.faults import evidence as reading

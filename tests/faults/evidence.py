@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from aquifer.query.vectors.v1.vector_service_pb2 import ScrollRequest
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
-from chassis import topology
+from chassis.events import topology
 
 PROFILE = "minilm-l6-v2"
 PAGE = 1000

@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from chassis.errors import ServiceError
+from chassis.base.errors import ServiceError
 from stack.data_dir import DataDir
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser

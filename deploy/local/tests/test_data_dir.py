@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chassis.errors import DataLossError, FailedPreconditionError
+from chassis.base.errors import DataLossError, FailedPreconditionError
 from stack.data_dir import SOCKET_PATH_BYTES, DataDir
 from stack.ports import free_ports, ports_from
 from stack.secrets import load

@@ -9,7 +9,7 @@ from pathlib import Path
 import nats as client
 import pytest
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser
 

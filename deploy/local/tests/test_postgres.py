@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.postgres import SUPERUSER, Postgres
 from stack.postgres_binaries import find_binaries, package_folders

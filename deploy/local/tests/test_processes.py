@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.processes import LOG_BYTES_MAX, Child, Command, run_all
 from stack.trees import alive, descendants

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chassis import topology
-from chassis.errors import DataLossError, FailedPreconditionError, UnavailableError
+from chassis.base.errors import DataLossError, FailedPreconditionError, UnavailableError
+from chassis.events import topology
 from stack.first_keys import FirstKeys, first_keys
 from stack.ports import free_ports, ports_from
 from stack.up import SERVICES, Stack

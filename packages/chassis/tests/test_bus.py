@@ -3,9 +3,9 @@
 import asyncio
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
-from chassis.bus import PUBLISH_SIDE_BY_SIDE
-from chassis.events import outgoing
-from chassis.topology import stream_name
+from chassis.events.bus import PUBLISH_SIDE_BY_SIDE
+from chassis.events.envelope import outgoing
+from chassis.events.topology import stream_name
 from testkit.servers import TestBus
 
 

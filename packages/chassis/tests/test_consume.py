@@ -9,16 +9,16 @@ import pytest
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
-from chassis import consume
-from chassis.bus import Bus
-from chassis.consume import Consumer
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.errors import InvalidInputError, ServiceError, UnavailableError
-from chassis.events import outgoing
-from chassis.inbox import Inbox
-from chassis.postgres import Database, migrate, open_database
-from chassis.topology import ACK_WAIT_S, durable_of, stream_name
+from chassis.base.errors import InvalidInputError, ServiceError, UnavailableError
+from chassis.base.postgres import Database, migrate, open_database
+from chassis.events import consume
+from chassis.events.bus import Bus
+from chassis.events.consume import Consumer
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import outgoing
+from chassis.events.inbox import Inbox
+from chassis.events.topology import ACK_WAIT_S, durable_of, stream_name
 from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"

@@ -11,15 +11,15 @@ from nats.js.errors import APIError
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
-from chassis.bus import Bus
-from chassis.consume import Consumer, Handler
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.errors import InvalidInputError, NotFoundError
-from chassis.events import outgoing
-from chassis.identity import Caller, admit
-from chassis.ops import DeadLetterRpc
-from chassis.topology import durable_of, stream_name, streams
+from chassis.base.errors import InvalidInputError, NotFoundError
+from chassis.events.bus import Bus
+from chassis.events.consume import Consumer, Handler
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import outgoing
+from chassis.events.topology import durable_of, stream_name, streams
+from chassis.identity.tokens import Caller, admit
+from chassis.process.ops import DeadLetterRpc
 from testkit.servers import TestBus
 
 DOCUMENT = "collections/c/documents/d"

@@ -9,8 +9,8 @@ import warnings
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from chassis import logs, metrics
-from chassis.telemetry import document_scope
+from chassis.base import logs, metrics
+from chassis.base.telemetry import document_scope
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pytest
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ops.v1.dead_letter_service_pb2 import ListDeadLettersRequest
 from aquifer.ops.v1.status_service_pb2 import GetStatusRequest
-from chassis.bus import Bus
-from chassis.consume import Consumer
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.errors import InvalidInputError, UnavailableError
-from chassis.ops import DeadLetterRpc, Stage, StatusRpc
-from chassis.paging import Page
-from chassis.topology import dead_stream, dead_subject, durable_of
+from chassis.base.errors import InvalidInputError, UnavailableError
+from chassis.base.paging import Page
+from chassis.events.bus import Bus
+from chassis.events.consume import Consumer
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.topology import dead_stream, dead_subject, durable_of
+from chassis.process.ops import DeadLetterRpc, Stage, StatusRpc
 from testkit.servers import TestBus
 
 CONTEXT = cast(Any, None)

@@ -6,9 +6,9 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
-from chassis import telemetry
-from chassis.outbox import Outbox
-from chassis.postgres import migrate, open_database
+from chassis.base import telemetry
+from chassis.base.postgres import migrate, open_database
+from chassis.events.outbox import Outbox
 
 TENANT = "acme"
 

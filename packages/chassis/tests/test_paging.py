@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis import paging
-from chassis.errors import InvalidInputError
-from chassis.paging import Page, asked, rows_asked
+from chassis.base import paging
+from chassis.base.errors import InvalidInputError
+from chassis.base.paging import Page, asked, rows_asked
 
 PRINTABLE = st.text(max_size=60).filter(str.isprintable)
 

@@ -7,9 +7,9 @@ import string
 import psycopg
 import pytest
 
-from chassis.errors import UnavailableError
-from chassis.inbox import Inbox, forget_old
-from chassis.postgres import migrate, open_database
+from chassis.base.errors import UnavailableError
+from chassis.base.postgres import migrate, open_database
+from chassis.events.inbox import Inbox, forget_old
 
 TENANT = "acme"
 POOL = 3

@@ -2,8 +2,8 @@
 
 from nats.js.api import StreamConfig
 
-from chassis import topology
-from chassis.provision import provision
+from chassis.events import topology
+from chassis.events.provision import provision
 
 
 async def test_a_second_run_changes_nothing(bus):

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from chassis import telemetry
-from chassis.telemetry import document_scope
+from chassis.base import telemetry
+from chassis.base.telemetry import document_scope
 
 
 @pytest.fixture

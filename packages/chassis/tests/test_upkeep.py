@@ -8,12 +8,12 @@ from contextlib import suppress
 from google.protobuf.message import Message
 
 from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantResumed, TenantSuspended
-from chassis.bus import Bus
-from chassis.errors import UnauthenticatedError
-from chassis.events import outgoing
-from chassis.revocations import Revocations
-from chassis.topology import stream_name, subject
-from chassis.upkeep import hear_revocations
+from chassis.base.errors import UnauthenticatedError
+from chassis.events.bus import Bus
+from chassis.events.envelope import outgoing
+from chassis.events.topology import stream_name, subject
+from chassis.identity.revocations import Revocations
+from chassis.process.upkeep import hear_revocations
 from testkit.servers import TestBus
 
 

@@ -139,7 +139,7 @@ def test_a_full_disk_is_told(tmp_path, arguments):
 def test_a_module_of_the_current_folder_is_not_taken_for_the_stack(tmp_path):
     (tmp_path / "chassis.py").write_text("raise SystemExit('the wrong one')")
     done = subprocess.run(
-        command_of("chassis.provision", "--help"),
+        command_of("chassis.events.provision", "--help"),
         cwd=tmp_path,
         capture_output=True,
         text=True,

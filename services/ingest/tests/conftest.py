@@ -18,14 +18,14 @@ from aquifer.auth.v1.auth_events_pb2 import TenantCreated
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
-from chassis.bus import Bus
-from chassis.delivery import Delivery
-from chassis.errors import UnavailableError
-from chassis.events import Envelope, Outgoing
-from chassis.inbox import AlreadyAppliedError, Inbox
-from chassis.outbox import Outbox
-from chassis.postgres import Database, open_database
-from chassis.topology import durable_of, event_class
+from chassis.base.errors import UnavailableError
+from chassis.base.postgres import Database, open_database
+from chassis.events.bus import Bus
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import Envelope, Outgoing
+from chassis.events.inbox import AlreadyAppliedError, Inbox
+from chassis.events.outbox import Outbox
+from chassis.events.topology import durable_of, event_class
 from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
 from ingest.cutting import ParseAndCut

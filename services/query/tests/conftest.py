@@ -12,8 +12,8 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 from typing_extensions import override
 
-from chassis.errors import NotFoundError
-from chassis.postgres import Database, open_database
+from chassis.base.errors import NotFoundError
+from chassis.base.postgres import Database, open_database
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
 from query.lexical import terms
 from query.usecases.ports import Embedder, Generator, Prompt

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from chassis.errors import ServiceError
+from chassis.base.errors import ServiceError
 from stack.supervisor import Notice, StopRequest, StopRequestedError
 from stack.up import Stack
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 from stack.guardian import GRACE_S
 from stack.trees import alive
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chassis.errors import DataLossError, UnavailableError
+from chassis.base.errors import DataLossError, UnavailableError
 
 _REFUSED = "2"
 

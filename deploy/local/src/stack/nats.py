@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from chassis.errors import FailedPreconditionError, UnavailableError
+from chassis.base.errors import FailedPreconditionError, UnavailableError
 from stack.guardian import Guardian
 from stack.part import Part, nothing
 from stack.ports import LOOPBACK, accepts, free_ports

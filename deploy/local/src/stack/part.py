@@ -8,7 +8,7 @@ from signal import Signals
 from types import TracebackType
 from typing import ClassVar, Self
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.processes import Child, Command, log_tail
 

@@ -4,7 +4,7 @@ import random
 import socket
 from collections.abc import Sequence
 
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 LOOPBACK = "127.0.0.1"
 # Below 32768, where Linux starts to take ports for outgoing connections: a client that keeps

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import psycopg
 from typing_extensions import override
 
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 from stack.guardian import Guardian
 from stack.part import Part, nothing
 from stack.ports import LOOPBACK, free_ports

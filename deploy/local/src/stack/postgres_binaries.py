@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 OLDEST = 15
 _SYSTEM = Path("/usr/lib/postgresql")

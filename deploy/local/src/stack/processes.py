@@ -10,7 +10,7 @@ from io import BufferedWriter
 from pathlib import Path
 from signal import Signals
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.trees import descendants, kill_tree
 

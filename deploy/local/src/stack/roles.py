@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 
 DATABASE = "aquifer"
 SERVICES = ("auth", "ingest", "query")

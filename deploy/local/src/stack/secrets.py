@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from chassis.errors import DataLossError
+from chassis.base.errors import DataLossError
 from stack.private_files import write_private
 
 PASSWORD_BYTES = 32

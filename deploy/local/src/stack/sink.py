@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from typing_extensions import override
 
-from chassis import logs
+from chassis.base import logs
 from stack.spans import SpanStore
 from stack.tempo import TempoServer
 

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from types import FrameType, TracebackType
 from typing import Self
 
-from chassis.errors import ServiceError
+from chassis.base.errors import ServiceError
 from stack.guardian import Guardian
 from stack.part import Part
 from stack.strays import adopt_orphans, end_strays

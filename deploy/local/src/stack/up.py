@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chassis import topology
+from chassis.events import topology
 from stack import roles, secrets
 from stack.data_dir import DataDir
 from stack.first_keys import FirstKeys, first_keys
@@ -179,7 +179,7 @@ class Stack:
 
     def _provision(self) -> None:
         """Declares streams and consumers: after each start, for the store may have been lost."""
-        self._run("chassis.provision", "apply", environment=self._bus(PROVISIONER))
+        self._run("chassis.events.provision", "apply", environment=self._bus(PROVISIONER))
 
     def _migrate(self) -> None:
         commands = [

@@ -21,11 +21,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from chassis.channel import open_channel
-from chassis.identity import Verifier
-from chassis.revocations import Revocations
-from chassis.rpc import PUBLIC, any_of, create_server, server_interceptors
-from chassis.telemetry import ScopeProcessor
+from chassis.base.telemetry import ScopeProcessor
+from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.rpc.channel import open_channel
+from chassis.rpc.server import PUBLIC, any_of, create_server, server_interceptors
 
 # For what comes in a moment, also on a machine that is slow.
 WAIT_S = 20.0

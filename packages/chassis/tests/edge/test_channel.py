@@ -8,10 +8,13 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from chassis import channel as channels
-from chassis import errors, identity, rpc, status
-from chassis.channel import streaming
-from chassis.errors import DeadlineError, FieldViolation, InvalidInputError, UnavailableError
+from chassis.base import errors
+from chassis.base.errors import DeadlineError, FieldViolation, InvalidInputError, UnavailableError
+from chassis.identity import tokens as identity
+from chassis.rpc import channel as channels
+from chassis.rpc import server as rpc
+from chassis.rpc import status
+from chassis.rpc.channel import streaming
 
 KINDS = list(status.STATUS_OF)
 

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
-from chassis import identity
-from chassis.channel import open_channel
-from chassis.errors import UnauthenticatedError, UnavailableError
-from chassis.identity import Caller, TokenSource, Verifier, as_nobody, on_behalf_of
-from chassis.rpc import PUBLIC, create_server, server_interceptors
+from chassis.base.errors import UnauthenticatedError, UnavailableError
+from chassis.identity import tokens as identity
+from chassis.identity.tokens import Caller, TokenSource, Verifier, as_nobody, on_behalf_of
+from chassis.rpc.channel import open_channel
+from chassis.rpc.server import PUBLIC, create_server, server_interceptors
 
 
 def b64(data) -> str:

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse, Revocation
-from chassis import revocations as module
-from chassis.errors import UnauthenticatedError, UnavailableError
-from chassis.revocations import OpenCall, Revocations, follow, poll
+from chassis.base.errors import UnauthenticatedError, UnavailableError
+from chassis.identity import revocations as module
+from chassis.identity.revocations import OpenCall, Revocations, follow, poll
 
 
 class Setting:

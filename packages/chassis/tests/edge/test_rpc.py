@@ -13,8 +13,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from chassis import errors, metrics, rpc, status
-from chassis.errors import FieldViolation, InvalidInputError, OverloadedError, ServiceError
+from chassis.base import errors, metrics
+from chassis.base.errors import FieldViolation, InvalidInputError, OverloadedError, ServiceError
+from chassis.rpc import server as rpc
+from chassis.rpc import status
 
 KINDS = list(status.STATUS_OF)
 RETRIED = {"OverloadedError", "UnavailableError", "ConflictError"}

@@ -333,7 +333,7 @@ def apply(run: Run, replicas: str, timeout: float) -> int:
             hint="`aquifer bus apply --help` shows what it takes; `aquifer up` needs none of it",
             exit_code=EXIT_USAGE,
         )
-    line = command_of("chassis.provision", "apply", "--replicas", replicas)
+    line = command_of("chassis.events.provision", "apply", "--replicas", replicas)
     line += ["--timeout", str(timeout)]
     line += ["--json"] if run.screen.machine else []
     done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603

@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from chassis import topology
-from chassis.bus import Bus, open_bus
-from chassis.postgres import migrate
-from chassis.provision import provision
+from chassis.base.postgres import migrate
+from chassis.events import topology
+from chassis.events.bus import Bus, open_bus
+from chassis.events.provision import provision
 from stack import roles
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser

@@ -18,10 +18,10 @@ from auth.rpc import ACCESS
 from auth.settings import PepperSettings, Settings
 from auth.usecases.founding import ALREADY_FOUNDED, FirstKeys
 from auth.usecases.service_keys import SERVICES
-from chassis import service
-from chassis.errors import ServiceError
-from chassis.postgres import migrate
-from chassis.settings import DatabaseSettings
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import migrate
+from chassis.base.settings import DatabaseSettings
+from chassis.process import lifecycle as service
 
 MAKING_MAX_S = 60.0
 

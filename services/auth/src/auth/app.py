@@ -24,11 +24,11 @@ from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
-from chassis.authority import Authority
-from chassis.bus import Bus
-from chassis.outbox import Outbox
-from chassis.postgres import Database, open_database
-from chassis.process import Build, Process
+from chassis.base.postgres import Database, open_database
+from chassis.events.bus import Bus
+from chassis.events.outbox import Outbox
+from chassis.process.authority import Authority
+from chassis.process.process import Build, Process
 
 SERVICE = "auth"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from auth.keys import Proof
-from chassis.errors import FieldViolation, ForbiddenError, InvalidInputError
+from chassis.base.errors import FieldViolation, ForbiddenError, InvalidInputError
 
 INTERNAL = "internal"
 TENANTS_ADMIN = "tenants.admin"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 PREFIX = "aqf"
 KEY_ID_CHARS = 16

@@ -21,9 +21,9 @@ from auth.usecases.tenants import (
     SuspendTenant,
     stamped,
 )
-from chassis import paging
-from chassis.identity import caller
-from chassis.rpc import PUBLIC, Access, any_of
+from chassis.base import paging
+from chassis.identity.tokens import caller
+from chassis.rpc.server import PUBLIC, Access, any_of
 
 ACCESS: Access = {
     "aquifer.auth.v1.AuthService/ExchangeToken": PUBLIC,

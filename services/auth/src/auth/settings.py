@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import DatabaseSettings, ServiceSettings
+from chassis.base.settings import DatabaseSettings, ServiceSettings
 
 
 class PepperSettings(DatabaseSettings):

@@ -12,9 +12,9 @@ from typing_extensions import override
 from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Proof
 from auth.usecases.ports import Founding, Records, Registry
-from chassis.events import derived_id
-from chassis.outbox import Outbox
-from chassis.postgres import Database, Transaction
+from chassis.base.postgres import Database, Transaction
+from chassis.events.envelope import derived_id
+from chassis.events.outbox import Outbox
 
 FOUNDING_LOCK = 4_712
 

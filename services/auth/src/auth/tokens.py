@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from auth.domain import Grant
 from auth.usecases.ports import Signer
-from chassis.errors import FailedPreconditionError
-from chassis.identity import AUDIENCE, ISSUER, TOKEN_TYPE
+from chassis.base.errors import FailedPreconditionError
+from chassis.identity.tokens import AUDIENCE, ISSUER, TOKEN_TYPE
 
 _PEM = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
 

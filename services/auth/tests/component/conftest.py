@@ -17,9 +17,9 @@ from auth.rpc import ACCESS
 from auth.tokens import Ed25519Signer
 from auth.usecases.founding import FirstKeys
 from auth.usecases.ports import Clock, Registry
-from chassis.identity import Verifier
-from chassis.revocations import Revocations
-from chassis.rpc import create_server, server_interceptors
+from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.rpc.server import create_server, server_interceptors
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from auth.domain import AuditEntry
 from auth.keys import new_key
 from auth.rpc import ACCESS
 from auth.usecases.founding import FirstKeys
-from chassis.rpc import PUBLIC
+from chassis.rpc.server import PUBLIC
 
 Metadata = list[tuple[str, str]]
 

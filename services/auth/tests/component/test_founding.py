@@ -12,7 +12,7 @@ from auth.domain import INTERNAL, SCOPES, ApiKey, AuditEntry, Tenant
 from auth.keys import KeyText, Peppers, new_key
 from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Registry
-from chassis.errors import FailedPreconditionError, InvalidInputError
+from chassis.base.errors import FailedPreconditionError, InvalidInputError
 
 
 class StoredKey(Protocol):

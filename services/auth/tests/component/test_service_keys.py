@@ -13,7 +13,7 @@ from auth.keys import KeyText, Peppers, new_key
 from auth.usecases.founding import FirstKeys
 from auth.usecases.ports import Registry
 from auth.usecases.service_keys import IssueServiceKey
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 Metadata = list[tuple[str, str]]
 

@@ -9,9 +9,9 @@ from nats.aio.client import Client
 from psycopg.rows import DictRow, dict_row
 
 from auth.store import PostgresRegistry
-from chassis.bus import Bus
-from chassis.outbox import Outbox
-from chassis.postgres import Database, open_database
+from chassis.base.postgres import Database, open_database
+from chassis.events.bus import Bus
+from chassis.events.outbox import Outbox
 from testkit.servers import TestDatabase
 
 

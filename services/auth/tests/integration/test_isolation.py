@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from chassis.postgres import Database, open_database
+from chassis.base.postgres import Database, open_database
 from testkit.servers import TestDatabase
 
 TENANT_TABLES = ("tenants", "keys", "revocations", "audit", "outbox", "inbox")

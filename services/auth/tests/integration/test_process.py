@@ -21,7 +21,7 @@ from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.app import bootstrap
 from auth.settings import PepperSettings
 from auth.usecases.founding import FirstKeys
-from chassis.topology import stream_name, subject
+from chassis.events.topology import stream_name, subject
 from stack.ports import free_ports
 from testkit.servers import TestBus, TestDatabase, password_of
 

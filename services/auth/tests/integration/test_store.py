@@ -20,9 +20,9 @@ from auth.keys import Peppers, new_key
 from auth.store import PostgresRegistry
 from auth.usecases.api_keys import CreateApiKey, NewKey, RevokeApiKey
 from auth.usecases.tenants import CreateTenant, ResumeTenant, SuspendTenant
-from chassis.errors import AlreadyExistsError
-from chassis.events import derived_id
-from chassis.postgres import migrate, open_database
+from chassis.base.errors import AlreadyExistsError
+from chassis.base.postgres import migrate, open_database
+from chassis.events.envelope import derived_id
 from testkit.servers import TestDatabase
 
 Everything = psycopg.Connection[DictRow]

@@ -16,7 +16,7 @@ from auth.domain import (
     grant,
     in_order,
 )
-from chassis.errors import ForbiddenError, InvalidInputError
+from chassis.base.errors import ForbiddenError, InvalidInputError
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 999_999, tzinfo=UTC)
 TENANT = Tenant(tenant_id="acme", display_name="Acme", create_time=NOW)

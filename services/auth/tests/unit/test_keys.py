@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.keys import KeyText, Peppers, Proof, is_key_id, new_key
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 PEPPER = "p" * 32
 OTHER = "q" * 32

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from auth.domain import Grant
 from auth.tokens import Ed25519Signer
-from chassis.errors import FailedPreconditionError, UnauthenticatedError
-from chassis.identity import Verifier
+from chassis.base.errors import FailedPreconditionError, UnauthenticatedError
+from chassis.identity.tokens import Verifier
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 GRANT = Grant(

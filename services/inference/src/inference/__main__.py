@@ -6,8 +6,8 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from chassis import service
-from chassis.errors import ServiceError
+from chassis.base.errors import ServiceError
+from chassis.process import lifecycle as service
 from inference.app import SERVICE, build
 from inference.rpc import ACCESS
 from inference.settings import Settings

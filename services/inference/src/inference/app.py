@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
-from chassis.process import Process
+from chassis.process.process import Process
 from inference.batching import Batcher
 from inference.engines import minilm
 from inference.engines.extractive import Extractive, Vocabulary

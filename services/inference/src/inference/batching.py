@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
-from chassis.errors import OverloadedError, ServiceError, UnavailableError
+from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
 from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
 from inference.engine import Engine, Ids, infer, infer_alone
 from inference.fair_queue import Call, FairQueue, LaneLimits, Window

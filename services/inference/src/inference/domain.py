@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from chassis.errors import FieldViolation, InvalidInputError
+from chassis.base.errors import FieldViolation, InvalidInputError
 
 TEXTS_MAX = 256
 TEXT_MAX_CHARS = 8_192

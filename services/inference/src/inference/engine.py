@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chassis.errors import InvalidInputError, ServiceError
+from chassis.base.errors import InvalidInputError, ServiceError
 from inference.domain import EmbeddingProfile, ModelCard
 from inference.usecases import Matrix
 

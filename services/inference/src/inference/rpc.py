@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer
-from chassis.identity import caller
-from chassis.rpc import Access, any_of
+from chassis.identity.tokens import caller
+from chassis.rpc.server import Access, any_of
 from inference.domain import (
     EmbeddingRequest,
     Finish,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from chassis.settings import ServiceSettings
+from chassis.base.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

@@ -2,9 +2,9 @@
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
-from chassis.delivery import Delivery
-from chassis.errors import ServiceError
-from chassis.process import Process
+from chassis.base.errors import ServiceError
+from chassis.events.delivery import Delivery
+from chassis.process.process import Process
 from inference.domain import EmbeddingRequest, Lane, Owner
 from inference.usecases import EmbedTexts
 

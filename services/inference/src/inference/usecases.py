@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chassis.errors import NotFoundError
+from chassis.base.errors import NotFoundError
 from inference.domain import (
     NOBODY,
     EmbeddingProfile,

@@ -16,13 +16,13 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from chassis.authority import remote_authority
-from chassis.bus import Bus
-from chassis.dead_letters import DeadLetters
-from chassis.identity import Verifier
-from chassis.revocations import Revocations
-from chassis.rpc import create_server, server_interceptors
-from chassis.service import Process
+from chassis.events.bus import Bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.process.authority import remote_authority
+from chassis.process.lifecycle import Process
+from chassis.rpc.server import create_server, server_interceptors
 from inference.app import SERVICE, Adapters, wire
 from inference.batching import Batcher
 from inference.engine import Engine

@@ -8,10 +8,10 @@ import pytest
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
 from aquifer.inference.v1.inference_service_pb2 import LANE_BULK, EmbedRequest
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
-from chassis import consume
-from chassis.dead_letters import DeadLetters
-from chassis.events import outgoing
-from chassis.topology import stream_name
+from chassis.events import consume
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.envelope import outgoing
+from chassis.events.topology import stream_name
 from inference.domain import Lane
 
 TENANT = "acme"

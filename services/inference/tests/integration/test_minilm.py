@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from tokenizers import Tokenizer
 
-from chassis.errors import DataLossError, FailedPreconditionError
+from chassis.base.errors import DataLossError, FailedPreconditionError
 from inference.batching import Batcher
 from inference.domain import Lane, Precision
 from inference.engines import minilm

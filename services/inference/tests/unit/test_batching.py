@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from chassis.errors import InvalidInputError, OverloadedError, UnavailableError
+from chassis.base.errors import InvalidInputError, OverloadedError, UnavailableError
 from inference import batching
 from inference.batching import LIMITS, LINKS_MAX, Batcher
 from inference.domain import Lane, Owner

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from inference.domain import EmbeddingRequest, Lane, Passage, Question
 
 

@@ -7,10 +7,10 @@ from functools import partial
 import psycopg
 from pydantic import ValidationError
 
-from chassis import service
-from chassis.errors import ServiceError
-from chassis.postgres import migrate
-from chassis.settings import DatabaseSettings
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import migrate
+from chassis.base.settings import DatabaseSettings
+from chassis.process import lifecycle as service
 from ingest.app import SERVICE, build
 from ingest.rpc import ACCESS
 from ingest.settings import Settings

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
-from chassis.delivery import Delivery
-from chassis.ops import Stage
-from chassis.outbox import Outbox
-from chassis.postgres import Database, open_database
-from chassis.process import Process
+from chassis.base.postgres import Database, open_database
+from chassis.events.delivery import Delivery
+from chassis.events.outbox import Outbox
+from chassis.process.ops import Stage
+from chassis.process.process import Process
 from ingest.chunking import ChunkSettings
 from ingest.cutting import ParseAndCut
 from ingest.domain import Pace

@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from chassis.errors import FieldViolation, InvalidInputError
+from chassis.base.errors import FieldViolation, InvalidInputError
 
 FILE_NAME_MAX_CHARS: Final = 255
 MEDIA_TYPE_MAX_CHARS: Final = 255

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from chassis.errors import InvalidInputError, NotFoundError, UnavailableError
+from chassis.base.errors import InvalidInputError, NotFoundError, UnavailableError
 from ingest.domain import Reference
 
 PIECE_BYTES: Final = 256 * 1024

@@ -7,11 +7,11 @@ import grpc
 
 from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
-from chassis.bus import Bus
-from chassis.channel import open_channel
-from chassis.errors import UnavailableError
-from chassis.events import derived_id, outgoing
-from chassis.identity import TokenSource
+from chassis.base.errors import UnavailableError
+from chassis.events.bus import Bus
+from chassis.events.envelope import derived_id, outgoing
+from chassis.identity.tokens import TokenSource
+from chassis.rpc.channel import open_channel
 from ingest.traces import continued, segments
 from ingest.usecases.facts import Fact
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from chassis.errors import (
+from chassis.base.errors import (
     DataLossError,
     InvalidInputError,
     NotFoundError,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from chassis.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects

@@ -13,10 +13,10 @@ from typing_extensions import override
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
-from chassis import paging, telemetry
-from chassis.errors import FieldViolation, InvalidInputError
-from chassis.identity import caller
-from chassis.rpc import Access, any_of
+from chassis.base import paging, telemetry
+from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.identity.tokens import caller
+from chassis.rpc.server import Access, any_of
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument

@@ -8,11 +8,11 @@ from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
-from chassis.delivery import Delivery
-from chassis.errors import ServiceError
-from chassis.events import derived_id, outgoing
-from chassis.postgres import Database
-from chassis.process import Process
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import Database
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import derived_id, outgoing
+from chassis.process.process import Process
 from ingest.domain import Verdict
 from ingest.settings import Settings
 from ingest.traces import current_trace_id

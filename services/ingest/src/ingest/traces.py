@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Tracer
 
-from chassis import telemetry
+from chassis.base import telemetry
 from ingest.usecases.facts import Fact
 
 SEGMENT_FACTS: Final = 200

@@ -12,7 +12,7 @@ import pytest
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
 from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
-from chassis.errors import (
+from chassis.base.errors import (
     AlreadyExistsError,
     InvalidInputError,
     NotFoundError,

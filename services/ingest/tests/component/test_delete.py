@@ -10,7 +10,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
 )
 from aquifer.ingest.v1.document_pb2 import DeletionReceipt
-from chassis.errors import InvalidInputError, NotFoundError, UnavailableError
+from chassis.base.errors import InvalidInputError, NotFoundError, UnavailableError
 from ingest.domain import State
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
 

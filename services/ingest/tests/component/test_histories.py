@@ -27,9 +27,9 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentIndexed,
 )
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
-from chassis.errors import UnavailableError
-from chassis.events import Outgoing, derived_id
-from chassis.postgres import open_database
+from chassis.base.errors import UnavailableError
+from chassis.base.postgres import open_database
+from chassis.events.envelope import Outgoing, derived_id
 from ingest.domain import MOVES, STEPS, State
 from services.ingest.tests.conftest import NAME, TABLES, TENANT, Rig, open_rig, read
 from testkit.servers import TestDatabase

@@ -7,7 +7,7 @@ import pytest
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.domain import State, Verdict
 from ingest.usecases.finish_document import give_up
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages

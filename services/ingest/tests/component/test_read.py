@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
-from chassis.errors import NotFoundError
+from chassis.base.errors import NotFoundError
 from ingest.domain import State, View
 from ingest.usecases.ports import PageQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig

@@ -11,8 +11,8 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
 )
-from chassis.errors import UnavailableError
-from chassis.events import derived_id
+from chassis.base.errors import UnavailableError
+from chassis.events.envelope import derived_id
 from ingest.domain import Pace, State
 from ingest.usecases.progress import Progress
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages

@@ -8,9 +8,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
-from chassis.identity import Verifier
-from chassis.revocations import Revocations, poll
-from chassis.rpc import create_server, server_interceptors
+from chassis.identity.revocations import Revocations, poll
+from chassis.identity.tokens import Verifier
+from chassis.rpc.server import create_server, server_interceptors
 from ingest.rpc import ACCESS
 
 BOTH = "documents.read documents.write"

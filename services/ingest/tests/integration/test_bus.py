@@ -38,19 +38,19 @@ from aquifer.query.v1.query_service_pb2_grpc import (
     QueryServiceServicer,
     add_QueryServiceServicer_to_server,
 )
-from chassis.authority import Authority
-from chassis.bus import Bus
-from chassis.channel import open_channel
-from chassis.consume import Consumer
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.errors import NotFoundError
-from chassis.events import derived_id, outgoing
-from chassis.identity import Caller, TokenSource, admit, as_nobody
-from chassis.ops import DeadLetterRpc
-from chassis.postgres import Database
-from chassis.process import Process
-from chassis.topology import durable_of, subject
+from chassis.base.errors import NotFoundError
+from chassis.base.postgres import Database
+from chassis.events.bus import Bus
+from chassis.events.consume import Consumer
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import derived_id, outgoing
+from chassis.events.topology import durable_of, subject
+from chassis.identity.tokens import Caller, TokenSource, admit, as_nobody
+from chassis.process.authority import Authority
+from chassis.process.ops import DeadLetterRpc
+from chassis.process.process import Process
+from chassis.rpc.channel import open_channel
 from ingest.app import build
 from ingest.settings import Settings
 from services.ingest.tests.conftest import NAME, settings_for
@@ -280,7 +280,7 @@ async def test_an_upload_event_sent_many_times_has_one_effect_and_one_result(ten
 
 
 async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.5)
+    monkeypatch.setattr("chassis.events.consume.BACKOFF_FIRST_S", 0.5)
     await live.publish(upload())
     async with asyncio.timeout(20):
         while not any(consumer._blamed for consumer in live.process.consumers):
@@ -292,7 +292,7 @@ async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: p
 async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr("chassis.events.consume.BACKOFF_FIRST_S", 0.01)
     event_id = await live.publish(upload())
     [failed] = await live.told(DocumentFailed)
     assert (failed.reason, failed.version) == ("TENANT_UNKNOWN", 0)
@@ -335,7 +335,7 @@ async def replayed(live: Live) -> str:
 async def test_a_replayed_upload_event_is_the_one_its_producer_sent(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr("chassis.events.consume.BACKOFF_FIRST_S", 0.01)
     event_id = await live.publish(upload())
     await live.told(DocumentFailed)
     with pytest.raises(NotFoundError, match="no such tenant"):
@@ -417,10 +417,10 @@ async def test_a_delete_ends_with_a_receipt(tenant: Live):
 async def test_a_delete_takes_upload_events_along_that_were_given_up(
     live: Live, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ):
-    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr("chassis.events.consume.BACKOFF_FIRST_S", 0.01)
     await live.publish(upload(), **headers)
     await live.told(DocumentFailed)
-    monkeypatch.setattr("chassis.consume.BACKOFF_FIRST_S", 1.0)
+    monkeypatch.setattr("chassis.events.consume.BACKOFF_FIRST_S", 1.0)
     await live.say(live.auth, TenantCreated(tenant=TENANT))
     await live.publish(upload())
     await live.told(DocumentIndexed)

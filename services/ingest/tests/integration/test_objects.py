@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chassis.errors import (
+from chassis.base.errors import (
     DataLossError,
     InvalidInputError,
     NotFoundError,
@@ -248,7 +248,7 @@ async def test_volume_that_is_not_mounted_is_not_an_empty_one(tmp_path):
 FULL = """
 import asyncio, ctypes, json, os, resource, sys
 from pathlib import Path
-from chassis.errors import OverloadedError
+from chassis.base.errors import OverloadedError
 from ingest.objects import LocalObjects
 NEWUSER_AND_NEWNS = 0x10000000 | 0x00020000
 root, libc, uid, gid = sys.argv[1], ctypes.CDLL(None), os.getuid(), os.getgid()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pypdf
 import pytest
 
-from chassis.errors import InvalidInputError, UnavailableError
+from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.document import MediaType, PageStart
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.parser import Parser, ParserLimits

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInputError, UnavailableError
+from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.jailed import JailedChild, believed
 from ingest.parsing.parser import Parser, ParserLimits

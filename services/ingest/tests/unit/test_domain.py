@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.domain import (
     BATCH_MAX_BYTES,
     BATCH_MAX_CHUNKS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
+from chassis.base.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
 from ingest.domain import Reference
 from ingest.drops import PIECE_BYTES, DropsFolder, _typed_errors
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.parsing.clean import MARKS_MAX, clean, clean_title
 from ingest.parsing.decode import decode, html_charset
 from ingest.parsing.detect import charset, detect

@@ -8,9 +8,9 @@ from functools import partial
 import psycopg
 from pydantic import ValidationError
 
-from chassis import service
-from chassis.errors import ServiceError
-from chassis.postgres import migrate
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import migrate
+from chassis.process import lifecycle as service
 from query.app import SERVICE, build
 from query.rpc import ACCESS
 from query.settings import Settings

@@ -10,12 +10,12 @@ from typing import Final
 from uuid import uuid4
 
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
-from chassis.channel import open_channel
-from chassis.errors import ServiceError
-from chassis.inbox import forget_old
-from chassis.outbox import Outbox
-from chassis.postgres import Database, open_database
-from chassis.process import Loop, Process
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import Database, open_database
+from chassis.events.inbox import forget_old
+from chassis.events.outbox import Outbox
+from chassis.process.process import Loop, Process
+from chassis.rpc.channel import open_channel
 from query.domain import Profile
 from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
 from query.rpc import QueryRpc, Verbs

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.errors import FieldViolation, InvalidInputError
+from chassis.base.errors import FieldViolation, InvalidInputError
 from query.vectors.port import VERSION_MAX, collection_of
 
 QUESTION_MAX_CHARS: Final = 4_000

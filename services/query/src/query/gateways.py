@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from chassis.channel import streaming
-from chassis.errors import UnavailableError
-from chassis.identity import on_behalf_of
+from chassis.base.errors import UnavailableError
+from chassis.identity.tokens import on_behalf_of
+from chassis.rpc.channel import streaming
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
 from query.usecases.ports import Embedder, Generator, Prompt
 from query.vectors.port import Vector

@@ -17,7 +17,7 @@ from typing import Final
 import mmh3
 from py_rust_stemmers import SnowballStemmer
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 
 # Stored beside the vectors: another analyser or other constants need a rebuild of the index.
 ANALYSER: Final = "bm25-en-1"

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
-from chassis.errors import NotFoundError
-from chassis.identity import caller
-from chassis.rpc import Access, any_of
+from chassis.base.errors import NotFoundError
+from chassis.identity.tokens import caller
+from chassis.rpc.server import Access, any_of
 from query.domain import (
     Answer,
     Citation,

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from chassis.settings import DatabaseSettings, ServiceSettings
+from chassis.base.settings import DatabaseSettings, ServiceSettings
 
 
 class Settings(ServiceSettings, DatabaseSettings):

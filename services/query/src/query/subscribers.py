@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
-from chassis.delivery import Delivery
-from chassis.errors import ServiceError
-from chassis.inbox import AlreadyAppliedError
-from chassis.inbox import Effect as InboxEffect
-from chassis.postgres import Database, Transaction
-from chassis.process import Process
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import Database, Transaction
+from chassis.events.delivery import Delivery
+from chassis.events.inbox import AlreadyAppliedError
+from chassis.events.inbox import Effect as InboxEffect
+from chassis.process.process import Process
 from query.usecases.documents import GiveUpVersion, PurgeDocument
 from query.usecases.index_batch import IndexBatch, RejectBatch
 from query.usecases.ports import Effect, Fact, Once, Rows

@@ -22,14 +22,14 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
 )
-from chassis.bus import Bus
-from chassis.delivery import Delivery
-from chassis.errors import ServiceError
-from chassis.events import Envelope
-from chassis.inbox import Inbox
-from chassis.outbox import Outbox
-from chassis.postgres import Database
-from chassis.topology import event_class
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import Database
+from chassis.events.bus import Bus
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import Envelope
+from chassis.events.inbox import Inbox
+from chassis.events.outbox import Outbox
+from chassis.events.topology import event_class
 from query.domain import Inquiry, Profile, Question
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
-from chassis.errors import DataLossError, InvalidInputError, UnavailableError
+from chassis.base.errors import DataLossError, InvalidInputError, UnavailableError
 from query.domain import Citation, Delta, Finish, FinishReason, Inquiry, Quote, Started, Version
 
 PUMP = "collections/manuals/documents/pump"

@@ -6,7 +6,7 @@ import pytest
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.domain import Version
 
 DOCUMENT = "collections/manuals/documents/pump"

@@ -5,7 +5,7 @@ import uuid
 import numpy as np
 import pytest
 
-from chassis.errors import InvalidInputError, UnavailableError
+from chassis.base.errors import InvalidInputError, UnavailableError
 from query.domain import Profile, Question
 from query.lexical import encode_passage
 from query.vectors.port import Point, TenantScope

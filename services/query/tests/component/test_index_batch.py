@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 
 DOCUMENT = "collections/manuals/documents/pump"
 

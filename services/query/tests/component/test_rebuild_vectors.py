@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.domain import Version
 from query.vectors.port import TenantScope
 

@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aquifer.query.v1 import query_service_pb2 as pb
-from chassis.errors import InvalidInputError, NotFoundError
-from chassis.identity import Caller, admit
+from chassis.base.errors import InvalidInputError, NotFoundError
+from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc, Verbs
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -20,8 +20,8 @@ from nats.js.errors import NotFoundError
 from aquifer.auth.v1 import auth_service_pb2 as auth_pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
-from chassis.events import outgoing
-from chassis.topology import stream_name, subject
+from chassis.events.envelope import outgoing
+from chassis.events.topology import stream_name, subject
 from stack.guardian import Guardian
 from stack.ports import LOOPBACK, free_ports
 from stack.processes import run_all

@@ -12,9 +12,9 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
     InferenceServiceServicer,
     add_InferenceServiceServicer_to_server,
 )
-from chassis.channel import open_channel
-from chassis.errors import UnavailableError
-from chassis.identity import as_nobody
+from chassis.base.errors import UnavailableError
+from chassis.identity.tokens import as_nobody
+from chassis.rpc.channel import open_channel
 from query.domain import Delta, Profile
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.usecases.ports import Prompt

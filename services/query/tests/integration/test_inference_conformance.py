@@ -6,9 +6,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from chassis.authority import remote_authority
-from chassis.channel import open_channel
-from chassis.errors import NotFoundError
+from chassis.base.errors import NotFoundError
+from chassis.process.authority import remote_authority
+from chassis.rpc.channel import open_channel
 from query.domain import Delta, Finish, FinishReason, Passage, Profile, Quote, Version
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.usecases.ports import Prompt

@@ -22,7 +22,7 @@ from aquifer.query.v1.passage_events_pb2 import (
     VersionSearchable,
 )
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
-from chassis.identity import TENANT_KEY
+from chassis.identity.tokens import TENANT_KEY
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from chassis.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
 from query.lexical import SparseVector, encode_passage, encode_question
 from query.vectors import engine_client
 from query.vectors.port import Filter, Point, Probe, TenantScope, VectorStore

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.lexical import encode_passage, encode_question
 from query.vectors.engine_client import EngineVectors, open_channel
 from query.vectors.port import Point, Probe, TenantScope

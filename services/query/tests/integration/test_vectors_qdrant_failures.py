@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from chassis.errors import FailedPreconditionError, OverloadedError, ServiceError, UnavailableError
+from chassis.base.errors import (
+    FailedPreconditionError,
+    OverloadedError,
+    ServiceError,
+    UnavailableError,
+)
 from query.lexical import SparseVector
 from query.vectors import qdrant
 from query.vectors.port import Point, TenantScope

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chassis.errors import FailedPreconditionError, OverloadedError
+from chassis.base.errors import FailedPreconditionError, OverloadedError
 from query.lexical import encode_passage, encode_question
 from query.vectors import stores
 from query.vectors.port import EVERYTHING, Point, Probe, TenantScope

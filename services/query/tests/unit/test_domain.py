@@ -5,7 +5,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from chassis.errors import DataLossError, InvalidInputError
+from chassis.base.errors import DataLossError, InvalidInputError
 from query.domain import (
     Answer,
     Batch,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from query import lexical
 from query.lexical import SparseVector, encode_passage, encode_question, terms
 

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from chassis.errors import DeadlineError, OverloadedError
+from chassis.base.errors import DeadlineError, OverloadedError
 from query.vectors.lanes import Lane
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from query.lexical import SparseVector
 from query.vectors.port import (
     FILTER_VALUES_MAX,

@@ -18,7 +18,7 @@ from auth.domain import (
 from auth.keys import KeyText, Peppers, Proof, is_key_id
 from auth.usecases.ports import Clock, Records, Registry
 from auth.usecases.tenants import reached, stamped, tenant_reserved, tenant_unknown
-from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from auth.domain import REVOCATION_MATTERS, Credential, Grant, Revocation, grant
 from auth.keys import KeyText, Peppers
 from auth.usecases.ports import Clock, Registry, Signer
-from chassis.errors import FieldViolation, InvalidInputError, UnauthenticatedError
+from chassis.base.errors import FieldViolation, InvalidInputError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Founding, Registry
 from auth.usecases.service_keys import SERVICE_SCOPES, SERVICES
 from auth.usecases.tenants import add_tenant
-from chassis.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError
+from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError
 
 OPERATOR_SCOPES = tuple(scope for scope in SCOPES if scope != INTERNAL)
 

@@ -7,7 +7,7 @@ from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, ApiKey, lasting_
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Registry
-from chassis.errors import FailedPreconditionError
+from chassis.base.errors import FailedPreconditionError
 
 SERVICES = ("ingest", "query", "inference")
 SERVICE_SCOPES = (INTERNAL, "models")

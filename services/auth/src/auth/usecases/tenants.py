@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from auth.domain import SYSTEM_TENANT, TENANTS_ADMIN, Actor, AuditEntry, Tenant, is_tenant_id
 from auth.usecases.ports import Clock, Records, Registry
-from chassis.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import openvino as ov
 import safetensors.numpy
 from tokenizers import Tokenizer
 
-from chassis.errors import DataLossError, FailedPreconditionError
+from chassis.base.errors import DataLossError, FailedPreconditionError
 from inference.domain import EmbeddingProfile, ModelCard, ModelKind, Precision
 from inference.engines.minilm_graph import MAX_TOKENS, WIDTH, sentence_encoder
 from inference.engines.minilm_reference import SENTENCE, vector

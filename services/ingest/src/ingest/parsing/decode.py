@@ -5,7 +5,7 @@ import re
 
 import charset_normalizer
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.parsing.failure import ParseFailure
 
 SAMPLE_BYTES = 64 * 1024

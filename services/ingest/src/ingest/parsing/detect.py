@@ -3,7 +3,7 @@
 import mimetypes
 import re
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
 

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chassis.errors import InvalidInputError, UnavailableError
+from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.clean import clean_title
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.reading import Reading

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from ingest.parsing.clean import clean, clean_title
 from ingest.parsing.decode import decode, html_charset
 from ingest.parsing.detect import charset, detect

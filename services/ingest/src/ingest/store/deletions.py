@@ -7,8 +7,8 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 from typing_extensions import override
 
-from chassis import outbox
-from chassis.postgres import Transaction
+from chassis.base.postgres import Transaction
+from chassis.events import outbox
 from ingest.domain import Entry, Receipt, Version
 from ingest.store import rows
 from ingest.usecases.ports import Deletions, Purged

@@ -6,7 +6,7 @@ from typing import Any, Final
 from psycopg.types.json import Jsonb
 from typing_extensions import override
 
-from chassis.postgres import Transaction
+from chassis.base.postgres import Transaction
 from ingest.domain import (
     UNFINISHED,
     Draft,

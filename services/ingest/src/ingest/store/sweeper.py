@@ -6,8 +6,8 @@ from typing import Final
 
 from typing_extensions import override
 
-from chassis.inbox import forget_old
-from chassis.postgres import Database
+from chassis.base.postgres import Database
+from chassis.events.inbox import forget_old
 from ingest.domain import STEPS, UNFINISHED, State
 from ingest.store.rows import Row
 from ingest.usecases.ports import Backlog, Pending, Sweeper

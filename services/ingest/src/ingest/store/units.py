@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from chassis.delivery import Delivery
-from chassis.events import derived_id
-from chassis.inbox import Effect
-from chassis.outbox import Outbox
-from chassis.postgres import Database, Transaction
+from chassis.base.postgres import Database, Transaction
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import derived_id
+from chassis.events.inbox import Effect
+from chassis.events.outbox import Outbox
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.uploads import PostgresTenants, PostgresUploads

@@ -5,7 +5,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from chassis.postgres import Transaction
+from chassis.base.postgres import Transaction
 from ingest.domain import Origin, Upload, UploadResult, Verdict
 from ingest.store import rows
 from ingest.usecases.ports import Tenants, Uploads

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from chassis.errors import (
+from chassis.base.errors import (
     AlreadyExistsError,
     ConflictError,
     DataLossError,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
-from chassis.errors import (
+from chassis.base.errors import (
     DataLossError,
     ForbiddenError,
     InvalidInputError,

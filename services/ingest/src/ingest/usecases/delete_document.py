@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
-from chassis.errors import NotFoundError, ServiceError, UnavailableError
+from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
 from ingest.domain import Origin, Pace, Receipt, State, Version, View, check_name
 from ingest.usecases import facts
 from ingest.usecases.ports import DeadLetters, Hide, Objects, Once, Units, Work

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
-from chassis.errors import DataLossError, InvalidInputError, NotFoundError
+from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from ingest.domain import Pace, Prepared, State, Verdict, Version, work_s
 from ingest.usecases import facts
 from ingest.usecases.finish_document import give_up

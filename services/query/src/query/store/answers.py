@@ -8,8 +8,8 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
-from chassis.outbox import Outbox
-from chassis.postgres import Database, Transaction
+from chassis.base.postgres import Database, Transaction
+from chassis.events.outbox import Outbox
 from query.domain import Answer, Citation, Finish, FinishReason, Passage, Version
 from query.usecases.ports import Answers
 

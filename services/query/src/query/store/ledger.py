@@ -7,8 +7,8 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from chassis.ops import Stage
-from chassis.postgres import Database
+from chassis.base.postgres import Database
+from chassis.process.ops import Stage
 from query.domain import Hit, Passage, Standing, Version
 from query.store.rows import STANDING, PostgresRows, standing_of
 from query.usecases.ports import Doomed, Found, Ledger, Rows, Wanted

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from chassis.postgres import Database, Transaction
+from chassis.base.postgres import Database, Transaction
 from query.usecases.ports import Rebuilding, StoreRecord, StoreRecords
 
 # First half of an advisory lock's key; the second is the profile's.

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from chassis.errors import InvalidInputError
-from chassis.inbox import forget_document
-from chassis.postgres import Transaction
+from chassis.base.errors import InvalidInputError
+from chassis.base.postgres import Transaction
+from chassis.events.inbox import forget_document
 from query.domain import Batch, Removed, Standing, Version
 from query.usecases.ports import Rows
 

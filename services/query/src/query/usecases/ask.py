@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
-from chassis.errors import DataLossError
+from chassis.base.errors import DataLossError
 from query.domain import (
     Answer,
     Citation,

@@ -6,7 +6,7 @@ from typing import Final
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.domain import Version
 from query.usecases.ports import DeadLetters, Effect, Ledger, Once
 from query.vectors.port import Filter, TenantScope, VectorStore

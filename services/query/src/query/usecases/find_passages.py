@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
 from query.fusion import Ranked, fuse
 from query.lexical import encode_question

@@ -10,7 +10,7 @@ import numpy as np
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from query.domain import Batch, Matrix, Passage, Profile, Version
 from query.usecases.points import point_of
 from query.usecases.ports import Effect, Ledger, Once

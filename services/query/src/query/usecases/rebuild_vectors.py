@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from chassis.errors import UnavailableError
+from chassis.base.errors import UnavailableError
 from query.domain import Passage, Profile
 from query.usecases.find_passages import STORE_MISSING, Serving
 from query.usecases.points import point_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from chassis import logs
+from chassis.base import logs
 from query.vectors.server import Options, SocketInUseError, compact, serve
 from query.vectors.stores import DataInUseError
 

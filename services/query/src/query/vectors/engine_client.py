@@ -11,9 +11,10 @@ from typing_extensions import override
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
-from chassis import channel, identity
-from chassis.errors import DeadlineError, FailedPreconditionError, UnavailableError
-from chassis.rpc import MESSAGE_MAX_BYTES, time_left_s
+from chassis.base.errors import DeadlineError, FailedPreconditionError, UnavailableError
+from chassis.identity import tokens as identity
+from chassis.rpc import channel
+from chassis.rpc.server import MESSAGE_MAX_BYTES, time_left_s
 from query.lexical import SparseVector
 from query.vectors.port import (
     EVERYTHING,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from chassis.errors import DeadlineError, OverloadedError
+from chassis.base.errors import DeadlineError, OverloadedError
 
 T = TypeVar("T")
 

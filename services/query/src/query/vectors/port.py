@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError
 from query.lexical import SparseVector
 
 Vector = NDArray[np.float32]

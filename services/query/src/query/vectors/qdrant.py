@@ -17,7 +17,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from typing_extensions import override
 
-from chassis.errors import (
+from chassis.base.errors import (
     FailedPreconditionError,
     InvalidInputError,
     OverloadedError,

@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServicer
-from chassis.errors import InvalidInputError, ServiceError
-from chassis.status import plain_status, to_status
+from chassis.base.errors import InvalidInputError, ServiceError
+from chassis.rpc.status import plain_status, to_status
 from query.lexical import SparseVector
 from query.vectors.lanes import Lane
 from query.vectors.port import (

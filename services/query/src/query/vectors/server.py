@@ -15,7 +15,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
-from chassis.errors import ServiceError
+from chassis.base.errors import ServiceError
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
 from query.vectors.shard import EngineBrokenError

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import qdrant_edge as edge
 
-from chassis.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
 from query.vectors.port import (
     EVERYTHING,
     Candidate,

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from chassis.errors import FailedPreconditionError, InvalidInputError, OverloadedError, ServiceError
+from chassis.base.errors import (
+    FailedPreconditionError,
+    InvalidInputError,
+    OverloadedError,
+    ServiceError,
+)
 from query.vectors.port import StoreInfo, check_profile
 from query.vectors.shard import ENGINE, Shard, store_missing
 

@@ -17,13 +17,14 @@ from aquifer.ops.v1 import dead_letter_service_pb2 as dead_pb
 from aquifer.ops.v1 import status_service_pb2 as status_pb
 from aquifer.ops.v1.dead_letter_service_pb2_grpc import DeadLetterServiceServicer
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
-from chassis import paging, topology
-from chassis.consume import Consumer
-from chassis.dead_letters import DeadLetter, DeadLetters
-from chassis.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
-from chassis.events import derived_id
-from chassis.identity import caller
-from chassis.rpc import Access, any_of
+from chassis.base import paging
+from chassis.base.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
+from chassis.events import topology
+from chassis.events.consume import Consumer
+from chassis.events.dead_letters import DeadLetter, DeadLetters
+from chassis.events.envelope import derived_id
+from chassis.identity.tokens import caller
+from chassis.rpc.server import Access, any_of
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from nats.aio.msg import Msg
 
 from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantResumed, TenantSuspended
-from chassis import metrics
-from chassis.bus import Bus
-from chassis.errors import ConflictError, OverloadedError, UnavailableError
-from chassis.health import Health
-from chassis.identity import Verifier
-from chassis.ops import Stage
-from chassis.process import Process
-from chassis.revocations import Revocations
-from chassis.topology import subject
+from chassis.base import metrics
+from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.events.bus import Bus
+from chassis.events.topology import subject
+from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.process.ops import Stage
+from chassis.process.process import Process
+from chassis.rpc.health import Health
 
 log = logging.getLogger(__name__)
 

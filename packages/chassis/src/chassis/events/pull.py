@@ -15,8 +15,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerInfo
 from nats.js.errors import Error as JetStreamError
 
-from chassis.bus import Bus
-from chassis.topology import Durable
+from chassis.events.bus import Bus
+from chassis.events.topology import Durable
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from google.protobuf.message import Message
 from psycopg.types.json import Jsonb
 
-from chassis.bus import Bus
-from chassis.errors import ServiceError
-from chassis.events import Outgoing, outgoing
-from chassis.postgres import Database, Transaction
+from chassis.base.errors import ServiceError
+from chassis.base.postgres import Database, Transaction
+from chassis.events.bus import Bus
+from chassis.events.envelope import Outgoing, outgoing
 
 log = logging.getLogger(__name__)
 

@@ -12,17 +12,18 @@ import uvloop
 
 from aquifer.ops.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from aquifer.ops.v1.status_service_pb2_grpc import add_StatusServiceServicer_to_server
-from chassis import logs, metrics, ops, telemetry, upkeep
-from chassis.authority import remote_authority
-from chassis.bus import open_bus
-from chassis.dead_letters import DeadLetters
-from chassis.health import Health
-from chassis.identity import Verifier
-from chassis.process import Build, Loop, Process
-from chassis.revocations import Revocations, follow
-from chassis.rpc import Access, create_server, server_interceptors
-from chassis.settings import ServiceSettings
-from chassis.topology import consumes
+from chassis.base import logs, metrics, telemetry
+from chassis.base.settings import ServiceSettings
+from chassis.events.bus import open_bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.topology import consumes
+from chassis.identity.revocations import Revocations, follow
+from chassis.identity.tokens import Verifier
+from chassis.process import ops, upkeep
+from chassis.process.authority import remote_authority
+from chassis.process.process import Build, Loop, Process
+from chassis.rpc.health import Health
+from chassis.rpc.server import Access, create_server, server_interceptors
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from nats.js.errors import APIError, NoStreamResponseError
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from chassis import telemetry, topology
-from chassis.errors import OverloadedError, UnavailableError
-from chassis.events import Outgoing
+from chassis.base import telemetry
+from chassis.base.errors import OverloadedError, UnavailableError
+from chassis.events import topology
+from chassis.events.envelope import Outgoing
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)

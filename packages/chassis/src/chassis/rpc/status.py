@@ -11,7 +11,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from chassis.errors import (
+from chassis.base.errors import (
     AlreadyExistsError,
     ConflictError,
     DataLossError,

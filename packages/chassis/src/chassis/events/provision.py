@@ -1,8 +1,8 @@
 """Brings the broker's streams and durables in line with the contract: the one place that may.
 
-`python -m chassis.provision apply` creates what is missing, updates what differs and prints each
-step; `diff` only prints. Both are idempotent. What the contract no longer names is reported and
-left alone: it may hold messages.
+`python -m chassis.events.provision apply` creates what is missing, updates what differs and prints
+each step; `diff` only prints. Both are idempotent. What the contract no longer names is reported
+and left alone: it may hold messages.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 from typing_extensions import override
 
-from chassis import topology
-from chassis.bus import open_bus
-from chassis.topology import Durable, Stream
+from chassis.events import topology
+from chassis.events.bus import open_bus
+from chassis.events.topology import Durable, Stream
 
 VERSION_FLOOR = (2, 12)
 
@@ -167,7 +167,7 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Runs the command; exit code 0 done, 1 refused or unreachable."""
-    parser = argparse.ArgumentParser(prog="python -m chassis.provision", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m chassis.events.provision", description=__doc__)
     parser.add_argument("action", choices=["apply", "diff"])
     parser.add_argument("--replicas", type=int, default=1, help="copies of each stream (1, 3, 5)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for the whole run")

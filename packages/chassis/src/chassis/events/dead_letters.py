@@ -15,10 +15,10 @@ from nats.js.errors import APIError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as JetStreamNotFoundError
 
-from chassis import telemetry
-from chassis.bus import PUBLISH_TIMEOUT_S, STREAM_FULL, Bus
-from chassis.errors import NotFoundError, OverloadedError, ServiceError, UnavailableError
-from chassis.topology import dead_stream, dead_subject, event_class
+from chassis.base import telemetry
+from chassis.base.errors import NotFoundError, OverloadedError, ServiceError, UnavailableError
+from chassis.events.bus import PUBLISH_TIMEOUT_S, STREAM_FULL, Bus
+from chassis.events.topology import dead_stream, dead_subject, event_class
 
 log = logging.getLogger(__name__)
 

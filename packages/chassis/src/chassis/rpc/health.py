@@ -7,7 +7,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typing_extensions import override
 
-from chassis.errors import NotFoundError
+from chassis.base.errors import NotFoundError
 
 WATCH_S = 0.5
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import grpc
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
-from chassis.errors import ServiceError, UnauthenticatedError, UnavailableError
-from chassis.paging import PAGE_MAX
+from chassis.base.errors import ServiceError, UnauthenticatedError, UnavailableError
+from chassis.base.paging import PAGE_MAX
 
 log = logging.getLogger(__name__)
 

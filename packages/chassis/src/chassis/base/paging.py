@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from chassis.errors import FieldViolation, InvalidInputError
+from chassis.base.errors import FieldViolation, InvalidInputError
 
 PAGE_MAX: Final = 1_000
 PAGE_DEFAULT: Final = 100

@@ -13,7 +13,7 @@ from typing import TextIO
 from opentelemetry import trace
 from typing_extensions import override
 
-from chassis import telemetry
+from chassis.base import telemetry
 
 VALUE_MAX_CHARS = 2_000
 EXCEPTION_MAX_CHARS = 8_000

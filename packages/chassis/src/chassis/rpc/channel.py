@@ -17,16 +17,17 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from typing_extensions import override
 
-from chassis import identity, telemetry
-from chassis.errors import (
+from chassis.base import telemetry
+from chassis.base.errors import (
     DeadlineError,
     ForbiddenError,
     ServiceError,
     UnauthenticatedError,
     UnavailableError,
 )
-from chassis.rpc import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, time_left_s
-from chassis.status import from_rpc_error
+from chassis.identity import tokens as identity
+from chassis.rpc.server import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, time_left_s
+from chassis.rpc.status import from_rpc_error
 
 TIMEOUT_S = 10.0
 # Kept back of the deadline of the call being served, to answer it with a reason.

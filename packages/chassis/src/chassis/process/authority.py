@@ -10,9 +10,9 @@ from aquifer.auth.v1.auth_service_pb2 import (
     ListRevocationsResponse,
 )
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
-from chassis.channel import open_channel
-from chassis.identity import TokenSource, as_nobody
-from chassis.paging import PAGE_MAX
+from chassis.base.paging import PAGE_MAX
+from chassis.identity.tokens import TokenSource, as_nobody
+from chassis.rpc.channel import open_channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

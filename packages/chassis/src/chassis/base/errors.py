@@ -1,7 +1,8 @@
 """What can go wrong, said once and without naming a transport.
 
-`chassis.rpc` turns each class into a gRPC status, `chassis.consume` decides from it whether a
-message is retried, waits for a dependency or becomes a dead letter; a service only raises.
+`chassis.rpc.status` turns each class into a gRPC status, `chassis.events.consume` decides from it
+whether a message is retried, waits for a dependency or becomes a dead letter; a service only
+raises.
 """
 
 from collections.abc import Sequence

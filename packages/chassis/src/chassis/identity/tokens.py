@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aquifer.auth.v1.auth_service_pb2 import ExchangeTokenRequest
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
-from chassis.errors import ForbiddenError, ServiceError, UnauthenticatedError, UnavailableError
+from chassis.base.errors import ForbiddenError, ServiceError, UnauthenticatedError, UnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -28,11 +28,12 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from typing_extensions import override
 
-from chassis import identity, metrics, telemetry
-from chassis.errors import DeadlineError, InvalidInputError, OverloadedError, ServiceError
-from chassis.health import Health
-from chassis.revocations import OpenCall, Revocations
-from chassis.status import domain, ended_by_deadline, plain_status, to_status
+from chassis.base import metrics, telemetry
+from chassis.base.errors import DeadlineError, InvalidInputError, OverloadedError, ServiceError
+from chassis.identity import tokens as identity
+from chassis.identity.revocations import OpenCall, Revocations
+from chassis.rpc.health import Health
+from chassis.rpc.status import domain, ended_by_deadline, plain_status, to_status
 
 log = logging.getLogger(__name__)
 

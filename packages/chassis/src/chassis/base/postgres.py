@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from chassis.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 
 POOL_WAIT_S = 5.0
 ANSWER_S = 2.0

@@ -13,21 +13,21 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from chassis import metrics, telemetry
-from chassis.bus import Bus
-from chassis.dead_letters import DeadLetters
-from chassis.delivery import Delivery
-from chassis.errors import (
+from chassis.base import metrics, telemetry
+from chassis.base.errors import (
     ConflictError,
     FailedPreconditionError,
     OverloadedError,
     ServiceError,
     UnavailableError,
 )
-from chassis.events import E, decode, envelope
-from chassis.inbox import AlreadyAppliedError, Inbox
-from chassis.pull import Puller
-from chassis.topology import ACK_WAIT_S, Durable
+from chassis.events.bus import Bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import E, decode, envelope
+from chassis.events.inbox import AlreadyAppliedError, Inbox
+from chassis.events.pull import Puller
+from chassis.events.topology import ACK_WAIT_S, Durable
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)

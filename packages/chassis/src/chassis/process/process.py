@@ -7,15 +7,15 @@ from typing import Any
 
 import grpc
 
-from chassis.authority import Authority
-from chassis.bus import Bus
-from chassis.consume import Consumer, Handler, OnDead
-from chassis.dead_letters import DeadLetters
-from chassis.events import E
-from chassis.inbox import Inbox
-from chassis.ops import Stage
-from chassis.postgres import Database
-from chassis.topology import durable_of
+from chassis.base.postgres import Database
+from chassis.events.bus import Bus
+from chassis.events.consume import Consumer, Handler, OnDead
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.envelope import E
+from chassis.events.inbox import Inbox
+from chassis.events.topology import durable_of
+from chassis.process.authority import Authority
+from chassis.process.ops import Stage
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 Probe = Callable[[], Awaitable[str]]

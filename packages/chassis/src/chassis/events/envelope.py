@@ -9,8 +9,9 @@ from urllib.parse import quote, unquote
 
 from google.protobuf.message import DecodeError, Message
 
-from chassis import telemetry, topology
-from chassis.errors import InvalidInputError
+from chassis.base import telemetry
+from chassis.base.errors import InvalidInputError
+from chassis.events import topology
 
 EVENT_MAX_BYTES = 768 * 1024
 CONTENT_TYPE = "application/protobuf"

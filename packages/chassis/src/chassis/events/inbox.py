@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from psycopg.types.json import Jsonb
 
-from chassis.events import Outgoing, derived_id, outgoing
-from chassis.postgres import Database, Transaction
+from chassis.base.postgres import Database, Transaction
+from chassis.events.envelope import Outgoing, derived_id, outgoing
 
 KEPT_BYTES = 4 * 1024
 FORGET_BATCH = 5_000

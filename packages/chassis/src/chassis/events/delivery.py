@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from google.protobuf.message import Message
 
-from chassis.events import Envelope, Outgoing, derived_id, outgoing
-from chassis.inbox import AlreadyAppliedError, Effect, Inbox
+from chassis.events.envelope import Envelope, Outgoing, derived_id, outgoing
+from chassis.events.inbox import AlreadyAppliedError, Effect, Inbox
 
 
 class Delivery:

@@ -1,0 +1,1 @@
+"""What every wing stands on: errors, settings, logs, metrics, spans, Postgres."""

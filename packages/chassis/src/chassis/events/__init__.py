@@ -1,0 +1,1 @@
+"""Events between services: their form, their streams, publishing and handling them."""

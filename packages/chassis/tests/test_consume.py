@@ -1,27 +1,35 @@
-"""Every delivery ends acknowledged, handed back or dead; every effect happens once."""
+"""Every delivery ends acknowledged, handed back or dead; every effect happens once.
+
+These tests guard upgrades of FastStream and nats-py as well: they are what we rely on.
+"""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Annotated
 
 import pytest
+from faststream import Context
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
-from chassis.base.errors import InvalidInputError, ServiceError, UnavailableError
+from chassis.base.errors import ConflictError, InvalidInputError, ServiceError, UnavailableError
 from chassis.base.postgres import Database, migrate, open_database
-from chassis.events import consume
-from chassis.events.bus import Bus
-from chassis.events.consume import Consumer
+from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Batch
 from chassis.events.envelope import outgoing
-from chassis.events.inbox import Inbox
-from chassis.events.topology import ACK_WAIT_S, durable_of, stream_name
+from chassis.events.topology import ACK_WAIT_S, durable_of
+from testkit.consuming import consuming, relaying, wait_until_missing, wait_until_settled
 from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"
+# Any row will do.
+EFFECT = (
+    "INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)"
+    " VALUES (%s, %s, 'effect', 'effect', '{}', '', now())"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,134 +45,251 @@ async def database(migrated: TestDatabase) -> AsyncIterator[Database]:
         yield database
 
 
-def embedded(document: str = "collections/c/documents/d") -> ChunksEmbedded:
-    prepared = ChunksPrepared(tenant=TENANT, document=document, version=1)
-    return ChunksEmbedded(tenant=TENANT, prepared=prepared)
+def embedded(document: str = "collections/c/documents/d", tenant: str = TENANT) -> ChunksEmbedded:
+    prepared = ChunksPrepared(tenant=tenant, document=document, version=1)
+    return ChunksEmbedded(tenant=tenant, prepared=prepared)
 
 
-async def publish(bus: TestBus, event: ChunksEmbedded, event_id: str) -> None:
+async def publish(bus: TestBus, *events: tuple[ChunksEmbedded, str]) -> None:
     async with bus.connect("inference") as own:
-        await own.publish(outgoing(event, event_id=event_id), stream_name(ChunksEmbedded))
+        await own.publish_all([outgoing(event, event_id=name) for event, name in events])
 
 
-@asynccontextmanager
-async def consuming(
-    bus: Bus, handler, *, database: Database | None = None, on_dead=None, concurrency: int = 4
-) -> AsyncIterator[Consumer[ChunksEmbedded]]:
-    durable = durable_of(ChunksEmbedded, "query")
-    consumer = Consumer(
-        bus,
-        durable,
-        ChunksEmbedded,
-        handler,
-        DeadLetters(bus, "query"),
-        inbox=Inbox(database, durable.name) if database else None,
-        on_dead=on_dead,
-        concurrency=concurrency,
-    )
-    task = asyncio.get_running_loop().create_task(consumer.run())
-    try:
-        yield consumer
-    finally:
-        await consumer.stop(2)
-        task.cancel()
-        await asyncio.wait([task])
+async def publish_many(bus: TestBus, count: int, tenant: str = TENANT) -> None:
+    await publish(bus, *((embedded(f"d{n}", tenant), f"e{n}") for n in range(count)))
 
 
-# Any row will do.
-EFFECT = "INSERT INTO outbox (tenant_id, subject, headers, payload) VALUES (%s, 'effect', '{}', '')"
+async def effects(database: Database, tenant: str = TENANT) -> list[str]:
+    """Documents an effect was noted for."""
+    async with database.transaction(tenant) as tx:
+        rows = await tx.execute("SELECT document FROM outbox WHERE event = 'effect' ORDER BY 1")
+        return [row["document"] for row in await rows.fetchall()]
 
 
-async def settled(consumer: Consumer[ChunksEmbedded]) -> None:
-    """Waits until the broker holds nothing for this consumer any more."""
-    async with asyncio.timeout(20):
-        while True:
-            info = await consumer.puller.info()
-            if not info.num_pending and not info.num_ack_pending:
-                return
-            await asyncio.sleep(0.02)
-
-
-async def missing(consumer: Consumer[ChunksEmbedded], words: str) -> None:
-    """Waits until the consumer has looked and says this of its durable."""
-    async with asyncio.timeout(20):
-        while words not in consumer.puller.missing:
-            await asyncio.sleep(0.02)
+async def facts(bus: TestBus) -> int:
+    async with bus.connect("provisioner") as admin:
+        return (await admin.jetstream.stream_info("FACTS_QUERY")).state.messages
 
 
 async def test_a_handled_event_is_acknowledged_and_its_effect_published(bus, database):
     seen: list[str] = []
+    async with bus.connect("query") as own, relaying(database, own) as work:
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        async with delivery.once(document=event.prepared.document) as effect:
-            seen.append(delivery.envelope.event_id)
-            effect.emit(VersionSearchable(tenant=TENANT, document=event.prepared.document))
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            async with work.begin(batch.tenant, batch) as unit:
+                for one in unit.fresh:
+                    seen.append(one.envelope.event_id)
+                    document = one.event.prepared.document
+                    unit.emit(
+                        VersionSearchable(tenant=TENANT, document=document),
+                        about=document,
+                        cause=one,
+                    )
 
-    await publish(bus, embedded(), "e1")
-    async with bus.connect("query") as own, consuming(own, handler, database=database) as consumer:
-        await settled(consumer)
+        await publish(bus, (embedded(), "e1"))
+        async with consuming(own, handler) as settlement:
+            await wait_until_settled(settlement)
+            async with asyncio.timeout(10):
+                while not await facts(bus):
+                    await asyncio.sleep(0.02)
     assert seen == ["e1"]
-    async with bus.connect("provisioner") as admin:
-        facts = await admin.jetstream.stream_info("FACTS_QUERY")
-    assert facts.state.messages == 1
+    assert await facts(bus) == 1
 
 
-async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, database):
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        async with delivery.once() as effect:
-            await effect.tx.execute(EFFECT, [TENANT])
-            effect.emit(VersionSearchable(tenant=TENANT, document="d"))
+@pytest.mark.parametrize("batch", [1, 16])
+async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, database, batch):
+    async with bus.connect("query") as own, relaying(database, own) as work:
 
-    async with bus.connect("inference") as inference:
-        for copy in range(3):
-            event = outgoing(embedded(), event_id="e1")
-            # Another broker id each time: the inbox has to notice, not the broker.
-            headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
-            await inference.jetstream.publish(event.subject, event.payload, headers=headers)
-    async with bus.connect("query") as own, consuming(own, handler, database=database) as consumer:
-        await settled(consumer)
-    async with database.transaction(TENANT) as tx:
-        effects = await (await tx.execute("SELECT count(*) AS n FROM outbox")).fetchone()
-    assert effects == {"n": 1}
-    async with bus.connect("provisioner") as admin:
-        assert (await admin.jetstream.stream_info("FACTS_QUERY")).state.messages == 1
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            async with work.begin(batch.tenant, batch) as unit:
+                for one in unit.fresh:
+                    await unit.tx.execute(EFFECT, [TENANT, one.envelope.event_id])
+                    unit.emit(VersionSearchable(tenant=TENANT, document="d"), cause=one)
+
+        async with bus.connect("inference") as inference:
+            for copy in range(3):
+                event = outgoing(embedded(), event_id="e1")
+                # Another broker id each time: the inbox has to notice, not the broker.
+                headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
+                await inference.jetstream.publish(event.subject, event.payload, headers=headers)
+        async with consuming(own, handler, batch=batch) as settlement:
+            await wait_until_settled(settlement)
+            async with asyncio.timeout(10):
+                while not await facts(bus):
+                    await asyncio.sleep(0.02)
+    assert await effects(database) == ["e1"]
+    assert await facts(bus) == 1
 
 
 async def test_an_effect_that_fails_leaves_no_trace_and_is_tried_again(bus, database, monkeypatch):
-    monkeypatch.setattr(consume, "BACKOFF_FIRST_S", 0.05)
+    monkeypatch.setattr(settling, "BACKOFF_FIRST_S", 0.05)
+    attempts: list[int] = []
+    async with bus.connect("query") as own, relaying(database, own) as work:
+
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            async with work.begin(batch.tenant, batch) as unit:
+                [one] = unit.fresh
+                await unit.tx.execute(EFFECT, [TENANT, "d"])
+                attempts.append(one.attempt)
+                if len(attempts) < 3:
+                    raise RuntimeError("a bug that goes away")
+
+        await publish(bus, (embedded(), "e1"))
+        async with consuming(own, handler) as settlement:
+            await wait_until_settled(settlement)
+    assert len(attempts) == 3
+    assert await effects(database) == ["d"]
+
+
+async def test_events_that_wait_are_handled_together_in_their_order(bus):
+    batches: list[list[str]] = []
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        batches.append([one.envelope.event_id for one in batch])
+        assert [one.sequence for one in batch] == sorted(one.sequence for one in batch)
+        await asyncio.sleep(0.05)
+
+    await publish_many(bus, 100)
+    async with bus.connect("query") as own, consuming(own, handler, batch=32, groups=2) as one:
+        await wait_until_settled(one)
+    assert sorted(name for batch in batches for name in batch) == sorted(
+        f"e{n}" for n in range(100)
+    )
+    assert max(map(len, batches)) == 32
+    assert len(batches) <= 6
+
+
+async def test_one_bad_event_costs_its_neighbours_nothing(bus, database):
+    async with bus.connect("query") as own, relaying(database, own) as work:
+
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            async with work.begin(batch.tenant, batch) as unit:
+                for one in unit.fresh:
+                    await unit.tx.execute(EFFECT, [TENANT, one.event.prepared.document])
+                    if one.event.prepared.document == "d7":
+                        raise InvalidInputError("VECTORS_SIZE", "no")
+
+        await publish_many(bus, 20)
+        async with consuming(own, handler, batch=32) as settlement:
+            await wait_until_settled(settlement)
+        [letter] = await DeadLetters(own, "query").list(0, 10)
+    assert (letter.reason, letter.event_id, letter.attempts) == ("VECTORS_SIZE", "e7", 1)
+    assert await effects(database) == sorted(f"d{n}" for n in range(20) if n != 7)
+
+
+async def test_an_event_that_can_not_be_read_costs_its_neighbours_nothing(bus):
+    handled: list[str] = []
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        handled.extend(one.envelope.event_id for one in batch)
+
+    await publish_many(bus, 5)
+    async with bus.connect("inference") as inference:
+        event = outgoing(embedded(), event_id="broken")
+        await inference.jetstream.publish(event.subject, b"\xff\xff", headers=dict(event.headers))
+    async with bus.connect("query") as own:
+        async with consuming(own, handler, batch=32) as settlement:
+            await wait_until_settled(settlement)
+        [letter] = await DeadLetters(own, "query").list(0, 10)
+    assert sorted(handled) == [f"e{n}" for n in range(5)]
+    assert letter.reason == "EVENT_UNDECODABLE"
+
+
+async def test_a_group_holds_events_of_one_tenant_and_tenants_go_side_by_side(bus):
+    running, most, tenants = 0, 0, set()
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        nonlocal running, most
+        assert {one.envelope.tenant for one in batch} == {batch.tenant}
+        tenants.add(batch.tenant)
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.1)
+        running -= 1
+
+    for tenant in ("acme", "globex", "initech"):
+        await publish_many(bus, 4, tenant)
+    async with bus.connect("query") as own, consuming(own, handler, batch=32, groups=1) as one:
+        await wait_until_settled(one)
+    assert tenants == {"acme", "globex", "initech"}
+    assert most == 3
+
+
+async def test_what_was_delivered_often_is_tried_alone_and_last(bus, monkeypatch):
+    monkeypatch.setattr(settling, "SUSPECT_DELIVERIES", 0)
+    sizes: list[int] = []
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        sizes.append(len(batch))
+
+    await publish_many(bus, 6)
+    async with bus.connect("query") as own, consuming(own, handler, batch=32) as settlement:
+        await wait_until_settled(settlement)
+    assert sizes == [1] * 6
+
+
+async def test_an_event_delivered_too_often_is_buried_without_being_run(bus, monkeypatch):
+    monkeypatch.setattr(settling, "CRASH_DELIVERIES", 1)
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        raise AssertionError("must not be called")
+
+    await publish_many(bus, 2)
+    async with bus.connect("query") as own:
+        async with consuming(own, handler, batch=8) as settlement:
+            await wait_until_settled(settlement)
+        letters = await DeadLetters(own, "query").list(0, 10)
+    assert [letter.reason for letter in letters] == ["CRASH_LOOP"] * 2
+
+
+async def test_a_lone_event_waits_for_no_others(bus):
+    took: list[float] = []
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        took.append(time.monotonic())
+
+    async with bus.connect("query") as own, consuming(own, handler, batch=64) as settlement:
+        await wait_until_settled(settlement)
+        for number in range(3):
+            started = time.monotonic()
+            await publish(bus, (embedded(), f"e{number}"))
+            async with asyncio.timeout(10):
+                while len(took) == number:
+                    await asyncio.sleep(0.005)
+            assert took[-1] - started < settling.ACK_WAIT_S / 4
+
+
+async def test_two_events_that_meet_are_tried_again_soon(bus):
     attempts: list[int] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        async with delivery.once() as effect:
-            effect.emit(VersionSearchable(tenant=TENANT, document="d"))
-            attempts.append(1)
-            if len(attempts) < 3:
-                raise RuntimeError("a bug that goes away")
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        attempts.append(batch[0].attempt)
+        if len(attempts) < 8:
+            raise ConflictError("DATABASE_CONFLICT", "two transactions met")
 
-    await publish(bus, embedded(), "e1")
-    async with bus.connect("query") as own, consuming(own, handler, database=database) as consumer:
-        await settled(consumer)
-    assert len(attempts) == 3
-    async with database.transaction(TENANT) as tx:
-        rows = await (await tx.execute("SELECT count(*) AS n FROM inbox")).fetchone()
-    assert rows == {"n": 1}
+    await publish(bus, (embedded(), "e1"))
+    async with bus.connect("query") as own, consuming(own, handler) as settlement:
+        await wait_until_settled(settlement)
+    assert attempts == [1, 2, 3, 4, 5, 6, 7, 8], "a conflict is blamed on nobody"
 
 
 async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
-    told: list[str] = []
+    reported: list[tuple[str, str]] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise InvalidInputError("VECTORS_SHAPE", "no")
 
-    async def on_dead(event: ChunksEmbedded, delivery: Delivery, error: ServiceError) -> None:
-        told.append(error.reason)
+    async def on_dead(
+        batch: Batch[ChunksEmbedded], error: ServiceError, name: Annotated[str, Context()]
+    ) -> None:
+        reported.append((error.reason, name))
 
-    await publish(bus, embedded("collections/c/documents/x"), "e9")
+    await publish(bus, (embedded("collections/c/documents/x"), "e9"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler, on_dead=on_dead) as consumer:
-            await settled(consumer)
+        async with consuming(own, handler, on_dead=on_dead, name="injected") as settlement:
+            await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
-    assert told == ["VECTORS_SHAPE"]
+    assert reported == [("VECTORS_SHAPE", "injected")]
     assert (letter.reason, letter.event_id, letter.tenant) == ("VECTORS_SHAPE", "e9", TENANT)
     assert letter.attempts == 1
     assert ChunksEmbedded.FromString(letter.payload).prepared.document.endswith("x")
@@ -180,7 +305,7 @@ async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
     ],
 )
 async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers, reason):
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise AssertionError("must not be called")
 
     event = outgoing(embedded(), event_id="e1")
@@ -189,135 +314,141 @@ async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers,
             event.subject, payload, headers={**event.headers, **headers}
         )
     async with bus.connect("query") as own:
-        async with consuming(own, handler) as consumer:
-            await settled(consumer)
+        async with consuming(own, handler) as settlement:
+            await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert letter.reason == reason
     assert letter.payload == payload
 
 
 async def test_a_bug_is_tried_five_times_and_then_buried(bus, monkeypatch):
-    monkeypatch.setattr(consume, "BACKOFF_FIRST_S", 0.02)
+    monkeypatch.setattr(settling, "BACKOFF_FIRST_S", 0.02)
     attempts: list[int] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        attempts.append(delivery.attempt)
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        attempts.append(batch[0].attempt)
         raise RuntimeError("always")
 
-    await publish(bus, embedded(), "e1")
+    await publish(bus, (embedded(), "e1"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler) as consumer:
-            await settled(consumer)
+        async with consuming(own, handler) as settlement:
+            await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
+    # From the fourth delivery on it is tried alone, which it is anyway.
     assert attempts == [1, 2, 3, 4, 5]
     assert letter.reason == "ATTEMPTS_EXHAUSTED"
 
 
-async def test_an_absent_dependency_pauses_the_consumer_and_costs_no_attempt(bus, monkeypatch):
-    monkeypatch.setattr(consume, "PAUSE_FIRST_S", 0.05)
-    monkeypatch.setattr(consume, "PAUSE_LAST_S", 0.1)
+@pytest.mark.parametrize(("batch", "groups", "held"), [(1, 2, 2), (8, 2, 16)])
+async def test_an_absent_dependency_pauses_the_durable_and_costs_no_attempt(
+    bus, monkeypatch, batch, groups, held
+):
+    monkeypatch.setattr(settling, "PAUSE_FIRST_S", 0.05)
+    monkeypatch.setattr(settling, "PAUSE_LAST_S", 0.1)
     away, attempts = True, []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        attempts.append(delivery.attempt)
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        attempts.extend(one.attempt for one in batch)
         if away:
             raise UnavailableError("VECTORS_UNAVAILABLE", "away", retry_after_s=0)
 
-    for number in range(20):
-        await publish(bus, embedded(), f"e{number}")
-    async with bus.connect("query") as own, consuming(own, handler, concurrency=2) as consumer:
-        async with asyncio.timeout(30):
-            while len(attempts) < 12:
-                await asyncio.sleep(0.01)
-        assert consumer.pause_reason == "VECTORS_UNAVAILABLE"
-        info = await consumer.puller.info()
-        assert info.num_ack_pending == 2, "it holds what it had and pulls no more"
-        away = False
-        await settled(consumer)
-        assert consumer.pause_reason == ""
+    await publish_many(bus, 40)
+    async with bus.connect("query") as own:
+        async with consuming(own, handler, batch=batch, groups=groups) as settlement:
+            async with asyncio.timeout(30):
+                while len(attempts) < 4 * held:
+                    await asyncio.sleep(0.01)
+            assert settlement.pause_reason == "VECTORS_UNAVAILABLE"
+            info = await settlement.bound.info()
+            assert info.num_ack_pending == held, "it holds what it had and pulls no more"
+            away = False
+            await wait_until_settled(settlement)
+            assert settlement.pause_reason == ""
     assert set(attempts) == {1}, "nothing was delivered twice"
 
 
 async def test_a_deleted_durable_is_noticed_and_never_made_again(bus):
     handled: list[str] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        handled.append(delivery.envelope.event_id)
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        handled.extend(one.envelope.event_id for one in batch)
 
     durable = durable_of(ChunksEmbedded, "query")
-    async with bus.connect("provisioner") as admin:
-        await admin.jetstream.delete_consumer(durable.stream, durable.name)
-        async with bus.connect("query") as own, consuming(own, handler) as consumer:
-            await missing(consumer, "not found")
-            await asyncio.sleep(1.5)  # it looks again in between
+    async with bus.connect("provisioner") as admin, bus.connect("query") as own:
+        async with consuming(own, handler) as settlement:
+            await wait_until_settled(settlement)
+            await admin.jetstream.delete_consumer(durable.stream, durable.name)
+            await wait_until_missing(settlement, "not found")
+            before = own.client.stats["out_msgs"]
+            await asyncio.sleep(1.5)
+            # It looks again in between, but does not spin.
+            assert 1 <= own.client.stats["out_msgs"] - before <= 8
             names = [c.name for c in await admin.jetstream.consumers_info(durable.stream)]
             assert names == []
-            await publish(bus, embedded(), "e1")
+            await publish(bus, (embedded(), "e1"))
             await bus.provision()
             async with asyncio.timeout(30):
                 while handled != ["e1"]:
                     await asyncio.sleep(0.05)
-            assert consumer.puller.missing == ""
+            assert settlement.bound.missing == ""
 
 
 async def test_a_durable_that_differs_from_the_contract_is_refused(bus):
     handled: list[str] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        handled.append(delivery.envelope.event_id)
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        handled.extend(one.envelope.event_id for one in batch)
 
     durable = durable_of(ChunksEmbedded, "query")
     async with bus.connect("provisioner") as admin:
         info = await admin.jetstream.consumer_info(durable.stream, durable.name)
         info.config.max_ack_pending = 7
         await admin.jetstream.add_consumer(durable.stream, info.config)
-        await publish(bus, embedded(), "e1")
-        async with bus.connect("query") as own, consuming(own, handler) as consumer:
-            await missing(consumer, "max_ack_pending is 7")
+        await publish(bus, (embedded(), "e1"))
+        async with bus.connect("query") as own, consuming(own, handler) as settlement:
+            await wait_until_missing(settlement, "max_ack_pending is 7")
         assert handled == []
 
 
 async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
     started, finished = asyncio.Event(), []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        if event.prepared.document == "slow":
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        if batch[0].event.prepared.document == "slow":
             started.set()
             await asyncio.sleep(0.3)
             finished.append("slow")
         else:
             raise UnavailableError("AWAY", "away")
 
-    await publish(bus, embedded("slow"), "e1")
-    await publish(bus, embedded("waits"), "e2")
+    async def nothing(batch: Batch[ChunksEmbedded]) -> None:
+        return
+
+    await publish(bus, (embedded("slow"), "e1"), (embedded("waits"), "e2"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler, concurrency=2) as consumer:
+        async with consuming(own, handler, groups=2):
             await started.wait()
         assert finished == ["slow"]
-        async with asyncio.timeout(20):
-            while (await consumer.puller.info()).num_ack_pending > 1:
-                await asyncio.sleep(0.02)
-    async with bus.connect("query") as own:
-        async with consuming(own, lambda event, delivery: asyncio.sleep(0)) as consumer:
-            async with asyncio.timeout(ACK_WAIT_S / 2):
-                await settled(consumer)
+    async with bus.connect("query") as own, consuming(own, nothing) as settlement:
+        async with asyncio.timeout(ACK_WAIT_S / 2):
+            await wait_until_settled(settlement)
 
 
 async def test_a_restarted_broker_is_found_again(bus):
     handled: list[str] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        handled.append(delivery.envelope.event_id)
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        handled.extend(one.envelope.event_id for one in batch)
 
-    async with bus.connect("query") as own, consuming(own, handler):
-        await publish(bus, embedded(), "before")
+    async with bus.connect("query") as own, consuming(own, handler, batch=8):
+        await publish(bus, (embedded(), "before"))
         async with asyncio.timeout(30):
             while handled != ["before"]:
                 await asyncio.sleep(0.02)
         await asyncio.to_thread(bus.server.kill)
         await asyncio.sleep(0.3)
         await asyncio.to_thread(bus.server.start)
-        await publish(bus, embedded(), "after")
+        await publish(bus, (embedded(), "after"))
         async with asyncio.timeout(60):
             while "after" not in handled:
                 await asyncio.sleep(0.05)

@@ -13,13 +13,13 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.events.bus import Bus
-from chassis.events.consume import Consumer, Handler
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Batch
 from chassis.events.envelope import outgoing
-from chassis.events.topology import durable_of, stream_name, streams
+from chassis.events.topology import durable_of, streams
 from chassis.identity.tokens import Caller, admit
 from chassis.process.ops import DeadLetterRpc
+from testkit.consuming import consuming, prepare
 from testkit.servers import TestBus
 
 DOCUMENT = "collections/c/documents/d"
@@ -54,19 +54,6 @@ class Grave:
             await self.letters.put("ChunksEmbedded", message, InvalidInputError("NO", "no"))
             await message.ack()
         await puller.unsubscribe()
-
-    def consumer(self, handler: Handler[ChunksEmbedded]) -> Consumer[ChunksEmbedded]:
-        durable = durable_of(ChunksEmbedded, "query")
-        return Consumer(
-            self.query,
-            durable,
-            ChunksEmbedded,
-            handler,
-            self.letters,
-            inbox=None,
-            on_dead=None,
-            concurrency=1,
-        )
 
     async def documents(self, after: int = 0, limit: int = 100) -> list[tuple[str, str]]:
         found = await self.letters.list(after, limit)
@@ -141,14 +128,14 @@ NO_CONTEXT: Any = None
 async def test_a_replay_is_another_attempt_under_an_id_no_inbox_knows(grave: Grave):
     handled: list[tuple[str, int]] = []
 
-    async def handler(_: ChunksEmbedded, delivery: Delivery) -> None:
-        handled.append((delivery.envelope.event_id, delivery.attempt))
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        handled.extend((one.envelope.event_id, one.attempt) for one in batch)
 
-    consumer = grave.consumer(handler)
+    broker = prepare(grave.query, handler)
     await grave.dig(DOCUMENT)
     [letter] = await grave.letters.list(0, 2)
     admit(OPERATOR, "")
-    rpc = DeadLetterRpc(grave.letters, [consumer])
+    rpc = DeadLetterRpc(grave.letters, broker.settlements)
     request = ReplayDeadLetterRequest(dead_letter_id=letter.dead_letter_id)
     answer = await rpc.ReplayDeadLetter(request, NO_CONTEXT)
     assert handled == [(answer.event_id, letter.attempts + 1)]
@@ -182,27 +169,24 @@ async def test_full_dead_letters_hold_up_nobody_else(grave: Grave, bus: TestBus)
         await admin.jetstream.update_stream(config)
     handled: list[str] = []
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-        if event.prepared.document != OTHER:
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        [one] = batch
+        if one.event.prepared.document != OTHER:
             raise InvalidInputError("NO", "no")
-        handled.append(event.prepared.document)
+        handled.append(one.event.prepared.document)
 
-    for number, document in enumerate((DOCUMENT, DOCUMENT, OTHER)):
-        event = ChunksEmbedded(tenant="acme", prepared=ChunksPrepared(document=document))
-        await grave.inference.publish(
-            outgoing(event, event_id=str(number)), stream_name(ChunksEmbedded)
+    events = [
+        outgoing(
+            ChunksEmbedded(tenant="acme", prepared=ChunksPrepared(document=document)),
+            event_id=str(number),
         )
-    consumer = grave.consumer(handler)
-    running = asyncio.ensure_future(consumer.run())
-    try:
-        async with asyncio.timeout(20):
-            while not handled:
-                await asyncio.sleep(0.02)
-        assert consumer.pause_reason == ""
-    finally:
-        await consumer.stop(1)
-        running.cancel()
-        await asyncio.wait([running])
+        for number, document in enumerate((DOCUMENT, DOCUMENT, OTHER))
+    ]
+    await grave.inference.publish_all(events)
+    async with consuming(grave.query, handler, groups=1) as settlement, asyncio.timeout(20):
+        while not handled:
+            await asyncio.sleep(0.02)
+        assert settlement.pause_reason == ""
     assert len(await grave.letters.list(0, 10)) == 1
 
 

@@ -11,11 +11,11 @@ from aquifer.ops.v1.status_service_pb2 import GetStatusRequest
 from chassis.base.errors import InvalidInputError, UnavailableError
 from chassis.base.paging import Page
 from chassis.events.bus import Bus
-from chassis.events.consume import Consumer
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Delivery
-from chassis.events.topology import dead_stream, dead_subject, durable_of
+from chassis.events.delivery import Batch
+from chassis.events.topology import dead_stream, dead_subject
 from chassis.process.ops import DeadLetterRpc, Stage, StatusRpc
+from testkit.consuming import consuming, wait_until_settled
 from testkit.servers import TestBus
 
 CONTEXT = cast(Any, None)
@@ -71,23 +71,14 @@ async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: Test
     async def no_stages() -> list[Stage]:
         raise UnavailableError("DATABASE_UNAVAILABLE", "away")
 
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise AssertionError
 
-    async with bus.connect("query") as own:
-        consumer = Consumer(
-            own,
-            durable_of(ChunksEmbedded, "query"),
-            ChunksEmbedded,
-            handler,
-            DeadLetters(own, "query"),
-            inbox=None,
-            on_dead=None,
-            concurrency=1,
-        )
+    async with bus.connect("query") as own, consuming(own, handler) as settlement:
+        await wait_until_settled(settlement)
         wrong = ("bus not connected", "database does not answer")
         letters = DeadLetters(own, "query")
-        rpc = StatusRpc("query", "1", [consumer], letters, lambda: wrong, no_stages)
+        rpc = StatusRpc("query", "1", [settlement], letters, lambda: wrong, no_stages)
         there = await rpc.GetStatus(GetStatusRequest(), CONTEXT)
         assert there.consumers[0].HasField("pending")
         assert there.HasField("dead_letters")

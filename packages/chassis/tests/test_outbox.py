@@ -1,91 +1,207 @@
-"""What a transaction stores is published once, whoever relays it, in the trace it came about in."""
+"""What a transaction stores is published once, by whoever finds it, in turn, in its own trace."""
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base import telemetry
-from chassis.base.postgres import migrate, open_database
+from chassis.base.errors import InvalidInputError
+from chassis.base.postgres import Database, migrate, open_database
+from chassis.events import outbox as publishing
+from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions
+from testkit.consuming import relaying
+from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"
 
 
 @pytest.fixture(scope="module")
-def dsn(postgres):
-    migrate(postgres.dsn("query_owner"), "query", ["chassis"])
-    return postgres.dsn("query")
+def dsns(postgres: TestDatabase) -> dict[str, str]:
+    for service in ("query", "ingest"):
+        migrate(postgres.dsn(f"{service}_owner"), service, ["chassis"])
+    return {service: postgres.dsn(service) for service in ("query", "ingest")}
 
 
-async def stored(bus, name: str) -> int:
+@asynccontextmanager
+async def opened(
+    bus: TestBus, postgres: TestDatabase, dsns: dict[str, str], service: str = "query"
+) -> AsyncIterator[tuple[Database, Bus]]:
+    postgres.truncate(service)
+    async with open_database(dsns[service], service, 4) as database, bus.connect(service) as own:
+        yield database, own
+
+
+async def count(bus: TestBus, stream: str) -> int:
     async with bus.connect("provisioner") as admin:
-        return (await admin.jetstream.stream_info(name)).state.messages
+        return (await admin.jetstream.stream_info(stream)).state.messages
 
 
-async def empty(database) -> bool:
+async def rows(database: Database) -> int:
     async with database.sweep() as tx:
         row = await (await tx.execute("SELECT count(*) AS n FROM outbox")).fetchone()
-    return row["n"] == 0
+    return row["n"]
 
 
-async def test_two_relays_publish_every_event_once(bus, postgres, dsn):
-    postgres.truncate("query")
-    async with open_database(dsn, "query", 4) as database, bus.connect("query") as own:
-        outbox = Outbox(database, own)
+async def wait_until_empty(database: Database) -> None:
+    async with asyncio.timeout(60):
+        while await rows(database):
+            await asyncio.sleep(0.02)
+
+
+async def answer(work: Transactions, number: int, tenant: str = TENANT) -> None:
+    async with work.begin(tenant) as unit:
+        unit.emit(AnswerProduced(tenant=tenant, answer_id=str(number)), key=("answer", number))
+
+
+async def prepare(work: Transactions, tenant: str, document: str, batches: int = 1) -> None:
+    async with work.begin(tenant) as unit:
+        for batch in range(batches):
+            event = ChunksPrepared(tenant=tenant, document=document, batch=batch)
+            unit.emit(event, about=document, key=(tenant, document, batch))
+
+
+async def test_events_leave_right_after_their_transaction(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
         for number in range(300):
-            async with database.transaction(TENANT) as tx:
-                event = AnswerProduced(tenant=TENANT, answer_id=str(number))
-                await outbox.add(tx, event, event_id=f"a{number}")
-        relays = [asyncio.ensure_future(Outbox(database, own).relay()) for _ in range(2)]
-        async with asyncio.timeout(60):
-            while not await empty(database):
-                await asyncio.sleep(0.05)
-        for relay in relays:
-            relay.cancel()
-        await asyncio.wait(relays)
-    assert await stored(bus, "FACTS_QUERY") == 300
+            await answer(work, number)
+        async with asyncio.timeout(10):
+            while await count(bus, "FACTS_QUERY") < 300:
+                await asyncio.sleep(0.02)
+        await wait_until_empty(database)
+    assert await count(bus, "FACTS_QUERY") == 300
 
 
-async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, dsn):
-    postgres.truncate("query")
-    async with open_database(dsn, "query", 2) as database, bus.connect("query") as own:
-        outbox = Outbox(database, own)
+async def test_two_relays_publish_what_a_dead_process_left_behind_once(
+    bus, postgres, dsns, monkeypatch
+):
+    monkeypatch.setattr(publishing, "STALE_S", 0.1)
+    async with opened(bus, postgres, dsns) as (database, own):
+        # No relay runs here: as if the process had died after each commit.
+        dead = Transactions(database, Outbox(database, own, "query"))
+        for number in range(300):
+            await answer(dead, number)
+        assert await rows(database) == 300
+        async with relaying(database, own), relaying(database, own):
+            await wait_until_empty(database)
+    assert await count(bus, "FACTS_QUERY") == 300
+
+
+async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
         with pytest.raises(RuntimeError):
-            async with database.transaction(TENANT) as tx:
-                await outbox.add(tx, AnswerProduced(tenant=TENANT), event_id="a1")
+            async with work.begin(TENANT) as unit:
+                unit.emit(AnswerProduced(tenant=TENANT), key=("a1",))
                 raise RuntimeError
-        assert await empty(database)
-    assert await stored(bus, "FACTS_QUERY") == 0
+        assert await rows(database) == 0
+        await asyncio.sleep(0.1)
+    assert await count(bus, "FACTS_QUERY") == 0
 
 
-async def test_events_wait_while_the_broker_is_away(bus, postgres, dsn):
-    postgres.truncate("query")
-    async with open_database(dsn, "query", 4) as database, bus.connect("query") as own:
-        outbox = Outbox(database, own)
-        relay = asyncio.ensure_future(outbox.relay())
+async def test_an_event_too_large_for_its_stream_fails_its_transaction(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+        with pytest.raises(InvalidInputError) as refused:
+            async with work.begin(TENANT) as unit:
+                unit.emit(AnswerProduced(tenant=TENANT, model="x" * (1 << 20)), key=("a1",))
+        assert refused.value.reason == "EVENT_TOO_LARGE"
+        assert await rows(database) == 0
+
+
+async def test_an_event_without_key_and_cause_is_a_fault_of_ours(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+        with pytest.raises(TypeError):
+            async with work.begin(TENANT) as unit:
+                unit.emit(AnswerProduced(tenant=TENANT))
+
+
+async def test_events_wait_while_the_broker_is_away(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
         await asyncio.to_thread(bus.server.kill)
-        async with database.transaction(TENANT) as tx:
-            await outbox.add(tx, AnswerProduced(tenant=TENANT), event_id="a1")
-        outbox.wake()
+        for number in range(3):
+            await answer(work, number)
         await asyncio.sleep(0.5)
-        assert not await empty(database)
+        assert await rows(database) == 3
         await asyncio.to_thread(bus.server.start)
+        await wait_until_empty(database)
+    assert await count(bus, "FACTS_QUERY") == 3
+
+
+async def test_a_relay_outlives_a_database_that_goes_away(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+        await answer(work, 1)
+        await asyncio.to_thread(postgres.server.kill)
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(postgres.server.start)
         async with asyncio.timeout(60):
-            while not await empty(database):
-                await asyncio.sleep(0.05)
-        relay.cancel()
-        await asyncio.wait([relay])
-    assert await stored(bus, "FACTS_QUERY") == 1
+            while not await database.answers():
+                await asyncio.sleep(0.1)
+        await answer(work, 2)
+        await wait_until_empty(database)
+    assert await count(bus, "FACTS_QUERY") == 2
 
 
-async def test_a_row_is_invisible_to_another_tenant(postgres, dsn):
-    postgres.truncate("query")
-    async with open_database(dsn, "query", 2) as database:
+async def test_only_some_work_lies_in_the_stream_and_tenants_take_turns(
+    bus, postgres, dsns, monkeypatch
+):
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
+    async with (
+        opened(bus, postgres, dsns, "ingest") as (database, own),
+        relaying(database, own, "ingest") as work,
+    ):
+        for number in range(60):
+            await prepare(work, "acme", f"d{number}")
+        await prepare(work, "globex", "late")
+        await asyncio.sleep(0.5)
+        assert await count(bus, "WORK_INGEST") == 10
+        assert await rows(database) >= 51
+        arrived = [message async for message in consume(bus, 61)]
+        await wait_until_empty(database)
+    assert Counter(tenant for tenant, _, _ in arrived) == {"acme": 60, "globex": 1}
+    assert [tenant for tenant, _, _ in arrived].index("globex") <= 11
+    mine = [document for tenant, document, _ in arrived if tenant == "acme"]
+    assert mine == [f"d{number}" for number in range(60)]
+
+
+async def test_a_short_document_overtakes_a_long_one_of_its_tenant(
+    bus, postgres, dsns, monkeypatch
+):
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
+    async with (
+        opened(bus, postgres, dsns, "ingest") as (database, own),
+        relaying(database, own, "ingest") as work,
+    ):
+        await prepare(work, "acme", "long", batches=200)
+        await prepare(work, "acme", "short")
+        arrived = [message async for message in consume(bus, 201)]
+    documents = [document for _, document, _ in arrived]
+    assert documents.index("short") < 40
+    assert [batch for _, document, batch in arrived if document == "long"] == list(range(200))
+
+
+async def consume(bus: TestBus, many: int) -> AsyncIterator[tuple[str, str, int]]:
+    """Takes prepared chunks one by one, as a slow consumer does."""
+    durable = "inference-ChunksPrepared"
+    async with bus.connect("inference") as own, asyncio.timeout(60):
+        puller = await own.jetstream.pull_subscribe_bind(durable, "WORK_INGEST")
+        for _ in range(many):
+            [message] = await puller.fetch(1, timeout=20)
+            event = ChunksPrepared.FromString(message.data)
+            await message.ack_sync()
+            yield event.tenant, event.document, event.batch
+
+
+async def test_a_row_is_invisible_to_another_tenant(bus, postgres, dsns):
+    async with opened(bus, postgres, dsns) as (database, _):
         async with database.transaction(TENANT) as tx:
             await tx.execute(
-                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES (%s, 'c', 'e')", [TENANT]
+                "INSERT INTO inbox (tenant_id, key) VALUES (%s, gen_random_uuid())", [TENANT]
             )
         async with database.transaction("other") as tx:
             assert await (await tx.execute("SELECT * FROM inbox")).fetchall() == []
@@ -93,20 +209,12 @@ async def test_a_row_is_invisible_to_another_tenant(postgres, dsn):
             assert len(await (await tx.execute("SELECT * FROM inbox")).fetchall()) == 1
 
 
-async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsn):
-    postgres.truncate("query")
+async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsns):
     tracer = TracerProvider().get_tracer("test")
-    async with open_database(dsn, "query", 2) as database, bus.connect("query") as own:
-        outbox = Outbox(database, own)
+    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
         with tracer.start_as_current_span("upload") as span:
-            async with database.transaction(TENANT) as tx:
-                await outbox.add(tx, AnswerProduced(tenant=TENANT), event_id="a1")
-        relay = asyncio.ensure_future(outbox.relay())
-        async with asyncio.timeout(60):
-            while not await empty(database):
-                await asyncio.sleep(0.02)
-        relay.cancel()
-        await asyncio.wait([relay])
+            await answer(work, 1)
+        await wait_until_empty(database)
     async with bus.connect("provisioner") as admin:
         message = await admin.jetstream.get_msg("FACTS_QUERY", seq=1)
     parent = telemetry.extract(message.headers)

@@ -3,16 +3,19 @@
 import asyncio
 import random
 import string
+import uuid
 
 import psycopg
 import pytest
 
 from chassis.base.errors import UnavailableError
 from chassis.base.postgres import migrate, open_database
-from chassis.events.inbox import Inbox, forget_old
+from chassis.events.inbox import forget_old
 
 TENANT = "acme"
 POOL = 3
+KEY = uuid.uuid4()
+NOTE = "INSERT INTO inbox (tenant_id, key) VALUES ('acme', %s)"
 
 
 @pytest.fixture
@@ -56,14 +59,12 @@ async def test_connections_that_died_in_the_pool_are_no_callers_business(databas
 async def test_a_transaction_whose_connection_dies_has_no_effect(database, postgres):
     with pytest.raises(UnavailableError) as refusal:
         async with database.transaction(TENANT) as tx:
-            await tx.execute(
-                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', 'cut off')"
-            )
+            await tx.execute(NOTE, [KEY])
             end_all(postgres)
             await tx.execute("SELECT 1")
     assert refusal.value.reason == "DATABASE_UNAVAILABLE"
     async with database.transaction(TENANT) as tx:
-        found = await tx.execute("SELECT 1 FROM inbox WHERE event_id = 'cut off'")
+        found = await tx.execute("SELECT 1 FROM inbox WHERE key = %s", [KEY])
         assert await found.fetchone() is None
 
 
@@ -71,12 +72,10 @@ async def test_a_body_that_fails_leaves_nothing_and_a_connection_fit_for_the_nex
     for _ in range(POOL + 1):
         with pytest.raises(RuntimeError):
             async with database.transaction(TENANT) as tx:
-                await tx.execute(
-                    "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', 'x')"
-                )
+                await tx.execute(NOTE, [KEY])
                 raise RuntimeError
     async with database.transaction(TENANT) as tx:
-        found = await tx.execute("SELECT 1 FROM inbox WHERE event_id = 'x'")
+        found = await tx.execute("SELECT 1 FROM inbox WHERE key = %s", [KEY])
         assert await found.fetchone() is None
 
 
@@ -85,7 +84,9 @@ async def test_data_that_does_not_fit_is_no_absence(database):
     with pytest.raises(psycopg.errors.ProgramLimitExceeded):
         async with database.transaction(TENANT) as tx:
             await tx.execute(
-                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', %s)", [huge]
+                "INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)"
+                " VALUES ('acme', %s, '', '', '{}', '', now())",
+                [huge],
             )
 
 
@@ -102,23 +103,21 @@ async def test_a_primary_that_is_one_no_more_is_an_absence(database):
     with pytest.raises(UnavailableError) as refusal:
         async with database.transaction(TENANT) as tx:
             await tx.execute("SET LOCAL transaction_read_only = on")
-            await tx.execute(
-                "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('acme', 'c', 'x')"
-            )
+            await tx.execute(NOTE, [KEY])
     assert refusal.value.reason == "DATABASE_UNAVAILABLE"
 
 
 async def test_old_inbox_rows_are_forgotten_and_young_ones_kept(database, postgres):
     postgres.truncate("query")
-    for event_id in ("old", "young"):
-        async with Inbox(database, "c").once(TENANT, event_id):
-            pass
+    young, old = uuid.uuid4(), uuid.uuid4()
     async with database.transaction(TENANT) as tx:
-        await tx.execute("UPDATE inbox SET handled_at = '2026-01-01' WHERE event_id = 'old'")
+        await tx.execute(NOTE, [young])
+        await tx.execute(NOTE, [old])
+        await tx.execute("UPDATE inbox SET handled_at = '2026-01-01' WHERE key = %s", [old])
     assert await forget_old(database, 3_600) == 1
     async with database.transaction(TENANT) as tx:
-        cursor = await tx.execute("SELECT event_id FROM inbox")
-        assert [row["event_id"] for row in await cursor.fetchall()] == ["young"]
+        cursor = await tx.execute("SELECT key FROM inbox")
+        assert [row["key"] for row in await cursor.fetchall()] == [young]
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1 FROM later", "SELECT later FROM inbox"])

@@ -11,14 +11,14 @@ from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantResumed, Tenant
 from chassis.base.errors import UnauthenticatedError
 from chassis.events.bus import Bus
 from chassis.events.envelope import outgoing
-from chassis.events.topology import stream_name, subject
+from chassis.events.topology import subject
 from chassis.identity.revocations import Revocations
 from chassis.process.upkeep import hear_revocations
 from testkit.servers import TestBus
 
 
 async def say(auth: Bus, event: Message, event_id: str) -> None:
-    await auth.publish(outgoing(event, event_id=event_id), stream_name(type(event)))
+    await auth.publish_all([outgoing(event, event_id=event_id)])
 
 
 def refused(known: Revocations, key: str, tenant: str) -> str:

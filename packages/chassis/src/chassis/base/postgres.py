@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from chassis.base.cancellation import raise_if_cancelled
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 
 POOL_WAIT_S = 5.0
@@ -35,6 +36,9 @@ class Database:
         self._begin_sweep = sql.SQL("BEGIN; SET LOCAL ROLE {}").format(
             sql.Identifier(f"{service}_sweeper")
         )
+        self._begin_hasty_sweep = sql.SQL("{}; SET LOCAL synchronous_commit = off").format(
+            self._begin_sweep
+        )
         self._question: asyncio.Task[bool] | None = None
 
     @asynccontextmanager
@@ -45,9 +49,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def sweep(self) -> AsyncIterator[Transaction]:
-        """A transaction across tenants, for work that belongs to none: relay, repair, gauges."""
-        async with self._begin(self._begin_sweep) as connection:
+    async def sweep(self, *, lasting: bool = True) -> AsyncIterator[Transaction]:
+        """A transaction across tenants, for work that belongs to none: relay, repair, gauges.
+
+        One that is not `lasting` costs no wait for the disk, and a crash of the server may undo it.
+        """
+        async with self._begin(
+            self._begin_sweep if lasting else self._begin_hasty_sweep
+        ) as connection:
             yield connection
 
     @asynccontextmanager
@@ -69,6 +78,7 @@ class Database:
         for _ in range(self._pool.max_size + 1):
             connection = await self._pool.getconn(POOL_WAIT_S)
             try:
+                raise_if_cancelled()
                 # Several statements at once can not be prepared.
                 await connection.execute(opening, prepare=False)
             except BaseException as error:

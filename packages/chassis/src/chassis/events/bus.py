@@ -2,39 +2,38 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, NoStreamResponseError
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from nats.js.api import PubAck
+from nats.js.errors import APIError
+from nats.js.errors import Error as JetStreamError
 
-from chassis.base import telemetry
-from chassis.base.errors import OverloadedError, UnavailableError
+from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
 from chassis.events import topology
+from chassis.events.bound import BoundClient
 from chassis.events.envelope import Outgoing
 
 log = logging.getLogger(__name__)
-tracer = trace.get_tracer(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
 PUBLISH_ATTEMPTS = 3
-# Acknowledgements are waited for with a timeout each: more at once would only wait in line.
-PUBLISH_SIDE_BY_SIDE = 64
+# Acknowledgements of a window share one limit: more at once would only wait in line.
+WINDOW_EVENTS = 64
+WINDOW_BYTES = 2 << 20
 STREAM_FULL = {10047, 10077, 10122}
 
 
 class Bus:
     """Publishes events and reaches JetStream's consumers; one for each process."""
 
-    def __init__(self, client: Client, connecting: "asyncio.Task[None]") -> None:
+    def __init__(self, client: BoundClient, connecting: "asyncio.Task[None]") -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
-        self.on_reconnected: list[Callable[[], None]] = []
         self._connecting = connecting
 
     async def first_connection(self) -> None:
@@ -46,61 +45,71 @@ class Bus:
         """True while the connection stands."""
         return bool(self.client.is_connected)
 
-    async def publish(self, event: Outgoing, stream: str) -> None:
-        """Publishes and waits for the broker's acknowledgement; a repeat is dropped by its id.
+    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+        """Publishes events and waits for every acknowledgement; a repeat is dropped by its id.
 
         Raises:
-            UnavailableError: BUS_UNAVAILABLE, no acknowledgement after three tries.
-            OverloadedError: STREAM_FULL, the stream refuses more; retry later.
+            UnavailableError: BUS_UNAVAILABLE, one was not acknowledged after three tries.
+            OverloadedError: STREAM_FULL, a stream refuses more; retry later.
         """
-        with tracer.start_as_current_span(
-            f"send {_short(event)}",
-            # The trace in which the event came about, not that of the relay that sends it.
-            context=telemetry.extract(event.headers),
-            kind=SpanKind.PRODUCER,
-            attributes=_attributes(event),
-        ):
-            headers = dict(event.headers)
-            telemetry.inject(headers)
-            await self._publish(event, stream, headers)
-
-    async def _publish(self, event: Outgoing, stream: str, headers: dict[str, str]) -> None:
-        last: Exception | None = None
+        left = list(events)
         for attempt in range(PUBLISH_ATTEMPTS):
-            if not self.connected:
-                break
-            try:
-                await self.jetstream.publish(
-                    event.subject,
-                    event.payload,
-                    timeout=PUBLISH_TIMEOUT_S,
-                    stream=stream,
-                    headers=headers,
-                )
-            except APIError as error:
-                if error.err_code in STREAM_FULL:
-                    raise OverloadedError(
-                        "STREAM_FULL", f"stream {stream} takes no more", stream=stream
-                    ) from error
-                last = error
-            except (NatsError, NoStreamResponseError, TimeoutError, OSError) as error:
-                last = error
-            else:
+            if attempt:
+                log.warning("event.publish_retried", extra={"attempt": attempt})
+                await asyncio.sleep(0.2 * attempt)
+            failed: list[tuple[Outgoing, ServiceError]] = []
+            for window in _windows(left):
+                outcomes = await self.send(window)
+                failed += [
+                    (event, error)
+                    for event, error in zip(window, outcomes, strict=True)
+                    if error is not None
+                ]
+            if not failed:
                 return
-            log.warning("event.publish_retried", extra={"stream": stream, "attempt": attempt + 1})
-            await asyncio.sleep(0.2 * (attempt + 1))
-        raise UnavailableError(
-            "BUS_UNAVAILABLE", f"stream {stream} did not acknowledge", stream=stream
-        ) from last
+            for _, error in failed:
+                if isinstance(error, OverloadedError):
+                    raise error
+            left = [event for event, _ in failed]
+        raise failed[0][1]
 
-    async def publish_all(self, events: Sequence[Outgoing]) -> None:
-        """Publishes events, some side by side, and waits until every one is acknowledged.
+    async def send(self, events: Sequence[Outgoing]) -> Sequence[ServiceError | None]:
+        """Publishes a window of events at once, one try each; returns what kept each from it.
 
-        Raises as `publish`, and then some of the later ones were not sent.
+        Waits for all acknowledgements, five seconds at most.
         """
-        for start in range(0, len(events), PUBLISH_SIDE_BY_SIDE):
-            some = events[start : start + PUBLISH_SIDE_BY_SIDE]
-            await asyncio.gather(*(self.publish(one, stream_of(one.subject)) for one in some))
+        futures = [await self._begin_publish(event) for event in events]
+        pending = [future for future in futures if future is not None]
+        if pending:
+            await asyncio.wait(pending, timeout=PUBLISH_TIMEOUT_S)
+        return [_outcome(event, one) for event, one in zip(events, futures, strict=True)]
+
+    async def _begin_publish(self, event: Outgoing) -> "asyncio.Future[PubAck] | None":
+        if not self.connected:
+            return None
+        try:
+            return await self.jetstream.publish_async(
+                event.subject,
+                event.payload,
+                stream=stream_of(event.subject),
+                headers=dict(event.headers),
+            )
+        except (NatsError, JetStreamError, OSError) as error:
+            log.warning("event.not_sent", extra={"error": repr(error)})
+            return None
+
+    async def count_unfinished(self, kind: str) -> int:
+        """Events of a kind, by full name, that lie in a work queue and are not acknowledged.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """
+        subject = f"{kind}.*"
+        try:
+            info = await self.jetstream.stream_info(stream_of(subject), subjects_filter=subject)
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise UnavailableError("BUS_UNAVAILABLE", "NATS does not answer") from error
+        return sum((info.state.subjects or {}).values())
 
     async def hear(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
         """Calls `listener` with every message of a core NATS subject, once connected."""
@@ -108,22 +117,37 @@ class Bus:
         await self.client.subscribe(subject, cb=listener)
 
 
-def _short(event: Outgoing) -> str:
-    return event.headers["ce-type"].rsplit(".", 1)[-1]
+def _windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+    """Events in their order, `WINDOW_EVENTS` and about `WINDOW_BYTES` at a time."""
+    window: list[Outgoing] = []
+    size = 0
+    for event in events:
+        if window and (len(window) == WINDOW_EVENTS or size + event.size_bytes > WINDOW_BYTES):
+            yield window
+            window, size = [], 0
+        window.append(event)
+        size += event.size_bytes
+    if window:
+        yield window
 
 
-def _attributes(event: Outgoing) -> dict[str, str]:
-    return {
-        "messaging.system": "nats",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.template": f"{event.headers['ce-type']}.{{tenant}}",
-        "messaging.message.id": event.headers["ce-id"],
-        "tenant.id": event.subject.rsplit(".", 1)[-1],
-        "document.id": event.headers.get("ce-subject", ""),
-    }
+def _outcome(event: Outgoing, future: "asyncio.Future[PubAck] | None") -> ServiceError | None:
+    """What kept an event from being published; None when the broker has it."""
+    stream = stream_of(event.subject)
+    error: BaseException | None = None
+    if future is not None and not future.done():
+        future.cancel()
+    elif future is not None:
+        error = future.exception()
+        if error is None:
+            return None
+    if isinstance(error, APIError) and error.err_code in STREAM_FULL:
+        return OverloadedError("STREAM_FULL", f"stream {stream} takes no more", stream=stream)
+    log.warning("event.not_acknowledged", extra={"stream": stream, "error": repr(error)})
+    return UnavailableError("BUS_UNAVAILABLE", f"{stream} did not acknowledge", stream=stream)
 
 
+@cache
 def stream_of(subject: str) -> str:
     """Stream that keeps the event of a subject `<full proto name>.<tenant>`."""
     event = topology.event_class(subject.rsplit(".", 1)[0])
@@ -151,15 +175,13 @@ async def open_bus(
 
     async def on_reconnected() -> None:
         log.info("bus.reconnected")
-        for listener in bus.on_reconnected:
-            listener()
 
     async def on_closed() -> None:
         if not closing:
             log.error("bus.closed")
             lost()
 
-    client = Client()
+    client = BoundClient()
     connecting = asyncio.get_running_loop().create_task(
         client.connect(
             url,
@@ -187,7 +209,7 @@ async def open_bus(
         await _close(client, connecting)
 
 
-async def _close(client: Client, connecting: "asyncio.Task[None]") -> None:
+async def _close(client: BoundClient, connecting: "asyncio.Task[None]") -> None:
     connecting.cancel()
     try:
         async with asyncio.timeout(5):

@@ -1,58 +1,55 @@
-"""One event in hand, and the ways to act on it exactly once."""
+"""Events in hand: a delivery each, and the batch of one tenant in which a handler meets them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, overload
 
-from google.protobuf.message import Message
+from opentelemetry.context import Context
+from typing_extensions import override
 
-from chassis.events.envelope import Envelope, Outgoing, derived_id, outgoing
-from chassis.events.inbox import AlreadyAppliedError, Effect, Inbox
+from chassis.events.envelope import E, Envelope
 
 
-class Delivery:
-    """An event's envelope and the effects of handling it.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivery(Generic[E]):
+    """One event in hand.
 
-    A service with a database uses `once`; one without uses `publish`. What either of them emits is
-    sent after the handler has returned and before the event is acknowledged.
+    Args:
+        event: the decoded body.
+        envelope: what its headers say.
+        consumer: the durable it came through.
+        attempt: 1 for the first delivery.
+        sequence: its place in its stream: a later event has a higher one.
+        context: trace context of its processing; what it causes continues there.
     """
 
-    def __init__(
-        self, envelope: Envelope, *, consumer: str, inbox: Inbox | None, attempt: int
-    ) -> None:
-        self.envelope = envelope
-        self.attempt = attempt
-        self.outgoing: list[Outgoing] = []
-        self._consumer = consumer
-        self._inbox = inbox
+    event: E
+    envelope: Envelope
+    consumer: str
+    attempt: int
+    sequence: int
+    context: Context
 
-    @asynccontextmanager
-    async def once(self, *, document: str = "") -> AsyncIterator[Effect]:
-        """The transaction of this event's effect: commits at most once; long work goes before it.
 
-        When the effect is committed already, the handler ends here and its stored events are sent.
-        `document` is whose inbox row this is, so that a delete can remove it.
-        """
-        if self._inbox is None:
-            raise TypeError("a service without a database has no transactional effects")
-        try:
-            async with self._inbox.once(
-                self.envelope.tenant, self.envelope.event_id, document
-            ) as effect:
-                yield effect
-        except AlreadyAppliedError as done:
-            self.outgoing = list(done.stored)
-            raise
-        self.outgoing += effect.events
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch(Sequence[Delivery[E]], Generic[E]):
+    """Events of one kind and one tenant that are handled together, in the order of the stream."""
 
-    def publish(self, event: Message, *, document: str = "", part: object = 0) -> None:
-        """Sends `event` under an id that follows from this event, the consumer and `part`.
+    tenant: str
+    deliveries: Sequence[Delivery[E]]
 
-        A redelivery repeats the same event, which the next consumer's inbox drops.
-        """
-        event_id = derived_id(self.envelope.event_id, self._consumer, part)
-        self.outgoing.append(outgoing(event, event_id=event_id, document=document))
+    @overload
+    def __getitem__(self, index: int) -> Delivery[E]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Delivery[E]]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Delivery[E] | Sequence[Delivery[E]]:
+        return self.deliveries[index]
 
-    async def sent(self) -> None:
-        """Notes that the broker has everything; large stored events are forgotten."""
-        if self._inbox is not None and self.outgoing:
-            await self._inbox.published(self.envelope.tenant, self.envelope.event_id, self.outgoing)
+    @override
+    def __len__(self) -> int:
+        return len(self.deliveries)
+
+    @override
+    def __iter__(self) -> Iterator[Delivery[E]]:
+        return iter(self.deliveries)

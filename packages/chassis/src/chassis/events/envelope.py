@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.context import Context
 
 from chassis.base import telemetry
 from chassis.base.errors import InvalidInputError
@@ -28,6 +29,17 @@ class Outgoing:
     subject: str
     headers: Mapping[str, str]
     payload: bytes
+    document: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Full name of its message."""
+        return self.subject.rpartition(".")[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the body; the headers have some 500 more."""
+        return len(self.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +58,10 @@ def derived_id(*parts: object) -> str:
     return str(uuid.uuid5(_IDS, "\x1f".join(str(part) for part in parts)))
 
 
-def outgoing(event: Message, *, event_id: str, document: str = "") -> Outgoing:
-    """Wraps an event of this service for its subject, in the current trace.
+def outgoing(
+    event: Message, *, event_id: str, document: str = "", context: Context | None = None
+) -> Outgoing:
+    """Wraps an event of this service for its subject, in a trace, by default the current one.
 
     The message must have a `tenant` field. Its broker id bears the tenant, so two tenants never
     shadow one another.
@@ -78,8 +92,13 @@ def outgoing(event: Message, *, event_id: str, document: str = "") -> Outgoing:
     }
     if document:
         headers["ce-subject"] = quote(document, safe=_PLAIN)
-    telemetry.inject(headers)
-    return Outgoing(subject=topology.subject(type(event), tenant), headers=headers, payload=payload)
+    telemetry.inject(headers, context)
+    return Outgoing(
+        subject=topology.subject(type(event), tenant),
+        headers=headers,
+        payload=payload,
+        document=document,
+    )
 
 
 def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> Envelope:

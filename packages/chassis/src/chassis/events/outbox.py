@@ -1,104 +1,269 @@
-"""Events of transactions that no incoming message would repeat: stored with them, relayed after."""
+"""Events stored with what caused them, published right after, and again if that fails.
+
+An event is published from memory as soon as its transaction has committed; its row goes a little
+later, many at a time. Rows that nobody published in time (a process died, the broker was away) are
+published from the table by whoever finds them.
+
+Work is released evenly: of each kind at most `RELEASED_MAX` events lie in the stream. The others
+wait in the table, from which tenants are served in turn, so nobody waits behind another's import.
+"""
 
 import asyncio
 import logging
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from google.protobuf.message import Message
 from psycopg.types.json import Jsonb
 
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, Transaction
+from chassis.events import topology
 from chassis.events.bus import Bus
-from chassis.events.envelope import Outgoing, outgoing
+from chassis.events.envelope import Outgoing
 
 log = logging.getLogger(__name__)
 
+RELEASED_MAX = 96
+WINDOW = 64
 RELAY_BATCH = 128
-RELAY_POLL_S = 1.0
-# Events that come within this time leave in one transaction.
-GATHER_S = 0.01
+POLL_S = 1.0
+BACKLOG_POLL_S = 0.05
+REMOVE_AFTER_S = 0.2
+# Younger rows are still in the memory of the process that wrote them.
+STALE_S = 2.0
+MEMORY_MAX_EVENTS = 2_048
+MEMORY_MAX_BYTES = 16 << 20
+# A later event of one document waits behind this much newer work of others.
+PLACE_STEP_S = 0.05
+
+_STORE = """
+INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)
+SELECT %(tenant)s, given.document, given.event, given.subject, given.headers, given.payload,
+    clock_timestamp() + make_interval(secs => given.delay_s)
+FROM unnest(%(documents)s::text[], %(events)s::text[], %(subjects)s::text[], %(headers)s::jsonb[],
+    %(payloads)s::bytea[], %(delays_s)s::float8[])
+    WITH ORDINALITY AS given(document, event, subject, headers, payload, delay_s, number)
+ORDER BY given.number RETURNING outbox_id
+"""
+
+_STALE = """
+SELECT event FROM unnest(%(events)s::text[]) AS event WHERE EXISTS (
+    SELECT FROM outbox WHERE outbox.event = event.event
+        AND created_at < clock_timestamp() - make_interval(secs => %(age_s)s)
+        AND NOT outbox_id = ANY(%(in_memory)s))
+"""
+
+# Hops from tenant to tenant on the index, then takes each tenant's first, each tenant's second ...
+_RELEASE = """
+WITH RECURSIVE tenants AS (
+    (SELECT tenant_id FROM outbox WHERE event = %(event)s ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM outbox
+            WHERE event = %(event)s AND tenant_id > tenants.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM tenants WHERE tenants.tenant_id IS NOT NULL
+), turns AS (
+    SELECT mine.outbox_id, mine.place,
+        row_number() OVER (PARTITION BY tenants.tenant_id ORDER BY mine.place) AS turn
+    FROM tenants, LATERAL (
+        SELECT outbox_id, place FROM outbox
+        WHERE event = %(event)s AND tenant_id = tenants.tenant_id
+            AND NOT outbox_id = ANY(%(in_memory)s)
+        ORDER BY place LIMIT %(limit)s
+    ) AS mine
+)
+SELECT outbox_id, subject, headers, payload
+FROM (SELECT outbox_id, turn, place FROM turns ORDER BY turn, place LIMIT %(limit)s) AS chosen
+JOIN outbox USING (outbox_id)
+ORDER BY chosen.turn, chosen.place FOR UPDATE OF outbox SKIP LOCKED
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event and its row."""
+
+    outbox_id: int
+    event: Outgoing
 
 
 class Outbox:
-    """The outbox of one service and its relay; any number of relays may run side by side."""
+    """The outbox of one service; any number of its processes may run side by side."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, service: str) -> None:
         self._database = database
         self._bus = bus
-        self._woken = asyncio.Event()
+        self._kinds = {
+            event.full_name: topology.is_work(event)
+            for event in topology.events()
+            if topology.publisher(event) == service
+        }
+        # In memory: waiting to be published, or published and not yet removed.
+        self._queue: deque[Stored] = deque()
+        self._in_memory: dict[int, int] = {}
+        self._memory_bytes = 0
+        self._published: list[int] = []
+        # Estimates, corrected by the broker whenever one has grown to the limit.
+        self._released: Counter[str] = Counter()
+        self._backlog: set[str] = set()
+        self._queued, self._relay_woken = asyncio.Event(), asyncio.Event()
 
-    async def add(
-        self, tx: Transaction, event: Message, *, event_id: str, document: str = ""
-    ) -> None:
-        """Stores an event; it is published soon after `tx` commits, under `event_id`."""
-        ready = outgoing(event, event_id=event_id, document=document)
-        await tx.execute(
-            "INSERT INTO outbox (tenant_id, document, subject, headers, payload)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            [
-                ready.subject.rsplit(".", 1)[-1],
-                document,
-                ready.subject,
-                Jsonb(dict(ready.headers)),
-                ready.payload,
-            ],
+    async def store(
+        self, tx: Transaction, tenant: str, events: Sequence[Outgoing]
+    ) -> Sequence[Stored]:
+        """Stores events of a tenant; to be handed to `publish` once `tx` has committed."""
+        if not events:
+            return ()
+        documents = [event.document for event in events]
+        kinds = [event.kind for event in events]
+        cursor = await tx.execute(
+            _STORE,
+            {
+                "tenant": tenant,
+                "documents": documents,
+                "events": kinds,
+                "subjects": [event.subject for event in events],
+                "headers": [Jsonb(dict(event.headers)) for event in events],
+                "payloads": [event.payload for event in events],
+                "delays_s": _delays_s(list(zip(kinds, documents, strict=True))),
+            },
         )
+        rows = await cursor.fetchall()
+        return [Stored(row["outbox_id"], one) for row, one in zip(rows, events, strict=True)]
 
-    def wake(self) -> None:
-        """Tells the relay that a transaction with events has committed."""
-        self._woken.set()
+    def publish(self, stored: Sequence[Stored]) -> None:
+        """Publishes committed events soon; returns at once and never fails."""
+        for one in stored:
+            if self._has_room(one.event):
+                self._in_memory[one.outbox_id] = one.event.size_bytes
+                self._memory_bytes += one.event.size_bytes
+                self._queue.append(one)
+                self._queued.set()
+            else:
+                self._backlog.add(one.event.kind)
+                self._relay_woken.set()
+
+    def _has_room(self, event: Outgoing) -> bool:
+        if event.kind in self._backlog or len(self._in_memory) >= MEMORY_MAX_EVENTS:
+            return False
+        if self._memory_bytes + event.size_bytes > MEMORY_MAX_BYTES:
+            return False
+        if self._kinds.get(event.kind):
+            if self._released[event.kind] >= RELEASED_MAX:
+                return False
+            self._released[event.kind] += 1
+        return True
 
     async def relay(self) -> None:
-        """Publishes stored events, oldest first, until cancelled."""
+        """Publishes what is stored, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish_queued())
+            group.create_task(self._remove_published())
+            group.create_task(self._release_waiting())
+
+    async def _publish_queued(self) -> None:
         while True:
-            self._woken.clear()
+            await self._queued.wait()
+            self._queued.clear()
+            while self._queue:
+                window = [self._queue.popleft() for _ in range(min(WINDOW, len(self._queue)))]
+                outcomes = await self._bus.send([one.event for one in window])
+                for one, error in zip(window, outcomes, strict=True):
+                    if error is None:
+                        self._published.append(one.outbox_id)
+                    else:
+                        # Its row stays, and is published from there.
+                        self._forget(one.outbox_id)
+                        self._backlog.add(one.event.kind)
+                        self._relay_woken.set()
+
+    async def _remove_published(self) -> None:
+        while True:
+            await asyncio.sleep(REMOVE_AFTER_S)
+            if not self._published:
+                continue
+            done = list(self._published)
             try:
-                moved = await self._move()
+                async with self._database.sweep(lasting=False) as tx:
+                    await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
             except ServiceError as error:
                 log.warning("outbox.waiting", extra={"reason": error.reason})
-                await asyncio.sleep(RELAY_POLL_S)
                 continue
-            if moved < RELAY_BATCH:
-                await self._sleep()
+            del self._published[: len(done)]
+            for outbox_id in done:
+                self._forget(outbox_id)
 
-    async def _sleep(self) -> None:
-        """Until woken, or until it is time to look for events of other processes."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RELAY_POLL_S):
-                await self._woken.wait()
-        await asyncio.sleep(GATHER_S)
+    def _forget(self, outbox_id: int) -> None:
+        self._memory_bytes -= self._in_memory.pop(outbox_id)
 
-    async def _move(self) -> int:
-        """Publishes one batch and removes it; a crash in between only repeats what is dropped."""
+    async def _release_waiting(self) -> None:
+        while True:
+            try:
+                self._backlog |= await self._find_stale()
+                while self._backlog:
+                    for kind in tuple(self._backlog):
+                        await self._release(kind)
+                    if self._backlog:
+                        await asyncio.sleep(BACKLOG_POLL_S)
+            except ServiceError as error:
+                log.warning("outbox.waiting", extra={"reason": error.reason})
+                await asyncio.sleep(POLL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._relay_woken.wait()
+            self._relay_woken.clear()
+
+    async def _find_stale(self) -> set[str]:
+        """Kinds of which there are rows that should have been published by now."""
+        wanted = {"events": list(self._kinds), "age_s": STALE_S, "in_memory": list(self._in_memory)}
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_STALE, wanted)
+            return {row["event"] for row in await cursor.fetchall()}
+
+    async def _release(self, kind: str) -> None:
+        """Publishes some events of a kind from the table, tenants in turn."""
+        limit = await self._room(kind)
+        if not limit:
+            return
+        async with self._database.sweep(lasting=False) as tx:
+            # What `publish` meets from here on waits for the next look.
+            self._backlog.discard(kind)
+            wanted = {"event": kind, "limit": limit, "in_memory": list(self._in_memory)}
+            rows = await (await tx.execute(_RELEASE, wanted)).fetchall()
+            if len(rows) == limit:
+                self._backlog.add(kind)
+            await self._bus.publish_all([_event(row) for row in rows])
+            self._released[kind] += len(rows)
+            done = [row["outbox_id"] for row in rows]
+            await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
+
+    async def _room(self, kind: str) -> int:
+        """How many events of a kind may be released now."""
         if not self._bus.connected:
             return 0
-        async with self._database.sweep() as tx:
-            cursor = await tx.execute(
-                "SELECT outbox_id, subject, headers, payload FROM outbox ORDER BY outbox_id"
-                " LIMIT %s FOR UPDATE SKIP LOCKED",
-                [RELAY_BATCH],
-            )
-            rows = await cursor.fetchall()
-            if not rows:
-                return 0
-            await self._bus.publish_all(
-                [
-                    Outgoing(
-                        subject=row["subject"],
-                        headers=row["headers"],
-                        payload=bytes(row["payload"]),
-                    )
-                    for row in rows
-                ]
-            )
-            await tx.execute(
-                "DELETE FROM outbox WHERE outbox_id = ANY(%s)", [[row["outbox_id"] for row in rows]]
-            )
-            return len(rows)
+        if not self._kinds[kind]:
+            return RELAY_BATCH
+        self._released[kind] = await self._bus.count_unfinished(kind)
+        return max(0, RELEASED_MAX - self._released[kind])
 
 
-async def forget_document(tx: Transaction, tenant: str, document: str) -> int:
+def _delays_s(about: Sequence[tuple[str, str]]) -> list[float]:
+    """Later events of one kind and document stand behind newer work of others."""
+    seen: Counter[tuple[str, str]] = Counter()
+    delays = []
+    for one in about:
+        delays.append(seen[one] * PLACE_STEP_S)
+        seen[one] += 1
+    return delays
+
+
+def _event(row: dict[str, Any]) -> Outgoing:
+    return Outgoing(subject=row["subject"], headers=row["headers"], payload=bytes(row["payload"]))
+
+
+async def remove_document(tx: Transaction, tenant: str, document: str) -> int:
     """Removes a document's events that are not published yet; returns their number."""
     cursor = await tx.execute(
         "DELETE FROM outbox WHERE tenant_id = %s AND document = %s", [tenant, document]

@@ -100,6 +100,11 @@ def subject(event: Event, tenant: str) -> str:
     return f"{descriptor.full_name}.{tenant}"
 
 
+def is_work(event: Event) -> bool:
+    """Whether an event lies in a work queue until it is acknowledged."""
+    return bool(options(event).stream_class == STREAM_CLASS_WORK)
+
+
 def stream_name(event: Event) -> str:
     """Stream that keeps an event."""
     match options(event).stream_class:
@@ -260,6 +265,8 @@ def permissions() -> Mapping[str, Permissions]:
 
 def _service_permissions(service: str) -> Permissions:
     publish = [subject(event, "*") for event in events() if publisher(event) == service]
+    queues = {stream_name(e) for e in events() if publisher(e) == service and is_work(e)}
+    publish += [f"$JS.API.STREAM.INFO.{queue}" for queue in sorted(queues)]
     own = [durable for durable in durables() if durable.service == service]
     for durable in own:
         publish += [

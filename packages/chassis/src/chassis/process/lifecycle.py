@@ -119,7 +119,7 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
     """Works until told to stop; then closes the doors before anything behind them."""
     process, revocations = doors.process, doors.revocations
     loops: list[Loop] = [
-        *(consumer.run for consumer in process.consumers),
+        *([process.events.run] if process.events else []),
         *process.loops,
         lambda: upkeep.hear_revocations(process.bus, revocations),
         lambda: follow(revocations, process.authority.revocations),
@@ -136,7 +136,8 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
         # Calls on their way when health changed still find the door open.
         await asyncio.sleep(DRAIN_NOTICE_S)
         await asyncio.gather(
-            process.server.stop(drain_s), *(c.stop(drain_s) for c in process.consumers)
+            process.server.stop(drain_s),
+            *([process.events.drain(drain_s)] if process.events else []),
         )
         for task in tasks:
             task.cancel()
@@ -146,12 +147,12 @@ def _serve_operators(process: Process) -> None:
     status = ops.StatusRpc(
         process.name,
         version(f"aquifer-{process.name}"),
-        process.consumers,
+        process.settlements,
         process.dead_letters,
         lambda: process.not_ready,
         process.stages,
     )
     add_StatusServiceServicer_to_server(status, process.server)
     if consumes(process.name):
-        letters = ops.DeadLetterRpc(process.dead_letters, process.consumers)
+        letters = ops.DeadLetterRpc(process.dead_letters, process.settlements)
         add_DeadLetterServiceServicer_to_server(letters, process.server)

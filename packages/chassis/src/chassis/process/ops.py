@@ -20,9 +20,9 @@ from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceServicer
 from chassis.base import paging
 from chassis.base.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
 from chassis.events import topology
-from chassis.events.consume import Consumer
 from chassis.events.dead_letters import DeadLetter, DeadLetters
 from chassis.events.envelope import derived_id
+from chassis.events.settlement import Settlement
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 
@@ -60,14 +60,14 @@ class StatusRpc(StatusServiceServicer):
         self,
         service: str,
         version: str,
-        consumers: Sequence[Consumer[Any]],
+        settlements: Sequence[Settlement[Any]],
         dead_letters: DeadLetters,
         not_ready: Callable[[], Sequence[str]],
         stages: Callable[[], Awaitable[Sequence[Stage]]],
     ) -> None:
         self._service = service
         self._version = version
-        self._consumers = consumers
+        self._settlements = settlements
         self._dead_letters = dead_letters
         self._not_ready = not_ready
         self._stages = stages
@@ -80,7 +80,7 @@ class StatusRpc(StatusServiceServicer):
         not_ready = list(self._not_ready())
         # Side by side: with everything away each takes its whole limit.
         consumers, stages, dead_letters = await asyncio.gather(
-            asyncio.gather(*map(_backlog, self._consumers)),
+            asyncio.gather(*map(_backlog, self._settlements)),
             self._known_stages(),
             self._known_dead_letters(),
         )
@@ -103,7 +103,7 @@ class StatusRpc(StatusServiceServicer):
         )
 
     async def _known_dead_letters(self) -> int | None:
-        if not self._consumers:
+        if not self._settlements:
             return None
         try:
             async with asyncio.timeout(KNOWN_WITHIN_S):
@@ -121,14 +121,14 @@ class StatusRpc(StatusServiceServicer):
             return ()
 
 
-async def _backlog(consumer: Consumer[Any]) -> status_pb.ConsumerBacklog:
+async def _backlog(settlement: Settlement[Any]) -> status_pb.ConsumerBacklog:
     backlog = status_pb.ConsumerBacklog(
-        durable=consumer.durable.name,
-        paused=bool(consumer.pause_reason),
-        pause_reason=consumer.pause_reason,
+        durable=settlement.durable.name,
+        paused=bool(settlement.pause_reason),
+        pause_reason=settlement.pause_reason,
     )
     try:
-        info = await consumer.puller.info()
+        info = await settlement.bound.info()
     except (NatsError, JetStreamError, TimeoutError) as error:
         log.warning("status.backlog_unknown", extra={"error": repr(error)})
         return backlog
@@ -140,9 +140,9 @@ async def _backlog(consumer: Consumer[Any]) -> status_pb.ConsumerBacklog:
 class DeadLetterRpc(DeadLetterServiceServicer):
     """`DeadLetterService` of one service."""
 
-    def __init__(self, dead_letters: DeadLetters, consumers: Sequence[Consumer[Any]]) -> None:
+    def __init__(self, dead_letters: DeadLetters, settlements: Sequence[Settlement[Any]]) -> None:
         self._dead_letters = dead_letters
-        self._consumers = consumers
+        self._settlements = settlements
 
     @override
     async def ListDeadLetters(
@@ -174,14 +174,16 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         """Handles a dead letter again, here and now, as a new event; removes it on success."""
         letter = await self._dead_letters.get(request.dead_letter_id)
         log.warning("dead_letter.replayed", extra=_audit(letter))
-        consumer = next((c for c in self._consumers if c.durable.name == letter.consumer), None)
-        if consumer is None:
+        settlement = next(
+            (one for one in self._settlements if one.durable.name == letter.consumer), None
+        )
+        if settlement is None:
             raise InvalidInputError(
                 "SCHEMA_UNSUPPORTED", f"this process has no consumer {letter.consumer}"
             )
-        event_id = _replayed_id(consumer, letter)
+        event_id = _replayed_id(settlement, letter)
         headers = {k: v for k, v in letter.headers.items() if k.lower() != "ce-id"}
-        await consumer.handle(
+        await settlement.handle(
             letter.subject, headers | {"ce-id": event_id}, letter.payload, letter.attempts + 1
         )
         await self._dead_letters.discard(letter.dead_letter_id)
@@ -198,13 +200,13 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         return dead_pb.DiscardDeadLetterResponse()
 
 
-def _replayed_id(consumer: Consumer[Any], letter: DeadLetter) -> str:
+def _replayed_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
     """A new one for each replay: the inbox must not take it for the event that failed.
 
     An upload keeps its producer's, by which its results refer to it; that is remembered with what
     was accepted, never in an inbox.
     """
-    if topology.options(consumer.event).stream_class == STREAM_CLASS_UPLOADS:
+    if topology.options(settlement.event).stream_class == STREAM_CLASS_UPLOADS:
         return letter.event_id
     return derived_id(letter.event_id, "replay", letter.dead_letter_id)
 

@@ -7,13 +7,10 @@ from typing import Any
 
 import grpc
 
-from chassis.base.postgres import Database
 from chassis.events.bus import Bus
-from chassis.events.consume import Consumer, Handler, OnDead
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.envelope import E
-from chassis.events.inbox import Inbox
-from chassis.events.topology import durable_of
+from chassis.events.router import EventBroker, EventRouter
+from chassis.events.settlement import Settlement
 from chassis.process.authority import Authority
 from chassis.process.ops import Stage
 
@@ -40,37 +37,21 @@ class Process:
     authority: Authority
     stack: AsyncExitStack
     stages: Callable[[], Awaitable[Sequence[Stage]]] = _no_stages
-    consumers: list[Consumer[Any]] = field(default_factory=list)
+    events: EventBroker | None = None
     loops: list[Loop] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     not_ready: tuple[str, ...] = ("starting",)
 
-    def consume(
-        self,
-        event: type[E],
-        handler: Handler[E],
-        *,
-        database: Database | None = None,
-        on_dead: OnDead[E] | None = None,
-        concurrency: int = 8,
-    ) -> None:
-        """Runs `handler` on each `event`, `concurrency` side by side, with exactly one effect.
-
-        `database` keeps the inbox; a service without one publishes under derived ids only.
-        """
-        durable = durable_of(event, self.name)
-        self.consumers.append(
-            Consumer(
-                self.bus,
-                durable,
-                event,
-                handler,
-                self.dead_letters,
-                inbox=Inbox(database, durable.name) if database else None,
-                on_dead=on_dead,
-                concurrency=concurrency,
-            )
+    def consume(self, router: EventRouter, **injected: object) -> None:
+        """Handles what `router` subscribes to; `injected` are the handlers' `Context()` by name."""
+        self.events = EventBroker(
+            self.bus, self.name, router.subscriptions, self.dead_letters, injected
         )
+
+    @property
+    def settlements(self) -> Sequence[Settlement[Any]]:
+        """One for each durable of this process."""
+        return self.events.settlements if self.events else ()
 
     def run(self, loop: Loop) -> None:
         """Keeps a background loop running while the process takes traffic; its end is a bug."""

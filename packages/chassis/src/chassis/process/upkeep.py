@@ -88,11 +88,11 @@ async def _wrong(
     for probe in process.probes:
         if reason := await probe():
             yield reason
-    for consumer in process.consumers:
-        if consumer.puller.missing:
-            yield consumer.puller.missing
-        if consumer.pause_reason:
-            yield f"{consumer.durable.name} waits: {consumer.pause_reason}"
+    for settlement in process.settlements:
+        if process.bus.connected and settlement.bound.missing:
+            yield settlement.bound.missing
+        if settlement.pause_reason:
+            yield f"{settlement.durable.name} waits: {settlement.pause_reason}"
     if not process.bus.connected:
         yield "bus not connected"
     if not verifier.loaded:
@@ -106,7 +106,7 @@ async def export_backlog(process: Process) -> None:
     while True:
         await asyncio.sleep(BACKLOG_S)
         try:
-            if process.consumers:
+            if process.settlements:
                 metrics.DEAD_LETTERS.set(await process.dead_letters.count())
             _export(await process.stages())
         except (UnavailableError, OverloadedError, ConflictError) as error:

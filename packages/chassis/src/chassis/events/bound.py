@@ -1,0 +1,214 @@
+"""What FastStream pulls from: durables that exist, as many events as there is room for.
+
+FastStream asks a NATS client for `jetstream().pull_subscribe(...)`, and that for `fetch` and
+`unsubscribe`. The classes here answer: they bind to a durable and never make one, check it against
+the contract, ask only for what can be worked on at once, and hand over events as they come.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NothingCameError
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError as JetStreamNotFoundError
+from typing_extensions import override
+
+from chassis.base.cancellation import raise_if_cancelled
+from chassis.events.topology import Durable
+
+CHECK_S = 5.0
+AGAIN_S = 1.0
+INFO_S = 2.0
+HAND_BACK_S = 0.1
+PULL_MAX_BYTES = 2 << 20
+_NO_MESSAGES, _EXPIRED = "404", "408"
+
+Room = Callable[[], Awaitable[int]]
+
+
+class BoundDurable:
+    """A durable of the contract, and what is wrong with the one that is there."""
+
+    def __init__(self, durable: Durable) -> None:
+        self.durable = durable
+        self.missing = "not checked yet"
+        self._client: Client | None = None
+        self._checked = 0.0
+
+    def connect(self, client: Client) -> None:
+        """Sets the connection it is reached by; before anything else."""
+        self._client = client
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether its connection stands; False before `connect`."""
+        return self._client is not None and bool(self._client.is_connected)
+
+    async def wait_until_usable(self) -> None:
+        """Returns once the durable is there and as declared."""
+        while self.missing or time.monotonic() - self._checked > CHECK_S:
+            self._checked = time.monotonic()
+            self.missing = await self._difference()
+            if self.missing:
+                await asyncio.sleep(AGAIN_S)
+
+    async def info(self) -> ConsumerInfo:
+        """The durable as the server knows it."""
+        assert self._client is not None, "connect comes first"
+        info: ConsumerInfo = await JetStreamContext(self._client).consumer_info(
+            self.durable.stream, self.durable.name, timeout=INFO_S
+        )
+        return info
+
+    async def _difference(self) -> str:
+        """What keeps it from being used; empty when nothing does."""
+        if not self.is_connected:
+            return "bus not connected"
+        try:
+            info = await self.info()
+        except JetStreamNotFoundError:
+            return f"durable {self.durable.name} not found: run `aquifer bus apply`"
+        except (JetStreamError, NatsError, TimeoutError) as error:
+            return f"bus does not answer ({type(error).__name__})"
+        return difference(self.durable, info)
+
+
+def difference(durable: Durable, info: ConsumerInfo) -> str:
+    """How a durable differs from its declaration; empty when it does not."""
+    config = info.config
+    expected = {
+        "filter_subject": durable.subject,
+        "ack_wait": durable.ack_wait_s,
+        "max_deliver": durable.max_deliver,
+        "max_ack_pending": durable.max_ack_pending,
+    }
+    wrong = [
+        f"{key} is {getattr(config, key)}, not {value}"
+        for key, value in expected.items()
+        if getattr(config, key) != value
+    ]
+    return f"durable {durable.name}: {', '.join(wrong)}" if wrong else ""
+
+
+class BoundClient(Client):
+    """A NATS client whose JetStream binds to durables that are registered here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pulled: dict[str, tuple[BoundDurable, Room]] = {}
+
+    @override
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        return _BoundJetStream(self, **options)
+
+
+class _BoundJetStream(JetStreamContext):
+    def __init__(self, client: BoundClient, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._client = client
+
+    @override
+    async def pull_subscribe(  # type: ignore[override]
+        self, subject: str, *, durable: str, **_: Any
+    ) -> "Pull":
+        bound, room = self._client.pulled[durable]
+        inbox = self._client.new_inbox()
+        arrivals = await self._client.subscribe(
+            f"{inbox}.*", pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        return Pull(self._client, bound, room, inbox, arrivals)
+
+
+class Pull:
+    """The pull loop's side of a durable: a request at a time, none without room for its events."""
+
+    def __init__(
+        self, client: Client, bound: BoundDurable, room: Room, inbox: str, arrivals: Subscription
+    ) -> None:
+        self._client = client
+        self._bound = bound
+        self._room = room
+        self._inbox = inbox
+        self._arrivals = arrivals
+        self._requests = 0
+        self._whole = 0
+
+    async def fetch(self, batch: int, timeout: float) -> list[Msg]:  # noqa: ASYNC109
+        """Waits for an event; returns it with those that wait behind it, as many as have room.
+
+        Raises:
+            NothingCameError: none came in time; also at once when FastStream would fill up what
+                it has just been given.
+        """
+        self._whole = max(self._whole, batch)
+        if batch < self._whole:
+            raise NothingCameError
+        await self._bound.wait_until_usable()
+        room = min(await self._room(), batch)
+        try:
+            arrived = await self._request(room, timeout)
+        except NatsError as error:
+            # FastStream asks again at once; nothing else would ever run.
+            await asyncio.sleep(AGAIN_S)
+            raise NothingCameError from error
+        if not arrived:
+            raise NothingCameError
+        return arrived
+
+    async def _request(self, count: int, wait_s: float) -> list[Msg]:
+        self._requests += 1
+        reply, durable = f"{self._inbox}.{self._requests}", self._bound.durable
+        # With both, the server waits for a first event, sends what there is and ends the request.
+        body = {
+            "batch": count,
+            "max_bytes": PULL_MAX_BYTES,
+            "no_wait": True,
+            "expires": int(wait_s * 1e9),
+        }
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}"
+        await self._client.publish(subject, json.dumps(body).encode(), reply=reply)
+        until, connections = time.monotonic() + wait_s + AGAIN_S, self._client.stats["reconnects"]
+        arrived: list[Msg] = []
+        while len(arrived) < count:
+            try:
+                message = await self._arrivals.next_msg(AGAIN_S)
+                raise_if_cancelled()
+            except NothingCameError:
+                raise_if_cancelled()
+                # A server that was away holds no request any more.
+                if time.monotonic() > until or self._client.stats["reconnects"] != connections:
+                    break
+                continue
+            if message.reply:
+                arrived.append(message)
+            elif message.subject == reply:
+                self._end(message)
+                break
+        return arrived
+
+    def _end(self, message: Msg) -> None:
+        """Notes why the server has ended a request."""
+        headers = message.headers or {}
+        status, why = headers.get("Status", ""), headers.get("Description", "")
+        if status not in {_NO_MESSAGES, _EXPIRED} and "MaxBytes" not in why:
+            # 409: deleted, leadership moved, server going down; 503: nobody answers for it.
+            self._bound.missing = f"pull from {self._bound.durable.name} refused ({status} {why})"
+
+    async def unsubscribe(self) -> None:
+        """Ends the pulling and hands back what nobody has taken."""
+        with suppress(NatsError):
+            while self._arrivals.pending_msgs:
+                message = await self._arrivals.next_msg(HAND_BACK_S)
+                if message.reply:
+                    await message.nak(delay=HAND_BACK_S)
+            await self._arrivals.unsubscribe()

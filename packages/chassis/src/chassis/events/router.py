@@ -1,0 +1,152 @@
+"""How a service declares what it consumes, and FastStream's broker that runs it.
+
+FastStream declares, pulls and injects; what becomes of an event is the settlement's. Streams and
+durables follow from the contract and are never made here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from faststream import AckPolicy, apply_types
+from faststream.message import StreamMessage
+from faststream.nats import JStream, NatsBroker, PullSub
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from typing_extensions import override
+
+from chassis.events.bus import Bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.envelope import E
+from chassis.events.provision import consumer_config
+from chassis.events.settlement import Settlement, Size
+from chassis.events.topology import durable_of
+
+log = logging.getLogger(__name__)
+
+PULL_S = 5.0
+
+Handler = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A handler, what it handles and how many at once."""
+
+    event: type[Message]
+    handler: Handler
+    size: Size
+    on_dead: Handler | None
+
+
+class EventRouter:
+    """The subscriptions of a service."""
+
+    def __init__(self) -> None:
+        self.subscriptions: list[Subscription] = []
+
+    def on(
+        self,
+        event: type[E],
+        *,
+        batch: int = 1,
+        groups: int = 1,
+        on_dead: Handler | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Subscribes a handler to `event`.
+
+        The handler gets a `Batch` of one tenant: up to `batch` events that wait, `groups` of them
+        side by side. Further parameters annotated with FastStream's `Context()` are injected.
+        `on_dead` gets a batch of one and the error that ended it, before it becomes a dead letter.
+        """
+
+        def register(handler: Handler) -> Handler:
+            self.subscriptions.append(Subscription(event, handler, Size(batch, groups), on_dead))
+            return handler
+
+        return register
+
+
+class EventBroker(NatsBroker):
+    """FastStream's broker on the connection of this process's bus, which outlives it."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        service: str,
+        subscriptions: Sequence[Subscription],
+        dead_letters: DeadLetters,
+        injected: Mapping[str, object],
+    ) -> None:
+        """Prepares every subscription; `injected` are the values of `Context()` by name."""
+        super().__init__(logger=log, log_level=logging.DEBUG, apply_types=False)
+        self._bus = bus
+        for name, value in injected.items():
+            self.context.set_global(name, value)
+        self.settlements: list[Settlement[Any]] = []
+        for one in subscriptions:
+            self._subscribe(one, service, dead_letters)
+
+    def _subscribe(self, one: Subscription, service: str, dead_letters: DeadLetters) -> None:
+        settlement = Settlement(
+            durable_of(one.event, service),
+            one.event,
+            self._inject(one.handler),
+            self._inject(one.on_dead) if one.on_dead else None,
+            dead_letters,
+            one.size,
+        )
+        self.settlements.append(settlement)
+        self._bus.client.pulled[settlement.durable.name] = (settlement.bound, settlement.room)
+
+        async def take(messages: list[Msg]) -> None:
+            settlement.take(messages)
+
+        self.subscriber(
+            f"{one.event.DESCRIPTOR.full_name}.*",
+            durable=settlement.durable.name,
+            stream=JStream(settlement.durable.stream, declare=False),
+            config=consumer_config(settlement.durable),
+            pull_sub=PullSub(
+                batch=True, batch_size=one.size.batch * one.size.groups, timeout=PULL_S
+            ),
+            ack_policy=AckPolicy.MANUAL,
+            no_reply=True,
+            decoder=_leave_undecoded,
+        )(take)
+
+    def _inject(self, handler: Handler) -> Handler:
+        # Without a serializer: a batch is passed on as it is.
+        injected: Handler = apply_types(handler, serializer_cls=None, context__=self.context)
+        return injected
+
+    @override
+    async def _connect(self) -> Client:
+        await self._bus.first_connection()
+        for settlement in self.settlements:
+            settlement.bound.connect(self._bus.client)
+        self.config.connect(self._bus.client)
+        return self._bus.client
+
+    async def run(self) -> None:
+        """Consumes until cancelled."""
+        await self.start()
+        async with asyncio.TaskGroup() as group:
+            for settlement in self.settlements:
+                group.create_task(settlement.keep_alive())
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes nothing new, lets what runs finish within `grace_s`, hands back the rest.
+
+        Ends the subscribers, not the broker: that would close the connection of the process.
+        """
+        await asyncio.gather(*(settlement.stop(grace_s) for settlement in self.settlements))
+        await asyncio.gather(*(subscriber.stop() for subscriber in self.subscribers))
+
+
+async def _leave_undecoded(message: StreamMessage[list[Msg]]) -> list[Msg]:
+    """Reading is the settlement's: an event that can not be read must not harm its neighbours."""
+    return message.raw_message

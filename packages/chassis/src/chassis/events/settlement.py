@@ -1,0 +1,343 @@
+"""What becomes of the events of a durable: acknowledged, handed back, or kept as dead letters."""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Generic
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link
+
+from chassis.base import telemetry
+from chassis.base.errors import (
+    ConflictError,
+    FailedPreconditionError,
+    OverloadedError,
+    ServiceError,
+    UnavailableError,
+)
+from chassis.events.bound import BoundDurable
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Batch, Delivery
+from chassis.events.envelope import E, decode, envelope
+from chassis.events.hand import Hand
+from chassis.events.topology import ACK_WAIT_S, Durable
+
+log = logging.getLogger(__name__)
+tracer = trace.get_tracer(__name__)
+
+BLAMED_ATTEMPTS = 5
+BLAMED_MAX = 10_000
+CRASH_DELIVERIES = 20
+SUSPECT_DELIVERIES = 3
+BACKOFF_FIRST_S = 1.0
+BACKOFF_LAST_S = 60.0
+CONFLICT_S = 0.2
+DEAD_FULL_S = 300.0
+PAUSE_FIRST_S = 0.25
+PAUSE_LAST_S = 5.0
+HAND_BACK_S = 0.1
+
+Handle = Callable[[Batch[E]], Awaitable[None]]
+OnDead = Callable[[Batch[E], ServiceError], Awaitable[None]]
+
+
+class StoppingError(Exception):
+    """The process is told to stop while a dependency is away: the bus gets back what waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Up to `batch` events in one group, `groups` groups side by side."""
+
+    batch: int
+    groups: int
+
+
+class Settlement(Generic[E]):
+    """One durable of this process.
+
+    * A dependency that is away or full (`UnavailableError`, `OverloadedError`) is no event's fault:
+      what is in hand waits, kept alive on the bus, and nothing more is pulled meanwhile.
+    * Whatever else a batch fails with, its events are tried again one at a time. Then a
+      `ConflictError` is tried again soon, and any other `ServiceError` is final: the event becomes
+      a dead letter. Every other exception is blamed on the event: tried again after a growing,
+      jittered delay, `BLAMED_ATTEMPTS` times, then a dead letter.
+    * An event that was delivered more than `SUSPECT_DELIVERIES` times is tried alone and last:
+      should it end the process, it takes no other event along. At `CRASH_DELIVERIES` it becomes a
+      dead letter without being run again. The broker counts deliveries before work starts.
+
+    `on_dead` runs before an event becomes a dead letter, so that its document can fail with it.
+    """
+
+    def __init__(
+        self,
+        durable: Durable,
+        event: type[E],
+        handle: Handle[E],
+        on_dead: OnDead[E] | None,
+        dead_letters: DeadLetters,
+        size: Size,
+    ) -> None:
+        self.bound = BoundDurable(durable)
+        self.durable = durable
+        self.event = event
+        self.size = size
+        self._handle = handle
+        self._on_dead = on_dead
+        self._dead_letters = dead_letters
+        self._blamed: dict[int, int] = {}
+        self._waiting: dict[int, str] = {}
+        self._groups: dict[asyncio.Task[None], Sequence[Msg]] = {}
+        self._changed, self._stopping = asyncio.Event(), asyncio.Event()
+
+    @property
+    def pause_reason(self) -> str:
+        """Reason of the dependency it waits for; empty while it works."""
+        return next(iter(self._waiting.values()), "")
+
+    async def room(self) -> int:
+        """Waits until there is room for events; returns for how many."""
+        while self._waiting or self._stopping.is_set() or len(self._groups) >= self.size.groups:
+            self._changed.clear()
+            await self._changed.wait()
+        return (self.size.groups - len(self._groups)) * self.size.batch
+
+    def take(self, messages: Sequence[Msg]) -> None:
+        """Begins the work on events that have come; each is settled in its own time."""
+        for start in range(0, len(messages), self.size.batch):
+            group = messages[start : start + self.size.batch]
+            task = asyncio.get_running_loop().create_task(self._settle(group))
+            self._groups[task] = group
+            task.add_done_callback(self._end_group)
+
+    def _end_group(self, task: asyncio.Task[None]) -> None:
+        self._groups.pop(task)
+        self._changed.set()
+
+    async def stop(self, grace_s: float) -> None:
+        """Lets what runs finish within `grace_s` and hands back the rest; takes nothing new."""
+        self._stopping.set()
+        if self._groups:
+            await asyncio.wait(set(self._groups), timeout=grace_s)
+        for task in list(self._groups):
+            task.cancel()
+        if self._groups:
+            await asyncio.wait(set(self._groups), timeout=2.0)
+
+    async def keep_alive(self) -> None:
+        """Keeps everything in hand from being delivered elsewhere meanwhile; until cancelled."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            for message in [one for group in self._groups.values() for one in group]:
+                if not message.is_acked:
+                    with suppress(NatsError):
+                        await message.in_progress()
+
+    async def handle(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, attempt: int
+    ) -> None:
+        """Handles an event that does not come from its durable: an operator replays it.
+
+        Raises:
+            ServiceError: as the handler does, or for an event that can not be read.
+        """
+        about = envelope(self.event, subject, headers)
+        delivery = Delivery(
+            event=decode(self.event, payload, about.tenant),
+            envelope=about,
+            consumer=self.durable.name,
+            attempt=attempt,
+            sequence=0,
+            context=telemetry.extract(headers),
+        )
+        await self._handle(Batch(about.tenant, [delivery]))
+
+    async def _settle(self, messages: Sequence[Msg]) -> None:
+        """Brings a group to its end: tenants side by side, suspects alone and last."""
+        hands = [Hand.of(self.event, self.durable, message) for message in messages]
+        together: dict[str, list[Hand[E]]] = defaultdict(list)
+        suspects = []
+        for hand in hands:
+            if hand.attempt > SUSPECT_DELIVERIES:
+                suspects.append(hand)
+            else:
+                together[hand.tenant].append(hand)
+        random.shuffle(suspects)
+        try:
+            await asyncio.gather(*(self._finish(mine) for mine in together.values()))
+            for hand in suspects:
+                await self._finish([hand])
+        finally:
+            for hand in hands:
+                # Only after a cancellation or a fault of ours is any left.
+                if not hand.ended:
+                    await hand.give_back(HAND_BACK_S, "handed_back")
+
+    async def _finish(self, hands: Sequence[Hand[E]]) -> None:
+        """Handles events together and, where that fails, one by one."""
+        try:
+            await self._wait_out(lambda: self._try(hands), hands)
+        except StoppingError:
+            log.info("events.handed_back", extra={"consumer": self.durable.name})
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is judged here)
+            if len(hands) == 1:
+                await self._end_failed(hands[0], error)
+                return
+            log.warning(
+                "batch.parted",
+                extra={
+                    "consumer": self.durable.name,
+                    "events": len(hands),
+                    "error": repr(error),
+                },
+            )
+            for hand in hands:
+                await self._finish([hand])
+
+    async def _wait_out(
+        self, attempt: Callable[[], Awaitable[None]], hands: Sequence[Hand[E]]
+    ) -> None:
+        """Makes attempts for as long as a dependency stays away."""
+        pause_s = PAUSE_FIRST_S
+        try:
+            while True:
+                try:
+                    return await attempt()
+                except (UnavailableError, OverloadedError) as error:
+                    self._waiting[id(hands)] = error.reason
+                    log.warning(
+                        "event.waiting",
+                        extra={"reason": error.reason, "consumer": self.durable.name},
+                    )
+                    await self._pause(max(pause_s, error.retry_after_s / 4) * _jitter())
+                    pause_s = min(pause_s * 2, PAUSE_LAST_S)
+        finally:
+            self._waiting.pop(id(hands), None)
+            self._changed.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        if self._stopping.is_set():
+            raise StoppingError
+
+    async def _try(self, hands: Sequence[Hand[E]]) -> None:
+        """One attempt: handles events and acknowledges them."""
+        for hand in hands:
+            if hand.attempt >= CRASH_DELIVERIES:
+                raise CrashLoopError(hand.attempt)
+        batch = Batch(hands[0].tenant, [hand.open() for hand in hands])
+        with self._scope(hands):
+            await self._handle(batch)
+        for hand in hands:
+            await hand.acknowledge()
+            self._blamed.pop(hand.sequence, None)
+
+    @contextmanager
+    def _scope(self, hands: Sequence[Hand[E]]) -> Iterator[None]:
+        """An event alone is handled in its own span, a group in one that links to its events'."""
+        if len(hands) == 1:
+            [hand] = hands
+            with (
+                telemetry.document_scope(hand.tenant, hand.document),
+                trace.use_span(hand.span, record_exception=False, set_status_on_exception=False),
+            ):
+                yield
+            return
+        with (
+            telemetry.document_scope(hands[0].tenant),
+            tracer.start_as_current_span(
+                f"process group {self.event.DESCRIPTOR.name}",
+                context=Context(),
+                links=[Link(hand.span.get_span_context()) for hand in hands],
+                attributes={"messaging.batch.message_count": len(hands)},
+            ),
+        ):
+            yield
+
+    async def _end_failed(self, hand: Hand[E], error: Exception) -> None:
+        """A single event has failed."""
+        match error:
+            case ConflictError():
+                await hand.give_back(CONFLICT_S * _jitter(), "retried")
+            case ServiceError():
+                await self._bury(hand, error)
+            case _:
+                await self._blame(hand, error)
+
+    async def _blame(self, hand: Hand[E], error: Exception) -> None:
+        """Counts a failure against the event: another try later, or the end."""
+        log.error("event.failed", exc_info=error, extra={"consumer": self.durable.name})
+        hand.record(error)
+        count = self._blamed[hand.sequence] = self._blamed.get(hand.sequence, 0) + 1
+        if len(self._blamed) > BLAMED_MAX:
+            self._blamed.pop(next(iter(self._blamed)))
+        if count >= BLAMED_ATTEMPTS:
+            await self._bury(hand, AttemptsExhaustedError(count))
+            return
+        delay_s = min(BACKOFF_FIRST_S * 2 ** (count - 1), BACKOFF_LAST_S) * _jitter()
+        await hand.give_back(delay_s, "retried")
+
+    async def _bury(self, hand: Hand[E], error: ServiceError) -> None:
+        """Lets the document fail, keeps the event as a dead letter, and only then ends it."""
+        log.error("event.dead", extra={"reason": error.reason, "consumer": self.durable.name})
+        try:
+            await self._wait_out(lambda: self._report(hand, error), [hand])
+            await self._wait_out(lambda: self._keep(hand, error), [hand])
+        except StoppingError:
+            log.info("events.handed_back", extra={"consumer": self.durable.name})
+
+    async def _report(self, hand: Hand[E], error: ServiceError) -> None:
+        """Tells the service that an event is given up."""
+        if self._on_dead is None:
+            return
+        try:
+            delivery = hand.open()
+        except ServiceError:
+            return  # what can not be read names no document; the dead letter itself keeps why
+        with self._scope([hand]):
+            await self._on_dead(Batch(hand.tenant, [delivery]), error)
+
+    async def _keep(self, hand: Hand[E], error: ServiceError) -> None:
+        """Keeps an event as a dead letter and ends its delivery."""
+        with self._scope([hand]):
+            try:
+                await self._dead_letters.put(self.event.DESCRIPTOR.name, hand.message, error)
+            except OverloadedError as full:
+                # Whose events fill the dead letters must not hold up everybody else's.
+                log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
+                await hand.give_back(DEAD_FULL_S * _jitter(), "retried")
+                return
+        self._blamed.pop(hand.sequence, None)
+        await hand.terminate(error.reason)
+
+
+class AttemptsExhaustedError(FailedPreconditionError):
+    """Every try failed with an error that is blamed on the event."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(
+            "ATTEMPTS_EXHAUSTED", f"{attempts} tries failed; the log holds why", attempts=attempts
+        )
+
+
+class CrashLoopError(FailedPreconditionError):
+    """Delivered so often without an end that it must be what ends the process."""
+
+    def __init__(self, deliveries: int) -> None:
+        super().__init__(
+            "CRASH_LOOP", f"{deliveries} deliveries without an end", deliveries=deliveries
+        )
+
+
+def _jitter() -> float:
+    return random.uniform(0.7, 1.3)  # noqa: S311  (spreads retries, keeps no secret)

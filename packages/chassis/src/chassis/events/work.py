@@ -1,0 +1,114 @@
+"""The unit of work: what a call or a batch of events changes and publishes, all or nothing.
+
+Services with a database begin theirs with `Transactions`; one without, whose effects are the events
+it publishes, with `Publications`. Handlers and use cases see the same `begin` and `emit`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry.context import Context
+
+from chassis.base.postgres import Database, Transaction
+from chassis.events import inbox
+from chassis.events.bus import Bus
+from chassis.events.delivery import Delivery
+from chassis.events.envelope import Outgoing, derived_id, outgoing
+from chassis.events.outbox import Outbox
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One unit of work of one tenant.
+
+    `fresh` are the deliveries to act on: the others have had their effect before.
+    """
+
+    tenant: str
+    fresh: Sequence[Delivery[Any]]
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Publishes `event` once the work is done.
+
+        Args:
+            event: of this service and tenant.
+            about: resource name of the document it is about, if it is about one.
+            key: makes the event's id: equal keys are one event however often it is published.
+                Without one the id follows from `cause` and the kind of event.
+            cause: the delivery it follows from; its trace goes on.
+            context: the trace it belongs to, where that is neither the cause's nor the current one.
+
+        Raises:
+            InvalidInputError: EVENT_TOO_LARGE.
+        """
+        if not key and cause is None:
+            raise TypeError("an event needs a key or a cause, so that a repeat has the same id")
+        if cause is not None:
+            context = context or cause.context
+            key = key or (cause.envelope.event_id, cause.consumer, event.DESCRIPTOR.name)
+        self.outgoing.append(
+            outgoing(event, event_id=derived_id(*key), document=about, context=context)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class TransactionWork(Work):
+    """A unit of work with a transaction that is bound to the tenant."""
+
+    tx: Transaction = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Units of work on a database: effects, inbox rows and outgoing events commit together."""
+
+    database: Database
+    outbox: Outbox
+
+    @asynccontextmanager
+    async def begin(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = ()
+    ) -> AsyncIterator[TransactionWork]:
+        """Begins a unit of work; its events are published soon after it has committed.
+
+        `deliveries` are the events in hand that it is the effect of, none for a call: each has its
+        effect at most once, however often it is delivered.
+        """
+        async with self.database.transaction(tenant) as tx:
+            fresh = await inbox.note(tx, tenant, deliveries) if deliveries else ()
+            work = TransactionWork(tenant, fresh, tx=tx)
+            yield work
+            stored = await self.outbox.store(tx, tenant, work.outgoing)
+        self.outbox.publish(stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Publications:
+    """Units of work of a service without a database: a repeat publishes the same events again."""
+
+    bus: Bus
+
+    @asynccontextmanager
+    async def begin(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = ()
+    ) -> AsyncIterator[Work]:
+        """Begins a unit of work; at its end the broker has every event.
+
+        Raises:
+            UnavailableError, OverloadedError: as `Bus.publish_all`, at the end.
+        """
+        work = Work(tenant, deliveries)
+        yield work
+        await self.bus.publish_all(work.outgoing)

@@ -1,0 +1,76 @@
+"""A process that consumes one event of query's, as small as it can be."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from chassis.base.postgres import Database
+from chassis.events.bus import Bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.outbox import Outbox
+from chassis.events.router import EventBroker, EventRouter, Handler
+from chassis.events.settlement import Settlement
+from chassis.events.work import Transactions
+
+
+def prepare(
+    bus: Bus,
+    handler: Handler,
+    *,
+    on_dead: Handler | None = None,
+    batch: int = 1,
+    groups: int = 4,
+    **injected: object,
+) -> EventBroker:
+    """FastStream's broker with one subscription, not started."""
+    router = EventRouter()
+    router.on(ChunksEmbedded, batch=batch, groups=groups, on_dead=on_dead)(handler)
+    return EventBroker(bus, "query", router.subscriptions, DeadLetters(bus, "query"), injected)
+
+
+@asynccontextmanager
+async def consuming(
+    bus: Bus, handler: Handler, **options: Any
+) -> AsyncIterator[Settlement[ChunksEmbedded]]:
+    """Handles ChunksEmbedded until the end of the block, then drains as a process does."""
+    broker = prepare(bus, handler, **options)
+    task = asyncio.get_running_loop().create_task(broker.run())
+    try:
+        yield broker.settlements[0]
+    finally:
+        await broker.drain(2)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def relaying(
+    database: Database, bus: Bus, service: str = "query"
+) -> AsyncIterator[Transactions]:
+    """Units of work of a service, with the relay of its outbox running."""
+    outbox = Outbox(database, bus, service)
+    relay = asyncio.get_running_loop().create_task(outbox.relay())
+    try:
+        yield Transactions(database, outbox)
+    finally:
+        relay.cancel()
+        await asyncio.wait([relay])
+
+
+async def wait_until_settled(settlement: Settlement[ChunksEmbedded]) -> None:
+    """Waits until the broker holds nothing for this durable any more."""
+    async with asyncio.timeout(20):
+        while True:
+            info = await settlement.bound.info() if settlement.bound.is_connected else None
+            if info and not info.num_pending and not info.num_ack_pending:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def wait_until_missing(settlement: Settlement[ChunksEmbedded], words: str) -> None:
+    """Waits until this is said of the durable."""
+    async with asyncio.timeout(20):
+        while words not in settlement.bound.missing:
+            await asyncio.sleep(0.02)

@@ -46,17 +46,26 @@ def decode(data: bytes, *, charset: str) -> str:
     Raises:
         InvalidInputError: `TEXT_UNDECODABLE`.
     """
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            text = _strict(data[len(mark) :], encoding)
-            break
-    else:
-        text = _unmarked(data, charset)
+    text = decode_unicode(data)
+    if text is None and not _is_marked(data) and not _is_binary(data):
+        text = _decode_legacy(data, charset)
     if text is None:
         raise InvalidInputError(
             ParseFailure.TEXT_UNDECODABLE, "the bytes are not text in any encoding known here"
         )
     return text
+
+
+def decode_unicode(data: bytes) -> str | None:
+    """Text of `data` where nothing is to be guessed; None where `decode` has to look closer."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _strict(data[len(mark) :], encoding)
+    if b"\x00" in data and (wide := _wide(data)) is not None:
+        return wide
+    if _is_binary(data) or _SEVEN_BIT.search(data):
+        return None
+    return _strict(data, "utf-8")
 
 
 def html_charset(data: bytes) -> str:
@@ -65,14 +74,15 @@ def html_charset(data: bytes) -> str:
     return found[1].decode("ascii", "replace") if found else ""
 
 
-def _unmarked(data: bytes, charset: str) -> str | None:
-    if b"\x00" in data and (wide := _wide(data)) is not None:
-        return wide
-    if len(data) - len(data.translate(None, _CONTROLS)) > len(data) * CONTROL_SHARE:
-        return None
-    seven_bit = _SEVEN_BIT.search(data) is not None
-    if not seven_bit and (text := _strict(data, "utf-8")) is not None:
-        return text
+def _is_marked(data: bytes) -> bool:
+    return any(data.startswith(mark) for mark, _ in _MARKS)
+
+
+def _is_binary(data: bytes) -> bool:
+    return len(data) - len(data.translate(None, _CONTROLS)) > len(data) * CONTROL_SHARE
+
+
+def _decode_legacy(data: bytes, charset: str) -> str | None:
     guesses = [guess for guess in (_known(charset), *_guesses(data)) if guess]
     decoded = (_strict(data, guess) for guess in guesses)
     return next((text for text in decoded if text is not None), None)

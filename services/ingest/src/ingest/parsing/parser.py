@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from chassis.base.errors import InvalidInputError
-from ingest.parsing.clean import clean, clean_title
+from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode, html_charset
 from ingest.parsing.detect import charset, detect
-from ingest.parsing.document import MediaType, PageStart, ParsedDocument
+from ingest.parsing.document import MediaType, ParsedDocument
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.jailed import JailedChild, ParserLimits, believed
 from ingest.parsing.reading import Reading
@@ -21,7 +21,6 @@ __all__ = ["Parser", "ParserLimits"]
 log = logging.getLogger(__name__)
 
 CHILD_FORMATS = {MediaType.MARKDOWN: "markdown", MediaType.HTML: "html", MediaType.PDF: "pdf"}
-SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
 
 
 class Parser:
@@ -80,7 +79,7 @@ class Parser:
                 reading = Reading("", [text], 0)
             else:
                 reading = await self._in_child(found, text.encode())
-        document = await asyncio.to_thread(_assembled, reading, found)
+        document = await asyncio.to_thread(assemble, reading, found)
         log.debug("document.parsed", extra={"media_type": found, "repairs": reading.repairs})
         return document
 
@@ -134,26 +133,3 @@ async def _end(starting: asyncio.Task[JailedChild]) -> None:
     await asyncio.wait([starting])
     if starting.exception() is None:
         await starting.result().end()
-
-
-def _assembled(reading: Reading, media_type: MediaType) -> ParsedDocument:
-    text, pages = "", []
-    for number, raw in enumerate(reading.texts, 1):
-        page = clean(raw)
-        if not page:
-            continue
-        if text:
-            # A sentence that runs over the page end stays one sentence.
-            text += "\n" if page[0].islower() and not text.endswith(SENTENCE_ENDS) else "\n\n"
-        pages.append(PageStart(number=number, start_char=len(text)))
-        text += page
-    if not text:
-        raise InvalidInputError(
-            ParseFailure.NO_TEXT, "nothing to read in it; a scan needs its text recognised first"
-        )
-    return ParsedDocument(
-        title=clean_title(reading.title),
-        text=text,
-        pages=tuple(pages) if media_type is MediaType.PDF else (),
-        media_type=media_type,
-    )

@@ -1,0 +1,37 @@
+"""What a reader found, as one clean text with its pages."""
+
+from chassis.base.errors import InvalidInputError
+from ingest.parsing.clean import clean, clean_title
+from ingest.parsing.document import MediaType, PageStart, ParsedDocument
+from ingest.parsing.failure import ParseFailure
+from ingest.parsing.reading import Reading
+
+SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
+
+
+def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
+    """The pages one after the other, without those that have no text.
+
+    Raises:
+        InvalidInputError: `NO_TEXT`.
+    """
+    text, pages = "", []
+    for number, raw in enumerate(reading.texts, 1):
+        page = clean(raw)
+        if not page:
+            continue
+        if text:
+            # A sentence that runs over the page end stays one sentence.
+            text += "\n" if page[0].islower() and not text.endswith(SENTENCE_ENDS) else "\n\n"
+        pages.append(PageStart(number=number, start_char=len(text)))
+        text += page
+    if not text:
+        raise InvalidInputError(
+            ParseFailure.NO_TEXT, "nothing to read in it; a scan needs its text recognised first"
+        )
+    return ParsedDocument(
+        title=clean_title(reading.title),
+        text=text,
+        pages=tuple(pages) if media_type is MediaType.PDF else (),
+        media_type=media_type,
+    )

@@ -1,0 +1,115 @@
+"""Small plain text is cut on the spot, and comes out as if it had taken the long way."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chassis.base.errors import InvalidInputError
+from ingest.chunking import ChunkSettings, chunk
+from ingest.cutting import SMALL_TEXT_BYTES, Cut, cut_small_text, prepare_small_text
+from ingest.domain import Object, Origin, Prepared, State, Version
+from ingest.parsing.jailed import ParserLimits
+from ingest.parsing.parser import Parser
+
+SETTINGS = ChunkSettings(target_chars=40, max_chars=60)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def version(media_type="", file_name=""):
+    return Version(
+        tenant="acme",
+        document="collections/c/documents/d",
+        number=7,
+        state=State.ACCEPTED,
+        title="",
+        file_name=file_name,
+        media_type_hint=media_type,
+        metadata={},
+        stored=Object(key="k", size_bytes=1, sha256="0" * 64),
+        origin=Origin(),
+        trace_id="",
+        step_due_at=None,
+        accepted_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def the_long_way(data, of):
+    """By the parser and the chunker; None for what they refuse."""
+    # Not entered: plain text needs no child process.
+    parse = Parser(ParserLimits())
+    try:
+        parsed = asyncio.run(parse(data, media_type=of.media_type_hint, file_name=of.file_name))
+    except InvalidInputError:
+        return None
+    cut = Cut(
+        title=parsed.title,
+        media_type=parsed.media_type,
+        chunks=chunk(parsed, SETTINGS),
+        settings=SETTINGS,
+    )
+    return cut.prepare(of.tenant, of.document, of.number)
+
+
+TEXTS = st.text(
+    st.sampled_from(
+        " \n\t\r\f\v\x85\u2028\u00a0\u00ad\u200b.!?,a\u00e9e\u0301Zz\u6f22\U0001f600\x00\x1b\x07"
+    )
+    | st.characters(codec="utf-8"),
+    max_size=400,
+)
+
+
+@given(TEXTS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"]))
+@example("e" + "\u0301" * 80, "utf-8")
+@example("\u1100\u1161\u11a8 " * 40, "utf-16")
+@example("one.\f\ftwo\r\n\r\n\r\nthree", "utf-8")
+def test_small_text_has_the_pieces_of_the_long_way(text, encoding):
+    data = text.encode(encoding)
+    small = prepare_small_text(version("text/plain"), data, SETTINGS)
+    assert small == the_long_way(data, version("text/plain")) or (
+        # What has to be guessed is left to the long way.
+        small is None and encoding not in {"utf-8", "utf-8-sig"}
+    )
+
+
+@given(st.binary(max_size=300))
+def test_bytes_that_need_no_guess_have_the_pieces_of_the_long_way(data):
+    small = prepare_small_text(version(), data, SETTINGS)
+    assert small is None or small == the_long_way(data, version())
+
+
+def test_the_pieces_belong_to_the_version():
+    small = prepare_small_text(
+        version(file_name="notes.txt"), b"Water finds its way. " * 9, SETTINGS
+    )
+    assert isinstance(small, Prepared)
+    cut = cut_small_text(
+        b"Water finds its way. " * 9, media_type="", file_name="notes.txt", settings=SETTINGS
+    )
+    other = cut.prepare("acme", "collections/c/documents/d", 8)
+    assert [piece.text for piece in other.pieces] == [piece.text for piece in small.pieces]
+    assert not {piece.chunk_id for piece in other.pieces} & {p.chunk_id for p in small.pieces}
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "file_name"),
+    [
+        (b"", "", ""),
+        (b"a" * (SMALL_TEXT_BYTES + 1), "", ""),
+        (b"# Title", "text/markdown", ""),
+        (b"# Title", "", "README.md"),
+        (b"<!doctype html><p>x", "", ""),
+        (b"%PDF-1.7", "", ""),
+        (b"text", "application/zip", ""),
+        (b"   \n", "", ""),
+        (bytes(range(1, 20)) * 9, "", ""),
+        ("Широкая электрификация южных губерний".encode("cp1251"), "", ""),
+        ("東京は日本の首都です。".encode("iso2022_jp"), "", ""),
+    ],
+)
+def test_everything_else_is_left_to_the_long_way(data, media_type, file_name):
+    assert prepare_small_text(version(media_type, file_name), data, SETTINGS) is None

@@ -1,10 +1,13 @@
-"""One exactly-once hop of the chassis, over a bare publish with its ack and a bare commit."""
+"""One exactly-once hop of the chassis, over a bare publish with its ack and a bare commit.
+
+One event at a time, eight side by side, and in two groups of up to 32.
+"""
 
 import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import psycopg
@@ -15,13 +18,11 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.base.postgres import migrate, open_database
-from chassis.events.consume import Consumer
-from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Batch
 from chassis.events.envelope import Outgoing, outgoing
-from chassis.events.inbox import Inbox
-from chassis.events.topology import durable_of, stream_name
+from chassis.events.settlement import Size
 from stack.guardian import Guardian
+from testkit.consuming import consuming, relaying
 from testkit.servers import TestBus, TestDatabase, running_bus, running_database
 from tests.bench.figures import Aim, Figure, Row, median, spread
 from tests.bench.house import fresh_folder
@@ -30,9 +31,9 @@ NAME = "hop"
 TITLE = "one exactly-once hop: pulled, committed with its inbox row, published, acknowledged"
 TENANT = "bench"
 DOCUMENT = "collections/bench/documents/bench"
-SIDE_BY_SIDE = (1, 8)
+SIZES = {"1 at a time": Size(1, 1), "8 side by side": Size(1, 8), "groups of 32": Size(32, 2)}
 LIMIT_S = 120.0
-INSERT = "INSERT INTO inbox (tenant_id, consumer, event_id, document) VALUES (%s, %s, %s, %s)"
+INSERT = "INSERT INTO inbox (tenant_id, key) VALUES (%s, %s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +65,21 @@ def measure(events: int, repetitions: int) -> Figure:
     ):
         migrate(database.dsn("query_owner"), "query", ["chassis"])
         servers = Servers(bus=bus, database=database)
-        rows = [row for count in SIDE_BY_SIDE for row in _rows(servers, events, repetitions, count)]
+        rows = [row for name in SIZES for row in _rows(servers, events, repetitions, name)]
     return Figure(name=NAME, title=TITLE, rows=rows)
 
 
-def _rows(servers: Servers, events: int, repetitions: int, side_by_side: int) -> list[Row]:
+def _rows(servers: Servers, events: int, repetitions: int, suffix: str) -> list[Row]:
+    size = SIZES[suffix]
+    side_by_side = min(size.batch * size.groups, 8)
     hops, floors = [], []
     parts: list[tuple[Cost, Cost]] = []
     for _ in range(repetitions):
         published = uvloop.run(publish(servers, events, side_by_side))
         committed = uvloop.run(commit(servers, events, side_by_side))
-        hops.append(uvloop.run(hop(servers, events, side_by_side)))
+        hops.append(uvloop.run(hop(servers, events, size)))
         floors.append(published + committed)
         parts.append((published, committed))
-    suffix = f"{side_by_side} at a time"
     return [
         Row(
             name=f"hop, {suffix}",
@@ -138,63 +140,48 @@ async def commit(servers: Servers, events: int, side_by_side: int) -> Cost:
 
         async def one(number: int) -> None:
             connection = await free.get()
-            await connection.execute(INSERT, [TENANT, "bench", str(number), DOCUMENT])
+            await connection.execute(INSERT, [TENANT, uuid.UUID(int=number)])
             free.put_nowait(connection)
 
         return await _timed(one, events, side_by_side)
 
 
-async def hop(servers: Servers, events: int, side_by_side: int) -> Cost:
+async def hop(servers: Servers, events: int, size: Size) -> Cost:
     """Of an event through the chassis' consumer, from one handler's start to the last's.
 
-    One event is over at most `side_by_side` hops later than it started, so as many more events
-    than counted lie in the stream.
+    Twice as many events as are in hand at a time are handled before anything is counted.
     """
+    in_hand = size.batch * size.groups
+    warm = 2 * in_hand
     await servers.bus.reset()
     servers.database.truncate("query")
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(servers.bus.connect("inference"))
-        for number in range(events + side_by_side):
-            await source.publish(_embedded(number), stream_name(ChunksEmbedded))
+        await source.publish_all([_embedded(number) for number in range(events + warm)])
         bus = await stack.enter_async_context(servers.bus.connect("query"))
         database = await stack.enter_async_context(
-            open_database(servers.database.dsn("query"), "query", side_by_side)
+            open_database(servers.database.dsn("query"), "query", 8)
         )
-        starts: list[Cost] = []
-        done = asyncio.Event()
+        begun: list[tuple[Cost, int]] = []
+        handled, done = 0, asyncio.Event()
+        work = await stack.enter_async_context(relaying(database, bus))
 
-        async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
-            starts.append(_now())
-            async with delivery.once(document=event.prepared.document) as effect:
-                effect.emit(_searchable_message(), document=DOCUMENT)
-            if len(starts) == events + side_by_side:
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            nonlocal handled
+            begun.append((_now(), handled))
+            handled += len(batch)
+            async with work.begin(batch.tenant, batch) as unit:
+                for delivery in unit.fresh:
+                    unit.emit(_searchable_message(), about=DOCUMENT, cause=delivery)
+            if handled == events + warm:
                 done.set()
 
-        durable = durable_of(ChunksEmbedded, "query")
-        consumer = Consumer(
-            bus,
-            durable,
-            ChunksEmbedded,
-            handler,
-            DeadLetters(bus, "query"),
-            inbox=Inbox(database, durable.name),
-            on_dead=None,
-            concurrency=side_by_side,
-        )
-        await _run_until(consumer, done)
-    return _each(starts[side_by_side - 1], starts[-1], events)
-
-
-async def _run_until(consumer: Consumer[ChunksEmbedded], done: asyncio.Event) -> None:
-    task = asyncio.get_running_loop().create_task(consumer.run())
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            await done.wait()
-        await consumer.stop(2)
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with consuming(bus, handler, batch=size.batch, groups=size.groups):
+            async with asyncio.timeout(LIMIT_S):
+                await done.wait()
+    first = next(index for index, (_, before) in enumerate(begun) if before >= warm)
+    (start, before), (end, after) = begun[first], begun[-1]
+    return _each(start, end, after - before)
 
 
 async def _timed(work: Callable[[int], Awaitable[None]], count: int, side_by_side: int) -> Cost:

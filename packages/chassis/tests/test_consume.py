@@ -146,7 +146,7 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus):
 
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
         batches.append([one.envelope.event_id for one in batch])
-        assert [one.sequence for one in batch] == sorted(one.sequence for one in batch)
+        assert [one.stored_ns for one in batch] == sorted(one.stored_ns for one in batch)
         await asyncio.sleep(0.05)
 
     await publish_many(bus, 100)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import grpc
-from nats.aio.client import Client
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsRequest, ListRevocationsResponse
 from aquifer.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
@@ -25,8 +24,10 @@ from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
 from chassis.base.postgres import Database, open_database
+from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions
 from chassis.process.authority import Authority
 from chassis.process.process import Build, Process
 
@@ -87,9 +88,9 @@ def builder(settings: Settings) -> Build:
         database = await process.stack.enter_async_context(
             open_database(dsn, SERVICE, settings.postgres_pool_size)
         )
-        outbox = Outbox(database, process.bus)
+        outbox = Outbox(database, process.bus, SERVICE)
         adapters = Adapters(
-            registry=PostgresRegistry(database, outbox),
+            registry=PostgresRegistry(Transactions(database, outbox)),
             signer=signer,
             peppers=peppers,
             clock=_now,
@@ -143,7 +144,8 @@ async def _registry(settings: PepperSettings) -> AsyncIterator[Registry]:
     await unconnected
     async with open_database(dsn, SERVICE, 1) as database:
         # Only stores events: the relay of the running service finds and publishes them.
-        yield PostgresRegistry(database, Outbox(database, Bus(Client(), unconnected)))
+        outbox = Outbox(database, Bus(BoundClient(), unconnected), SERVICE)
+        yield PostgresRegistry(Transactions(database, outbox))
 
 
 async def _away(database: Database) -> str:

@@ -12,9 +12,9 @@ from typing_extensions import override
 from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Proof
 from auth.usecases.ports import Founding, Records, Registry
-from chassis.base.postgres import Database, Transaction
-from chassis.events.envelope import derived_id
+from chassis.base.postgres import Transaction
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions, TransactionWork
 
 FOUNDING_LOCK = 4_712
 
@@ -28,26 +28,24 @@ _KEY = sql.SQL(
 class PostgresRegistry(Registry):
     """`Registry` on the schema `auth`; reads across tenants are sweeps that can not write."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
-        self._outbox = outbox
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
 
     @override
     @asynccontextmanager
     async def within(self, tenant_id: str) -> AsyncIterator[Records]:
-        async with self._database.transaction(tenant_id) as tx:
-            records = PostgresRecords(tx, tenant_id, self._outbox)
-            yield records
-        if records.emitted:
-            self._outbox.wake()
+        async with self._transactions.begin(tenant_id) as work:
+            yield PostgresRecords(work)
 
     @override
     @asynccontextmanager
     async def founding(self) -> AsyncIterator[Founding]:
         async with self._database.sweep() as tx:
             await tx.execute("SELECT pg_advisory_xact_lock(%s)", [FOUNDING_LOCK])
-            yield PostgresFounding(tx, self._outbox)
-        self._outbox.wake()
+            founding = PostgresFounding(tx, self._transactions.outbox)
+            yield founding
+            await founding.store_events()
 
     @override
     async def credential(self, key_id: str) -> Credential | None:
@@ -115,6 +113,7 @@ class PostgresFounding(Founding):
     def __init__(self, tx: Transaction, outbox: Outbox) -> None:
         self._tx = tx
         self._outbox = outbox
+        self._work: TransactionWork | None = None
 
     @override
     async def has_keys(self) -> bool:
@@ -124,19 +123,26 @@ class PostgresFounding(Founding):
 
     @override
     async def within(self, tenant_id: str) -> Records:
+        await self.store_events()
         await self._tx.execute("SET LOCAL ROLE NONE")
         await self._tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant_id])
-        return PostgresRecords(self._tx, tenant_id, self._outbox)
+        self._work = TransactionWork(tenant_id, (), tx=self._tx)
+        return PostgresRecords(self._work)
+
+    async def store_events(self) -> None:
+        """Stores the events of the tenant at hand; the relay of a running service finds them."""
+        if self._work is not None:
+            await self._outbox.store(self._tx, self._work.tenant, self._work.outgoing)
+            self._work = None
 
 
 class PostgresRecords(Records):
     """`Records` of a transaction that is bound to the tenant."""
 
-    def __init__(self, tx: Transaction, tenant_id: str, outbox: Outbox) -> None:
-        self._tx = tx
-        self._tenant_id = tenant_id
-        self._outbox = outbox
-        self.emitted = False
+    def __init__(self, work: TransactionWork) -> None:
+        self._work = work
+        self._tx = work.tx
+        self._tenant_id = work.tenant
 
     @override
     async def tenant(self) -> Tenant | None:
@@ -274,9 +280,7 @@ class PostgresRecords(Records):
 
     @override
     async def emit(self, event: Message, *, about: str) -> None:
-        event_id = derived_id(event.DESCRIPTOR.full_name, self._tenant_id, about)
-        await self._outbox.add(self._tx, event, event_id=event_id)
-        self.emitted = True
+        self._work.emit(event, key=(event.DESCRIPTOR.full_name, self._tenant_id, about))
 
 
 def _tenant(row: DictRow) -> Tenant:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
+from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
 from inference.engines import minilm
@@ -12,8 +13,15 @@ from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
-from inference.subscribers import subscribe
-from inference.usecases import Embedder, EmbedTexts, GenerateAnswer, Generator, ListModels
+from inference.subscribers import UseCases, events
+from inference.usecases import (
+    EmbedChunks,
+    Embedder,
+    EmbedTexts,
+    GenerateAnswer,
+    Generator,
+    ListModels,
+)
 
 SERVICE = "inference"
 
@@ -26,12 +34,13 @@ class Adapters:
     generator: Generator
 
 
-def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
+def wire(process: Process, adapters: Adapters) -> None:
     """Attaches the service's edges to the doors of the process."""
     profile, model = adapters.embedder.profile.name, adapters.generator.card.name
     embedders, generators = {profile: adapters.embedder}, {model: adapters.generator}
     embed = EmbedTexts(embedders)
-    subscribe(process, embed, profile, settings.prepared_concurrency)
+    begin = Publications(process.bus).begin
+    process.consume(events, app=UseCases(embed=EmbedChunks(begin, embed, profile)))
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
             embed,
@@ -48,7 +57,7 @@ async def build(process: Process, settings: Settings) -> None:
     """Opens the engines and attaches the service to the process."""
     embedder, vocabulary = await _open_embedder(process, settings)
     generator = Extractive(embedder, vocabulary)
-    wire(process, Adapters(embedder=embedder, generator=generator), settings)
+    wire(process, Adapters(embedder=embedder, generator=generator))
 
 
 async def _open_embedder(process: Process, settings: Settings) -> tuple[Embedder, Vocabulary]:

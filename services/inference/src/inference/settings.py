@@ -13,6 +13,3 @@ class Settings(ServiceSettings):
     embedder: Literal["minilm", "null"] = Field(
         "minilm", description="null: vectors without meaning, to measure everything around them"
     )
-    prepared_concurrency: int = Field(
-        128, ge=1, le=256, description="batches of chunks in hand at once, embedded together"
-    )

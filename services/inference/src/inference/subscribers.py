@@ -1,55 +1,49 @@
-"""Events this service listens to."""
+"""Events this service consumes."""
 
-from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
+from dataclasses import dataclass
+from typing import Annotated
+
+from faststream import Context
+
+from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.base.errors import ServiceError
-from chassis.events.delivery import Delivery
-from chassis.process.process import Process
-from inference.domain import EmbeddingRequest, Lane, Owner
-from inference.usecases import EmbedTexts
+from chassis.events.delivery import Batch
+from chassis.events.router import EventRouter
+from inference.usecases import EmbedChunks
+
+# So many wait at the engine, whose queue is fair to tenants and their documents.
+EMBED_GROUPS = 128
 
 
-def subscribe(process: Process, embed: EmbedTexts, profile: str, concurrency: int) -> None:
-    """Attaches every subscriber of the service; chunks are embedded under `profile`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCases:
+    """What the events are handled by."""
 
-    async def on_chunks_prepared(event: ChunksPrepared, delivery: Delivery) -> None:
-        """Embeds a batch and sends it on with its vectors, its text echoed.
+    embed: EmbedChunks
 
-        Idempotent: nothing is stored here, and a redelivery sends the same event again.
 
-        Raises:
-            InvalidInputError: no chunk, one of impossible length, or one the engine always fails
-                on; a dead letter.
-            OverloadedError, UnavailableError: the engine is full or away; the batch waits.
-        """
-        texts = [chunk.text for chunk in event.chunks]
-        owner = Owner(event.tenant, event.document)
-        done = await embed(
-            EmbeddingRequest(profile=profile, texts=texts, lane=Lane.BULK, owner=owner)
-        )
-        delivery.publish(
-            ChunksEmbedded(
-                tenant=event.tenant,
-                prepared=event,
-                profile=done.profile.name,
-                dimensions=done.profile.dimensions,
-                vectors=done.vectors.astype("<f4").tobytes(),
-            ),
-            document=event.document,
-        )
+App = Annotated[UseCases, Context("app")]
 
-    async def on_dead(event: ChunksPrepared, delivery: Delivery, error: ServiceError) -> None:
-        """Tells ingest, which fails the version."""
-        delivery.publish(
-            EmbeddingRejected(
+events = EventRouter()
+
+
+async def reject_chunks(batch: Batch[ChunksPrepared], error: ServiceError, app: App) -> None:
+    """Tells ingest, which fails the version."""
+    async with app.embed.begin(batch.tenant, batch) as work:
+        for delivery in work.fresh:
+            event = delivery.event
+            rejected = EmbeddingRejected(
                 tenant=event.tenant,
                 document=event.document,
                 version=event.version,
                 batch=event.batch,
                 reason=error.reason,
-            ),
-            document=event.document,
-            part="rejected",
-        )
+            )
+            work.emit(rejected, about=event.document, cause=delivery)
 
-    process.consume(ChunksPrepared, on_chunks_prepared, on_dead=on_dead, concurrency=concurrency)
+
+@events.on(ChunksPrepared, groups=EMBED_GROUPS, on_dead=reject_chunks)
+async def embed_chunks(batch: Batch[ChunksPrepared], app: App) -> None:
+    for delivery in batch:
+        await app.embed.run(delivery)

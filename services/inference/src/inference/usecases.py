@@ -1,13 +1,18 @@
 """What the service does, and what it needs done by others."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.base.errors import NotFoundError
+from chassis.events.delivery import Delivery
 from inference.domain import (
     NOBODY,
     EmbeddingProfile,
@@ -114,3 +119,68 @@ class ListModels:
     def __call__(self) -> Sequence[ModelCard]:
         served: list[Embedder | Generator] = [*self.embedders.values(), *self.generators.values()]
         return [model.card for model in served]
+
+
+class Work(Protocol):
+    """A unit of work: its events are published when it ends."""
+
+    @property
+    def fresh(self) -> Sequence[Delivery[Any]]: ...
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+    ) -> None:
+        """Publish an event at the end of the work."""
+
+
+class Begin(Protocol):
+    """Begins a unit of work."""
+
+    def __call__(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
+    ) -> AbstractAsyncContextManager[Work]:
+        """Raises, at the end.
+
+        UnavailableError: BUS_UNAVAILABLE.
+        OverloadedError: STREAM_FULL.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedChunks:
+    """Embeds a batch of chunks and sends it on with its vectors, its text echoed.
+
+    Nothing is stored here: a redelivery sends the same event again.
+    """
+
+    begin: Begin
+    embed: EmbedTexts
+    profile: str
+
+    async def run(self, delivery: Delivery[ChunksPrepared]) -> None:
+        """One batch.
+
+        Raises:
+            InvalidInputError: no chunk, one of impossible length, or one the engine always fails
+                on; a dead letter.
+            OverloadedError, UnavailableError: the engine is full or away; the batch waits.
+        """
+        event = delivery.event
+        texts = [chunk.text for chunk in event.chunks]
+        owner = Owner(event.tenant, event.document)
+        request = EmbeddingRequest(profile=self.profile, texts=texts, lane=Lane.BULK, owner=owner)
+        done = await self.embed(request)
+        embedded = ChunksEmbedded(
+            tenant=event.tenant,
+            prepared=event,
+            profile=done.profile.name,
+            dimensions=done.profile.dimensions,
+            vectors=done.vectors.astype("<f4").tobytes(),
+        )
+        async with self.begin(event.tenant, [delivery]) as work:
+            work.emit(embedded, about=event.document, cause=delivery)

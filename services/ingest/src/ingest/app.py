@@ -4,20 +4,20 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from chassis.base.postgres import Database, open_database
-from chassis.events.delivery import Delivery
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions
 from chassis.process.ops import Stage
 from chassis.process.process import Process
 from ingest.chunking import ChunkSettings
-from ingest.cutting import ParseAndCut
+from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Pace
 from ingest.drops import DropsFolder
-from ingest.gateways import BusGateway, QueryGateway, query_channel
+from ingest.gateways import BusQueue, QueryGateway, query_channel
 from ingest.objects import LocalObjects
 from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
@@ -25,27 +25,29 @@ from ingest.reconciler import Reconciler
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.units import once, units
-from ingest.subscribers import Subscribers, subscribe
-from ingest.usecases.accept_document import AcceptDocument, Admission
+from ingest.store.work import units_of_work
+from ingest.subscribers import UseCases, events
+from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
+from ingest.usecases.admission import Admission
 from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
+from ingest.usecases.handled_until import HandledUntil
 from ingest.usecases.ports import (
+    Begin,
+    CutText,
     DeadLetters,
     Drops,
     Hide,
     Objects,
-    Once,
     Parse,
-    Publish,
+    Queue,
     Sweeper,
-    Units,
 )
 from ingest.usecases.prepare_document import PrepareDocument
-from ingest.usecases.progress import Progress
 from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
+from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
 
 SERVICE = "ingest"
@@ -55,14 +57,14 @@ SERVICE = "ingest"
 class Adapters:
     """Everything outside the use cases."""
 
-    units: Units
-    once: Callable[[Delivery], Once]
+    begin: Begin
     sweeper: Sweeper
     objects: Objects
     drops: Drops
+    cut_text: CutText
     parse: Parse
     hide: Hide
-    publish: Publish
+    queue: Queue
     dead_letters: DeadLetters
 
 
@@ -71,7 +73,7 @@ class Wired:
     """The edges of the service, ready to be attached."""
 
     rpc: IngestRpc
-    subscribers: Subscribers
+    use_cases: UseCases
     repair: RepairSteps
     expire: GiveUpExpired
     sweep_objects: SweepObjects
@@ -79,55 +81,42 @@ class Wired:
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
     """The use cases on top of the adapters."""
-    pace = _pace(settings)
-    progress = Progress(pace=pace, clock=time.monotonic)
-    opened, objects, fresh = adapters.units, adapters.objects, FreshVersions()
+    pace, begin, objects = _pace(settings), adapters.begin, adapters.objects
+    fresh = FreshVersions()
     accept = AcceptDocument(
-        units=opened,
         objects=objects,
-        admission=Admission(
-            units=opened, unfinished_max=settings.backlog_max, clock=time.monotonic
-        ),
+        admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
+        record=RecordUploads(begin=begin, pace=pace, cut_text=adapters.cut_text),
         fresh=fresh,
         new_key=new_key,
-        pace=pace,
         max_bytes=settings.upload_max_bytes,
     )
-    get = GetDocument(units=opened)
-    purge = PurgeDocument(
-        units=opened, objects=objects, dead_letters=adapters.dead_letters, progress=progress
-    )
+    get = GetDocument(begin=begin)
     return Wired(
         rpc=IngestRpc(
             accept=accept,
-            delete=DeleteDocument(units=opened, hide=adapters.hide, pace=pace),
+            delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
-            list_page=ListDocuments(units=opened),
+            list_page=ListDocuments(begin=begin),
             watch=WatchDocument(get=get, sleep=asyncio.sleep),
         ),
-        subscribers=Subscribers(
-            once=adapters.once,
-            accept=AcceptUpload(accept=accept, units=opened, drops=adapters.drops),
+        use_cases=UseCases(
+            begin=begin,
+            accept=AcceptUpload(accept=accept, begin=begin, drops=adapters.drops),
             prepare=PrepareDocument(
-                units=opened,
-                objects=objects,
-                parse=adapters.parse,
-                fresh=fresh,
-                pace=pace,
-                progress=progress,
+                begin=begin, objects=objects, parse=adapters.parse, fresh=fresh, pace=pace
             ),
-            mark_searchable=MarkSearchable(objects=objects, progress=progress),
-            reject=RejectVersion(),
-            purge=purge,
+            mark_searchable=MarkSearchable(begin=begin, objects=objects),
+            reject=RejectVersion(begin=begin),
+            purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
         ),
         repair=RepairSteps(
-            units=opened,
+            begin=begin,
             sweeper=adapters.sweeper,
-            publish=adapters.publish,
-            progress=progress,
+            handled=HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper),
             pace=pace,
         ),
-        expire=GiveUpExpired(units=opened, sweeper=adapters.sweeper, pace=pace),
+        expire=GiveUpExpired(begin=begin, sweeper=adapters.sweeper, pace=pace),
         sweep_objects=SweepObjects(
             sweeper=adapters.sweeper,
             objects=objects,
@@ -165,29 +154,30 @@ async def build(process: Process, settings: Settings) -> None:
             settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
         )
     )
-    outbox = Outbox(database, process.bus)
+    outbox = Outbox(database, process.bus, SERVICE)
     settings.objects_dir.mkdir(mode=0o700, exist_ok=True)
     objects = LocalObjects(settings.objects_dir)
     await objects.delete_unfinished()
     parser = await opened(Parser(ParserLimits(children=settings.parser_children)))
     channel = await opened(query_channel(settings.query_address, process.authority.credentials))
     sweeper = PostgresSweeper(database)
+    chunks = ChunkSettings()
     wired = wire(
         Adapters(
-            units=units(database, outbox),
-            once=once,
+            begin=units_of_work(Transactions(database, outbox)),
             sweeper=sweeper,
             objects=objects,
             drops=DropsFolder(settings.drops_dir),
-            parse=ParseAndCut(parser, ChunkSettings()),
+            cut_text=CutSmallText(chunks),
+            parse=ParseAndCut(parser, chunks),
             hide=QueryGateway(channel),
-            publish=BusGateway(process.bus),
+            queue=BusQueue(process.bus),
             dead_letters=process.dead_letters,
         ),
         settings,
     )
     add_IngestServiceServicer_to_server(wired.rpc, process.server)
-    subscribe(process, database, wired.subscribers, settings)
+    process.consume(events, app=wired.use_cases)
     reconciler = Reconciler(
         repair=wired.repair,
         expire=wired.expire,

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from typing_extensions import override
+
 from chassis.base.errors import InvalidInputError
 from ingest import domain
 from ingest.chunking import Chunk, ChunkSettings, chunk
-from ingest.domain import Piece, Prepared, Version, batch_numbers
+from ingest.domain import Draft, Piece, Prepared, Version, batch_numbers
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
 from ingest.parsing.detect import detect
 from ingest.parsing.document import MediaType, ParsedDocument
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
+from ingest.usecases.ports import CutText
 
 # Up to this size plain text is ready within 35 ms of processor time, whatever it holds, and mostly
 # within 4: no child process is worth that.
@@ -84,6 +87,22 @@ def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -
         data, media_type=version.media_type_hint, file_name=version.file_name, settings=settings
     )
     return None if cut is None else cut.prepare(version.tenant, version.document, version.number)
+
+
+class CutSmallText(CutText):
+    """See `CutText`."""
+
+    def __init__(self, settings: ChunkSettings) -> None:
+        self._settings = settings
+
+    @override
+    def __call__(self, draft: Draft, content: bytes, /) -> Cut | None:
+        return cut_small_text(
+            content,
+            media_type=draft.media_type,
+            file_name=draft.file_name,
+            settings=self._settings,
+        )
 
 
 class ParseAndCut:

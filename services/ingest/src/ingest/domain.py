@@ -122,6 +122,10 @@ class Origin:
 class Draft:
     """An upload before its bytes; texts are hints and may be empty.
 
+    `order_ns` is when the broker stored an upload event, in nanoseconds since 1970: of two uploads
+    of a document the later one wins, whoever handles which first. 0: an upload over gRPC, which is
+    as late as its acceptance.
+
     Raises:
         InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
     """
@@ -134,6 +138,7 @@ class Draft:
     metadata: Mapping[str, str]
     origin: Origin
     trace_id: str = ""
+    order_ns: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name, field="document")
@@ -201,7 +206,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """Stored bytes of an upload."""
+    """Bytes of an upload; the key is empty where they lie in the database."""
 
     key: str
     size_bytes: int
@@ -213,7 +218,8 @@ class Entry:
     """A document's row: 0 stands for no version.
 
     Versions up to `tombstone_version` are deleted or being deleted, those up to `hidden_version`
-    are known to be out of every search.
+    are known to be out of every search. `upload_order` is the order of the latest upload or delete,
+    see `Draft.order_ns`.
     """
 
     name: str
@@ -221,6 +227,7 @@ class Entry:
     live_version: int = 0
     tombstone_version: int = 0
     hidden_version: int = 0
+    upload_order: int = 0
 
     @property
     def next_version(self) -> int:
@@ -279,7 +286,7 @@ class Upload:
 
     `unchanged`: it brought the bytes that were there already. `result` is empty while an upload
     event waits for one, and always for an upload over gRPC, which has its reply.
-    `result_detail` explains a reason.
+    `result_detail` explains a reason. `version` is 0 where a later upload was handled first.
     """
 
     origin: Origin
@@ -313,7 +320,7 @@ class Verdict:
 
 
 SUPERSEDED: Final = Verdict(
-    reason="VERSION_SUPERSEDED", detail="a newer version went live before this one"
+    reason="VERSION_SUPERSEDED", detail="a later upload or delete of the document came first"
 )
 
 
@@ -352,7 +359,6 @@ class Receipt:
     chunks: int
     passages: int
     points: int
-    inbox_rows: int
     outbox_rows: int
     dead_letters: int
 
@@ -393,8 +399,3 @@ class Pace:
     def wait_s(self, attempt: int, work_s: float = 0.0) -> float:
         """Seconds from emission number `attempt` (0 is the first) to the doubt."""
         return float(min(self.first_s * 2 ** min(attempt, 32), self.last_s)) + work_s
-
-    def wait_of(self, version: Version) -> float:
-        """The wait that the version's current emission was given."""
-        size, batches = version.stored.size_bytes, version.batch_count
-        return self.wait_s(version.attempt, work_s(version.state, size, batches))

@@ -1,19 +1,18 @@
-"""Calls to sibling services, and facts sent outside of a transaction."""
+"""Calls to sibling services, and questions to the broker."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import grpc
+from google.protobuf.message import Message
+from typing_extensions import override
 
 from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.base.errors import UnavailableError
 from chassis.events.bus import Bus
-from chassis.events.envelope import derived_id, outgoing
 from chassis.identity.tokens import TokenSource
 from chassis.rpc.channel import open_channel
-from ingest.traces import continued, segments
-from ingest.usecases.facts import Fact
+from ingest.usecases.ports import Queue
 
 HIDE_TIMEOUT_S: Final = 5.0
 
@@ -44,23 +43,16 @@ class QueryGateway:
             raise UnavailableError("QUERY_FAILED", "query could not hide the document") from error
 
 
-class BusGateway:
-    """See `Publish`."""
+class BusQueue(Queue):
+    """See `Queue`."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def __call__(self, facts: Sequence[Fact], trace_id: str) -> None:
-        """Segment by segment, each acknowledged before the next."""
-        with continued("repeat step", trace_id):
-            for group in segments(facts):
-                await self._bus.publish_all(
-                    [
-                        outgoing(
-                            fact.event,
-                            event_id=derived_id(*fact.identity),
-                            document=fact.document,
-                        )
-                        for fact in group
-                    ]
-                )
+    @override
+    async def last_sequence(self, event: type[Message]) -> int:
+        return await self._bus.last_sequence(event)
+
+    @override
+    async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
+        return await self._bus.is_handled(event, service, sequence)

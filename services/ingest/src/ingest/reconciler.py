@@ -30,13 +30,13 @@ class Reconciler:
             await asyncio.sleep(self.settings.reconcile_s)
             # Without the bus nothing could be sent, and an attempt would be counted for it.
             if self.connected():
-                await _round("steps.repaired", self.repair)
-            await _round("versions.expired", self.expire)
+                await _round("steps.repaired", self.repair.run)
+            await _round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
         """Removes objects nobody needs, old inbox rows and old request ids."""
         while True:
-            await _round("objects.swept", self.sweep_objects)
+            await _round("objects.swept", self.sweep_objects.run)
             await _round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 

@@ -18,6 +18,7 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
+from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import DeleteDocument
@@ -34,6 +35,7 @@ _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for stat
 
 ACCESS: Final[Access] = {
     f"{_SERVICE}/UploadDocument": any_of("documents.write"),
+    f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
@@ -70,7 +72,17 @@ class IngestRpc(IngestServiceServicer):
             trace_id=current_trace_id(),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
-            return shown(await self.accept(draft, _content(parts, header.size_bytes)))
+            return shown(await self.accept.run(draft, _content(parts, header.size_bytes)))
+
+    @override
+    async def ImportDocuments(
+        self,
+        request_iterator: AsyncIterator[pb.ImportDocumentsRequest],
+        context: ServicerContext[Any, Any],
+    ) -> AsyncIterator[pb.ImportDocumentsResponse]:
+        imported = ImportStream(self.accept, caller().tenant)
+        async for response in imported.run(request_iterator):
+            yield response
 
     @override
     async def GetDocument(
@@ -113,7 +125,7 @@ class IngestRpc(IngestServiceServicer):
     ) -> Document:
         check_name(request.name)
         with telemetry.document_scope(caller().tenant, request.name):
-            return shown(await self.delete(caller().tenant, request.name))
+            return shown(await self.delete.run(caller().tenant, request.name))
 
 
 async def _header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:

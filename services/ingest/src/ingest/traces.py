@@ -1,18 +1,13 @@
 """Which trace work belongs to, and how long documents are kept from growing one without end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
-from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Tracer
 
 from chassis.base import telemetry
-from ingest.usecases.facts import Fact
-
-SEGMENT_FACTS: Final = 200
 
 _tracer = trace.get_tracer(telemetry.TRACER_NAME)
 
@@ -24,7 +19,7 @@ def current_trace_id() -> str:
 
 
 @contextmanager
-def continued(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterator[None]:
+def continue_trace(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterator[None]:
     """A span in the trace that brought a version, for work that no event of it caused."""
     # The span id is unknown here and names no span; what counts is the trace.
     parent = {"traceparent": f"00-{trace_id}-{trace_id[:16]}-01"} if trace_id else {}
@@ -33,15 +28,8 @@ def continued(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterator[No
         yield
 
 
-def segments(facts: Iterable[Fact], tracer: Tracer = _tracer) -> Iterator[Iterable[Fact]]:
-    """Facts in groups of 200; while a group after the first is in hand, a linked trace is current.
-
-    So no trace of a long document takes up more than 200 batches.
-    """
-    remaining = iter(facts)
-    first = list(islice(remaining, SEGMENT_FACTS))
-    yield first
-    link = Link(trace.get_current_span().get_span_context())
-    while group := list(islice(remaining, SEGMENT_FACTS)):
-        with tracer.start_as_current_span("continue document", Context(), links=[link]):
-            yield group
+def start_linked(name: str, before: Context | None, tracer: Tracer = _tracer) -> Context:
+    """Starts a trace that goes on from another one, by default the current; returns its context."""
+    link = Link(trace.get_current_span(before).get_span_context())
+    with tracer.start_as_current_span(name, Context(), links=[link]) as span:
+        return trace.set_span_in_context(span, Context())

@@ -14,6 +14,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
 from chassis.events.inbox import forget_old
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions
 from chassis.process.process import Loop, Process
 from chassis.rpc.channel import open_channel
 from query.domain import Profile
@@ -23,8 +24,8 @@ from query.settings import Settings
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresStoreRecords
-from query.store.rows import PostgresRows
-from query.subscribers import Reactions, subscribe
+from query.store.work import units_of_work
+from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
     GiveUpVersion,
@@ -33,7 +34,7 @@ from query.usecases.documents import (
     RemoveDoomedPoints,
 )
 from query.usecases.find_passages import FindPassages, Serving
-from query.usecases.index_batch import IndexBatch, RejectBatch
+from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.ports import Embedder, Generator
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.vectors import engine_client, qdrant
@@ -105,30 +106,31 @@ async def _vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) 
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     """Attaches edges, loops and probes of the service to the process."""
     profile, serving = _profile(settings), Serving()
-    outbox = Outbox(adapters.database, process.bus)
+    outbox = Outbox(adapters.database, process.bus, SERVICE)
+    transactions = Transactions(adapters.database, outbox)
+    begin = units_of_work(transactions)
     ledger = PostgresLedger(adapters.database)
-    answers = PostgresAnswers(adapters.database, outbox)
+    answers = PostgresAnswers(transactions)
     find = FindPassages(adapters.embedder, adapters.vectors, ledger, serving, profile.name)
-    subscribe(
-        process,
-        adapters.database,
-        PostgresRows,
-        Reactions(
-            index=IndexBatch(profile, ledger, adapters.vectors),
-            reject=RejectBatch(),
-            give_up=GiveUpVersion(),
-            purge=PurgeDocument(ledger, adapters.vectors, process.dead_letters),
+    process.consume(
+        events,
+        app=UseCases(
+            index=IndexChunks(profile, begin, ledger, adapters.vectors),
+            reject=RejectChunks(begin),
+            give_up=GiveUpVersion(begin),
+            purge=PurgeDocument(begin, adapters.vectors, process.dead_letters),
         ),
     )
     verbs = Verbs(
         find=find,
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
-        hide=HideDocument(ledger),
+        hide=HideDocument(begin),
     )
     add_QueryServiceServicer_to_server(QueryRpc(verbs), process.server)
     rebuild = RebuildVectors(
         profile=profile,
+        begin=begin,
         ledger=ledger,
         records=PostgresStoreRecords(adapters.database),
         vectors=adapters.vectors,
@@ -139,7 +141,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     )
     process.run(outbox.relay)
     process.run(_every(settings.reconcile_s, rebuild))
-    process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors)))
+    process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
     process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog
     process.ready_when(_database_probe(adapters.database))

@@ -151,7 +151,6 @@ class Removed:
 
     passages: int
     points: int
-    inbox_rows: int
     dead_letters: int
 
 

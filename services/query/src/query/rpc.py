@@ -121,7 +121,7 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.HideDocumentResponse:
         """Commits the tombstone, for ingest on behalf of the tenant it names."""
         version = Version(document=request.document, number=request.version)
-        await self._verbs.hide(caller().tenant, version)
+        await self._verbs.hide.run(caller().tenant, version)
         return pb.HideDocumentResponse()
 
 

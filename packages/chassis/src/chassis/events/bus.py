@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 
+from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -105,16 +106,46 @@ class Bus:
             UnavailableError: BUS_UNAVAILABLE.
         """
         subject = f"{kind}.*"
-        try:
+        with _answered():
             info = await self.jetstream.stream_info(stream_of(subject), subjects_filter=subject)
-        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-            raise UnavailableError("BUS_UNAVAILABLE", "NATS does not answer") from error
         return sum((info.state.subjects or {}).values())
+
+    async def last_sequence(self, event: type[Message]) -> int:
+        """Place of the newest message in the stream of an event; 0 for an empty stream.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """
+        with _answered():
+            info = await self.jetstream.stream_info(topology.stream_name(event))
+        return int(info.state.last_seq)
+
+    async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
+        """Whether a service has acknowledged every event of a kind up to a place in its stream.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """
+        durable = topology.durable_of(event, service)
+        with _answered():
+            info = await self.jetstream.consumer_info(durable.stream, durable.name)
+        idle = not info.num_pending and not info.num_ack_pending
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        return idle or floor >= sequence
 
     async def hear(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
         """Calls `listener` with every message of a core NATS subject, once connected."""
         await self.first_connection()
         await self.client.subscribe(subject, cb=listener)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turns the client's errors into the one a caller may act on."""
+    try:
+        yield
+    except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+        raise UnavailableError("BUS_UNAVAILABLE", "NATS does not answer") from error
 
 
 def _windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:

@@ -19,7 +19,8 @@ class Delivery(Generic[E]):
         envelope: what its headers say.
         consumer: the durable it came through.
         attempt: 1 for the first delivery.
-        sequence: its place in its stream: a later event has a higher one.
+        stored_ns: when the broker stored it, in nanoseconds since 1970: of two events in a stream
+            the later one has the higher value, also in a stream that was made anew.
         context: trace context of its processing; what it causes continues there.
     """
 
@@ -27,7 +28,7 @@ class Delivery(Generic[E]):
     envelope: Envelope
     consumer: str
     attempt: int
-    sequence: int
+    stored_ns: int
     context: Context
 
 

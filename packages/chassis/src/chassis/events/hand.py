@@ -16,6 +16,8 @@ from chassis.events.topology import Durable
 
 tracer = trace.get_tracer(__name__)
 
+_FIELDS_WITHOUT_DOMAIN = 9
+
 
 @dataclass(slots=True, eq=False)
 class Hand(Generic[E]):
@@ -85,7 +87,7 @@ class Hand(Generic[E]):
             envelope=about,
             consumer=self.durable.name,
             attempt=self.attempt,
-            sequence=self.sequence,
+            stored_ns=_stored_ns(self.message.reply),
             context=self.context,
         )
 
@@ -122,3 +124,13 @@ class Hand(Generic[E]):
 
     def _count(self, outcome: str) -> None:
         metrics.EVENTS.labels(self.event.DESCRIPTOR.name, self.durable.name, outcome).inc()
+
+
+def _stored_ns(reply: str) -> int:
+    """When the broker stored a message: a field of its reply subject, to the nanosecond.
+
+    `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<sequence>.<sequence of the
+    consumer>.<time>.<pending>[.<random>]`
+    """
+    fields = reply.split(".")
+    return int(fields[7] if len(fields) == _FIELDS_WITHOUT_DOMAIN else fields[9])

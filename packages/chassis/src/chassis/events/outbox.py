@@ -261,11 +261,3 @@ def _delays_s(about: Sequence[tuple[str, str]]) -> list[float]:
 
 def _event(row: dict[str, Any]) -> Outgoing:
     return Outgoing(subject=row["subject"], headers=row["headers"], payload=bytes(row["payload"]))
-
-
-async def remove_document(tx: Transaction, tenant: str, document: str) -> int:
-    """Removes a document's events that are not published yet; returns their number."""
-    cursor = await tx.execute(
-        "DELETE FROM outbox WHERE tenant_id = %s AND document = %s", [tenant, document]
-    )
-    return cursor.rowcount

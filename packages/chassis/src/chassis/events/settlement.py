@@ -142,9 +142,17 @@ class Settlement(Generic[E]):
                         await message.in_progress()
 
     async def handle(
-        self, subject: str, headers: Mapping[str, str], payload: bytes, attempt: int
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        payload: bytes,
+        *,
+        attempt: int,
+        stored_ns: int,
     ) -> None:
         """Handles an event that does not come from its durable: an operator replays it.
+
+        `stored_ns` is when it was stored first: a replay is no later upload.
 
         Raises:
             ServiceError: as the handler does, or for an event that can not be read.
@@ -155,7 +163,7 @@ class Settlement(Generic[E]):
             envelope=about,
             consumer=self.durable.name,
             attempt=attempt,
-            sequence=0,
+            stored_ns=stored_ns,
             context=telemetry.extract(headers),
         )
         await self._handle(Batch(about.tenant, [delivery]))

@@ -265,13 +265,13 @@ def permissions() -> Mapping[str, Permissions]:
 
 def _service_permissions(service: str) -> Permissions:
     publish = [subject(event, "*") for event in events() if publisher(event) == service]
-    queues = {stream_name(e) for e in events() if publisher(e) == service and is_work(e)}
-    publish += [f"$JS.API.STREAM.INFO.{queue}" for queue in sorted(queues)]
+    # How far work has come is known to every service: that tells lost work from work that waits.
+    publish += sorted({f"$JS.API.STREAM.INFO.{stream_name(event)}" for event in events()})
+    publish += [f"$JS.API.CONSUMER.INFO.{one.stream}.{one.name}" for one in durables()]
     own = [durable for durable in durables() if durable.service == service]
     for durable in own:
         publish += [
             f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",
-            f"$JS.API.CONSUMER.INFO.{durable.stream}.{durable.name}",
             f"$JS.ACK.{durable.stream}.{durable.name}.>",
         ]
     if own:

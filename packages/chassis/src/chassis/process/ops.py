@@ -184,7 +184,11 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         event_id = _replayed_id(settlement, letter)
         headers = {k: v for k, v in letter.headers.items() if k.lower() != "ce-id"}
         await settlement.handle(
-            letter.subject, headers | {"ce-id": event_id}, letter.payload, letter.attempts + 1
+            letter.subject,
+            headers | {"ce-id": event_id},
+            letter.payload,
+            attempt=letter.attempts + 1,
+            stored_ns=round(letter.first_time.timestamp() * 1e9),
         )
         await self._dead_letters.discard(letter.dead_letter_id)
         return dead_pb.ReplayDeadLetterResponse(event_id=event_id)

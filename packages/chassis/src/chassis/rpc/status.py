@@ -71,17 +71,35 @@ def to_status(error: ServiceError, domain: str) -> Status:
                 for one in fields[:FIELDS_MAX]
             ]
             details.append(BadRequest(field_violations=violations))
-        case OverloadedError(retry_after_s=after_s) | UnavailableError(retry_after_s=after_s):
+        case _ if after_s := retry_after_s(error):
             details.append(_retry(after_s))
-        case ConflictError():
-            details.append(_retry(CONFLICT_RETRY_S))
         case _:
             pass
-    known = (STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
-    code = next(known, grpc.StatusCode.INTERNAL)
     return plain_status(
-        code, error.detail, reason=error.reason, domain=domain, facts=error.facts, details=details
+        code_of(error),
+        error.detail,
+        reason=error.reason,
+        domain=domain,
+        facts=error.facts,
+        details=details,
     )
+
+
+def code_of(error: ServiceError) -> grpc.StatusCode:
+    """The gRPC status code of an error."""
+    known = (STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+    return next(known, grpc.StatusCode.INTERNAL)
+
+
+def retry_after_s(error: ServiceError) -> float:
+    """Seconds after which a retry may help; 0 where none does."""
+    match error:
+        case OverloadedError(retry_after_s=after_s) | UnavailableError(retry_after_s=after_s):
+            return float(after_s)
+        case ConflictError():
+            return CONFLICT_RETRY_S
+        case _:
+            return 0.0
 
 
 def plain_status(

@@ -1,8 +1,10 @@
 -- Who may upload events: a projection of auth's facts. A row may say `suspended` before its tenant
--- is known here, since facts come in any order.
+-- is known here, since facts come in any order: `sequence` is that of the suspension or resumption that
+-- `suspended` is of, 0 before there was one, and the highest holds.
 CREATE TABLE tenants (
     tenant_id text COLLATE "C" PRIMARY KEY,
-    suspended boolean NOT NULL
+    suspended boolean NOT NULL,
+    sequence bigint NOT NULL DEFAULT 0
 );
 ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenants FORCE ROW LEVEL SECURITY;
@@ -13,6 +15,8 @@ CREATE POLICY sweep ON tenants FOR SELECT TO {service}_sweeper USING (true);
 
 -- One row per name; its lock puts everything that happens to a document in a line. Versions up to
 -- `tombstone_version` are deleted or being deleted, those up to `hidden_version` no search finds.
+-- `upload_order` is the time of the latest upload or delete in nanoseconds since 1970: the broker's for
+-- an upload event, the database's for a call. What is earlier comes too late.
 CREATE TABLE documents (
     tenant_id text COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL,
@@ -20,6 +24,7 @@ CREATE TABLE documents (
     live_version bigint NOT NULL DEFAULT 0,
     tombstone_version bigint NOT NULL DEFAULT 0,
     hidden_version bigint NOT NULL DEFAULT 0,
+    upload_order bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, name)
 );
 ALTER TABLE documents ENABLE ROW LEVEL SECURITY;
@@ -29,7 +34,10 @@ CREATE POLICY tenant ON documents TO {service}
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
 -- Times are the database's, so that no service's clock orders anything. `step_due_at` is set while
--- work is pending and says when it is doubted; `source` is empty for an upload over gRPC.
+-- work is pending and says when it is doubted; `source` is empty for an upload over gRPC; `object_key`
+-- is empty where the bytes lie in `contents`. What a purge removes outside of the database is noted
+-- before the transaction that ends it: the receipt adds up what all its attempts removed. Dead letters
+-- are kept by document and noted at the version the delete goes up to.
 CREATE TABLE versions (
     tenant_id text COLLATE "C" NOT NULL,
     document text COLLATE "C" NOT NULL,
@@ -57,6 +65,8 @@ CREATE TABLE versions (
     accepted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     receipt jsonb,
+    object_purged boolean NOT NULL DEFAULT false,
+    dead_letters_purged bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, document, version),
     CHECK ((state = 'FAILED') = (reason <> '')),
     CHECK (step_due_at IS NULL OR state IN ('ACCEPTED', 'PREPARED', 'DELETING')),
@@ -73,7 +83,8 @@ CREATE POLICY tenant ON versions TO {service}
 CREATE POLICY sweep ON versions FOR SELECT TO {service}_sweeper USING (true);
 
 -- Every accepted upload that can be repeated: an upload event by its source and id, kept for ever;
--- a gRPC upload by its request id, with an empty source. An event's `result` is empty until told.
+-- a gRPC upload by its request id, with an empty source. An event's `result` is empty until it has one.
+-- `version` is 0 for an upload that was handled after a later one.
 CREATE TABLE uploads (
     tenant_id text COLLATE "C" NOT NULL,
     source text COLLATE "C" NOT NULL,
@@ -97,6 +108,20 @@ CREATE POLICY tenant ON uploads TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 CREATE POLICY sweep ON uploads TO {service}_sweeper USING (source = '') WITH CHECK (false);
+
+-- Bytes of small uploads; they go with their version.
+CREATE TABLE contents (
+    tenant_id text COLLATE "C" NOT NULL,
+    document text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    content bytea NOT NULL,
+    PRIMARY KEY (tenant_id, document, version)
+);
+ALTER TABLE contents ENABLE ROW LEVEL SECURITY;
+ALTER TABLE contents FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON contents TO {service}
+    USING (tenant_id = current_setting('app.tenant', true))
+    WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
 -- Text of versions that are on their way or live; what can be embedded again.
 CREATE TABLE chunks (

@@ -8,15 +8,15 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from chassis.events import outbox
 from ingest.domain import Entry, Receipt, Version
 from ingest.store import rows
 from ingest.usecases.ports import Deletions, Purged
 
 # Only the newest tombstone is pending: purging up to it purges all older ones.
-_BURY: Final = """
+_BURY: Final = f"""
 WITH buried AS (
-    UPDATE documents SET tombstone_version = %(number)s
+    UPDATE documents SET tombstone_version = %(number)s,
+        upload_order = greatest(upload_order + 1, {rows.NOW_NS})
     WHERE tenant_id = %(tenant)s AND name = %(document)s
 )
 UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
@@ -25,7 +25,7 @@ UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt
     updated_at = clock_timestamp()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
     AND state <> 'DELETED'
-"""
+"""  # noqa: S608
 
 _HIDDEN: Final = """
 UPDATE documents SET hidden_version = greatest(hidden_version, %(number)s),
@@ -65,19 +65,19 @@ DELETE FROM chunks
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
 """
 
-# A newer version's rows stay. It was accepted after the tombstone was written, and whatever
-# handled an older version with an effect did so before that; both times are the database's.
-_INBOX: Final = """
-DELETE FROM inbox
-WHERE tenant_id = %(tenant)s AND document = %(document)s AND handled_at < coalesce(
+_CONTENTS: Final = """
+DELETE FROM contents
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+"""
+
+# Events of a newer version stay. It was accepted after the tombstone was written, and whatever an
+# older one caused was stored before that; both times are the database's.
+_OUTBOX: Final = """
+DELETE FROM outbox
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND created_at < coalesce(
     (SELECT min(accepted_at) FROM versions
      WHERE tenant_id = %(tenant)s AND document = %(document)s AND version > %(number)s),
     'infinity')
-"""
-
-_NEWER: Final = """
-SELECT 1 FROM documents
-WHERE tenant_id = %(tenant)s AND name = %(document)s AND latest_version > %(number)s
 """
 
 # What the owner said of the document goes; ids, numbers and times stay, so that nothing late
@@ -134,16 +134,13 @@ class PostgresDeletions(Deletions):
     @override
     async def purge(self, document: str, number: int) -> Purged:
         chunks = await self._run(_CHUNKS, document, number)
-        inbox_rows = await self._run(_INBOX, document, number)
-        newer = await self._tx.execute(_NEWER, self._names(document, number))
-        # The outbox holds no text. With a newer version its facts may be about that one.
-        outbox_rows = 0
-        if await newer.fetchone() is None:
-            outbox_rows = await outbox.forget_document(self._tx, self._tenant, document)
+        contents = await self._run(_CONTENTS, document, number)
+        outbox_rows = await self._run(_OUTBOX, document, number)
+        noted = await self._noted(document, number)
         return Purged(
-            **await self._noted(document, number),
+            objects=noted["objects"] + contents,
+            dead_letters=noted["dead_letters"],
             chunks=chunks,
-            inbox_rows=inbox_rows,
             outbox_rows=outbox_rows,
         )
 

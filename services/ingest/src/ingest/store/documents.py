@@ -1,37 +1,42 @@
 """Documents, versions and chunks of one tenant."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.domain import (
     UNFINISHED,
-    Draft,
     Entry,
-    Object,
     Piece,
     Prepared,
     State,
     Upload,
-    UploadResult,
     Verdict,
     Version,
     View,
     sources,
 )
-from ingest.store import rows
+from ingest.store import columns, rows
 from ingest.store.uploads import SETTLE
-from ingest.usecases.ports import Documents, PageQuery, Pending, Standing
+from ingest.usecases.ports import (
+    Addition,
+    Claimed,
+    Documents,
+    PageQuery,
+    Pending,
+    Standing,
+)
 
-_CLAIM: Final = """
-INSERT INTO documents AS d (tenant_id, name) VALUES (%(tenant)s, %(name)s)
+_CLAIM: Final = f"""
+INSERT INTO documents AS d (tenant_id, name)
+SELECT %(tenant)s, name FROM unnest(%(names)s::text[]) AS name
 ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
-RETURNING d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,
+RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended
-"""
+"""  # noqa: S608
 
 _ENTRY: Final = f"""
 SELECT {rows.ENTRY} FROM documents d WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
@@ -49,35 +54,84 @@ SELECT {rows.VERSION} FROM versions v
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
 """  # noqa: S608
 
-# Both rows in one statement; a query that must wait for a lock reads them as they are after it.
-_LOCK_VERSION: Final = f"""
-SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
-JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name AND v.version = %(number)s
-WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
-FOR UPDATE OF d, v
+_VERSIONS: Final = f"""
+SELECT {rows.VERSION} FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
+    AND v.version = wanted.number
 """  # noqa: S608
 
+# Both rows in one statement; a query that must wait for a lock reads them as they are after it.
+_LOCK_VERSIONS: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION}
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name
+JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
+    AND v.version = wanted.number
+ORDER BY d.name FOR UPDATE OF d, v
+"""  # noqa: S608
+
+# Without a note of the upload, which a known one does not get, nothing else is written.
 _ADD: Final = f"""
-WITH grown AS (
-    UPDATE documents SET latest_version = %(number)s
-    WHERE tenant_id = %(tenant)s AND name = %(name)s
+WITH given AS (
+    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(states)s::text[],
+        %(titles)s::text[], %(file_names)s::text[], %(hints)s::text[], %(media_types)s::text[],
+        %(metadata)s::jsonb[], %(sizes)s::bigint[], %(sha256s)s::text[], %(keys)s::text[],
+        %(sources)s::text[], %(request_ids)s::text[], %(event_ids)s::text[],
+        %(correlation_ids)s::text[], %(trace_ids)s::text[], %(chunk_counts)s::int[],
+        %(batch_counts)s::int[], %(waits_s)s::float8[], %(orders)s::bigint[])
+    AS given(name, number, state, title, file_name, hint, media_type, metadata, size, sha256, key,
+        source, request_id, event_id, correlation_id, trace_id, chunk_count, batch_count, wait_s,
+        upload_order)
 ), noted AS (
     INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
         correlation_id, unchanged, result)
-    SELECT %(tenant)s, %(source)s, %(request_id)s, %(name)s, %(number)s, %(sha256)s,
-        %(correlation_id)s, false, ''
-    WHERE %(request_id)s <> ''
-    ON CONFLICT DO NOTHING RETURNING 1
+    SELECT %(tenant)s, source, request_id, name, number, sha256, correlation_id, false, ''
+    FROM given WHERE request_id <> ''
+    ON CONFLICT DO NOTHING RETURNING source, request_id
+), first AS (
+    SELECT * FROM given WHERE request_id = ''
+        OR (source, request_id) IN (SELECT source, request_id FROM noted)
+), grown AS (
+    UPDATE documents d SET latest_version = first.number,
+        upload_order = CASE WHEN first.upload_order > 0 THEN first.upload_order
+            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
+    FROM first WHERE d.tenant_id = %(tenant)s AND d.name = first.name
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name,
-    media_type_hint, metadata, size_bytes, sha256, object_key, source, upload_event_id,
-    correlation_id, trace_id, step_due_at)
-VALUES (%(tenant)s, %(name)s, %(number)s, 'ACCEPTED', %(title)s, %(file_name)s,
-    %(media_type)s, %(metadata)s, %(size_bytes)s, %(sha256)s, %(key)s, %(source)s, %(event_id)s,
-    %(correlation_id)s, %(trace_id)s, clock_timestamp() + make_interval(secs => %(wait_s)s))
-RETURNING {rows.VERSION},
-    %(request_id)s = '' OR EXISTS (SELECT FROM noted) AS is_first
+    media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
+    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at)
+SELECT %(tenant)s, name, number, state, title, file_name, hint, media_type, metadata, size,
+    sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
+    clock_timestamp() + make_interval(secs => wait_s)
+FROM first
+RETURNING {rows.VERSION}
 """  # noqa: S608
+
+_KEEP_CONTENTS: Final = """
+INSERT INTO contents (tenant_id, document, version, content)
+SELECT %(tenant)s, given.*
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(contents)s::bytea[]) AS given
+"""
+
+_KEEP_PIECES: Final = """
+INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
+    end_char, page)
+SELECT %(tenant)s, given.*
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(chunk_ids)s::uuid[], %(ordinals)s::int[],
+    %(batches)s::int[], %(texts)s::text[], %(starts)s::int[], %(ends)s::int[], %(pages)s::int[])
+    AS given
+"""
+
+_RAISE_ORDER: Final = f"""
+UPDATE documents SET upload_order = greatest(upload_order,
+    CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END)
+WHERE tenant_id = %(tenant)s AND name = %(name)s
+"""  # noqa: S608
+
+_CONTENT: Final = """
+SELECT content FROM contents
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+"""
 
 # One statement: without the move no chunk is written, so a repeat can not double them.
 _PREPARE: Final = f"""
@@ -101,15 +155,21 @@ SELECT * FROM moved
 """  # noqa: S608
 
 _INDEX: Final = f"""
-WITH live AS (
-    UPDATE documents SET live_version = %(number)s
-    WHERE tenant_id = %(tenant)s AND name = %(name)s
+WITH wanted AS (
+    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+), live AS (
+    UPDATE documents d SET live_version = wanted.number FROM wanted
+    WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name
 ), indexed AS (
-    UPDATE versions SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
+    UPDATE versions v SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
         step_due_at = NULL, updated_at = clock_timestamp()
-    WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+    FROM wanted
+    WHERE v.tenant_id = %(tenant)s AND v.document = wanted.name AND v.version = wanted.number
 )
-{SETTLE}
+UPDATE uploads u SET result = 'INDEXED', result_detail = '' FROM wanted
+WHERE u.tenant_id = %(tenant)s AND u.document = wanted.name AND u.version = wanted.number
+    AND u.result = '' AND u.source <> ''
+RETURNING {rows.UPLOAD}
 """  # noqa: S608
 
 _FAIL: Final = f"""
@@ -132,6 +192,9 @@ _RETIRE: Final = """
 WITH emptied AS (
     DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s
         AND version >= %(from)s AND version < %(number)s
+), forgotten AS (
+    DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
+        AND version >= %(from)s AND version < %(number)s
 )
 UPDATE versions SET state = 'SUPERSEDED', attempt = 0, step_due_at = NULL,
     updated_at = clock_timestamp()
@@ -149,6 +212,8 @@ UPDATE versions v SET attempt = v.attempt + 1,
     step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
     AND v.state = %(state)s AND v.step_due_at = %(step_due_at)s
+    AND NOT EXISTS (
+        SELECT FROM outbox o WHERE o.tenant_id = v.tenant_id AND o.document = v.document)
 RETURNING {rows.VERSION}
 """  # noqa: S608
 
@@ -185,11 +250,13 @@ class PostgresDocuments(Documents):
         self._tenant = tenant
 
     @override
-    async def claim(self, name: str) -> tuple[Entry, Standing]:
-        row = await self._one(_CLAIM, name)
-        assert row is not None, "an upsert returns its row"
+    async def claim(self, names: Sequence[str]) -> Claimed:
+        found = await self._all(_CLAIM, "", names=list(names))
         standing = {None: Standing.UNKNOWN, False: Standing.ACTIVE, True: Standing.SUSPENDED}
-        return rows.entry(row), standing[row["suspended"]]
+        return Claimed(
+            entries={row["name"]: rows.entry(row) for row in found},
+            standing=standing[found[0]["suspended"]],
+        )
 
     @override
     async def lock(self, name: str) -> Entry | None:
@@ -212,32 +279,42 @@ class PostgresDocuments(Documents):
         return rows.version(row) if row else None
 
     @override
-    async def lock_version(self, name: str, number: int) -> View | None:
-        row = await self._one(_LOCK_VERSION, name, number=number)
-        return rows.view(row) if row else None
+    async def versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
+        if not numbers:
+            return {}
+        found = await self._all(_VERSIONS, "", **_wanted(numbers.items()))
+        return {row["document"]: rows.version(row) for row in found}
 
     @override
-    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version | None:
-        row = await self._one(
-            _ADD,
-            draft.name,
-            number=number,
-            title=draft.title,
-            file_name=draft.file_name,
-            media_type=draft.media_type,
-            metadata=Jsonb(dict(draft.metadata)),
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            key=stored.key,
-            source=draft.origin.source,
-            request_id=draft.origin.request_id,
-            event_id=draft.origin.event_id,
-            correlation_id=draft.origin.correlation_id,
-            trace_id=draft.trace_id,
-            wait_s=wait_s,
-        )
-        assert row is not None, "an insert returns its row"
-        return rows.version(row) if row["is_first"] else None
+    async def lock_version(self, name: str, number: int) -> View | None:
+        found = await self.lock_versions([(name, number)])
+        return found[0] if found else None
+
+    @override
+    async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
+        return [rows.view(row) for row in await self._all(_LOCK_VERSIONS, "", **_wanted(versions))]
+
+    @override
+    async def add(self, additions: Sequence[Addition]) -> Mapping[str, Version]:
+        if not additions:
+            return {}
+        found = await self._all(_ADD, "", **columns.additions(additions))
+        made = {row["document"]: rows.version(row) for row in found}
+        kept = [one for one in additions if one.draft.name in made]
+        if contents := columns.contents(kept):
+            await self._run(_KEEP_CONTENTS, "", **contents)
+        if pieces := columns.pieces(kept):
+            await self._run(_KEEP_PIECES, "", **pieces)
+        return made
+
+    @override
+    async def raise_order(self, name: str, order_ns: int) -> None:
+        await self._run(_RAISE_ORDER, name, order=order_ns)
+
+    @override
+    async def content(self, name: str, number: int) -> bytes | None:
+        row = await self._one(_CONTENT, name, number=number)
+        return bytes(row["content"]) if row else None
 
     @override
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
@@ -263,21 +340,25 @@ class PostgresDocuments(Documents):
         return rows.version(row) if row else None
 
     @override
-    async def index(self, version: Version) -> Sequence[Upload]:
-        result = {"result": UploadResult.INDEXED.value, "detail": ""}
-        return await self._ended(_INDEX, version, result)
+    async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
+        uploads: dict[str, list[Upload]] = defaultdict(list)
+        if versions:
+            wanted = _wanted((version.document, version.number) for version in versions)
+            for row in await self._all(_INDEX, "", **wanted):
+                uploads[row["document"]].append(rows.upload(row))
+        return uploads
 
     @override
     async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
-        result = {"result": verdict.reason, "detail": verdict.detail}
-        return await self._ended(_FAIL, version, result)
-
-    async def _ended(
-        self, statement: str, version: Version, result: dict[str, str]
-    ) -> Sequence[Upload]:
         number = version.number
         found = await self._all(
-            statement, version.document, number=number, first=number, last=number, **result
+            _FAIL,
+            version.document,
+            number=number,
+            first=number,
+            last=number,
+            result=verdict.reason,
+            detail=verdict.detail,
         )
         return [rows.upload(row) for row in found]
 
@@ -341,6 +422,11 @@ class PostgresDocuments(Documents):
     async def _all(self, statement: str, name: str, **values: Any) -> list[rows.Row]:
         names = {"tenant": self._tenant, "name": name, **values}
         return await (await self._tx.execute(statement.encode(), names)).fetchall()
+
+
+def _wanted(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    pairs = list(versions)
+    return {"names": [name for name, _ in pairs], "numbers": [number for _, number in pairs]}
 
 
 def _from(entry: Entry) -> dict[str, int]:

@@ -4,7 +4,12 @@ from typing import Any, Final
 
 from ingest.domain import Entry, Object, Origin, Piece, Receipt, State, Upload, Version, View
 
-ENTRY: Final = "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version"
+ENTRY: Final = (
+    "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"
+    " d.upload_order"
+)
+# The database's time as an upload order: see `Draft.order_ns`.
+NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
 VERSION: Final = (
     "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
     " v.file_name, v.media_type_hint, v.media_type, v.metadata, v.size_bytes, v.sha256,"
@@ -27,6 +32,7 @@ def entry(row: Row) -> Entry:
         live_version=row["live_version"],
         tombstone_version=row["tombstone_version"],
         hidden_version=row["hidden_version"],
+        upload_order=row["upload_order"],
     )
 
 
@@ -97,7 +103,6 @@ def receipt(row: dict[str, int]) -> Receipt:
         chunks=row["chunks"],
         passages=row["passages"],
         points=row["points"],
-        inbox_rows=row["inbox_rows"],
         outbox_rows=row["outbox_rows"],
         dead_letters=row["dead_letters"],
     )

@@ -19,7 +19,7 @@ _PENDING: Final = (
 _DUE: Final = f"""
 SELECT {_PENDING} FROM versions
 WHERE state = %(state)s AND step_due_at IS NOT NULL
-    AND step_due_at <= least(coalesce(%(until)s::timestamptz, 'infinity'), clock_timestamp())
+    AND step_due_at <= clock_timestamp()
 ORDER BY step_due_at LIMIT %(limit)s
 """  # noqa: S608
 
@@ -62,8 +62,14 @@ class PostgresSweeper(Sweeper):
         self._database = database
 
     @override
-    async def due(self, state: State, until: datetime | None, limit: int) -> Sequence[Pending]:
-        names = {"state": state.value, "until": until, "limit": limit}
+    async def now(self) -> datetime:
+        [row] = await self._swept("SELECT clock_timestamp() AS now", {})
+        time: datetime = row["now"]
+        return time
+
+    @override
+    async def due(self, state: State, limit: int) -> Sequence[Pending]:
+        names = {"state": state.value, "limit": limit}
         return [_pending(row) for row in await self._swept(_DUE, names)]
 
     @override

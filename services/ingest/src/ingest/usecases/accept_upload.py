@@ -13,10 +13,12 @@ from chassis.base.errors import (
     OverloadedError,
     ServiceError,
 )
-from ingest.domain import Draft, Origin, Reference, Verdict
-from ingest.usecases.accept_document import AcceptDocument, TenantLateError
-from ingest.usecases.facts import Fact, refused
-from ingest.usecases.ports import Drops, Units
+from chassis.events.delivery import Delivery
+from ingest.domain import Draft, Origin, Reference, Upload, Verdict
+from ingest.usecases import announce
+from ingest.usecases.accept_document import AcceptDocument
+from ingest.usecases.ports import Begin, Drops, Work
+from ingest.usecases.record_uploads import TenantLateError
 from ingest.usecases.repeat_upload import repeat
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
@@ -26,69 +28,59 @@ LATE_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptUpload:
-    """Accepts an upload event once, however often it comes.
+    """Accepts an upload event once, however often it comes; its memory is the uploads table.
 
     A refused one has no effect and is not remembered: sent again, it is judged again, and as long
     as the judgement stays the same so does the result event.
     """
 
     accept: AcceptDocument
-    units: Units
+    begin: Begin
     drops: Drops
 
-    async def __call__(
-        self, event: DocumentUploaded, *, source: str, event_id: str, trace_id: str, attempt: int
-    ) -> Fact | None:
-        """None when it is accepted, else the result that refuses it.
+    async def run(self, delivery: Delivery[DocumentUploaded], trace_id: str) -> None:
+        """Accepts it, or refuses it with a result.
 
         Raises:
             InvalidInputError: the id or source can not be kept, so nothing could refer to it.
-            TenantLateError: the tenant was not heard of yet; try again soon.
+            TenantLateError: the tenant is not known here yet; try again soon.
             NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` of that.
             UnavailableError, OverloadedError, ConflictError: a dependency's, try again.
         """
-        origin = Origin(source=source, request_id=event_id)
+        origin = _origin(delivery)
         try:
-            await self._accepted(event, origin, trace_id)
+            await self._accept(delivery, origin, trace_id)
         except TenantLateError as error:
-            if attempt < LATE_ATTEMPTS:
+            if delivery.attempt < LATE_ATTEMPTS:
                 raise
-            raise NotFoundError("TENANT_UNKNOWN", "no such tenant was ever heard of") from error
+            raise NotFoundError("TENANT_UNKNOWN", "unknown tenant") from error
         except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
-            return await self.refuse(event, source, event_id, error)
+            await self.refuse(delivery, error)
         except OverloadedError as error:
             # Waiting would hold up every tenant behind this one.
-            if error.reason == "BACKLOG_FULL":
-                return await self.refuse(event, source, event_id, error)
-            raise
-        return None
+            if error.reason != "BACKLOG_FULL":
+                raise
+            await self.refuse(delivery, error)
 
-    async def refuse(
-        self, event: DocumentUploaded, source: str, event_id: str, error: ServiceError
-    ) -> Fact | None:
-        """The result that refuses an upload event; None when it was accepted before.
+    async def refuse(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
+        """Tells the result that refuses an upload event, unless it was accepted before.
 
         A producer may have cleaned up after the acknowledgement, a tenant may have been suspended
         since: what was accepted stays accepted.
         """
-        if await self._is_known(event.tenant, source, event_id):
-            return None
-        verdict = Verdict(reason=error.reason, detail=error.detail)
-        return refused(event, source, event_id, verdict)
+        event, about = delivery.event, delivery.envelope
+        async with self.begin(event.tenant) as work:
+            upload = await _find(work, delivery)
+            if upload is not None:
+                await repeat(work, upload)
+                return
+            verdict = Verdict(reason=error.reason, detail=error.detail)
+            announce.refused(work, event, about.source, about.event_id, verdict)
 
-    async def _is_known(self, tenant: str, source: str, event_id: str) -> bool:
-        try:
-            origin = Origin(source=source, request_id=event_id)
-        except InvalidInputError:
-            return False
-        async with self.units(tenant) as work:
-            upload = await work.uploads.find(origin)
-            if upload is None:
-                return False
-            await repeat(work, upload)
-            return True
-
-    async def _accepted(self, event: DocumentUploaded, origin: Origin, trace_id: str) -> None:
+    async def _accept(
+        self, delivery: Delivery[DocumentUploaded], origin: Origin, trace_id: str
+    ) -> None:
+        event = delivery.event
         draft = Draft(
             tenant=event.tenant,
             name=event.document,
@@ -98,11 +90,24 @@ class AcceptUpload:
             metadata=dict(event.metadata),
             origin=replace(origin, correlation_id=event.correlation_id),
             trace_id=trace_id,
+            order_ns=delivery.stored_ns,
         )
         reference = _reference(event)
         content: bytes | AsyncIterator[bytes]
         content = self.drops.read(reference) if reference else _inline(event)
-        await self.accept(draft, content, expected=reference)
+        await self.accept.run(draft, content, expected=reference)
+
+
+def _origin(delivery: Delivery[DocumentUploaded]) -> Origin:
+    about = delivery.envelope
+    return Origin(source=about.source, request_id=about.event_id)
+
+
+async def _find(work: Work, delivery: Delivery[DocumentUploaded]) -> Upload | None:
+    try:
+        return await work.uploads.find(_origin(delivery))
+    except InvalidInputError:
+        return None
 
 
 def _reference(event: DocumentUploaded) -> Reference | None:

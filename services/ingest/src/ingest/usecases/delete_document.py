@@ -7,10 +7,10 @@ from typing import Final
 
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
-from ingest.domain import Origin, Pace, Receipt, State, Version, View, check_name
-from ingest.usecases import facts
-from ingest.usecases.ports import DeadLetters, Hide, Objects, Once, Units, Work
-from ingest.usecases.progress import Progress
+from chassis.events.delivery import Delivery
+from ingest.domain import Origin, Pace, Receipt, View, check_name
+from ingest.usecases import announce
+from ingest.usecases.ports import Begin, DeadLetters, Hide, Objects, Work
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ HIDE_RETRY_S: Final = 1.0
 class DeleteDocument:
     """Commits the tombstone, then has query hide the document; the rest goes on by itself."""
 
-    units: Units
+    begin: Begin
     hide: Hide
     pace: Pace
 
-    async def __call__(self, tenant: str, name: str) -> View:
+    async def run(self, tenant: str, name: str) -> View:
         """The document, which no search finds any more; a repeat is harmless.
 
         Raises:
@@ -47,22 +47,23 @@ class DeleteDocument:
                 "the deletion goes on by itself; searches may find the document until then",
                 retry_after_s=HIDE_RETRY_S,
             ) from error
-        async with self.units(tenant) as work:
+        async with self.begin(tenant) as work:
             await work.deletions.hidden(name, tombstone)
         entry = replace(view.entry, hidden_version=tombstone, live_version=0)
         return replace(view, entry=entry)
 
     async def _bury(self, tenant: str, name: str) -> View:
-        async with self.units(tenant) as work:
+        async with self.begin(tenant) as work:
             entry = await work.documents.lock(name)
-            if entry is None:
+            # A row without a version was claimed for an upload that was refused then.
+            if entry is None or not entry.latest_version:
                 raise unknown()
             if entry.tombstone_version < entry.latest_version:
                 await work.deletions.bury(entry, self.pace.wait_s(0))
             view = await work.documents.newest(name)
             assert view is not None, "a document's newest version is never removed"
             if entry.tombstone_version < entry.latest_version:
-                work.tell(facts.deletion_requested(view.version))
+                announce.to_delete(work, view.version)
             return view
 
 
@@ -79,28 +80,29 @@ class PurgeDocument:
     how many there were: an attempt that is broken off is in the receipt as well.
     """
 
-    units: Units
+    begin: Begin
     objects: Objects
     dead_letters: DeadLetters
-    progress: Progress
 
-    async def __call__(self, event: PassagesPurged, once: Once) -> None:
-        """Without effect when the versions are gone already; a repeat tells what was told."""
-        async with self.units(event.tenant) as work:
+    async def run(self, delivery: Delivery[PassagesPurged]) -> None:
+        """Without effect when the versions are gone already."""
+        event = delivery.event
+        async with self.begin(event.tenant) as work:
             doomed = await work.deletions.doomed(event.document, event.version)
         if doomed:
-            await self._remove_objects(event, [version.stored.key for version in doomed])
+            keys = [version.stored.key for version in doomed if version.stored.key]
+            await self._remove_objects(event, keys)
             await self._discard_letters(event)
-        # Without a document: this inbox row, and the facts stored on it, outlive the purge.
-        async with once("") as work:
-            closed = await _purge(work, event)
-        if closed is not None:
-            self.progress.left(closed)
+        async with self.begin(event.tenant, [delivery]) as work:
+            if work.fresh:
+                await _purge(work, delivery)
 
     async def _remove_objects(self, event: PassagesPurged, keys: Sequence[str]) -> None:
+        if not keys:
+            return
         # A superseded version lost its file long ago, one that an earlier attempt removed is noted.
         stored = await self.objects.list(keys[0].rpartition("/")[0])
-        async with self.units(event.tenant) as work:
+        async with self.begin(event.tenant) as work:
             await work.documents.lock(event.document)
             await work.deletions.begin_purge(event.document, event.version, stored)
         for key in keys:
@@ -110,24 +112,24 @@ class PurgeDocument:
         letters = await self.dead_letters.discard_document(event.tenant, event.document)
         if letters:
             # At once: an attempt that breaks off after this finds none when it is repeated.
-            async with self.units(event.tenant) as work:
+            async with self.begin(event.tenant) as work:
                 await work.documents.lock(event.document)
                 await work.deletions.discarded(event.document, event.version, letters)
 
 
-async def _purge(work: Work, event: PassagesPurged) -> Version | None:
-    """Removes the rows and tells; returns the last version removed, as it was before."""
+async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
+    """Removes the rows and tells what was removed."""
+    event = delivery.event
     await work.documents.lock(event.document)
     doomed = await work.deletions.doomed(event.document, event.version)
     if not doomed:
-        return None
+        return
     purged = await work.deletions.purge(event.document, event.version)
     receipt = Receipt(
         objects=purged.objects,
         chunks=purged.chunks,
         passages=event.passages,
         points=event.points,
-        inbox_rows=purged.inbox_rows + event.inbox_rows,
         outbox_rows=purged.outbox_rows,
         dead_letters=purged.dead_letters + event.dead_letters,
     )
@@ -138,5 +140,5 @@ async def _purge(work: Work, event: PassagesPurged) -> Version | None:
         (origin.source, origin.request_id): origin
         for origin in (last.origin, *(upload.origin for upload in waiting))
     }
-    work.tell(*(facts.deleted(last, origin, receipt) for origin in origins.values()))
-    return last if last.state is State.DELETING else None
+    for origin in origins.values():
+        announce.deleted(work, last, origin, receipt, delivery)

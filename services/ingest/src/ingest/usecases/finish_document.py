@@ -1,60 +1,103 @@
-"""A version ends: searchable, or given up; whoever waits for it is told once."""
+"""A version ends: searchable, or given up; whoever waits for it receives one result."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
+from chassis.events.delivery import Batch, Delivery
 from ingest.domain import (
     SUPERSEDED,
     UNFINISHED,
     Entry,
     State,
+    Upload,
     Verdict,
     Version,
     View,
     sources,
 )
-from ingest.usecases import facts
-from ingest.usecases.ports import Objects, Once, Work
-from ingest.usecases.progress import Progress
+from ingest.usecases import announce
+from ingest.usecases.ports import Begin, Objects, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkSearchable:
-    """Makes a version INDEXED and live, and puts the older ones out of use.
+    """Makes versions INDEXED and live, and puts the older ones out of use.
 
     Query says what searches see, so it is believed also of a version that was given up here in
-    the meantime; then nobody is told anything new, because each upload has one result.
+    the meantime; then nobody receives anything new, because each upload has one result.
     """
 
+    begin: Begin
     objects: Objects
-    progress: Progress
 
-    async def __call__(self, event: VersionSearchable, once: Once) -> None:
-        """Without effect for a version that is live already, older than that, or deleted."""
-        async with once(event.document) as work:
-            found = await _unless_live(work, event)
-            if found is None:
-                return
-            version = found.version
-            retired = await _retire(work, found.entry, version)
-            uploads = await work.documents.index(version)
-            if version.state in UNFINISHED:
-                work.tell(*facts.results(version, uploads, None))
-        self.progress.left(version)
+    async def run(self, batch: Batch[VersionSearchable]) -> None:
+        """Without effect for a version that is live already, older than that, or deleted.
+
+        First versions, which put nothing out of use, take two statements for all of them.
+        """
+        retired: list[Version] = []
+        async with self.begin(batch.tenant, batch) as work:
+            first, others = _part(work.fresh)
+            await _index_first(work, first)
+            for delivery in others:
+                retired += await _index(work, delivery)
         for old in retired:
-            await self.objects.delete(old.stored.key)
+            if old.stored.key:
+                await self.objects.delete(old.stored.key)
 
 
-async def _unless_live(work: Work, event: VersionSearchable) -> View | None:
+Searchable = Delivery[VersionSearchable]
+
+
+def _part(fresh: Sequence[Searchable]) -> tuple[Sequence[Searchable], Sequence[Searchable]]:
+    """Events of first versions that come once, and all others in their order."""
+    seen = Counter(one.event.document for one in fresh)
+    first = [one for one in fresh if one.event.version == 1 and seen[one.event.document] == 1]
+    return first, [one for one in fresh if one not in first]
+
+
+async def _index_first(work: Work, deliveries: Sequence[Searchable]) -> None:
+    if not deliveries:
+        return
+    causes = {one.event.document: one for one in deliveries}
+    views = await work.documents.lock_versions([(name, 1) for name in sorted(causes)])
+    found = [view.version for view in views if _is_new(view)]
+    uploads = await work.documents.index(found)
+    for version in found:
+        _announce_indexed(work, version, uploads, causes[version.document])
+
+
+async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
+    """Returns the versions that are out of use now."""
+    event = delivery.event
     view = await work.documents.lock_version(event.document, event.version)
-    if view is None or event.version <= view.entry.live_version:
-        return None
-    return view if view.version.state in sources(State.INDEXED) else None
+    if view is None or not _is_new(view):
+        return ()
+    retired = await _retire(work, view.entry, view.version, delivery)
+    uploads = await work.documents.index([view.version])
+    _announce_indexed(work, view.version, uploads, delivery)
+    return retired
 
 
-async def _retire(work: Work, entry: Entry, version: Version) -> Sequence[Version]:
+def _is_new(view: View) -> bool:
+    is_newer = view.version.number > view.entry.live_version
+    return is_newer and view.version.state in sources(State.INDEXED)
+
+
+def _announce_indexed(
+    work: Work, version: Version, uploads: Mapping[str, Sequence[Upload]], cause: Searchable
+) -> None:
+    if version.state in UNFINISHED:
+        announce.results(work, version, uploads.get(version.document, ()), None, cause)
+
+
+async def _retire(
+    work: Work, entry: Entry, version: Version, cause: Searchable
+) -> Sequence[Version]:
     """Older versions lose their chunks; those still on their way will never be searchable."""
     if version.number == 1:
         return ()
@@ -64,29 +107,39 @@ async def _retire(work: Work, entry: Entry, version: Version) -> Sequence[Versio
     for old in retired:
         if old.state in UNFINISHED:
             uploads = await work.uploads.settle(old.document, old.number, SUPERSEDED)
-            work.tell(*facts.results(old, uploads, SUPERSEDED))
+            announce.results(work, old, uploads, SUPERSEDED, cause)
     return retired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectVersion:
-    """Fails a version of which a batch can never be embedded or stored."""
+    """Fails versions of which a batch can never be embedded or stored."""
 
-    async def __call__(self, event: EmbeddingRejected | ChunksRejected, once: Once) -> None:
+    begin: Begin
+
+    async def run(self, batch: Batch[EmbeddingRejected] | Batch[ChunksRejected]) -> None:
         """Without effect for a version that is finished."""
-        verdict = Verdict(
-            reason=event.reason or "BATCH_REJECTED",
-            detail=f"batch {event.batch} was rejected on its way to the index",
-        )
-        async with once(event.document) as work:
-            await give_up(work, event.document, event.version, verdict)
+        async with self.begin(batch.tenant, batch) as work:
+            for delivery in work.fresh:
+                event = delivery.event
+                verdict = Verdict(
+                    reason=event.reason or "BATCH_REJECTED",
+                    detail=f"batch {event.batch} was rejected on its way to the index",
+                )
+                await give_up(work, event.document, event.version, verdict, delivery)
 
 
-async def give_up(work: Work, document: str, number: int, verdict: Verdict) -> bool:
-    """Fail a version and tell who waits for it; False when it is finished or unknown."""
+async def give_up(
+    work: Work,
+    document: str,
+    number: int,
+    verdict: Verdict,
+    cause: Delivery[Any] | None = None,
+) -> bool:
+    """Fails a version and tells who waits for it; False when it is finished or unknown."""
     view = await work.documents.lock_version(document, number)
     if view is None or view.version.state not in sources(State.FAILED):
         return False
     uploads = await work.documents.fail(view.version, verdict)
-    work.tell(*facts.results(view.version, uploads, verdict))
+    announce.results(work, view.version, uploads, verdict, cause)
     return True

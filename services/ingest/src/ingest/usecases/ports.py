@@ -1,12 +1,16 @@
 """What the use cases need done by others."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
+from google.protobuf.message import Message
+from opentelemetry.context import Context
+
+from chassis.events.delivery import Delivery
 from ingest.domain import (
     Draft,
     Entry,
@@ -22,7 +26,9 @@ from ingest.domain import (
     Version,
     View,
 )
-from ingest.usecases.facts import Fact
+
+Trace = Context | None
+"""Trace context that an event goes on in; None: the current one."""
 
 
 class Standing(Enum):
@@ -40,8 +46,8 @@ class Documents(Protocol):
     version, adds one or deletes some holds the document's row first.
     """
 
-    async def claim(self, name: str) -> tuple[Entry, Standing]:
-        """The document's row, made where there is none, locked until the transaction ends."""
+    async def claim(self, names: Sequence[str]) -> "Claimed":
+        """The documents' rows, made where there are none, locked until the transaction ends."""
 
     async def lock(self, name: str) -> Entry | None:
         """The document's row, locked until the transaction ends."""
@@ -58,17 +64,29 @@ class Documents(Protocol):
     async def lock_version(self, name: str, number: int) -> View | None:
         """The document's row and this version's, both locked until the transaction ends."""
 
-    async def add(self, draft: Draft, number: int, stored: Object, wait_s: float) -> Version | None:
-        """Make a version ACCEPTED and the document's newest, and note the upload.
+    async def versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
+        """One version of each document by its name; final under the documents' locks."""
 
-        None when the upload is known already; then nothing of this transaction may stay.
+    async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
+        """Documents' rows and these versions', in the order of their names, locked."""
+
+    async def add(self, additions: Sequence["Addition"]) -> Mapping[str, Version]:
+        """Make versions the newest of their documents, and note the uploads.
+
+        Returns those that were made, by document: none of an upload that is known already.
         """
+
+    async def raise_order(self, name: str, order_ns: int) -> None:
+        """Note that the document's newest upload is at least as late as that; 0: as now."""
+
+    async def content(self, name: str, number: int) -> bytes | None:
+        """The bytes of a version that lie in the database; None when they do not."""
 
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         """Keep the pieces and make the version PREPARED; None when it is not ACCEPTED any more."""
 
-    async def index(self, version: Version) -> Sequence[Upload]:
-        """Make the version INDEXED and live; the uploads that waited for it."""
+    async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
+        """Make versions INDEXED and live; the uploads that waited for each, by document."""
 
     async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
         """Make the version FAILED; the uploads that waited for it."""
@@ -77,13 +95,16 @@ class Documents(Protocol):
         """Versions that `number` going live puts out of use: from the live one on, oldest first."""
 
     async def retire(self, entry: Entry, number: int) -> None:
-        """Remove their chunks, and make those SUPERSEDED that have not failed."""
+        """Remove their chunks and bytes, and make those SUPERSEDED that have not failed."""
 
     async def pieces(self, name: str, number: int) -> Sequence[Piece]:
         """All pieces of a version, in order."""
 
     async def repeat(self, pending: "Pending", wait_s: float) -> Version | None:
-        """Count one more emission; None when the step has moved on or was repeated meanwhile."""
+        """Count one more emission.
+
+        None when the step has moved on, was repeated meanwhile, or still waits in the outbox.
+        """
 
     async def page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
@@ -127,7 +148,7 @@ class Deletions(Protocol):
         """Note how many dead letters went for the delete up to this version."""
 
     async def purge(self, document: str, number: int) -> "Purged":
-        """Remove chunks, inbox and outbox rows of the DELETING versions up to this one."""
+        """Remove chunks, bytes and outbox rows of the DELETING versions up to this one."""
 
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
         """Make those versions DELETED and forget what was said of them; keep the receipt."""
@@ -156,7 +177,6 @@ class Purged:
     objects: int
     dead_letters: int
     chunks: int
-    inbox_rows: int
     outbox_rows: int
 
 
@@ -184,8 +204,31 @@ class Pending:
     step_due_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """Rows of documents by name, and what is known of the tenant."""
+
+    entries: Mapping[str, Entry]
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """A version about to be made: `prepared` where its text is cut already.
+
+    `content` are its bytes where they go into the database, not into the object store.
+    """
+
+    draft: Draft
+    number: int
+    stored: Object
+    content: bytes | None
+    prepared: Prepared | None
+    wait_s: float
+
+
 class Work(Protocol):
-    """One transaction of one tenant, and the facts that are told once it is committed."""
+    """A unit of work: one transaction of one tenant, and the events published when it commits."""
 
     @property
     def documents(self) -> Documents: ...
@@ -195,26 +238,35 @@ class Work(Protocol):
     def deletions(self) -> Deletions: ...
     @property
     def tenants(self) -> Tenants: ...
+    @property
+    def fresh(self) -> Sequence[Delivery[Any]]:
+        """The deliveries to act on: the others have had their effect before."""
 
-    def tell(self, *facts: Fact) -> None:
-        """Store facts with the transaction; they are published after it commits, surely."""
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Store an event with the transaction; it is published after it commits, surely."""
 
 
-Units = Callable[[str], AbstractAsyncContextManager[Work]]
-"""Opens a transaction of a tenant.
+class Begin(Protocol):
+    """Begins a unit of work."""
 
-Raises:
-    UnavailableError: DATABASE_UNAVAILABLE.
-    OverloadedError: DATABASE_FULL.
-    ConflictError: DATABASE_CONFLICT.
-"""
+    def __call__(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
+    ) -> AbstractAsyncContextManager[Work]:
+        """`deliveries` have their effect at most once, however often they come.
 
-
-Once = Callable[[str], AbstractAsyncContextManager[Work]]
-"""Opens the transaction of the effect of the event in hand; commits at most once.
-
-The argument is whose inbox row this is, so that a delete can remove it; empty: nobody's.
-"""
+        Raises:
+            UnavailableError: DATABASE_UNAVAILABLE.
+            OverloadedError: DATABASE_FULL.
+            ConflictError: DATABASE_CONFLICT.
+        """
 
 
 class Stored(Protocol):
@@ -270,6 +322,20 @@ class Drops(Protocol):
         """
 
 
+class Cut(Protocol):
+    """A text cut into chunks that have no version yet."""
+
+    def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
+        """The pieces of a version, under ids of its own."""
+
+
+class CutText(Protocol):
+    """Cuts small plain text on the spot."""
+
+    def __call__(self, draft: Draft, content: bytes, /) -> Cut | None:
+        """None for everything else, also for what is to be refused."""
+
+
 class Parse(Protocol):
     """Bytes of any supported format to text, cut into pieces."""
 
@@ -298,8 +364,8 @@ class DeadLetters(Protocol):
 class Sweeper(Protocol):
     """Looks across tenants for what needs doing; changes happen in a tenant's transaction."""
 
-    async def due(self, state: State, until: datetime | None, limit: int) -> Sequence[Pending]:
-        """Steps past due, longest first; `until` None: now, else only those due up to then."""
+    async def due(self, state: State, limit: int) -> Sequence[Pending]:
+        """Steps past due, longest first."""
 
     async def expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         """Unfinished versions whose state is older than the deadline."""
@@ -309,6 +375,9 @@ class Sweeper(Protocol):
 
     async def tenants(self) -> Sequence[str]:
         """Every tenant heard of."""
+
+    async def now(self) -> datetime:
+        """The database's time."""
 
     async def kept_keys(self, tenant: str) -> frozenset[str]:
         """Keys of a tenant's objects that a version still needs."""
@@ -327,16 +396,18 @@ class Backlog:
     oldest_age_s: float
 
 
-class Publish(Protocol):
-    """Publishes facts outside of a transaction, in the trace that brought the version."""
+class Queue(Protocol):
+    """What the broker says of events on their way, by kind and consuming service.
 
-    async def __call__(self, facts: Sequence[Fact], trace_id: str) -> None:
-        """Returns once the broker has them all.
+    Raises in every method:
+        UnavailableError: BUS_UNAVAILABLE.
+    """
 
-        Raises:
-            UnavailableError: BUS_UNAVAILABLE.
-            OverloadedError: STREAM_FULL.
-        """
+    async def last_sequence(self, event: type[Message]) -> int:
+        """Place of the newest event in the stream of a kind."""
+
+    async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
+        """Whether a service has handled all events of a kind up to a place."""
 
 
 Monotonic = Callable[[], float]

@@ -3,14 +3,14 @@
 import logging
 from dataclasses import dataclass
 
-from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
+from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
+from chassis.events.delivery import Delivery
 from ingest.domain import Pace, Prepared, State, Verdict, Version, work_s
-from ingest.usecases import facts
+from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Objects, Once, Parse, Units
-from ingest.usecases.progress import Progress
+from ingest.usecases.ports import Begin, Objects, Parse
 
 log = logging.getLogger(__name__)
 
@@ -23,48 +23,52 @@ class PrepareDocument:
     fails with that reason. An event whose version has moved on has no effect.
     """
 
-    units: Units
+    begin: Begin
     objects: Objects
     parse: Parse
     fresh: FreshVersions
     pace: Pace
-    progress: Progress
 
-    async def __call__(self, event: DocumentAccepted, once: Once) -> None:
+    async def run(self, delivery: Delivery[VersionAccepted]) -> None:
         """Raises only what is no fault of the document."""
-        version = await self._accepted(event)
+        version = await self._find(delivery.event)
         if version is None:
-            # Perhaps this very event moved it on: then what it told is sent once more.
-            async with once(event.document):
+            return
+        outcome = await self._prepare(version)
+        async with self.begin(version.tenant, [delivery]) as work:
+            if not work.fresh:
                 return
-        outcome = await self._outcome(version)
-        async with once(version.document) as work:
             if isinstance(outcome, Verdict):
-                await give_up(work, version.document, version.number, outcome)
+                await give_up(work, version.document, version.number, outcome, delivery)
                 return
             wait_s = self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
-                work.tell(*facts.prepared(prepared, outcome.pieces))
-        if prepared is not None:
-            self.progress.left(version)
+                announce.prepared(work, prepared, outcome.pieces, cause=delivery)
 
-    async def _accepted(self, event: DocumentAccepted) -> Version | None:
+    async def _find(self, event: VersionAccepted) -> Version | None:
+        """The version, where it still is to be prepared."""
         version = self.fresh.take(event.tenant, event.document, event.version)
         if version is None:
-            async with self.units(event.tenant) as work:
+            async with self.begin(event.tenant) as work:
                 version = await work.documents.version(event.document, event.version)
         if version is None:
             log.warning("version.unknown", extra={"version": event.version})
             return None
-        # An upload that joined a version on its way is told so by an event of the same kind.
-        made_it = version.origin.event_id == event.upload_event_id
-        return version if made_it and version.state is State.ACCEPTED else None
+        return version if version.state is State.ACCEPTED else None
 
-    async def _outcome(self, version: Version) -> Prepared | Verdict:
+    async def _prepare(self, version: Version) -> Prepared | Verdict:
         try:
-            data = await self.objects.read(version.stored.key, sha256=version.stored.sha256)
-            return await self.parse(version, data)
+            return await self.parse(version, await self._read(version))
         except (InvalidInputError, NotFoundError, DataLossError) as error:
             log.info("document.refused", extra={"reason": error.reason})
             return Verdict(reason=error.reason, detail=error.detail)
+
+    async def _read(self, version: Version) -> bytes:
+        if version.stored.key:
+            return await self.objects.read(version.stored.key, sha256=version.stored.sha256)
+        async with self.begin(version.tenant) as work:
+            content = await work.documents.content(version.document, version.number)
+        if content is None:
+            raise NotFoundError("OBJECT_MISSING", "the bytes of the version are gone")
+        return content

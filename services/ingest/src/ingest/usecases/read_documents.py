@@ -6,7 +6,7 @@ from typing import Final
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown
-from ingest.usecases.ports import PageQuery, Sleep, Units
+from ingest.usecases.ports import Begin, PageQuery, Sleep
 
 WATCH_FIRST_S: Final = 0.2
 WATCH_LAST_S: Final = 1.0
@@ -15,7 +15,7 @@ _WATCH_GROWTH: Final = 1.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetDocument:
-    units: Units
+    begin: Begin
 
     async def __call__(self, tenant: str, name: str) -> View:
         """The document through its newest version.
@@ -25,7 +25,7 @@ class GetDocument:
             NotFoundError: DOCUMENT_UNKNOWN.
         """
         check_name(name)
-        async with self.units(tenant) as work:
+        async with self.begin(tenant) as work:
             view = await work.documents.newest(name)
         if view is None:
             raise unknown()
@@ -34,11 +34,11 @@ class GetDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDocuments:
-    units: Units
+    begin: Begin
 
     async def __call__(self, tenant: str, query: PageQuery) -> Sequence[View]:
         """At most `query.limit` documents in the order of their names."""
-        async with self.units(tenant) as work:
+        async with self.begin(tenant) as work:
             return await work.documents.page(query)
 
 

@@ -1,68 +1,67 @@
 """What a broker lost, a crash cut short or time made useless: sent again, given up, removed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from ingest.domain import STEPS, Pace, State, Verdict, Version, work_s
-from ingest.usecases import facts
-from ingest.usecases.facts import Fact
+from ingest.traces import continue_trace
+from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
-from ingest.usecases.ports import Objects, Pending, Publish, Sweeper, Units, Work
-from ingest.usecases.progress import Progress
+from ingest.usecases.handled_until import HandledUntil
+from ingest.usecases.ports import Begin, Objects, Pending, Sweeper, Work
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 200
-PROBES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairSteps:
-    """Sends the event of a step again where it must be lost.
+    """Sends the event of a step again where it is lost.
 
-    Of a step that has been silent as a whole only a few are sent: if they pass, the others have
-    been overtaken and follow; if they do not, the step is down and its line grows no longer.
+    A step is lost when it is overdue, its event does not wait in the outbox, and everything that
+    was sent when it was has been handled. Work that only waits is never sent twice.
     """
 
-    units: Units
+    begin: Begin
     sweeper: Sweeper
-    publish: Publish
-    progress: Progress
+    handled: HandledUntil
     pace: Pace
 
-    async def __call__(self) -> int:
+    async def run(self) -> int:
         """One look at every step; returns how many events were sent again.
 
         Raises:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next look.
         """
-        return sum([await self._step(state) for state in STEPS])
+        return sum([await self._repair(state) for state in STEPS])
 
-    async def _step(self, state: State) -> int:
-        sent = 0
-        if overtaken := self.progress.overtaken(state):
-            for pending in await self.sweeper.due(state, overtaken, BATCH):
-                sent += await self._again(pending)
-        if self.progress.is_silent(state):
-            probes = await self.sweeper.due(state, None, PROBES)
-            for pending in probes:
-                sent += await self._again(pending)
-            if probes:
-                self.progress.probed(state)
-        return sent
+    async def _repair(self, state: State) -> int:
+        until = await self.handled.look(state)
+        if until is None:
+            return 0
+        overdue = await self.sweeper.due(state, BATCH)
+        lost = [one for one in overdue if self._sent_at(one) < until]
+        return sum([await self._send_again(one) for one in lost])
 
-    async def _again(self, pending: Pending) -> bool:
-        async with self.units(pending.tenant) as work:
-            slowness_s = work_s(pending.state, pending.size_bytes, pending.batch_count)
-            wait_s = self.pace.wait_s(pending.attempt + 1, slowness_s)
+    def _sent_at(self, pending: Pending) -> datetime:
+        """When the event of the step was sent: a wait before it is due."""
+        return pending.step_due_at - timedelta(seconds=self._wait_s(pending, pending.attempt))
+
+    def _wait_s(self, pending: Pending, attempt: int) -> float:
+        slowness_s = work_s(pending.state, pending.size_bytes, pending.batch_count)
+        return self.pace.wait_s(attempt, slowness_s)
+
+    async def _send_again(self, pending: Pending) -> bool:
+        async with self.begin(pending.tenant) as work:
+            wait_s = self._wait_s(pending, pending.attempt + 1)
             version = await work.documents.repeat(pending, wait_s)
             if version is None:
                 return False
-            told = await _facts(work, version)
-        # Not stored first: what is lost here is due again soon enough.
-        await self.publish(told, version.trace_id)
+            await self._emit(work, version)
         log.warning(
             "step.repeated",
             extra={
@@ -75,27 +74,27 @@ class RepairSteps:
         )
         return True
 
-
-async def _facts(work: Work, version: Version) -> Sequence[Fact]:
-    match version.state:
-        case State.ACCEPTED:
-            return [facts.accepted(version)]
-        case State.PREPARED:
-            pieces = await work.documents.pieces(version.document, version.number)
-            return list(facts.prepared(version, pieces))
-        case _:
-            return [facts.deletion_requested(version)]
+    async def _emit(self, work: Work, version: Version) -> None:
+        with continue_trace("repeat step", version.trace_id):
+            match version.state:
+                case State.ACCEPTED:
+                    announce.to_prepare(work, version)
+                case State.PREPARED:
+                    pieces = await work.documents.pieces(version.document, version.number)
+                    announce.prepared(work, version, pieces)
+                case _:
+                    announce.to_delete(work, version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUpExpired:
     """Fails versions whose step took longer than the deadline; a deletion has none."""
 
-    units: Units
+    begin: Begin
     sweeper: Sweeper
     pace: Pace
 
-    async def __call__(self) -> int:
+    async def run(self) -> int:
         """How many were given up.
 
         Raises:
@@ -107,7 +106,7 @@ class GiveUpExpired:
                 reason="STEP_DEADLINE",
                 detail=f"{pending.state} for longer than {self.pace.deadline_s:.0f} s",
             )
-            async with self.units(pending.tenant) as work:
+            async with self.begin(pending.tenant) as work:
                 given_up += await give_up(work, pending.document, pending.number, verdict)
         return given_up
 
@@ -124,7 +123,7 @@ class SweepObjects:
     key_age_s: Callable[[str], float]
     age_s: float
 
-    async def __call__(self) -> int:
+    async def run(self) -> int:
         """How many were removed.
 
         Raises:

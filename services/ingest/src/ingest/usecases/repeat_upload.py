@@ -1,32 +1,40 @@
-"""An upload that comes again is the upload it was, and hears what it should have heard."""
+"""An upload that comes again is the upload it was, and receives what it should have received."""
 
 from dataclasses import replace
 
 from ingest.domain import Entry, Upload, Version, View
-from ingest.usecases import facts
-from ingest.usecases.facts import Fact
+from ingest.usecases import announce
 from ingest.usecases.ports import Work
 
 
 async def repeat(work: Work, upload: Upload) -> View:
-    """The version that a known upload made.
+    """The version that answers a known upload.
 
-    To an upload event the acknowledgement or the result is told again, under the same id: whoever
-    sends it again has not heard it.
+    To an upload event the acknowledgement or the result is sent again, under the same id: whoever
+    sends it again has not received it.
     """
+    if not upload.version:
+        return await _repeat_superseded(work, upload)
     entry = await work.documents.entry(upload.document) or Entry(name=upload.document)
     version = await work.documents.version(upload.document, upload.version)
     assert version is not None, "an upload's version is never removed"
     if upload.origin.source:
-        told = facts.retold(version, upload) or await _deletion(work, version, upload)
-        if told:
-            work.tell(told)
+        announce.again(work, version, upload)
+        await _repeat_deletion(work, version, upload)
     return View(entry=entry, version=version)
 
 
-async def _deletion(work: Work, version: Version, upload: Upload) -> Fact | None:
+async def _repeat_superseded(work: Work, upload: Upload) -> View:
+    newest = await work.documents.newest(upload.document)
+    assert newest is not None, "what superseded it is never removed"
+    announce.superseded(work, newest.version.tenant, upload)
+    return newest
+
+
+async def _repeat_deletion(work: Work, version: Version, upload: Upload) -> None:
+    if not announce.ends_deleted(version, upload):
+        return
     found = await work.deletions.receipt(version.document, version.number)
-    if found is None:
-        return None
-    last, receipt = found
-    return facts.deleted(replace(version, number=last), upload.origin, receipt)
+    if found is not None:
+        last, receipt = found
+        announce.deleted(work, replace(version, number=last), upload.origin, receipt)

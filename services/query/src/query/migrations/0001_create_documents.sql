@@ -83,7 +83,6 @@ CREATE TABLE purges (
     version bigint NOT NULL,
     passages bigint NOT NULL DEFAULT 0,
     points bigint NOT NULL DEFAULT 0,
-    inbox_rows bigint NOT NULL DEFAULT 0,
     dead_letters bigint NOT NULL DEFAULT 0,
     redacted_answers bigint NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT now(),

@@ -8,8 +8,8 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
-from chassis.base.postgres import Database, Transaction
-from chassis.events.outbox import Outbox
+from chassis.base.postgres import Transaction
+from chassis.events.work import Transactions
 from query.domain import Answer, Citation, Finish, FinishReason, Passage, Version
 from query.usecases.ports import Answers
 
@@ -54,13 +54,13 @@ WHERE source.tenant_id = %(tenant)s AND source.answer_id = %(answer_id)s
 class PostgresAnswers(Answers):
     """See `Answers`."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
-        self._outbox = outbox
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     @override
     async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
-        async with self._database.transaction(answer.tenant) as tx:
+        async with self._transactions.begin(answer.tenant) as work:
+            tx = work.tx
             deleted = await _deleted(tx, answer.tenant, sources)
             await tx.execute(_KEEP, _values(answer.without(deleted), redacted=bool(deleted)))
             await tx.execute(
@@ -72,13 +72,12 @@ class PostgresAnswers(Answers):
                     "versions": [source.number for source in sources],
                 },
             )
-            await self._outbox.add(tx, event, event_id=str(answer.answer_id))
-        self._outbox.wake()
+            work.emit(event, key=(answer.tenant, "answer", answer.answer_id))
 
     @override
     async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
         names = {"tenant": tenant, "answer_id": answer_id}
-        async with self._database.transaction(tenant) as tx:
+        async with self._transactions.database.transaction(tenant) as tx:
             row = await (await tx.execute(_FIND, names)).fetchone()
             if row is None:
                 return None

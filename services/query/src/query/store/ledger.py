@@ -1,7 +1,6 @@
 """What query knows of documents."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,8 +9,8 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, Passage, Standing, Version
-from query.store.rows import STANDING, PostgresRows, standing_of
-from query.usecases.ports import Doomed, Found, Ledger, Rows, Wanted
+from query.store.rows import STANDING, standing_of
+from query.usecases.ports import Doomed, Found, Ledger, Wanted
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, start_offset, end_offset, page,"
@@ -96,12 +95,6 @@ class PostgresLedger(Ledger):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    @override
-    @asynccontextmanager
-    async def transaction(self, tenant: str) -> AsyncIterator[Rows]:
-        async with self._database.transaction(tenant) as tx:
-            yield PostgresRows(tx, tenant)
 
     @override
     async def standing(self, tenant: str, document: str) -> Standing:

@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
-from chassis.events.inbox import forget_document
 from query.domain import Batch, Removed, Standing, Version
 from query.usecases.ports import Rows
 
@@ -16,16 +15,17 @@ STANDING: Final = "live_version, tombstone_version, failed_versions"
 
 _LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
-VALUES (%(tenant)s, %(document)s, %(collection)s)
+SELECT %(tenant)s, given.* FROM unnest(%(documents)s::text[], %(collections)s::text[]) AS given
 ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
-RETURNING {STANDING}
+RETURNING document, {STANDING}
 """  # noqa: S608  (a constant of this module)
 
 _PUT: Final = """
 INSERT INTO passages (tenant_id, document, version, title, ingest_trace_id,
                       ordinal, chunk_id, point_id, text, start_offset, end_offset, page)
-SELECT %(tenant)s, %(document)s, %(version)s, %(title)s, %(trace)s, given.*
-FROM unnest(%(ordinals)s::int[], %(chunk_ids)s::uuid[], %(point_ids)s::uuid[], %(texts)s::text[],
+SELECT %(tenant)s, given.*
+FROM unnest(%(documents)s::text[], %(versions)s::bigint[], %(titles)s::text[], %(traces)s::text[],
+            %(ordinals)s::int[], %(chunk_ids)s::uuid[], %(point_ids)s::uuid[], %(texts)s::text[],
             %(starts)s::int[], %(ends)s::int[], %(pages)s::int[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET title = excluded.title, ingest_trace_id = excluded.ingest_trace_id,
@@ -63,6 +63,13 @@ UPDATE documents
 SET live_version = %(version)s,
     failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > %(version)s)
 WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+_GO_LIVE_FIRST: Final = """
+UPDATE documents SET live_version = given.version,
+    failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > given.version)
+FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given(document, version)
+WHERE documents.tenant_id = %(tenant)s AND documents.document = given.document
 """
 
 _FAIL: Final = """
@@ -129,10 +136,10 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(versio
 
 _FINISH_PURGE: Final = """
 UPDATE purges
-SET passages = passages + %(passages)s, inbox_rows = inbox_rows + %(inbox_rows)s,
+SET passages = passages + %(passages)s,
     redacted_answers = redacted_answers + %(answers)s, finished_at = now()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
-RETURNING passages, points, inbox_rows, dead_letters
+RETURNING passages, points, dead_letters
 """
 
 _SHARE_DOCUMENTS: Final = """
@@ -157,23 +164,41 @@ class PostgresRows(Rows):
 
     @override
     async def lock(self, version: Version) -> Standing:
-        cursor = await self._tx.execute(_LOCK, self._names(version))
-        row = await cursor.fetchone()
-        assert row is not None, "an upsert returns its row"
-        return standing_of(row)
+        return (await self.lock_all([version]))[version.document]
 
     @override
-    async def put(self, batch: Batch) -> None:
-        passages = batch.passages
+    async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
+        # In one order, lest two transactions wait for each other.
+        wanted = sorted(versions, key=lambda version: version.document)
+        cursor = await self._tx.execute(
+            _LOCK,
+            {
+                "tenant": self._tenant,
+                "documents": [version.document for version in wanted],
+                "collections": [version.collection for version in wanted],
+            },
+        )
+        return {row["document"]: standing_of(row) for row in await cursor.fetchall()}
+
+    @override
+    async def put(self, batches: Sequence[Batch]) -> None:
+        stored = [
+            (passage, point_id)
+            for batch in batches
+            for passage, point_id in zip(batch.passages, batch.point_ids, strict=True)
+        ]
+        passages = [passage for passage, _ in stored]
         await self._tx.execute(
             _PUT,
             {
-                **self._names(batch.version),
-                "title": passages[0].title,
-                "trace": passages[0].ingest_trace_id,
+                "tenant": self._tenant,
+                "documents": [passage.version.document for passage in passages],
+                "versions": [passage.version.number for passage in passages],
+                "titles": [passage.title for passage in passages],
+                "traces": [passage.ingest_trace_id for passage in passages],
                 "ordinals": [passage.ordinal for passage in passages],
                 "chunk_ids": [passage.chunk_id for passage in passages],
-                "point_ids": list(batch.point_ids),
+                "point_ids": [point_id for _, point_id in stored],
                 "texts": [passage.text for passage in passages],
                 "starts": [passage.start for passage in passages],
                 "ends": [passage.end for passage in passages],
@@ -210,6 +235,17 @@ class PostgresRows(Rows):
         await self._tx.execute(_GO_LIVE, self._names(version))
 
     @override
+    async def go_live_first(self, versions: Sequence[Version]) -> None:
+        await self._tx.execute(
+            _GO_LIVE_FIRST,
+            {
+                "tenant": self._tenant,
+                "documents": [version.document for version in versions],
+                "versions": [version.number for version in versions],
+            },
+        )
+
+    @override
     async def fail(self, version: Version) -> None:
         await self._tx.execute(_FAIL, self._names(version))
 
@@ -231,14 +267,12 @@ class PostgresRows(Rows):
         names = self._names(version)
         passages = await self._tx.execute(_REMOVE_PASSAGES, names)
         answers = await self._tx.execute(_REDACT, names)
-        inbox_rows = await forget_document(self._tx, self._tenant, version.document)
         cursor = await self._tx.execute(
             _FINISH_PURGE,
             {
                 **names,
                 "passages": passages.rowcount,
                 "answers": answers.rowcount,
-                "inbox_rows": inbox_rows,
             },
         )
         row = await cursor.fetchone()

@@ -1,14 +1,14 @@
 """Hide, purge and give up documents."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
 from chassis.base.errors import UnavailableError
+from chassis.events.delivery import Batch, Delivery
 from query.domain import Version
-from query.usecases.ports import DeadLetters, Effect, Ledger, Once
+from query.usecases.ports import Begin, DeadLetters, Ledger, Work
 from query.vectors.port import Filter, TenantScope, VectorStore
 
 PURGE_ROUNDS: Final = 5
@@ -19,11 +19,11 @@ DOOMED_BATCH: Final = 100
 class HideDocument:
     """Commits the tombstone of a document, also of one never seen; a repeat changes nothing."""
 
-    ledger: Ledger
+    begin: Begin
 
-    async def __call__(self, tenant: str, version: Version) -> None:
-        async with self.ledger.transaction(tenant) as rows:
-            await rows.hide(version)
+    async def run(self, tenant: str, version: Version) -> None:
+        async with self.begin(tenant) as work:
+            await work.rows.hide(version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,23 @@ class PurgeDocument:
     second, and removes its own points.
     """
 
-    ledger: Ledger
+    begin: Begin
     vectors: VectorStore
     dead_letters: DeadLetters
 
-    async def __call__(self, event: DocumentDeletionRequested, once: Once) -> None:
+    async def run(self, delivery: Delivery[DocumentDeletionRequested]) -> None:
+        event = delivery.event
         version = Version(document=event.document, number=event.version)
         scope = TenantScope(event.tenant)
         points = await self._points(scope, version)
-        async with self.ledger.transaction(event.tenant) as rows:
-            await rows.hide(version)
-            await rows.begin_purge(version, len(points))
+        async with self.begin(event.tenant) as work:
+            await work.rows.hide(version)
+            await work.rows.begin_purge(version, len(points))
         await self._remove_points(scope, version)
         await self._discard_letters(event.tenant, version)
-        # Without a document: this inbox row, and the fact stored on it, outlive the purge.
-        await once("", partial(_finish, event, version))
+        async with self.begin(event.tenant, [delivery]) as work:
+            if work.fresh:
+                await _finish(work, delivery, version)
 
     async def _remove_points(self, scope: TenantScope, version: Version) -> None:
         for _ in range(PURGE_ROUNDS):
@@ -62,8 +64,8 @@ class PurgeDocument:
         letters = await self.dead_letters.discard_document(tenant, version.document)
         if letters:
             # At once: an attempt that breaks off after this finds none when it is repeated.
-            async with self.ledger.transaction(tenant) as rows:
-                await rows.discarded(version, letters)
+            async with self.begin(tenant) as work:
+                await work.rows.discarded(version, letters)
 
     async def _points(self, scope: TenantScope, version: Version) -> list[str]:
         """Ids of every point of this version and of older ones."""
@@ -78,51 +80,53 @@ class PurgeDocument:
             start = page.next_id
 
 
-async def _finish(event: DocumentDeletionRequested, version: Version, effect: Effect) -> bool:
-    removed = await effect.rows.finish_purge(version)
-    effect.emit(
-        PassagesPurged(
-            tenant=event.tenant,
-            document=version.document,
-            version=version.number,
-            passages=removed.passages,
-            points=removed.points,
-            inbox_rows=removed.inbox_rows,
-            dead_letters=removed.dead_letters,
-        )
+async def _finish(
+    work: Work, delivery: Delivery[DocumentDeletionRequested], version: Version
+) -> None:
+    removed = await work.rows.finish_purge(version)
+    event = PassagesPurged(
+        tenant=delivery.event.tenant,
+        document=version.document,
+        version=version.number,
+        passages=removed.passages,
+        points=removed.points,
+        dead_letters=removed.dead_letters,
     )
-    return True
+    work.emit(event, about=version.document, cause=delivery)
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUpVersion:
-    """Removes what is stored of a version that failed; that a live one is live is told again.
+    """Removes what is stored of versions that failed; that a live one is live is told again.
 
-    Ingest gave such a version up without having heard of it, and believes what searches see.
+    Ingest gave such a version up without knowing, and believes what searches see.
     """
 
-    async def __call__(self, event: DocumentFailed, once: Once) -> None:
-        """Without effect for an upload that was refused before it had a version."""
-        if event.version:
-            version = Version(document=event.document, number=event.version)
-            await once(version.document, partial(_give_up, event.tenant, version))
+    begin: Begin
+
+    async def run(self, batch: Batch[DocumentFailed]) -> None:
+        """Without effect for an upload that made no version."""
+        async with self.begin(batch.tenant, batch) as work:
+            for delivery in work.fresh:
+                if delivery.event.version:
+                    await _give_up(work, delivery)
 
 
-async def _give_up(tenant: str, version: Version, effect: Effect) -> None:
-    standing = await effect.rows.lock(version)
+async def _give_up(work: Work, delivery: Delivery[DocumentFailed]) -> None:
+    version = Version(document=delivery.event.document, number=delivery.event.version)
+    standing = await work.rows.lock(version)
     if not standing.wants(version.number):
         return
     if version.number != standing.live_version:
-        await effect.rows.fail(version)
+        await work.rows.fail(version)
         return
-    effect.emit(
-        VersionSearchable(
-            tenant=tenant,
-            document=version.document,
-            version=version.number,
-            passage_count=await effect.rows.count(version),
-        )
+    event = VersionSearchable(
+        tenant=delivery.event.tenant,
+        document=version.document,
+        version=version.number,
+        passage_count=await work.rows.count(version),
     )
+    work.emit(event, about=version.document, cause=delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class RemoveDoomedPoints:
     ledger: Ledger
     vectors: VectorStore
 
-    async def __call__(self) -> int:
+    async def run(self) -> int:
         """Versions done now; a crash in between repeats the last one, without harm."""
         doomed = await self.ledger.doomed(DOOMED_BATCH)
         for one in doomed:

@@ -1,17 +1,15 @@
 """What the use cases need done by others; the vector store's port is `query.vectors.port`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
-from aquifer.query.v1.passage_events_pb2 import (
-    AnswerProduced,
-    ChunksRejected,
-    PassagesPurged,
-    VersionSearchable,
-)
+from google.protobuf.message import Message
+
+from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.events.delivery import Delivery
 from query.domain import (
     Answer,
     Batch,
@@ -24,8 +22,6 @@ from query.domain import (
     Version,
 )
 from query.vectors.port import Vector
-
-T = TypeVar("T")
 
 
 class Embedder(Protocol):
@@ -103,8 +99,11 @@ class Rows(Protocol):
     async def lock(self, version: Version) -> Standing:
         """What is known of the document; nobody else decides on it before the transaction ends."""
 
-    async def put(self, batch: Batch) -> None:
-        """Store the passages of a batch; a repeat overwrites."""
+    async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
+        """`lock` for one version of each of several documents, by document."""
+
+    async def put(self, batches: Sequence[Batch]) -> None:
+        """Store the passages of batches; a repeat overwrites."""
 
     async def mark(self, batch: Batch) -> bool:
         """Note that a batch is in; true when all batches of its version are.
@@ -118,6 +117,9 @@ class Rows(Protocol):
 
     async def go_live(self, version: Version) -> None:
         """Make a version what searches see; the passages of older ones go, their points too."""
+
+    async def go_live_first(self, versions: Sequence[Version]) -> None:
+        """Make versions what searches see of their documents, of which nothing was live before."""
 
     async def fail(self, version: Version) -> None:
         """Remove what is stored of a version, and want nothing more of it."""
@@ -142,26 +144,38 @@ class Rows(Protocol):
         """Those of the ids that have a passage, kept from removal until the transaction ends."""
 
 
-Fact = VersionSearchable | ChunksRejected | PassagesPurged
+class Work(Protocol):
+    """A unit of work: one transaction of one tenant, and the events published when it commits."""
+
+    @property
+    def rows(self) -> Rows: ...
+    @property
+    def fresh(self) -> Sequence[Delivery[Any]]:
+        """The deliveries to act on: the others have had their effect before."""
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+    ) -> None:
+        """Store an event with the transaction; it is published after it commits, surely."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """The one transaction of an event's effect, and how to publish a document's facts with it."""
+class Begin(Protocol):
+    """Begins a unit of work."""
 
-    rows: Rows
-    emit: Callable[[Fact], None]
+    def __call__(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
+    ) -> AbstractAsyncContextManager[Work]:
+        """`deliveries` have their effect at most once, however often they come.
 
-
-class Once(Protocol):
-    """Runs the effect of the event in hand in a transaction that commits at most once."""
-
-    async def __call__(
-        self, document: str, effect: Callable[[Effect], Awaitable[T]], /
-    ) -> T | None:
-        """The effect's result, or None when it was committed before.
-
-        `document` is whose inbox row this is: a purge removes the rows of its document.
+        Raises:
+            UnavailableError: DATABASE_UNAVAILABLE.
+            OverloadedError: DATABASE_FULL.
+            ConflictError: DATABASE_CONFLICT.
         """
 
 
@@ -181,9 +195,6 @@ class Ledger(Protocol):
         OverloadedError: DATABASE_FULL.
         ConflictError: DATABASE_CONFLICT.
     """
-
-    def transaction(self, tenant: str) -> AbstractAsyncContextManager[Rows]:
-        """A transaction that is no event's effect."""
 
     async def standing(self, tenant: str, document: str) -> Standing:
         """What has been decided of a document up to now."""

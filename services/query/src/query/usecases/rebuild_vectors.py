@@ -10,7 +10,7 @@ from chassis.base.errors import UnavailableError
 from query.domain import Passage, Profile
 from query.usecases.find_passages import STORE_MISSING, Serving
 from query.usecases.points import point_of
-from query.usecases.ports import Embedder, Ledger, Rebuilding, StoreRecords
+from query.usecases.ports import Begin, Embedder, Ledger, Rebuilding, StoreRecords
 from query.vectors.port import TenantScope, VectorStore
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class RebuildVectors:
     """
 
     profile: Profile
+    begin: Begin
     ledger: Ledger
     records: StoreRecords
     vectors: VectorStore
@@ -154,8 +155,8 @@ class RebuildVectors:
         vectors = await self.embedder.embed_passages(
             scope.tenant, [passage.text for _, passage in rows]
         )
-        async with self.ledger.transaction(scope.tenant) as held_rows:
-            held = set(await held_rows.hold([point_id for point_id, _ in rows]))
+        async with self.begin(scope.tenant) as work:
+            held = set(await work.rows.hold([point_id for point_id, _ in rows]))
             points = [
                 point_of(point_id, passage, dense)
                 for (point_id, passage), dense in zip(rows, vectors, strict=True)

@@ -26,7 +26,7 @@ from aquifer.bus.v1 import event_options_pb2 as aquifer_dot_bus_dot_v1_dot_event
 from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'aquifer/ingest/v1/document_events.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/bus/v1/event_options.proto\x1a aquifer/ingest/v1/document.proto\"\x99\x01\n\x10\x44ocumentAccepted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05:\x10\x8a\xb5\x18\x0c\x08\x03\x12\x06ingest \x01\"\x84\x02\n\x0e\x43hunksPrepared\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x05\x12\x13\n\x0b\x62\x61tch_count\x18\x05 \x01(\x05\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x10\n\x08trace_id\x18\t \x01(\t\x12(\n\x06\x63hunks\x18\n \x03(\x0b\x32\x18.aquifer.ingest.v1.Chunk\x12\x17\n\x0fupload_event_id\x18\x0b \x01(\t:\x11\x8a\xb5\x18\r\x08\x02\x12\tinference\"b\n\x05\x43hunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\"\xa7\x01\n\x0f\x44ocumentIndexed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x12\x11\n\tunchanged\x18\x07 \x01(\x08:\x08\x8a\xb5\x18\x04\x08\x03 \x01\"\xac\x01\n\x0e\x44ocumentFailed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x15\n\rreason_detail\x18\x07 \x01(\t:\x0f\x8a\xb5\x18\x0b\x08\x03\x12\x05query \x01\"n\n\x19\x44ocumentDeletionRequested\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05:\r\x8a\xb5\x18\t\x08\x03\x12\x05query\"\xb4\x01\n\x0f\x44ocumentDeleted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x33\n\x07receipt\x18\x04 \x01(\x0b\x32\".aquifer.ingest.v1.DeletionReceipt\x12\x17\n\x0fupload_event_id\x18\x05 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x06 \x01(\t:\x08\x8a\xb5\x18\x04\x08\x03 \x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'aquifer/ingest/v1/document_events.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/bus/v1/event_options.proto\x1a aquifer/ingest/v1/document.proto\"\x80\x01\n\x10\x44ocumentAccepted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t:\x08\x8a\xb5\x18\x04\x08\x03 \x01\"e\n\x0fVersionAccepted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05:\x0e\x8a\xb5\x18\n\x08\x02\x12\x06ingest\"\x84\x02\n\x0e\x43hunksPrepared\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x05\x12\x13\n\x0b\x62\x61tch_count\x18\x05 \x01(\x05\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\r\n\x05title\x18\x08 \x01(\t\x12\x10\n\x08trace_id\x18\t \x01(\t\x12(\n\x06\x63hunks\x18\n \x03(\x0b\x32\x18.aquifer.ingest.v1.Chunk\x12\x17\n\x0fupload_event_id\x18\x0b \x01(\t:\x11\x8a\xb5\x18\r\x08\x02\x12\tinference\"b\n\x05\x43hunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\"\xa7\x01\n\x0f\x44ocumentIndexed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x12\x11\n\tunchanged\x18\x07 \x01(\x08:\x08\x8a\xb5\x18\x04\x08\x03 \x01\"\xac\x01\n\x0e\x44ocumentFailed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0fupload_event_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x15\n\rreason_detail\x18\x07 \x01(\t:\x0f\x8a\xb5\x18\x0b\x08\x03\x12\x05query \x01\"n\n\x19\x44ocumentDeletionRequested\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05:\r\x8a\xb5\x18\t\x08\x03\x12\x05query\"\xb4\x01\n\x0f\x44ocumentDeleted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x33\n\x07receipt\x18\x04 \x01(\x0b\x32\".aquifer.ingest.v1.DeletionReceipt\x12\x17\n\x0fupload_event_id\x18\x05 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x06 \x01(\t:\x08\x8a\xb5\x18\x04\x08\x03 \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.document_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DOCUMENTACCEPTED']._loaded_options = None
-  _globals['_DOCUMENTACCEPTED']._serialized_options = b'\212\265\030\014\010\003\022\006ingest \001'
+  _globals['_DOCUMENTACCEPTED']._serialized_options = b'\212\265\030\004\010\003 \001'
+  _globals['_VERSIONACCEPTED']._loaded_options = None
+  _globals['_VERSIONACCEPTED']._serialized_options = b'\212\265\030\n\010\002\022\006ingest'
   _globals['_CHUNKSPREPARED']._loaded_options = None
   _globals['_CHUNKSPREPARED']._serialized_options = b'\212\265\030\r\010\002\022\tinference'
   _globals['_DOCUMENTINDEXED']._loaded_options = None
@@ -46,17 +48,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTDELETED']._loaded_options = None
   _globals['_DOCUMENTDELETED']._serialized_options = b'\212\265\030\004\010\003 \001'
   _globals['_DOCUMENTACCEPTED']._serialized_start=133
-  _globals['_DOCUMENTACCEPTED']._serialized_end=286
-  _globals['_CHUNKSPREPARED']._serialized_start=289
-  _globals['_CHUNKSPREPARED']._serialized_end=549
-  _globals['_CHUNK']._serialized_start=551
-  _globals['_CHUNK']._serialized_end=649
-  _globals['_DOCUMENTINDEXED']._serialized_start=652
-  _globals['_DOCUMENTINDEXED']._serialized_end=819
-  _globals['_DOCUMENTFAILED']._serialized_start=822
-  _globals['_DOCUMENTFAILED']._serialized_end=994
-  _globals['_DOCUMENTDELETIONREQUESTED']._serialized_start=996
-  _globals['_DOCUMENTDELETIONREQUESTED']._serialized_end=1106
-  _globals['_DOCUMENTDELETED']._serialized_start=1109
-  _globals['_DOCUMENTDELETED']._serialized_end=1289
+  _globals['_DOCUMENTACCEPTED']._serialized_end=261
+  _globals['_VERSIONACCEPTED']._serialized_start=263
+  _globals['_VERSIONACCEPTED']._serialized_end=364
+  _globals['_CHUNKSPREPARED']._serialized_start=367
+  _globals['_CHUNKSPREPARED']._serialized_end=627
+  _globals['_CHUNK']._serialized_start=629
+  _globals['_CHUNK']._serialized_end=727
+  _globals['_DOCUMENTINDEXED']._serialized_start=730
+  _globals['_DOCUMENTINDEXED']._serialized_end=897
+  _globals['_DOCUMENTFAILED']._serialized_start=900
+  _globals['_DOCUMENTFAILED']._serialized_end=1072
+  _globals['_DOCUMENTDELETIONREQUESTED']._serialized_start=1074
+  _globals['_DOCUMENTDELETIONREQUESTED']._serialized_end=1184
+  _globals['_DOCUMENTDELETED']._serialized_start=1187
+  _globals['_DOCUMENTDELETED']._serialized_end=1367
 # @@protoc_insertion_point(module_scope)

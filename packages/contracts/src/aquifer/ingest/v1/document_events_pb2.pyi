@@ -21,10 +21,10 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class DocumentAccepted(message.Message):
-    """A version of a document is durable and its way begins: the acknowledgement of an upload event.
+    """An upload event is accepted: what it brought is durable. Not sent for uploads over gRPC, which have
+    their reply. A final result follows, once: DocumentIndexed, DocumentFailed or DocumentDeleted.
 
-    Emitted by the transaction that stored it, with a stable `ce-id` per version and attempt; ingest
-    itself parses the document on it. Carries no document text.
+    Its `ce-id` is the same however often it is sent. Carries no document text.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -34,19 +34,16 @@ class DocumentAccepted(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
-    ATTEMPT_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
     """Resource name."""
     version: builtins.int
-    """Version that was accepted."""
+    """Version that answers the upload: the one it made, or the one that has its bytes already."""
     upload_event_id: builtins.str
-    """`ce-id` of the upload event; empty for an upload over gRPC."""
+    """`ce-id` of the upload event."""
     correlation_id: builtins.str
     """As given by the producer."""
-    attempt: builtins.int
-    """0, or the number of this re-emission by the reconciler."""
     def __init__(
         self,
         *,
@@ -55,11 +52,44 @@ class DocumentAccepted(message.Message):
         version: builtins.int = ...,
         upload_event_id: builtins.str = ...,
         correlation_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class VersionAccepted(message.Message):
+    """A version is to be parsed and cut: ingest's order to itself. Small plain text needs none, it is cut
+    when it is accepted.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Version to prepare."""
+    attempt: builtins.int
+    """0, or the number of this re-emission by the reconciler."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
         attempt: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "document", b"document", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,8 +245,9 @@ class DocumentIndexed(message.Message):
 
 @typing.final
 class DocumentFailed(message.Message):
-    """The final result of an upload that was given up, or of an upload event that was refused (then
-    `version` is 0). An older live version stays searchable.
+    """The final result of an upload that was given up, or of an upload event that was refused or came
+    to be handled after a later upload of its document (VERSION_SUPERSEDED); in both cases `version`
+    is 0. An older live version stays searchable.
     """
 
     DESCRIPTOR: descriptor.Descriptor

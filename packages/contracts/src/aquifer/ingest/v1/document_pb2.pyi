@@ -180,21 +180,18 @@ class DeletionReceipt(message.Message):
     CHUNKS_FIELD_NUMBER: builtins.int
     PASSAGES_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
-    INBOX_ROWS_FIELD_NUMBER: builtins.int
     OUTBOX_ROWS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     objects: builtins.int
-    """Stored uploads (raw bytes)."""
+    """Stored uploads (raw bytes), in files or in the database."""
     chunks: builtins.int
     """Chunks in ingest."""
     passages: builtins.int
     """Passages in query."""
     points: builtins.int
     """Points in the vector store."""
-    inbox_rows: builtins.int
-    """Inbox rows and stored outgoing events of both services."""
     outbox_rows: builtins.int
-    """Outbox rows."""
+    """Outgoing events that were not published yet."""
     dead_letters: builtins.int
     """Dead letters that carried its text."""
     def __init__(
@@ -204,12 +201,11 @@ class DeletionReceipt(message.Message):
         chunks: builtins.int = ...,
         passages: builtins.int = ...,
         points: builtins.int = ...,
-        inbox_rows: builtins.int = ...,
         outbox_rows: builtins.int = ...,
         dead_letters: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "inbox_rows", b"inbox_rows", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

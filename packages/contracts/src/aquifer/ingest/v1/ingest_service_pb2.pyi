@@ -48,6 +48,126 @@ class UploadDocumentRequest(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 @typing.final
+class ImportDocumentsRequest(message.Message):
+    """One document, whole."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """All its bytes, 1 byte to 1 MiB."""
+    @builtins.property
+    def header(self) -> UploadHeader:
+        """Of this document."""
+
+    def __init__(
+        self,
+        *,
+        header: UploadHeader | None = ...,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["content", b"content", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ImportDocumentsResponse(message.Message):
+    """What became of one document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    ACCEPTED_FIELD_NUMBER: builtins.int
+    REFUSED_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name, as in the request."""
+    @builtins.property
+    def accepted(self) -> ImportedVersion:
+        """Durable."""
+
+    @builtins.property
+    def refused(self) -> ImportRefusal:
+        """Not stored."""
+
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        accepted: ImportedVersion | None = ...,
+        refused: ImportRefusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "outcome", b"outcome", "refused", b"refused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accepted", b"accepted", "document", b"document", "outcome", b"outcome", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["accepted", "refused"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+@typing.final
+class ImportedVersion(message.Message):
+    """A document that was stored by an import."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    TRACE_ID_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Version that answers the upload."""
+    state: document_pb2.DocumentState.ValueType
+    """Its state."""
+    trace_id: builtins.str
+    """Its trace, W3C trace id in lower-case hex."""
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        state: document_pb2.DocumentState.ValueType = ...,
+        trace_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ImportRefusal(message.Message):
+    """Why a document of an import was not stored, as UploadDocument would have answered."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_S_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """gRPC status code."""
+    reason: builtins.str
+    """UPPER_SNAKE, from the list in docs/status-codes.md."""
+    detail: builtins.str
+    """The same for people."""
+    retry_after_s: builtins.float
+    """Seconds after which a retry may help; 0 where none does."""
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        reason: builtins.str = ...,
+        detail: builtins.str = ...,
+        retry_after_s: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "detail", b"detail", "reason", b"reason", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class UploadHeader(message.Message):
     """What is known of a document before its bytes."""
 

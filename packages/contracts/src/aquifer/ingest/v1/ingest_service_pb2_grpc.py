@@ -45,6 +45,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadDocumentRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
                 _registered_method=True)
+        self.ImportDocuments = channel.stream_stream(
+                '/aquifer.ingest.v1.IngestService/ImportDocuments',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.FromString,
+                _registered_method=True)
         self.GetDocument = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/GetDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.SerializeToString,
@@ -84,6 +89,16 @@ class IngestServiceServicer(object):
         DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
         id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
         STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportDocuments(self, request_iterator, context):
+        """Stores many documents over one call, each whole in one message. Every message is answered once,
+        in the order of the messages, as soon as its document is durable or refused: a refusal ends
+        neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
+        linked to the call's. Larger documents take UploadDocument.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +146,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.UploadDocument,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadDocumentRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
+            ),
+            'ImportDocuments': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportDocuments,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.SerializeToString,
             ),
             'GetDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocument,
@@ -185,6 +205,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/UploadDocument',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadDocumentRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportDocuments(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/aquifer.ingest.v1.IngestService/ImportDocuments',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,6 +32,12 @@ class IngestServiceStub:
     id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
     STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
     """
+    ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
+    """Stores many documents over one call, each whole in one message. Every message is answered once,
+    in the order of the messages, as soon as its document is durable or refused: a refusal ends
+    neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
+    linked to the call's. Larger documents take UploadDocument.
+    """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
     DOCUMENT_UNKNOWN.
@@ -74,6 +80,18 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
         id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
         STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+        """
+
+    @abc_1.abstractmethod
+    def ImportDocuments(
+        self,
+        request_iterator: abc.AsyncIterator[ingest_service_pb2.ImportDocumentsRequest],
+        context: aio.ServicerContext[abc.AsyncIterator[ingest_service_pb2.ImportDocumentsRequest], abc.AsyncIterator[ingest_service_pb2.ImportDocumentsResponse]],
+    ) -> abc.AsyncIterator[ingest_service_pb2.ImportDocumentsResponse]:
+        """Stores many documents over one call, each whole in one message. Every message is answered once,
+        in the order of the messages, as soon as its document is durable or refused: a refusal ends
+        neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
+        linked to the call's. Larger documents take UploadDocument.
         """
 
     @abc_1.abstractmethod

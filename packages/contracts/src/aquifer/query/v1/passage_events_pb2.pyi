@@ -101,7 +101,6 @@ class PassagesPurged(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     PASSAGES_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
-    INBOX_ROWS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
@@ -113,8 +112,6 @@ class PassagesPurged(message.Message):
     """Passages removed."""
     points: builtins.int
     """Points removed from the vector store."""
-    inbox_rows: builtins.int
-    """Inbox rows removed, with the outgoing events stored on them."""
     dead_letters: builtins.int
     """Dead letters discarded because they carried its text."""
     def __init__(
@@ -125,12 +122,11 @@ class PassagesPurged(message.Message):
         version: builtins.int = ...,
         passages: builtins.int = ...,
         points: builtins.int = ...,
-        inbox_rows: builtins.int = ...,
         dead_letters: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dead_letters", b"dead_letters", "document", b"document", "inbox_rows", b"inbox_rows", "passages", b"passages", "points", b"points", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dead_letters", b"dead_letters", "document", b"document", "passages", b"passages", "points", b"points", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

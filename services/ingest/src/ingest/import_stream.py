@@ -1,0 +1,113 @@
+"""Many documents over one call: each is answered in turn, as soon as it is durable or refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_pb2 import DocumentState
+from chassis.base import telemetry
+from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
+from chassis.rpc.status import code_of, retry_after_s
+from ingest.domain import Draft, Origin
+from ingest.usecases.accept_document import AcceptDocument
+
+IN_HAND_MAX: Final = 128
+CONTENT_MAX_BYTES: Final = 1 << 20
+
+tracer = trace.get_tracer(__name__)
+
+
+class ImportStream:
+    """The documents of one ImportDocuments call, up to `IN_HAND_MAX` of them at a time."""
+
+    def __init__(self, accept: AcceptDocument, tenant: str) -> None:
+        self._accept = accept
+        self._tenant = tenant
+        self._call = trace.get_current_span().get_span_context()
+
+    async def run(
+        self, requests: AsyncIterator[pb.ImportDocumentsRequest]
+    ) -> AsyncIterator[pb.ImportDocumentsResponse]:
+        """One response for each request, in their order."""
+        answers: asyncio.Queue[asyncio.Task[pb.ImportDocumentsResponse] | None]
+        answers = asyncio.Queue(IN_HAND_MAX)
+        async with asyncio.TaskGroup() as group:
+
+            async def read() -> None:
+                async for request in requests:
+                    await answers.put(group.create_task(self._import(request)))
+                await answers.put(None)
+
+            group.create_task(read())
+            while (answer := await answers.get()) is not None:
+                yield await answer
+
+    async def _import(self, request: pb.ImportDocumentsRequest) -> pb.ImportDocumentsResponse:
+        """One document, in a trace of its own that is linked to the call's."""
+        document = request.header.document
+        with tracer.start_as_current_span(
+            "import document",
+            context=Context(),
+            kind=SpanKind.SERVER,
+            links=[Link(self._call)],
+            attributes={"tenant.id": self._tenant, "document.id": document},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+            try:
+                with telemetry.document_scope(self._tenant, document):
+                    view = await self._accept.run(self._draft(request, trace_id), request.content)
+            except ServiceError as error:
+                span.set_status(Status(StatusCode.ERROR, error.reason))
+                return pb.ImportDocumentsResponse(document=document, refused=_refusal(error))
+            version = view.version
+            return pb.ImportDocumentsResponse(
+                document=document,
+                accepted=pb.ImportedVersion(
+                    version=version.number,
+                    state=DocumentState.Value(f"DOCUMENT_STATE_{version.state}"),
+                    trace_id=version.trace_id,
+                ),
+            )
+
+    def _draft(self, request: pb.ImportDocumentsRequest, trace_id: str) -> Draft:
+        header = request.header
+        if header.size_bytes and header.size_bytes != len(request.content):
+            detail = (
+                f"the header declares {header.size_bytes} bytes,"
+                f" {len(request.content)} were received"
+            )
+            violation = FieldViolation("header.size_bytes", detail)
+            raise InvalidInputError("SIZE_MISMATCH", detail, fields=[violation])
+        if len(request.content) > CONTENT_MAX_BYTES:
+            raise InvalidInputError(
+                "DOCUMENT_TOO_LARGE",
+                f"a document of an import has at most {CONTENT_MAX_BYTES} bytes;"
+                " send a larger one with UploadDocument",
+                limit_bytes=CONTENT_MAX_BYTES,
+            )
+        return Draft(
+            tenant=self._tenant,
+            name=header.document,
+            file_name=header.file_name,
+            media_type=header.media_type,
+            title=header.title,
+            metadata=dict(header.metadata),
+            origin=Origin(request_id=header.request_id),
+            trace_id=trace_id,
+        )
+
+
+def _refusal(error: ServiceError) -> pb.ImportRefusal:
+    return pb.ImportRefusal(
+        code=code_of(error).value[0],
+        reason=error.reason,
+        detail=error.detail,
+        retry_after_s=retry_after_s(error),
+    )

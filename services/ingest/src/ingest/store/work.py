@@ -1,0 +1,89 @@
+"""Units of work of ingest: its tables in one transaction, and the events that go with it."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry.context import Context
+from typing_extensions import override
+
+from chassis.events.delivery import Delivery
+from chassis.events.work import Transactions, TransactionWork
+from ingest.store.deletions import PostgresDeletions
+from ingest.store.documents import PostgresDocuments
+from ingest.store.uploads import PostgresTenants, PostgresUploads
+from ingest.traces import start_linked
+from ingest.usecases.ports import Begin, Work
+
+# A trace of a long document holds so many of its batches; the next ones go on in a linked one.
+TRACE_EVENTS_MAX = 200
+
+
+class PostgresWork(Work):
+    """See `Work`."""
+
+    def __init__(self, unit: TransactionWork) -> None:
+        self._unit = unit
+        self._emitted: Counter[str] = Counter()
+        self._linked: dict[str, Context] = {}
+        self._documents = PostgresDocuments(unit.tx, unit.tenant)
+        self._uploads = PostgresUploads(unit.tx, unit.tenant)
+        self._deletions = PostgresDeletions(unit.tx, unit.tenant)
+        self._tenants = PostgresTenants(unit.tx, unit.tenant)
+
+    @property
+    @override
+    def documents(self) -> PostgresDocuments:
+        return self._documents
+
+    @property
+    @override
+    def uploads(self) -> PostgresUploads:
+        return self._uploads
+
+    @property
+    @override
+    def deletions(self) -> PostgresDeletions:
+        return self._deletions
+
+    @property
+    @override
+    def tenants(self) -> PostgresTenants:
+        return self._tenants
+
+    @property
+    @override
+    def fresh(self) -> Sequence[Delivery[Any]]:
+        return self._unit.fresh
+
+    @override
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        count = self._emitted[about] = self._emitted[about] + 1
+        if about and count > 1 and count % TRACE_EVENTS_MAX == 1:
+            before = context or (cause.context if cause else None)
+            self._linked[about] = start_linked("continue document", before)
+        context = self._linked.get(about, context)
+        self._unit.emit(event, about=about, key=key, cause=cause, context=context)
+
+
+def units_of_work(transactions: Transactions) -> Begin:
+    """How the use cases begin theirs."""
+
+    @asynccontextmanager
+    async def begin(
+        tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
+    ) -> AsyncIterator[Work]:
+        async with transactions.begin(tenant, deliveries) as unit:
+            yield PostgresWork(unit)
+
+    return begin

@@ -1,0 +1,62 @@
+"""How many documents of a tenant may be on their way at once."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from chassis.base.errors import OverloadedError
+from ingest.usecases.ports import Begin, Monotonic
+
+BACKLOG_RETRY_S: Final = 5.0
+_COUNT_KEPT_S: Final = 1.0
+_FULL_KEPT_S: Final = 0.1
+_TENANTS_MAX: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Counted:
+    unfinished: int
+    at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Admission:
+    """Bounds the unfinished versions of a tenant.
+
+    Counted at most once a second, when full ten times; in between, what this process accepts is
+    added. So several processes overshoot by what each accepts within a second.
+    """
+
+    begin: Begin
+    unfinished_max: int
+    clock: Monotonic
+    _counts: dict[str, _Counted] = field(default_factory=dict)
+
+    async def check(self, tenant: str) -> None:
+        """Let one more in.
+
+        Raises:
+            OverloadedError: BACKLOG_FULL.
+        """
+        counted = self._counts.get(tenant)
+        if counted is None or self._is_old(counted):
+            counted = await self._count(tenant)
+        if counted.unfinished >= self.unfinished_max:
+            raise OverloadedError(
+                "BACKLOG_FULL",
+                f"{self.unfinished_max} documents of the tenant are unfinished",
+                retry_after_s=BACKLOG_RETRY_S,
+                limit=self.unfinished_max,
+            )
+        counted.unfinished += 1
+
+    def _is_old(self, counted: _Counted) -> bool:
+        full = counted.unfinished >= self.unfinished_max
+        return self.clock() - counted.at > (_FULL_KEPT_S if full else _COUNT_KEPT_S)
+
+    async def _count(self, tenant: str) -> _Counted:
+        async with self.begin(tenant) as work:
+            unfinished = await work.documents.unfinished()
+        if len(self._counts) >= _TENANTS_MAX:
+            self._counts.clear()
+        counted = self._counts[tenant] = _Counted(unfinished, self.clock())
+        return counted

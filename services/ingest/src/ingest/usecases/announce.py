@@ -1,0 +1,261 @@
+"""The events ingest publishes, each under a key that makes every copy the same event."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from google.protobuf.message import Message
+
+from aquifer.ingest.v1.document_events_pb2 import (
+    Chunk,
+    ChunksPrepared,
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentDeletionRequested,
+    DocumentFailed,
+    DocumentIndexed,
+    VersionAccepted,
+)
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt
+from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from chassis.events.delivery import Delivery
+from ingest.domain import (
+    SUPERSEDED,
+    Origin,
+    Piece,
+    Receipt,
+    State,
+    Upload,
+    UploadResult,
+    Verdict,
+    Version,
+)
+from ingest.usecases.ports import Trace, Work
+
+# What a refusal repeats of a field that may itself be why it was refused.
+ECHO_MAX_CHARS = 512
+
+Cause = Delivery[Any] | None
+
+
+def accepted(work: Work, version: Version, origin: Origin, trace: Trace = None) -> None:
+    """Acknowledges an upload event; an upload over gRPC has its reply."""
+    if not origin.source:
+        return
+    event = DocumentAccepted(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        upload_event_id=origin.event_id,
+        correlation_id=origin.correlation_id,
+    )
+    key = (*_of(version), "accepted", origin.source, origin.request_id)
+    work.emit(event, about=version.document, key=key, context=trace)
+
+
+def to_prepare(work: Work, version: Version, trace: Trace = None) -> None:
+    """Orders a version to be parsed and cut, for the first time or again."""
+    event = VersionAccepted(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        attempt=version.attempt,
+    )
+    key = (*_of(version), "to prepare", version.attempt)
+    work.emit(event, about=version.document, key=key, context=trace)
+
+
+def prepared(
+    work: Work,
+    version: Version,
+    pieces: Sequence[Piece],
+    *,
+    cause: Cause = None,
+    trace: Trace = None,
+) -> None:
+    """Sends each batch of a version's pieces, which come in their order, to be embedded."""
+    for batch, members in groupby(pieces, key=lambda piece: piece.batch):
+        event = ChunksPrepared(
+            tenant=version.tenant,
+            document=version.document,
+            version=version.number,
+            batch=batch,
+            batch_count=version.batch_count,
+            chunk_count=version.chunk_count,
+            attempt=version.attempt,
+            title=version.title,
+            trace_id=version.trace_id,
+            chunks=[
+                Chunk(
+                    chunk_id=str(piece.chunk_id),
+                    ordinal=piece.ordinal,
+                    text=piece.text,
+                    start=piece.start,
+                    end=piece.end,
+                    page=piece.page,
+                )
+                for piece in members
+            ],
+            upload_event_id=version.origin.event_id,
+        )
+        key = (*_of(version), "prepared", batch, version.attempt)
+        work.emit(event, about=version.document, key=key, cause=cause, context=trace)
+
+
+def to_delete(work: Work, version: Version) -> None:
+    """Orders everything up to this version to be removed from every store."""
+    event = DocumentDeletionRequested(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        attempt=version.attempt,
+    )
+    key = (*_of(version), "deletion", version.attempt)
+    work.emit(event, about=version.document, key=key)
+
+
+def results(
+    work: Work,
+    version: Version,
+    uploads: Sequence[Upload],
+    verdict: Verdict | None,
+    cause: Cause = None,
+) -> None:
+    """Tells the final result of a version to each upload that waits for it.
+
+    `verdict` is None when it is searchable. The upload that made a version over gRPC waits under
+    an empty id.
+    """
+    for upload in uploads:
+        result(work, version, upload, verdict, cause=cause)
+    if not version.origin.source:
+        _result(work, version, Origin(), verdict, unchanged=False, cause=cause)
+
+
+def result(
+    work: Work,
+    version: Version,
+    upload: Upload,
+    verdict: Verdict | None = None,
+    *,
+    cause: Cause = None,
+    trace: Trace = None,
+) -> None:
+    """Tells the final result of one upload; without a verdict the version is searchable."""
+    unchanged = upload.unchanged
+    _result(work, version, upload.origin, verdict, unchanged=unchanged, cause=cause, trace=trace)
+
+
+def _result(
+    work: Work,
+    version: Version,
+    origin: Origin,
+    verdict: Verdict | None,
+    *,
+    unchanged: bool,
+    cause: Cause = None,
+    trace: Trace = None,
+) -> None:
+    event: Message
+    if verdict is None:
+        event = DocumentIndexed(
+            tenant=version.tenant,
+            document=version.document,
+            version=version.number,
+            upload_event_id=origin.event_id,
+            correlation_id=origin.correlation_id,
+            chunk_count=version.chunk_count,
+            unchanged=unchanged,
+        )
+    else:
+        event = DocumentFailed(
+            tenant=version.tenant,
+            document=version.document,
+            version=version.number,
+            upload_event_id=origin.event_id,
+            correlation_id=origin.correlation_id,
+            reason=verdict.reason,
+            reason_detail=verdict.detail,
+        )
+    key = (*_of(version), "result", origin.source, origin.request_id)
+    work.emit(event, about=version.document, key=key, cause=cause, context=trace)
+
+
+def superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> None:
+    """Tells an upload event that a later upload, or a delete, was handled before it."""
+    event = DocumentFailed(
+        tenant=tenant,
+        document=upload.document,
+        upload_event_id=upload.origin.event_id,
+        correlation_id=upload.origin.correlation_id,
+        reason=SUPERSEDED.reason,
+        reason_detail=SUPERSEDED.detail,
+    )
+    key = (tenant, "superseded", upload.origin.source, upload.origin.request_id)
+    work.emit(event, about=upload.document, key=key, context=trace)
+
+
+def refused(
+    work: Work, event: DocumentUploaded, source: str, event_id: str, verdict: Verdict
+) -> None:
+    """Tells the final result of an upload event that was not accepted; of no document of ours."""
+    failed = DocumentFailed(
+        tenant=event.tenant,
+        document=event.document[:ECHO_MAX_CHARS],
+        upload_event_id=event_id[:ECHO_MAX_CHARS],
+        correlation_id=event.correlation_id[:ECHO_MAX_CHARS],
+        reason=verdict.reason,
+        reason_detail=verdict.detail,
+    )
+    work.emit(failed, key=(event.tenant, "refused", source, event_id, verdict.reason))
+
+
+def deleted(
+    work: Work, version: Version, origin: Origin, receipt: Receipt, cause: Cause = None
+) -> None:
+    """Tells the end of a document up to `version`, as the result of the upload by `origin`."""
+    event = DocumentDeleted(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        receipt=DeletionReceipt(
+            objects=receipt.objects,
+            chunks=receipt.chunks,
+            passages=receipt.passages,
+            points=receipt.points,
+            outbox_rows=receipt.outbox_rows,
+            dead_letters=receipt.dead_letters,
+        ),
+        upload_event_id=origin.event_id,
+        correlation_id=origin.correlation_id,
+    )
+    key = (*_of(version), "deleted", origin.source, origin.request_id)
+    work.emit(event, about=version.document, key=key, cause=cause)
+
+
+def ends_deleted(version: Version, upload: Upload) -> bool:
+    """Whether the result of an upload is that its document was deleted first."""
+    if upload.result:
+        return upload.result == UploadResult.DELETED
+    return version.state is State.DELETING
+
+
+def again(work: Work, version: Version, upload: Upload) -> None:
+    """Repeats to a repeated upload event what it should have received, under the same id.
+
+    Nothing where `ends_deleted`.
+    """
+    if ends_deleted(version, upload):
+        return
+    match upload.result:
+        case "":
+            accepted(work, version, upload.origin)
+        case UploadResult.INDEXED:
+            result(work, version, upload)
+        case reason:
+            verdict = Verdict(reason=reason, detail=upload.result_detail)
+            result(work, version, upload, verdict)
+
+
+def _of(version: Version) -> tuple[object, ...]:
+    return (version.tenant, version.document, version.number)

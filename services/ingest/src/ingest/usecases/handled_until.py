@@ -1,0 +1,75 @@
+"""Until when everything sent has been handled: what tells lost work from work that waits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.message import Message
+
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ingest.v1.document_events_pb2 import (
+    ChunksPrepared,
+    DocumentDeletionRequested,
+    VersionAccepted,
+)
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from ingest.domain import State
+from ingest.usecases.ports import Queue, Sweeper
+
+Hop = tuple[type[Message], str]
+
+# The events by which a step goes on, each with the service that handles it.
+PATHS: Final[Mapping[State, Sequence[Hop]]] = {
+    State.ACCEPTED: ((VersionAccepted, "ingest"),),
+    State.PREPARED: (
+        (ChunksPrepared, "inference"),
+        (ChunksEmbedded, "query"),
+        (VersionSearchable, "ingest"),
+    ),
+    State.DELETING: ((DocumentDeletionRequested, "query"), (PassagesPurged, "ingest")),
+}
+
+
+@dataclass(slots=True)
+class _Round:
+    """One round over a path: begun at a time, at a hop, whose stream then ended at a place."""
+
+    began: datetime
+    hop: int
+    sequence: int
+
+
+@dataclass(slots=True, kw_only=True)
+class HandledUntil:
+    """Follows the streams of each path, hop by hop.
+
+    When the first hop has handled all that lay in its stream at a time, what came of it lies in the
+    second stream; and so on. At the end of a path nothing that was sent before that time is on its
+    way any more. Slow or stopped services only make a round longer: nothing is taken for lost.
+    """
+
+    queue: Queue
+    sweeper: Sweeper
+    _rounds: dict[State, _Round] = field(default_factory=dict)
+    _until: dict[State, datetime] = field(default_factory=dict)
+
+    async def look(self, state: State) -> datetime | None:
+        """Goes on with the round; the time (the database's) of the last whole one, if there is one.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE, DATABASE_UNAVAILABLE.
+        """
+        path = PATHS[state]
+        now = self._rounds.get(state)
+        if now is None:
+            began = await self.sweeper.now()
+            now = self._rounds[state] = _Round(began, 0, await self.queue.last_sequence(path[0][0]))
+        while await self.queue.is_handled(*path[now.hop], now.sequence):
+            if now.hop + 1 == len(path):
+                self._until[state] = now.began
+                del self._rounds[state]
+                break
+            now.hop += 1
+            now.sequence = await self.queue.last_sequence(path[now.hop][0])
+        return self._until.get(state)

@@ -1,0 +1,285 @@
+"""Uploads become rows: those that come while a transaction runs share the next one.
+
+An upload that comes alone waits for nobody. The same code records one upload and many, so a group
+does what its uploads would have done one after the other.
+"""
+
+import asyncio
+import contextvars
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from opentelemetry import context as otel_context
+
+from chassis.base.errors import AlreadyExistsError, ConflictError, ForbiddenError
+from ingest.domain import (
+    SUPERSEDED,
+    Draft,
+    Entry,
+    Object,
+    Pace,
+    State,
+    Upload,
+    UploadResult,
+    Version,
+    View,
+    work_s,
+)
+from ingest.usecases import announce
+from ingest.usecases.ports import Addition, Begin, CutText, Standing, Trace, Work
+from ingest.usecases.repeat_upload import repeat
+
+GROUP_MAX: Final = 64
+GROUP_MAX_BYTES: Final = 2 << 20
+
+
+class TenantLateError(Exception):
+    """An upload event came before its tenant was known here; the fact may be under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """An upload whose bytes are at hand or stored.
+
+    `content` are its bytes where they go into the database; `trace` is its own.
+    """
+
+    draft: Draft
+    stored: Object
+    content: bytes | None
+    trace: Trace = None
+
+
+# What became of an upload: its document, an error of its own, or None when it is a repeat.
+_Outcome = View | Exception | None
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    incoming: Incoming
+    done: "asyncio.Future[View]"
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordUploads:
+    """Records uploads of all tenants, each tenant's in its own line."""
+
+    begin: Begin
+    pace: Pace
+    cut_text: CutText
+    _lines: dict[str, deque[_Waiting]] = field(default_factory=lambda: defaultdict(deque))
+    _running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+
+    async def run(self, incoming: Incoming) -> View:
+        """The document as it was accepted.
+
+        Raises:
+            AlreadyExistsError: REQUEST_REUSED.
+            ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            ConflictError: REQUEST_FORGOTTEN, try again.
+            TenantLateError: for an upload event.
+        """
+        tenant = incoming.draft.tenant
+        loop = asyncio.get_running_loop()
+        trace = incoming.trace or otel_context.get_current()
+        waiting = _Waiting(replace(incoming, trace=trace), loop.create_future())
+        self._lines[tenant].append(waiting)
+        if tenant not in self._running:
+            # In a context of its own: it works for uploads of many traces.
+            work = self._record_all(tenant)
+            self._running[tenant] = loop.create_task(work, context=contextvars.Context())
+        return await waiting.done
+
+    async def _record_all(self, tenant: str) -> None:
+        """Records what waits, group after group, until nothing does."""
+        line = self._lines[tenant]
+        try:
+            while line:
+                await self._record_group(tenant, _take_group(line))
+        finally:
+            del self._running[tenant], self._lines[tenant]
+
+    async def _record_group(self, tenant: str, group: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = await self._record(tenant, [one.incoming for one in group])
+        except Exception as error:  # noqa: BLE001  (each upload's caller gets it)
+            if len(group) == 1:
+                _resolve(group[0], error)
+                return
+            for one in group:
+                await self._record_group(tenant, [one])
+            return
+        for one, outcome in zip(group, outcomes, strict=True):
+            if outcome is None:
+                try:
+                    outcome = await self._repeat(one.incoming)  # noqa: PLW2901
+                except Exception as error:  # noqa: BLE001  (its caller gets it)
+                    outcome = error  # noqa: PLW2901
+            _resolve(one, outcome)
+
+    async def _record(self, tenant: str, group: Sequence[Incoming]) -> Sequence[_Outcome]:
+        """Records uploads of different documents in one transaction."""
+        async with self.begin(tenant) as work:
+            claimed = await work.documents.claim(sorted(one.draft.name for one in group))
+            newest = await work.documents.versions(
+                {
+                    name: entry.latest_version
+                    for name, entry in claimed.entries.items()
+                    if entry.latest_version
+                }
+            )
+            outcomes: dict[str, _Outcome] = {}
+            additions: dict[str, tuple[Incoming, Addition]] = {}
+            for one in group:
+                name, entry = one.draft.name, claimed.entries[one.draft.name]
+                if (refusal := _refuse(one.draft, claimed.standing)) is not None:
+                    outcomes[name] = refusal
+                elif (known := newest.get(name)) and known.is_same(one.stored.sha256):
+                    outcomes[name] = await _join(work, one, entry, known)
+                elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
+                    outcomes[name] = await _supersede(work, one, entry, known)
+                else:
+                    additions[name] = (one, self._add(one, entry.next_version))
+            made = await work.documents.add([addition for _, addition in additions.values()])
+            for name, (one, addition) in additions.items():
+                if (version := made.get(name)) is None:
+                    outcomes[name] = None
+                    continue
+                _send_on(work, one, addition, version)
+                entry = replace(claimed.entries[name], latest_version=version.number)
+                outcomes[name] = View(entry=entry, version=version)
+        return [outcomes[one.draft.name] for one in group]
+
+    def _add(self, one: Incoming, number: int) -> Addition:
+        """The version that an upload makes; small plain text is cut at once."""
+        draft = one.draft
+        cut = self.cut_text(draft, one.content) if one.content is not None else None
+        prepared = cut.prepare(draft.tenant, draft.name, number) if cut is not None else None
+        state = State.ACCEPTED if prepared is None else State.PREPARED
+        batches = prepared.batch_count if prepared else 0
+        return Addition(
+            draft=draft,
+            number=number,
+            stored=one.stored,
+            content=one.content,
+            prepared=prepared,
+            wait_s=self.pace.wait_s(0, work_s(state, one.stored.size_bytes, batches)),
+        )
+
+    async def _repeat(self, one: Incoming) -> View:
+        """An upload that is known: by its event's source and id, or by its request id."""
+        async with self.begin(one.draft.tenant) as work:
+            upload = await work.uploads.find(one.draft.origin)
+            if upload is None:
+                raise ConflictError(
+                    "REQUEST_FORGOTTEN", "the request id expired at this very moment"
+                )
+            if not one.draft.origin.source:
+                _check_reuse(one, upload)
+            return await repeat(work, upload)
+
+
+def _take_group(line: deque[_Waiting]) -> list[_Waiting]:
+    """The first uploads of a line that can share a transaction, taken from it.
+
+    Those of one document, or with one request id, go one after the other.
+    """
+    group: list[_Waiting] = []
+    left: list[_Waiting] = []
+    names: set[str] = set()
+    requests: set[tuple[str, str]] = set()
+    size = 0
+    while line and len(group) < GROUP_MAX and size < GROUP_MAX_BYTES:
+        one = line.popleft()
+        draft = one.incoming.draft
+        request = (draft.origin.source, draft.origin.request_id)
+        if draft.name in names or (request[1] and request in requests):
+            left.append(one)
+        else:
+            group.append(one)
+            size += len(one.incoming.content or b"")
+            requests.add(request)
+        names.add(draft.name)
+    line.extendleft(reversed(left))
+    return group
+
+
+def _resolve(one: _Waiting, outcome: _Outcome) -> None:
+    if one.done.done():
+        return  # its caller has gone; what was stored stays stored
+    if isinstance(outcome, Exception):
+        one.done.set_exception(outcome)
+    else:
+        assert outcome is not None, "a repeat was looked up"
+        one.done.set_result(outcome)
+
+
+def _refuse(draft: Draft, standing: Standing) -> Exception | None:
+    """An event has no token that would tell whether its tenant may upload."""
+    if not draft.origin.source:
+        return None
+    if standing is Standing.UNKNOWN:
+        return TenantLateError()
+    if standing is Standing.SUSPENDED:
+        return ForbiddenError("TENANT_SUSPENDED", "the tenant is suspended")
+    return None
+
+
+async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
+    """The bytes are there already: the upload shares the version, and its result."""
+    origin = one.draft.origin
+    upload = Upload(
+        origin=origin,
+        document=newest.document,
+        version=newest.number,
+        sha256=newest.stored.sha256,
+        unchanged=True,
+    )
+    if newest.state is State.INDEXED and origin.source:
+        upload = replace(upload, result=UploadResult.INDEXED)
+    if origin.request_id and not await work.uploads.add(upload):
+        return None
+    await work.documents.raise_order(newest.document, one.draft.order_ns)
+    if upload.result:
+        announce.result(work, newest, upload, trace=one.trace)
+    else:
+        announce.accepted(work, newest, origin, one.trace)
+    return View(entry=entry, version=newest)
+
+
+async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
+    """A later upload, or a delete, was handled first: this one is known, and makes no version."""
+    upload = Upload(
+        origin=one.draft.origin,
+        document=entry.name,
+        version=0,
+        sha256=one.stored.sha256,
+        unchanged=False,
+        result=SUPERSEDED.reason,
+        result_detail=SUPERSEDED.detail,
+    )
+    if not await work.uploads.add(upload):
+        return None
+    announce.superseded(work, one.draft.tenant, upload, one.trace)
+    return View(entry=entry, version=newest)
+
+
+def _send_on(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
+    """Acknowledges a new version and orders what is next."""
+    announce.accepted(work, version, one.draft.origin, one.trace)
+    if addition.prepared is None:
+        announce.to_prepare(work, version, one.trace)
+    else:
+        announce.prepared(work, version, addition.prepared.pieces, trace=one.trace)
+
+
+def _check_reuse(one: Incoming, upload: Upload) -> None:
+    if upload.document != one.draft.name or upload.sha256 not in ("", one.stored.sha256):
+        raise AlreadyExistsError(
+            "REQUEST_REUSED",
+            "this request id came with another document or other bytes before",
+            document=upload.document,
+            version=upload.version,
+        )

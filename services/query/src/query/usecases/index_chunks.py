@@ -1,0 +1,240 @@
+"""Make chunks searchable: points first, then the passages, and the flip when all are there."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
+from chassis.base.errors import InvalidInputError
+from chassis.events.delivery import Batch as EventBatch
+from chassis.events.delivery import Delivery
+from query.domain import Batch, Matrix, Passage, Profile, Standing, Version
+from query.usecases.points import point_of
+from query.usecases.ports import Begin, Ledger, Work
+from query.vectors.port import Point, TenantScope, VectorStore
+
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+
+
+Embedded = Delivery[ChunksEmbedded]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChunks:
+    """Stores batches of chunks; a version goes live with the batch that completes it.
+
+    Batches may come in any order and any number of times. A version that is deleted, superseded or
+    given up leaves nothing behind: points can not be written inside a transaction, so they are
+    written before it, and those of a batch that the transaction does not want are removed after.
+    """
+
+    profile: Profile
+    begin: Begin
+    ledger: Ledger
+    vectors: VectorStore
+
+    async def run(self, events: EventBatch[ChunksEmbedded]) -> None:
+        """What no retry would mend is told as `ChunksRejected`.
+
+        Raises:
+            InvalidInputError: an event names no document that could exist.
+        """
+        scope = TenantScope(events.tenant)
+        read = {id(one): self._read(one) for one in events}
+        batches = [batch for batch in read.values() if isinstance(batch, Batch)]
+        await self.vectors.upsert(scope, [point for batch in batches for point in points(batch)])
+        async with self.begin(events.tenant, events) as work:
+            wanted = await _land_all(work, [(one, read[id(one)]) for one in work.fresh])
+        fresh = {id(one) for one in work.fresh}
+        for one in events:
+            batch = read[id(one)]
+            if not isinstance(batch, Batch) or id(one) in wanted:
+                continue
+            # Handled before: points just written again may have lost their version since.
+            if id(one) in fresh or not await self._is_wanted(events.tenant, batch.version):
+                await self.vectors.delete_points(scope, [str(each) for each in batch.point_ids])
+
+    def _read(self, one: Embedded) -> Batch | InvalidInputError:
+        version = version_of(one.event)
+        try:
+            return read_batch(one.event, version, self.profile)
+        except InvalidInputError as refusal:
+            return refusal
+
+    async def _is_wanted(self, tenant: str, version: Version) -> bool:
+        standing = await self.ledger.standing(tenant, version.document)
+        return standing.wants(version.number)
+
+
+def points(batch: Batch) -> Iterator[Point]:
+    """The points of a batch."""
+    return map(point_of, batch.point_ids, batch.passages, batch.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectChunks:
+    """Fails the versions of batches that were given up for another reason than their content."""
+
+    begin: Begin
+
+    async def run(self, events: EventBatch[ChunksEmbedded], reason: str) -> None:
+        """Without effect where an event names no document that could exist."""
+        async with self.begin(events.tenant, events) as work:
+            for one in work.fresh:
+                with suppress(InvalidInputError):
+                    version_of(one.event)
+                    _reject(work, one, reason)
+
+
+def _reject(work: Work, one: Embedded, reason: str) -> None:
+    """Tells ingest that this version can not become searchable."""
+    prepared = one.event.prepared
+    event = ChunksRejected(
+        tenant=one.event.tenant,
+        document=prepared.document,
+        version=prepared.version,
+        batch=prepared.batch,
+        reason=reason,
+    )
+    work.emit(event, about=prepared.document, cause=one)
+
+
+async def _land_all(
+    work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]]
+) -> set[int]:
+    """Stores the passages of batches; returns the ids of the deliveries whose points stay.
+
+    First versions of one batch, which complete themselves and supersede nothing, take three
+    statements for all of them.
+    """
+    wanted: set[int] = set()
+    batches: list[tuple[Embedded, Batch]] = []
+    for one, batch in read:
+        if isinstance(batch, Batch):
+            batches.append((one, batch))
+        else:
+            _reject(work, one, batch.reason)
+    seen = Counter(batch.version.document for _, batch in batches)
+    alone = [(o, b) for o, b in batches if b.count == 1 and seen[b.version.document] == 1]
+    standings = await work.rows.lock_all([batch.version for _, batch in alone]) if alone else {}
+    first = [(one, b) for one, b in alone if _is_first(standings[b.version.document], b.version)]
+    if first:
+        await work.rows.put([batch for _, batch in first])
+        await work.rows.go_live_first([batch.version for _, batch in first])
+    for one, batch in first:
+        _announce_live(work, one, batch)
+        wanted.add(id(one))
+    for one, batch in batches:
+        if id(one) not in wanted and await _land(work, one, batch):
+            wanted.add(id(one))
+    return wanted
+
+
+def _is_first(standing: Standing, version: Version) -> bool:
+    return not standing.live_version and standing.wants(version.number)
+
+
+async def _land(work: Work, one: Embedded, batch: Batch) -> bool:
+    """Stores the passages unless the version is unwanted by now; says whether its points stay."""
+    version = batch.version
+    standing = await work.rows.lock(version)
+    if not standing.wants(version.number):
+        return False
+    live = standing.live_version == version.number
+    try:
+        complete = live or batch.count == 1 or await work.rows.mark(batch)
+    except InvalidInputError as refusal:
+        _reject(work, one, refusal.reason)
+        return False
+    await work.rows.put([batch])
+    if not complete:
+        return True
+    if not live:
+        # Several batches may overlap; a single one was seen to hold every chunk.
+        if batch.count > 1 and await work.rows.count(version) != batch.chunk_count:
+            _reject(work, one, "CHUNKS_MISSING")
+            return True
+        await work.rows.go_live(version)
+    _announce_live(work, one, batch)
+    return True
+
+
+def _announce_live(work: Work, one: Embedded, batch: Batch) -> None:
+    event = VersionSearchable(
+        tenant=one.event.tenant,
+        document=batch.version.document,
+        version=batch.version.number,
+        passage_count=batch.chunk_count,
+    )
+    work.emit(event, about=batch.version.document, cause=one)
+
+
+def version_of(event: ChunksEmbedded) -> Version:
+    """The version a batch belongs to.
+
+    Raises:
+        InvalidInputError: DOCUMENT_NAME, VERSION_INVALID.
+    """
+    return Version(document=event.prepared.document, number=event.prepared.version)
+
+
+def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Batch:
+    """The batch of an event, checked against the profile of the index.
+
+    Raises:
+        InvalidInputError: it can not become searchable, for a reason no retry would mend.
+    """
+    prepared = event.prepared
+    if prepared.tenant != event.tenant:
+        raise InvalidInputError("TENANT_MISMATCH", "the batch names another tenant than its event")
+    vectors = _vectors(event, profile)
+    passages = tuple(_passage(version, prepared, chunk) for chunk in prepared.chunks)
+    return Batch(
+        version=version,
+        number=prepared.batch,
+        count=prepared.batch_count,
+        chunk_count=prepared.chunk_count,
+        passages=passages,
+        point_ids=tuple(profile.point_id(passage.chunk_id) for passage in passages),
+        vectors=vectors,
+    )
+
+
+def _vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
+    if (event.profile, event.dimensions) != (profile.name, profile.dimensions):
+        raise InvalidInputError(
+            "PROFILE_MISMATCH",
+            f"the index holds {profile.name} of {profile.dimensions} dimensions",
+            profile=profile.name,
+            dimensions=profile.dimensions,
+        )
+    rows = len(event.prepared.chunks)
+    if len(event.vectors) != rows * profile.dimensions * np.dtype("<f4").itemsize:
+        raise InvalidInputError("VECTORS_SIZE", "not one vector for each chunk", chunks=rows)
+    return np.frombuffer(event.vectors, dtype="<f4").reshape(rows, profile.dimensions)
+
+
+def _passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passage:
+    try:
+        chunk_id = UUID(chunk.chunk_id)
+    except ValueError as error:
+        raise InvalidInputError("CHUNK_ID_INVALID", "a chunk id is a UUID") from error
+    return Passage(
+        version=version,
+        ordinal=chunk.ordinal,
+        chunk_id=chunk_id,
+        text=chunk.text,
+        title=prepared.title,
+        start=chunk.start,
+        end=chunk.end,
+        page=chunk.page,
+        # Only for people to follow: a malformed one costs the link, not the document.
+        ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
+    )

@@ -1,9 +1,11 @@
 """A real PostgreSQL, real files and the real parser, driven event by event."""
 
 import asyncio
+import itertools
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,26 @@ from typing import Any
 import psycopg
 import pytest
 from google.protobuf.message import Message
-from nats.aio.client import Client
+from opentelemetry.context import Context
 from psycopg.rows import DictRow, dict_row
+from typing_extensions import override
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
-from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted
+from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
-from chassis.base.errors import UnavailableError
+from chassis.base.errors import ServiceError, UnavailableError
 from chassis.base.postgres import Database, open_database
+from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import Envelope, Outgoing
-from chassis.events.inbox import AlreadyAppliedError, Inbox
 from chassis.events.outbox import Outbox
 from chassis.events.topology import durable_of, event_class
+from chassis.events.work import Transactions
 from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
-from ingest.cutting import ParseAndCut
+from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Draft, Origin, Version, View
 from ingest.drops import DropsFolder
 from ingest.objects import LocalObjects
@@ -36,14 +40,17 @@ from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.units import once, units
-from ingest.usecases.facts import Fact
+from ingest.store.work import units_of_work
+from ingest.subscribers import events
+from ingest.usecases.ports import Begin, CutText
 from testkit.servers import TestDatabase
 
 TENANT = "acme"
 NAME = "collections/reports/documents/q3"
 SOURCE = "/upstream"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+HANDLERS = {one.event: one.handler for one in events.subscriptions}
+ON_DEAD = {one.event: one.on_dead for one in events.subscriptions if one.on_dead}
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +59,7 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
     return postgres
 
 
-TABLES = ("tenants", "documents", "versions", "uploads", "chunks", "inbox", "outbox")
+TABLES = ("tenants", "documents", "versions", "uploads", "contents", "chunks", "inbox", "outbox")
 
 
 @pytest.fixture(scope="session")
@@ -84,13 +91,17 @@ async def database(
 
 @dataclass
 class Siblings:
-    """What ingest asks of others: hides and publishes into lists, discards what it holds."""
+    """What ingest asks of others: hides into a list, discards what it holds, counts events.
+
+    `handled` says of each kind of event up to where its consumer has come.
+    """
 
     hidden: list[tuple[str, int]] = field(default_factory=list)
     query_is_away: bool = False
     bus_is_away: bool = False
     letters: int = 0
-    published: list[Fact] = field(default_factory=list)
+    last: dict[str, int] = field(default_factory=dict)
+    handled: dict[str, int] = field(default_factory=dict)
 
     async def hide(self, document: str, version: int) -> None:
         if self.query_is_away:
@@ -103,8 +114,13 @@ class Siblings:
         letters, self.letters = self.letters, 0
         return letters
 
-    async def publish(self, facts: Sequence[Fact], trace_id: str) -> None:
-        self.published += facts
+    async def last_sequence(self, event: type[Message]) -> int:
+        if self.bus_is_away:
+            raise UnavailableError("BUS_UNAVAILABLE", "away")
+        return self.last.get(event.DESCRIPTOR.name, 0)
+
+    async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
+        return self.handled.get(event.DESCRIPTOR.name, 0) >= sequence
 
 
 @dataclass
@@ -119,6 +135,8 @@ class Rig:
     drops: Path
     siblings: Siblings
     sweeper: PostgresSweeper
+    begin: Begin
+    clock: Iterator[int] = field(default_factory=lambda: itertools.count(time.time_ns()))
 
     async def upload(
         self,
@@ -137,35 +155,73 @@ class Rig:
             trace_id=TRACE,
             **header,
         )
-        return await self.wired.rpc.accept(draft, content)
+        return await self.wired.rpc.accept.run(draft, content)
 
     async def deliver(
-        self, event: Message, *, event_id: str = "", attempt: int = 1, source: str = SOURCE
+        self,
+        *events: Message,
+        event_id: str = "",
+        attempt: int = 1,
+        source: str = SOURCE,
+        stored_ns: int = 0,
     ) -> list[Outgoing]:
-        """Handles an event as its consumer would; what it would send. A repeat sends the same."""
-        delivery, handler = self.delivery(event, event_id=event_id, attempt=attempt, source=source)
-        with suppress(AlreadyAppliedError):
-            await handler(event, delivery)
-        sent = list(delivery.outgoing)
-        await delivery.sent()
-        return sent
-
-    def delivery(
-        self, event: Message, *, event_id: str = "", attempt: int = 1, source: str = SOURCE
-    ) -> tuple[Delivery, Callable[[Any, Delivery], Any]]:
-        kind = type(event)
-        durable = durable_of(kind, "ingest")
-        envelope = Envelope(
-            event_id=event_id or str(uuid.uuid4()),
-            event_type=kind.DESCRIPTOR.full_name,
-            source=source,
-            tenant=event.tenant,  # type: ignore[attr-defined]
-            subject=f"{kind.DESCRIPTOR.full_name}.{event.tenant}",  # type: ignore[attr-defined]
+        """Handles events of one kind and tenant as their consumer would; what they emit."""
+        batch = self.batch(
+            *events, event_id=event_id, attempt=attempt, source=source, stored_ns=stored_ns
         )
-        inbox = None if kind is DocumentUploaded else Inbox(self.database, durable.name)
-        snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.DESCRIPTOR.name)
-        handler = getattr(self.wired.subscribers, f"on{snake}")
-        return Delivery(envelope, consumer=durable.name, inbox=inbox, attempt=attempt), handler
+        before = self.last_outgoing()
+        await HANDLERS[type(events[0])](batch, self.wired.use_cases)
+        return self.outgoing(before)
+
+    def batch(
+        self,
+        *events: Message,
+        event_id: str = "",
+        attempt: int = 1,
+        source: str = SOURCE,
+        stored_ns: int = 0,
+    ) -> Batch[Any]:
+        kind = type(events[0])
+        tenant = events[0].tenant  # type: ignore[attr-defined]
+        return Batch(
+            tenant,
+            [
+                Delivery(
+                    event=event,
+                    envelope=Envelope(
+                        event_id=event_id or str(uuid.uuid4()),
+                        event_type=kind.DESCRIPTOR.full_name,
+                        source=source,
+                        tenant=tenant,
+                        subject=f"{kind.DESCRIPTOR.full_name}.{tenant}",
+                    ),
+                    consumer=durable_of(kind, "ingest").name,
+                    attempt=attempt,
+                    stored_ns=stored_ns or next(self.clock),
+                    context=Context(),
+                )
+                for event in events
+            ],
+        )
+
+    async def give_up(self, event: Message, error: ServiceError, **about: Any) -> list[Outgoing]:
+        """What an event that becomes a dead letter emits."""
+        before = self.last_outgoing()
+        await ON_DEAD[type(event)](self.batch(event, **about), error, self.wired.use_cases)
+        return self.outgoing(before)
+
+    def last_outgoing(self) -> int:
+        row = self.rows.execute("SELECT coalesce(max(outbox_id), 0) AS last FROM outbox").fetchone()
+        return int(row["last"]) if row else 0
+
+    def outgoing(self, after: int = 0) -> list[Outgoing]:
+        """Events stored with the transactions since then, oldest first."""
+        stored = self.rows.execute(
+            "SELECT subject, headers, payload, document FROM outbox WHERE outbox_id > %s"
+            " ORDER BY outbox_id",
+            [after],
+        )
+        return [Outgoing(**{**row, "payload": bytes(row["payload"])}) for row in stored]
 
     async def event(
         self,
@@ -175,22 +231,19 @@ class Rig:
         name: str = NAME,
         attempt: int = 1,
         source: str = SOURCE,
+        stored_ns: int = 0,
         **fields: Any,
     ) -> list[Outgoing]:
         """An upload event of an upstream system."""
         body = {} if "reference" in fields else {"content": content}
         event = DocumentUploaded(tenant=TENANT, document=name, **body, **fields)
-        return await self.deliver(event, event_id=event_id, attempt=attempt, source=source)
+        return await self.deliver(
+            event, event_id=event_id, attempt=attempt, source=source, stored_ns=stored_ns
+        )
 
     async def prepare(self, version: int = 1, *, name: str = NAME, **fields: Any) -> list[Outgoing]:
-        """The version's own acceptance arrives."""
-        row = self.version(version, name=name)
-        event = DocumentAccepted(
-            tenant=TENANT,
-            document=name,
-            version=version,
-            upload_event_id=row["upload_event_id"],
-        )
+        """The order to prepare the version arrives."""
+        event = VersionAccepted(tenant=TENANT, document=name, version=version)
         return await self.deliver(event, **fields)
 
     async def searchable(
@@ -202,7 +255,7 @@ class Rig:
 
     async def purged(self, version: int = 1, **fields: Any) -> list[Outgoing]:
         """Query says that it holds nothing of the version and older ones any more."""
-        counts = {"passages": 2, "points": 2, "inbox_rows": 1, "dead_letters": 0}
+        counts = {"passages": 2, "points": 2, "dead_letters": 0}
         event = PassagesPurged(tenant=TENANT, document=NAME, version=version, **counts)
         return await self.deliver(event, **fields)
 
@@ -214,13 +267,13 @@ class Rig:
         return view.version.number
 
     async def delete(self, name: str = NAME) -> View:
-        return await self.wired.rpc.delete(TENANT, name)
+        return await self.wired.rpc.delete.run(TENANT, name)
 
     async def get(self, name: str = NAME, tenant: str = TENANT) -> View:
         return await self.wired.rpc.get(tenant, name)
 
     async def known(self, version: int = 1) -> Version:
-        async with self.wired.rpc.accept.units(TENANT) as work:
+        async with self.begin(TENANT) as work:
             found = await work.documents.version(NAME, version)
         assert found is not None
         return found
@@ -233,6 +286,14 @@ class Rig:
         assert row is not None
         return row
 
+    def content(self, number: int = 1, *, name: str = NAME) -> bytes:
+        row = self.rows.execute(
+            "SELECT content FROM contents WHERE tenant_id = %s AND document = %s AND version = %s",
+            [TENANT, name, number],
+        ).fetchone()
+        assert row is not None
+        return bytes(row["content"])
+
     def state(self, number: int = 1) -> str:
         return str(self.version(number)["state"])
 
@@ -242,8 +303,7 @@ class Rig:
 
     def outbox(self) -> list[Message]:
         """Events on their way out, oldest first."""
-        stored = self.rows.execute("SELECT subject, payload FROM outbox ORDER BY outbox_id")
-        return [read(row["subject"], row["payload"]) for row in stored]
+        return messages(self.outgoing())
 
     def clear_outbox(self) -> None:
         """As the relay would."""
@@ -278,7 +338,7 @@ async def nowhere() -> AsyncIterator[Bus]:
     """A bus that is not connected: the outbox only stores."""
     unconnected = asyncio.create_task(asyncio.sleep(0))
     await unconnected
-    yield Bus(Client(), unconnected)
+    yield Bus(BoundClient(), unconnected)
 
 
 def settings_for(folder: Path) -> Settings:
@@ -298,9 +358,23 @@ def settings_for(folder: Path) -> Settings:
     )
 
 
+class CutNothing(CutText):
+    """Every upload takes the long way, as a large one does."""
+
+    @override
+    def __call__(self, draft: Draft, content: bytes, /) -> None:
+        return None
+
+
+CHUNKS = ChunkSettings(target_chars=100, max_chars=120)
+
+
 @asynccontextmanager
 async def open_rig(
-    database: Database, rows: psycopg.Connection[DictRow], folder: Path
+    database: Database,
+    rows: psycopg.Connection[DictRow],
+    folder: Path,
+    cut_text: CutText | None = None,
 ) -> AsyncIterator[Rig]:
     """A rig of which everything is empty, but for its tenant."""
     settings = settings_for(folder)
@@ -312,15 +386,16 @@ async def open_rig(
     # Not entered: plain text needs no child process.
     parser = Parser(ParserLimits())
     async with nowhere() as bus:
+        begin = units_of_work(Transactions(database, Outbox(database, bus, "ingest")))
         adapters = Adapters(
-            units=units(database, Outbox(database, bus)),
-            once=once,
+            begin=begin,
             sweeper=sweeper,
             objects=objects,
             drops=DropsFolder(settings.drops_dir),
-            parse=ParseAndCut(parser, ChunkSettings(target_chars=100, max_chars=120)),
+            cut_text=cut_text or CutNothing(),
+            parse=ParseAndCut(parser, CHUNKS),
             hide=siblings.hide,
-            publish=siblings.publish,
+            queue=siblings,
             dead_letters=siblings,
         )
         rig = Rig(
@@ -332,6 +407,7 @@ async def open_rig(
             drops=settings.drops_dir,
             siblings=siblings,
             sweeper=sweeper,
+            begin=begin,
         )
         await rig.deliver(TenantCreated(tenant=TENANT))
         yield rig
@@ -342,4 +418,13 @@ async def rig(
     database: Database, everything: psycopg.Connection[DictRow], tmp_path: Path
 ) -> AsyncIterator[Rig]:
     async with open_rig(database, everything, tmp_path) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def quick(
+    database: Database, everything: psycopg.Connection[DictRow], tmp_path: Path
+) -> AsyncIterator[Rig]:
+    """A rig that cuts small plain text when it is accepted."""
+    async with open_rig(database, everything, tmp_path, CutSmallText(CHUNKS)) as rig:
         yield rig

@@ -73,7 +73,7 @@ async def test_another_tenant_sees_nothing(rig: Rig):
         await rig.get("collections/reports/documents/none", tenant="globex")
     assert (foreign.value.reason, str(foreign.value)) == (unknown.value.reason, str(unknown.value))
     with pytest.raises(NotFoundError):
-        await rig.wired.rpc.delete("globex", NAME)
+        await rig.wired.rpc.delete.run("globex", NAME)
     query = PageQuery(collection="", state=None, after="", limit=10)
     assert await rig.wired.rpc.list_page("globex", query) == []
 

@@ -1,91 +1,99 @@
 """Lost work is found and sent again as new events; work that only waits is left alone."""
 
-import time
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
-    DocumentAccepted,
     DocumentDeletionRequested,
     DocumentFailed,
+    VersionAccepted,
 )
 from chassis.base.errors import UnavailableError
-from chassis.events.envelope import derived_id
-from ingest.domain import Pace, State
-from ingest.usecases.progress import Progress
-from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
+from ingest.domain import State
+from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
 
 
-@pytest.fixture
-def silent(rig: Rig) -> Rig:
-    """As if the process had seen nothing move for an hour."""
-    rig.wired.repair.progress._since -= 3_600
-    return rig
+async def lose(rig: Rig, *, hours: int = 1) -> None:
+    """The relay has sent everything, some time passes, and every queue is empty."""
+    rig.clear_outbox()
+    rig.hurry(seconds=hours * 3_600)
 
 
-def published(rig: Rig) -> list[object]:
-    return [fact.event for fact in rig.siblings.published]
+async def repair(rig: Rig) -> list[Any]:
+    """What one look sends again."""
+    before = rig.last_outgoing()
+    await rig.wired.repair.run()
+    return messages(rig.outgoing(before))
 
 
-async def test_a_lost_acceptance_is_sent_again_as_a_new_event(silent: Rig):
-    await silent.event()
-    [first] = silent.rows.execute("SELECT headers->>'ce-id' AS id FROM outbox")
-    silent.hurry()
-    assert await silent.wired.repair() == 1
-    [fact] = silent.siblings.published
-    assert fact.event == DocumentAccepted(
-        tenant=TENANT, document=NAME, version=1, upload_event_id="e1", attempt=1
-    )
-    assert derived_id(*fact.identity) != first["id"]
+async def test_a_lost_order_is_sent_again_as_a_new_event(rig: Rig):
+    first = ids(await rig.event())
+    await lose(rig)
+    before = rig.last_outgoing()
+    assert await rig.wired.repair.run() == 1
+    again = rig.outgoing(before)
+    assert messages(again) == [VersionAccepted(tenant=TENANT, document=NAME, version=1, attempt=1)]
+    assert not set(ids(again)) & set(first)
 
 
-async def test_lost_chunks_are_rebuilt_from_their_rows(silent: Rig):
-    await silent.upload(LONG)
-    first = await silent.prepare()
-    silent.hurry()
-    assert await silent.wired.repair() == 1
-    again = silent.siblings.published
-    assert not {derived_id(*fact.identity) for fact in again} & set(ids(first))
-    for before, fact in zip(messages(first), again, strict=True):
-        assert isinstance(fact.event, ChunksPrepared)
-        assert fact.event.attempt == 1
+async def test_lost_chunks_are_rebuilt_from_their_rows(rig: Rig):
+    await rig.upload(LONG)
+    first = await rig.prepare()
+    await lose(rig)
+    again = await repair(rig)
+    for before, after in zip(messages(first), again, strict=True):
+        assert isinstance(after, ChunksPrepared)
+        assert after.attempt == 1
         before.attempt = 1
-        assert fact.event == before
+        assert after == before
 
 
-async def test_a_lost_deletion_is_asked_for_again_until_it_is_answered(silent: Rig):
-    await silent.indexed()
-    await silent.delete()
+async def test_what_is_sent_again_is_in_the_trace_of_its_version(rig: Rig):
+    await rig.upload()
+    await lose(rig)
+    await rig.wired.repair.run()
+    [row] = rig.outgoing()
+    assert row.headers.get("traceparent", f"00-{TRACE}-")[3:35] == TRACE
+
+
+async def test_a_lost_deletion_is_asked_for_again_until_it_is_answered(rig: Rig):
+    await rig.indexed()
+    await rig.delete()
     for attempt in (1, 2):
-        silent.hurry()
-        silent.wired.repair.progress._moved_at.clear()
-        await silent.wired.repair()
-        assert published(silent)[-1] == DocumentDeletionRequested(
-            tenant=TENANT, document=NAME, version=1, attempt=attempt
-        )
-    await silent.purged()
-    silent.wired.repair.progress._moved_at.clear()
-    assert await silent.wired.repair() == 0
+        await lose(rig)
+        assert await repair(rig) == [
+            DocumentDeletionRequested(tenant=TENANT, document=NAME, version=1, attempt=attempt)
+        ]
+    await rig.purged()
+    await lose(rig)
+    assert await repair(rig) == []
 
 
-async def test_what_is_not_due_is_left_alone(silent: Rig):
-    await silent.upload()
-    assert await silent.wired.repair() == 0
-    assert published(silent) == []
+async def test_what_is_not_due_is_left_alone(rig: Rig):
+    await rig.upload()
+    rig.clear_outbox()
+    assert await repair(rig) == []
 
 
-async def test_what_was_sent_again_waits_longer_each_time(silent: Rig):
-    await silent.upload()
+async def test_what_waits_in_the_outbox_is_not_lost(rig: Rig):
+    await rig.upload()
+    rig.hurry()
+    assert await repair(rig) == []
+    rig.clear_outbox()
+    assert len(await repair(rig)) == 1
+
+
+async def test_what_was_sent_again_waits_longer_each_time(rig: Rig):
+    await rig.upload()
     waits = []
     for _ in range(3):
-        silent.hurry()
-        silent.wired.repair.progress._moved_at.clear()
-        await silent.wired.repair()
-        row = silent.rows.execute(
+        await lose(rig)
+        await repair(rig)
+        row = rig.rows.execute(
             "SELECT extract(epoch FROM step_due_at - clock_timestamp()) AS s FROM versions"
         ).fetchone()
         assert row is not None
@@ -93,56 +101,47 @@ async def test_what_was_sent_again_waits_longer_each_time(silent: Rig):
     assert waits == [120, 240, 480]
 
 
-async def test_a_silent_step_is_probed_by_few(silent: Rig):
-    for number in range(12):
-        await silent.upload(name=f"collections/reports/documents/{number}")
-    silent.hurry()
-    assert await silent.wired.repair() == 8
-    assert await silent.wired.repair() == 0
-
-
-async def test_a_long_line_is_not_made_longer(rig: Rig):
-    """All are due, but what leaves the step was sent before them: they wait, they are not lost."""
-    names = [f"collections/reports/documents/{number}" for number in range(6)]
-    for name in names:
-        await rig.upload(name=name)
-    rig.hurry()
-    await rig.prepare(name=names[0])
-    assert await rig.wired.repair() == 0
-
-
-async def test_whatever_was_overtaken_by_a_whole_wait_is_lost(rig: Rig):
-    names = [f"collections/reports/documents/{number}" for number in range(12)]
-    for name in names:
-        await rig.upload(name=name)
-    rig.hurry()
-    await rig.upload(name=NAME)
+@pytest.mark.parametrize("behind", ["ChunksPrepared", "ChunksEmbedded", "VersionSearchable"])
+async def test_work_that_waits_anywhere_on_its_way_is_never_sent_twice(rig: Rig, behind: str):
+    """Overdue by hours, but some consumer has not come as far as the stream went."""
+    await rig.upload(LONG)
     await rig.prepare()
-    assert await rig.wired.repair() == 12
-    assert await rig.wired.repair() == 0
+    await lose(rig)
+    rig.siblings.last = dict.fromkeys(("ChunksPrepared", "ChunksEmbedded", "VersionSearchable"), 9)
+    rig.siblings.handled = dict(rig.siblings.last) | {behind: 8}
+    for _ in range(3):
+        assert await repair(rig) == []
+    rig.siblings.handled[behind] = 9
+    assert len(await repair(rig)) == rig.version()["batch_count"]
 
 
-async def test_two_reconcilers_send_a_step_once(silent: Rig):
-    await silent.upload()
-    silent.hurry()
-    due = await silent.sweeper.due(State.ACCEPTED, None, 10)
-    assert await silent.wired.repair._again(due[0]) is True
-    assert await silent.wired.repair._again(due[0]) is False
+async def test_what_was_sent_after_a_round_began_is_not_judged_by_it(rig: Rig):
+    rig.siblings.last = {"VersionAccepted": 5}
+    assert await repair(rig) == []
+    await rig.upload()
+    rig.clear_outbox()
+    rig.siblings.handled = {"VersionAccepted": 5}
+    until = await rig.wired.repair.handled.look(State.ACCEPTED)
+    assert until is not None
+    assert until < rig.version()["accepted_at"]
 
 
-async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(silent: Rig):
-    await silent.upload()
-    silent.hurry()
+async def test_two_reconcilers_send_a_step_once(rig: Rig):
+    await rig.upload()
+    await lose(rig)
+    due = await rig.sweeper.due(State.ACCEPTED, 10)
+    assert await rig.wired.repair._send_again(due[0]) is True
+    assert await rig.wired.repair._send_again(due[0]) is False
 
-    async def away(facts, trace_id):
-        raise UnavailableError("BUS_UNAVAILABLE", "away")
 
-    broken = replace(silent.wired.repair, publish=away)
+async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(rig: Rig):
+    await rig.upload()
+    await lose(rig)
+    rig.siblings.bus_is_away = True
     with pytest.raises(UnavailableError):
-        await broken()
-    silent.hurry()
-    silent.wired.repair.progress._moved_at.clear()
-    assert await silent.wired.repair() == 1
+        await rig.wired.repair.run()
+    rig.siblings.bus_is_away = False
+    assert len(await repair(rig)) == 1
 
 
 async def test_an_unfinished_version_past_the_deadline_fails_and_says_so(rig: Rig):
@@ -150,20 +149,20 @@ async def test_an_unfinished_version_past_the_deadline_fails_and_says_so(rig: Ri
     await rig.prepare()
     rig.clear_outbox()
     rig.hurry(seconds=86_000)
-    assert await rig.wired.expire() == 0
+    assert await rig.wired.expire.run() == 0
     rig.hurry(seconds=1_000)
-    assert await rig.wired.expire() == 1
+    assert await rig.wired.expire.run() == 1
     [event] = rig.outbox()
     assert isinstance(event, DocumentFailed)
     assert (event.reason, event.upload_event_id) == ("STEP_DEADLINE", "e1")
-    assert await rig.wired.expire() == 0
+    assert await rig.wired.expire.run() == 0
 
 
 async def test_a_deletion_has_no_deadline(rig: Rig):
     await rig.indexed()
     await rig.delete()
     rig.hurry(seconds=1_000_000)
-    assert await rig.wired.expire() == 0
+    assert await rig.wired.expire.run() == 0
     assert rig.state() == "DELETING"
 
 
@@ -178,16 +177,3 @@ async def test_old_inbox_rows_and_request_ids_go_and_upload_events_stay(rig: Rig
         "/upstream"
     ]
     assert rig.count("inbox") == 1
-
-
-async def test_progress_needs_a_whole_wait_of_silence(rig: Rig):
-    now = time.monotonic()
-    progress = Progress(pace=Pace(first_s=60), clock=lambda: now)
-    await rig.upload()
-    version = await rig.known()
-    now += 59
-    assert not progress.is_silent(version.state)
-    now += 1
-    assert progress.is_silent(version.state)
-    progress.left(version)
-    assert not progress.is_silent(version.state)

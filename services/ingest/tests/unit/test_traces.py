@@ -1,6 +1,8 @@
 """A version keeps its trace, and a long document does not grow one without end."""
 
 from collections import Counter
+from functools import partial
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -10,8 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
-from ingest.traces import continued, current_trace_id, segments
-from ingest.usecases.facts import Fact
+from chassis.events.work import TransactionWork
+from ingest.store.work import PostgresWork
+from ingest.traces import continue_trace, current_trace_id, start_linked
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -28,41 +31,36 @@ def tracer(exporter: InMemorySpanExporter) -> Tracer:
     return provider.get_tracer("test")
 
 
-def facts(count: int) -> list[Fact]:
-    return [Fact(event=ChunksPrepared(batch=n), document="d", identity=(n,)) for n in range(count)]
-
-
-def test_every_200_batches_get_a_linked_trace(tracer: Tracer, exporter: InMemorySpanExporter):
-    batches: Counter[str] = Counter()
-    numbers = []
+def test_a_linked_trace_is_new_and_points_back(tracer: Tracer, exporter: InMemorySpanExporter):
     with tracer.start_as_current_span("process") as span:
-        for group in segments(facts(450), tracer):
-            for fact in group:
-                batches[current_trace_id()] += 1
-                numbers.append(fact.identity[0])
-    assert numbers == list(range(450))
-    assert sorted(batches.values()) == [50, 200, 200]
-    own = trace.format_trace_id(span.get_span_context().trace_id)
-    assert batches[own] == 200
-    linked = [one for one in exporter.get_finished_spans() if one.name == "continue document"]
-    assert {link.context.trace_id for one in linked for link in one.links} == {
-        span.get_span_context().trace_id
-    }
-    assert len(linked) == 2
+        context = start_linked("continue document", None, tracer)
+    own = span.get_span_context()
+    [linked] = [one for one in exporter.get_finished_spans() if one.name == "continue document"]
+    assert [link.context.trace_id for link in linked.links] == [own.trace_id]
+    assert linked.context.trace_id != own.trace_id
+    assert trace.get_current_span(context).get_span_context() == linked.context
 
 
-@pytest.mark.parametrize("count", [0, 1, 200])
-def test_a_short_document_stays_in_one_trace(tracer: Tracer, count: int):
+@pytest.mark.parametrize(("count", "traces"), [(1, [1]), (200, [200]), (450, [200, 200, 50])])
+def test_every_200_events_of_a_document_get_a_linked_trace(
+    tracer: Tracer, monkeypatch, count: int, traces: list[int]
+):
+    monkeypatch.setattr("ingest.store.work.start_linked", partial(start_linked, tracer=tracer))
+    nothing: Any = None
+    unit = TransactionWork("acme", (), tx=nothing)
+    work = PostgresWork(unit)
     with tracer.start_as_current_span("process"):
-        own = current_trace_id()
-        seen = [current_trace_id() for group in segments(facts(count), tracer) for _ in group]
-    assert seen == [own] * count
+        for number in range(count):
+            event = ChunksPrepared(tenant="acme", batch=number)
+            work.emit(event, about="d", key=(number,))
+    seen = Counter(event.headers["traceparent"][3:35] for event in unit.outgoing)
+    assert list(seen.values()) == traces
 
 
 def test_work_that_no_event_caused_joins_the_trace_of_its_version(tracer: Tracer):
-    with continued("repeat step", TRACE, tracer):
+    with continue_trace("repeat step", TRACE, tracer):
         assert current_trace_id() == TRACE
-    with continued("repeat step", "", tracer):
+    with continue_trace("repeat step", "", tracer):
         assert current_trace_id() not in {"", TRACE}
 
 

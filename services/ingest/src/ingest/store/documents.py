@@ -38,6 +38,11 @@ RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended
 """  # noqa: S608
 
+_RELEASE: Final = """
+DELETE FROM documents
+WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s) AND latest_version = 0
+"""
+
 _ENTRY: Final = f"""
 SELECT {rows.ENTRY} FROM documents d WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
 """  # noqa: S608
@@ -257,6 +262,10 @@ class PostgresDocuments(Documents):
             entries={row["name"]: rows.entry(row) for row in found},
             standing=standing[found[0]["suspended"]],
         )
+
+    @override
+    async def release(self, names: Sequence[str]) -> None:
+        await self._run(_RELEASE, "", names=list(names))
 
     @override
     async def lock(self, name: str) -> Entry | None:

@@ -55,8 +55,7 @@ class DeleteDocument:
     async def _bury(self, tenant: str, name: str) -> View:
         async with self.begin(tenant) as work:
             entry = await work.documents.lock(name)
-            # A row without a version was claimed for an upload that was refused then.
-            if entry is None or not entry.latest_version:
+            if entry is None:
                 raise unknown()
             if entry.tombstone_version < entry.latest_version:
                 await work.deletions.bury(entry, self.pace.wait_s(0))

@@ -49,6 +49,9 @@ class Documents(Protocol):
     async def claim(self, names: Sequence[str]) -> "Claimed":
         """The documents' rows, made where there are none, locked until the transaction ends."""
 
+    async def release(self, names: Sequence[str]) -> None:
+        """Remove rows that `claim` has made and that have no version."""
+
     async def lock(self, name: str) -> Entry | None:
         """The document's row, locked until the transaction ends."""
 

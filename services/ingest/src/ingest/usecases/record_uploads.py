@@ -150,6 +150,8 @@ class RecordUploads:
                 _send_on(work, one, addition, version)
                 entry = replace(claimed.entries[name], latest_version=version.number)
                 outcomes[name] = View(entry=entry, version=version)
+            if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
+                await work.documents.release(unused)
         return [outcomes[one.draft.name] for one in group]
 
     def _add(self, one: Incoming, number: int) -> Addition:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from google.protobuf.message import Message
+
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from chassis.base.postgres import Database
 from chassis.events.bus import Bus
@@ -19,6 +21,8 @@ def prepare(
     bus: Bus,
     handler: Handler,
     *,
+    event: type[Message] = ChunksEmbedded,
+    service: str = "query",
     on_dead: Handler | None = None,
     batch: int = 1,
     groups: int = 4,
@@ -26,8 +30,8 @@ def prepare(
 ) -> EventBroker:
     """FastStream's broker with one subscription, not started."""
     router = EventRouter()
-    router.on(ChunksEmbedded, batch=batch, groups=groups, on_dead=on_dead)(handler)
-    return EventBroker(bus, "query", router.subscriptions, DeadLetters(bus, "query"), injected)
+    router.on(event, batch=batch, groups=groups, on_dead=on_dead)(handler)
+    return EventBroker(bus, service, router.subscriptions, DeadLetters(bus, service), injected)
 
 
 @asynccontextmanager

@@ -98,14 +98,14 @@ def compare(
 
 
 quick = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     derandomize=True,
 )
 
 
-@given(history=st.lists(uploads, max_size=12))
+@given(history=st.lists(uploads, max_size=8))
 @quick
 def test_uploads_that_come_together_are_recorded_as_one_after_the_other(
     migrated: TestDatabase, all_rows: psycopg.Connection[DictRow], history: list[Any]

@@ -202,8 +202,9 @@ def _take_group(line: deque[_Waiting]) -> list[_Waiting]:
         else:
             group.append(one)
             size += len(one.incoming.content or b"")
-            requests.add(request)
+        # Also of those left: what comes behind them in the line must not overtake them.
         names.add(draft.name)
+        requests.add(request)
     line.extendleft(reversed(left))
     return group
 

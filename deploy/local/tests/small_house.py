@@ -1,6 +1,6 @@
 """A small stack in a process of its own, so that a test can kill its supervisor.
 
-    python small_house.py DIR [fragile] [small]
+    python small_house.py DIR [fragile] [silent] [climber] [small]
 
 It prints one JSON object a line: what happens to a part, and what runs once all serve.
 """
@@ -17,11 +17,19 @@ from stack.nats import Nats, NatsUser
 from stack.part import Part
 from stack.postgres import Postgres
 from stack.processes import Command
-from stack.supervisor import Backoff, Notice, StopRequest, StopRequestedError, Supervisor
+from stack.supervisor import (
+    Backoff,
+    Notice,
+    Patience,
+    StopRequest,
+    StopRequestedError,
+    Supervisor,
+)
 from stack.trees import descendants
 
 # Deaf to SIGTERM, with a child that moved to a session of its own.
 _FAMILY = "trap '' TERM; setsid sleep 600 & while true; do sleep 0.05; done"
+_SLEEPING = "exec sleep 600"
 # Ends at once, with words.
 _FRAGILE = "echo no such luck; exit 3"
 
@@ -48,8 +56,31 @@ class Family(Part):
             log=self.log,
         )
 
-    def ready(self) -> bool:
-        return self.pid is not None and len(descendants(self.pid)) >= 1
+    def trouble(self) -> str:
+        there = self.pid is not None and len(descendants(self.pid)) >= 1
+        return "" if there else "no child yet"
+
+
+class Silent(Family):
+    """Runs, writes nothing, and is never ready."""
+
+    start_s = 0.5
+
+    def trouble(self) -> str:
+        return "it waits for rain"
+
+
+class Climber(Silent):
+    """Takes longer than a part may, and gets on with it."""
+
+    looks = 0
+
+    def trouble(self) -> str:
+        self.looks += 1
+        return "" if self.looks > 100 else f"{self.looks} of 100 looks"
+
+    def progress(self) -> int:
+        return self.looks
 
 
 def say(**fields: object) -> None:
@@ -61,7 +92,7 @@ def notice(each: Notice) -> None:
     say(event=each.event, part=each.part, detail=each.detail)
 
 
-def main(path: Path, *, fragile: bool, small: bool) -> None:
+def main(path: Path, *options: str) -> None:
     with StopRequest() as stop, ExitStack() as held:
         data = held.enter_context(DataDir(path))
         guardian = held.enter_context(Guardian(keep_open=(data.lock,), grace_s=1))
@@ -70,6 +101,7 @@ def main(path: Path, *, fragile: bool, small: bool) -> None:
             say=notice,
             stop=stop,
             backoff=Backoff(first_s=0.05, longest_s=0.2),
+            patience=Patience(every_s=0.1, misses_max=2),
             alone=True,
         )
         held.callback(supervisor.stop)
@@ -81,9 +113,13 @@ def main(path: Path, *, fragile: bool, small: bool) -> None:
         )
         postgres = Postgres(data.path / "postgres", password="secret", guardian=guardian)
         family = Family("family", _FAMILY, guardian, data.path)
-        parts: list[Part] = [nats, family] if small else [nats, postgres, family]
-        if fragile:
+        parts: list[Part] = [nats, family] if "small" in options else [nats, postgres, family]
+        if "fragile" in options:
             parts.append(Family("fragile", _FRAGILE, guardian, data.path))
+        if "silent" in options:
+            parts.append(Silent("silent", _SLEEPING, guardian, data.path))
+        if "climber" in options:
+            parts.append(Climber("climber", _SLEEPING, guardian, data.path))
         try:
             supervisor.start(*parts)
         except StopRequestedError:
@@ -93,7 +129,7 @@ def main(path: Path, *, fragile: bool, small: bool) -> None:
             say(event="failed", reason=error.reason, detail=error.detail)
             return
         say(
-            event="up",
+            event="all up",
             pids={part.name: part.pid for part in parts} | {"guardian": guardian.pid},
             descendants=sorted({pid for part in parts for pid in descendants(part.pid or 0)}),
             ports=[nats.port, nats.monitor_port, postgres.port],
@@ -102,4 +138,4 @@ def main(path: Path, *, fragile: bool, small: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), fragile="fragile" in sys.argv[2:], small="small" in sys.argv[2:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -81,7 +81,7 @@ def survivors(up: dict) -> list[int]:
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
 def test_asked_to_end_it_leaves_no_process_and_no_port(folder: Path, number: Signals):
     with house(folder) as running:
-        up = running.hear("up")
+        up = running.hear("all up")
         assert len(up["descendants"]) >= 6
         assert all(accepts(port) for port in up["ports"])
         assert running.end(number) == 0
@@ -93,10 +93,10 @@ def test_asked_to_end_it_leaves_no_process_and_no_port(folder: Path, number: Sig
 
 def test_killed_it_leaves_no_process_and_no_port_and_can_be_started_again(folder: Path):
     with house(folder) as running:
-        up = running.hear("up")
+        up = running.hear("all up")
         assert running.end(Signals.SIGKILL) == -signal.SIGKILL
         with house(folder) as again:
-            second = again.hear("up")
+            second = again.hear("all up")
             # The data folder was held until the last of them was gone.
             assert survivors(up) == []
             assert not any(accepts(port) for port in up["ports"])
@@ -122,7 +122,7 @@ def test_a_request_to_end_cuts_the_start_short(folder: Path):
 
 def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
     with house(folder) as running:
-        up = running.hear("up")
+        up = running.hear("all up")
         for part in ("nats", "postgres", "family"):
             os.kill(up["pids"][part], signal.SIGKILL)
         assert "code -9" in running.hear("ended")["detail"]
@@ -136,7 +136,7 @@ def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
 
 def test_a_killed_guardian_is_replaced(folder: Path):
     with house(folder, "small") as running:
-        up = running.hear("up")
+        up = running.hear("all up")
         os.kill(up["pids"]["guardian"], signal.SIGKILL)
         assert soon(lambda: not alive(up["pids"]["guardian"]))
         assert soon(lambda: guardian_of(running) is not None)
@@ -153,6 +153,35 @@ def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
         assert "no such luck" in failed["detail"]
         assert running.process.wait(START_S) == 0
     assert processes_of(folder) == []
+
+
+def test_a_part_that_is_not_ready_in_time_is_told_with_what_it_waited_for(folder: Path):
+    with house(folder, "silent", "small") as running:
+        failed = running.hear("failed")
+        assert failed["reason"] == "PART_NOT_READY"
+        assert "silent was not ready after" in failed["detail"]
+        assert ": it waits for rain; it wrote nothing to " in failed["detail"]
+        assert running.process.wait(START_S) == 0
+    assert processes_of(folder) == []
+
+
+def test_a_part_that_gets_on_has_no_time_limit(folder: Path):
+    with house(folder, "climber", "small") as running:
+        running.hear("up", "climber")
+        assert running.hear("all up")
+        assert running.end(Signals.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("part", ["nats", "postgres"])
+def test_a_part_that_hangs_is_noticed_told_and_started_again(folder: Path, part: str):
+    with house(folder) as running:
+        up = running.hear("all up")
+        os.kill(up["pids"][part], signal.SIGSTOP)
+        ended = running.hear("ended", part)
+        assert "hung: 2 health checks in a row had no answer" in ended["detail"]
+        running.hear("restarted", part)
+        assert not alive(up["pids"][part])
+        assert running.end(Signals.SIGTERM) == 0
 
 
 def test_waits_between_restarts_grow_to_a_bound():

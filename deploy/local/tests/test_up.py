@@ -106,7 +106,7 @@ def test_a_request_to_end_while_it_starts_is_no_failure(folder: Path):
         starting.terminate()
         rest = [json.loads(line) for line in starting.stdout]
     assert starting.returncode == 0
-    assert first["event"] == "ready"
+    assert first["event"] == "up"
     assert first["part"] in {said["part"] for said in rest if said["event"] == "stopped"}
     assert not any(said["event"] == "failed" for said in rest)
 

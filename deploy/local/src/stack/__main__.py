@@ -37,10 +37,10 @@ class Console:
         )
 
     def ready(self, endpoints: Path, seconds: float) -> None:
-        """Tells that every part serves."""
+        """Tells that every part serves: the only line for people with the word `ready`."""
         self._line(
             {"event": "ready", "endpoints": str(endpoints), "seconds": round(seconds, 2)},
-            f"aquifer is ready after {seconds:.1f} s; addresses and the first key: {endpoints}",
+            f"Aquifer is ready after {seconds:.1f} s. Addresses and the first key: {endpoints}",
         )
 
     def failed(self, reason: str, detail: str) -> None:

@@ -43,6 +43,15 @@ def first_keys(path: Path, bootstrap: Callable[[Path], None]) -> FirstKeys:
         else:
             draft.replace(path)
             doubtful.unlink(missing_ok=True)
+    return read_first_keys(path)
+
+
+def read_first_keys(path: Path) -> FirstKeys:
+    """The keys in `path`, which exists.
+
+    Raises:
+        DataLossError: FIRST_KEYS_UNREADABLE.
+    """
     try:
         return FirstKeys(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, UnavailableError
 from stack.guardian import Guardian
-from stack.part import Part, nothing
+from stack.part import ANSWER_S, Part, nothing
 from stack.ports import LOOPBACK, accepts, free_ports
 from stack.processes import Command
 
@@ -110,12 +110,20 @@ class Nats(Part):
         )
 
     @override
-    def ready(self) -> bool:
+    def trouble(self) -> str:
         state = self._ask("/varz")
-        if state is None or state.get("server_name") != self._name:
-            return False
-        health = self._ask("/healthz")
-        return health == {"status": "ok"} and accepts(self.port)
+        if state is None:
+            return f"no answer on its monitoring port {self.monitor_port}"
+        if state.get("server_name") != self._name:
+            return f"another nats-server answers on port {self.monitor_port}"
+        health = self._ask("/healthz") or {}
+        if health != {"status": "ok"}:
+            return f"its health check says {health.get('error') or 'nothing'}"
+        return "" if accepts(self.port) else f"nothing listens on port {self.port}"
+
+    @override
+    def answers(self) -> bool:
+        return self._ask("/varz", ANSWER_S) is not None
 
     def monitoring(self, path: str = "/varz") -> Mapping[str, Any]:
         """What the server reports about itself; `/jsz` holds `config.sync_always`.
@@ -128,8 +136,8 @@ class Nats(Part):
             raise UnavailableError("NATS_SILENT", f"no answer on {LOOPBACK}:{self.monitor_port}")
         return state
 
-    def _ask(self, path: str) -> Mapping[str, Any] | None:
-        connection = http.client.HTTPConnection(LOOPBACK, self.monitor_port, timeout=0.5)
+    def _ask(self, path: str, timeout_s: float = 0.5) -> Mapping[str, Any] | None:
+        connection = http.client.HTTPConnection(LOOPBACK, self.monitor_port, timeout=timeout_s)
         try:
             connection.request("GET", path)
             answer: Mapping[str, Any] = json.loads(connection.getresponse().read())

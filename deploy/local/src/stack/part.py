@@ -12,6 +12,7 @@ from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.processes import Child, Command, log_tail
 
+ANSWER_S = 3.0
 _POLL_S = 0.02
 
 
@@ -50,8 +51,23 @@ class Part(ABC):
         """What to run; makes the folders and files it needs first."""
 
     @abstractmethod
+    def trouble(self) -> str:
+        """One look, within a second: why this very process does not serve; empty when it does."""
+
     def ready(self) -> bool:
-        """One look, within a second: does this very process serve?"""
+        """True when this very process serves."""
+        return not self.trouble()
+
+    def answers(self) -> bool:
+        """One look, within `ANSWER_S`: does it answer at all, if only that it can not serve now?
+
+        A process that is stopped, or hangs, does not.
+        """
+        return self.ready()
+
+    def progress(self) -> int:
+        """A number that rises while it still works on what keeps it from serving."""
+        return 0
 
     @property
     def pid(self) -> int | None:
@@ -76,32 +92,38 @@ class Part(ABC):
         if self.running:
             return
         self.spawn()
-        deadline = time.monotonic() + self.start_s
-        while not self.ready():
-            self.refuse_failure(deadline)
+        started_at = time.monotonic()
+        while trouble := self.trouble():
+            self.refuse_failure(trouble, time.monotonic() - started_at)
             time.sleep(_POLL_S)
         self.then()
 
     def spawn(self) -> None:
-        """Starts it without waiting; `ready` tells when it serves."""
+        """Starts it without waiting; `trouble` tells when it serves."""
         assert not self.running
         self._child = Child(self.command(), self.guardian)
 
-    def refuse_failure(self, deadline: float) -> None:
-        """Kills it and raises when it has ended or monotonic time passed `deadline`.
+    def refuse_failure(self, trouble: str, waited_s: float) -> None:
+        """Kills it and raises when it has ended, or was waited for longer than `start_s`.
+
+        Args:
+            trouble: what it was waited for.
+            waited_s: since it was started, or since its progress last rose.
 
         Raises:
             UnavailableError: PART_NOT_READY, with the last lines of its log.
         """
-        if self.running and time.monotonic() < deadline:
+        if self.running and waited_s < self.start_s:
             return
-        why = "does not answer" if self.running else f"ended with code {self.exit_code}"
+        if self.running:
+            why = f"was not ready after {waited_s:.0f} s: {trouble}"
+        else:
+            why = f"ended with code {self.exit_code} after {waited_s:.1f} s"
         self.kill()
+        tail = log_tail(self.log)
+        said = f"the end of {self.log}:\n{tail}" if tail else f"it wrote nothing to {self.log}"
         raise UnavailableError(
-            "PART_NOT_READY",
-            f"{self.name} {why}; the end of {self.log}:\n{log_tail(self.log)}",
-            part=self.name,
-            log=self.log,
+            "PART_NOT_READY", f"{self.name} {why}; {said}", part=self.name, log=self.log
         )
 
     def stop(self) -> None:

@@ -9,6 +9,8 @@ one are left as they are; where one of them stops the user, start is refused and
 import os
 import pwd
 import shutil
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import Signals
@@ -20,7 +22,7 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError
 from stack.guardian import Guardian
-from stack.part import Part, nothing
+from stack.part import ANSWER_S, Part, nothing
 from stack.ports import LOOPBACK, free_ports
 from stack.postgres_binaries import find_binaries, reachable, shut_folder
 from stack.processes import Account, Command, run_all
@@ -29,6 +31,8 @@ SUPERUSER = "postgres"
 _ACCOUNTS = ("postgres", "nobody")
 _INITDB_S = 60.0
 _PASS = 0o001
+# The protocol's SSLRequest: its length, and the number that stands for it.
+_TLS_REQUEST = struct.pack("!ii", 8, 80_877_103)
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -118,13 +122,25 @@ class Postgres(Part):
         )
 
     @override
-    def ready(self) -> bool:
+    def trouble(self) -> str:
         try:
             with psycopg.connect(self.superuser_dsn, connect_timeout=1) as connection:
                 row = connection.execute("SHOW data_directory").fetchone()
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            return str(error).strip().rpartition("\n")[2]
+        if row is None or row[0] != str(self.cluster):
+            return f"another PostgreSQL answers on port {self.port}"
+        return ""
+
+    @override
+    def answers(self) -> bool:
+        """A request for TLS is answered before anybody logs in, however many are connected."""
+        try:
+            with socket.create_connection((LOOPBACK, self.port), ANSWER_S) as connection:
+                connection.sendall(_TLS_REQUEST)
+                return bool(connection.recv(1))
+        except OSError:
             return False
-        return row is not None and row[0] == str(self.cluster)
 
     def _run(
         self, program: str, *arguments: str, stop_signal: Signals = Signals.SIGTERM

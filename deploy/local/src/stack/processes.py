@@ -162,6 +162,12 @@ def log_tail(log: Path) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines()[-_TAIL_LINES:])
 
 
+def append_log(log: Path, lines: Iterable[str]) -> None:
+    """Adds lines to a log."""
+    with _open_log(log) as file:
+        file.writelines(f"{line}\n".encode() for line in lines)
+
+
 def _open_log(log: Path) -> BufferedWriter:
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:

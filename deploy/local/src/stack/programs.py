@@ -2,23 +2,20 @@
 
 import http.client
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from typing_extensions import override
 
 from stack.guardian import Guardian
-from stack.part import Part, nothing
+from stack.health import check
+from stack.part import ANSWER_S, Part, nothing
 from stack.ports import LOOPBACK, accepts
 from stack.processes import Command
 
 _PROBE_S = 0.5
-_HEALTH = "/grpc.health.v1.Health/Check"
 
 
 def python(
@@ -87,13 +84,24 @@ class Sink(Part):
         )
 
     @override
-    def ready(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=_PROBE_S)
+    def trouble(self) -> str:
+        status = self._status(_PROBE_S)
+        if status != http.client.OK:
+            return f"its health check says {status}" if status else f"no answer at {self.url}"
+        return "" if accepts(self.otlp_port) else f"nothing listens on port {self.otlp_port}"
+
+    @override
+    def answers(self) -> bool:
+        return bool(self._status(ANSWER_S))
+
+    def _status(self, timeout_s: float) -> int:
+        """HTTP status of its readiness; 0 without an answer."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=timeout_s)
         try:
             connection.request("GET", "/ready")
-            return connection.getresponse().status == http.client.OK and accepts(self.otlp_port)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return 0
         finally:
             connection.close()
 
@@ -122,14 +130,14 @@ class Vectors(Part):
         )
 
     @override
-    def ready(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_PROBE_S)
-            try:
-                probe.connect(str(self.socket_path))
-            except OSError:
-                return False
-        return True
+    def trouble(self) -> str:
+        if not self.socket_path.is_socket():
+            return f"no socket at {self.socket_path} yet"
+        return check(self.address, _PROBE_S).trouble
+
+    @override
+    def answers(self) -> bool:
+        return check(self.address, ANSWER_S).answered
 
 
 class Service(Part):
@@ -154,6 +162,7 @@ class Service(Part):
         self.port = port
         self._environment = environment
         self._folder = folder
+        self._progress = 0
 
     @property
     @override
@@ -172,17 +181,17 @@ class Service(Part):
         )
 
     @override
-    def ready(self) -> bool:
+    def trouble(self) -> str:
         if not accepts(self.port):
-            return False
-        with grpc.insecure_channel(self.address) as channel:
-            check = channel.unary_unary(
-                _HEALTH,
-                request_serializer=HealthCheckRequest.SerializeToString,
-                response_deserializer=HealthCheckResponse.FromString,
-            )
-            try:
-                answer = check(HealthCheckRequest(), timeout=_PROBE_S)
-            except grpc.RpcError:
-                return False
-        return answer.status == HealthCheckResponse.SERVING
+            return f"nothing listens on {self.address} yet"
+        health = check(self.address, _PROBE_S)
+        self._progress = health.progress
+        return health.trouble
+
+    @override
+    def answers(self) -> bool:
+        return check(self.address, ANSWER_S).answered
+
+    @override
+    def progress(self) -> int:
+        return self._progress

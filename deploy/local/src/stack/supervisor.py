@@ -2,19 +2,22 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chassis.base.errors import ServiceError
 from stack.guardian import Guardian
 from stack.part import Part
 from stack.strays import adopt_orphans, end_strays
 
-_POLL_S = 0.05
+_POLL_S = 0.02
 _WATCH_S = 0.1
+# Each part has at most one look or one step under way.
+_THREADS = 16
 
 
 class StopRequestedError(Exception):
@@ -64,6 +67,14 @@ class Notice:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A part that does not serve yet, and why."""
+
+    part: Part
+    trouble: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """Waits between restarts, in seconds: `first_s`, doubled each time up to `longest_s`.
@@ -80,25 +91,49 @@ class Backoff:
         return float(min(self.longest_s, self.first_s * 2 ** min(failures - 1, 16)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """When a part that runs and does not answer is taken for hung.
+
+    It is asked every `every_s` seconds, and ended after `misses_max` questions in a row without
+    an answer. Questions are counted and not seconds: a machine that slept has missed none.
+    """
+
+    every_s: float = 10.0
+    misses_max: int = 3
+
+
 class _State(Enum):
-    UP = auto()
     COMING = auto()
+    FINISHING = auto()
+    UP = auto()
     DOWN = auto()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """A part; `due` is the monotonic time before which nothing is done about it."""
+    """A part; `due` is the monotonic time before which nothing is done about it.
+
+    Attributes:
+        since: when it came into its state, or when its progress last rose.
+        step: what is under way in a thread: its `then`, or the question whether it answers.
+        served: whether it was up once; from then on it is restarted.
+    """
 
     part: Part
     state: _State
     since: float
     due: float = 0.0
     failures: int = 0
+    misses: int = 0
+    progress: int = 0
+    trouble: str = ""
+    step: Future[Any] | None = None
+    served: bool = False
 
 
 class Supervisor:
-    """Starts parts in order, restarts what ends, stops all.
+    """Starts parts side by side, restarts what ends or hangs, stops all.
 
     Args:
         guardian: that of the parts; replaced when it was killed.
@@ -115,14 +150,23 @@ class Supervisor:
         say: Callable[[Notice], None],
         stop: StopRequest,
         backoff: Backoff | None = None,
+        patience: Patience | None = None,
         alone: bool = False,
     ) -> None:
         self._guardian = guardian
         self._say = say
         self._stop = stop
         self._backoff = backoff or Backoff()
+        self._patience = patience or Patience()
         self._watched: list[_Watched] = []
         self._adopts = alone and adopt_orphans()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="supervisor")
+        self._ending = False
+
+    @property
+    def ending(self) -> bool:
+        """True once nothing that is under way should go on."""
+        return self._ending or self._stop.made
 
     def start(self, *parts: Part) -> None:
         """Starts parts side by side and returns when each serves.
@@ -131,41 +175,62 @@ class Supervisor:
             UnavailableError: PART_NOT_READY; parts already started stay until `stop`.
             StopRequestedError: the request to stop came first.
         """
-        coming = []
+        self.spawn(*parts)
+        self.wait(*parts)
+
+    def spawn(self, *parts: Part) -> None:
+        """Starts parts without waiting for them.
+
+        Raises:
+            StopRequestedError: the request to stop came first.
+        """
         for part in parts:
             self._stop.refuse()
-            watched = _Watched(part=part, state=_State.UP, since=time.monotonic())
-            self._watched.append(watched)
             part.spawn()
-            coming.append((part, time.monotonic() + part.start_s))
-        while coming:
+            now = time.monotonic()
+            self._watched.append(_Watched(part=part, state=_State.COMING, since=now))
+
+    def wait(
+        self, *parts: Part, waiting: Callable[[Sequence[Waiting]], None] = lambda _: None
+    ) -> None:
+        """Returns when each of the parts serves; sees to all that were spawned meanwhile.
+
+        Args:
+            parts: some that were spawned.
+            waiting: told again and again which are still waited for, and why.
+
+        Raises:
+            UnavailableError: PART_NOT_READY, or what the `then` of a part raised.
+            StopRequestedError: the request to stop came first.
+        """
+        awaited = [watched for watched in self._watched if watched.part in parts]
+        while any(watched.state is not _State.UP for watched in awaited):
             self._stop.refuse()
-            for each in list(coming):
-                part, deadline = each
-                if part.ready():
-                    part.then()
-                    coming.remove(each)
-                    self._say(Notice(part.name, "ready", part.address))
+            for watched in self._watched:
+                if watched.served:
+                    self._look(watched)
                 else:
-                    part.refuse_failure(deadline)
+                    self._advance(watched, "up")
+            waiting([Waiting(w.part, w.trouble) for w in awaited if w.state is not _State.UP])
             time.sleep(_POLL_S)
 
     def watch(self) -> None:
-        """Restarts what ends, until the request to stop."""
+        """Restarts what ends or hangs, until the request to stop."""
         while not self._stop.made:
             self._guardian.mend()
             for watched in self._watched:
-                if time.monotonic() >= watched.due:
-                    self._look(watched)
+                self._look(watched)
             time.sleep(_WATCH_S)
 
     def stop(self) -> None:
         """Stops every part, the last started first."""
+        self._ending = True
         while self._watched:
             part = self._watched.pop().part
             if part.running:
                 part.stop()
                 self._say(Notice(part.name, "stopped"))
+        self._threads.shutdown(cancel_futures=True)
         self._end_strays()
 
     def _look(self, watched: _Watched) -> None:
@@ -174,12 +239,60 @@ class Supervisor:
             case _State.UP if not part.running:
                 self._fell(watched, f"ended with code {part.exit_code}")
                 self._end_strays()
-            case _State.UP if time.monotonic() - watched.since > self._backoff.calm_s:
-                watched.failures = 0
+            case _ if time.monotonic() < watched.due:
+                return
+            case _State.UP:
+                self._ask(watched)
             case _State.DOWN:
                 self._spawn(watched)
-            case _State.COMING:
-                self._await(watched)
+            case _State.COMING | _State.FINISHING:
+                try:
+                    self._advance(watched, "restarted")
+                except ServiceError as error:
+                    self._retry(watched, str(error))
+
+    def _advance(self, watched: _Watched, event: str) -> None:
+        """Takes a part one step further on its way up, if that step is done.
+
+        Raises:
+            ServiceError: it does not come up.
+        """
+        part, now = watched.part, time.monotonic()
+        if watched.state is _State.COMING:
+            watched.trouble = part.trouble() if part.running else ""
+            if watched.trouble or not part.running:
+                if part.progress() > watched.progress:
+                    watched.progress, watched.since = part.progress(), now
+                part.refuse_failure(watched.trouble, now - watched.since)
+                return
+            watched.state, watched.trouble = _State.FINISHING, "the steps after its start"
+            watched.step = self._threads.submit(part.then)
+        if watched.step is None or not watched.step.done():
+            return
+        step, watched.step = watched.step, None
+        step.result()
+        watched.state, watched.since, watched.misses = _State.UP, now, 0
+        watched.trouble, watched.progress, watched.served = "", 0, True
+        watched.due = now + self._patience.every_s
+        self._say(Notice(part.name, event, part.address))
+
+    def _ask(self, watched: _Watched) -> None:
+        """Ends a part that runs and has not answered for long; `_look` then starts it again."""
+        if watched.step is None:
+            watched.step = self._threads.submit(watched.part.answers)
+            return
+        if not watched.step.done():
+            return
+        answered: bool = watched.step.result()
+        watched.step = None
+        watched.due = time.monotonic() + self._patience.every_s
+        watched.misses = 0 if answered else watched.misses + 1
+        if time.monotonic() - watched.since > self._backoff.calm_s:
+            watched.failures = 0
+        if watched.misses >= self._patience.misses_max:
+            watched.part.kill()
+            self._fell(watched, f"hung: {watched.misses} health checks in a row had no answer")
+            self._end_strays()
 
     def _end_strays(self) -> None:
         if self._adopts:
@@ -194,26 +307,17 @@ class Supervisor:
         else:
             watched.state, watched.since = _State.COMING, time.monotonic()
 
-    def _await(self, watched: _Watched) -> None:
-        part = watched.part
-        try:
-            if not part.ready():
-                part.refuse_failure(watched.since + part.start_s)
-                return
-        except ServiceError as error:
-            self._fell(watched, str(error))
+    def _retry(self, watched: _Watched, why: str) -> None:
+        """A part that did not come up is started again; one whose `then` failed runs on."""
+        if not watched.part.running:
+            self._fell(watched, why)
             return
-        try:
-            part.then()
-        except ServiceError as error:
-            wait_s = self._put_off(watched)
-            self._say(Notice(part.name, "unfinished", f"{error}; next try in {wait_s:g} s"))
-        else:
-            watched.state, watched.since = _State.UP, time.monotonic()
-            self._say(Notice(part.name, "restarted", part.address))
+        watched.state, watched.since = _State.COMING, time.monotonic()
+        wait_s = self._put_off(watched)
+        self._say(Notice(watched.part.name, "unfinished", f"{why}; next try in {wait_s:g} s"))
 
     def _fell(self, watched: _Watched, why: str) -> None:
-        watched.state = _State.DOWN
+        watched.state, watched.step = _State.DOWN, None
         wait_s = self._put_off(watched)
         self._say(Notice(watched.part.name, "ended", f"{why}; next start in {wait_s:g} s"))
 

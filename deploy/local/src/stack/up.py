@@ -1,7 +1,7 @@
 """The whole of Aquifer on one machine: every part on loopback, everything in one data folder."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,26 +9,27 @@ from types import TracebackType
 from typing import Self
 
 from chassis.events import topology
-from stack import roles, secrets
+from stack import roles, secrets, steps
 from stack.data_dir import DataDir
-from stack.first_keys import FirstKeys, first_keys
+from stack.first_keys import first_keys, read_first_keys
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser
 from stack.part import Part
 from stack.ports import LOOPBACK, free_ports, ports_from
 from stack.postgres import SUPERUSER, Postgres
 from stack.private_files import write_private
-from stack.processes import run_all
+from stack.processes import append_log, run_all
 from stack.programs import Service, Sink, Vectors, python
+from stack.slow_start import SlowStart
 from stack.supervisor import Notice, StopRequest, Supervisor
 
 TENANT = "default"
 UPSTREAM = f"upstream-{TENANT}"
 PROVISIONER = "provisioner"
 SERVICES = ("auth", "inference", "query", "ingest")
+TABLELESS = tuple(name for name in SERVICES if name not in roles.SERVICES)
 _DOORS = (*SERVICES, "nats", "postgres", "otlp", "traces", "nats-monitor")
 _PORTS = (*_DOORS, *(f"{service}-metrics" for service in SERVICES))
-_MIGRATE_S = 120.0
 _STEP_S = 60.0
 # Streams reserve their whole `max_bytes`; a little stays for what the server itself keeps.
 _SPARE_BYTES = 1 << 30
@@ -74,6 +75,7 @@ class Stack:
         alone: bool = False,
     ) -> None:
         self._stop = stop or StopRequest()
+        self._say = say
         with ExitStack() as held:
             self.data = held.enter_context(DataDir(path))
             # Ports of a killed stack are free once its folder is.
@@ -91,21 +93,24 @@ class Stack:
     def start(self) -> Endpoints:
         """Brings everything up and writes `endpoints.json`; returns when every part serves.
 
+        Nothing waits for what it does not need. On the first start the services wait for their
+        keys; later only those with tables wait, for Postgres and its migrations.
+
         Raises:
             UnavailableError: PART_NOT_READY or STEP_FAILED; call `close`.
             StopRequestedError: call `close`.
         """
         self.data.endpoints.unlink(missing_ok=True)
-        self._supervisor.start(*self.parts.values())
-        roles.prepare(self.postgres.superuser_dsn, self._secrets.postgres)
-        self._migrate()
-        keys = first_keys(self.data.first_keys, self._bootstrap)
-        services = {name: self._service(name, keys) for name in SERVICES}
-        self.parts.update(services)
-        self._supervisor.start(*services.values())
-        endpoints = self._endpoints(keys)
-        write_private(self.data.endpoints, json.dumps(asdict(endpoints), indent=1) + "\n")
-        return endpoints
+        self._supervisor.spawn(self.nats, self.vectors, self.sink)
+        if self.data.first_keys.exists():
+            self._spawn_services(TABLELESS)
+        self._supervisor.spawn(self.postgres)
+        self._supervisor.wait(self.postgres)
+        self._spawn_services(name for name in SERVICES if name not in self.parts)
+        self._supervisor.wait(
+            *self.parts.values(), waiting=SlowStart(self._say, self._write_endpoints)
+        )
+        return self._write_endpoints()
 
     def supervise(self) -> None:
         """Restarts what ends, until the request to stop."""
@@ -139,6 +144,7 @@ class Stack:
             guardian=self.guardian,
             log=self.data.log("postgres"),
             port=self._ports["postgres"],
+            then=self._prepare_database,
         )
         self.sink = Sink(
             self.data.path / "traces" / "spans.sqlite",
@@ -179,40 +185,49 @@ class Stack:
 
     def _provision(self) -> None:
         """Declares streams and consumers: after each start, for the store may have been lost."""
-        self._run("chassis.events.provision", "apply", environment=self._bus(PROVISIONER))
+        changes = steps.provision(
+            self.nats.url,
+            PROVISIONER,
+            self._secrets.nats[PROVISIONER],
+            cancelled=lambda: self._supervisor.ending,
+        )
+        if changes:
+            append_log(self.data.log("provision"), changes)
+            self._say(Notice("nats", "declared", f"{len(changes)} streams and consumers"))
 
-    def _migrate(self) -> None:
-        commands = [
-            python(
-                service,
-                "migrate",
-                folder=self.data.path,
-                log=self.data.log(f"{service}-migrate"),
-                environment={"AQUIFER_POSTGRES_DSN": self._dsn(f"{service}_owner")},
-            )
-            for service in roles.SERVICES
-        ]
-        run_all(commands, self.guardian, timeout_s=_MIGRATE_S, cancelled=lambda: self._stop.made)
+    def _prepare_database(self) -> None:
+        """Brings roles and schemas up to date, and makes the first keys where there are none."""
+        roles.prepare(self.postgres.superuser_dsn, self._secrets.postgres)
+        owners = {service: self._dsn(f"{service}_owner") for service in roles.SERVICES}
+        applied = steps.migrate(owners)
+        if applied:
+            append_log(self.data.log("migrate"), applied)
+            self._say(Notice("postgres", "migrated", f"{len(applied)} migrations applied"))
+        first_keys(self.data.first_keys, self._bootstrap)
 
     def _bootstrap(self, output: Path) -> None:
-        self._run(
+        command = python(
             "auth",
             *("bootstrap", "--tenant", TENANT, "--output", str(output)),
+            folder=self.data.path,
+            log=self.data.log("auth-bootstrap"),
             environment=self._environment("auth"),
         )
-
-    def _run(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
-        command = python(
-            module,
-            *arguments,
-            folder=self.data.path,
-            log=self.data.log(f"{module.replace('.', '-')}-{arguments[0]}"),
-            environment=environment,
+        run_all(
+            [command],
+            self.guardian,
+            timeout_s=_STEP_S,
+            cancelled=lambda: self._supervisor.ending,
         )
-        run_all([command], self.guardian, timeout_s=_STEP_S, cancelled=lambda: self._stop.made)
 
-    def _service(self, name: str, keys: FirstKeys) -> Service:
+    def _spawn_services(self, names: Iterable[str]) -> None:
+        services = {name: self._service(name) for name in names}
+        self.parts.update(services)
+        self._supervisor.spawn(*services.values())
+
+    def _service(self, name: str) -> Service:
         environment = self._environment(name)
+        keys = read_first_keys(self.data.first_keys)
         if name in keys.service_keys:
             environment["AQUIFER_SERVICE_KEY"] = keys.service_keys[name]
         return Service(
@@ -259,8 +274,9 @@ class Stack:
     def _address(self, door: str) -> str:
         return f"{LOOPBACK}:{self._ports[door]}"
 
-    def _endpoints(self, keys: FirstKeys) -> Endpoints:
-        return Endpoints(
+    def _write_endpoints(self) -> Endpoints:
+        keys = read_first_keys(self.data.first_keys)
+        endpoints = Endpoints(
             auth=self._address("auth"),
             ingest=self._address("ingest"),
             query=self._address("query"),
@@ -278,3 +294,5 @@ class Stack:
             tenant=keys.tenant,
             api_key=keys.api_key,
         )
+        write_private(self.data.endpoints, json.dumps(asdict(endpoints), indent=1) + "\n")
+        return endpoints

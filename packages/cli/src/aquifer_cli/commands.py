@@ -42,10 +42,11 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; else any free.")
 def up(run: Run, base_port: int | None) -> int:
-    """Starts the whole house on this machine, until Ctrl-C.
+    """Starts all services and servers on this machine, until Ctrl-C.
 
-    SIGTERM stops it as well. Prints each part as it serves, then a line with `ready`. Addresses and
-    the first key are in endpoints.json in the data folder, for its owner only.
+    SIGTERM stops them as well. Prints a line for each part as it comes up and, once all of them
+    serve, the line `Aquifer is ready ...`; with --json one event a line. Addresses and the first
+    key are in endpoints.json in the data folder, for its owner only.
     """
     folder = endpoints.make_data_dir(run.data_dir or endpoints.default_data_dir())
     line = command_of("stack", "up", "--data-dir", str(folder))

@@ -1,5 +1,6 @@
 """The one place that knows which class stands behind which port."""
 
+import asyncio
 from dataclasses import dataclass
 
 from aquifer.inference.v1.inference_service_pb2_grpc import (
@@ -64,5 +65,6 @@ async def _open_embedder(process: Process, settings: Settings) -> tuple[Embedder
     if settings.embedder == "null":
         null = NullEmbedder()
         return null, null
-    engine = minilm.load()
+    # In a thread: the process connects to the bus and to auth meanwhile.
+    engine = await asyncio.to_thread(minilm.load)
     return await process.stack.enter_async_context(Batcher(engine)), engine

@@ -37,7 +37,7 @@ from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.ports import Embedder, Generator
 from query.usecases.rebuild_vectors import RebuildVectors
-from query.vectors import engine_client, qdrant
+from query.vectors import engine_client
 from query.vectors.port import VectorStore
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,9 @@ async def _vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) 
         return engine_client.EngineVectors(
             channel, profile=profile.name, dimensions=profile.dimensions
         )
+    # The client library takes a second of processor time to import, and is only needed here.
+    from query.vectors import qdrant  # noqa: PLC0415
+
     key = settings.vectors_api_key
     client = qdrant.open_client(
         settings.vectors,

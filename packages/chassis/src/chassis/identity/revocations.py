@@ -20,6 +20,7 @@ from chassis.base.paging import PAGE_MAX
 log = logging.getLogger(__name__)
 
 POLL_EVERY_S = 2.0
+FIRST_POLL_EVERY_S = 0.25
 POLL_TIMEOUT_S = 1.5
 TICK_EVERY_S = 0.25
 # Refused everywhere within 5 s, less one tick and some time for a busy event loop.
@@ -222,4 +223,6 @@ async def _poll(revocations: Revocations, pages: Pages, clock: Callable[[], floa
             if away:
                 log.info("revocations.reachable")
             away = False
-        await asyncio.sleep(max(0.0, asked_at + POLL_EVERY_S - clock()))
+        # Until auth answered once the process is not ready, and whoever starts it waits.
+        every_s = POLL_EVERY_S if revocations.loaded else FIRST_POLL_EVERY_S
+        await asyncio.sleep(max(0.0, asked_at + every_s - clock()))

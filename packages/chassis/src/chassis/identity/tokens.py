@@ -31,9 +31,9 @@ TOKEN_MAX_CHARS = 8_192
 CACHED_TOKENS_MAX = 4_096
 KEYS_KEPT_S = 600.0
 KEYS_REFRESH_MIN_S = 60.0
-KEYS_LOAD_ATTEMPTS = 10
+KEYS_LOAD_ATTEMPTS = 40
 AUTH_TIMEOUT_S = 2.0
-FIRST_RETRY_S = 0.5
+FIRST_RETRY_S = 0.25
 RENEW_RETRY_S = 5.0
 
 TENANT_KEY = "x-aquifer-tenant"
@@ -188,7 +188,7 @@ class Verifier:
             await self._refresh(FIRST_RETRY_S)
             if self.loaded:
                 return
-            await asyncio.sleep(2 * FIRST_RETRY_S)
+            await asyncio.sleep(FIRST_RETRY_S)
         raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
 
     async def verify(self, token: str) -> Caller:

@@ -22,12 +22,17 @@ async def _no_stages() -> Sequence[Stage]:
     return ()
 
 
+def _no_progress() -> int:
+    return 0
+
+
 @dataclass(slots=True, kw_only=True)
 class Process:
     """The doors traffic enters by; a service attaches its edges, loops and probes to them.
 
     `stack` holds what the doors need: it unwinds only after both doors are closed. `authority` is
-    where tokens' keys and revocations come from; only auth, which is it, sets another.
+    where tokens' keys and revocations come from; only auth, which is it, sets another. `progress`
+    is a number that rises while the process works on what keeps it from being ready.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Process:
     stack: AsyncExitStack
     stages: Callable[[], Awaitable[Sequence[Stage]]] = _no_stages
     events: EventBroker | None = None
+    progress: Callable[[], int] = _no_progress
     loops: list[Loop] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
     not_ready: tuple[str, ...] = ("starting",)

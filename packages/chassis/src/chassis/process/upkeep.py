@@ -23,6 +23,7 @@ from chassis.rpc.health import Health
 log = logging.getLogger(__name__)
 
 READINESS_S = 0.5
+STARTING_S = 0.05
 BACKLOG_S = 5.0
 
 E = TypeVar("E", bound=Message)
@@ -70,15 +71,21 @@ async def load_keys(verifier: Verifier) -> None:
 async def watch_readiness(
     process: Process, verifier: Verifier, revocations: Revocations, health: Health
 ) -> None:
-    """Tells health, every half second, whether this process can do its work right now."""
+    """Tells health whether this process can do its work right now.
+
+    It looks every half second, and until it was ready once, more often: others wait for it.
+    """
+    pause_s = STARTING_S
     while True:
         wrong = tuple([reason async for reason in _wrong(process, verifier, revocations)])
         if wrong != process.not_ready:
             log.info("service.readiness", extra={"ready": not wrong, "not_ready": wrong})
         process.not_ready = wrong
+        health.explain(wrong, process.progress())
         state = HealthCheckResponse.NOT_SERVING if wrong else HealthCheckResponse.SERVING
         await health.set_all(state)
-        await asyncio.sleep(READINESS_S)
+        pause_s = pause_s if wrong else READINESS_S
+        await asyncio.sleep(pause_s)
 
 
 async def _wrong(

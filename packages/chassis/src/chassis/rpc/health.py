@@ -1,7 +1,7 @@
 """Standard gRPC health, per service and for the whole process."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,6 +10,12 @@ from typing_extensions import override
 from chassis.base.errors import NotFoundError
 
 WATCH_S = 0.5
+# Trailing metadata of a check that answers NOT_SERVING, for callers on this machine alone: why,
+# and a number that rises while the process works on it.
+REASONS_KEY = "aquifer-not-ready"
+PROGRESS_KEY = "aquifer-progress"
+_REASONS_MAX_CHARS = 500
+_LOCAL_PEERS = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -23,6 +29,12 @@ class Health(health_pb2_grpc.HealthServicer):
             ("", *services), health_pb2.HealthCheckResponse.NOT_SERVING
         )
         self._draining = False
+        self._reasons: Sequence[str] = ()
+        self._progress = 0
+
+    def explain(self, reasons: Sequence[str], progress: int) -> None:
+        """What the process lacks, and how far it is with what it does about it."""
+        self._reasons, self._progress = reasons, progress
 
     async def set(self, service: str, state: int) -> None:
         """Change the answer for a service; ignored once the process drains."""
@@ -43,6 +55,14 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Check(self, request: Any, context: Any) -> Any:
         if request.service not in self._states:
             raise NotFoundError("SERVICE_UNKNOWN", "no such service here")
+        if self._reasons and context.peer().startswith(_LOCAL_PEERS):
+            reasons = "; ".join(self._reasons)[:_REASONS_MAX_CHARS]
+            context.set_trailing_metadata(
+                (
+                    (REASONS_KEY, reasons.encode("ascii", "replace").decode()),
+                    (PROGRESS_KEY, str(self._progress)),
+                )
+            )
         return health_pb2.HealthCheckResponse(status=self._states[request.service])
 
     @override

@@ -1,0 +1,52 @@
+"""Asks a gRPC server for its standard health, once."""
+
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from chassis.rpc.health import PROGRESS_KEY, REASONS_KEY
+
+_CHECK = "/grpc.health.v1.Health/Check"
+_UNANSWERED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a health check said.
+
+    Attributes:
+        answered: whether anything came back.
+        trouble: why the server does not serve; empty when it does.
+        progress: of the work that keeps it from serving; see `chassis.rpc.health`.
+    """
+
+    answered: bool
+    trouble: str
+    progress: int = 0
+
+
+def check(address: str, timeout_s: float) -> Answer:
+    """Asks the server at `address`, on a connection of its own."""
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        method = channel.unary_unary(
+            _CHECK,
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        try:
+            answer, call = method.with_call(HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            code = error.code()
+            return Answer(
+                answered=code not in _UNANSWERED, trouble=f"health check failed: {code.name}"
+            )
+        said = {key: str(value) for key, value in call.trailing_metadata() or ()}
+    if answer.status == HealthCheckResponse.SERVING:
+        return Answer(answered=True, trouble="")
+    progress = said.get(PROGRESS_KEY, "")
+    return Answer(
+        answered=True,
+        trouble=said.get(REASONS_KEY) or "health check says NOT_SERVING",
+        progress=int(progress) if progress.isdecimal() else 0,
+    )

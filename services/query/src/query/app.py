@@ -147,6 +147,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
     process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog
+    process.progress = lambda: serving.progress
     process.ready_when(_database_probe(adapters.database))
     process.ready_when(_vectors_probe(serving))
 

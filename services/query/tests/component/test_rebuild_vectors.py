@@ -90,6 +90,30 @@ async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
     assert len(await world.points()) == 80
 
 
+async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world):
+    for tenant in ("acme", "globex"):
+        await world.deliver(world.embedded(*(f"impeller {n}" for n in range(32)), tenant=tenant))
+    await world.vectors.drop()
+    seen = []
+
+    async def look():
+        seen.append((world.serving.trouble, world.serving.progress))
+        if len(seen) == 2:
+            raise UnavailableError("VECTORS_UNAVAILABLE", "x")
+
+    world.vectors.before_upsert = look
+    with pytest.raises(UnavailableError):
+        await world.rebuild()
+    await world.rebuild()
+    rebuilding = "vector store is being rebuilt: {} of 64 passages"
+    assert seen == [
+        (rebuilding.format(0), 1),
+        (rebuilding.format(32), 33),
+        (rebuilding.format(32), 33),
+    ]
+    assert (world.serving.trouble, world.serving.progress) == ("", 65)
+
+
 async def test_only_one_process_rebuilds(world):
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 READINESS_S = 0.5
 STARTING_S = 0.05
+# Reasons that hold a count change all the time.
+SAY_EVERY_S = 5.0
 BACKLOG_S = 5.0
 
 E = TypeVar("E", bound=Message)
@@ -76,10 +79,12 @@ async def watch_readiness(
     It looks every half second, and until it was ready once, more often: others wait for it.
     """
     pause_s = STARTING_S
+    said, say_from = process.not_ready, 0.0
     while True:
         wrong = tuple([reason async for reason in _wrong(process, verifier, revocations)])
-        if wrong != process.not_ready:
+        if wrong != said and (not wrong or not said or time.monotonic() >= say_from):
             log.info("service.readiness", extra={"ready": not wrong, "not_ready": wrong})
+            said, say_from = wrong, time.monotonic() + SAY_EVERY_S
         process.not_ready = wrong
         health.explain(wrong, process.progress())
         state = HealthCheckResponse.NOT_SERVING if wrong else HealthCheckResponse.SERVING

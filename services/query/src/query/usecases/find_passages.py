@@ -31,11 +31,17 @@ class Serving:
     """The vector store that was seen to hold every point, and what is wrong with it, if anything.
 
     `store_id` is None until one was seen, and while it is rebuilt. A store that is merely away is
-    still asked: it may be back sooner than anybody looks.
+    still asked: it may be back sooner than anybody looks. `progress` rises while it is rebuilt.
     """
 
     store_id: UUID | None = None
     trouble: str = "vector store not seen yet"
+    progress: int = 0
+
+    def count(self, rebuilt: int, total: int) -> None:
+        """Notes how many of all passages have their point again; `progress` never falls."""
+        self.trouble = f"vector store is being rebuilt: {rebuilt:,} of {total:,} passages"
+        self.progress = max(self.progress, 1 + rebuilt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,9 +84,19 @@ class RebuildVectors:
         await self.records.forget(self.profile.name)
         store_id = (await self.vectors.prepare()).store_id
         log.warning("vectors.rebuilding", extra={"store_id": store_id})
-        restored = 0
-        for tenant in await self.ledger.tenants():
-            restored += await self._compare(tenant, right.keep)
+        tenants = await self.ledger.tenants()
+        total = sum([await self.ledger.passage_count(tenant) for tenant in tenants])
+        restored = rebuilt = 0
+        self.serving.count(rebuilt, total)
+
+        async def keep(passages: int) -> None:
+            nonlocal rebuilt
+            rebuilt += passages
+            self.serving.count(rebuilt, total)
+            await right.keep()
+
+        for tenant in tenants:
+            restored += await self._compare(tenant, keep)
         await right.complete(store_id)
         log.warning("vectors.rebuilt", extra={"store_id": store_id, "restored": restored})
         return store_id
@@ -106,11 +116,12 @@ class RebuildVectors:
             )
         self._mend_at = self.clock() + self.mend_s
 
-    async def _compare(self, tenant: str, keep: Callable[[], Awaitable[None]]) -> int:
+    async def _compare(self, tenant: str, keep: Callable[[int], Awaitable[None]]) -> int:
         """Give every passage its point and take every point without passage; counts the former.
 
         A point is taken only when the comparison before found it without passage as well: it may
-        belong to a batch whose passages are about to be stored.
+        belong to a batch whose passages are about to be stored. `keep` is told how many more
+        passages have their point.
         """
         scope = TenantScope(tenant)
         restored, strangers = 0, set[UUID]()
@@ -121,10 +132,11 @@ class RebuildVectors:
             present = await self._present(scope, after, last)
             missing = [row for row in page if row[0] not in present]
             strangers |= present - {point_id for point_id, _ in page}
-            await keep()
+            await keep(len(page) - len(missing))
             for first in range(0, len(missing), EMBEDDED_TOGETHER):
-                restored += await self._restore(scope, missing[first : first + EMBEDDED_TOGETHER])
-                await keep()
+                batch = missing[first : first + EMBEDDED_TOGETHER]
+                restored += await self._restore(scope, batch)
+                await keep(len(batch))
             if last is None:
                 break
             after = last
@@ -172,5 +184,5 @@ class RebuildVectors:
             log.warning("points.orphaned", extra={"tenant": scope.tenant, "removed": removed})
 
 
-async def _nothing() -> None:
+async def _nothing(_passages: int) -> None:
     """A comparison needs no right that could be lost."""

@@ -90,6 +90,13 @@ def test_an_answer_comes_step_by_step(house, tides):
     assert {"delta", "citation"} <= set(kinds)
 
 
+@pytest.mark.parametrize("command", ["ask", "search"])
+def test_a_collection_without_documents_is_not_found_with_the_nearest_names(house, tides, command):
+    [*_, last] = house.json(command, "high water", "-c", "tidse")
+    assert last["error"]["reason"] == "NOT_FOUND"
+    assert "tides" in last["error"]["hint"]
+
+
 def test_an_answer_has_a_trace(house, tides):
     answer = answered(house, tides)
     deadline = time.monotonic() + 60

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aquifer_cli import commands, documents
 from aquifer_cli.errors import CommandError
 from aquifer_cli.launch import called, command_of, spelled
 
@@ -38,6 +39,9 @@ def run(*arguments, **environment):
         (["search", "x", "-c", "a b", "--json"], "COLLECTION_NAME"),
         (["search", "--queries", "/no", "--run", "/no/run", "--json"], "FILE_UNREADABLE"),
         (["up", "--data-dir", "/proc/nothing", "--json"], "DATA_DIR_UNUSABLE"),
+        (["ask", b"caf\xe9?", "--json"], "ARGUMENT_ENCODING"),
+        (["search", b"\xff", "--json"], "ARGUMENT_ENCODING"),
+        (["search", "x", "-c", b"\xc3", "--json"], "COLLECTION_NAME"),
         (["bus", "apply", "--json"], "SETTING_MISSING"),
     ],
 )
@@ -153,3 +157,28 @@ def test_a_part_that_is_not_installed_is_told():
     with pytest.raises(CommandError) as refusal:
         command_of("no_such_part.up")
     assert refusal.value.reason == "NOT_INSTALLED"
+
+
+LIBRARIES = ("grpc", "google.protobuf", "nats", "rich", "asyncio", "opentelemetry")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["-h"], ["upload", "--help"], ["bus", "apply", "--help"], ["nonsense"]],
+)
+def test_help_and_usage_import_no_library_but_click(arguments):
+    script = (
+        "import sys; sys.argv[0] = 'aquifer'; from aquifer_cli import __main__ as command\n"
+        "command.failed = lambda error, machine: error.exit_code\n"
+        "try: command.main()\n"
+        "except SystemExit: pass\n"
+        f"print('imported', [name for name in {LIBRARIES} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_the_states_of_the_help_are_those_of_the_contract():
+    assert commands.STATES == documents.STATES

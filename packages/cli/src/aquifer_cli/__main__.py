@@ -8,8 +8,14 @@ import click
 
 from aquifer_cli.command import failed
 from aquifer_cli.commands import cli
-from aquifer_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, CommandError
-from aquifer_cli.screen import OutputError, Screen
+from aquifer_cli.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    EXIT_USAGE,
+    CommandError,
+    OutputError,
+)
 
 
 def main() -> None:
@@ -53,10 +59,10 @@ def _main() -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "aquifer"
         return failed(
-            Screen(machine="--json" in sys.argv[1:]),
             CommandError(
                 "USAGE", error.format_message(), hint=f"see `{path} --help`", exit_code=EXIT_USAGE
             ),
+            machine="--json" in sys.argv[1:],
         )
     except click.Abort:
         return EXIT_INTERRUPTED

@@ -1,18 +1,22 @@
-"""What every command has: the stack it talks to, its output, and how it fails."""
+"""What every command has: the stack it talks to, its output, and how it fails.
+
+Libraries that cost time to import are imported by the command that runs, not here: `--help` and
+usage errors need none of them.
+"""
 
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aquifer_cli import endpoints
-from aquifer_cli.client import Client, open_client
-from aquifer_cli.errors import EXIT_BUG, CommandError, interrupted
-from aquifer_cli.interrupts import run_async
-from aquifer_cli.screen import OutputError, Screen
+from aquifer_cli.errors import EXIT_BUG, CommandError, OutputError, interrupted
+
+if TYPE_CHECKING:
+    from aquifer_cli.client import Client
+    from aquifer_cli.screen import Screen
 
 T = TypeVar("T")
 _FOLDER = click.Path(path_type=Path)
@@ -25,10 +29,13 @@ class Run:
     """What every command gets: where the stack is, and where its output goes."""
 
     data_dir: Path | None
-    screen: Screen
+    screen: "Screen"
 
-    def with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
+    def with_client(self, work: "Callable[[Client], Awaitable[T]]") -> T:
         """Runs `work` with a client of the stack."""
+        from aquifer_cli import endpoints
+        from aquifer_cli.client import open_client
+        from aquifer_cli.interrupts import run_async
 
         async def connected() -> T:
             async with open_client(endpoints.find(self.data_dir)) as client:
@@ -66,10 +73,12 @@ def command(
             data_dir: Path | None = None,
             **options: object,
         ) -> None:
+            from aquifer_cli.screen import Screen
+
             outer = context.find_root().params
             screen = Screen(machine=machine or bool(outer.get("machine")))
             run = Run(data_dir or outer.get("data_dir"), screen)
-            context.exit(_guarded(screen, lambda: function(run, **options) or 0))
+            context.exit(_guarded(screen.machine, lambda: function(run, **options) or 0))
 
         call.__doc__ = function.__doc__
         made: Any = call
@@ -87,33 +96,36 @@ def _epilog(examples: str) -> str | None:
     return f"\b\nExamples:\n{examples}" if examples else None
 
 
-def _guarded(screen: Screen, work: Callable[[], int]) -> int:
+def _guarded(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
     """The exit code of `work`, its failure shown; a bug is told without a traceback."""
     try:
         return work()
     except CommandError as error:
-        return failed(screen, error)
+        return failed(error, machine=machine)
     except KeyboardInterrupt:
-        return failed(screen, interrupted("stopped by Ctrl-C"))
+        return failed(interrupted("stopped by Ctrl-C"), machine=machine)
     except (click.ClickException, BrokenPipeError, OutputError):
         raise
     except Exception as error:
         if "AQUIFER_TRACEBACK" in os.environ:
             raise
         return failed(
-            screen,
             CommandError(
                 "BUG",
                 f"{type(error).__name__}: {error}",
                 hint="set AQUIFER_TRACEBACK=1 to see where, and report it",
                 exit_code=EXIT_BUG,
             ),
+            machine=machine,
         )
 
 
-def failed(screen: Screen, error: CommandError) -> int:
+def failed(error: CommandError, *, machine: bool) -> int:
     """Shows a failure; returns the exit code."""
-    if screen.machine:
+    from aquifer_cli.screen import Screen
+
+    screen = Screen(machine=machine)
+    if machine:
         screen.record(error.as_json())
     else:
         screen.fail(f"{error.reason}: {error.detail}", error.hint)

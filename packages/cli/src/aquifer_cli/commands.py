@@ -1,29 +1,29 @@
-"""The commands: parse, call one function, show what came of it."""
+"""The commands: parse, call one function, show what came of it.
+
+Each imports what it needs when it runs: `--help` is to be there at once.
+"""
 
 import os
 import subprocess
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from aquifer_cli import ask as asking
-from aquifer_cli import demo as demonstration
-from aquifer_cli import documents as listing
-from aquifer_cli import endpoints, names, show
-from aquifer_cli import status as reporting
-from aquifer_cli import trace as tracing
-from aquifer_cli import upload as uploading
-from aquifer_cli.answer import show_answer
-from aquifer_cli.client import Client
+from aquifer_cli import endpoints, names
 from aquifer_cli.command import Commands, Run, cli, command
 from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
-from aquifer_cli.sending import send
-from aquifer_cli.waterfall import waterfall
+
+if TYPE_CHECKING:
+    from aquifer.query.v1.query_service_pb2 import Hit
+    from aquifer_cli.client import Client
 
 __all__ = ["cli"]
 
+# As `aquifer_cli.documents` reads them from the contract; a test compares.
+STATES = ("ACCEPTED", "PREPARED", "INDEXED", "FAILED", "SUPERSEDED", "DELETING", "DELETED")
 _COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
 )
@@ -64,6 +64,8 @@ def demo(run: Run) -> int:
     the trace of the event and the trace of an answer, and stops. Exit code 0: every step did what
     it should.
     """
+    from aquifer_cli import demo as demonstration
+
     return demonstration.run(run.screen)
 
 
@@ -85,6 +87,9 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
     again is a new version, the same bytes again are no change. Below folders what is hidden and
     links to folders are left out.
     """
+    from aquifer_cli import upload as uploading
+    from aquifer_cli.sending import send
+
     return send(run, uploading.files(paths, collection), wait=wait)
 
 
@@ -104,6 +109,9 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     A line is an object with _id, text and optionally title and metadata (an object). Nothing is
     sent when a line can not be read. Where lines share an _id the last one counts.
     """
+    from aquifer_cli import upload as uploading
+    from aquifer_cli.sending import send
+
     return send(run, uploading.lines(file, collection), wait=wait)
 
 
@@ -115,13 +123,16 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
   aquifer documents -c papers --json | jq -r .document""",
 )
 @_COLLECTION_ANY
-@click.option("--state", default="", help=f"Only this state: {', '.join(listing.STATES)}.")
+@click.option("--state", default="", help=f"Only this state: {', '.join(STATES)}.")
 def documents(run: Run, collection: str, state: str) -> int:
     """Lists documents with the state of their newest version."""
+    from aquifer_cli import documents as listing
+    from aquifer_cli import show
+
     if collection:
         names.collection(collection)
 
-    async def work(client: Client) -> int:
+    async def work(client: "Client") -> int:
         found = []
         async for document in listing.listed(client, collection, state.upper()):
             if run.screen.machine:
@@ -165,16 +176,25 @@ def search(
 
     With --queries and --run: for each query the documents found, best first, by document id.
     """
+    from aquifer_cli import ask as asking
+    from aquifer_cli import show
+    from aquifer_cli.collections import refuse_unknown
+
     if collection:
         names.collection(collection)
     if queries is not None and run_file is not None and question is None:
         return _search_run(run, queries, run_file, collection, limit)
     if question is None or queries is not None or run_file is not None:
         raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-    text = question
-    hits = run.with_client(
-        lambda client: asking.search(client, text, collection=collection, limit=limit)
-    )
+    text = asking.question_text(question)
+
+    async def work(client: "Client") -> list["Hit"]:
+        hits = await asking.search(client, text, collection=collection, limit=limit)
+        if collection and not hits:
+            await refuse_unknown(client, collection)
+        return hits
+
+    hits = run.with_client(work)
     for rank, hit in enumerate(hits, 1):
         if run.screen.machine:
             run.screen.record(asking.hit_json(rank, hit))
@@ -186,6 +206,8 @@ def search(
 
 
 def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit: int) -> int:
+    from aquifer_cli import ask as asking
+
     pairs = asking.read_queries(queries)
     if not run_file.parent.is_dir():
         detail = f"there is no folder {run_file.parent}"
@@ -218,11 +240,18 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
 @_COLLECTION_ANY
 def ask(run: Run, question: str, collection: str) -> int:
     """Answers a question from the documents, with citations."""
+    from aquifer_cli.answer import show_answer
+    from aquifer_cli.ask import question_text
+    from aquifer_cli.collections import refuse_unknown
+
     if collection:
         names.collection(collection)
+    text = question_text(question)
 
-    async def work(client: Client) -> int:
-        answer = await show_answer(client, run.screen, question, collection)
+    async def work(client: "Client") -> int:
+        answer = await show_answer(client, run.screen, text, collection)
+        if collection and answer.reason == "NO_ANSWER":
+            await refuse_unknown(client, collection)
         if client.endpoints.traces:
             run.screen.note(f"its way: `aquifer trace {answer.answer_id}`")
         return 0
@@ -246,6 +275,8 @@ def delete(run: Run, document: str, collection: str) -> int:
     When this returns no search finds it any more; its data is removed right after. DOCUMENT is
     the path it was uploaded as or its id, both in the collection, or a whole name.
     """
+    from aquifer_cli import documents as listing
+
     names.collection(collection)
     deleted = run.with_client(lambda client: listing.delete(client, document, collection))
     if run.screen.machine:
@@ -273,6 +304,9 @@ def trace(run: Run, identifier: str, collection: str) -> int:
     in the collection, or its whole name. Of a document that has several traces, the newest comes
     first.
     """
+    from aquifer_cli import trace as tracing
+    from aquifer_cli.waterfall import waterfall
+
     names.collection(collection)
     traces = tracing.find(endpoints.find(run.data_dir).traces, identifier, collection)
     for number, nodes in enumerate(traces):
@@ -292,6 +326,8 @@ def status(run: Run) -> int:
 
     Exit code 1 when a part is not ready.
     """
+    from aquifer_cli import status as reporting
+
     state = run.with_client(reporting.gather)
     if run.screen.machine:
         run.screen.record(state)

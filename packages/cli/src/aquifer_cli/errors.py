@@ -1,10 +1,10 @@
 """What a command can fail with, and how a person and a machine are told."""
 
 import re
+from typing import TYPE_CHECKING
 
-import grpc
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from grpc_status import rpc_status
+if TYPE_CHECKING:
+    import grpc
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -12,6 +12,10 @@ EXIT_UNAVAILABLE = 3
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
+
+
+class OutputError(Exception):
+    """A result could not be written, for example to a full disk."""
 
 
 class CommandError(Exception):
@@ -60,12 +64,16 @@ HINTS = {
 # What grpc.aio says when a call ends while the client still writes: the real reason is lost
 # (grpc issue 36066).
 _LOST_REASON = "Internal error from Core"
-_OF_KEY = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _NOBODY = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>\S+?): ")
 
 
-def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
+def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
     """Reads the rich status of a failed call."""
+    # A command that makes no call, `--help` among them, pays for none of this.
+    import grpc  # noqa: PLC0415
+    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo  # noqa: PLC0415
+    from grpc_status import rpc_status  # noqa: PLC0415
+
     code = error.code()
     # A cancellation of our own is no RPC error: this one is a service that stops.
     cancelled = code is grpc.StatusCode.CANCELLED
@@ -95,7 +103,7 @@ def from_rpc(error: grpc.aio.AioRpcError) -> CommandError:
         hint=hint,
         exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED,
         retry_s=retry_s,
-        of_key=code in _OF_KEY,
+        of_key=code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED},
     )
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from aquifer_cli import layout
+from aquifer_cli.errors import OutputError
 from aquifer_cli.launch import spelled
 from aquifer_cli.layout import GAP, Flow, Row
 
@@ -40,8 +41,14 @@ STYLES = {
 }
 
 
-class OutputError(Exception):
-    """A result could not be written, for example to a full disk."""
+class _Terminal(Console):
+    """A console whose reader may go away: that is for `main` to see, wherever it happens.
+
+    The library would end the process, inside an event loop as well, which then complains.
+    """
+
+    def on_broken_pipe(self) -> None:  # type: ignore[explicit-override]
+        raise BrokenPipeError
 
 
 class Screen:
@@ -49,8 +56,8 @@ class Screen:
 
     def __init__(self, *, machine: bool) -> None:
         self.machine = machine
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = _Terminal(highlight=False, soft_wrap=True)
+        self._err = _Terminal(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def width(self) -> int | None:

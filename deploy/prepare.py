@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aquifer.services import NAMES, WITH_TABLES
 from chassis.base.errors import ServiceError, UnavailableError
 from chassis.events import topology
 from stack import roles, secrets
@@ -42,7 +43,7 @@ def make_secrets() -> None:
     _write_for_server(
         OUT / "qdrant" / "config.yaml", json.dumps({"service": {"api_key": _qdrant_key()}})
     )
-    for service in roles.SERVICES:
+    for service in WITH_TABLES:
         _write_variables(
             OUT / "steps" / f"{service}.env",
             {"AQUIFER_POSTGRES_DSN": _dsn(known, f"{service}_owner")},
@@ -63,7 +64,7 @@ def make_keys() -> None:
     """Makes the first tenant and its keys once, and hands every service its variables."""
     known = _secrets()
     keys = first_keys(HOUSE / "first-keys.json", lambda output: _bootstrap(known, output))
-    for service in topology.SERVICES:
+    for service in NAMES:
         _write_variables(OUT / service / "env", service_variables(service, known, keys))
 
 
@@ -127,7 +128,7 @@ def service_variables(service: str, known: secrets.Secrets, keys: FirstKeys) -> 
     variables = {"AQUIFER_NATS_USER": service, "AQUIFER_NATS_PASSWORD": known.nats[service]}
     if service in keys.service_keys:
         variables["AQUIFER_SERVICE_KEY"] = keys.service_keys[service]
-    if service in roles.SERVICES:
+    if service in WITH_TABLES:
         variables["AQUIFER_POSTGRES_DSN"] = _dsn(known, service)
     match service:
         case "auth":

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from aquifer.services import NAMES
 from tests.bench import processes
 from tests.bench.figures import Figure, Row
 from tests.bench.house import House
@@ -11,7 +12,6 @@ from tests.bench.processes import CLIENT, NOTHING, Memory
 
 NAME = "memory"
 TITLE = "memory (PSS) of an idle house after ingest"
-SERVICES = ("auth", "ingest", "inference", "query")
 IDLE_S = 5.0
 
 
@@ -29,7 +29,7 @@ def figure(found: Mapping[str, Memory], engine: Mapping[str, Any]) -> Figure:
     code already: weights, compiled graphs, tokenizer. What the engine's library itself takes, and
     what inference keeps as working memory, stays with the services.
     """
-    services = sum((found[name] for name in SERVICES), NOTHING)
+    services = sum((found[name] for name in NAMES), NOTHING)
     model = engine["loaded"] - engine["imported"]
     rows = [
         Row(name=name, value=each.total, unit="MiB", note=_parts(each))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aquifer.services import NAMES, WITH_TABLES
 from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys
@@ -29,7 +30,7 @@ def script(tmp_path):
     return script
 
 
-OUTS = ("steps", "nats", "postgres", "qdrant", *topology.SERVICES)
+OUTS = ("steps", "nats", "postgres", "qdrant", *NAMES)
 
 
 def test_users_may_do_what_they_may_on_the_embedded_stack(script, tmp_path, guardian):
@@ -74,15 +75,15 @@ def test_a_service_learns_no_secret_of_another(script):
     keys = FirstKeys(
         tenant="default",
         api_key="operator",
-        service_keys={name: f"key-of-{name}" for name in topology.SERVICES if name != "auth"},
+        service_keys={name: f"key-of-{name}" for name in NAMES if name != "auth"},
     )
-    given = {name: script.service_variables(name, known, keys) for name in topology.SERVICES}
+    given = {name: script.service_variables(name, known, keys) for name in NAMES}
     values = [value for variables in given.values() for value in variables.values()]
     assert len(values) == len(set(values))
     told = json.dumps(given)
     assert "operator" not in told
     assert known.postgres["postgres"] not in told
-    assert not any(known.postgres[f"{service}_owner"] in told for service in roles.SERVICES)
+    assert not any(known.postgres[f"{service}_owner"] in told for service in WITH_TABLES)
 
 
 def test_entrypoint_brings_secrets_as_they_are(script, tmp_path):
@@ -105,7 +106,7 @@ def test_entrypoint_brings_secrets_as_they_are(script, tmp_path):
     assert run.stdout == f"{odd} ['serve', 'a b']\n", run.stderr
 
 
-@pytest.mark.parametrize("service", topology.SERVICES)
+@pytest.mark.parametrize("service", NAMES)
 def test_images_hold_what_the_tests_run_with(service):
     locked = pins(DEPLOY.parent / "requirements.txt")
     own = pins(DEPLOY / "requirements" / f"{service}.txt")

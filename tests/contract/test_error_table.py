@@ -6,9 +6,9 @@ import re
 import grpc
 import pytest
 
+from aquifer.services import NAMES
 from chassis.base import errors
 from chassis.base.errors import ServiceError
-from chassis.events.topology import SERVICES
 from chassis.rpc.server import PUBLIC
 from chassis.rpc.status import STATUS_OF
 from tests.contract.reasons import ROOT, VERDICT, Reasons, collect, error_bases, module_of, sources
@@ -134,7 +134,7 @@ def test_no_proto_names_a_reason_that_does_not_exist(found):
     assert [line for line in wrong if not line.endswith(": UPPER_SNAKE")] == []
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", NAMES)
 def test_a_method_says_the_scope_it_needs(service):
     access = importlib.import_module(f"{service}.rpc").ACCESS
     proto = (ROOT / f"protos/aquifer/{service}/v1/{service}_service.proto").read_text()

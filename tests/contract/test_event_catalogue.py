@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from aquifer.services import NAMES
 from chassis.events import topology
-from chassis.events.topology import SERVICES
 from tests.contract.reasons import ROOT
 
 PROTOS = ROOT / "protos"
@@ -53,7 +53,7 @@ def test_a_changed_comment_makes_the_catalogue_stale(tool, page, tmp_path):
     assert tool.catalogue(protos) == page
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", NAMES)
 def test_a_service_consumes_what_the_contract_says(service):
     consumed = [
         ast.unparse(node.args[0])

@@ -1,7 +1,7 @@
 """Streams, durables and grants follow from the contract, and nothing is granted beyond it."""
 
+from aquifer.services import NAMES
 from chassis.events import topology
-from chassis.events.topology import SERVICES
 
 
 def test_every_event_has_a_stream_and_a_tenant():
@@ -11,7 +11,7 @@ def test_every_event_has_a_stream_and_a_tenant():
 
 
 def test_every_consumer_is_a_service():
-    assert {durable.service for durable in topology.durables()} <= set(SERVICES)
+    assert {durable.service for durable in topology.durables()} <= set(NAMES)
 
 
 def test_a_work_queue_has_one_consumer_for_each_event():
@@ -29,13 +29,13 @@ def test_facts_carry_no_document_text():
 
 def test_a_service_publishes_its_own_events_only():
     for service, grant in topology.permissions().items():
-        if service in SERVICES:
+        if service in NAMES:
             events = [s for s in grant.publish if s.startswith("aquifer.") and ".v1." in s]
             assert all(s.split(".")[1] == service for s in events), service
 
 
 def test_no_service_may_touch_streams_or_consumers():
-    for service in SERVICES:
+    for service in NAMES:
         for granted in topology.permissions()[service].publish:
             assert ">" not in granted or granted.startswith(("$JS.ACK.", "aquifer.dead."))
             assert not granted.startswith(

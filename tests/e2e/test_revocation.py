@@ -83,10 +83,10 @@ def test_two_replicas_refuse_one_of_them_started_after_the_revocation(house, rep
         async with open_client(endpoints) as operator:
             key_id, api_key = await new_key(operator)
             token = await token_of(endpoints, api_key)
-            assert await reason_of(endpoints.query, token) == ""
+            assert await reason_of(endpoints.services["query"], token) == ""
             since = time.monotonic()
             await operator.call(operator.auth.RevokeApiKey, RevokeApiKeyRequest(key_id=key_id))
-            took_s = await refused_after_s(endpoints.query, token, since)
+            took_s = await refused_after_s(endpoints.services["query"], token, since)
         await asyncio.to_thread(replica.start)
         return took_s, await reason_of(replica.address, token)
 
@@ -146,6 +146,6 @@ def test_a_client_that_hangs_up_leaves_a_service_that_answers(house):
                 break
             stream.cancel()
             [(_, bearer)] = await client.credentials()
-        return await reason_of(endpoints.query, bearer.removeprefix("Bearer "))
+        return await reason_of(endpoints.services["query"], bearer.removeprefix("Bearer "))
 
     assert asyncio.run(run()) == ""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from aquifer.services import NAMES
 from stack import processes
 from stack.up import Stack
 
 pytestmark = pytest.mark.timeout(300)
 
-SERVICES = ("auth", "ingest", "query", "inference")
-PROGRAMS = sorted(["nats-server", "postgres", "stack.sink", "query.vectors", *SERVICES])
+PROGRAMS = sorted(["nats-server", "postgres", "stack.sink", "query.vectors", *NAMES])
 
 
 def program(argv: tuple[str, ...]) -> str:

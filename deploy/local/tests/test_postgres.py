@@ -7,11 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from aquifer.services import WITH_TABLES
 from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.postgres import SUPERUSER, Postgres
 from stack.postgres_binaries import find_binaries, package_folders
-from stack.roles import LOGINS, SERVICES, prepare
+from stack.roles import LOGINS, prepare
 from stack.trees import descendants
 
 PASSWORD = "p/w:@#%20"
@@ -191,7 +192,7 @@ def test_the_owner_itself_is_held_by_the_policies(postgres: Postgres):
         assert connection.execute("SELECT count(*) FROM things").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", WITH_TABLES)
 def test_roles_are_bounded_and_powerless(postgres: Postgres, service: str):
     with login(postgres, service) as connection:
         shown = [

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from aquifer.services import NAMES
 from chassis.base.errors import DataLossError, FailedPreconditionError, UnavailableError
 from chassis.events import topology
 from stack.first_keys import FirstKeys, first_keys
 from stack.ports import free_ports, ports_from
-from stack.up import SERVICES, Stack
+from stack.up import Stack
 
 KEYS = {"tenant": "default", "api_key": "k", "service_keys": {"query": "q"}}
 KEPT = FirstKeys(**KEYS)
@@ -39,16 +40,14 @@ def free_base() -> int:
 
 def test_each_service_is_given_its_own_secrets_and_no_others(folder: Path):
     with Stack(folder) as stack:
-        environments = {name: stack._environment(name) for name in SERVICES}
+        environments = {name: stack._environment(name) for name in NAMES}
     held = {
         name: {value for key, value in settings.items() if key.endswith(("PASSWORD", "DSN"))}
         for name, settings in environments.items()
     }
-    assert [len(held[name]) for name in SERVICES] == [2, 1, 2, 2]
+    assert [len(held[name]) for name in NAMES] == [2, 1, 2, 2]
     assert len(set().union(*held.values())) == sum(map(len, held.values()))
-    assert [name for name in SERVICES if "AQUIFER_AUTH_SIGNING_KEY" in environments[name]] == [
-        "auth"
-    ]
+    assert [name for name in NAMES if "AQUIFER_AUTH_SIGNING_KEY" in environments[name]] == ["auth"]
     assert environments["query"]["AQUIFER_VECTORS"] == f"unix:{folder}/vectors.sock"
     superuser = json.loads((folder / "secrets.json").read_text())["postgres"]["postgres"]
     assert not any(superuser in value for each in environments.values() for value in each.values())
@@ -59,7 +58,7 @@ def test_the_bus_knows_the_users_of_the_contract_and_no_others(folder: Path):
         users = {user.name: user for user in stack.nats.users}
         reserved = sum(stream.max_bytes for stream in topology.streams())
         assert stack.nats.max_file_bytes > reserved
-    assert set(users) == {*SERVICES, "provisioner", "upstream-default"}
+    assert set(users) == {*NAMES, "provisioner", "upstream-default"}
     upstream = users["upstream-default"]
     assert upstream.publish == ("aquifer.ingest.v1.DocumentUploaded.default",)
     assert all(subject.endswith((".default", "INBOX.>")) for subject in upstream.subscribe)

@@ -19,6 +19,7 @@ from aquifer.ops.v1.status_service_pb2_grpc import (
     StatusServiceServicer,
     add_StatusServiceServicer_to_server,
 )
+from aquifer.services import NAMES
 from aquifer_cli import status as reporting
 from aquifer_cli.client import open_client
 from aquifer_cli.endpoints import Endpoints
@@ -50,8 +51,8 @@ async def refusing(code, reason):
     add_StatusServiceServicer_to_server(Refusing(code, reason), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
-    services = dict.fromkeys(reporting.SERVICES, address)
-    endpoints = Endpoints(**services, traces="", tenant="default", api_key="key")
+    services = dict.fromkeys(NAMES, address)
+    endpoints = Endpoints(services=services, traces="", tenant="default", api_key="key")
     try:
         async with open_client(endpoints) as client:
             yield client

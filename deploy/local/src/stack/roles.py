@@ -11,10 +11,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from aquifer import services
 from chassis.base.errors import UnavailableError
 
 DATABASE = "aquifer"
-SERVICES = ("auth", "ingest", "query")
+SERVICES = services.WITH_TABLES
 LOGINS = tuple(name for service in SERVICES for name in (service, f"{service}_owner"))
 STATEMENT_S = 30
 MIGRATION_STATEMENT_S = 600

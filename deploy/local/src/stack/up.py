@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aquifer.services import NAMES, WITH_TABLES, address_variable
 from chassis.events import topology
 from stack import roles, secrets, steps
 from stack.data_dir import DataDir
@@ -26,10 +27,9 @@ from stack.supervisor import Notice, StopRequest, Supervisor
 TENANT = "default"
 UPSTREAM = f"upstream-{TENANT}"
 PROVISIONER = "provisioner"
-SERVICES = ("auth", "inference", "query", "ingest")
-TABLELESS = tuple(name for name in SERVICES if name not in roles.SERVICES)
-_DOORS = (*SERVICES, "nats", "postgres", "otlp", "traces", "nats-monitor")
-_PORTS = (*_DOORS, *(f"{service}-metrics" for service in SERVICES))
+TABLELESS = tuple(name for name in NAMES if name not in WITH_TABLES)
+_DOORS = (*NAMES, "nats", "postgres", "otlp", "traces", "nats-monitor")
+_PORTS = (*_DOORS, *(f"{service}-metrics" for service in NAMES))
 _STEP_S = 60.0
 # Streams reserve their whole `max_bytes`; a little stays for what the server itself keeps.
 _SPARE_BYTES = 1 << 30
@@ -37,16 +37,22 @@ _SPARE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where everything is and how the first caller gets in; kept in `endpoints.json`."""
+    """Where everything is and how the first caller gets in; kept in `endpoints.json`.
+
+    Attributes:
+        services: address of each service.
+        nats: address, user and password of the first tenant's upstream system.
+        parts: address of each part that is no service.
+        metrics: address of each service's metrics.
+    """
 
     version: int = 1
-    auth: str
-    ingest: str
-    query: str
-    inference: str
+    services: Mapping[str, str]
     nats: Mapping[str, str] = field(repr=False)
     traces: str
+    parts: Mapping[str, str]
     metrics: Mapping[str, str]
+    data_dir: str
     tenant: str
     api_key: str = field(repr=False)
 
@@ -106,7 +112,7 @@ class Stack:
             self._spawn_services(TABLELESS)
         self._supervisor.spawn(self.postgres)
         self._supervisor.wait(self.postgres)
-        self._spawn_services(name for name in SERVICES if name not in self.parts)
+        self._spawn_services(name for name in NAMES if name not in self.parts)
         self._supervisor.wait(
             *self.parts.values(), waiting=SlowStart(self._say, self._write_endpoints)
         )
@@ -198,7 +204,7 @@ class Stack:
     def _prepare_database(self) -> None:
         """Brings roles and schemas up to date, and makes the first keys where there are none."""
         roles.prepare(self.postgres.superuser_dsn, self._secrets.postgres)
-        owners = {service: self._dsn(f"{service}_owner") for service in roles.SERVICES}
+        owners = {service: self._dsn(f"{service}_owner") for service in WITH_TABLES}
         applied = steps.migrate(owners)
         if applied:
             append_log(self.data.log("migrate"), applied)
@@ -245,11 +251,9 @@ class Stack:
             **self._bus(service),
             "AQUIFER_METRICS_LISTEN": self._address(f"{service}-metrics"),
             "AQUIFER_OTLP_ENDPOINT": self.sink.endpoint,
-            "AQUIFER_AUTH_ADDRESS": self._address("auth"),
-            "AQUIFER_QUERY_ADDRESS": self._address("query"),
-            "AQUIFER_INFERENCE_ADDRESS": self._address("inference"),
+            **{address_variable(name): self._address(name) for name in NAMES},
         }
-        if service in roles.SERVICES:
+        if service in WITH_TABLES:
             settings["AQUIFER_POSTGRES_DSN"] = self._dsn(service)
         match service:
             case "auth":
@@ -277,22 +281,29 @@ class Stack:
     def _write_endpoints(self) -> Endpoints:
         keys = read_first_keys(self.data.first_keys)
         endpoints = Endpoints(
-            auth=self._address("auth"),
-            ingest=self._address("ingest"),
-            query=self._address("query"),
-            inference=self._address("inference"),
+            services={name: self._address(name) for name in NAMES},
             nats={
                 "url": self.nats.url,
                 "user": UPSTREAM,
                 "password": self._secrets.nats[UPSTREAM],
             },
             traces=self.sink.url,
+            parts={
+                "nats": f"http://{self._address('nats-monitor')}",
+                "postgres": self.postgres.address,
+                "vectors": self.vectors.address,
+                "traces": self.sink.url,
+            },
+            data_dir=str(self.data.path),
             metrics={
                 service: f"http://{self._address(f'{service}-metrics')}/metrics"
-                for service in SERVICES
+                for service in NAMES
             },
             tenant=keys.tenant,
             api_key=keys.api_key,
         )
-        write_private(self.data.endpoints, json.dumps(asdict(endpoints), indent=1) + "\n")
+        # Addresses of services lie flat in the file: scripts read `.query`, not `.services.query`.
+        kept = asdict(endpoints)
+        text = json.dumps({**kept.pop("services"), **kept}, indent=1)
+        write_private(self.data.endpoints, text + "\n")
         return endpoints

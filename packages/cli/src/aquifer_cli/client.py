@@ -84,8 +84,8 @@ class Client:
 async def open_client(endpoints: Endpoints) -> AsyncIterator[Client]:
     """Channels to every service, closed at the end."""
     channels = {
-        name: grpc.aio.insecure_channel(getattr(endpoints, name), options=OPTIONS)
-        for name in ("auth", "ingest", "query", "inference")
+        name: grpc.aio.insecure_channel(address, options=OPTIONS)
+        for name, address in endpoints.services.items()
     }
     try:
         yield Client(endpoints, channels)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aquifer.services import NAMES, address_variable
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 
 FILE = "endpoints.json"
@@ -13,16 +14,23 @@ FILE = "endpoints.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Addresses as host:port, `traces` as the URL of a Tempo-compatible API, and a key."""
+    """Where services are, and a key.
 
-    auth: str
-    ingest: str
-    query: str
-    inference: str
+    Attributes:
+        services: address of each service as host:port.
+        traces: URL of a Tempo-compatible API; empty where there is none.
+        nats: of the broker, for an upstream system of the tenant.
+        parts: address of each part that is no service; only of a stack on this machine.
+        data_dir: where such a stack keeps everything.
+    """
+
+    services: Mapping[str, str]
     traces: str
     tenant: str
     api_key: str = field(repr=False)
     nats: Mapping[str, str] = field(default_factory=dict, repr=False)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    data_dir: str = ""
 
 
 def default_data_dir() -> Path:
@@ -97,22 +105,23 @@ def find(data_dir: Path | None) -> Endpoints:
 def _read(file: Path) -> Endpoints:
     known = json.loads(file.read_text())
     given = known if isinstance(known, dict) else {}
-    names = ("auth", "ingest", "query", "inference", "traces", "tenant", "api_key")
-    missing = [name for name in names if not isinstance(given.get(name), str)]
+    names = ("traces", "tenant", "api_key")
+    missing = [name for name in (*NAMES, *names) if not isinstance(given.get(name), str)]
     if missing:
         raise CommandError(
             "ENDPOINTS_INCOMPLETE", f"{file} lacks {', '.join(missing)}", exit_code=EXIT_USAGE
         )
-    return Endpoints(**{name: given[name] for name in names}, nats=given.get("nats", {}))
+    return Endpoints(
+        services={name: given[name] for name in NAMES},
+        **{name: given[name] for name in names},
+        nats=given.get("nats", {}),
+        parts=given.get("parts", {}),
+        data_dir=given.get("data_dir", ""),
+    )
 
 
 def _from_environment() -> Endpoints:
-    names = {
-        "auth": "AQUIFER_AUTH_ADDRESS",
-        "ingest": "AQUIFER_INGEST_ADDRESS",
-        "query": "AQUIFER_QUERY_ADDRESS",
-        "inference": "AQUIFER_INFERENCE_ADDRESS",
-    }
+    names = {name: address_variable(name) for name in NAMES}
     missing = [variable for variable in names.values() if variable not in os.environ]
     if missing:
         raise CommandError(
@@ -122,10 +131,7 @@ def _from_environment() -> Endpoints:
             exit_code=EXIT_USAGE,
         )
     return Endpoints(
-        auth=os.environ[names["auth"]],
-        ingest=os.environ[names["ingest"]],
-        query=os.environ[names["query"]],
-        inference=os.environ[names["inference"]],
+        services={name: os.environ[variable] for name, variable in names.items()},
         traces=os.environ.get("AQUIFER_TRACES_URL", ""),
         tenant="",
         api_key=os.environ["AQUIFER_API_KEY"],

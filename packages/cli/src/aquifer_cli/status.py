@@ -7,6 +7,7 @@ from typing import Any
 from aquifer.inference.v1.inference_service_pb2 import ListModelsRequest
 from aquifer.ops.v1.status_service_pb2 import GetStatusRequest, GetStatusResponse
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
+from aquifer.services import NAMES
 from aquifer_cli.client import Client
 from aquifer_cli.crowd import side_by_side
 from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
@@ -14,7 +15,6 @@ from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
 
 ASK_S = 5.0
-SERVICES = ("auth", "ingest", "inference", "query")
 
 
 async def gather(client: Client) -> dict[str, Any]:
@@ -29,25 +29,25 @@ async def gather(client: Client) -> dict[str, Any]:
         if error.exit_code != EXIT_UNAVAILABLE:
             raise
         return await _without_token(client, error)
-    parts = await side_by_side(lambda service: _part(client, service), SERVICES, len(SERVICES))
+    parts = await side_by_side(lambda service: _part(client, service), NAMES, len(NAMES))
     return {"parts": parts, "models": await _models(client)}
 
 
 async def _without_token(client: Client, error: CommandError) -> dict[str, Any]:
     """Without auth nobody says more than that the port is open."""
-    reachable = await asyncio.gather(*(_reachable(client, service) for service in SERVICES))
+    reachable = await asyncio.gather(*(_reachable(client, service) for service in NAMES))
     if not any(reachable):
         raise error
     parts = [
         {
             "service": service,
-            "address": getattr(client.endpoints, service),
+            "address": client.endpoints.services[service],
             "ready": False,
             "not_ready": ["TOKEN_MISSING: answers, but only to a token of auth"]
             if open_
             else ["UNAVAILABLE"],
         }
-        for service, open_ in zip(SERVICES, reachable, strict=True)
+        for service, open_ in zip(NAMES, reachable, strict=True)
     ]
     return {"parts": parts, "models": []}
 
@@ -62,7 +62,7 @@ async def _reachable(client: Client, service: str) -> bool:
 
 
 async def _part(client: Client, service: str) -> dict[str, object]:
-    address = getattr(client.endpoints, service)
+    address = client.endpoints.services[service]
     try:
         answer: GetStatusResponse = await client.call(
             StatusServiceStub(client.channels[service]).GetStatus,

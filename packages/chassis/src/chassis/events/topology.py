@@ -15,6 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from aquifer import services
 from aquifer.bus.v1 import event_options_pb2
 from aquifer.bus.v1.event_options_pb2 import (
     STREAM_CLASS_FACTS,
@@ -24,7 +25,6 @@ from aquifer.bus.v1.event_options_pb2 import (
     StreamClass,
 )
 
-SERVICES = ("auth", "ingest", "inference", "query")
 ACK_WAIT_S = 10.0
 MAX_DELIVER = 100
 MAX_ACK_PENDING = 512
@@ -256,7 +256,7 @@ def inbox_prefix(user: str) -> str:
 
 def permissions() -> Mapping[str, Permissions]:
     """Grants of each service and of the provisioning step, by NATS user name."""
-    grants = {service: _service_permissions(service) for service in SERVICES}
+    grants = {service: _service_permissions(service) for service in services.NAMES}
     grants["provisioner"] = Permissions(
         publish=("$JS.API.>",), subscribe=(f"{inbox_prefix('provisioner')}.>",)
     )

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aquifer import services
 from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, ApiKey, lasting_key
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Registry
 from chassis.base.errors import FailedPreconditionError
 
-SERVICES = ("ingest", "query", "inference")
+SERVICES = services.WITH_KEY
 SERVICE_SCOPES = (INTERNAL, "models")
 
 _ISSUER = Actor(

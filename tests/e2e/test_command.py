@@ -68,7 +68,7 @@ TABLE = {
         {"queries", "run"},
     ),
     "trace of a document": (["trace", "{document}"], {"trace_id", "spans"}),
-    "status": (["status"], {"parts", "models"}),
+    "status": (["status"], {"parts", "servers", "models"}),
 }
 
 
@@ -258,6 +258,7 @@ def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(house,
         parts = {part["service"]: part for part in json.loads(status.stdout)["parts"]}
         assert status.returncode == 1
         assert parts["query"]["not_ready"] == ["UNAVAILABLE"]
+        assert parts["query"]["stages"] is parts["query"]["dead_letters"] is None
         assert parts["auth"]["ready"]
     finally:
         query.start()

@@ -167,4 +167,11 @@ def test_status_knows_every_part(house):
         "inference": True,
         "query": True,
     }
+    assert {server["part"]: server["ready"] for server in state["servers"]} == {
+        "nats": True,
+        "postgres": True,
+        "vectors": True,
+        "traces": True,
+    }
+    assert all(server["disk_free_bytes"] > 0 for server in state["servers"])
     assert [model["generative"] for model in state["models"]] == [False, False]

@@ -3,16 +3,23 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from typing import Any, cast
 
 from google.protobuf.message import Message
 
 from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantResumed, TenantSuspended
+from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from chassis.base.errors import UnauthenticatedError
 from chassis.events.bus import Bus
+from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Delivery
 from chassis.events.envelope import outgoing
 from chassis.events.topology import subject
 from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.process.process import Process
+from chassis.process.upkeep import _wrong as wrong
 from chassis.process.upkeep import hear_revocations
 from testkit.servers import TestBus
 
@@ -51,3 +58,32 @@ async def test_a_process_hears_of_keys_suspensions_and_resumptions(bus: TestBus)
         await say(auth, TenantSuspended(tenant="acme", sequence=1), "e")
         await until(lambda: bool(refused(known, "k2", "globex")))
         assert not refused(known, "k2", "acme")
+
+
+async def test_a_broker_that_is_away_is_told_once_and_not_as_missing_durables(bus: TestBus) -> None:
+    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+        raise AssertionError
+
+    verifier, known = Verifier(no_keys), Revocations()
+    async with AsyncExitStack() as stack, bus.connect("query") as query:
+        process = Process(
+            name="query",
+            bus=query,
+            server=cast(Any, None),
+            dead_letters=DeadLetters(query, "query"),
+            authority=cast(Any, None),
+            stack=stack,
+        )
+        process.consume(ChunksEmbedded, handler)
+        durable = f"durable {process.consumers[0].durable.name} not found (TimeoutError)"
+        process.consumers[0].puller.missing = durable
+        there = [reason async for reason in wrong(process, verifier, known)]
+        await query.client.close()
+        away = [reason async for reason in wrong(process, verifier, known)]
+    rest = ["keys of auth not loaded", "revocations not loaded"]
+    assert there == [durable, *rest]
+    assert away == ["bus does not answer", *rest]
+
+
+async def no_keys() -> str:
+    return "{}"

@@ -1,5 +1,8 @@
 """What `aquifer status` makes of services that refuse."""
 
+import asyncio
+import socket
+import time
 from contextlib import asynccontextmanager
 
 import grpc
@@ -15,15 +18,19 @@ from aquifer.auth.v1.auth_service_pb2_grpc import (
     AuthServiceServicer,
     add_AuthServiceServicer_to_server,
 )
+from aquifer.ops.v1.status_service_pb2 import ConsumerBacklog, GetStatusResponse
 from aquifer.ops.v1.status_service_pb2_grpc import (
     StatusServiceServicer,
     add_StatusServiceServicer_to_server,
 )
 from aquifer.services import NAMES
+from aquifer_cli import servers
 from aquifer_cli import status as reporting
 from aquifer_cli.client import open_client
 from aquifer_cli.endpoints import Endpoints
-from aquifer_cli.errors import CommandError
+from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
+from aquifer_cli.screen import Screen
+from aquifer_cli.servers import SERVERS
 
 
 class Auth(AuthServiceServicer):
@@ -44,11 +51,15 @@ class Refusing(StatusServiceServicer):
         await context.abort_with_status(self.status)
 
 
+def refusing(code, reason):
+    return serving(Refusing(code, reason))
+
+
 @asynccontextmanager
-async def refusing(code, reason):
+async def serving(status):
     server = grpc.aio.server()
     add_AuthServiceServicer_to_server(Auth(), server)
-    add_StatusServiceServicer_to_server(Refusing(code, reason), server)
+    add_StatusServiceServicer_to_server(status, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     services = dict.fromkeys(NAMES, address)
@@ -76,3 +87,69 @@ async def test_a_part_that_can_not_say_is_not_ready():
     async with refusing(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE") as client:
         state = await reporting.gather(client)
     assert [part["not_ready"] for part in state["parts"]] == [["DATABASE_UNAVAILABLE"]] * 4
+    for key in ("version", "consumers", "stages", "dead_letters"):
+        assert [part[key] for part in state["parts"]] == [None] * 4
+
+
+async def test_what_nobody_can_tell_is_shown_as_unknown_and_never_as_zero(capsys):
+    async with refusing(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE") as client:
+        reporting.show(Screen(machine=False), await reporting.gather(client))
+    shown = capsys.readouterr().out
+    assert "unfinished documents: unknown\n" in shown
+    assert "unknown of auth, inference, query, ingest" in shown
+    assert "dead letters: unknown in auth, unknown in inference" in shown
+
+
+class Quiet(StatusServiceServicer):
+    """Its broker and its database are away."""
+
+    async def GetStatus(self, request, context):
+        return GetStatusResponse(
+            service="query",
+            ready=False,
+            not_ready=["bus does not answer"],
+            consumers=[ConsumerBacklog(durable="query-ChunksEmbedded")],
+        )
+
+
+async def test_a_service_without_broker_and_database_has_no_zeroes(capsys):
+    async with serving(Quiet()) as client:
+        state = await reporting.gather(client)
+        reporting.show(Screen(machine=False), state)
+    assert state["parts"][0]["stages"] is None
+    assert state["parts"][0]["consumers"][0]["pending"] is None
+    shown = capsys.readouterr().out
+    assert "0 of 4 consumers have work or wait, 4 can not be counted" in shown
+    assert "bus does not answer" in shown
+    assert "unfinished documents: unknown\n" in shown
+
+
+async def test_parts_that_hang_are_told_within_five_seconds(tmp_path):
+    """A stopped process: its socket takes connections and nothing ever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        endpoints = Endpoints(
+            services=dict.fromkeys(NAMES, address),
+            parts=dict.fromkeys(SERVERS, address) | {"traces": f"http://{address}"},
+            data_dir=str(tmp_path),
+            traces="",
+            tenant="default",
+            api_key="key",
+        )
+        began = time.monotonic()
+        asked = asyncio.create_task(servers.gather(endpoints))
+        async with open_client(endpoints) as client:
+            with pytest.raises(CommandError) as refusal:
+                await reporting.gather(client)
+        found = await asked
+    assert time.monotonic() - began < 5
+    assert refusal.value.exit_code == EXIT_UNAVAILABLE
+    assert [server["part"] for server in found] == list(SERVERS)
+    assert [server["ready"] for server in found] == [False] * len(SERVERS)
+    assert all(server["disk_free_bytes"] > 0 for server in found)
+
+
+async def test_parts_of_another_machine_are_unknown():
+    endpoints = Endpoints(services={}, traces="", tenant="", api_key="key")
+    for server in await servers.gather(endpoints):
+        assert (server["ready"], server["disk_free_bytes"]) == (None, None)

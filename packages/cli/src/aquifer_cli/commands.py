@@ -333,7 +333,8 @@ def status(run: Run) -> int:
         run.screen.record(state)
     else:
         reporting.show(run.screen, state)
-    return 0 if all(part["ready"] for part in state["parts"]) else EXIT_FAILED
+    parts = (*state["parts"], *state["servers"])
+    return EXIT_FAILED if any(part["ready"] is False for part in parts) else 0
 
 
 @cli.group(cls=Commands)

@@ -8,61 +8,96 @@ from aquifer.inference.v1.inference_service_pb2 import ListModelsRequest
 from aquifer.ops.v1.status_service_pb2 import GetStatusRequest, GetStatusResponse
 from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
 from aquifer.services import NAMES
+from aquifer_cli import servers
 from aquifer_cli.client import Client
 from aquifer_cli.crowd import side_by_side
-from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
+from aquifer_cli.errors import EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
 
-ASK_S = 5.0
+# Together within 5 s: first the token, then everything side by side.
+SIGN_IN_S = 1.5
+ASK_S = 2.5
+GIGABYTE = 10**9
 
 
 async def gather(client: Client) -> dict[str, Any]:
-    """What every service says of itself; one that does not answer is said to be away.
+    """What every part says of itself; what nobody can tell is None.
 
     Raises:
         CommandError: nobody answers, or the key opens no door or not this one.
     """
+    asked = asyncio.create_task(servers.gather(client.endpoints))
     try:
-        await client.sign_in()
-    except CommandError as error:
-        if error.exit_code != EXIT_UNAVAILABLE:
+        async with asyncio.timeout(SIGN_IN_S):
+            await client.sign_in()
+    except (CommandError, TimeoutError) as error:
+        if isinstance(error, CommandError) and error.exit_code != EXIT_UNAVAILABLE:
             raise
-        return await _without_token(client, error)
-    parts = await side_by_side(lambda service: _part(client, service), NAMES, len(NAMES))
-    return {"parts": parts, "models": await _models(client)}
+        return {
+            "parts": await _without_token(client, error),
+            "servers": await asked,
+            "models": [],
+        }
+    parts, models = await asyncio.gather(
+        side_by_side(lambda service: _part(client, service), NAMES, len(NAMES)), _models(client)
+    )
+    return {"parts": parts, "servers": await asked, "models": models}
 
 
-async def _without_token(client: Client, error: CommandError) -> dict[str, Any]:
-    """Without auth nobody says more than that the port is open."""
+async def _without_token(client: Client, error: Exception) -> list[dict[str, object]]:
+    """Without auth nobody says more than that the port is open.
+
+    Raises:
+        CommandError: not even that.
+    """
     reachable = await asyncio.gather(*(_reachable(client, service) for service in NAMES))
     if not any(reachable):
-        raise error
-    parts = [
-        {
-            "service": service,
-            "address": client.endpoints.services[service],
-            "ready": False,
-            "not_ready": ["TOKEN_MISSING: answers, but only to a token of auth"]
-            if open_
-            else ["UNAVAILABLE"],
-        }
+        raise error if isinstance(error, CommandError) else _nobody(client)
+    return [
+        _unknown(
+            client,
+            service,
+            "TOKEN_MISSING: answers, but only to a token of auth" if open_ else "UNAVAILABLE",
+        )
         for service, open_ in zip(NAMES, reachable, strict=True)
     ]
-    return {"parts": parts, "models": []}
+
+
+def _nobody(client: Client) -> CommandError:
+    addresses = ", ".join(client.endpoints.services.values())
+    return CommandError(
+        "UNAVAILABLE",
+        f"nobody answers at {addresses}",
+        hint=HINTS["UNAVAILABLE"],
+        exit_code=EXIT_UNAVAILABLE,
+    )
 
 
 async def _reachable(client: Client, service: str) -> bool:
     try:
-        async with asyncio.timeout(ASK_S / 2):
+        async with asyncio.timeout(ASK_S):
             await client.channels[service].channel_ready()
     except TimeoutError:
         return False
     return True
 
 
+def _unknown(client: Client, service: str, reason: str) -> dict[str, object]:
+    """A service that says nothing of itself."""
+    return {
+        "service": service,
+        "address": client.endpoints.services[service],
+        "version": None,
+        "ready": False,
+        "not_ready": [reason],
+        "consumers": None,
+        "stages": None,
+        "dead_letters": None,
+    }
+
+
 async def _part(client: Client, service: str) -> dict[str, object]:
-    address = client.endpoints.services[service]
     try:
         answer: GetStatusResponse = await client.call(
             StatusServiceStub(client.channels[service]).GetStatus,
@@ -73,10 +108,10 @@ async def _part(client: Client, service: str) -> dict[str, object]:
         # Of the part this says nothing but that it answers.
         if error.of_key:
             raise
-        return {"service": service, "address": address, "ready": False, "not_ready": [error.reason]}
+        return _unknown(client, service, error.reason)
     return {
         "service": service,
-        "address": address,
+        "address": client.endpoints.services[service],
         "version": answer.version,
         "ready": answer.ready,
         "not_ready": list(answer.not_ready),
@@ -97,8 +132,11 @@ async def _part(client: Client, service: str) -> dict[str, object]:
                 "documents": stage.documents,
                 "oldest_age_s": round(stage.oldest_age_s, 1),
             }
-            for stage in answer.stages
-        ],
+            for stage in answer.unfinished.stages
+        ]
+        if answer.HasField("unfinished")
+        else None,
+        # Unset as well in a service that consumes nothing: there are none then.
         "dead_letters": answer.dead_letters if answer.HasField("dead_letters") else None,
     }
 
@@ -127,23 +165,13 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
     """The same for people; what is idle is counted, not listed."""
     parts = state["parts"]
     screen.table(
-        ["part", "ready", "version", "address"],
-        [
-            Row(
-                cells=(
-                    part["service"],
-                    "yes" if part["ready"] else "NO",
-                    part.get("version", ""),
-                    part["address"],
-                ),
-                below="; ".join(part["not_ready"]),
-            )
-            for part in parts
-        ],
+        ["part", "ready", "version", "disk left", "address"],
+        [_row(part["service"], part) for part in parts]
+        + [_row(server["part"], server) for server in state["servers"]],
     )
     screen.say()
-    _show_consumers(screen, [c for part in parts for c in part.get("consumers", ())])
-    _show_stages(screen, [stage for part in parts for stage in part.get("stages", ())])
+    _show_consumers(screen, parts)
+    _show_stages(screen, parts)
     _show_dead_letters(screen, parts)
     screen.table(
         ["model", "engine", "precision", "does"],
@@ -151,9 +179,43 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
     )
 
 
-def _show_consumers(screen: Screen, consumers: Sequence[Mapping[str, Any]]) -> None:
-    busy = [c for c in consumers if c["pending"] != 0 or c["in_flight"] or c["paused"]]
-    screen.say(f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait")
+def _row(name: str, part: Mapping[str, Any]) -> Row:
+    ready = {True: "yes", False: "NO", None: "unknown"}[part["ready"]]
+    free = part.get("disk_free_bytes")
+    below = list(part["not_ready"])
+    if part.get("store_bytes") is not None and part.get("store_max_bytes"):
+        below.append(f"holds {_size(part['store_bytes'])} of {_size(part['store_max_bytes'])}")
+    return Row(
+        cells=(
+            name,
+            ready,
+            part["version"] or "",
+            "" if free is None else _size(free),
+            part["address"],
+        ),
+        below="; ".join(below),
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= GIGABYTE else f"{count / 1e6:,.1f} MB"
+
+
+def _unknown_of(parts: Sequence[Mapping[str, Any]], key: str) -> str:
+    """The services of which nobody can tell, as the end of a line."""
+    names = [part["service"] for part in parts if part[key] is None]
+    return f"; unknown of {', '.join(names)}" if names else ""
+
+
+def _show_consumers(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
+    consumers = [c for part in parts for c in part["consumers"] or ()]
+    unknown = [c for c in consumers if c["pending"] is None]
+    busy = [c for c in consumers if c["pending"] or c["in_flight"] or c["paused"]]
+    untold = f", {len(unknown)} can not be counted" if unknown else ""
+    screen.say(
+        f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait{untold}"
+        + _unknown_of(parts, "consumers")
+    )
     screen.table(
         ["consumer", "pending", "in flight"],
         [
@@ -168,12 +230,14 @@ def _show_consumers(screen: Screen, consumers: Sequence[Mapping[str, Any]]) -> N
 
 
 def _known(count: int | None) -> str:
-    return "?" if count is None else str(count)
+    return "unknown" if count is None else str(count)
 
 
-def _show_stages(screen: Screen, stages: Sequence[Mapping[str, Any]]) -> None:
-    total = sum(stage["documents"] for stage in stages)
-    screen.say(f"unfinished documents: {total:,}")
+def _show_stages(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
+    stages = [stage for part in parts for stage in part["stages"] or ()]
+    known = any(part["stages"] is not None for part in parts)
+    total = f"{sum(stage['documents'] for stage in stages):,}" if known else "unknown"
+    screen.say(f"unfinished documents: {total}" + (_unknown_of(parts, "stages") if known else ""))
     screen.table(
         ["stage", "tenant", "documents", "oldest"],
         [
@@ -185,14 +249,19 @@ def _show_stages(screen: Screen, stages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
-    found = [f"{part['dead_letters']:,} in {part['service']}" for part in parts if _dead(part)]
-    if found:
-        screen.say(f"dead letters: {', '.join(found)}; docs/operations.md tells how to read them")
+    found = [
+        f"{part['dead_letters']:,} in {part['service']}" for part in parts if part["dead_letters"]
+    ]
+    # A service that is there and consumes nothing has none.
+    unknown = [
+        part["service"]
+        for part in parts
+        if part["dead_letters"] is None and part["consumers"] != []
+    ]
+    if found or unknown:
+        told = ", ".join([*found, *(f"unknown in {name}" for name in unknown)])
+        screen.say(f"dead letters: {told}; docs/operations.md tells how to read them")
         screen.say()
-
-
-def _dead(part: Mapping[str, Any]) -> bool:
-    return bool(part.get("dead_letters"))
 
 
 def _does(model: Mapping[str, Any]) -> str:

@@ -100,13 +100,14 @@ async def _wrong(
     for probe in process.probes:
         if reason := await probe():
             yield reason
+    if not process.bus.connected:
+        yield "bus does not answer"
     for settlement in process.settlements:
-        if process.bus.connected and settlement.bound.missing:
+        # Without a broker nobody knows whether a durable is there.
+        if settlement.bound.missing and process.bus.connected:
             yield settlement.bound.missing
         if settlement.pause_reason:
             yield f"{settlement.durable.name} waits: {settlement.pause_reason}"
-    if not process.bus.connected:
-        yield "bus not connected"
     if not verifier.loaded:
         yield "keys of auth not loaded"
     if not revocations.loaded:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aquifer/ops/v1/status_service.proto\x12\x0e\x61quifer.ops.v1\"\x12\n\x10GetStatusRequest\"\xe5\x01\n\x11GetStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x11\n\tnot_ready\x18\x04 \x03(\t\x12\x32\n\tconsumers\x18\x05 \x03(\x0b\x32\x1f.aquifer.ops.v1.ConsumerBacklog\x12,\n\x06stages\x18\x06 \x03(\x0b\x32\x1c.aquifer.ops.v1.StageBacklog\x12\x19\n\x0c\x64\x65\x61\x64_letters\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_dead_letters\"\x90\x01\n\x0f\x43onsumerBacklog\x12\x0f\n\x07\x64urable\x18\x01 \x01(\t\x12\x14\n\x07pending\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tin_flight\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x12\x14\n\x0cpause_reason\x18\x05 \x01(\tB\n\n\x08_pendingB\x0c\n\n_in_flight\"V\n\x0cStageBacklog\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x14\n\x0coldest_age_s\x18\x04 \x01(\x01\x32\x61\n\rStatusService\x12P\n\tGetStatus\x12 .aquifer.ops.v1.GetStatusRequest\x1a!.aquifer.ops.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aquifer/ops/v1/status_service.proto\x12\x0e\x61quifer.ops.v1\"\x12\n\x10GetStatusRequest\"\xe7\x01\n\x11GetStatusResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x11\n\tnot_ready\x18\x04 \x03(\t\x12\x32\n\tconsumers\x18\x05 \x03(\x0b\x32\x1f.aquifer.ops.v1.ConsumerBacklog\x12.\n\nunfinished\x18\x06 \x01(\x0b\x32\x1a.aquifer.ops.v1.Unfinished\x12\x19\n\x0c\x64\x65\x61\x64_letters\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_dead_letters\"\x90\x01\n\x0f\x43onsumerBacklog\x12\x0f\n\x07\x64urable\x18\x01 \x01(\t\x12\x14\n\x07pending\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tin_flight\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06paused\x18\x04 \x01(\x08\x12\x14\n\x0cpause_reason\x18\x05 \x01(\tB\n\n\x08_pendingB\x0c\n\n_in_flight\":\n\nUnfinished\x12,\n\x06stages\x18\x01 \x03(\x0b\x32\x1c.aquifer.ops.v1.StageBacklog\"V\n\x0cStageBacklog\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x14\n\x0coldest_age_s\x18\x04 \x01(\x01\x32\x61\n\rStatusService\x12P\n\tGetStatus\x12 .aquifer.ops.v1.GetStatusRequest\x1a!.aquifer.ops.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=55
   _globals['_GETSTATUSREQUEST']._serialized_end=73
   _globals['_GETSTATUSRESPONSE']._serialized_start=76
-  _globals['_GETSTATUSRESPONSE']._serialized_end=305
-  _globals['_CONSUMERBACKLOG']._serialized_start=308
-  _globals['_CONSUMERBACKLOG']._serialized_end=452
-  _globals['_STAGEBACKLOG']._serialized_start=454
-  _globals['_STAGEBACKLOG']._serialized_end=540
-  _globals['_STATUSSERVICE']._serialized_start=542
-  _globals['_STATUSSERVICE']._serialized_end=639
+  _globals['_GETSTATUSRESPONSE']._serialized_end=307
+  _globals['_CONSUMERBACKLOG']._serialized_start=310
+  _globals['_CONSUMERBACKLOG']._serialized_end=454
+  _globals['_UNFINISHED']._serialized_start=456
+  _globals['_UNFINISHED']._serialized_end=514
+  _globals['_STAGEBACKLOG']._serialized_start=516
+  _globals['_STAGEBACKLOG']._serialized_end=602
+  _globals['_STATUSSERVICE']._serialized_start=604
+  _globals['_STATUSSERVICE']._serialized_end=701
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,7 @@ class GetStatusResponse(message.Message):
     READY_FIELD_NUMBER: builtins.int
     NOT_READY_FIELD_NUMBER: builtins.int
     CONSUMERS_FIELD_NUMBER: builtins.int
-    STAGES_FIELD_NUMBER: builtins.int
+    UNFINISHED_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     service: builtins.str
     """For example `ingest`."""
@@ -65,10 +65,8 @@ class GetStatusResponse(message.Message):
         """One for each durable consumer."""
 
     @builtins.property
-    def stages(self) -> containers.RepeatedCompositeFieldContainer[StageBacklog]:
-        """One for each stage and tenant that has unfinished work; empty in services that own none, and
-        while the database does not answer.
-        """
+    def unfinished(self) -> Unfinished:
+        """Unfinished work; unset while the database does not answer, empty in services that own none."""
 
     def __init__(
         self,
@@ -78,12 +76,12 @@ class GetStatusResponse(message.Message):
         ready: builtins.bool = ...,
         not_ready: abc.Iterable[builtins.str] | None = ...,
         consumers: abc.Iterable[ConsumerBacklog] | None = ...,
-        stages: abc.Iterable[StageBacklog] | None = ...,
+        unfinished: Unfinished | None = ...,
         dead_letters: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "dead_letters", b"dead_letters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "dead_letters", b"dead_letters", "unfinished", b"unfinished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "consumers", b"consumers", "dead_letters", b"dead_letters", "not_ready", b"not_ready", "ready", b"ready", "service", b"service", "stages", b"stages", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters", "consumers", b"consumers", "dead_letters", b"dead_letters", "not_ready", b"not_ready", "ready", b"ready", "service", b"service", "unfinished", b"unfinished", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dead_letters: _TypeAlias = typing.Literal["dead_letters"]  # noqa: Y015
     _WhichOneofArgType__dead_letters: _TypeAlias = typing.Literal["_dead_letters", b"_dead_letters"]  # noqa: Y015
@@ -131,6 +129,28 @@ class ConsumerBacklog(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__in_flight) -> _WhichOneofReturnType__in_flight | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pending) -> _WhichOneofReturnType__pending | None: ...
+
+@typing.final
+class Unfinished(message.Message):
+    """Unfinished work of a service."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STAGES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def stages(self) -> containers.RepeatedCompositeFieldContainer[StageBacklog]:
+        """One for each stage and tenant that has some."""
+
+    def __init__(
+        self,
+        *,
+        stages: abc.Iterable[StageBacklog] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class StageBacklog(message.Message):

@@ -48,7 +48,7 @@ class StatusServiceServicer(object):
 
     def GetStatus(self, request, context):
         """Reads the state of this process and the backlog of its consumers. What can not be read at the
-        moment is left out; `not_ready` says why.
+        moment is unset, never 0; `not_ready` says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,7 @@ class StatusServiceStub:
     def __init__(self, channel: aio.Channel) -> None: ...
     GetStatus: aio.UnaryUnaryMultiCallable[status_service_pb2.GetStatusRequest, status_service_pb2.GetStatusResponse]
     """Reads the state of this process and the backlog of its consumers. What can not be read at the
-    moment is left out; `not_ready` says why.
+    moment is unset, never 0; `not_ready` says why.
     """
 
 class StatusServiceServicer(metaclass=abc_1.ABCMeta):
@@ -31,7 +31,7 @@ class StatusServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[status_service_pb2.GetStatusRequest, abc.Awaitable[status_service_pb2.GetStatusResponse]],
     ) -> abc.Awaitable[status_service_pb2.GetStatusResponse]:
         """Reads the state of this process and the backlog of its consumers. What can not be read at the
-        moment is left out; `not_ready` says why.
+        moment is unset, never 0; `not_ready` says why.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: aio.Server) -> None: ...

@@ -1,9 +1,12 @@
 import base64
 import http.client
 import json
+import queue
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -14,6 +17,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 from opentelemetry.sdk.resources import Resource
@@ -21,6 +28,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context
 
+from stack.forward import target_of
 from stack.guardian import Guardian
 from stack.ports import free_ports
 from stack.programs import Sink
@@ -284,3 +292,84 @@ def batch_of(*spans: Span, service: str = "ingest") -> ResourceSpans:
     batch = ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])
     batch.resource.attributes.add(key="service.name", value=AnyValue(string_value=service))
     return batch
+
+
+class Collector(TraceServiceServicer):
+    """Another collector."""
+
+    def __init__(self) -> None:
+        self.seen: queue.Queue[str] = queue.Queue()
+
+    def Export(self, request, context):
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    self.seen.put(span.name)
+        return ExportTraceServiceResponse()
+
+
+@contextmanager
+def collector(port: int) -> Iterator[Collector]:
+    found = Collector()
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_TraceServiceServicer_to_server(found, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        yield found
+    finally:
+        server.stop(0).wait()
+
+
+def test_spans_go_to_another_collector_as_well_and_are_kept_while_it_is_away(
+    folder: Path, guardian: Guardian
+):
+    otlp, http_port, elsewhere = free_ports(3)
+    with Sink(
+        folder / "traces" / "spans.sqlite",
+        otlp_port=otlp,
+        http_port=http_port,
+        guardian=guardian,
+        log=folder / "traces.log",
+        forward=f"http://127.0.0.1:{elsewhere}",
+    ) as server:
+        provider = TracerProvider()
+        exporter = OTLPSpanExporter(endpoint=server.endpoint, insecure=True, timeout=20)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        with collector(elsewhere) as other:
+            kept = [record(provider, "both", 1000)]
+            assert {other.seen.get(timeout=20) for _ in range(2)} == {
+                "upload",
+                "process DocumentAccepted",
+            }
+        kept.append(record(provider, "alone", 2000))
+        with collector(elsewhere) as other:
+            deadline = time.monotonic() + 30
+            while other.seen.empty():
+                assert time.monotonic() < deadline
+                kept.append(record(provider, "again", 3000))
+                time.sleep(0.2)
+        provider.shutdown()
+        assert all(ask(server, f"/api/traces/{trace_id}")[0] == 200 for trace_id in kept)
+    said = [json.loads(line)["event"] for line in server.log.read_text().splitlines()]
+    assert said.count("spans.not_forwarded") <= 2
+    assert "spans.forwarded_again" in said
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [
+        ("http://127.0.0.1:4317", ("127.0.0.1:4317", False)),
+        ("https://otel.example.org:443", ("otel.example.org:443", True)),
+        ("collector:4317", ("collector:4317", False)),
+        ("http://[::1]:4317", ("[::1]:4317", False)),
+    ],
+)
+def test_an_endpoint_of_a_collector(endpoint: str, target: tuple[str, bool]):
+    assert target_of(endpoint) == target
+
+
+@pytest.mark.parametrize("endpoint", ["http://host", "ftp://host:1", "http://host:port", "x"])
+def test_an_endpoint_that_is_none_is_refused(endpoint: str):
+    with pytest.raises(ValueError, match=r"HOST:PORT|[Pp]ort"):
+        target_of(endpoint)

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from aquifer.services import NAMES
-from chassis.base.errors import DataLossError, FailedPreconditionError, UnavailableError
+from chassis.base.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InvalidInputError,
+    UnavailableError,
+)
 from chassis.events import topology
 from stack.first_keys import FirstKeys, first_keys
 from stack.ports import free_ports, ports_from
@@ -118,6 +123,21 @@ def test_a_failed_construction_lets_go_of_the_folder(folder: Path):
     secrets.unlink()
     with Stack(folder):
         pass
+
+
+def test_spans_are_sent_on_to_the_collector_of_the_user(folder: Path, monkeypatch):
+    monkeypatch.setenv("AQUIFER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    with Stack(folder) as stack:
+        assert stack.sink.command().argv[-2:] == ("--forward", "http://127.0.0.1:4317")
+        # Services send to the local store, which sends on.
+        assert stack._environment("query")["AQUIFER_OTLP_ENDPOINT"] == stack.sink.endpoint
+
+
+def test_a_collector_that_can_not_be_one_is_refused_at_once(folder: Path, monkeypatch):
+    monkeypatch.setenv("AQUIFER_OTLP_ENDPOINT", "nowhere")
+    with pytest.raises(InvalidInputError, match="AQUIFER_OTLP_ENDPOINT") as refusal:
+        Stack(folder)
+    assert refusal.value.reason == "SETTING_INVALID"
 
 
 def test_first_keys_are_made_once(folder: Path):

@@ -44,17 +44,28 @@ def python(
 
 
 class Sink(Part):
-    """The trace store: OTLP over gRPC on one port, Tempo's query API on another."""
+    """The trace store: OTLP over gRPC on one port, Tempo's query API on another.
+
+    What it is sent goes to the collector at `forward` as well, where there is one.
+    """
 
     grace_s: ClassVar[float] = 5.0
 
     def __init__(
-        self, database: Path, *, otlp_port: int, http_port: int, guardian: Guardian, log: Path
+        self,
+        database: Path,
+        *,
+        otlp_port: int,
+        http_port: int,
+        guardian: Guardian,
+        log: Path,
+        forward: str = "",
     ) -> None:
         super().__init__("traces", guardian=guardian, log=log)
         self.database = database
         self.otlp_port = otlp_port
         self.http_port = http_port
+        self.forward = forward
 
     @property
     def endpoint(self) -> str:
@@ -79,6 +90,7 @@ class Sink(Part):
             *("--otlp", f"{LOOPBACK}:{self.otlp_port}"),
             *("--http", f"{LOOPBACK}:{self.http_port}"),
             *("--database", str(self.database)),
+            *(("--forward", self.forward) if self.forward else ()),
             folder=self.database.parent,
             log=self.log,
         )

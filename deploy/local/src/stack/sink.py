@@ -25,6 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from typing_extensions import override
 
 from chassis.base import logs
+from stack.forward import Forwarder, target_of
 from stack.spans import SpanStore
 from stack.tempo import TempoServer
 
@@ -41,11 +42,14 @@ log = logging.getLogger(__name__)
 class TraceReceiver(TraceServiceServicer):
     """The OTLP service; what it answers is on the disk's way, not yet surely on the disk."""
 
-    def __init__(self, store: SpanStore) -> None:
+    def __init__(self, store: SpanStore, forwarder: Forwarder | None) -> None:
         self._store = store
+        self._forwarder = forwarder
 
     @override
     def Export(self, request: ExportTraceServiceRequest, context: Any) -> Any:
+        if self._forwarder:
+            self._forwarder.forward(request)
         refused = self._store.add(request.resource_spans)
         if not refused:
             return ExportTraceServiceResponse()
@@ -58,18 +62,24 @@ class TraceReceiver(TraceServiceServicer):
 
 
 def serve(
-    *, otlp: tuple[str, int], http: tuple[str, int], database: Path, max_spans: int = MAX_SPANS
+    *,
+    otlp: tuple[str, int],
+    http: tuple[str, int],
+    database: Path,
+    max_spans: int = MAX_SPANS,
+    forward: str | None = None,
 ) -> None:
     """Serves both doors until SIGTERM or SIGINT, then answers what is in flight and closes."""
     # Before any thread exists, so that none of them is interrupted and `sigwait` below hears it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
     store = SpanStore(database, max_spans=max_spans)
+    forwarder = Forwarder(forward) if forward else None
     receiver = grpc.server(
         ThreadPoolExecutor(_THREADS),
         options=[("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.so_reuseport", 0)],
     )
     add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        TraceReceiver(store), receiver
+        TraceReceiver(store, forwarder), receiver
     )
     receiver.add_insecure_port("{}:{}".format(*otlp))
     api = TempoServer(http, store)
@@ -79,6 +89,8 @@ def serve(
     log.info("sink.ready")
     signal.sigwait(_STOP)
     receiver.stop(_GRACE_S).wait()
+    if forwarder:
+        forwarder.close()
     api.shutdown()
     answering.join()
     api.server_close()
@@ -93,12 +105,22 @@ def loopback(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def endpoint(text: str) -> str:
+    """An OTLP/gRPC endpoint, as it was given."""
+    try:
+        target_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def main(arguments: list[str]) -> None:
     """Parses the command line and serves."""
     parser = argparse.ArgumentParser(prog="python -m stack.sink", description=__doc__)
     parser.add_argument("--otlp", type=loopback, required=True, help="gRPC door")
     parser.add_argument("--http", type=loopback, required=True, help="query door")
     parser.add_argument("--database", type=Path, required=True)
+    parser.add_argument("--forward", type=endpoint, help="another OTLP collector")
     parser.add_argument("--max-spans", type=int, default=MAX_SPANS)
     options = parser.parse_args(arguments)
     logs.start("traces")
@@ -107,6 +129,7 @@ def main(arguments: list[str]) -> None:
         http=options.http,
         database=options.database,
         max_spans=options.max_spans,
+        forward=options.forward,
     )
 
 

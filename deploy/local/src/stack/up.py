@@ -1,6 +1,7 @@
 """The whole of Aquifer on one machine: every part on loopback, everything in one data folder."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -9,10 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from aquifer.services import NAMES, WITH_TABLES, address_variable
+from chassis.base.errors import InvalidInputError
 from chassis.events import topology
 from stack import roles, secrets, steps
 from stack.data_dir import DataDir
 from stack.first_keys import first_keys, read_first_keys
+from stack.forward import target_of
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser
 from stack.part import Part
@@ -158,6 +161,7 @@ class Stack:
             http_port=self._ports["traces"],
             guardian=self.guardian,
             log=self.data.log("traces"),
+            forward=_collector(),
         )
         self.vectors = Vectors(
             self.data.path / "vectors",
@@ -307,3 +311,18 @@ class Stack:
         text = json.dumps({**kept.pop("services"), **kept}, indent=1)
         write_private(self.data.endpoints, text + "\n")
         return endpoints
+
+
+def _collector() -> str:
+    """The OTLP collector named by whoever started the stack; it gets every span as well.
+
+    Raises:
+        InvalidInputError: SETTING_INVALID.
+    """
+    endpoint = os.environ.get("AQUIFER_OTLP_ENDPOINT", "")
+    if endpoint:
+        try:
+            target_of(endpoint)
+        except ValueError as error:
+            raise InvalidInputError("SETTING_INVALID", f"AQUIFER_OTLP_ENDPOINT: {error}") from error
+    return endpoint

@@ -1,4 +1,4 @@
-"""A second start of a data folder: the parts and nothing else, told line by line."""
+"""A second start of a data folder: the parts and nothing else, one line each."""
 
 import json
 import subprocess

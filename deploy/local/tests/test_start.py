@@ -59,17 +59,17 @@ class Rebuilding(Part):
         return self.done
 
 
-def test_a_stack_that_only_rebuilds_is_opened_once_and_says_how_far_it_is(guardian: Guardian):
+def test_addresses_are_published_once_while_only_a_rebuild_is_left(guardian: Guardian):
     said: list[Notice] = []
-    opened: list[int] = []
+    published: list[int] = []
     stuck, rebuilding = Rebuilding("stuck", guardian, 0), Rebuilding("query", guardian, 3)
-    slow = SlowStart(said.append, lambda: opened.append(1))
+    slow = SlowStart(said.append, lambda: published.append(1))
     slow([Waiting(stuck, stuck.trouble()), Waiting(rebuilding, rebuilding.trouble())])
-    assert (said, opened) == ([], [])
+    assert (said, published) == ([], [])
     slow([Waiting(rebuilding, rebuilding.trouble())])
     slow([Waiting(rebuilding, rebuilding.trouble())])
     slow([])
-    assert opened == [1]
+    assert published == [1]
     assert said == [Notice("query", "waiting", "3 of 9")]
 
 

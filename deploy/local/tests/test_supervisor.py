@@ -155,7 +155,7 @@ def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
     assert processes_of(folder) == []
 
 
-def test_a_part_that_is_not_ready_in_time_is_told_with_what_it_waited_for(folder: Path):
+def test_a_part_that_is_not_ready_in_time_fails_with_the_wait_and_its_reason(folder: Path):
     with house(folder, "silent", "small") as running:
         failed = running.hear("failed")
         assert failed["reason"] == "PART_NOT_READY"
@@ -173,7 +173,7 @@ def test_a_part_that_gets_on_has_no_time_limit(folder: Path):
 
 
 @pytest.mark.parametrize("part", ["nats", "postgres"])
-def test_a_part_that_hangs_is_noticed_told_and_started_again(folder: Path, part: str):
+def test_a_part_that_hangs_is_noticed_reported_and_started_again(folder: Path, part: str):
     with house(folder) as running:
         up = running.hear("all up")
         os.kill(up["pids"][part], signal.SIGSTOP)

@@ -91,7 +91,7 @@ async def test_a_part_that_can_not_say_is_not_ready():
         assert [part[key] for part in state["parts"]] == [None] * 4
 
 
-async def test_what_nobody_can_tell_is_shown_as_unknown_and_never_as_zero(capsys):
+async def test_what_can_not_be_read_is_shown_as_unknown_and_never_as_zero(capsys):
     async with refusing(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE") as client:
         reporting.show(Screen(machine=False), await reporting.gather(client))
     shown = capsys.readouterr().out
@@ -119,12 +119,12 @@ async def test_a_service_without_broker_and_database_has_no_zeroes(capsys):
     assert state["parts"][0]["stages"] is None
     assert state["parts"][0]["consumers"][0]["pending"] is None
     shown = capsys.readouterr().out
-    assert "0 of 4 consumers have work or wait, 4 can not be counted" in shown
+    assert "0 of 4 consumers have work or wait, 4 are unknown" in shown
     assert "bus does not answer" in shown
     assert "unfinished documents: unknown\n" in shown
 
 
-async def test_parts_that_hang_are_told_within_five_seconds(tmp_path):
+async def test_parts_that_hang_are_reported_within_five_seconds(tmp_path):
     """A stopped process: its socket takes connections and nothing ever answers."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"127.0.0.1:{deaf.getsockname()[1]}"

@@ -99,7 +99,7 @@ class Part(ABC):
         self.then()
 
     def spawn(self) -> None:
-        """Starts it without waiting; `trouble` tells when it serves."""
+        """Starts it without waiting; `trouble` is empty once it serves."""
         assert not self.running
         self._child = Child(self.command(), self.guardian)
 

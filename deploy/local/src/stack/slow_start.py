@@ -1,4 +1,4 @@
-"""What people see of a start that takes long, and when it opens the door before it is over."""
+"""Reports what a long start waits for; publishes addresses early when only a rebuild is left."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,29 +9,29 @@ SAY_EVERY_S = 10.0
 
 
 class SlowStart:
-    """Says every `SAY_EVERY_S` what is waited for.
+    """Reports every `SAY_EVERY_S` which parts the start waits for.
 
     A part whose progress rises works on something large, such as the rebuild of lost vectors.
-    When only such parts are left, the stack is opened: what can be served is served meanwhile.
+    When only such parts are left, clients get the addresses: everything else can be used.
 
     Args:
-        say: told of each part that is waited for.
-        open_door: called once, when only parts with progress are left.
+        say: called with a notice for each part that is waited for.
+        publish: called once, when only parts with progress are left.
     """
 
-    def __init__(self, say: Callable[[Notice], None], open_door: Callable[[], object]) -> None:
+    def __init__(self, say: Callable[[Notice], None], publish: Callable[[], object]) -> None:
         self._say = say
-        self._open_door = open_door
-        self._opened = False
+        self._publish = publish
+        self._published = False
         self._due = time.monotonic() + SAY_EVERY_S
 
     def __call__(self, waiting: Sequence[Waiting]) -> None:
         """Takes note of the parts that do not serve yet."""
         if not waiting:
             return
-        if not self._opened and all(each.part.progress() for each in waiting):
-            self._open_door()
-            self._opened = True
+        if not self._published and all(each.part.progress() for each in waiting):
+            self._publish()
+            self._published = True
             self._due = time.monotonic()
         if time.monotonic() >= self._due:
             for each in waiting:

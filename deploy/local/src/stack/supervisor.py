@@ -197,7 +197,7 @@ class Supervisor:
 
         Args:
             parts: some that were spawned.
-            waiting: told again and again which are still waited for, and why.
+            waiting: called at each look with the parts still waited for, and why.
 
         Raises:
             UnavailableError: PART_NOT_READY, or what the `then` of a part raised.

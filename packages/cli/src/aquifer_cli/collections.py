@@ -13,7 +13,7 @@ LOOKED_AT_MAX = 2_000
 async def refuse_unknown(client: Client, collection: str) -> None:
     """Raises when a collection, in which nothing was found, has no documents at all.
 
-    A key that may not list documents can not tell; then nothing is said.
+    With a key that may not list documents nothing is raised.
 
     Raises:
         CommandError: NOT_FOUND, with the names that are close.

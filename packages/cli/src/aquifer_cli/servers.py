@@ -1,4 +1,4 @@
-"""What `aquifer status` asks of the parts that are no services: broker, database, stores."""
+"""The state of the parts that are not services: broker, database, stores."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ _FAILURES = (OSError, URLError, ValueError, TimeoutError, grpc.RpcError, EOFErro
 
 
 class Server(TypedDict):
-    """A part that is no service; None stands for what nobody could tell."""
+    """A part that is not a service; None means unknown."""
 
     part: str
     address: str
@@ -97,7 +97,7 @@ async def _ask_postgres(address: str) -> None:
 
 
 async def _ask_health(address: str) -> None:
-    """Passes when the gRPC server says that it serves."""
+    """Passes when the gRPC health of the server is SERVING."""
     async with grpc.aio.insecure_channel(address) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",

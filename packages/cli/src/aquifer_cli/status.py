@@ -22,7 +22,7 @@ GIGABYTE = 10**9
 
 
 async def gather(client: Client) -> dict[str, Any]:
-    """What every part says of itself; what nobody can tell is None.
+    """The state of every part; what can not be read is None.
 
     Raises:
         CommandError: nobody answers, or the key opens no door or not this one.
@@ -46,7 +46,7 @@ async def gather(client: Client) -> dict[str, Any]:
 
 
 async def _without_token(client: Client, error: Exception) -> list[dict[str, object]]:
-    """Without auth nobody says more than that the port is open.
+    """Without auth only reachability is known.
 
     Raises:
         CommandError: not even that.
@@ -84,7 +84,7 @@ async def _reachable(client: Client, service: str) -> bool:
 
 
 def _unknown(client: Client, service: str, reason: str) -> dict[str, object]:
-    """A service that says nothing of itself."""
+    """A service whose state can not be read."""
     return {
         "service": service,
         "address": client.endpoints.services[service],
@@ -202,7 +202,7 @@ def _size(count: int) -> str:
 
 
 def _unknown_of(parts: Sequence[Mapping[str, Any]], key: str) -> str:
-    """The services of which nobody can tell, as the end of a line."""
+    """The services whose state is unknown, as the end of a line."""
     names = [part["service"] for part in parts if part[key] is None]
     return f"; unknown of {', '.join(names)}" if names else ""
 
@@ -211,9 +211,9 @@ def _show_consumers(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
     consumers = [c for part in parts for c in part["consumers"] or ()]
     unknown = [c for c in consumers if c["pending"] is None]
     busy = [c for c in consumers if c["pending"] or c["in_flight"] or c["paused"]]
-    untold = f", {len(unknown)} can not be counted" if unknown else ""
+    uncounted = f", {len(unknown)} are unknown" if unknown else ""
     screen.say(
-        f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait{untold}"
+        f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait{uncounted}"
         + _unknown_of(parts, "consumers")
     )
     screen.table(
@@ -259,8 +259,8 @@ def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> No
         if part["dead_letters"] is None and part["consumers"] != []
     ]
     if found or unknown:
-        told = ", ".join([*found, *(f"unknown in {name}" for name in unknown)])
-        screen.say(f"dead letters: {told}; docs/operations.md tells how to read them")
+        counts = ", ".join([*found, *(f"unknown in {name}" for name in unknown)])
+        screen.say(f"dead letters: {counts}; docs/operations.md explains how to read them")
         screen.say()
 
 

@@ -120,8 +120,8 @@ class RebuildVectors:
         """Give every passage its point and take every point without passage; counts the former.
 
         A point is taken only when the comparison before found it without passage as well: it may
-        belong to a batch whose passages are about to be stored. `keep` is told how many more
-        passages have their point.
+        belong to a batch whose passages are about to be stored. `keep` is called with
+        the number of passages that have their point in addition.
         """
         scope = TenantScope(tenant)
         restored, strangers = 0, set[UUID]()

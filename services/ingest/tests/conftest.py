@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg
 import pytest
@@ -28,7 +29,7 @@ from chassis.events.bus import Bus
 from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import Envelope, Outgoing
 from chassis.events.outbox import Outbox
-from chassis.events.topology import durable_of, event_class
+from chassis.events.topology import durable_of, event_class, own_facts
 from chassis.events.work import Transactions
 from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
@@ -42,12 +43,13 @@ from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import units_of_work
 from ingest.subscribers import events
-from ingest.usecases.ports import Begin, CutText
+from ingest.usecases.ports import Begin, Changed, CutText
 from testkit.servers import TestDatabase
 
 TENANT = "acme"
 NAME = "collections/reports/documents/q3"
 SOURCE = "/upstream"
+FACTS = {event.full_name for event in own_facts("ingest")}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HANDLERS = {one.event: one.handler for one in events.subscriptions}
 ON_DEAD = {one.event: one.on_dead for one in events.subscriptions if one.on_dead}
@@ -102,6 +104,21 @@ class Siblings:
     letters: int = 0
     last: dict[str, int] = field(default_factory=dict)
     handled: dict[str, int] = field(default_factory=dict)
+    changed: Changed | None = None
+
+    async def open(self, changed: Changed) -> bool:
+        self.changed = None if self.bus_is_away else changed
+        return not self.bus_is_away
+
+    async def close(self) -> None:
+        self.changed = None
+
+    def hear(self, sent: Sequence[Outgoing]) -> None:
+        """As if the bus brought these events back."""
+        for event in sent:
+            if self.changed and event.headers["ce-type"] in FACTS:
+                tenant = event.subject.rpartition(".")[2]
+                self.changed(tenant, unquote(event.headers["ce-subject"]))
 
     async def hide(self, document: str, version: int) -> None:
         if self.query_is_away:
@@ -171,7 +188,9 @@ class Rig:
         )
         before = self.last_outgoing()
         await HANDLERS[type(events[0])](batch, self.wired.use_cases)
-        return self.outgoing(before)
+        sent = self.outgoing(before)
+        self.siblings.hear(sent)
+        return sent
 
     def batch(
         self,
@@ -396,6 +415,7 @@ async def open_rig(
             parse=ParseAndCut(parser, CHUNKS),
             hide=siblings.hide,
             queue=siblings,
+            changes=siblings,
             dead_letters=siblings,
         )
         rig = Rig(
@@ -410,7 +430,10 @@ async def open_rig(
             begin=begin,
         )
         await rig.deliver(TenantCreated(tenant=TENANT))
+        serving = asyncio.create_task(rig.wired.watchers.run())
         yield rig
+        serving.cancel()
+        await asyncio.wait([serving])
 
 
 @pytest.fixture

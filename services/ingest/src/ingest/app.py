@@ -1,6 +1,5 @@
 """The one place that knows which class stands behind which port."""
 
-import asyncio
 import hashlib
 import time
 import uuid
@@ -17,7 +16,7 @@ from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Pace
 from ingest.drops import DropsFolder
-from ingest.gateways import BusQueue, QueryGateway, query_channel
+from ingest.gateways import BusQueue, FactFeed, QueryGateway, query_channel
 from ingest.objects import LocalObjects
 from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
@@ -36,6 +35,7 @@ from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
 from ingest.usecases.ports import (
     Begin,
+    ChangeFeed,
     CutText,
     DeadLetters,
     Drops,
@@ -46,9 +46,15 @@ from ingest.usecases.ports import (
     Sweeper,
 )
 from ingest.usecases.prepare_document import PrepareDocument
-from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
+from ingest.usecases.read_documents import (
+    GetDocument,
+    ListDocuments,
+    WatchDocument,
+    WatchDocuments,
+)
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+from ingest.usecases.watchers import Watchers
 
 SERVICE = "ingest"
 
@@ -65,6 +71,7 @@ class Adapters:
     parse: Parse
     hide: Hide
     queue: Queue
+    changes: ChangeFeed
     dead_letters: DeadLetters
 
 
@@ -74,6 +81,7 @@ class Wired:
 
     rpc: IngestRpc
     use_cases: UseCases
+    watchers: Watchers
     repair: RepairSteps
     expire: GiveUpExpired
     sweep_objects: SweepObjects
@@ -92,19 +100,27 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         max_bytes=settings.upload_max_bytes,
     )
     get = GetDocument(begin=begin)
+    watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
     return Wired(
         rpc=IngestRpc(
             accept=accept,
             delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
             list_page=ListDocuments(begin=begin),
-            watch=WatchDocument(get=get, sleep=asyncio.sleep),
+            watch=WatchDocument(get=get, watchers=watchers),
+            watch_many=WatchDocuments(watchers=watchers),
         ),
+        watchers=watchers,
         use_cases=UseCases(
             begin=begin,
             accept=AcceptUpload(accept=accept, begin=begin, drops=adapters.drops),
             prepare=PrepareDocument(
-                begin=begin, objects=objects, parse=adapters.parse, fresh=fresh, pace=pace
+                begin=begin,
+                objects=objects,
+                parse=adapters.parse,
+                fresh=fresh,
+                pace=pace,
+                changed=watchers.notice,
             ),
             mark_searchable=MarkSearchable(begin=begin, objects=objects),
             reject=RejectVersion(begin=begin),
@@ -172,6 +188,7 @@ async def build(process: Process, settings: Settings) -> None:
             parse=ParseAndCut(parser, chunks),
             hide=QueryGateway(channel),
             queue=BusQueue(process.bus),
+            changes=FactFeed(process.bus),
             dead_letters=process.dead_letters,
         ),
         settings,
@@ -186,6 +203,8 @@ async def build(process: Process, settings: Settings) -> None:
         connected=lambda: process.bus.connected,
         settings=settings,
     )
+    process.bus.on_reconnected.append(wired.watchers.notice_all)
+    process.run(wired.watchers.run)
     process.run(outbox.relay)
     process.run(reconciler.reconcile)
     process.run(reconciler.sweep)

@@ -1,20 +1,30 @@
-"""Calls to sibling services, and questions to the broker."""
+"""Calls to sibling services, questions to the broker, and facts of other replicas."""
 
+import logging
+from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 from typing_extensions import override
 
 from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.base.errors import UnavailableError
+from chassis.events import topology
 from chassis.events.bus import Bus
 from chassis.identity.tokens import TokenSource
 from chassis.rpc.channel import open_channel
-from ingest.usecases.ports import Queue
+from ingest.usecases.ports import Changed, Queue
 
 HIDE_TIMEOUT_S: Final = 5.0
+FLUSH_TIMEOUT_S: Final = 2
+
+log = logging.getLogger(__name__)
 
 
 def query_channel(address: str, credentials: TokenSource) -> grpc.aio.Channel:
@@ -56,3 +66,40 @@ class BusQueue(Queue):
     @override
     async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
         return await self._bus.is_handled(event, service, sequence)
+
+
+class FactFeed:
+    """See `ChangeFeed`: the facts of every replica of ingest, on core NATS."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._subscriptions: list[Subscription] = []
+
+    async def open(self, changed: Changed) -> bool:
+        """Everything published after this returned true is told of, unless NATS drops it."""
+        if not self._bus.connected:
+            return False
+
+        async def on_fact(message: Msg) -> None:
+            document = unquote((message.headers or {}).get("ce-subject", ""))
+            # Without one it is the result of an upload event that made no document.
+            if document:
+                changed(message.subject.rpartition(".")[2], document)
+
+        try:
+            for event in topology.own_facts("ingest"):
+                subject = topology.subject(event, "*")
+                self._subscriptions.append(await self._bus.client.subscribe(subject, cb=on_fact))
+            await self._bus.client.flush(FLUSH_TIMEOUT_S)
+        except (NatsError, OSError) as error:
+            log.warning("facts.not_subscribed", extra={"error": repr(error)})
+            await self.close()
+            return False
+        return True
+
+    async def close(self) -> None:
+        """No further calls."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            with suppress(NatsError, OSError):  # the connection is gone, and with it the interest
+                await subscription.unsubscribe()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -23,7 +24,12 @@ from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import DeleteDocument
 from ingest.usecases.ports import PageQuery
-from ingest.usecases.read_documents import GetDocument, ListDocuments, WatchDocument
+from ingest.usecases.read_documents import (
+    GetDocument,
+    ListDocuments,
+    WatchDocument,
+    WatchDocuments,
+)
 
 PIECE_MAX_BYTES: Final = 1 << 20
 # A message has at most 4 MiB. One document takes up to 70 KiB, most of it metadata.
@@ -39,6 +45,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
+    f"{_SERVICE}/WatchDocuments": any_of("documents.read"),
     f"{_SERVICE}/DeleteDocument": any_of("documents.write"),
 }
 
@@ -52,6 +59,7 @@ class IngestRpc(IngestServiceServicer):
     get: GetDocument
     list_page: ListDocuments
     watch: WatchDocument
+    watch_many: WatchDocuments
 
     @override
     async def UploadDocument(
@@ -116,8 +124,20 @@ class IngestRpc(IngestServiceServicer):
     async def WatchDocument(
         self, request: pb.WatchDocumentRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentResponse]:
-        async for view in self.watch(caller().tenant, request.name):
-            yield pb.WatchDocumentResponse(document=shown(view))
+        async with aclosing(self.watch(caller().tenant, request.name)) as changes:
+            async for view in changes:
+                yield pb.WatchDocumentResponse(document=shown(view))
+
+    @override
+    async def WatchDocuments(
+        self, request: pb.WatchDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.WatchDocumentsResponse]:
+        async with aclosing(self.watch_many(caller().tenant, request.collection)) as changes:
+            async for views in changes:
+                if views is None:
+                    yield pb.WatchDocumentsResponse(subscribed=pb.Subscribed())
+                for view in views or ():
+                    yield pb.WatchDocumentsResponse(document=shown(view))
 
     @override
     async def DeleteDocument(

@@ -17,6 +17,9 @@ class Settings(ServiceSettings, DatabaseSettings):
     )
     upload_max_bytes: int = Field(64 << 20, ge=1, description="bound of one upload")
     backlog_max: int = Field(10_000, ge=1, description="unfinished documents of one tenant")
+    watchers_max: int = Field(
+        768, ge=2, le=1_000, description="watch calls open at a time; half of them for one tenant"
+    )
     parser_children: int = Field(2, ge=1, le=64, description="jailed parsers that work at a time")
     reconcile_s: float = Field(15.0, gt=0, description="pause between looks for lost work")
     step_due_s: float = Field(60.0, gt=0, description="silence after which a step is doubted")

@@ -36,6 +36,7 @@ class Bus:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._connecting = connecting
+        self.on_reconnected: list[Callable[[], None]] = []
 
     async def first_connection(self) -> None:
         """Waits until the connection has stood once; the client itself retries until then."""
@@ -206,6 +207,8 @@ async def open_bus(
 
     async def on_reconnected() -> None:
         log.info("bus.reconnected")
+        for listener in bus.on_reconnected:
+            listener()
 
     async def on_closed() -> None:
         if not closing:

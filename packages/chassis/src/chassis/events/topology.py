@@ -249,6 +249,15 @@ def broadcasts() -> tuple[Descriptor, ...]:
     return tuple(event for event in events() if options(event).broadcast)
 
 
+def own_facts(service: str) -> tuple[Descriptor, ...]:
+    """Facts that `service` publishes; its replicas learn from them of one another's commits."""
+    return tuple(
+        event
+        for event in events()
+        if publisher(event) == service and options(event).stream_class == STREAM_CLASS_FACTS
+    )
+
+
 def inbox_prefix(user: str) -> str:
     """Prefix of the private reply subjects of a NATS user."""
     return f"_INBOX_{user}"
@@ -282,7 +291,7 @@ def _service_permissions(service: str) -> Permissions:
             f"$JS.API.STREAM.MSG.GET.{dead}",
             f"$JS.API.STREAM.MSG.DELETE.{dead}",
         ]
-    heard = [subject(event, "*") for event in broadcasts()]
+    heard = {subject(event, "*"): None for event in (*broadcasts(), *own_facts(service))}
     return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *heard))
 
 

@@ -54,6 +54,13 @@ JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
 WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
 """  # noqa: S608
 
+_NEWEST_OF: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+    AND v.version = d.latest_version
+WHERE d.tenant_id = %(tenant)s AND d.name = ANY(%(names)s)
+"""  # noqa: S608
+
 _VERSION: Final = f"""
 SELECT {rows.VERSION} FROM versions v
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
@@ -281,6 +288,10 @@ class PostgresDocuments(Documents):
     async def newest(self, name: str) -> View | None:
         row = await self._one(_NEWEST, name)
         return rows.view(row) if row else None
+
+    @override
+    async def newest_of(self, names: Sequence[str]) -> Sequence[View]:
+        return [rows.view(row) for row in await self._all(_NEWEST_OF, "", names=list(names))]
 
     @override
     async def version(self, name: str, number: int) -> Version | None:

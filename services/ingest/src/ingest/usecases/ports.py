@@ -1,6 +1,6 @@
 """What the use cases need done by others."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,6 +60,9 @@ class Documents(Protocol):
 
     async def newest(self, name: str) -> View | None:
         """The document through its newest version, as it was a moment ago."""
+
+    async def newest_of(self, names: Sequence[str]) -> Sequence[View]:
+        """Those of the documents that exist, through their newest versions, in any order."""
 
     async def version(self, name: str, number: int) -> Version | None:
         """One version as it was a moment ago; final under the document's lock."""
@@ -399,6 +402,20 @@ class Backlog:
     oldest_age_s: float
 
 
+Changed = Callable[[str, str], None]
+"""Takes note that a document of a tenant has changed; called after the commit."""
+
+
+class ChangeFeed(Protocol):
+    """Tells of documents that changed, whichever replica changed them."""
+
+    async def open(self, changed: Changed) -> bool:
+        """Call `changed` from now on; False while the bus is away."""
+
+    async def close(self) -> None:
+        """No further calls."""
+
+
 class Queue(Protocol):
     """What the broker says of events on their way, by kind and consuming service.
 
@@ -414,4 +431,3 @@ class Queue(Protocol):
 
 
 Monotonic = Callable[[], float]
-Sleep = Callable[[float], Awaitable[None]]

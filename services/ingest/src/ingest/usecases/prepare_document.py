@@ -10,7 +10,7 @@ from ingest.domain import Pace, Prepared, State, Verdict, Version, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Begin, Objects, Parse
+from ingest.usecases.ports import Begin, Changed, Objects, Parse
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class PrepareDocument:
     parse: Parse
     fresh: FreshVersions
     pace: Pace
+    changed: Changed
 
     async def run(self, delivery: Delivery[VersionAccepted]) -> None:
         """Raises only what is no fault of the document."""
@@ -45,6 +46,8 @@ class PrepareDocument:
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
                 announce.prepared(work, prepared, outcome.pieces, cause=delivery)
+        # No fact tells of this state.
+        self.changed(version.tenant, version.document)
 
     async def _find(self, event: VersionAccepted) -> Version | None:
         """The version, where it still is to be prepared."""

@@ -1,16 +1,12 @@
-"""Documents as their owner sees them: one, a page of many, or one as it changes."""
+"""Documents as their owner sees them: one, a page of many, or as they change."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown
-from ingest.usecases.ports import Begin, PageQuery, Sleep
-
-WATCH_FIRST_S: Final = 0.2
-WATCH_LAST_S: Final = 1.0
-_WATCH_GROWTH: Final = 1.1
+from ingest.usecases.ports import Begin, PageQuery
+from ingest.usecases.watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +40,50 @@ class ListDocuments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchDocument:
-    """Looks again and again, ever less often: a look costs one read by key."""
-
     get: GetDocument
-    sleep: Sleep
+    watchers: Watchers
 
-    async def __call__(self, tenant: str, name: str) -> AsyncIterator[View]:
+    async def __call__(self, tenant: str, name: str) -> AsyncGenerator[View, None]:
         """The document now and after each change, until its newest version is finished.
 
         Raises:
             InvalidInputError: DOCUMENT_NAME.
             NotFoundError: DOCUMENT_UNKNOWN.
+            OverloadedError: WATCHERS_FULL.
         """
-        seen: object = None
-        wait_s = WATCH_FIRST_S
-        while True:
-            view = await self.get(tenant, name)
-            if view.mark != seen:
-                yield view
-                wait_s = WATCH_FIRST_S
-            if view.version.finished:
-                return
-            seen = view.mark
-            await self.sleep(wait_s)
-            wait_s = min(wait_s * _WATCH_GROWTH, WATCH_LAST_S)
+        check_name(name)
+        async with self.watchers.join(tenant, document=name) as watcher:
+            seen = await self.get(tenant, name)
+            yield seen
+            while not seen.version.finished:
+                for view in await watcher.take() or ():
+                    if view.mark != seen.mark and not _is_older(view, seen):
+                        seen = view
+                        yield seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchDocuments:
+    watchers: Watchers
+
+    async def __call__(
+        self, tenant: str, collection: str
+    ) -> AsyncGenerator[Sequence[View] | None, None]:
+        """Documents of a collection, or of the tenant where it is empty, as they change.
+
+        None first, and again whenever changes may have been missed: from then on every change
+        comes, and what went before has to be listed.
+
+        Raises:
+            OverloadedError: WATCHERS_FULL.
+        """
+        async with self.watchers.join(tenant, collection=collection) as watcher:
+            yield None
+            while True:
+                yield await watcher.take()
+
+
+def _is_older(view: View, other: View) -> bool:
+    """Whether `view` was read before `other`, as far as the versions show."""
+    ours, theirs = view.version, other.version
+    return (ours.number, ours.updated_at) < (theirs.number, theirs.updated_at)

@@ -360,6 +360,73 @@ class WatchDocumentResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class WatchDocumentsRequest(message.Message):
+    """Request of WatchDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: builtins.int
+    collection: builtins.str
+    """Collection id; empty: all collections."""
+    def __init__(
+        self,
+        *,
+        collection: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class WatchDocumentsResponse(message.Message):
+    """One message of WatchDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SUBSCRIBED_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def subscribed(self) -> Subscribed:
+        """First, and again whenever changes may have been missed."""
+
+    @builtins.property
+    def document(self) -> document_pb2.Document:
+        """A document that has changed, as it is now."""
+
+    def __init__(
+        self,
+        *,
+        subscribed: Subscribed | None = ...,
+        document: document_pb2.Document | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_update: _TypeAlias = typing.Literal["subscribed", "document"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
+
+@typing.final
+class Subscribed(message.Message):
+    """Every change after this message is sent; for what went before it read the documents you wait
+    for (ListDocuments, GetDocument).
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class DeleteDocumentRequest(message.Message):
     """Request of DeleteDocument."""
 

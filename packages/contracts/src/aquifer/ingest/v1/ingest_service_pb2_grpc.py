@@ -65,6 +65,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentResponse.FromString,
                 _registered_method=True)
+        self.WatchDocuments = channel.unary_stream(
+                '/aquifer.ingest.v1.IngestService/WatchDocuments',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/DeleteDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteDocumentRequest.SerializeToString,
@@ -123,7 +128,19 @@ class IngestServiceServicer(object):
     def WatchDocument(self, request, context):
         """Streams the document now and after each change, and ends after a final state of the newest
         version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
+        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
+        WATCHERS_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDocuments(self, request, context):
+        """Streams documents of the tenant as they change, each through its newest version: one call to
+        wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
+        missed. Open states may be left out or come twice, final ones come at least once. Scope
+        `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
+        RESOURCE_EXHAUSTED WATCHERS_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,6 +183,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.WatchDocument,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentResponse.SerializeToString,
+            ),
+            'WatchDocuments': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDocuments,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.SerializeToString,
             ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
@@ -313,6 +335,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/WatchDocument',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/WatchDocuments',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,7 +49,15 @@ class IngestServiceStub:
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends after a final state of the newest
     version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-    DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
+    DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
+    WATCHERS_FULL.
+    """
+    WatchDocuments: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentsRequest, ingest_service_pb2.WatchDocumentsResponse]
+    """Streams documents of the tenant as they change, each through its newest version: one call to
+    wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
+    missed. Open states may be left out or come twice, final ones come at least once. Scope
+    `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
+    RESOURCE_EXHAUSTED WATCHERS_FULL.
     """
     DeleteDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteDocumentRequest, document_pb2.Document]
     """Deletes all versions of a document. When it answers, no search finds the document any more;
@@ -122,7 +130,21 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.AsyncIterator[ingest_service_pb2.WatchDocumentResponse]:
         """Streams the document now and after each change, and ends after a final state of the newest
         version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most.
+        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
+        WATCHERS_FULL.
+        """
+
+    @abc_1.abstractmethod
+    def WatchDocuments(
+        self,
+        request: ingest_service_pb2.WatchDocumentsRequest,
+        context: aio.ServicerContext[ingest_service_pb2.WatchDocumentsRequest, abc.AsyncIterator[ingest_service_pb2.WatchDocumentsResponse]],
+    ) -> abc.AsyncIterator[ingest_service_pb2.WatchDocumentsResponse]:
+        """Streams documents of the tenant as they change, each through its newest version: one call to
+        wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
+        missed. Open states may be left out or come twice, final ones come at least once. Scope
+        `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
+        RESOURCE_EXHAUSTED WATCHERS_FULL.
         """
 
     @abc_1.abstractmethod

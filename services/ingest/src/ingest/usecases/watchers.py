@@ -1,0 +1,227 @@
+"""Who watches which documents, woken by changes instead of asking again and again.
+
+A change is noticed by what any replica publishes and by what this process commits; all changes
+noticed within `GATHER_S` are read together, one query for each tenant. What was missed on the way
+is found by a slow second look at everything that is watched.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
+from ingest.domain import View
+from ingest.usecases.ports import Begin, ChangeFeed
+
+log = logging.getLogger(__name__)
+
+# Nobody waits noticeably longer, and a burst of changes costs a few queries a second.
+GATHER_S: Final = 0.05
+SECOND_LOOK_S: Final = 30.0
+TICK_S: Final = 1.0
+RETRY_READ_S: Final = 1.0
+RETRY_WATCH_S: Final = 5.0
+READ_MAX: Final = 500
+# Names waiting to be read, of one tenant, while the database is away.
+CHANGED_MAX: Final = 10_000
+# Documents kept for a follower that reads more slowly than they change; then it is told to list.
+PENDING_MAX: Final = 512
+
+
+@dataclass(slots=True, eq=False)
+class Watcher:
+    """Waits for changes of one document, or of all whose names begin with `prefix`.
+
+    `views` are the changed documents not yet taken; `missed`: perhaps not all of them.
+    """
+
+    prefix: str = ""
+    missed: bool = False
+    views: dict[str, View] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def covers(self, document: str) -> bool:
+        """Whether a watcher of many documents watches this one."""
+        return document.startswith(self.prefix)
+
+    def put(self, view: View) -> None:
+        """Keep the newest state of a document until it is taken."""
+        if len(self.views) >= PENDING_MAX and view.entry.name not in self.views:
+            self.miss()
+        else:
+            self.views[view.entry.name] = view
+            self.news.set()
+
+    def miss(self) -> None:
+        """Whoever waits has to look for itself."""
+        self.missed = True
+        self.views.clear()
+        self.news.set()
+
+    async def take(self) -> list[View] | None:
+        """The documents that have changed since; None when some may have been missed."""
+        await self.news.wait()
+        self.news.clear()
+        missed, self.missed = self.missed, False
+        views, self.views = list(self.views.values()), {}
+        return None if missed else views
+
+
+class Watchers:
+    """The watchers of this process; `run` serves them.
+
+    Args:
+        begin: to read with; one connection at a time is in use.
+        feed: changes that any replica made.
+        limit: of this process; one tenant may have half of them.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        begin: Begin,
+        feed: ChangeFeed,
+        limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._begin = begin
+        self._feed = feed
+        self._limit = limit
+        self._clock = clock
+        # By tenant and document; those of many documents under the empty name.
+        self._watchers: defaultdict[str, defaultdict[str, set[Watcher]]]
+        self._watchers = defaultdict(lambda: defaultdict(set))
+        self._changed: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._news = asyncio.Event()
+        self._feed_lock = asyncio.Lock()
+        self._feed_is_open = False
+
+    @asynccontextmanager
+    async def join(
+        self, tenant: str, *, document: str = "", collection: str = ""
+    ) -> AsyncIterator[Watcher]:
+        """Watch one document, a collection or, with neither, the whole tenant from here on.
+
+        Raises:
+            OverloadedError: WATCHERS_FULL.
+        """
+        self._check_limits(tenant)
+        watcher = Watcher(prefix=f"collections/{collection}/" if collection else "")
+        self._watchers[tenant][document].add(watcher)
+        try:
+            await self._open_feed()
+            yield watcher
+        finally:
+            self._leave(tenant, document, watcher)
+
+    def notice(self, tenant: str, document: str) -> None:
+        """A document has changed; nothing happens where nobody watches it."""
+        if any(self._watchers_of(tenant, document)):
+            self._changed[tenant][document] = None
+            self._news.set()
+            if len(self._changed[tenant]) > CHANGED_MAX:
+                self._look_at_all_of(tenant)
+
+    def notice_all(self) -> None:
+        """Changes may have been missed: look at everything that is watched."""
+        for tenant in self._watchers:
+            self._look_at_all_of(tenant)
+
+    async def run(self) -> None:
+        """Read what changes and hand it to its watchers, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_changes())
+            tasks.create_task(self._look_again())
+
+    def _check_limits(self, tenant: str) -> None:
+        counts = {
+            name: sum(map(len, watchers.values())) for name, watchers in self._watchers.items()
+        }
+        if sum(counts.values()) >= self._limit or counts.get(tenant, 0) >= self._limit // 2:
+            raise OverloadedError(
+                "WATCHERS_FULL",
+                "too many documents are watched; watch many by one WatchDocuments call",
+                retry_after_s=RETRY_WATCH_S,
+                limit=self._limit,
+            )
+
+    def _leave(self, tenant: str, document: str, watcher: Watcher) -> None:
+        watchers = self._watchers[tenant]
+        watchers[document].discard(watcher)
+        if not watchers[document]:
+            del watchers[document]
+        if not watchers:
+            del self._watchers[tenant]
+
+    def _look_at_all_of(self, tenant: str) -> None:
+        watchers = self._watchers[tenant]
+        self._changed[tenant] = dict.fromkeys(name for name in watchers if name)
+        self._news.set()
+        for watcher in watchers.get("", ()):
+            watcher.miss()
+
+    async def _read_changes(self) -> None:
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(GATHER_S)
+            self._news.clear()
+            changed, self._changed = self._changed, defaultdict(dict)
+            for tenant, names in changed.items():
+                left = iter(names)
+                while some := list(islice(left, READ_MAX)):
+                    await self._read(tenant, some)
+
+    async def _read(self, tenant: str, names: Sequence[str]) -> None:
+        try:
+            async with self._begin(tenant) as work:
+                views = await work.documents.newest_of(names)
+        except (UnavailableError, OverloadedError, ConflictError) as error:
+            log.warning("changes.not_read", extra={"reason": error.reason})
+            self._changed[tenant].update(dict.fromkeys(names))
+            self._news.set()
+            await asyncio.sleep(RETRY_READ_S)
+            return
+        for view in views:
+            for watcher in self._watchers_of(tenant, view.entry.name):
+                watcher.put(view)
+
+    def _watchers_of(self, tenant: str, document: str) -> Iterator[Watcher]:
+        if (watchers := self._watchers.get(tenant)) is not None:
+            yield from watchers.get(document, ())
+            yield from (one for one in watchers.get("", ()) if one.covers(document))
+
+    async def _look_again(self) -> None:
+        """Keep the feed open while somebody watches, and find what it has missed."""
+        due_at = self._next_look()
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self._watchers:
+                await self._close_feed()
+            elif await self._open_feed() or self._clock() >= due_at:
+                self.notice_all()
+                due_at = self._next_look()
+
+    def _next_look(self) -> float:
+        spread = random.uniform(0.75, 1.25)  # noqa: S311  (spreads replicas, keeps no secret)
+        return self._clock() + SECOND_LOOK_S * spread
+
+    async def _open_feed(self) -> bool:
+        """Whether it was opened just now."""
+        async with self._feed_lock:
+            was_open = self._feed_is_open
+            self._feed_is_open = was_open or await self._feed.open(self.notice)
+            return self._feed_is_open and not was_open
+
+    async def _close_feed(self) -> None:
+        async with self._feed_lock:
+            if self._feed_is_open and not self._watchers:
+                await self._feed.close()
+                self._feed_is_open = False

@@ -17,7 +17,14 @@ from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import from_rpc
 
 CALL_S = 30.0
-OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 8 << 20)]
+OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 8 << 20),
+    # A stream that waits notices a service that is gone.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 
 
 class Client:

@@ -64,6 +64,11 @@ class Screen:
         """Cells of a line; None where nobody looks and a line may be as long as it is."""
         return _width(self._out)
 
+    @property
+    def animated(self) -> bool:
+        """Whether somebody sees progress move."""
+        return not self.machine and self._err.is_terminal
+
     def record(self, value: Mapping[str, object]) -> None:
         """One object on one line."""
         plain = sys.stdout.encoding.lower().replace("-", "") != "utf8"
@@ -121,7 +126,7 @@ class Screen:
     @contextmanager
     def progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
         """A bar each on stderr while work goes on; nothing for machines or without a terminal."""
-        hidden = self.machine or not self._err.is_terminal
+        hidden = not self.animated
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -141,7 +146,7 @@ class Screen:
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
         """A sign of life on stderr while there is nothing to count."""
-        if self.machine or not self._err.is_terminal:
+        if not self.animated:
             self.note(text)
             yield
             return

@@ -1,13 +1,18 @@
 """Documents on their way, as people see it: how far, what became of each, what to do next."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from aquifer_cli import show
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client
 from aquifer_cli.command import Run
+from aquifer_cli.crowd import crowd
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, interrupted
+
+SAID_AGAIN_S = 10.0
 
 
 def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
@@ -33,10 +38,14 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
         def waits(reason: str) -> None:
             bars["uploaded"].tell(f"uploaded ({reason}, trying again)" if reason else "uploaded")
 
+        def how_far() -> str:
+            return f"{len(known):,} of {len(items):,} documents: {states(known.values())}"
+
         async def work(client: Client) -> list[uploading.Outcome]:
-            return await uploading.send(
-                client, items, wait=wait, done=done, accepted=accepted, waits=waits
-            )
+            async with _said_again(run, how_far):
+                return await uploading.send(
+                    client, items, wait=wait, done=done, accepted=accepted, waits=waits
+                )
 
         try:
             outcomes = run.with_client(work)
@@ -50,6 +59,24 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen.say(states(outcomes))
     screen.note(what_next(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
+
+
+@asynccontextmanager
+async def _said_again(run: Run, how_far: Callable[[], str]) -> AsyncIterator[None]:
+    """A line every `SAID_AGAIN_S` where no bar shows how far it is."""
+
+    async def say() -> None:
+        while True:
+            await asyncio.sleep(SAID_AGAIN_S)
+            run.screen.note(how_far())
+
+    if run.screen.animated:
+        yield
+        return
+    async with crowd() as group:
+        saying = group.create_task(say())
+        yield
+        saying.cancel()
 
 
 def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:

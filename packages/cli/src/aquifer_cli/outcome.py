@@ -1,0 +1,65 @@
+"""What became of one document that was to be sent."""
+
+from dataclasses import dataclass, replace
+
+from aquifer.ingest.v1.document_pb2 import Document
+from aquifer_cli.documents import state_name
+from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
+
+TEMPORARY = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED", "WATCHERS_FULL"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one item, as far as is known.
+
+    NOT_SENT is what was given up before anybody took or refused it; `unreachable`: nobody answered.
+    """
+
+    path: str
+    document: str
+    version: int = 0
+    state: str = "REFUSED"
+    reason: str = ""
+    detail: str = ""
+    unreachable: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """True when it is not known to become searchable, and that was not asked for."""
+        if self.state in {"DELETING", "DELETED"}:
+            return True
+        return bool(self.reason) and self.state != "SKIPPED"
+
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        return {
+            "path": self.path,
+            "document": self.document,
+            "version": self.version,
+            "state": self.state,
+            "reason": self.reason,
+        }
+
+
+def outcome_of(path: str, document: Document) -> Outcome:
+    """As the service shows it."""
+    return Outcome(
+        path=path,
+        document=document.name,
+        version=document.version,
+        state=state_name(document.state),
+        reason=document.reason,
+        detail=document.reason_detail,
+    )
+
+
+def given_up(outcome: Outcome, error: CommandError) -> Outcome:
+    """What is known, and why no more."""
+    unreachable = error.exit_code == EXIT_UNAVAILABLE
+    return replace(outcome, reason=error.reason, detail=error.detail, unreachable=unreachable)
+
+
+def is_temporary(error: CommandError) -> bool:
+    """Whether the same call may succeed a little later."""
+    return error.exit_code == EXIT_UNAVAILABLE or error.reason in TEMPORARY

@@ -1,0 +1,194 @@
+"""Waits until documents are final, by one stream of their changes: what `--wait` does."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, WatchDocumentsRequest
+from aquifer_cli.client import CALL_S, Client
+from aquifer_cli.crowd import side_by_side
+from aquifer_cli.documents import listed
+from aquifer_cli.errors import CommandError, from_rpc
+from aquifer_cli.outcome import Outcome, given_up, is_temporary, outcome_of
+
+# Below the ten minutes after which the service ends a call.
+STREAM_S = 590.0
+# How long the stream may fail before waiting is given up.
+PATIENCE_S = 60.0
+# How long no document may be finished before waiting for the others is given up.
+WAIT_S = 600.0
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 8.0
+SIDE_BY_SIDE = 16
+# So many documents are read one by one after a gap; for more, the unfinished ones are listed.
+FEW = 32
+FINAL = {
+    DocumentState.DOCUMENT_STATE_INDEXED,
+    DocumentState.DOCUMENT_STATE_FAILED,
+    DocumentState.DOCUMENT_STATE_DELETING,
+    DocumentState.DOCUMENT_STATE_DELETED,
+}
+
+
+class Waiting:
+    """Accepted documents on their way to a final state.
+
+    Args:
+        client: of the stack.
+        names: of the documents that will be waited for.
+        settle: called with each number given to `expect`, and its final outcome.
+        waits: called with the reason why something is tried again, and an empty one afterwards.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        names: Sequence[str],
+        *,
+        settle: Callable[[int, Outcome], None],
+        waits: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._names = frozenset(names)
+        self._settle = settle
+        self._waits = waits
+        self._clock = asyncio.get_running_loop().time
+        self._open: dict[int, Outcome] = {}
+        self._numbers: dict[str, list[int]] = {}
+        # Final states that came before the answer to the upload.
+        self._early: dict[str, Document] = {}
+        self._tried = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._moved_at = self._clock()
+        self._following = False
+        self._lost_at: float | None = None
+        self._gone: CommandError | None = None
+
+    async def subscribed(self) -> None:
+        """Returns once no change is missed any more, or the first try has failed."""
+        try:
+            async with asyncio.timeout(CALL_S):
+                await self._tried.wait()
+        except TimeoutError:
+            self._waits("DEADLINE_EXCEEDED")
+
+    def expect(self, number: int, outcome: Outcome) -> None:
+        """Wait for a document that was accepted."""
+        early = self._early.get(outcome.document)
+        if early is not None and early.version >= outcome.version:
+            self._settle(number, outcome_of(outcome.path, early))
+        elif self._gone is not None:
+            self._settle(number, given_up(outcome, self._gone))
+        else:
+            self._open[number] = outcome
+            self._numbers.setdefault(outcome.document, []).append(number)
+            self._idle.clear()
+
+    async def finish(self) -> None:
+        """Returns once everything expected is settled, or nothing has moved for `WAIT_S`."""
+        self._moved_at = self._clock()
+        while self._open:
+            moved_at = self._moved_at
+            try:
+                async with asyncio.timeout_at(moved_at + WAIT_S):
+                    await self._idle.wait()
+            except TimeoutError:
+                if self._moved_at == moved_at:
+                    detail = f"nothing was finished for {WAIT_S:.0f} s"
+                    self._give_up(CommandError("WAIT_EXPIRED", detail))
+
+    async def follow(self) -> None:
+        """Follow the changes until cancelled, or until that is hopeless."""
+        pause_s = RETRY_FIRST_S
+        while self._gone is None:
+            try:
+                await self._listen()
+            except CommandError as error:
+                self._tried.set()
+                if error.reason == "DEADLINE_EXCEEDED" and self._following:
+                    continue  # the stream has had its time
+                if self._lost_at is None:
+                    self._lost_at, pause_s = self._clock(), RETRY_FIRST_S
+                if not is_temporary(error) or self._clock() - self._lost_at > PATIENCE_S:
+                    self._give_up(error)
+                    return
+                self._waits(error.reason)
+                await asyncio.sleep(max(pause_s, error.retry_s))
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _listen(self) -> None:
+        self._following = False
+        collections = {name.split("/")[1] for name in self._names}
+        request = WatchDocumentsRequest(
+            collection=collections.pop() if len(collections) == 1 else ""
+        )
+        try:
+            call = self._client.ingest.WatchDocuments(
+                request, timeout=STREAM_S, metadata=await self._client.credentials()
+            )
+            try:
+                async for update in call:
+                    self._following = True
+                    if update.WhichOneof("update") == "document":
+                        self._take(update.document)
+                    else:
+                        await self._look()
+                        self._tried.set()
+                    if self._lost_at is not None:
+                        self._lost_at = None
+                        self._waits("")
+            finally:
+                call.cancel()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+        raise CommandError("CALL_CUT", "the service ended the stream of changes")
+
+    def _take(self, document: Document) -> None:
+        """Settles the uploads that this state is final for."""
+        if document.state not in FINAL or document.name not in self._names:
+            return
+        self._early[document.name] = document
+        for number in self._numbers.get(document.name, [])[:]:
+            outcome = self._open[number]
+            if document.version >= outcome.version:
+                self._close(number, outcome_of(outcome.path, document))
+
+    def _close(self, number: int, outcome: Outcome) -> None:
+        expected = self._open.pop(number)
+        self._numbers[expected.document].remove(number)
+        self._moved_at = self._clock()
+        if not self._open:
+            self._idle.set()
+        self._settle(number, outcome)
+
+    async def _look(self) -> None:
+        """Reads what may have become final unseen."""
+        unfinished = await self._unfinished()
+        names = {each.document for each in self._open.values()} - unfinished
+
+        async def read(name: str) -> None:
+            request = GetDocumentRequest(name=name)
+            self._take(await self._client.call(self._client.ingest.GetDocument, request))
+
+        await side_by_side(read, names, SIDE_BY_SIDE)
+
+    async def _unfinished(self) -> set[str]:
+        """Names that reading each would show unfinished; none where there are few to read."""
+        if len(self._open) <= FEW:
+            return set()
+        collections = {outcome.document.split("/")[1] for outcome in self._open.values()}
+        # In the order of a document's life: one that moves on meanwhile is found in the next list.
+        return {
+            document.name
+            for collection in collections
+            for state in ("ACCEPTED", "PREPARED")
+            async for document in listed(self._client, collection, state)
+        }
+
+    def _give_up(self, error: CommandError) -> None:
+        self._gone = error
+        for number, outcome in list(self._open.items()):
+            self._close(number, given_up(outcome, error))

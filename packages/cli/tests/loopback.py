@@ -1,0 +1,180 @@
+"""Auth and ingest on loopback, that refuse, fail and are slow on demand."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from aquifer.auth.v1.auth_service_pb2 import ExchangeTokenResponse
+from aquifer.auth.v1.auth_service_pb2_grpc import (
+    AuthServiceServicer,
+    add_AuthServiceServicer_to_server,
+)
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    ListDocumentsResponse,
+    Subscribed,
+    UploadHeader,
+    WatchDocumentsResponse,
+)
+from aquifer.ingest.v1.ingest_service_pb2_grpc import (
+    IngestServiceServicer,
+    add_IngestServiceServicer_to_server,
+)
+from aquifer_cli import upload as uploading
+from aquifer_cli.client import open_client
+from aquifer_cli.endpoints import Endpoints
+from aquifer_cli.sources import Item
+
+ACCEPTED = DocumentState.DOCUMENT_STATE_ACCEPTED
+PREPARED = DocumentState.DOCUMENT_STATE_PREPARED
+INDEXED = DocumentState.DOCUMENT_STATE_INDEXED
+FAILED = DocumentState.DOCUMENT_STATE_FAILED
+
+
+async def refuse(context, code, reason):
+    detail = Any()
+    detail.Pack(ErrorInfo(reason=reason))
+    status = Status(code=code, message=f"because of {reason}", details=[detail])
+    await context.abort_with_status(rpc_status.to_status(status))
+
+
+class Auth(AuthServiceServicer):
+    async def ExchangeToken(self, request, context):
+        if request.api_key != "right":
+            await refuse(context, Code.UNAUTHENTICATED, "KEY_INVALID")
+        answer = ExchangeTokenResponse(access_token="token")
+        answer.expire_time.GetCurrentTime()
+        answer.expire_time.seconds += 600
+        return answer
+
+
+@dataclass
+class Ingest(IngestServiceServicer):
+    """Keeps uploads in memory; a document is final `final_after_s` after it came, or never."""
+
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    watch_refusals: list[tuple[int, str]] = field(default_factory=list)
+    finals: dict[str, int] = field(default_factory=dict)
+    final_after_s: float | None = 0.05
+    answer_after_s: float = 0.01
+    contents: dict[str, bytes] = field(default_factory=dict)
+    told_bytes: set[int] = field(default_factory=set)
+    final: dict[str, int] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+    listed: int = 0
+    followers: set[asyncio.Queue] = field(default_factory=set)
+    watches: int = 0
+    open_now: int = 0
+    open_most: int = 0
+
+    async def UploadDocument(self, request_iterator, context):
+        self.open_now += 1
+        self.open_most = max(self.open_most, self.open_now)
+        try:
+            parts = aiter(request_iterator)
+            header = (await anext(parts)).header
+            content = b"".join([part.content async for part in parts])
+            if self.refusals:
+                await refuse(context, *self.refusals.pop(0))
+            self.contents[header.document] = content
+            self.told_bytes.add(header.size_bytes)
+            if self.final_after_s is not None:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.final_after_s, self.finish, header.document)
+            await asyncio.sleep(self.answer_after_s)
+            return Document(name=header.document, version=1, state=ACCEPTED)
+        finally:
+            self.open_now -= 1
+
+    async def GetDocument(self, request, context):
+        self.read.append(request.name)
+        return self.document(request.name)
+
+    async def ListDocuments(self, request, context):
+        self.listed += 1
+        documents = [self.document(name) for name in self.contents]
+        return ListDocumentsResponse(documents=[d for d in documents if d.state == request.state])
+
+    async def WatchDocuments(self, request, context):
+        self.watches += 1
+        if self.watch_refusals:
+            await refuse(context, *self.watch_refusals.pop(0))
+        queue = asyncio.Queue()
+        self.followers.add(queue)
+        try:
+            yield WatchDocumentsResponse(subscribed=Subscribed())
+            while (update := await queue.get()) is not None:
+                yield update
+            await refuse(context, Code.UNAVAILABLE, "SHUTTING_DOWN")
+        finally:
+            self.followers.discard(queue)
+
+    def finish(self, name):
+        self.final[name] = self.finals.get(name, INDEXED)
+        for queue in self.followers:
+            queue.put_nowait(WatchDocumentsResponse(document=self.document(name)))
+
+    def cut(self):
+        """Ends every stream of changes."""
+        for queue in self.followers:
+            queue.put_nowait(None)
+
+    def document(self, name):
+        state = self.final.get(name, PREPARED)
+        reason = "NO_TEXT" if state == FAILED else ""
+        return Document(name=name, version=1, state=state, reason=reason)
+
+
+@asynccontextmanager
+async def serving(ingest, api_key="right"):
+    server = grpc.aio.server()
+    add_AuthServiceServicer_to_server(Auth(), server)
+    add_IngestServiceServicer_to_server(ingest, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    endpoints = Endpoints(
+        auth=address,
+        ingest=address,
+        query=address,
+        inference=address,
+        traces="",
+        tenant="default",
+        api_key=api_key,
+    )
+    try:
+        async with open_client(endpoints) as client:
+            yield client, server
+    finally:
+        await server.stop(0)
+
+
+def name(number):
+    return f"collections/c/documents/{number}"
+
+
+def items(count, content=b"text"):
+    return [
+        Item(
+            path=f"file:{number}",
+            header=UploadHeader(document=name(number)),
+            open=partial(BytesIO, content),
+        )
+        for number in range(count)
+    ]
+
+
+async def send(client, sent, *, wait):
+    """As the command does; every outcome is told once."""
+    heard = []
+    outcomes = await uploading.send(client, sent, wait=wait, done=heard.append)
+    assert sorted(o.path for o in heard) == sorted(o.path for o in outcomes)
+    return outcomes

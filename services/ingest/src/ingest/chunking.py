@@ -85,20 +85,18 @@ def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
     The chunks are in order, do not overlap and hold every character that is not white space. The
     same text and settings give the same chunks. Time is linear in the length of the text.
     """
-    starts = [page.start_char for page in document.pages]
     chunks: list[Chunk] = []
     for start, end in _spans(document.text, settings):
-        page = bisect_right(starts, start) - 1
-        chunks.append(
-            Chunk(
-                ordinal=len(chunks),
-                text=document.text[start:end],
-                start=start,
-                end=end,
-                page=document.pages[page].number if page >= 0 else None,
-            )
-        )
+        text = document.text[start:end]
+        chunks.append(with_page(len(chunks), text, start, end, document.pages))
     return chunks
+
+
+def with_page(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
+    """A chunk, on the page it begins on."""
+    page = bisect_right(pages, start, key=lambda page: page.start_char) - 1
+    number = pages[page].number if page >= 0 else None
+    return Chunk(ordinal=ordinal, text=text, start=start, end=end, page=number)
 
 
 def _spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:

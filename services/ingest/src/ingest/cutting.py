@@ -1,8 +1,9 @@
 """Parsing and cutting as one step: the bytes of a version to its pieces, numbered and named."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from typing_extensions import override
@@ -14,16 +15,18 @@ from ingest.domain import Draft, Piece, Prepared, Version, batch_numbers
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
 from ingest.parsing.detect import detect
-from ingest.parsing.document import MediaType, ParsedDocument
+from ingest.parsing.document import MediaType
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
 from ingest.usecases.ports import CutText
 
-# Up to this size plain text is ready within 35 ms of processor time, whatever it holds, and mostly
-# within 4: no child process is worth that.
+# Within these bounds plain text is ready after 15 ms of processor time, whatever it holds, and
+# mostly after 4: no child process is worth that. Each paragraph may be a heading, which takes time
+# to find out.
 SMALL_TEXT_BYTES: Final = 64 * 1024
-# Below this a thread costs more than the cutting.
-AT_ONCE_CHARS: Final = 50_000
+SMALL_TEXT_PARAGRAPHS: Final = 4_000
+# Pieces made between two chances for other work: about a millisecond.
+PIECES_AT_ONCE: Final = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,25 +40,22 @@ class Cut:
 
     def prepare(self, tenant: str, document: str, number: int) -> Prepared:
         """The pieces of one version, under ids of its own."""
+        pieces = list(self.pieces(tenant, document, number))
+        return Prepared(title=self.title, media_type=self.media_type, pieces=pieces)
+
+    def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
+        """The pieces one after the other."""
         batches = batch_numbers([one.text for one in self.chunks])
-        return Prepared(
-            title=self.title,
-            media_type=self.media_type,
-            pieces=[
-                Piece(
-                    chunk_id=domain.chunk_id(
-                        tenant, document, number, one.ordinal, self.settings.key
-                    ),
-                    ordinal=one.ordinal,
-                    batch=batch,
-                    text=one.text,
-                    start=one.start,
-                    end=one.end,
-                    page=one.page or 0,
-                )
-                for one, batch in zip(self.chunks, batches, strict=True)
-            ],
-        )
+        for one, batch in zip(self.chunks, batches, strict=True):
+            yield Piece(
+                chunk_id=domain.chunk_id(tenant, document, number, one.ordinal, self.settings.key),
+                ordinal=one.ordinal,
+                batch=batch,
+                text=one.text,
+                start=one.start,
+                end=one.end,
+                page=one.page or 0,
+            )
 
 
 def cut_small_text(
@@ -63,22 +63,27 @@ def cut_small_text(
 ) -> Cut | None:
     """Cut plain text of at most `SMALL_TEXT_BYTES` on the spot, exactly as `ParseAndCut` would.
 
-    None for everything else: another format, an encoding that has to be guessed, and what is to
-    be refused. Never waits, never raises.
+    None for everything else: another format, an encoding that has to be guessed, what would take
+    long, and what is to be refused. Never waits, never raises.
     """
     if not 0 < len(data) <= SMALL_TEXT_BYTES:
         return None
     try:
         if detect(data, media_type=media_type, file_name=file_name) is not MediaType.TEXT:
             return None
-        text = decode_unicode(data)
-        return (
-            None
-            if text is None
-            else _cut(assemble(Reading("", [text], 0), MediaType.TEXT), settings)
-        )
+        if (text := decode_unicode(data)) is None:
+            return None
+        parsed = assemble(Reading("", [text], 0), MediaType.TEXT)
     except InvalidInputError:
         return None  # the full path refuses it, with the reason
+    if parsed.text.count("\n\n") > SMALL_TEXT_PARAGRAPHS:
+        return None
+    return Cut(
+        title=parsed.title,
+        media_type=parsed.media_type,
+        chunks=chunk(parsed, settings),
+        settings=settings,
+    )
 
 
 def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -> Prepared | None:
@@ -116,22 +121,22 @@ class ParseAndCut:
         """The same bytes and settings make the same pieces under the same ids."""
         if (small := prepare_small_text(version, data, self._settings)) is not None:
             return small
-        parsed = await self._parser(
-            data, media_type=version.media_type_hint, file_name=version.file_name
+        document = await self._parser(
+            data,
+            media_type=version.media_type_hint,
+            file_name=version.file_name,
+            tenant=version.tenant,
+            settings=self._settings,
         )
-        if len(parsed.text) <= AT_ONCE_CHARS:
-            return self._prepare(version, parsed)
-        return await asyncio.to_thread(self._prepare, version, parsed)
-
-    def _prepare(self, version: Version, parsed: ParsedDocument) -> Prepared:
-        cut = _cut(parsed, self._settings)
-        return cut.prepare(version.tenant, version.document, version.number)
-
-
-def _cut(parsed: ParsedDocument, settings: ChunkSettings) -> Cut:
-    return Cut(
-        title=parsed.title,
-        media_type=parsed.media_type,
-        chunks=chunk(parsed, settings),
-        settings=settings,
-    )
+        cut = Cut(
+            title=document.title,
+            media_type=document.media_type,
+            chunks=document.chunks,
+            settings=self._settings,
+        )
+        pieces: list[Piece] = []
+        left = cut.pieces(version.tenant, version.document, version.number)
+        while some := list(islice(left, PIECES_AT_ONCE)):
+            pieces += some
+            await asyncio.sleep(0)
+        return Prepared(title=cut.title, media_type=cut.media_type, pieces=pieces)

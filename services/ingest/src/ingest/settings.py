@@ -20,7 +20,9 @@ class Settings(ServiceSettings, DatabaseSettings):
     watchers_max: int = Field(
         768, ge=2, le=1_000, description="watch calls open at a time; half of them for one tenant"
     )
-    parser_children: int = Field(2, ge=1, le=64, description="jailed parsers that work at a time")
+    parser_children: int = Field(
+        2, ge=1, le=64, description="jailed parsers at work for one tenant; twice as many for all"
+    )
     reconcile_s: float = Field(15.0, gt=0, description="pause between looks for lost work")
     step_due_s: float = Field(60.0, gt=0, description="silence after which a step is doubted")
     step_due_max_s: float = Field(600.0, gt=0, description="bound of that wait as it doubles")

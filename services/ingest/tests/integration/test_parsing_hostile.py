@@ -17,11 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError, UnavailableError
+from ingest.chunking import ChunkSettings
+from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.jailed import JailedChild, believed
+from ingest.parsing.jailed import JailedChild
 from ingest.parsing.parser import Parser, ParserLimits
+from ingest.parsing.reply import PART_CHARS, Reply
+from ingest.parsing.task import Task
 
 MIB = 1024 * 1024
+TASK = Task(charset="", target_chars=1000, max_chars=1200, cpu_s=20)
 HTML = b"<!doctype html><title>Fine</title><p>A neighbour."
 
 
@@ -367,7 +372,7 @@ async def test_child_that_floods_its_pipe_is_stopped():
         await child.report()
         child._reader.feed_data((1 << 31).to_bytes(4))
         with pytest.raises(InvalidInputError) as refusal:
-            await child.ask(HTML)
+            [frame async for frame in child.ask(TASK, HTML)]
         assert refusal.value.reason == ParseFailure.PARSER_OUTPUT_LIMIT
     finally:
         await child.end()
@@ -378,29 +383,96 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["title", "texts", "repairs", "failure", "detail"]), inner
+            st.sampled_from(["title", "text", "pages", "chunks", "failure", "detail"]), inner
         )
     ),
 )
 
 
-@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_forged_reply_is_believed_only_in_shape(reply):
-    reason, reading = "", None
+def frame(**message):
+    return json.dumps(message).encode()
+
+
+def replied(*frames):
+    """The document these frames make, or the reason there is none."""
+    reply = Reply(MediaType.PDF, ChunkSettings(target_chars=10, max_chars=20))
     try:
-        reading = believed(reply)
+        documents = [reply.add(each) for each in frames]
     except InvalidInputError as refusal:
-        reason = refusal.reason
-    assert (reading is None) != (reason == "")
-    assert reading is None or all(isinstance(text, str) for text in (reading.title, *reading.texts))
-    assert reason in ("", *ParseFailure)
+        return refusal.reason
+    return next((document for document in documents if document is not None), None)
+
+
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | JSON.map(lambda value: json.dumps(value).encode())
+        | st.sampled_from(
+            [
+                frame(text="some words of text"),
+                frame(pages=[[1, 0]]),
+                frame(chunks=[[0, 4]]),
+                frame(title="t"),
+            ]
+        ),
+        max_size=6,
+    )
+)
+def test_forged_reply_is_believed_only_in_shape(frames):
+    found = replied(*frames)
+    if isinstance(found, CutDocument):
+        for one in found.chunks:
+            assert one.text == found.text[one.start : one.end]
+            assert one.text == one.text.strip() != ""
+    else:
+        assert found in (None, *ParseFailure)
+
+
+TEXT = frame(text="some words of text")
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [b"[" * 100_000, b'{"title":' * 50_000, b"1" * 10_000, b'{"failure": "X", "detail": ""}'],
+    "frames",
+    [
+        [b"[" * 100_000],
+        [b'{"title":' * 50_000],
+        [b"1" * 10_000],
+        [b'{"failure": "X", "detail": ""}'],
+        [frame(title="before any text")],
+        [TEXT, frame(title="before any chunk")],
+        [TEXT, TEXT],
+        [frame(text="a" * 40_000)],
+        [frame(text="")],
+        [frame(text="nothing \u202e hidden")],
+        [frame(text="no \x00")],
+        [b'{"text": "no \\ud800"}'],
+        [TEXT, frame(chunks=[[0, 4], [3, 9]])],
+        [TEXT, frame(chunks=[[0, 19]])],
+        [TEXT, frame(chunks=[[4, 4]])],
+        [TEXT, frame(chunks=[[-4, 4]])],
+        [TEXT, frame(chunks=[[4, 10]])],
+        [TEXT, frame(chunks=[[0, 5]])],
+        [TEXT, frame(chunks=[[0.0, 4.0]])],
+        [TEXT, frame(chunks=[[False, True]])],
+        [TEXT, frame(chunks=[["a", "b"]])],
+        [TEXT, frame(chunks=[[1, 2, 3]])],
+        [TEXT, frame(pages=[[1, 4], [2, 3]])],
+        [TEXT, frame(pages=[[1, 4], [1, 5]])],
+        [TEXT, frame(pages=[[0, 4]])],
+        [TEXT, frame(chunks=[[0, 4]]), frame(text="more")],
+    ],
 )
-def test_reply_no_child_of_ours_writes_is_a_crash(reply):
-    with pytest.raises(InvalidInputError) as refusal:
-        believed(reply)
-    assert refusal.value.reason == ParseFailure.PARSER_CRASHED
+def test_reply_no_child_of_ours_writes_is_a_crash(frames):
+    assert replied(*frames) == ParseFailure.PARSER_CRASHED
+
+
+def test_a_chunk_over_the_seam_of_two_parts_is_whole():
+    reply = Reply(MediaType.TEXT, ChunkSettings(target_chars=10, max_chars=20))
+    first, second = "a" * PART_CHARS, "bcd"
+    for each in (frame(text=first), frame(text=second)):
+        reply.add(each)
+    seam = [[PART_CHARS - 2, PART_CHARS + 1], [PART_CHARS + 1, PART_CHARS + 3]]
+    reply.add(frame(chunks=seam))
+    document = reply.add(frame(title=""))
+    assert [one.text for one in document.chunks] == ["aab", "cd"]
+    assert document.text == first + second

@@ -1,6 +1,5 @@
 """Small plain text is cut on the spot, and comes out as if it had taken the long way."""
 
-import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -8,11 +7,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
-from ingest.chunking import ChunkSettings, chunk
+from ingest.chunking import ChunkSettings
 from ingest.cutting import SMALL_TEXT_BYTES, Cut, cut_small_text, prepare_small_text
 from ingest.domain import Object, Origin, Prepared, State, Version
-from ingest.parsing.jailed import ParserLimits
-from ingest.parsing.parser import Parser
+from ingest.parsing import child
+from ingest.parsing.detect import detect
+from ingest.parsing.failure import ParseFailure
+from ingest.parsing.reply import Reply
+from ingest.parsing.task import Task
 
 SETTINGS = ChunkSettings(target_chars=40, max_chars=60)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,17 +40,21 @@ def version(media_type="", file_name=""):
 
 
 def the_long_way(data, of):
-    """By the parser and the chunker; None for what they refuse."""
-    # Not entered: plain text needs no child process.
-    parse = Parser(ParserLimits())
+    """What a child answers and its parent believes; None for what they refuse."""
+    task = Task(charset="", target_chars=40, max_chars=60, cpu_s=60)
     try:
-        parsed = asyncio.run(parse(data, media_type=of.media_type_hint, file_name=of.file_name))
-    except InvalidInputError:
+        found = detect(data, media_type=of.media_type_hint, file_name=of.file_name)
+        reply = Reply(found, SETTINGS)
+        frames = child.reply(found, task, data, 1 << 20)
+        [document] = filter(None, [reply.add(frame[4:]) for frame in frames])
+    except InvalidInputError as refused:
+        if refused.reason == ParseFailure.PARSER_CRASHED:
+            raise
         return None
     cut = Cut(
-        title=parsed.title,
-        media_type=parsed.media_type,
-        chunks=chunk(parsed, SETTINGS),
+        title=document.title,
+        media_type=document.media_type,
+        chunks=document.chunks,
         settings=SETTINGS,
     )
     return cut.prepare(of.tenant, of.document, of.number)

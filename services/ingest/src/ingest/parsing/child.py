@@ -1,67 +1,91 @@
-"""One document from bytes to raw text, then exit; started by `ingest.parsing.jailed`.
+"""One document from bytes to clean text and its chunks, then exit; see `ingest.parsing.jailed`.
 
 `python -I -m ingest.parsing.child FORMAT MEMORY CPU_S FILES OUTPUT PARENT`. Standard input and
-output are one socket. Out goes a jail report as soon as the child is ready, in comes the document
-up to end of file, out goes the reply. Each frame is a 4-byte big-endian length and as much JSON.
-What the parent reads here it does not trust.
+output are one socket. Out goes a jail report as soon as the child is ready, in come a `Task` and
+the document up to end of file, out goes the reply of `ingest.parsing.reply`. Each frame is a 4-byte
+big-endian length and as much JSON. What the parent reads here it does not trust.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from chassis.base.errors import InvalidInputError
+from ingest.chunking import ChunkSettings, chunk
 from ingest.parsing import jail
+from ingest.parsing.assemble import assemble
+from ingest.parsing.decode import decode, html_charset, load_statistics
+from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.reading import Reading
+from ingest.parsing.reply import frames_of, refusal
+from ingest.parsing.task import Task
 
 Reader = Callable[[bytes, int], Reading]
 
 STDIN, STDOUT = 0, 1
 
 
-def frame(message: object) -> bytes:
-    body = json.dumps(message).encode()
+def framed(message: object) -> bytes:
+    body = json.dumps(message, ensure_ascii=False).encode()
     return len(body).to_bytes(4) + body
 
 
-def _refused(failure: ParseFailure, detail: str) -> bytes:
-    return frame({"failure": failure, "detail": detail})
+def reply(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> Iterator[bytes]:
+    """The frames of the parsed and cut document, or one that says why there is none.
 
-
-def _reply(read: Reader, data: bytes, output_bytes: int) -> bytes:
-    out_of_memory = _refused(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory")
+    One that says so may also come after others, which are void then.
+    """
     try:
-        reply = frame(read(data, output_bytes)._asdict())
+        yield from _frames(media_type, task, data, output_bytes)
     except MemoryError:
-        return out_of_memory
+        yield framed(refusal(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory"))
     except RecursionError:
-        return _refused(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply")
-    except RefusalError as refusal:
-        return _refused(refusal.failure, refusal.detail)
-    if len(reply) > output_bytes:
-        return _refused(ParseFailure.PARSER_OUTPUT_LIMIT, f"more than {output_bytes} bytes of text")
-    return reply
+        yield framed(refusal(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply"))
+    except RefusalError as refused:
+        yield framed(refusal(refused.failure, refused.detail))
+    except InvalidInputError as refused:
+        yield framed(refusal(refused.reason, refused.detail))
 
 
-def _reader(media_format: str) -> Reader:
+def _frames(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> Iterator[bytes]:
+    parsed = assemble(_read(media_type, task, data, output_bytes), media_type)
+    settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
+    left_bytes = output_bytes
+    for message in frames_of(parsed, chunk(parsed, settings)):
+        frame = framed(message)
+        left_bytes -= len(frame)
+        if left_bytes < 0:
+            raise RefusalError(
+                ParseFailure.PARSER_OUTPUT_LIMIT, f"more than {output_bytes} bytes of text"
+            )
+        yield frame
+
+
+def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> Reading:
+    if media_type is MediaType.PDF:
+        return _reader(media_type)(data, limit_chars)
+    hint = task.charset or (html_charset(data) if media_type is MediaType.HTML else "")
+    text = decode(data, charset=hint)
+    if media_type is MediaType.TEXT:
+        return Reading("", [text], 0)
+    return _reader(media_type)(text.encode(), limit_chars)
+
+
+def _reader(media_type: MediaType) -> Reader:
     """The reader of one format; the others' libraries are never loaded."""
-    if media_format == "pdf":
+    if media_type is MediaType.PDF:
         from ingest.parsing import read_pdf  # noqa: PLC0415
 
         return read_pdf.read
-    if media_format == "markdown":
+    if media_type is MediaType.MARKDOWN:
         from ingest.parsing import read_markdown  # noqa: PLC0415
 
         return read_markdown.read
     from ingest.parsing import read_html  # noqa: PLC0415
 
     return read_html.read
-
-
-def _read_all() -> bytes:
-    with os.fdopen(STDIN, "rb", closefd=False) as source:
-        return source.read()
 
 
 def _write_all(data: bytes) -> None:
@@ -73,9 +97,19 @@ def _write_all(data: bytes) -> None:
 def main(media_format: str, *numbers: str) -> None:
     memory_bytes, cpu_s, open_files, output_bytes, parent = map(int, numbers)
     report = jail.enter(jail.Bounds(memory_bytes, cpu_s, open_files), parent)
-    read = _reader(media_format)
-    _write_all(frame(report | jail.seal()))
-    _write_all(_reply(read, _read_all(), output_bytes))
+    media_type = MediaType[media_format.upper()]
+    # Everything that is ever needed: nothing can be loaded once the jail is sealed.
+    if media_type is not MediaType.TEXT:
+        _reader(media_type)
+    if media_type is not MediaType.PDF:
+        load_statistics()
+    _write_all(framed(report | jail.seal()))
+    with os.fdopen(STDIN, "rb", closefd=False) as source:
+        task = Task(**json.loads(source.read(int.from_bytes(source.read(4)))))
+        data = source.read()
+    jail.bound_time(task.cpu_s)
+    for frame in reply(media_type, task, data, output_bytes):
+        _write_all(frame)
 
 
 if __name__ == "__main__":

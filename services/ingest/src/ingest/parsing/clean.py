@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # Normalising sorts a run of combining marks in quadratic time inside one C call. No script needs
 # more than this many, and Unicode's own stream-safe form breaks longer runs the same way.
 MARKS_MAX = 30
 GRAPHEME_JOINER = "\u034f"
 TITLE_MAX_CHARS = 300
+BLOCK_CHARS = 1 << 18
 
 _NEWLINES = "\r\v\x85\u2028\u2029"
 _SPACES = "\xa0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -64,8 +65,22 @@ def clean(text: str) -> str:
         text = text.translate(_TABLE)
     if not text.isascii():
         text = unicodedata.normalize("NFC", _MARK_RUN.sub(rf"\1{GRAPHEME_JOINER}", text))
-    text = "\n".join([line.rstrip() for line in text.split("\n")])
+    text = "".join(_without_blanks_at_line_ends(text))
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _without_blanks_at_line_ends(text: str) -> Iterator[str]:
+    """Block by block: a string for each line of a large text would fill the memory."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + BLOCK_CHARS) + 1 or len(text)
+        yield "\n".join([line.rstrip() for line in text[start:end].split("\n")])
+        start = end
+
+
+def is_clean(text: str) -> bool:
+    """Whether nothing invisible is left in a part of a text."""
+    return _ALTERED.search(text) is None
 
 
 def clean_title(title: str) -> str:

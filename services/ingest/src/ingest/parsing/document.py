@@ -1,7 +1,10 @@
 """What parsing yields."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from ingest.chunking import Chunk
 
 
 class MediaType(StrEnum):
@@ -34,3 +37,19 @@ class ParsedDocument:
     text: str
     pages: tuple[PageStart, ...]
     media_type: MediaType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutDocument:
+    """A parsed document and its chunks; at least one, in order. `parts` make up its text."""
+
+    title: str
+    parts: Sequence[str]
+    pages: Sequence[PageStart]
+    media_type: MediaType
+    chunks: Sequence[Chunk]
+
+    @property
+    def text(self) -> str:
+        """The whole text, as of `ParsedDocument`; takes long for a large one."""
+        return "".join(self.parts)

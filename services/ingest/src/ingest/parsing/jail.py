@@ -12,6 +12,7 @@ import stat
 import struct
 import sys
 from collections.abc import Callable
+from math import ceil
 from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
@@ -58,6 +59,15 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
 def seal() -> dict[str, str]:
     """Take files and signals away too; do this once every library is loaded. Reports as `enter`."""
     return _applied(files_and_signals=_seal_files)
+
+
+def bound_time(cpu_s: int) -> None:
+    """Give what follows less processor time than `enter` has allowed, counted from here."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    # A limit in whole seconds ends at the next one.
+    wanted = ceil(used.ru_utime + used.ru_stime) + cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, wanted), hard))
 
 
 def _applied(**controls: Callable[[], None]) -> dict[str, str]:

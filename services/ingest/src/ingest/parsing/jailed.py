@@ -6,19 +6,22 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chassis.base.errors import InvalidInputError, UnavailableError
-from ingest.parsing.clean import clean_title
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.reading import Reading
+from ingest.parsing.reply import FRAME_MAX_BYTES
+from ingest.parsing.task import Task
 
 MIB = 1024 * 1024
 # Imports take a tenth of a second; a machine that needs this long can not parse anyway.
 START_TIMEOUT_S = 20.0
 REPORT_BYTES_MAX = 4096
 FEED_BYTES = MIB
+# Wall time for a second of processor time, on a machine that has other things to do.
+WALL_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,8 @@ class ParserLimits:
     """What one document may cost.
 
     `text_bytes` bounds text, Markdown and HTML before decoding, `output_bytes` the child's
-    reply, `children` how many of them work at the same time.
+    reply. `cpu_s` and `wall_s` bound any document, `cpu_base_s` and `cpu_mib_s` a small one more
+    tightly. `children` are at work for one tenant at a time, twice as many for all.
     """
 
     document_bytes: int = 64 * MIB
@@ -34,9 +38,15 @@ class ParserLimits:
     output_bytes: int = 64 * MIB
     memory_bytes: int = 512 * MIB
     cpu_s: int = 60
+    cpu_base_s: int = 15
+    cpu_mib_s: int = 15
     wall_s: float = 120.0
     open_files: int = 64
     children: int = 2
+
+    def cpu_s_for(self, size_bytes: int) -> int:
+        """Processor time for a document of this size."""
+        return min(self.cpu_s, self.cpu_base_s + self.cpu_mib_s * size_bytes // MIB)
 
 
 class JailedChild:
@@ -98,8 +108,10 @@ class JailedChild:
             self._report = {str(name): str(said) for name, said in report.items()}
         return self._report
 
-    async def ask(self, data: bytes) -> bytes:
-        """The child's reply to `data`, at most `output_bytes` long and not yet believed.
+    async def ask(self, task: Task, data: bytes) -> AsyncGenerator[bytes, None]:
+        """The frames of the child's reply, `output_bytes` at most and not yet believed.
+
+        It lets other work go on between two frames.
 
         Raises:
             InvalidInputError: `PARSER_TIME_LIMIT`, `PARSER_OUTPUT_LIMIT` or `PARSER_CRASHED`.
@@ -109,13 +121,21 @@ class JailedChild:
         if self._process.returncode is not None:
             # It died idle, which is no document's fault.
             raise _unavailable("the parser process is gone")
+        wall_s = min(self._limits.wall_s, WALL_FACTOR * task.cpu_s)
+        left_bytes = self._limits.output_bytes
         try:
-            async with asyncio.timeout(self._limits.wall_s):
-                await self._feed(data)
-                return await self._frame(self._limits.output_bytes)
+            async with asyncio.timeout(wall_s) as bound:
+                await self._feed(task, data)
+                while True:
+                    frame = await self._frame(min(left_bytes, FRAME_MAX_BYTES))
+                    left_bytes -= len(frame)
+                    yield frame
+                    await asyncio.sleep(0)
         except TimeoutError as error:
+            if not bound.expired():
+                raise
             raise _failed(
-                ParseFailure.PARSER_TIME_LIMIT, f"took longer than {self._limits.wall_s} s"
+                ParseFailure.PARSER_TIME_LIMIT, f"took longer than {wall_s:g} s"
             ) from error
         except (EOFError, ConnectionError) as error:
             raise self._died(await self._process.wait()) from error
@@ -129,9 +149,11 @@ class JailedChild:
             await self._writer.wait_closed()
         await self._process.wait()
 
-    async def _feed(self, data: bytes) -> None:
+    async def _feed(self, task: Task, data: bytes) -> None:
+        header = json.dumps(task._asdict()).encode()
         # A child that died half way is noticed, with its reason, by the read that follows.
         with suppress(ConnectionError):
+            self._writer.write(len(header).to_bytes(4) + header)
             for start in range(0, len(data), FEED_BYTES):
                 self._writer.write(data[start : start + FEED_BYTES])
                 await self._writer.drain()
@@ -151,25 +173,6 @@ class JailedChild:
                 ParseFailure.PARSER_TIME_LIMIT, f"took more than {self._limits.cpu_s} s of CPU"
             )
         return _failed(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
-
-
-def believed(reply: bytes) -> Reading:
-    """A reply checked for shape; its text is as untrusted as the document.
-
-    Raises:
-        InvalidInputError: the failure the child names, or `PARSER_CRASHED` for a reply that no
-            child of ours writes.
-    """
-    try:
-        match json.loads(reply):
-            case {"failure": str(failure), "detail": str(detail)}:
-                raise _failed(ParseFailure(failure), clean_title(detail))
-            case {"title": str(title), "texts": [*texts], "repairs": int(repairs)}:
-                if all(isinstance(text, str) for text in texts):
-                    return Reading(title, texts, repairs)
-    except (ValueError, RecursionError) as error:
-        raise _failed(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense") from error
-    raise _failed(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense")
 
 
 def _failed(failure: ParseFailure, detail: str) -> InvalidInputError:

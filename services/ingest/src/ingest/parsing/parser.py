@@ -1,39 +1,44 @@
-"""Any accepted document to clean text. What has a grammar is parsed in a jailed child process."""
+"""Any accepted document to clean text and its chunks, in a jailed child process."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 from chassis.base.errors import InvalidInputError
-from ingest.parsing.assemble import assemble
-from ingest.parsing.decode import decode, html_charset
+from ingest.chunking import ChunkSettings
 from ingest.parsing.detect import charset, detect
-from ingest.parsing.document import MediaType, ParsedDocument
+from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.jailed import JailedChild, ParserLimits, believed
-from ingest.parsing.reading import Reading
+from ingest.parsing.jailed import JailedChild, ParserLimits
+from ingest.parsing.reply import Reply
+from ingest.parsing.slots import FairSlots
+from ingest.parsing.task import Task
 
 __all__ = ["Parser", "ParserLimits"]
 
 log = logging.getLogger(__name__)
 
-CHILD_FORMATS = {MediaType.MARKDOWN: "markdown", MediaType.HTML: "html", MediaType.PDF: "pdf"}
+# Their libraries take a while to load. A child for plain text is ready soon after its start.
+KEPT_READY = (MediaType.MARKDOWN, MediaType.HTML, MediaType.PDF)
 
 
 class Parser:
-    """Bytes to `ParsedDocument`; use as `async with Parser(limits) as parser`.
+    """Bytes to `CutDocument`; use as `async with Parser(limits) as parser`.
 
-    A child serves one document. One of each format stands ready, so that nobody waits for
-    imports; entering starts them and logs `parser.jailed`, with what the kernel refused.
+    A child serves one document. One of each format in `KEPT_READY` waits for it; entering starts
+    them and logs `parser.jailed`, with what the kernel refused. Plain text has slots of its own:
+    it never waits for a parser that some document keeps busy.
     """
 
     def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
-        self._slots = asyncio.Semaphore(limits.children)
-        self._ready: dict[str, asyncio.Task[JailedChild]] = {}
+        each = limits.children
+        self._parsers = FairSlots(each=each, total=2 * each)
+        self._decoders = FairSlots(each=each, total=2 * each)
+        self._ready: dict[MediaType, asyncio.Task[JailedChild]] = {}
         self._jail: dict[str, str] = {}
         self._open = False
 
@@ -41,8 +46,8 @@ class Parser:
         """Raises `UnavailableError` when no child comes up."""
         self._open = True
         try:
-            for media_format in CHILD_FORMATS.values():
-                self._stand_by(media_format)
+            for media_type in KEPT_READY:
+                self._keep_ready(media_type)
             for starting in list(self._ready.values()):
                 self._note(await (await starting).report())
         except BaseException:
@@ -60,8 +65,16 @@ class Parser:
         while self._ready:
             await _end(self._ready.popitem()[1])
 
-    async def __call__(self, data: bytes, *, media_type: str, file_name: str) -> ParsedDocument:
-        """Parse one document; `media_type` and `file_name` are hints and may be empty.
+    async def __call__(
+        self,
+        data: bytes,
+        *,
+        media_type: str,
+        file_name: str,
+        tenant: str = "",
+        settings: ChunkSettings = ChunkSettings(),  # noqa: B008  (frozen)
+    ) -> CutDocument:
+        """Parse and cut one document; `media_type` and `file_name` are hints and may be empty.
 
         Raises:
             InvalidInputError: with a `ParseFailure` as reason; final for these bytes.
@@ -69,19 +82,23 @@ class Parser:
         """
         self._bound(len(data), self._limits.document_bytes)
         found = detect(data, media_type=media_type, file_name=file_name)
-        if found is MediaType.PDF:
-            reading = await self._in_child(found, data)
-        else:
+        if found is not MediaType.PDF:
             self._bound(len(data), self._limits.text_bytes)
-            hint = charset(media_type) or (html_charset(data) if found is MediaType.HTML else "")
-            text = await asyncio.to_thread(decode, data, charset=hint)
-            if found is MediaType.TEXT:
-                reading = Reading("", [text], 0)
-            else:
-                reading = await self._in_child(found, text.encode())
-        document = await asyncio.to_thread(assemble, reading, found)
-        log.debug("document.parsed", extra={"media_type": found, "repairs": reading.repairs})
-        return document
+        task = Task(
+            charset=charset(media_type),
+            target_chars=settings.target_chars,
+            max_chars=settings.max_chars,
+            cpu_s=self._limits.cpu_s_for(len(data)),
+        )
+        slots = self._decoders if found is MediaType.TEXT else self._parsers
+        async with slots.slot(tenant), self._child(found) as child:
+            self._note(await child.report())
+            reply = Reply(found, settings)
+            async with aclosing(child.ask(task, data)) as frames:
+                async for frame in frames:
+                    if (document := reply.add(frame)) is not None:
+                        return document
+        raise AssertionError("a child's frames end with a document or an error")
 
     def _bound(self, size_bytes: int, limit_bytes: int) -> None:
         if not size_bytes:
@@ -94,27 +111,23 @@ class Parser:
                 limit_bytes=limit_bytes,
             )
 
-    async def _in_child(self, media_type: MediaType, data: bytes) -> Reading:
-        async with self._slots, self._child(CHILD_FORMATS[media_type]) as child:
-            self._note(await child.report())
-            return await asyncio.to_thread(believed, await child.ask(data))
-
     @asynccontextmanager
-    async def _child(self, media_format: str) -> AsyncIterator[JailedChild]:
-        starting = self._ready.pop(media_format, None) or self._start(media_format)
-        self._stand_by(media_format)
+    async def _child(self, media_type: MediaType) -> AsyncIterator[JailedChild]:
+        starting = self._ready.pop(media_type, None) or self._start(media_type)
+        if media_type in KEPT_READY:
+            self._keep_ready(media_type)
         try:
             yield await asyncio.shield(starting)
         finally:
             await _end(starting)
 
-    def _stand_by(self, media_format: str) -> None:
-        if self._open and media_format not in self._ready:
-            self._ready[media_format] = self._start(media_format)
+    def _keep_ready(self, media_type: MediaType) -> None:
+        if self._open and media_type not in self._ready:
+            self._ready[media_type] = self._start(media_type)
 
-    def _start(self, media_format: str) -> asyncio.Task[JailedChild]:
+    def _start(self, media_type: MediaType) -> asyncio.Task[JailedChild]:
         # Owned: whoever pops the task, or `__aexit__`, awaits it in `_end`.
-        return asyncio.create_task(JailedChild.start(media_format, self._limits))
+        return asyncio.create_task(JailedChild.start(media_type.name.lower(), self._limits))
 
     def _note(self, jail: dict[str, str]) -> None:
         """Log what holds the children, once and again whenever it changes."""

@@ -1,0 +1,121 @@
+"""What a child answers: a document in frames small enough for the event loop of the parent.
+
+Text, pages and chunks come in their order and in parts, then the title; or a failure at any time.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chassis.base.errors import InvalidInputError
+from ingest.chunking import Chunk, ChunkSettings, with_page
+from ingest.parsing.clean import clean_title, is_clean
+from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
+from ingest.parsing.failure import ParseFailure
+
+# A frame is read within about a millisecond.
+PART_CHARS = 32 * 1024
+PART_ITEMS = 1024
+FRAME_MAX_BYTES = 1 << 20
+
+
+def frames_of(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
+    """A document in parts; of a chunk only its bounds, since it is a part of the text."""
+    for start in range(0, len(parsed.text), PART_CHARS):
+        yield {"text": parsed.text[start : start + PART_CHARS]}
+    pages = [(page.number, page.start_char) for page in parsed.pages]
+    for start in range(0, len(pages), PART_ITEMS):
+        yield {"pages": pages[start : start + PART_ITEMS]}
+    bounds = [(one.start, one.end) for one in chunks]
+    for start in range(0, len(bounds), PART_ITEMS):
+        yield {"chunks": bounds[start : start + PART_ITEMS]}
+    yield {"title": parsed.title}
+
+
+def refusal(failure: str, detail: str) -> dict[str, Any]:
+    """Why there is no document."""
+    return {"failure": failure, "detail": detail}
+
+
+class Reply:
+    """Puts the frames of a child together; its text is as untrusted as the document."""
+
+    def __init__(self, media_type: MediaType, settings: ChunkSettings) -> None:
+        self._media_type = media_type
+        self._max_chars = settings.max_chars
+        self._parts: list[str] = []
+        self._size_chars = 0
+        self._pages: list[PageStart] = []
+        self._chunks: list[Chunk] = []
+
+    def add(self, frame: bytes) -> CutDocument | None:
+        """The document, once its last frame is there.
+
+        Raises:
+            InvalidInputError: the failure the child names, or `PARSER_CRASHED` for a frame that no
+                child of ours writes.
+        """
+        try:
+            match json.loads(frame):
+                case {"failure": str(failure), "detail": str(detail)}:
+                    raise InvalidInputError(ParseFailure(failure), clean_title(detail))
+                case {"text": str(text)} if self._is_next(text):
+                    self._parts.append(text)
+                    self._size_chars += len(text)
+                case {"pages": [*pages]} if not self._chunks:
+                    self._add_pages(pages)
+                case {"chunks": [*bounds]}:
+                    self._add_chunks(bounds)
+                case {"title": str(title)} if self._chunks:
+                    return self._whole(title)
+                case _:
+                    raise _senseless()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _senseless() from error
+        return None
+
+    def _is_next(self, text: str) -> bool:
+        """All parts but the last are of one size, by which a chunk is found in them."""
+        is_full = self._size_chars == len(self._parts) * PART_CHARS
+        return is_full and 0 < len(text) <= PART_CHARS and not self._chunks and is_clean(text)
+
+    def _slice(self, start: int, end: int) -> str:
+        """A part of the text, without putting all of it together."""
+        number, offset = divmod(start, PART_CHARS)
+        return "".join(self._parts[number : end // PART_CHARS + 1])[offset : offset + end - start]
+
+    def _add_pages(self, pages: Sequence[Any]) -> None:
+        for number, start in pages:
+            last = self._pages[-1] if self._pages else PageStart(number=0, start_char=0)
+            if not (_is_int(number, start) and number > last.number and start >= last.start_char):
+                raise _senseless()
+            self._pages.append(PageStart(number=number, start_char=start))
+
+    def _add_chunks(self, bounds: Sequence[Any]) -> None:
+        for start, end in bounds:
+            last = self._chunks[-1].end if self._chunks else 0
+            fits = _is_int(start, end) and last <= start < end <= self._size_chars
+            if not fits or end - start > self._max_chars:
+                raise _senseless()
+            text = self._slice(start, end)
+            if text[0].isspace() or text[-1].isspace():
+                raise _senseless()
+            ordinal = len(self._chunks)
+            self._chunks.append(with_page(ordinal, text, start, end, self._pages))
+
+    def _whole(self, title: str) -> CutDocument:
+        return CutDocument(
+            title=clean_title(title),
+            parts=self._parts,
+            pages=tuple(self._pages),
+            media_type=self._media_type,
+            chunks=self._chunks,
+        )
+
+
+def _is_int(*values: object) -> bool:
+    return all(type(value) is int for value in values)
+
+
+def _senseless() -> InvalidInputError:
+    return InvalidInputError(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense")

@@ -255,10 +255,15 @@ def _public_keys(jwks: str) -> dict[str, Ed25519PublicKey]:
     }
 
 
+# What a token's text can do to its readers, whatever the library catches itself: no number, no
+# UTF-8, nested deeper than the stack, a number beyond any float.
+_UNREADABLE = (jwt.PyJWTError, ValueError, RecursionError, OverflowError)
+
+
 def _header(token: str) -> dict[str, object]:
     try:
         return dict(jwt.get_unverified_header(token))
-    except jwt.PyJWTError as error:
+    except _UNREADABLE as error:
         raise _refusal("TOKEN_INVALID") from error
 
 
@@ -283,7 +288,7 @@ def _decoded(token: str, key: Ed25519PublicKey) -> Caller:
         lifetime_s = who.expires_at - float(claims["iat"])
     except jwt.ExpiredSignatureError as error:
         raise _refusal("TOKEN_EXPIRED") from error
-    except (jwt.PyJWTError, ValueError) as error:
+    except _UNREADABLE as error:
         raise _refusal("TOKEN_INVALID") from error
     # A revocation is remembered no longer than this, so no token may outlive it.
     if lifetime_s > TOKEN_MAX_S or not _TENANT.fullmatch(who.tenant):
@@ -294,6 +299,7 @@ def _decoded(token: str, key: Ed25519PublicKey) -> Caller:
 def _text(claim: object) -> str:
     if not isinstance(claim, str) or not claim:
         raise ValueError("claim is not a string")
+    claim.encode()  # a lone surrogate could be neither logged nor stored
     return claim
 
 

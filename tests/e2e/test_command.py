@@ -235,13 +235,13 @@ def test_ctrl_c_while_importing_tells_what_was_done(house, tmp_path):
         env={**os.environ, "AQUIFER_HOME": str(house.folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # what `readline` kept back, `communicate` would not see
     )
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=90)
     *done, last = (json.loads(line) for line in (first + out).splitlines())
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (130, b"")
     assert last["error"]["reason"] == "INTERRUPTED"
     assert 0 < len(done) < len(rows)
     assert f"{len(done)} ACCEPTED, {len(rows) - len(done):,} not sent" == last["error"]["detail"]

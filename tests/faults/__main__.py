@@ -2,10 +2,15 @@
 
 import argparse
 import asyncio
-import statistics
+import json
 import sys
+from dataclasses import asdict
 
-from tests.faults.campaign import Campaign, running_stack
+from chassis.events.topology import ACK_WAIT_S
+from tests.faults.campaign import Report, running_campaign
+from tests.faults.summary import summarize
+
+SHOWN = 10
 
 
 def main() -> int:
@@ -13,29 +18,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one object a run, the figures last")
+    parser.add_argument("--keep-going", action="store_true", help="also after a violation")
     arguments = parser.parse_args()
-    reports = []
-    with running_stack() as stack:
-        campaign = Campaign(stack, arguments.seed)
+    reports: list[Report] = []
+    with running_campaign(arguments.seed) as campaign:
         for number in range(arguments.runs):
             report = asyncio.run(campaign.run(number))
             reports.append(report)
-            sys.stdout.write(report.line() + "\n")
-            for violation in report.violations[:10]:
-                sys.stdout.write(f"    {violation}\n")
-            sys.stdout.flush()
-            if report.violations:
+            _show(report, as_json=arguments.json)
+            if report.violations and not arguments.keep_going:
                 break
-    counted = [report for report in reports if report.counted]
-    settle = sorted(report.settle_s for report in counted) or [0.0]
+    summary = summarize(arguments.seed, reports, ACK_WAIT_S)
     sys.stdout.write(
-        f"{len(counted)} runs counted of {len(reports)}, seed {arguments.seed}: "
-        f"{reports[-1].accepted} uploads accepted, {sum(len(r.kills) for r in counted)} kills, "
-        f"{sum(bool(r.lost_store) for r in counted)} stores deleted, "
-        f"{sum(len(r.violations) for r in reports)} violations; "
-        f"settled in {statistics.median(settle):.1f} s median, {settle[-1]:.1f} s at most\n"
+        json.dumps({"summary": asdict(summary)}) + "\n" if arguments.json else summary.table()
     )
-    return 1 if any(report.violations for report in reports) else 0
+    return 1 if summary.violations else 0
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    else:
+        sys.stdout.write(report.line() + "\n")
+        for violation in report.violations[:SHOWN]:
+            sys.stdout.write(f"    {violation}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

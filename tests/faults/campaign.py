@@ -6,18 +6,25 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import Client, open_client
+from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import CommandError
 from chassis.base.errors import UnavailableError
 from stack.part import Part
@@ -25,16 +32,15 @@ from stack.up import PROVISIONER, Stack
 from tests.faults import evidence as reading
 from tests.faults.checker import unsettled, violations
 from tests.faults.evidence import Evidence
-from tests.faults.journal import Journal
+from tests.faults.injection import Injector, Plan
+from tests.faults.journal import Facts, Journal
 from tests.faults.load import Load
+from tests.faults.replicas import running_replicas
 
-PARTS = ("auth", "ingest", "inference", "query", "nats", "postgres", "vectors")
-STORES = ("nats", "vectors")
-STORE_EVERY = 7
-LOAD_S = (2.0, 3.5)
-KILLS = (1, 3)
-DOWN_S = (0.0, 1.2)
+# Traces are not promised.
+UNHARMED = {"traces"}
 SETTLE_S = 120.0
+WARM_UP = "is anybody there?"
 # A lost vector store is made again by embedding every passage anew: some 6 ms on two free cores.
 REBUILD_S = 0.03
 # A campaign has no minute to wait before work is doubted.
@@ -47,37 +53,50 @@ HURRIED = {
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What one run did and found."""
+    """What one run did and found; `faults` as they stand in the journal."""
 
     run: int
-    kills: list[str] = field(default_factory=list)
+    faults: list[Facts] = field(default_factory=list)
     lost_store: str = ""
-    counted: bool = False
     accepted: int = 0
     settle_s: float = 0.0
     violations: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> bool:
+        """Whether an operation was in flight at each fault."""
+        return all(fault["in_flight"] for fault in self.faults)
 
     def line(self) -> str:
         """For people."""
         verdict = "ok" if not self.violations else f"{len(self.violations)} VIOLATIONS"
         verdict = verdict if self.counted else f"{verdict} (not counted: nothing in flight)"
-        store = f", store of {self.lost_store} deleted" if self.lost_store else ""
+        kills = [fault["part"] for fault in self.faults if fault["fault"] == "kill"]
+        stops = [
+            f"{fault['part']} for {fault['seconds']:.1f} s"
+            for fault in self.faults
+            if fault["fault"] == "stop"
+        ]
+        done = [f"killed {', '.join(kills)}"]
+        done += [f"stopped {', '.join(stops)}"] if stops else []
+        done += [f"store of {self.lost_store} deleted"] if self.lost_store else []
         return (
-            f"run {self.run:>3}: killed {', '.join(self.kills)}{store}; {self.accepted} accepted "
-            f"so far; settled in {self.settle_s:.1f} s; {verdict}"
+            f"run {self.run:>3}: {'; '.join(done)}; {self.accepted} accepted so far; "
+            f"settled in {self.settle_s:.1f} s; {verdict}"
         )
 
 
 @contextmanager
-def running_stack() -> Iterator[Stack]:
-    """A fresh stack whose reconciler is in a hurry."""
+def running_campaign(seed: int) -> Iterator["Campaign"]:
+    """A campaign on a fresh stack of two replicas whose reconciler is in a hurry."""
     before = dict(os.environ)
     os.environ.update(HURRIED)
     folder = Path(tempfile.mkdtemp(prefix="aquifer-faults-"))
     try:
         with Stack(folder / "data") as stack:
             stack.start()
-            yield stack
+            with running_replicas(stack) as second:
+                yield Campaign(stack, (found.find(stack.data.path), second), seed)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -85,71 +104,53 @@ def running_stack() -> Iterator[Stack]:
 
 
 class Campaign:
-    """Runs against one stack; the journal grows over all of them, the checker looks at all."""
+    """Runs against one stack; the journal grows over all of them, the checker looks at all.
 
-    def __init__(self, stack: Stack, seed: int) -> None:
+    Args:
+        stack: with every replica among its parts.
+        endpoints: of each replica.
+        seed: decides every run.
+    """
+
+    def __init__(self, stack: Stack, endpoints: Sequence[Endpoints], seed: int) -> None:
         self.stack = stack
+        self.endpoints = endpoints
         self.seed = seed
         self.journal = Journal(stack.data.path.parent / "journal.jsonl")
-        self._down: set[str] = set()
+        self.injector = Injector(stack, self.journal)
+        self._ordered: list[str] = []
 
     async def run(self, number: int) -> Report:
-        """One run: load, kills, healing, checks."""
+        """One run: load, faults, healing, checks."""
         dice = random.Random(f"{self.seed}-{number}")
-        report = Report(run=number)
+        parts = sorted(self.stack.parts.keys() - UNHARMED)
+        plan = Plan.draw(dice, number, parts)
+        report = Report(run=number, lost_store=plan.lost_store)
         stop = asyncio.Event()
-        async with self._kept_running(), open_client(found.find(self.stack.data.path)) as client:
-            await self._settled(client)
-            load = Load(client, found.find(self.stack.data.path), self.journal, dice, number)
+        async with self._kept_running(), self._clients() as clients:
+            await self._settle(clients)
+            load = Load(clients, self.journal, dice, number, self._ordered)
             working = asyncio.ensure_future(load.until(stop))
-            report.counted = await self._kill_some(dice, report)
+            report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
             await asyncio.sleep(dice.uniform(0.3, 1.0))
             stop.set()
             await working
-            report.settle_s = await self._settled(client)
+            report.settle_s = await self._settle(clients)
             if report.lost_store == "vectors":
                 # The loss may be noticed, and be made good, only after everything else is quiet.
                 await asyncio.sleep(2.0)
-                report.settle_s += 2.0 + await self._settled(client, self._rebuild_s())
+                report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
             evidence = await self.evidence()
             report.violations = violations(self.journal, evidence)
-            report.violations += await self.found_though_deleted(client)
+            for client in clients:
+                report.violations += await self.found_though_deleted(client, evidence)
         report.accepted = len(self.journal.accepted())
         return report
 
-    async def _kill_some(self, dice: random.Random, report: Report) -> bool:
-        """Kills parts at random moments; true when an operation was in flight at each kill."""
-        store = dice.choice(STORES) if report.run % STORE_EVERY == STORE_EVERY - 1 else ""
-        victims = [store] if store else []
-        while len(victims) < dice.randint(*KILLS):
-            victims.append(dice.choice(PARTS))
-        pause_s = dice.uniform(*LOAD_S) / len(victims)
-        in_flight = []
-        for victim in victims:
-            await asyncio.sleep(dice.uniform(0.5, 1.5) * pause_s)
-            in_flight.append(await self._kill(victim, dice, lose_store=victim == store))
-            report.kills.append(victim)
-        report.lost_store = store
-        return all(in_flight)
-
-    async def _kill(self, name: str, dice: random.Random, *, lose_store: bool) -> bool:
-        part = self.stack.parts[name]
-        for _ in range(200):
-            if self.journal.open_operations:
-                break
-            await asyncio.sleep(0.005)
-        in_flight = bool(self.journal.open_operations)
-        self._down.add(name)
-        self.journal.killed(name, lost_store=lose_store)
-        await asyncio.to_thread(part.kill)
-        await asyncio.sleep(dice.uniform(*DOWN_S))
-        if lose_store:
-            shutil.rmtree(self._store(name))
-        self._down.discard(name)
-        return in_flight
-
-    def _store(self, name: str) -> Path:
-        return self.stack.nats.store if name == "nats" else self.stack.vectors.data
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[Sequence[Client]]:
+        async with AsyncExitStack() as held:
+            yield [await held.enter_async_context(open_client(each)) for each in self.endpoints]
 
     @asynccontextmanager
     async def _kept_running(self) -> AsyncIterator[None]:
@@ -158,10 +159,13 @@ class Campaign:
 
         async def keep(part: Part) -> None:
             while not stop.is_set():
-                if not part.running and part.name not in self._down:
-                    # Killed again while it came up: the next round starts it once more.
-                    with suppress(UnavailableError):
+                if not part.running and part.name not in self.injector.down:
+                    try:
                         await asyncio.to_thread(part.start)
+                    except UnavailableError:
+                        # Killed or stopped while it came up, so it may lack what is done after
+                        # that: the next round starts it once more.
+                        await asyncio.to_thread(part.kill)
                 await asyncio.sleep(0.05)
 
         async with asyncio.TaskGroup() as group:
@@ -175,51 +179,61 @@ class Campaign:
     def _rebuild_s(self) -> float:
         return SETTLE_S + REBUILD_S * len(self.journal.accepted())
 
-    async def _settled(self, client: Client, limit_s: float = SETTLE_S) -> float:
+    async def _settle(self, clients: Sequence[Client], limit_s: float = SETTLE_S) -> float:
         """Waits until nothing is on its way any more; returns how long that took."""
         started = time.monotonic()
         quiet = 0
         while quiet < 2 and time.monotonic() - started < limit_s:
-            quiet = quiet + 1 if await self._is_quiet(client) else 0
+            quiet = quiet + 1 if await self._is_quiet(clients) else 0
             await asyncio.sleep(0.15)
         return time.monotonic() - started
 
-    async def _is_quiet(self, client: Client) -> bool:
+    async def _is_quiet(self, clients: Sequence[Client]) -> bool:
         if not all(part.running for part in self.stack.parts.values()):
             return False
         try:
-            evidence = await self.evidence(points=False)
-            await client.call(
-                client.query.Search, SearchRequest(question="is anybody there?"), timeout_s=5
-            )
+            if next(unsettled(await self._pending()), None):
+                return False
+            for client in clients:
+                await client.call(client.query.Search, SearchRequest(question=WARM_UP), timeout_s=5)
         except (CommandError, psycopg.Error, NatsError, JetStreamError, OSError):
             return False  # what can not be read yet has not healed yet
-        return next(unsettled(evidence), None) is None
+        return True
 
-    async def evidence(self, *, points: bool = True) -> Evidence:
+    async def evidence(self) -> Evidence:
         """Reads the stores as they are now."""
         evidence = Evidence()
-        dsn = self.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
-        with psycopg.connect(dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
             reading.read_tables(connection, evidence)
-        user = next(user for user in self.stack.nats.users if user.name == PROVISIONER)
-        async with reading.jetstream(self.stack.nats.url, user.name, user.password) as js:
+        async with self._jetstream() as js:
             await reading.read_bus(js, evidence)
-        if points:
-            evidence.points = await reading.read_points(
-                self.stack.vectors.socket_path, [found.find(self.stack.data.path).tenant]
-            )
-            evidence.objects = reading.read_objects(self.stack.data.path / "objects")
+        evidence.points = await reading.read_points(
+            self.stack.vectors.socket_path, [self.endpoints[0].tenant]
+        )
+        evidence.objects = reading.read_objects(self.stack.data.path / "objects")
         return evidence
 
-    async def found_though_deleted(self, client: Client) -> list[str]:
+    async def _pending(self) -> Evidence:
+        """Only what is still on its way."""
+        evidence = Evidence()
+        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+            reading.read_pending(connection, evidence)
+        async with self._jetstream() as js:
+            await reading.read_durables(js, evidence)
+        return evidence
+
+    @property
+    def _dsn(self) -> str:
+        return self.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
+
+    def _jetstream(self) -> AbstractAsyncContextManager[JetStreamContext]:
+        user = next(user for user in self.stack.nats.users if user.name == PROVISIONER)
+        return reading.jetstream(self.stack.nats.url, user.name, user.password)
+
+    async def found_though_deleted(self, client: Client, evidence: Evidence) -> list[str]:
         """What a search finds of documents whose delete was acknowledged."""
-        answer = await self._searched(client)
-        sent_after = {
-            row["document"]
-            for row in (await self.evidence(points=False)).versions
-            if row["state"] == "INDEXED"
-        }
+        answer = await self._search(client)
+        sent_after = {row["document"] for row in evidence.versions if row["state"] == "INDEXED"}
         return [
             f"found though deleted: {hit.passage.document}"
             for hit in answer.hits
@@ -227,7 +241,7 @@ class Campaign:
             and hit.passage.document not in sent_after
         ]
 
-    async def _searched(self, client: Client) -> SearchResponse:
+    async def _search(self, client: Client) -> SearchResponse:
         """The widest search; a lost index may be noticed, and be rebuilt, only now."""
         request = SearchRequest(question="Report of the water board", limit=100)
         deadline = time.monotonic() + self._rebuild_s()

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tests.faults.evidence import Evidence, Place, Row
+from tests.faults.evidence import FINAL, Evidence, Place, Row
 from tests.faults.journal import Journal
+from tests.faults.order import order_violations
 
-FINAL = {"INDEXED", "FAILED", "SUPERSEDED", "DELETED"}
 DEAD_HEADERS = ("Consumer", "Subject", "Reason", "Attempts", "First-Time")
 
 
@@ -19,6 +19,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_doubled(evidence),
         *_stores_differ(evidence),
         *_live_versions_differ(evidence),
+        *order_violations(journal, evidence),
         *_deleted_remains(journal, evidence),
         *_results_missing(evidence),
         *_dead_letters_incomplete(evidence),
@@ -132,8 +133,8 @@ def _live_versions_differ(evidence: Evidence) -> Iterator[str]:
             yield f"wrong live version: {name} v{live} is not indexed"
         if shown.get((row["tenant_id"], name), 0) != live:
             yield f"wrong live version: query shows another version of {name} than v{live}"
+    pointer = {(r["tenant_id"], r["name"]): r["live_version"] for r in evidence.documents}
     for (tenant, name, version), state in states.items():
-        pointer = {(r["tenant_id"], r["name"]): r["live_version"] for r in evidence.documents}
         if state == "INDEXED" and pointer.get((tenant, name)) != version:
             yield f"two live versions: {name} v{version} is indexed and not the live one"
 

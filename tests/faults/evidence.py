@@ -15,9 +15,11 @@ from psycopg.rows import dict_row
 from aquifer.query.vectors.v1.vector_service_pb2 import ScrollRequest
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from chassis.events import topology
+from stack import roles
 
 PROFILE = "minilm-l6-v2"
 PAGE = 1000
+FINAL = {"INDEXED", "FAILED", "SUPERSEDED", "DELETED"}
 
 Row = dict[str, Any]
 
@@ -62,11 +64,24 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
-        evidence.doomed = len(rows("SELECT * FROM query.doomed_versions"))
-        evidence.outbox = {
-            service: rows(f"SELECT count(*) AS n FROM {service}.outbox")[0]["n"]
-            for service in ("auth", "ingest", "query")
-        }
+    _read_queues(connection, evidence)
+
+
+def read_pending(connection: psycopg.Connection, evidence: Evidence) -> None:
+    """Fills in only what Postgres holds of unfinished work; asked again and again."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        query = "SELECT * FROM ingest.versions WHERE state <> ALL(%s)"
+        evidence.versions = cursor.execute(query, [sorted(FINAL)]).fetchall()
+    _read_queues(connection, evidence)
+
+
+def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
+    def count(table: str) -> int:
+        [number] = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or [0]
+        return int(number)
+
+    evidence.doomed = count("query.doomed_versions")
+    evidence.outbox = {service: count(f"{service}.outbox") for service in roles.SERVICES}
 
 
 async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, Place]]:
@@ -111,13 +126,18 @@ async def jetstream(url: str, user: str, password: str) -> AsyncIterator[JetStre
         await client.close()
 
 
-async def read_bus(js: JetStreamContext, evidence: Evidence) -> None:
-    """Fills in what consumers have not settled, and the dead letters."""
+async def read_durables(js: JetStreamContext, evidence: Evidence) -> None:
+    """Fills in what consumers have not settled."""
     for durable in topology.durables():
         info = await js.consumer_info(durable.stream, durable.name)
         left = (info.num_pending or 0) + (info.num_ack_pending or 0)
         if left:
             evidence.unsettled[durable.name] = left
+
+
+async def read_bus(js: JetStreamContext, evidence: Evidence) -> None:
+    """Fills in what consumers have not settled, and the dead letters."""
+    await read_durables(js, evidence)
     for stream in topology.streams():
         if stream.name.startswith("DEAD_"):
             state = (await js.stream_info(stream.name)).state

@@ -4,101 +4,143 @@ import asyncio
 import hashlib
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
-import nats
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
-from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
 from aquifer.ingest.v1.ingest_service_pb2 import (
     DeleteDocumentRequest,
     UploadDocumentRequest,
     UploadHeader,
 )
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer_cli.client import Client
-from aquifer_cli.endpoints import Endpoints
 from tests.faults.journal import Journal
+from tests.faults.upstream import Upload, Upstream, open_upstream
 
 CALL_S = 8.0
-EVENT_S = 45.0
-REPUBLISH_S = 1.5
 CLIENTS = 4
-WORDS = [
-    "water",
-    "rock",
-    "sand",
-    "clay",
-    "spring",
-    "well",
-    "river",
-    "rain",
-    "layer",
-    "pump",
-    "level",
-    "filter",
-    "season",
-    "valley",
-    "snow",
-    "stone",
-    "flow",
-    "depth",
-    "pressure",
-    "basin",
-    "source",
-    "field",
-    "forest",
-    "record",
-    "measure",
-    "winter",
-    "summer",
-    "board",
-]
-
-
-async def _expected(_: Exception) -> None:
-    """The broker is killed on purpose: what matters is in the journal."""
+# Systems that publish to the same few documents over and over, beside one that never does.
+WRITERS = 3
+ROW = 20
+APART_S = 0.05
+ORDERED_MAX = 40
+WORDS = (
+    *("water", "rock", "sand", "clay", "spring", "well", "river", "rain", "layer", "pump", "level"),
+    *("filter", "season", "valley", "snow", "stone", "flow", "depth", "pressure", "basin"),
+    *("source", "field", "forest", "record", "measure", "winter", "summer", "board"),
+)
 
 
 @dataclass(slots=True)
 class Load:
-    """Clients working until told to stop; every document of a run carries the run's number."""
+    """Clients working until told to stop; every new document of a run carries the run's number.
 
-    client: Client
-    endpoints: Endpoints
+    Args:
+        clients: one for each replica of the services.
+        journal: of everything they do.
+        random: decides what they do.
+        run: number of the run.
+        ordered: documents that several uploads in order are written to, kept over the runs.
+    """
+
+    clients: Sequence[Client]
     journal: Journal
     random: random.Random
     run: int
+    ordered: list[str]
     names: list[str] = field(default_factory=list)
 
     async def until(self, stop: asyncio.Event) -> None:
         """Works until `stop`, then finishes what is in flight."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(CLIENTS):
-                group.create_task(self._client(number, stop))
-            group.create_task(self._upstream(stop))
+        endpoints = self.clients[0].endpoints
+        async with open_upstream(endpoints, self.journal) as upstream:
+            async with asyncio.TaskGroup() as group:
+                for number in range(CLIENTS):
+                    group.create_task(self._client(number, stop))
+                group.create_task(self._upstream(upstream, stop))
+                for _ in range(WRITERS):
+                    group.create_task(self._writer(upstream, stop))
 
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
             choice = self.random.random()
             if choice < 0.12 and self.names:
-                await self._delete(self.names.pop(self.random.randrange(len(self.names))))
+                name = self.names.pop(self.random.randrange(len(self.names)))
+                await self._delete(_document(name))
             elif choice < 0.27 and self.names:
-                await self._upload(self.random.choice(self.names))
+                await self._upload(_document(self.random.choice(self.names)))
             else:
-                await self._upload(f"r{self.run}-c{number}-{uuid.uuid4().hex[:8]}")
+                name = f"r{self.run}-c{number}-{uuid.uuid4().hex[:8]}"
+                if await self._upload(_document(name)):
+                    self.names.append(name)
             await asyncio.sleep(self.random.uniform(0.01, 0.08))
+
+    async def _upstream(self, upstream: Upstream, stop: asyncio.Event) -> None:
+        """New documents, one after the other."""
+        while not stop.is_set():
+            document = _document(f"r{self.run}-e-{uuid.uuid4().hex[:8]}")
+            await self._events(upstream, document, 1)
+            await asyncio.sleep(self.random.uniform(0.05, 0.2))
+
+    async def _writer(self, upstream: Upstream, stop: asyncio.Event) -> None:
+        """Several uploads for one document, again and again; nobody else writes to it meanwhile."""
+        steps = (self._row, self._pairs, self._same_again, self._mixed, self._deleted_between)
+        while not stop.is_set():
+            document = self._take_ordered()
+            await self.random.choice(steps)(upstream, document)
+            self.ordered.append(document)
+            await asyncio.sleep(self.random.uniform(0.02, 0.1))
+
+    def _take_ordered(self) -> str:
+        if len(self.ordered) > self.random.randrange(ORDERED_MAX):
+            return self.ordered.pop(self.random.randrange(len(self.ordered)))
+        return _document(f"r{self.run}-o-{uuid.uuid4().hex[:8]}")
+
+    async def _row(self, upstream: Upstream, document: str) -> None:
+        await self._events(upstream, document, ROW)
+
+    async def _pairs(self, upstream: Upstream, document: str) -> None:
+        """OLD and NEW at once, and OLD and NEW a moment apart."""
+        await self._events(upstream, document, 2)
+        await self._events(upstream, document, 2, gap_s=APART_S)
+
+    async def _same_again(self, upstream: Upstream, document: str) -> None:
+        """The first bytes come back as the last ones."""
+        first, second = self._text(), self._text()
+        uploads = [upstream.prepare(document, content) for content in (first, second, first)]
+        await upstream.publish(*uploads)
+        await upstream.settle(*uploads)
+
+    async def _mixed(self, upstream: Upstream, document: str) -> None:
+        """Events and calls: one after the other, or a call while events are on their way."""
+        for _ in range(self.random.randint(2, 4)):
+            if self.random.random() < 0.5:
+                await self._events(upstream, document, self.random.randint(1, 4))
+                await self._upload(document)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._events(upstream, document, 3))
+                    group.create_task(self._upload(document))
+
+    async def _deleted_between(self, upstream: Upstream, document: str) -> None:
+        await self._events(upstream, document, 3)
+        await self._delete(document)
+        await self._events(upstream, document, self.random.randint(0, 2))
+
+    async def _events(
+        self, upstream: Upstream, document: str, count: int, *, gap_s: float = 0.0
+    ) -> None:
+        uploads: list[Upload] = [upstream.prepare(document, self._text()) for _ in range(count)]
+        await upstream.publish(*uploads, gap_s=gap_s)
+        await upstream.settle(*uploads)
 
     def _text(self) -> bytes:
         count = self.random.randrange(30, 450)
         words = " ".join(self.random.choice(WORDS) for _ in range(count))
         return f"Report {uuid.uuid4().hex}. {words}.".encode()
 
-    async def _upload(self, name: str) -> None:
-        document = f"collections/faults/documents/{name}"
+    async def _upload(self, document: str) -> bool:
         content = self._text()
         sha256 = hashlib.sha256(content).hexdigest()
         operation = f"upload-{uuid.uuid4().hex[:12]}"
@@ -114,97 +156,33 @@ class Load:
             yield UploadDocumentRequest(header=header)
             yield UploadDocumentRequest(content=content)
 
+        client = self.random.choice(self.clients)
         try:
-            answer = await self.client.ingest.UploadDocument(
-                parts(), timeout=CALL_S, metadata=await self.client.credentials()
+            answer = await client.ingest.UploadDocument(
+                parts(), timeout=CALL_S, metadata=await client.credentials()
             )
         except grpc.aio.AioRpcError as error:
             self.journal.end(operation, accepted=False, code=error.code().name)
             await asyncio.sleep(0.2)
-        else:
-            self.journal.end(operation, accepted=True, version=answer.version)
-            if name not in self.names:
-                self.names.append(name)
+            return False
+        self.journal.end(operation, accepted=True, version=answer.version)
+        return True
 
-    async def _delete(self, name: str) -> None:
-        document = f"collections/faults/documents/{name}"
+    async def _delete(self, document: str) -> None:
         operation = f"delete-{uuid.uuid4().hex[:12]}"
         self.journal.begin(operation, kind="delete", document=document)
+        client = self.random.choice(self.clients)
         try:
-            await self.client.ingest.DeleteDocument(
+            await client.ingest.DeleteDocument(
                 DeleteDocumentRequest(name=document),
                 timeout=CALL_S,
-                metadata=await self.client.credentials(),
+                metadata=await client.credentials(),
             )
         except grpc.aio.AioRpcError as error:
             self.journal.end(operation, deleted=False, code=error.code().name)
         else:
             self.journal.end(operation, deleted=True)
 
-    async def _upstream(self, stop: asyncio.Event) -> None:
-        """An upstream system: publishes until accepted, as the contract tells it to."""
-        known = self.endpoints.nats
-        connection = await nats.connect(
-            known["url"],
-            user=known["user"],
-            password=known["password"],
-            max_reconnect_attempts=-1,
-            error_cb=_expected,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds, fractions work
-        )
-        heard: dict[str, int] = {}
 
-        async def listen(message: Msg) -> None:
-            kind = message.subject.split(".")[3]
-            event = {
-                "DocumentAccepted": DocumentAccepted,
-                "DocumentIndexed": DocumentIndexed,
-                "DocumentFailed": DocumentFailed,
-            }[kind].FromString(message.data)
-            heard[event.upload_event_id] = event.version
-
-        tenant = self.endpoints.tenant
-        for name in ("DocumentAccepted", "DocumentIndexed", "DocumentFailed"):
-            await connection.subscribe(f"aquifer.ingest.v1.{name}.{tenant}", cb=listen)
-        try:
-            while not stop.is_set():
-                await self._event(connection, tenant, heard)
-                await asyncio.sleep(self.random.uniform(0.05, 0.2))
-        finally:
-            await connection.close()
-
-    async def _event(
-        self, connection: nats.aio.client.Client, tenant: str, heard: dict[str, int]
-    ) -> None:
-        content, event_id = self._text(), str(uuid.uuid4())
-        document = f"collections/faults/documents/r{self.run}-e-{event_id[:8]}"
-        sha256 = hashlib.sha256(content).hexdigest()
-        self.journal.begin(event_id, kind="event", document=document, sha256=sha256)
-        event = DocumentUploaded(
-            tenant=tenant, document=document, file_name="e.txt", content=content
-        )
-        headers = {
-            "ce-specversion": "1.0",
-            "ce-id": event_id,
-            "ce-source": "/faults",
-            "ce-type": "aquifer.ingest.v1.DocumentUploaded",
-            "Content-Type": "application/protobuf",
-        }
-        deadline = asyncio.get_running_loop().time() + EVENT_S
-        while event_id not in heard and asyncio.get_running_loop().time() < deadline:
-            try:
-                await connection.publish(
-                    f"aquifer.ingest.v1.DocumentUploaded.{tenant}",
-                    event.SerializeToString(),
-                    headers=headers,
-                )
-            except NatsError:
-                await asyncio.sleep(0.2)
-            for _ in range(int(REPUBLISH_S / 0.02)):
-                if event_id in heard:
-                    break
-                await asyncio.sleep(0.02)
-        if event_id in heard:
-            self.journal.end(event_id, accepted=True, version=heard[event_id])
-        else:
-            self.journal.end(event_id, accepted=False, code="NO_ANSWER")
+def _document(name: str) -> str:
+    return f"collections/faults/documents/{name}"

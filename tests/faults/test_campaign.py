@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from tests.faults.injection import has_group
+
 RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "20"))
 COUNTED_MIN = 0.8
 
@@ -18,6 +20,12 @@ def test_nothing_is_lost_doubled_or_stuck(campaign, number):
 
 
 def test_most_runs_had_an_operation_in_flight_at_each_kill(campaign):
-    kills = campaign.journal.kills
+    kills = campaign.journal.kills()
     assert len(kills) >= RUNS
     assert sum(bool(kill["in_flight"]) for kill in kills) >= COUNTED_MIN * len(kills)
+
+
+def test_kills_hit_groups_of_events_in_hand(campaign):
+    """Some kill hit a part that had several events of one durable in hand."""
+    kills = campaign.journal.kills()
+    assert any(has_group(kill["part"], kill["pending"]) for kill in kills)

@@ -7,18 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
@@ -28,7 +22,7 @@ from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import CommandError
 from chassis.base.errors import UnavailableError
 from stack.part import Part
-from stack.up import PROVISIONER, Stack
+from stack.up import Stack
 from tests.faults import evidence as reading
 from tests.faults.checker import unsettled, violations
 from tests.faults.evidence import Evidence
@@ -72,13 +66,12 @@ class Report:
         verdict = "ok" if not self.violations else f"{len(self.violations)} VIOLATIONS"
         verdict = verdict if self.counted else f"{verdict} (not counted: nothing in flight)"
         kills = [fault["part"] for fault in self.faults if fault["fault"] == "kill"]
-        stops = [
-            f"{fault['part']} for {fault['seconds']:.1f} s"
-            for fault in self.faults
-            if fault["fault"] == "stop"
-        ]
         done = [f"killed {', '.join(kills)}"]
-        done += [f"stopped {', '.join(stops)}"] if stops else []
+        for fault in self.faults:
+            if fault["fault"] == "stop":
+                done.append(f"stopped {fault['part']} for {fault['seconds']:.1f} s")
+            elif fault["fault"] == "full":
+                done.append(f"{fault['what']} of nats full for {fault['seconds']:.1f} s")
         done += [f"store of {self.lost_store} deleted"] if self.lost_store else []
         return (
             f"run {self.run:>3}: {'; '.join(done)}; {self.accepted} accepted so far; "
@@ -205,7 +198,7 @@ class Campaign:
         evidence = Evidence()
         with psycopg.connect(self._dsn, connect_timeout=5) as connection:
             reading.read_tables(connection, evidence)
-        async with self._jetstream() as js:
+        async with reading.jetstream(self.stack.nats) as js:
             await reading.read_bus(js, evidence)
         evidence.points = await reading.read_points(
             self.stack.vectors.socket_path, [self.endpoints[0].tenant]
@@ -218,17 +211,13 @@ class Campaign:
         evidence = Evidence()
         with psycopg.connect(self._dsn, connect_timeout=5) as connection:
             reading.read_pending(connection, evidence)
-        async with self._jetstream() as js:
+        async with reading.jetstream(self.stack.nats) as js:
             await reading.read_durables(js, evidence)
         return evidence
 
     @property
     def _dsn(self) -> str:
         return self.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
-
-    def _jetstream(self) -> AbstractAsyncContextManager[JetStreamContext]:
-        user = next(user for user in self.stack.nats.users if user.name == PROVISIONER)
-        return reading.jetstream(self.stack.nats.url, user.name, user.password)
 
     async def found_though_deleted(self, client: Client, evidence: Evidence) -> list[str]:
         """What a search finds of documents whose delete was acknowledged."""

@@ -16,6 +16,8 @@ from aquifer.query.vectors.v1.vector_service_pb2 import ScrollRequest
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from chassis.events import topology
 from stack import roles
+from stack.nats import Nats
+from stack.up import PROVISIONER
 
 PROFILE = "minilm-l6-v2"
 PAGE = 1000
@@ -107,17 +109,18 @@ async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, P
 
 
 @asynccontextmanager
-async def jetstream(url: str, user: str, password: str) -> AsyncIterator[JetStreamContext]:
+async def jetstream(broker: Nats) -> AsyncIterator[JetStreamContext]:
     """JetStream as the provisioning user, who may look at everything."""
+    [user] = [each for each in broker.users if each.name == PROVISIONER]
 
     async def expected(_: Exception) -> None:
         """The broker may be down on purpose; the call itself says so."""
 
     client = await nats.connect(
-        url,
-        user=user,
-        password=password,
-        inbox_prefix=topology.inbox_prefix(user).encode(),
+        broker.url,
+        user=user.name,
+        password=user.password,
+        inbox_prefix=topology.inbox_prefix(user.name).encode(),
         error_cb=expected,
     )
     try:

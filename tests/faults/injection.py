@@ -1,4 +1,4 @@
-"""What goes wrong during a run: parts are killed, parts stand still, stores are deleted."""
+"""What goes wrong in a run: parts are killed or stopped, a store is lost, the broker is full."""
 
 import asyncio
 import random
@@ -12,6 +12,7 @@ from chassis.events import topology
 from stack.up import Stack
 from tests.faults.journal import Facts, Journal
 from tests.faults.replicas import service_of
+from tests.faults.space import disk_is_full, has_recovered, streams_are_full
 
 STORES = ("nats", "vectors")
 STORE_EVERY = 7
@@ -22,6 +23,8 @@ STOPS = (0, 2)
 STOP_S = (0.3, 5.0)
 LONG_STOP_S = (topology.ACK_WAIT_S + 1.0, topology.ACK_WAIT_S + 4.0)
 LONG_STOPS = 0.2
+FULL_EVERY = 7
+FULL_S = (2.0, 6.0)
 LOAD_S = (2.0, 3.5)
 # How long a fault waits for the moment at which its victim has work in hand.
 MOMENT_S = 1.0
@@ -35,10 +38,11 @@ class Plan:
     kills: list[str]
     stops: list[tuple[str, float]]
     lost_store: str = ""
+    full: tuple[str, float] | None = None
 
     @classmethod
     def draw(cls, dice: random.Random, run: int, parts: list[str]) -> "Plan":
-        """Some kills and stops of any parts; every seventh run a store is deleted."""
+        """Some kills and stops of any parts; at times a store is deleted or the broker full."""
         store = dice.choice(STORES) if run % STORE_EVERY == STORE_EVERY - 1 else ""
         kills = [store] if store else []
         kills += [dice.choice(parts) for _ in range(dice.randint(*KILLS) - len(kills))]
@@ -46,7 +50,10 @@ class Plan:
             (part, dice.uniform(*(LONG_STOP_S if dice.random() < LONG_STOPS else STOP_S)))
             for part in dice.sample(parts, dice.randint(*STOPS))
         ]
-        return cls(kills=kills, stops=stops, lost_store=store)
+        full = None
+        if run % FULL_EVERY == FULL_EVERY // 2:
+            full = ("disk" if run // FULL_EVERY % 2 == 0 else "streams", dice.uniform(*FULL_S))
+        return cls(kills=kills, stops=stops, lost_store=store, full=full)
 
 
 @dataclass(slots=True)
@@ -65,12 +72,14 @@ class Injector:
                 group.create_task(self._stop(part, stop_s, dice.uniform(0.0, LOAD_S[0])))
                 for part, stop_s in plan.stops
             ]
+            full = group.create_task(self._fill(*plan.full)) if plan.full else None
             noted = []
             for number, victim in enumerate(plan.kills):
                 await asyncio.sleep(dice.uniform(0.5, 1.5) * pause_s)
                 lost = number == 0 and bool(plan.lost_store)
                 noted.append(await self._kill(victim, dice.uniform(*DOWN_S), lose_store=lost))
-        return noted + [stop.result() for stop in stops]
+        beside = [*stops, full] if full else stops
+        return noted + [fault.result() for fault in beside]
 
     async def _kill(self, name: str, down_s: float, *, lose_store: bool) -> Facts:
         pending = await self._moment(name)
@@ -95,6 +104,28 @@ class Injector:
             await asyncio.sleep(stop_s)
         finally:
             part.thaw()
+        return noted
+
+    async def _fill(self, what: str, full_s: float) -> Facts:
+        """The broker keeps nothing for some seconds; then there is room again.
+
+        A stream that failed to write stays out of service until the broker is started again, also
+        when there is room: somebody who looks at its health has to do that.
+        """
+        nats = self.stack.nats
+        pending = await self._moment(nats.name)
+        noted = self.journal.note_fault(
+            "full", nats.name, pending=pending, what=what, seconds=round(full_s, 2)
+        )
+        if what == "streams":
+            async with streams_are_full(nats):
+                await asyncio.sleep(full_s)
+            return noted
+        with disk_is_full(nats):
+            await asyncio.sleep(full_s)
+        noted["recovered"] = await asyncio.to_thread(has_recovered, nats)
+        if not noted["recovered"]:
+            await asyncio.to_thread(nats.stop)
         return noted
 
     async def _moment(self, name: str) -> Mapping[str, int] | None:

@@ -34,6 +34,7 @@ class Summary:
     stops: int
     long_stops: int
     stores_deleted: int
+    broker_full: int
     lost: int
     doubled: int
     stuck: int
@@ -83,6 +84,7 @@ def summarize(seed: int, reports: Sequence[Report], long_stop_s: float) -> Summa
         stops=len(stops),
         long_stops=sum(stop["seconds"] >= long_stop_s for stop in stops),
         stores_deleted=sum(bool(report.lost_store) for report in reports),
+        broker_full=sum(fault["fault"] == "full" for fault in faults),
         settle_median_s=median(settle),
         settle_max_s=max(settle),
         **{kind: found.count(kind) for kind in (*KINDS, "other")},

@@ -34,6 +34,7 @@ def test_every_kind_of_fault_is_drawn():
     assert {each.lost_store for each in plans} == {"", *STORES}
     assert all(each.lost_store in ("", each.kills[0]) for each in plans)
     assert sum(bool(each.lost_store) for each in plans) == 200 // STORE_EVERY
+    assert {each.full[0] for each in plans if each.full} == {"disk", "streams"}
 
 
 @pytest.mark.parametrize(
@@ -62,16 +63,19 @@ def noted(tmp_path) -> Report:
     journal.end("delete-2", deleted=True)
     journal.note_fault("kill", "nats", pending=None, lost_store=True)
     journal.note_fault("stop", "query-2", pending={}, seconds=12.5)
+    journal.note_fault("full", "nats", pending={}, what="disk", seconds=3.0)
     return Report(run=0, faults=journal.faults, lost_store="nats", accepted=4, settle_s=3.0)
 
 
 def test_the_journal_notes_what_was_in_flight(tmp_path):
-    first, second, stop = noted(tmp_path).faults
+    first, second, stop, _ = noted(tmp_path).faults
     assert (first["in_flight"], first["open_uploads"], first["pending"]) == (3, 2, {ACCEPTED: 5})
     assert (second["in_flight"], second["open_uploads"], second["pending"]) == (2, 2, None)
     assert (stop["part"], stop["seconds"]) == ("query-2", 12.5)
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    assert [line["part"] for line in lines if "fault" in line] == ["ingest", "nats", "query-2"]
+    assert [line["part"] for line in lines if "fault" in line] == [
+        *("ingest", "nats", "query-2", "nats")
+    ]
 
 
 def test_the_summary_counts(tmp_path):
@@ -81,6 +85,7 @@ def test_the_summary_counts(tmp_path):
     assert (summary.runs, summary.counted, summary.uploads) == (1, 1, 4)
     assert (summary.kills, summary.group_kills, summary.open_uploads) == (2, 1, 4)
     assert (summary.stops, summary.long_stops, summary.stores_deleted) == (1, 1, 1)
+    assert summary.broker_full == 1
     assert (summary.lost, summary.order, summary.other, summary.violations) == (2, 1, 1, 4)
 
 

@@ -11,6 +11,7 @@ from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
 from aquifer_cli import endpoints as found
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client, open_client
+from tests.faults.replicas import service_of
 
 AWAY_S = float(os.environ.get("AQUIFER_AWAY_S", "15"))
 DOCUMENTS = 30
@@ -59,18 +60,21 @@ def test_losing_the_brokers_store_costs_time_and_nothing_else(campaign, tmp_path
     for number in range(DOCUMENTS):
         (tmp_path / f"lost-{number}.txt").write_text(f"Document {number} whose events are lost.")
     endpoints = found.find(campaign.stack.data.path)
-    inference, nats = campaign.stack.parts["inference"], campaign.stack.nats
+    parts, nats = campaign.stack.parts, campaign.stack.nats
+    inferences = [part for name, part in parts.items() if service_of(name) == "inference"]
 
     async def run() -> list[uploading.Outcome]:
         async with open_client(endpoints) as client:
-            inference.freeze()
+            for inference in inferences:
+                inference.freeze()
             items = list(uploading.files([tmp_path], "lost"))
             await uploading.send(client, items, wait=False, done=lambda _: None)
             await asyncio.sleep(1.0)
             await asyncio.to_thread(nats.kill)
             await asyncio.to_thread(shutil.rmtree, nats.store)
             await asyncio.to_thread(nats.start)
-            inference.thaw()
+            for inference in inferences:
+                inference.thaw()
             return await uploading.send(client, items, wait=True, done=lambda _: None)
 
     outcomes = asyncio.run(run())

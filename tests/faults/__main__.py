@@ -17,13 +17,14 @@ def main() -> int:
     """Runs the campaign; 0 when no run found a violation."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one object a run, the figures last")
     parser.add_argument("--keep-going", action="store_true", help="also after a violation")
     arguments = parser.parse_args()
     reports: list[Report] = []
     with running_campaign(arguments.seed) as campaign:
-        for number in range(arguments.runs):
+        for number in range(arguments.first, arguments.first + arguments.runs):
             report = asyncio.run(campaign.run(number))
             reports.append(report)
             _show(report, as_json=arguments.json)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ WRITERS = 3
 ROW = 20
 APART_S = 0.05
 ORDERED_MAX = 40
+# So many uploads at once, and then so many a second: a long stop must not pile up work that two
+# cores need minutes for.
+BURST = 60
+RATE = 12.0
 WORDS = (
     *("water", "rock", "sand", "clay", "spring", "well", "river", "rain", "layer", "pump", "level"),
     *("filter", "season", "valley", "snow", "stone", "flow", "depth", "pressure", "basin"),
@@ -50,6 +55,8 @@ class Load:
     run: int
     ordered: list[str]
     names: list[str] = field(default_factory=list)
+    _sent: int = 0
+    _since: float = field(default_factory=time.monotonic)
 
     async def until(self, stop: asyncio.Event) -> None:
         """Works until `stop`, then finishes what is in flight."""
@@ -63,7 +70,7 @@ class Load:
                     group.create_task(self._writer(upstream, stop))
 
     async def _client(self, number: int, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+        while await self._may_send(stop):
             choice = self.random.random()
             if choice < 0.12 and self.names:
                 name = self.names.pop(self.random.randrange(len(self.names)))
@@ -78,7 +85,7 @@ class Load:
 
     async def _upstream(self, upstream: Upstream, stop: asyncio.Event) -> None:
         """New documents, one after the other."""
-        while not stop.is_set():
+        while await self._may_send(stop):
             document = _document(f"r{self.run}-e-{uuid.uuid4().hex[:8]}")
             await self._events(upstream, document, 1)
             await asyncio.sleep(self.random.uniform(0.05, 0.2))
@@ -86,11 +93,19 @@ class Load:
     async def _writer(self, upstream: Upstream, stop: asyncio.Event) -> None:
         """Several uploads for one document, again and again; nobody else writes to it meanwhile."""
         steps = (self._row, self._pairs, self._same_again, self._mixed, self._deleted_between)
-        while not stop.is_set():
+        while await self._may_send(stop):
             document = self._take_ordered()
             await self.random.choice(steps)(upstream, document)
             self.ordered.append(document)
             await asyncio.sleep(self.random.uniform(0.02, 0.1))
+
+    async def _may_send(self, stop: asyncio.Event) -> bool:
+        """Waits for its turn; false once it is time to stop."""
+        while not stop.is_set():
+            if self._sent < BURST + RATE * (time.monotonic() - self._since):
+                return True
+            await asyncio.sleep(0.02)
+        return False
 
     def _take_ordered(self) -> str:
         if len(self.ordered) > self.random.randrange(ORDERED_MAX):
@@ -136,6 +151,7 @@ class Load:
         await upstream.settle(*uploads)
 
     def _text(self) -> bytes:
+        self._sent += 1
         count = self.random.randrange(30, 450)
         words = " ".join(self.random.choice(WORDS) for _ in range(count))
         return f"Report {uuid.uuid4().hex}. {words}.".encode()

@@ -11,7 +11,7 @@ RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "20"))
 COUNTED_MIN = 0.8
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("number", range(RUNS))
 def test_nothing_is_lost_doubled_or_stuck(campaign, number):
     report = asyncio.run(campaign.run(number))

@@ -98,6 +98,14 @@ def test_of_twenty_in_a_row_only_the_last_may_be_live(history, live):
     assert history.found == []
 
 
+def test_a_document_with_a_version_on_its_way_is_judged_later(history):
+    history.publish("old", "new")
+    history.record("old", 1)
+    history.record("new", 2, "", "PREPARED")
+    history.live(1)
+    assert history.found == []
+
+
 def test_a_late_event_ends_superseded(history):
     """NEW was handled first, so OLD never goes live; with a version of its own or without."""
     history.publish("oldest", "old", "new")

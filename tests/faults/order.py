@@ -6,8 +6,8 @@ Where that leaves two writers unordered, either may be the last; an upload event
 or without a PubAck, has every place that one of its copies may have.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tests.faults.evidence import FINAL, Evidence, Row
 from tests.faults.journal import Copy, Facts, Journal
@@ -67,7 +67,16 @@ def _writers(journal: Journal, evidence: Evidence) -> Mapping[str, list[Writer]]
     for operation, facts in journal.begun.items():
         writer = _writer(journal, operation, facts, rows.get(operation))
         found.setdefault(str(facts["document"]), []).append(writer)
-    return found
+    return {document: _without_borrowed_versions(writers) for document, writers in found.items()}
+
+
+def _without_borrowed_versions(writers: Sequence[Writer]) -> list[Writer]:
+    """A late event may be answered with the version that superseded it, which it did not make."""
+    made = {writer.version for writer in writers if writer.result != LATE}
+    return [
+        replace(writer, version=0) if writer.result == LATE and writer.version in made else writer
+        for writer in writers
+    ]
 
 
 def _writer(journal: Journal, operation: str, facts: Facts, row: Row | None) -> Writer:
@@ -123,14 +132,15 @@ def _failed(document: str, writer: Writer, states: Mapping[tuple[str, int], str]
     return failed and writer.result != LATE
 
 
-def _untrue_results(document: str, live: int, writers: Iterable[Writer]) -> Iterator[str]:
+def _untrue_results(document: str, live: int, writers: Sequence[Writer]) -> Iterator[str]:
     """Only an upload that is not the last one may end as superseded."""
     for writer in writers:
         if writer.result != LATE:
             continue
         if writer.version and writer.version == live:
             yield f"order: {document}: {_name(writer)} ended as {LATE} and is live"
-        others = [other for other in writers if other is not writer and other.took_effect]
+        # The newest first: one of them usually settles the question.
+        others = [w for w in reversed(writers) if w is not writer and w.took_effect]
         if all(other.precedes(writer) for other in others):
             yield f"order: {document}: {_name(writer)} ended as {LATE} and nothing came after it"
 

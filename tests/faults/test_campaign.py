@@ -9,6 +9,7 @@ from tests.faults.injection import has_group
 
 RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "20"))
 COUNTED_MIN = 0.8
+GROUPED_MIN = 0.25
 
 
 @pytest.mark.timeout(420)
@@ -26,6 +27,7 @@ def test_most_runs_had_an_operation_in_flight_at_each_kill(campaign):
 
 
 def test_kills_hit_groups_of_events_in_hand(campaign):
-    """Some kill hit a part that had several events of one durable in hand."""
+    """A good part of the kills hit a part that had several events of one durable in hand."""
     kills = campaign.journal.kills()
-    assert any(has_group(kill["part"], kill["pending"]) for kill in kills)
+    grouped = [has_group(kill["part"], kill["pending"]) for kill in kills]
+    assert sum(grouped) >= GROUPED_MIN * len(kills)

@@ -116,6 +116,23 @@ def test_a_late_event_ends_superseded(history):
     assert history.found == []
 
 
+def test_a_late_event_may_be_answered_with_the_version_that_superseded_it(history):
+    history.publish("old", "new")
+    history.record("new", 1)
+    history.record("old", 1, LATE)
+    history.live(1)
+    assert history.found == []
+
+
+def test_an_event_that_borrows_the_live_version_is_not_the_last_writer(history):
+    """OLD is live; NEW is answered as superseded by it."""
+    history.publish("old", "new")
+    history.record("old", 1)
+    history.record("new", 1, LATE)
+    history.live(1)
+    assert len(history.found) == 2
+
+
 def test_a_live_version_that_was_answered_as_superseded_is_found(history):
     history.publish("old", "new")
     history.record("old", 1)

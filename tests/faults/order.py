@@ -1,9 +1,10 @@
 """Last writer wins: the live version of a document is that of its last upload or delete.
 
-Upload events are ordered by the sequence of their stream, read from their PubAcks. Everything else
-is ordered only where it did not overlap: one operation was answered before the other was begun.
-Where that leaves two writers unordered, either may be the last; an upload event published twice,
-or without a PubAck, has every place that one of its copies may have.
+An upload event takes its place when the broker stores it, a call when it is accepted. Events are
+ordered by the sequence of their stream, read from their PubAcks; everything else only where it did
+not overlap: an event was acknowledged, or a call answered, before the other was begun. Where that
+leaves two writers unordered, either may be the last; an event published twice, or without a PubAck,
+has every place that one of its copies may have.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ class Writer:
     """An upload or a delete of one document.
 
     `version` is 0 when it made none that is known; `took_effect` is False while that is open.
-    `begun` and `ended` are line numbers of the journal, `ended` is None without an answer.
+    `begun` and `ended` are line numbers of the journal: it took its place between the two, if it
+    did. `ended` is None while it may still take it.
     """
 
     operation: str
@@ -83,6 +85,11 @@ def _writer(journal: Journal, operation: str, facts: Facts, row: Row | None) -> 
     answer = journal.ended.get(operation, {})
     begun, ended = journal.lines[operation]
     answered = bool(answer.get("accepted") or answer.get("deleted") or answer.get("result"))
+    copies = tuple(journal.copies.get(operation, ()))
+    ends = [ended] if answered and ended else []
+    stored = [copy.acked for copy in copies if copy.acked]
+    if stored and len(stored) == len(copies):
+        ends.append(max(stored))
     return Writer(
         operation=operation,
         kind=str(facts["kind"]),
@@ -90,8 +97,8 @@ def _writer(journal: Journal, operation: str, facts: Facts, row: Row | None) -> 
         result=(row["result"] if row else "") or answer.get("result", ""),
         took_effect=row is not None or bool(answer.get("accepted") or answer.get("deleted")),
         begun=begun,
-        ended=ended if answered else None,
-        copies=tuple(journal.copies.get(operation, ())),
+        ended=min(ends, default=None),
+        copies=copies,
     )
 
 

@@ -239,14 +239,48 @@ def test_a_reply_before_the_publication_comes_before_it(history):
     assert "though event event (stream sequence 1) v1 came after it" in line
 
 
-def test_an_event_on_its_way_during_a_call_may_come_before_or_after(history):
+def test_an_event_acknowledged_before_the_call_comes_before_it(history):
+    """It is handled only after the call was accepted."""
     history.publish("event")
+    history.call("call", 1)
+    history.record("event", 2)
+    history.answer("event", 2)
+    history.live(2)
+    [line] = history.found
+    assert "though upload call v1 came after it" in line
+    history.live(1)
+    assert history.found == []
+
+
+def test_an_event_acknowledged_during_a_call_may_come_before_or_after(history):
+    history.journal.begin("call", kind="upload", document=DOCUMENT)
+    history.publish("event")
+    history.record("call", 1)
+    history.answer("call", 1)
+    history.record("event", 2)
+    for live in (1, 2):
+        history.live(live)
+        assert history.found == []
+
+
+def test_an_event_without_an_acknowledgement_may_come_after_a_later_call(history):
+    history.publish("event", acked=False)
     history.call("call", 1)
     history.record("event", 2)
     history.answer("event", 2)
     for live in (1, 2):
         history.live(live)
         assert history.found == []
+
+
+def test_an_event_acknowledged_before_a_delete_is_deleted(history):
+    history.publish("event")
+    history.delete("delete")
+    history.record("event", 1)
+    history.live(1)
+    assert len(history.found) == 1
+    history.live(0)
+    assert history.found == []
 
 
 def test_an_event_that_is_older_than_an_accepted_one_is_older_than_the_call_after_that(history):

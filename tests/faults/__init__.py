@@ -1,1 +1,5 @@
-"""Kill everything under load; then read the stores and see that nothing was lost or doubled."""
+"""Kill and stop everything under load; then read the stores: nothing is lost, doubled, stuck.
+
+`load` and `upstream` work, `injection` and `space` break, `journal` writes both down, `evidence`
+reads the stores afterwards, `checker` and `order` compare the two.
+"""

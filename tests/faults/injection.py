@@ -95,10 +95,12 @@ class Injector:
 
     async def _stop(self, name: str, stop_s: float, after_s: float) -> Facts:
         """A zombie: its connections stay open, its deliveries and locks are held, time goes on."""
+        part = self.stack.parts[name]
         await asyncio.sleep(after_s)
+        while not part.running:  # killed, and started again within a bounded time
+            await asyncio.sleep(0.05)
         pending = await self._moment(name)
         noted = self.journal.note_fault("stop", name, pending=pending, seconds=round(stop_s, 2))
-        part = self.stack.parts[name]
         part.freeze()
         try:
             await asyncio.sleep(stop_s)

@@ -29,6 +29,7 @@ from tests.faults.evidence import Evidence
 from tests.faults.injection import Injector, Plan
 from tests.faults.journal import Facts, Journal
 from tests.faults.load import Load
+from tests.faults.order import count_decided
 from tests.faults.replicas import running_replicas
 
 # Traces are not promised.
@@ -47,12 +48,16 @@ HURRIED = {
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What one run did and found; `faults` as they stand in the journal."""
+    """What one run did and found; `faults` as they stand in the journal.
+
+    `accepted` uploads and `decided` documents, see `count_decided`, are those of all runs so far.
+    """
 
     run: int
     faults: list[Facts] = field(default_factory=list)
     lost_store: str = ""
     accepted: int = 0
+    decided: int = 0
     settle_s: float = 0.0
     violations: list[str] = field(default_factory=list)
 
@@ -135,6 +140,7 @@ class Campaign:
                 report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
             evidence = await self.evidence()
             report.violations = violations(self.journal, evidence)
+            report.decided = count_decided(self.journal, evidence)
             for client in clients:
                 report.violations += await self.found_though_deleted(client, evidence)
         report.accepted = len(self.journal.accepted())

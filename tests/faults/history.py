@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.faults.evidence import Evidence
 from tests.faults.journal import Journal
-from tests.faults.order import order_violations
+from tests.faults.order import count_decided, order_violations
 
 DOCUMENT = "collections/faults/documents/ordered"
 
@@ -56,3 +56,7 @@ class History:
     @property
     def found(self) -> list[str]:
         return list(order_violations(self.journal, self.evidence))
+
+    @property
+    def decided(self) -> int:
+        return count_decided(self.journal, self.evidence)

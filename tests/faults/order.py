@@ -14,6 +14,7 @@ from tests.faults.evidence import FINAL, Evidence, Row
 from tests.faults.journal import Copy, Facts, Journal
 
 LATE = "VERSION_SUPERSEDED"
+LAST_ONES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,20 @@ def order_violations(journal: Journal, evidence: Evidence) -> Iterator[str]:
         yield from _live_is_not_the_last(document, shown, writers, states)
         yield from _untrue_results(document, shown, writers)
     yield from _unhandled(journal, evidence)
+
+
+def count_decided(journal: Journal, evidence: Evidence) -> int:
+    """Documents of several writers of which one is certainly the last: what the rule can prove."""
+    decided = 0
+    for writers in _writers(journal, evidence).values():
+        effective = [writer for writer in writers if writer.took_effect]
+        if len(effective) > 1:
+            # Only one of those that began last can have come after all others.
+            decided += any(
+                all(other.precedes(last) for other in effective if other is not last)
+                for last in effective[-LAST_ONES:]
+            )
+    return decided
 
 
 def _writers(journal: Journal, evidence: Evidence) -> Mapping[str, list[Writer]]:

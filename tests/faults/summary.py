@@ -28,6 +28,7 @@ class Summary:
     runs: int
     counted: int
     uploads: int
+    decided: int
     kills: int
     group_kills: int
     open_uploads: int
@@ -78,6 +79,7 @@ def summarize(seed: int, reports: Sequence[Report], long_stop_s: float) -> Summa
         runs=len(reports),
         counted=sum(report.counted for report in reports),
         uploads=reports[-1].accepted if reports else 0,
+        decided=reports[-1].decided if reports else 0,
         kills=len(kills),
         group_kills=sum(has_group(kill["part"], kill["pending"]) for kill in kills),
         open_uploads=sum(kill["open_uploads"] for kill in kills),

@@ -19,6 +19,21 @@ def test_the_later_sequence_is_the_last(history):
     assert history.found == []
 
 
+def test_a_document_is_decided_by_a_certain_last_writer_of_several(history):
+    history.publish("old")
+    history.record("old", 1)
+    assert history.decided == 0
+    history.publish("new")
+    history.record("new", 2)
+    assert history.decided == 1
+    history.publish("unknown", acked=False)
+    history.publish("newest", acked=False)
+    history.record("unknown", 3)
+    assert history.decided == 1
+    history.record("newest", 4)
+    assert history.decided == 0
+
+
 def test_an_earlier_event_that_is_live_is_found(history):
     """Handled side by side: OLD became version 2 and went live over NEW."""
     history.publish("old", "new")

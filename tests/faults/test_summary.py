@@ -64,7 +64,9 @@ def noted(tmp_path) -> Report:
     journal.note_fault("kill", "nats", pending=None, lost_store=True)
     journal.note_fault("stop", "query-2", pending={}, seconds=12.5)
     journal.note_fault("full", "nats", pending={}, what="disk", seconds=3.0)
-    return Report(run=0, faults=journal.faults, lost_store="nats", accepted=4, settle_s=3.0)
+    return Report(
+        run=0, faults=journal.faults, lost_store="nats", accepted=4, decided=2, settle_s=3.0
+    )
 
 
 def test_the_journal_notes_what_was_in_flight(tmp_path):
@@ -85,7 +87,7 @@ def test_the_summary_counts(tmp_path):
     assert (summary.runs, summary.counted, summary.uploads) == (1, 1, 4)
     assert (summary.kills, summary.group_kills, summary.open_uploads) == (2, 1, 4)
     assert (summary.stops, summary.long_stops, summary.stores_deleted) == (1, 1, 1)
-    assert summary.broker_full == 1
+    assert (summary.decided, summary.broker_full) == (2, 1)
     assert (summary.lost, summary.order, summary.other, summary.violations) == (2, 1, 1, 4)
 
 

@@ -29,6 +29,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
     IngestServiceServicer,
     add_IngestServiceServicer_to_server,
 )
+from aquifer.services import NAMES
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import open_client
 from aquifer_cli.endpoints import Endpoints
@@ -142,10 +143,7 @@ async def serving(ingest, api_key="right"):
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     endpoints = Endpoints(
-        auth=address,
-        ingest=address,
-        query=address,
-        inference=address,
+        services=dict.fromkeys(NAMES, address),
         traces="",
         tenant="default",
         api_key=api_key,

@@ -20,6 +20,9 @@ from aquifer.auth.v1.auth_service_pb2_grpc import (
 )
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import (
+    ImportDocumentsResponse,
+    ImportedVersion,
+    ImportRefusal,
     ListDocumentsResponse,
     Subscribed,
     UploadHeader,
@@ -74,6 +77,8 @@ class Ingest(IngestServiceServicer):
     listed: int = 0
     followers: set[asyncio.Queue] = field(default_factory=set)
     watches: int = 0
+    calls: int = 0
+    cut_calls: int = 0
     open_now: int = 0
     open_most: int = 0
 
@@ -95,6 +100,25 @@ class Ingest(IngestServiceServicer):
             return Document(name=header.document, version=1, state=ACCEPTED)
         finally:
             self.open_now -= 1
+
+    async def ImportDocuments(self, request_iterator, context):
+        self.calls += 1
+        async for request in request_iterator:
+            name = request.header.document
+            if self.cut_calls:
+                self.cut_calls -= 1
+                await refuse(context, Code.UNAVAILABLE, "SHUTTING_DOWN")
+            if self.refusals:
+                code, reason = self.refusals.pop(0)
+                refused = ImportRefusal(code=code, reason=reason, detail=f"because of {reason}")
+                yield ImportDocumentsResponse(document=name, refused=refused)
+                continue
+            self.contents[name] = request.content
+            if self.final_after_s is not None:
+                asyncio.get_running_loop().call_later(self.final_after_s, self.finish, name)
+            await asyncio.sleep(self.answer_after_s)
+            accepted = ImportedVersion(version=1, state=ACCEPTED)
+            yield ImportDocumentsResponse(document=name, accepted=accepted)
 
     async def GetDocument(self, request, context):
         self.read.append(request.name)

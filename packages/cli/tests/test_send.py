@@ -31,7 +31,34 @@ async def test_content_arrives_whole_and_outcomes_in_order():
     assert {o.state for o in outcomes} == {"ACCEPTED"}
     assert set(ingest.contents.values()) == {content}
     assert ingest.told_bytes == {len(content)}
-    assert ingest.open_most <= uploading.SIDE_BY_SIDE
+    assert ingest.open_most <= uploading.LARGE_SIDE_BY_SIDE
+    assert ingest.calls == 0
+
+
+async def test_small_documents_share_one_call():
+    ingest = Ingest(answer_after_s=0)
+    async with serving(ingest) as (client, _):
+        outcomes = await send(client, items(300), wait=True)
+    assert [o.document for o in outcomes] == [name(n) for n in range(300)]
+    assert {o.state for o in outcomes} == {"INDEXED"}
+    assert (ingest.calls, ingest.open_most) == (1, 0)
+
+
+async def test_a_shared_call_that_is_cut_loses_nothing(monkeypatch):
+    quick(monkeypatch)
+    ingest = Ingest(answer_after_s=0, cut_calls=3)
+    async with serving(ingest) as (client, _):
+        outcomes = await send(client, items(50), wait=False)
+    assert {o.state for o in outcomes} == {"ACCEPTED"}
+    assert len(ingest.contents) == 50
+    assert ingest.calls == 4
+
+
+async def test_one_refused_document_of_a_shared_call_stops_no_other():
+    ingest = Ingest(answer_after_s=0, refusals=[(Code.INVALID_ARGUMENT, "EMPTY_DOCUMENT")])
+    async with serving(ingest) as (client, _):
+        outcomes = await send(client, items(20), wait=False)
+    assert sorted(o.state for o in outcomes) == ["ACCEPTED"] * 19 + ["REFUSED"]
 
 
 async def test_what_is_refused_for_the_moment_is_sent_again(monkeypatch):

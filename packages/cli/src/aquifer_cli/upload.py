@@ -15,6 +15,7 @@ from aquifer_cli.client import Client
 from aquifer_cli.crowd import crowd
 from aquifer_cli.documents import state_name
 from aquifer_cli.errors import CommandError, from_rpc
+from aquifer_cli.importing import Importing
 from aquifer_cli.outcome import Outcome, given_up, is_temporary, outcome_of
 from aquifer_cli.sources import Item, files, lines
 from aquifer_cli.waiting import FINAL, Waiting
@@ -22,7 +23,11 @@ from aquifer_cli.waiting import FINAL, Waiting
 __all__ = ["Item", "Outcome", "files", "lines", "send", "state_name"]
 
 PIECE_BYTES = 256 * 1024
-SIDE_BY_SIDE = 16
+# So many documents are on their way at a time, and so many of the large ones among them.
+SIDE_BY_SIDE = 128
+LARGE_SIDE_BY_SIDE = 16
+# Up to this size documents share one call.
+IMPORT_MAX_BYTES = 512 * 1024
 UPLOAD_S = 120.0
 # How long nothing may succeed before what is refused for the moment is given up.
 PATIENCE_S = 60.0
@@ -86,8 +91,17 @@ class _Ways:
         self._answered_at = self._clock()
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
+        self._importing = Importing(client)
+        self._large = asyncio.Semaphore(LARGE_SIDE_BY_SIDE)
 
     async def take(self, items: Sequence[Item]) -> list[Outcome]:
+        try:
+            await self._take(items)
+        finally:
+            await self._importing.close()
+        return [self._outcomes[number] for number in range(len(items))]
+
+    async def _take(self, items: Sequence[Item]) -> None:
         left = iter(enumerate(items))
         if not self._wait:
             await self._send_all(left, None)
@@ -100,7 +114,6 @@ class _Ways:
                 await self._send_all(left, waiting)
                 await waiting.finish()
                 follow.cancel()
-        return [self._outcomes[number] for number in range(len(items))]
 
     async def _send_all(self, left: Iterator[tuple[int, Item]], waiting: Waiting | None) -> None:
         async with crowd() as sending:
@@ -132,7 +145,7 @@ class _Ways:
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:
-                document = await _stream(self._client, item)
+                document = await self._upload(item)
             except CommandError as error:
                 if not is_temporary(error):
                     return replace(outcome, reason=error.reason, detail=error.detail)
@@ -147,12 +160,44 @@ class _Ways:
             return outcome_of(item.path, document)
         return given_up(replace(outcome, state="NOT_SENT"), self._gone)
 
+    async def _upload(self, item: Item) -> Document:
+        """The document as it was accepted.
+
+        Raises:
+            CommandError: FILE_UNREADABLE, or the reason of the service.
+        """
+        content = await _read_small(item)
+        if content is not None:
+            return await self._importing.send(item.header, content)
+        async with self._large:
+            return await _stream(self._client, item)
+
     def _answered(self) -> None:
         self._answered_at = self._clock()
         self._waits("")
 
     def _impatient(self) -> bool:
         return self._clock() - self._answered_at > PATIENCE_S
+
+
+async def _read_small(item: Item) -> bytes | None:
+    """All bytes of a small document; None of a large one.
+
+    Raises:
+        CommandError: FILE_UNREADABLE.
+    """
+
+    def read() -> bytes | None:
+        with item.open() as stream:
+            if stream.seek(0, os.SEEK_END) > IMPORT_MAX_BYTES:
+                return None
+            stream.seek(0)
+            return stream.read()
+
+    try:
+        return await asyncio.to_thread(read)
+    except OSError as error:
+        raise CommandError("FILE_UNREADABLE", error.strerror or str(error)) from error
 
 
 async def _stream(client: Client, item: Item) -> Document:

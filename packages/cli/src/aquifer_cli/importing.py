@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -25,9 +26,7 @@ class Importing:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._call: Any = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: deque[asyncio.Future[Document]] = deque()
+        self._open: _Call | None = None
         self._writing = asyncio.Lock()
 
     async def send(self, header: UploadHeader, content: bytes) -> Document:
@@ -37,52 +36,62 @@ class Importing:
             CommandError: the reason of the service; what ends the call fails all that wait for it,
                 and may be sent again.
         """
-        answer: asyncio.Future[Document] = asyncio.get_running_loop().create_future()
         async with self._writing:
-            try:
-                call = await self._open()
-                self._waiting.append(answer)
-                await call.write(ImportDocumentsRequest(header=header, content=content))
-            except grpc.aio.AioRpcError as error:
-                self._end(from_rpc(error))
-            except asyncio.InvalidStateError:
-                pass  # the call has ended; whoever reads from it tells why
+            if self._open is None or self._open.ended:
+                self._open = await self._begin()
+            answer = await self._open.write(ImportDocumentsRequest(header=header, content=content))
         return await answer
+
+    async def _begin(self) -> "_Call":
+        try:
+            credentials = await self._client.credentials()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+        return _Call(self._client.ingest.ImportDocuments(timeout=CALL_S, metadata=credentials))
 
     async def close(self) -> None:
         """Ends the call."""
-        if self._call is not None:
-            self._call.cancel()
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
+        if self._open is not None:
+            await self._open.close()
 
-    async def _open(self) -> Any:
-        if self._call is None:
-            self._call = self._client.ingest.ImportDocuments(
-                timeout=CALL_S, metadata=await self._client.credentials()
-            )
-            self._reading = asyncio.get_running_loop().create_task(self._read(self._call))
-        return self._call
 
-    async def _read(self, call: Any) -> None:
-        error = CommandError("CALL_CUT", "the service ended the call", exit_code=EXIT_FAILED)
+class _Call:
+    """One call, and the uploads that wait for its answers in their order."""
+
+    def __init__(self, call: Any) -> None:
+        self.ended = False
+        self._call = call
+        self._waiting: deque[asyncio.Future[Document]] = deque()
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def write(self, request: ImportDocumentsRequest) -> "asyncio.Future[Document]":
+        answer: asyncio.Future[Document] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        # A call that has ended can not be written to; whoever reads from it tells why.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(request)
+        return answer
+
+    async def close(self) -> None:
+        self._call.cancel()
+        await asyncio.wait([self._reading])
+
+    async def _read(self) -> None:
+        """Hands out answers until the call ends, and why to those who still wait then."""
+        error = CommandError("CALL_CUT", "the service ended the call")
         try:
-            async for response in call:
+            async for response in self._call:
                 _resolve(self._waiting.popleft(), response)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc(failure)
         except asyncio.CancelledError:
-            if not call.cancelled():
+            if not self._call.cancelled():
                 raise
-        self._end(error)
-
-    def _end(self, error: CommandError) -> None:
-        """Fails everything that waits; the next upload opens another call."""
-        self._call = None
-        while self._waiting:
-            answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
+        finally:
+            self.ended = True
+            for answer in self._waiting:
+                if not answer.done():
+                    answer.set_exception(error)
 
 
 def _resolve(answer: asyncio.Future[Document], response: ImportDocumentsResponse) -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from typing_extensions import override
 
+from aquifer.services import NAMES, address_variable
 from aquifer_cli import endpoints as found
 from aquifer_cli.endpoints import Endpoints
 from stack.ports import LOOPBACK, free_ports
 from stack.processes import Command
 from stack.programs import Service, python
-from stack.up import SERVICES, Stack
+from stack.up import Stack
 
 SUFFIX = "-2"
 
@@ -50,25 +51,20 @@ def running_replicas(stack: Stack) -> Iterator[Endpoints]:
 
     The second ones call each other, so that each way between two services exists twice.
     """
-    ports = free_ports(2 * len(SERVICES))
-    listen = {name: ports[number] for number, name in enumerate(SERVICES)}
-    metrics = {name: ports[len(SERVICES) + number] for number, name in enumerate(SERVICES)}
-    siblings = {
-        f"AQUIFER_{name.upper()}_ADDRESS": f"{LOOPBACK}:{listen[name]}"
-        for name in ("auth", "query", "inference")
-    }
+    ports = [f"{LOOPBACK}:{port}" for port in free_ports(2 * len(NAMES))]
+    addresses = dict(zip(NAMES, ports[: len(NAMES)], strict=True))
+    metrics = dict(zip(NAMES, ports[len(NAMES) :], strict=True))
+    siblings = {address_variable(name): address for name, address in addresses.items()}
     with ExitStack() as held:
         replicas = []
-        for name in SERVICES:
+        for name in NAMES:
             first = stack.parts[name]
             assert isinstance(first, Service)
-            environment = {**siblings, "AQUIFER_METRICS_LISTEN": f"{LOOPBACK}:{metrics[name]}"}
-            replicas.append(Replica(first, port=listen[name], environment=environment))
+            environment = {**siblings, "AQUIFER_METRICS_LISTEN": metrics[name]}
+            port = int(addresses[name].rpartition(":")[2])
+            replicas.append(Replica(first, port=port, environment=environment))
             held.callback(replicas[-1].stop)
         with ThreadPoolExecutor(len(replicas)) as pool:
             list(pool.map(Replica.start, replicas))
         stack.parts.update({replica.name: replica for replica in replicas})
-        yield replace(
-            found.find(stack.data.path),
-            **{name: f"{LOOPBACK}:{port}" for name, port in listen.items()},
-        )
+        yield replace(found.find(stack.data.path), services=addresses)

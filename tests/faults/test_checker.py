@@ -92,7 +92,9 @@ IN_ROWS = {
             "UPDATE ingest.uploads SET result = 'VERSION_SUPERSEDED' WHERE ctid IN"
             " (SELECT u.ctid FROM ingest.uploads u JOIN ingest.documents d"
             " ON d.tenant_id = u.tenant_id AND d.name = u.document AND d.live_version = u.version"
-            " WHERE u.source <> '' LIMIT 1)"
+            " WHERE u.source <> '' AND u.result = 'INDEXED' AND NOT EXISTS (SELECT FROM"
+            " ingest.uploads o WHERE o.tenant_id = u.tenant_id AND o.document = u.document"
+            " AND o.version = u.version AND o.request_id <> u.request_id) LIMIT 1)"
         ),
         "and is live",
     ),
@@ -107,8 +109,9 @@ IN_ROWS = {
     ),
     "an event left in the outbox": (
         (
-            "INSERT INTO ingest.outbox (tenant_id, subject, headers, payload)"
-            " VALUES ('default', 's', '{}', '')"
+            "INSERT INTO ingest.outbox"
+            " (tenant_id, document, event, subject, headers, payload, place)"
+            " VALUES ('default', 'd', 'e', 's', '{}', '', now() + interval '1 hour')"
         ),
         "in the outbox of ingest",
     ),

@@ -34,8 +34,7 @@ def journal(tmp_path) -> Journal:
 
 def endpoints(broker: TestBus) -> Endpoints:
     known = {"url": broker.url, "user": "upstream", "password": password_of("upstream")}
-    nowhere = dict.fromkeys(("auth", "ingest", "query", "inference", "traces", "api_key"), "")
-    return Endpoints(**nowhere, tenant="default", nats=known)
+    return Endpoints(services={}, traces="", tenant="default", api_key="", nats=known)
 
 
 async def kept(broker: TestBus) -> dict[int, str]:

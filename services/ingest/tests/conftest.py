@@ -43,7 +43,8 @@ from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import units_of_work
 from ingest.subscribers import events
-from ingest.usecases.ports import Begin, Changed, CutText
+from ingest.usecases.ports import Changed, CutText
+from ingest.usecases.work import Begin
 from testkit.servers import TestDatabase
 
 TENANT = "acme"

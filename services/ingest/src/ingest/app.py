@@ -14,10 +14,10 @@ from chassis.process.ops import Stage
 from chassis.process.process import Process
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
-from ingest.domain import Pace
 from ingest.drops import DropsFolder
 from ingest.gateways import BusQueue, FactFeed, QueryGateway, query_channel
 from ingest.objects import LocalObjects
+from ingest.pace import Pace
 from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.reconciler import Reconciler
@@ -34,7 +34,6 @@ from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
 from ingest.usecases.ports import (
-    Begin,
     ChangeFeed,
     CutText,
     DeadLetters,
@@ -55,6 +54,7 @@ from ingest.usecases.read_documents import (
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
 from ingest.usecases.watchers import Watchers
+from ingest.usecases.work import Begin
 
 SERVICE = "ingest"
 
@@ -91,16 +91,18 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     """The use cases on top of the adapters."""
     pace, begin, objects = _pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
+    watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
     accept = AcceptDocument(
         objects=objects,
         admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
-        record=RecordUploads(begin=begin, pace=pace, cut_text=adapters.cut_text),
+        record=RecordUploads(
+            begin=begin, pace=pace, cut_text=adapters.cut_text, notice=watchers.notice
+        ),
         fresh=fresh,
         new_key=new_key,
         max_bytes=settings.upload_max_bytes,
     )
     get = GetDocument(begin=begin)
-    watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
     return Wired(
         rpc=IngestRpc(
             accept=accept,

@@ -23,13 +23,13 @@ from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import DeleteDocument
-from ingest.usecases.ports import PageQuery
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.work import PageQuery
 
 PIECE_MAX_BYTES: Final = 1 << 20
 # A message has at most 4 MiB. One document takes up to 70 KiB, most of it metadata.

@@ -18,8 +18,8 @@ from ingest.traces import current_trace_id
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.delete_document import PurgeDocument
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion, give_up
-from ingest.usecases.ports import Begin
 from ingest.usecases.prepare_document import PrepareDocument
+from ingest.usecases.work import Begin
 
 ACCEPT_GROUPS = 64
 PREPARE_GROUPS = 12

@@ -12,15 +12,14 @@ from ingest.domain import (
     STEPS,
     Draft,
     Origin,
-    Pace,
     Reference,
     State,
     batch_numbers,
     check_name,
     chunk_id,
     sources,
-    work_s,
 )
+from ingest.pace import Pace, work_s
 
 LONGEST = "x" * 128
 

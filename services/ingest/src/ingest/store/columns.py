@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ingest.domain import State
-from ingest.usecases.ports import Addition
+from ingest.usecases.work import Addition
 
 
 def additions(made: Sequence[Addition]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Entry, Receipt, Version
 from ingest.store import rows
-from ingest.usecases.ports import Deletions, Purged
+from ingest.usecases.work import Deletions, Purged
 
 # Only the newest tombstone is pending: purging up to it purges all older ones.
 _BURY: Final = f"""

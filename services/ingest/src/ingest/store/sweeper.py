@@ -10,7 +10,8 @@ from chassis.base.postgres import Database
 from chassis.events.inbox import forget_old
 from ingest.domain import STEPS, UNFINISHED, State
 from ingest.store.rows import Row
-from ingest.usecases.ports import Backlog, Pending, Sweeper
+from ingest.usecases.ports import Backlog, Sweeper
+from ingest.usecases.work import Pending
 
 _PENDING: Final = (
     "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"

@@ -15,7 +15,7 @@ from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.uploads import PostgresTenants, PostgresUploads
 from ingest.traces import start_linked
-from ingest.usecases.ports import Begin, Work
+from ingest.usecases.work import Begin, Work
 
 # A trace of a long document holds so many of its batches; the next ones go on in a linked one.
 TRACE_EVENTS_MAX = 200

@@ -14,8 +14,9 @@ from chassis.base.errors import (
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Objects, Trace
+from ingest.usecases.ports import Objects
 from ingest.usecases.record_uploads import Incoming, RecordUploads, TenantLateError
+from ingest.usecases.work import Trace
 
 # Bytes up to this size are stored with the version, in the same transaction.
 INLINE_MAX_BYTES: Final = 64 * 1024

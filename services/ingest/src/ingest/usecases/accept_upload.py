@@ -17,9 +17,10 @@ from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Origin, Reference, Upload, Verdict
 from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.ports import Begin, Drops, Work
+from ingest.usecases.ports import Drops
 from ingest.usecases.record_uploads import TenantLateError
 from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.work import Begin, Work
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chassis.base.errors import OverloadedError
-from ingest.usecases.ports import Begin, Monotonic
+from ingest.usecases.ports import Monotonic
+from ingest.usecases.work import Begin
 
 BACKLOG_RETRY_S: Final = 5.0
 _COUNT_KEPT_S: Final = 1.0

@@ -30,7 +30,7 @@ from ingest.domain import (
     Verdict,
     Version,
 )
-from ingest.usecases.ports import Trace, Work
+from ingest.usecases.work import Trace, Work
 
 # What a refusal repeats of a field that may itself be why it was refused.
 ECHO_MAX_CHARS = 512

@@ -8,9 +8,11 @@ from typing import Final
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.events.delivery import Delivery
-from ingest.domain import Origin, Pace, Receipt, View, check_name
+from ingest.domain import Origin, Receipt, View, check_name
+from ingest.pace import Pace
 from ingest.usecases import announce
-from ingest.usecases.ports import Begin, DeadLetters, Hide, Objects, Work
+from ingest.usecases.ports import DeadLetters, Hide, Objects
+from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from ingest.domain import (
     sources,
 )
 from ingest.usecases import announce
-from ingest.usecases.ports import Begin, Objects, Work
+from ingest.usecases.ports import Objects
+from ingest.usecases.work import Begin, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

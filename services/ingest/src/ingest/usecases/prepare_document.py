@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
-from ingest.domain import Pace, Prepared, State, Verdict, Version, work_s
+from ingest.domain import Prepared, State, Verdict, Version
+from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Begin, Changed, Objects, Parse
+from ingest.usecases.ports import Changed, Objects, Parse
+from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown
-from ingest.usecases.ports import Begin, PageQuery
 from ingest.usecases.watchers import Watchers
+from ingest.usecases.work import Begin, PageQuery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ does what its uploads would have done one after the other.
 import asyncio
 import contextvars
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,20 +19,21 @@ from ingest.domain import (
     Draft,
     Entry,
     Object,
-    Pace,
     State,
     Upload,
     UploadResult,
     Version,
     View,
-    work_s,
 )
+from ingest.pace import Pace, work_s
 from ingest.usecases import announce
-from ingest.usecases.ports import Addition, Begin, CutText, Standing, Trace, Work
+from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.work import Addition, Begin, Standing, Trace, Work
 
 GROUP_MAX: Final = 64
-GROUP_MAX_BYTES: Final = 2 << 20
+# What the statements of one group take to be written out holds the event loop.
+GROUP_MAX_BYTES: Final = 256 << 10
 
 
 class TenantLateError(Exception):
@@ -43,12 +44,14 @@ class TenantLateError(Exception):
 class Incoming:
     """An upload whose bytes are at hand or stored.
 
-    `content` are its bytes where they go into the database; `trace` is its own.
+    `content` are its bytes where they go into the database, `cut` its text where that is cut
+    already; `trace` is its own.
     """
 
     draft: Draft
     stored: Object
     content: bytes | None
+    cut: Cut | None = None
     trace: Trace = None
 
 
@@ -64,13 +67,18 @@ class _Waiting:
 
 @dataclass(slots=True, kw_only=True)
 class RecordUploads:
-    """Records uploads of all tenants, each tenant's in its own line."""
+    """Records uploads of all tenants, each tenant's in its own line.
+
+    `notice` is called with the tenant and name of each document that may have changed.
+    """
 
     begin: Begin
     pace: Pace
     cut_text: CutText
+    notice: Callable[[str, str], None]
     _lines: dict[str, deque[_Waiting]] = field(default_factory=lambda: defaultdict(deque))
     _running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    _cutting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, incoming: Incoming) -> View:
         """The document as it was accepted.
@@ -83,14 +91,24 @@ class RecordUploads:
         """
         tenant = incoming.draft.tenant
         loop = asyncio.get_running_loop()
+        cut = await self._cut(incoming)
         trace = incoming.trace or otel_context.get_current()
-        waiting = _Waiting(replace(incoming, trace=trace), loop.create_future())
+        waiting = _Waiting(replace(incoming, cut=cut, trace=trace), loop.create_future())
         self._lines[tenant].append(waiting)
         if tenant not in self._running:
             # In a context of its own: it works for uploads of many traces.
             work = self._record_all(tenant)
             self._running[tenant] = loop.create_task(work, context=contextvars.Context())
         return await waiting.done
+
+    async def _cut(self, incoming: Incoming) -> Cut | None:
+        """Small plain text in chunks; one text at a time, and other work between two of them."""
+        if incoming.content is None:
+            return None
+        async with self._cutting:
+            cut = self.cut_text(incoming.draft, incoming.content)
+            await asyncio.sleep(0)
+        return cut
 
     async def _record_all(self, tenant: str) -> None:
         """Records what waits, group after group, until nothing does."""
@@ -112,6 +130,7 @@ class RecordUploads:
                 await self._record_group(tenant, [one])
             return
         for one, outcome in zip(group, outcomes, strict=True):
+            self.notice(tenant, one.incoming.draft.name)
             if outcome is None:
                 try:
                     outcome = await self._repeat(one.incoming)  # noqa: PLW2901
@@ -156,8 +175,7 @@ class RecordUploads:
 
     def _add(self, one: Incoming, number: int) -> Addition:
         """The version that an upload makes; small plain text is cut at once."""
-        draft = one.draft
-        cut = self.cut_text(draft, one.content) if one.content is not None else None
+        draft, cut = one.draft, one.cut
         prepared = cut.prepare(draft.tenant, draft.name, number) if cut is not None else None
         state = State.ACCEPTED if prepared is None else State.PREPARED
         batches = prepared.batch_count if prepared else 0

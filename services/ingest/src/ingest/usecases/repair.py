@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from ingest.domain import STEPS, Pace, State, Verdict, Version, work_s
+from ingest.domain import STEPS, State, Verdict, Version
+from ingest.pace import Pace, work_s
 from ingest.traces import continue_trace
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.handled_until import HandledUntil
-from ingest.usecases.ports import Begin, Objects, Pending, Sweeper, Work
+from ingest.usecases.ports import Objects, Sweeper
+from ingest.usecases.work import Begin, Pending, Work
 
 log = logging.getLogger(__name__)
 

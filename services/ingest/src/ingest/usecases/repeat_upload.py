@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ingest.domain import Entry, Upload, Version, View
 from ingest.usecases import announce
-from ingest.usecases.ports import Work
+from ingest.usecases.work import Work
 
 
 async def repeat(work: Work, upload: Upload) -> View:

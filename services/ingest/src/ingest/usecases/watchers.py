@@ -18,7 +18,8 @@ from typing import Final
 
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.domain import View
-from ingest.usecases.ports import Begin, ChangeFeed
+from ingest.usecases.ports import ChangeFeed
+from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
 

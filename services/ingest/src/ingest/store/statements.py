@@ -1,0 +1,229 @@
+"""What is read and written of documents, versions and chunks; every statement is set-based."""
+
+from typing import Final
+
+from ingest.store import rows
+from ingest.store.uploads import SETTLE
+
+CLAIM: Final = f"""
+INSERT INTO documents AS d (tenant_id, name)
+SELECT %(tenant)s, name FROM unnest(%(names)s::text[]) AS name
+ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
+RETURNING {rows.ENTRY},
+    (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended
+"""  # noqa: S608
+
+RELEASE: Final = """
+DELETE FROM documents
+WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s) AND latest_version = 0
+"""
+
+ENTRY: Final = f"""
+SELECT {rows.ENTRY} FROM documents d WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+"""  # noqa: S608
+
+NEWEST: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+    AND v.version = d.latest_version
+WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+"""  # noqa: S608
+
+NEWEST_OF: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+    AND v.version = d.latest_version
+WHERE d.tenant_id = %(tenant)s AND d.name = ANY(%(names)s)
+"""  # noqa: S608
+
+VERSION: Final = f"""
+SELECT {rows.VERSION} FROM versions v
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+"""  # noqa: S608
+
+VERSIONS: Final = f"""
+SELECT {rows.VERSION} FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
+    AND v.version = wanted.number
+"""  # noqa: S608
+
+# Both rows in one statement; a query that must wait for a lock reads them as they are after it.
+LOCK_VERSIONS: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION}
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name
+JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
+    AND v.version = wanted.number
+ORDER BY d.name FOR UPDATE OF d, v
+"""  # noqa: S608
+
+# Without a note of the upload, which a known one does not get, nothing else is written.
+ADD: Final = f"""
+WITH given AS (
+    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(states)s::text[],
+        %(titles)s::text[], %(file_names)s::text[], %(hints)s::text[], %(media_types)s::text[],
+        %(metadata)s::jsonb[], %(sizes)s::bigint[], %(sha256s)s::text[], %(keys)s::text[],
+        %(sources)s::text[], %(request_ids)s::text[], %(event_ids)s::text[],
+        %(correlation_ids)s::text[], %(trace_ids)s::text[], %(chunk_counts)s::int[],
+        %(batch_counts)s::int[], %(waits_s)s::float8[], %(orders)s::bigint[])
+    AS given(name, number, state, title, file_name, hint, media_type, metadata, size, sha256, key,
+        source, request_id, event_id, correlation_id, trace_id, chunk_count, batch_count, wait_s,
+        upload_order)
+), noted AS (
+    INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
+        correlation_id, unchanged, result)
+    SELECT %(tenant)s, source, request_id, name, number, sha256, correlation_id, false, ''
+    FROM given WHERE request_id <> ''
+    ON CONFLICT DO NOTHING RETURNING source, request_id
+), first AS (
+    SELECT * FROM given WHERE request_id = ''
+        OR (source, request_id) IN (SELECT source, request_id FROM noted)
+), grown AS (
+    UPDATE documents d SET latest_version = first.number,
+        upload_order = CASE WHEN first.upload_order > 0 THEN first.upload_order
+            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
+    FROM first WHERE d.tenant_id = %(tenant)s AND d.name = first.name
+)
+INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name,
+    media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
+    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at)
+SELECT %(tenant)s, name, number, state, title, file_name, hint, media_type, metadata, size,
+    sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
+    clock_timestamp() + make_interval(secs => wait_s)
+FROM first
+RETURNING {rows.VERSION}
+"""  # noqa: S608
+
+KEEP_CONTENTS: Final = """
+INSERT INTO contents (tenant_id, document, version, content)
+SELECT %(tenant)s, given.*
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(contents)s::bytea[]) AS given
+"""
+
+KEEP_PIECES: Final = """
+INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
+    end_char, page)
+SELECT %(tenant)s, given.*
+FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(chunk_ids)s::uuid[], %(ordinals)s::int[],
+    %(batches)s::int[], %(texts)s::text[], %(starts)s::int[], %(ends)s::int[], %(pages)s::int[])
+    AS given
+"""
+
+RAISE_ORDER: Final = f"""
+UPDATE documents SET upload_order = greatest(upload_order,
+    CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END)
+WHERE tenant_id = %(tenant)s AND name = %(name)s
+"""  # noqa: S608
+
+CONTENT: Final = """
+SELECT content FROM contents
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+"""
+
+# One statement: without the move no chunk is written, so a repeat can not double them.
+PREPARE: Final = f"""
+WITH moved AS (
+    UPDATE versions v SET state = 'PREPARED', attempt = 0, media_type = %(media_type)s,
+        title = CASE WHEN title = '' THEN %(title)s ELSE title END,
+        chunk_count = %(chunk_count)s, batch_count = %(batch_count)s,
+        step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
+        updated_at = clock_timestamp()
+    WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+        AND v.state = ANY(%(sources)s)
+    RETURNING {rows.VERSION}
+), written AS (
+    INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text,
+        start_char, end_char, page)
+    SELECT moved.tenant_id, moved.document, moved.version, piece.*
+    FROM moved, unnest(%(chunk_ids)s::uuid[], %(ordinals)s::int[], %(batches)s::int[],
+        %(texts)s::text[], %(starts)s::int[], %(ends)s::int[], %(pages)s::int[]) AS piece
+)
+SELECT * FROM moved
+"""  # noqa: S608
+
+INDEX: Final = f"""
+WITH wanted AS (
+    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+), live AS (
+    UPDATE documents d SET live_version = wanted.number FROM wanted
+    WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name
+), indexed AS (
+    UPDATE versions v SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
+        step_due_at = NULL, updated_at = clock_timestamp()
+    FROM wanted
+    WHERE v.tenant_id = %(tenant)s AND v.document = wanted.name AND v.version = wanted.number
+)
+UPDATE uploads u SET result = 'INDEXED', result_detail = '' FROM wanted
+WHERE u.tenant_id = %(tenant)s AND u.document = wanted.name AND u.version = wanted.number
+    AND u.result = '' AND u.source <> ''
+RETURNING {rows.UPLOAD}
+"""  # noqa: S608
+
+FAIL: Final = f"""
+WITH failed AS (
+    UPDATE versions SET state = 'FAILED', reason = %(result)s, reason_detail = %(detail)s,
+        attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
+    WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+)
+{SETTLE}
+"""  # noqa: S608
+
+RETIRED: Final = f"""
+SELECT {rows.VERSION} FROM versions v
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s
+    AND v.version >= %(from)s AND v.version < %(number)s AND v.state = ANY(%(states)s)
+ORDER BY v.version FOR UPDATE
+"""  # noqa: S608
+
+RETIRE: Final = """
+WITH emptied AS (
+    DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s
+        AND version >= %(from)s AND version < %(number)s
+), forgotten AS (
+    DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
+        AND version >= %(from)s AND version < %(number)s
+)
+UPDATE versions SET state = 'SUPERSEDED', attempt = 0, step_due_at = NULL,
+    updated_at = clock_timestamp()
+WHERE tenant_id = %(tenant)s AND document = %(name)s
+    AND version >= %(from)s AND version < %(number)s AND state = ANY(%(states)s)
+"""
+
+PIECES: Final = f"""
+SELECT {rows.PIECE} FROM chunks
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s ORDER BY ordinal
+"""  # noqa: S608
+
+REPEAT: Final = f"""
+UPDATE versions v SET attempt = v.attempt + 1,
+    step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+    AND v.state = %(state)s AND v.step_due_at = %(step_due_at)s
+    AND NOT EXISTS (
+        SELECT FROM outbox o WHERE o.tenant_id = v.tenant_id AND o.document = v.document)
+RETURNING {rows.VERSION}
+"""  # noqa: S608
+
+PAGE: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+    AND v.version = d.latest_version
+WHERE d.tenant_id = %(tenant)s AND d.name > %(after)s AND d.name < %(before)s
+    AND v.state <> 'DELETED'
+ORDER BY d.name LIMIT %(limit)s
+"""  # noqa: S608
+
+# Led by the index on states: a page of a rare state must not read through all the others.
+PAGE_IN_STATE: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM versions v
+JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
+    AND d.latest_version = v.version
+WHERE v.tenant_id = %(tenant)s AND v.state = %(state)s
+    AND v.document > %(after)s AND v.document < %(before)s
+ORDER BY v.document LIMIT %(limit)s
+"""  # noqa: S608
+
+UNFINISHED: Final = """
+SELECT count(*) AS unfinished FROM versions
+WHERE tenant_id = %(tenant)s AND state = ANY(%(states)s) AND step_due_at IS NOT NULL
+"""

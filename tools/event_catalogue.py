@@ -34,7 +34,7 @@ Comments = Mapping[str, str]
 
 
 def comments(protos: Path) -> Comments:
-    """The comment before each message and field below a folder, by full name."""
+    """The comments of messages, fields, services and methods below a folder, by full name."""
     files = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
     standard = resources.files("grpc_tools") / "_proto"
     with tempfile.TemporaryDirectory() as folder, resources.as_file(standard) as included:
@@ -48,13 +48,19 @@ def comments(protos: Path) -> Comments:
 
 def _commented(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
     for place in file.source_code_info.location:
-        # Numbers lead from the file to what is commented: 4 is a message, 2 a field of it.
+        # Numbers lead from the file to what is commented: 4 is a message, 2 a field of it; 6 is a
+        # service, 2 a method of it.
         match list(place.path):
             case [4, message]:
                 name = file.message_type[message].name
             case [4, message, 2, field]:
                 of = file.message_type[message]
                 name = f"{of.name}.{of.field[field].name}"
+            case [6, service]:
+                name = file.service[service].name
+            case [6, service, 2, method]:
+                called = file.service[service]
+                name = f"{called.name}.{called.method[method].name}"
             case _:
                 continue
         yield f"{file.package}.{name}", place.leading_comments

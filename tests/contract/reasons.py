@@ -43,6 +43,8 @@ class Reasons:
 
     kinds: dict[str, set[str]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    # Kinds and reasons by the call that gives them.
+    calls: dict[ast.Call, set[tuple[str, str]]] = field(default_factory=dict)
 
 
 class UnreadError(Exception):
@@ -150,6 +152,7 @@ class Reader:
             try:
                 for reason in self._values(module, value, kind):
                     self.reasons.kinds.setdefault(reason, set()).add(kind)
+                    self.reasons.calls.setdefault(call, set()).add((kind, reason))
             except UnreadError as error:
                 self.reasons.unread.append(f"{module.path}:{value.lineno}: {error}")
 

@@ -26,10 +26,14 @@ if _version_not_supported:
 
 
 class AuthServiceStub(object):
-    """Tenants, API keys and the tokens exchanged for them. Owns who may act; knows no document.
+    """Manages tenants and API keys, and exchanges keys for access tokens. Stores no documents.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; the reasons are listed
-    in docs/status-codes.md. Another tenant's id answers NOT_FOUND, exactly like an unknown one.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method. An id of another
+    tenant answers NOT_FOUND, like an unknown id.
+
+    All methods but GetJwks: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED
+    DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel):
@@ -96,15 +100,19 @@ class AuthServiceStub(object):
 
 
 class AuthServiceServicer(object):
-    """Tenants, API keys and the tokens exchanged for them. Owns who may act; knows no document.
+    """Manages tenants and API keys, and exchanges keys for access tokens. Stores no documents.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; the reasons are listed
-    in docs/status-codes.md. Another tenant's id answers NOT_FOUND, exactly like an unknown one.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method. An id of another
+    tenant answers NOT_FOUND, like an unknown id.
+
+    All methods but GetJwks: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED
+    DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def ExchangeToken(self, request, context):
-        """Exchanges an API key for an access token of ten minutes. Public: carries no bearer token.
-        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED or TENANT_SUSPENDED.
+        """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
+        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,81 +126,80 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRevocations(self, request, context):
-        """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
-        concerns may still be unexpired.
-        Every process of every service asks at start and every two seconds. Scope `internal`.
-        INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
+        """Lists revoked keys and suspended or resumed tenants, oldest first, for as long as a token they
+        affect can still be valid. Every process calls it at start and then every two seconds. Scope
+        `internal`. INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateTenant(self, request, context):
-        """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-        INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
-        names a tenant of another display name.
+        """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
+        existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
+        TENANT_EXISTS: a tenant with this id has another display name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTenant(self, request, context):
-        """Reads one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN.
+        """Returns one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
-        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SuspendTenant(self, request, context):
-        """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-        included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-        TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
+        """Suspends a tenant: within 5 s every service refuses its keys and tokens and ends its open
+        streams. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION
+        TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTenant(self, request, context):
-        """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
-        ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+        """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
+        that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
-        `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
-        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
-        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
-        ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
-        services' own tenant.
+        """Creates an API key. Only this response contains the key; it cannot be read again. Scope
+        `keys.admin`; for another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT
+        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
+        PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
+        TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
+        TENANT_RESERVED: the tenant is suspended, or is the services' own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
-        tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
+        """Lists the keys of a tenant, newest first, without their secrets. Scope `keys.admin`; for
+        another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID. NOT_FOUND TENANT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
-        another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
-        KEY_UNKNOWN.
+        """Revokes a key: within 5 s every service refuses the key and its tokens. Scope `keys.admin`; for
+        another tenant than the caller's, `tenants.admin` as well. Idempotent. NOT_FOUND
+        TENANT_UNKNOWN, KEY_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,10 +272,14 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService(object):
-    """Tenants, API keys and the tokens exchanged for them. Owns who may act; knows no document.
+    """Manages tenants and API keys, and exchanges keys for access tokens. Stores no documents.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; the reasons are listed
-    in docs/status-codes.md. Another tenant's id answers NOT_FOUND, exactly like an unknown one.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method. An id of another
+    tenant answers NOT_FOUND, like an unknown id.
+
+    All methods but GetJwks: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED
+    DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     @staticmethod

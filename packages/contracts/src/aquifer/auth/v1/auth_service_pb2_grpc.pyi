@@ -13,69 +13,76 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthServiceStub:
-    """Tenants, API keys and the tokens exchanged for them. Owns who may act; knows no document.
+    """Manages tenants and API keys, and exchanges keys for access tokens. Stores no documents.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; the reasons are listed
-    in docs/status-codes.md. Another tenant's id answers NOT_FOUND, exactly like an unknown one.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method. An id of another
+    tenant answers NOT_FOUND, like an unknown id.
+
+    All methods but GetJwks: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED
+    DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ExchangeToken: aio.UnaryUnaryMultiCallable[auth_service_pb2.ExchangeTokenRequest, auth_service_pb2.ExchangeTokenResponse]
-    """Exchanges an API key for an access token of ten minutes. Public: carries no bearer token.
-    UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED or TENANT_SUSPENDED.
+    """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
+    UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
     """
     GetJwks: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetJwksRequest, auth_service_pb2.GetJwksResponse]
     """Returns the public keys that verify access tokens, as a JWK set. Public."""
     ListRevocations: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListRevocationsRequest, auth_service_pb2.ListRevocationsResponse]
-    """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
-    concerns may still be unexpired.
-    Every process of every service asks at start and every two seconds. Scope `internal`.
-    INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
+    """Lists revoked keys and suspended or resumed tenants, oldest first, for as long as a token they
+    affect can still be valid. Every process calls it at start and then every two seconds. Scope
+    `internal`. INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
     """
     CreateTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateTenantRequest, auth_service_pb2.Tenant]
-    """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-    INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
-    names a tenant of another display name.
+    """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
+    existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
+    TENANT_EXISTS: a tenant with this id has another display name.
     """
     GetTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantRequest, auth_service_pb2.Tenant]
-    """Reads one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
+    """Returns one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
     ListTenants: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListTenantsRequest, auth_service_pb2.ListTenantsResponse]
-    """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
-    PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+    PAGE_TOKEN_INVALID.
     """
     SuspendTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.SuspendTenantRequest, auth_service_pb2.Tenant]
-    """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-    included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-    TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
+    """Suspends a tenant: within 5 s every service refuses its keys and tokens and ends its open
+    streams. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION
+    TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's key.
     """
     ResumeTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.ResumeTenantRequest, auth_service_pb2.Tenant]
-    """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
-    ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+    """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
+    that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
-    """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
-    `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
-    SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
-    PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
-    ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
-    services' own tenant.
+    """Creates an API key. Only this response contains the key; it cannot be read again. Scope
+    `keys.admin`; for another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT
+    SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
+    PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
+    TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
+    TENANT_RESERVED: the tenant is suspended, or is the services' own.
     """
     ListApiKeys: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListApiKeysRequest, auth_service_pb2.ListApiKeysResponse]
-    """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
-    tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-    PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
+    """Lists the keys of a tenant, newest first, without their secrets. Scope `keys.admin`; for
+    another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+    PAGE_TOKEN_INVALID. NOT_FOUND TENANT_UNKNOWN.
     """
     RevokeApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.RevokeApiKeyRequest, auth_service_pb2.ApiKey]
-    """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
-    another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
-    KEY_UNKNOWN.
+    """Revokes a key: within 5 s every service refuses the key and its tokens. Scope `keys.admin`; for
+    another tenant than the caller's, `tenants.admin` as well. Idempotent. NOT_FOUND
+    TENANT_UNKNOWN, KEY_UNKNOWN.
     """
 
 class AuthServiceServicer(metaclass=abc_1.ABCMeta):
-    """Tenants, API keys and the tokens exchanged for them. Owns who may act; knows no document.
+    """Manages tenants and API keys, and exchanges keys for access tokens. Stores no documents.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; the reasons are listed
-    in docs/status-codes.md. Another tenant's id answers NOT_FOUND, exactly like an unknown one.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method. An id of another
+    tenant answers NOT_FOUND, like an unknown id.
+
+    All methods but GetJwks: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED
+    DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     @abc_1.abstractmethod
@@ -84,8 +91,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ExchangeTokenRequest,
         context: aio.ServicerContext[auth_service_pb2.ExchangeTokenRequest, abc.Awaitable[auth_service_pb2.ExchangeTokenResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ExchangeTokenResponse]:
-        """Exchanges an API key for an access token of ten minutes. Public: carries no bearer token.
-        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED or TENANT_SUSPENDED.
+        """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
+        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
         """
 
     @abc_1.abstractmethod
@@ -102,10 +109,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListRevocationsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListRevocationsRequest, abc.Awaitable[auth_service_pb2.ListRevocationsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListRevocationsResponse]:
-        """Lists revoked keys, and tenants suspended or resumed, oldest first, while tokens that this
-        concerns may still be unexpired.
-        Every process of every service asks at start and every two seconds. Scope `internal`.
-        INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
+        """Lists revoked keys and suspended or resumed tenants, oldest first, for as long as a token they
+        affect can still be valid. Every process calls it at start and then every two seconds. Scope
+        `internal`. INVALID_ARGUMENT AFTER_RANGE, PAGE_SIZE_RANGE.
         """
 
     @abc_1.abstractmethod
@@ -114,9 +120,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.CreateTenantRequest,
         context: aio.ServicerContext[auth_service_pb2.CreateTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
-        """Creates a tenant. Scope `tenants.admin`. Idempotent by tenant id and display name;
-        INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID; ALREADY_EXISTS TENANT_EXISTS when the id
-        names a tenant of another display name.
+        """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
+        existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
+        TENANT_EXISTS: a tenant with this id has another display name.
         """
 
     @abc_1.abstractmethod
@@ -125,7 +131,7 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.GetTenantRequest,
         context: aio.ServicerContext[auth_service_pb2.GetTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
-        """Reads one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
+        """Returns one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
 
     @abc_1.abstractmethod
     def ListTenants(
@@ -133,8 +139,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListTenantsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListTenantsRequest, abc.Awaitable[auth_service_pb2.ListTenantsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListTenantsResponse]:
-        """Lists tenants in the order of their ids. Scope `tenants.admin`. INVALID_ARGUMENT
-        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -143,9 +149,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.SuspendTenantRequest,
         context: aio.ServicerContext[auth_service_pb2.SuspendTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
-        """Refuses every key and token of a tenant from now on (within 5 s everywhere), open streams
-        included. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN; FAILED_PRECONDITION
-        TENANT_RESERVED for the services' own tenant, TENANT_OWN for that of the caller's key.
+        """Suspends a tenant: within 5 s every service refuses its keys and tokens and ends its open
+        streams. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION
+        TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's key.
         """
 
     @abc_1.abstractmethod
@@ -154,8 +160,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ResumeTenantRequest,
         context: aio.ServicerContext[auth_service_pb2.ResumeTenantRequest, abc.Awaitable[auth_service_pb2.Tenant]],
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
-        """Takes a suspension back: the tenant's keys work again, and those of its tokens that have not
-        ended, everywhere within 5 s. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+        """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
+        that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
         """
 
     @abc_1.abstractmethod
@@ -164,12 +170,12 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.CreateApiKeyRequest,
         context: aio.ServicerContext[auth_service_pb2.CreateApiKeyRequest, abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]],
     ) -> abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]:
-        """Creates an API key. The key itself is in this response and nowhere else, ever. Scope
-        `keys.admin`; for another tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT
-        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID;
-        PERMISSION_DENIED SCOPE_EXCEEDED for a scope the caller does not hold; NOT_FOUND TENANT_UNKNOWN;
-        ALREADY_EXISTS REQUEST_REPEATED; FAILED_PRECONDITION TENANT_SUSPENDED, or TENANT_RESERVED for the
-        services' own tenant.
+        """Creates an API key. Only this response contains the key; it cannot be read again. Scope
+        `keys.admin`; for another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT
+        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
+        PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
+        TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
+        TENANT_RESERVED: the tenant is suspended, or is the services' own.
         """
 
     @abc_1.abstractmethod
@@ -178,9 +184,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListApiKeysRequest,
         context: aio.ServicerContext[auth_service_pb2.ListApiKeysRequest, abc.Awaitable[auth_service_pb2.ListApiKeysResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListApiKeysResponse]:
-        """Lists a tenant's keys, newest first, without their secrets. Scope `keys.admin`; for another
-        tenant than the caller's `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID; NOT_FOUND TENANT_UNKNOWN.
+        """Lists the keys of a tenant, newest first, without their secrets. Scope `keys.admin`; for
+        another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID. NOT_FOUND TENANT_UNKNOWN.
         """
 
     @abc_1.abstractmethod
@@ -189,9 +195,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.RevokeApiKeyRequest,
         context: aio.ServicerContext[auth_service_pb2.RevokeApiKeyRequest, abc.Awaitable[auth_service_pb2.ApiKey]],
     ) -> abc.Awaitable[auth_service_pb2.ApiKey]:
-        """Revokes a key; every process refuses it and its tokens within 5 s. Scope `keys.admin`; for
-        another tenant than the caller's `tenants.admin` as well. Idempotent. NOT_FOUND TENANT_UNKNOWN,
-        KEY_UNKNOWN.
+        """Revokes a key: within 5 s every service refuses the key and its tokens. Scope `keys.admin`; for
+        another tenant than the caller's, `tenants.admin` as well. Idempotent. NOT_FOUND
+        TENANT_UNKNOWN, KEY_UNKNOWN.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: aio.Server) -> None: ...

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class InferenceServiceStub(object):
-    """Owns the models. Stateless; the only place that may import an engine.
+    """Runs the models. Stateless; no other service loads an engine.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; docs/status-codes.md
-    lists the reasons.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
     """
 
     def __init__(self, channel):
@@ -56,33 +56,35 @@ class InferenceServiceStub(object):
 
 
 class InferenceServiceServicer(object):
-    """Owns the models. Stateless; the only place that may import an engine.
+    """Runs the models. Stateless; no other service loads an engine.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; docs/status-codes.md
-    lists the reasons.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
     """
 
     def Embed(self, request, context):
-        """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
+        """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
+        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Answers a question from the passages given and from nothing else; the stream ends with one
-        `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
-        MODEL_UNKNOWN.
+        """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
+        the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
+        TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists what can be asked for, and what each engine really is. Scope `models`.
+        """Lists the models of this process and the engine behind each. Scope `models`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,10 +117,10 @@ def add_InferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InferenceService(object):
-    """Owns the models. Stateless; the only place that may import an engine.
+    """Runs the models. Stateless; no other service loads an engine.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; docs/status-codes.md
-    lists the reasons.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
     """
 
     @staticmethod

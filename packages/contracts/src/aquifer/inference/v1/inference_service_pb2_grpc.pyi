@@ -13,32 +13,34 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InferenceServiceStub:
-    """Owns the models. Stateless; the only place that may import an engine.
+    """Runs the models. Stateless; no other service loads an engine.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; docs/status-codes.md
-    lists the reasons.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Embed: aio.UnaryUnaryMultiCallable[inference_service_pb2.EmbedRequest, inference_service_pb2.EmbedResponse]
-    """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-    INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
-    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
+    """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
+    INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
+    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN.
     """
     Generate: aio.UnaryStreamMultiCallable[inference_service_pb2.GenerateRequest, inference_service_pb2.GenerateResponse]
-    """Answers a question from the passages given and from nothing else; the stream ends with one
-    `Finish`. Cancelling the call stops the engine. Scope `models`.
-    INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
-    MODEL_UNKNOWN.
+    """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
+    the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
+    TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
+    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
-    """Lists what can be asked for, and what each engine really is. Scope `models`."""
+    """Lists the models of this process and the engine behind each. Scope `models`."""
 
 class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
-    """Owns the models. Stateless; the only place that may import an engine.
+    """Runs the models. Stateless; no other service loads an engine.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`; docs/status-codes.md
-    lists the reasons.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
     """
 
     @abc_1.abstractmethod
@@ -47,9 +49,10 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         request: inference_service_pb2.EmbedRequest,
         context: aio.ServicerContext[inference_service_pb2.EmbedRequest, abc.Awaitable[inference_service_pb2.EmbedResponse]],
     ) -> abc.Awaitable[inference_service_pb2.EmbedResponse]:
-        """Embeds texts, ahead of bulk work when the lane says so. Scope `models`. Idempotent.
-        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE; NOT_FOUND PROFILE_UNKNOWN;
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL; UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, SHUTTING_DOWN.
+        """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
+        INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -58,10 +61,11 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         request: inference_service_pb2.GenerateRequest,
         context: aio.ServicerContext[inference_service_pb2.GenerateRequest, abc.AsyncIterator[inference_service_pb2.GenerateResponse]],
     ) -> abc.AsyncIterator[inference_service_pb2.GenerateResponse]:
-        """Answers a question from the passages given and from nothing else; the stream ends with one
-        `Finish`. Cancelling the call stops the engine. Scope `models`.
-        INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT, TEXT_LENGTH, OUTPUT_TOKENS_RANGE; NOT_FOUND
-        MODEL_UNKNOWN.
+        """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
+        the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
+        TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -70,6 +74,6 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         request: inference_service_pb2.ListModelsRequest,
         context: aio.ServicerContext[inference_service_pb2.ListModelsRequest, abc.Awaitable[inference_service_pb2.ListModelsResponse]],
     ) -> abc.Awaitable[inference_service_pb2.ListModelsResponse]:
-        """Lists what can be asked for, and what each engine really is. Scope `models`."""
+        """Lists the models of this process and the engine behind each. Scope `models`."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: aio.Server) -> None: ...

@@ -27,11 +27,16 @@ if _version_not_supported:
 
 
 class IngestServiceStub(object):
-    """Accepts documents and answers for them: the truth about what was given to the platform.
+    """Accepts documents and reports their state.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons. Another tenant's document
-    answers NOT_FOUND, exactly like one that does not exist.
+    The tenant is the one of the access token, never one of the request. Another tenant's document
+    answers NOT_FOUND, like one that does not exist.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel):
@@ -78,39 +83,45 @@ class IngestServiceStub(object):
 
 
 class IngestServiceServicer(object):
-    """Accepts documents and answers for them: the truth about what was given to the platform.
+    """Accepts documents and reports their state.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons. Another tenant's document
-    answers NOT_FOUND, exactly like one that does not exist.
+    The tenant is the one of the access token, never one of the request. Another tenant's document
+    answers NOT_FOUND, like one that does not exist.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     def UploadDocument(self, request_iterator, context):
-        """Stores a document and starts its way to the index. The reply is the acknowledgement: from
-        then on it ends as indexed, failed with a reason, or deleted on request.
-        The first message is the header, every further one a piece of content in order.
-        The same bytes under the same name as the newest version answer with that version.
-        Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
-        id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
-        STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+        """Stores a document and starts its processing. A reply means that the document is durable: it
+        will become indexed, fail with a reason, or be deleted on request. The first message is the
+        header, each further message a piece of the content, in order. If the bytes equal those of the
+        newest version of this document, the reply is that version. Scope `documents.write`.
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+        UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+        another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportDocuments(self, request_iterator, context):
-        """Stores many documents over one call, each whole in one message. Every message is answered once,
-        in the order of the messages, as soon as its document is durable or refused: a refusal ends
-        neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
-        linked to the call's. Larger documents take UploadDocument.
+        """Stores many documents over one call, each complete in one message. Each message gets one
+        response, in the order of the messages, when its document is durable or refused. A refusal has
+        the code and reason with which UploadDocument would fail, and ends neither the call nor other
+        documents. Each document has its own trace, linked to that of the call. Use UploadDocument for
+        larger documents. Scope `documents.write`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+        """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
         DOCUMENT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -118,39 +129,38 @@ class IngestServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Lists documents in the order of their names. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchDocument(self, request, context):
-        """Streams the document now and after each change, and ends after a final state of the newest
-        version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
-        WATCHERS_FULL.
+        """Streams the document now and after each change, and ends when the newest version has reached a
+        final state, or at the caller's deadline, ten minutes at most. Scope `documents.read`.
+        INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN. RESOURCE_EXHAUSTED WATCHERS_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchDocuments(self, request, context):
-        """Streams documents of the tenant as they change, each through its newest version: one call to
-        wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
-        missed. Open states may be left out or come twice, final ones come at least once. Scope
-        `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
-        RESOURCE_EXHAUSTED WATCHERS_FULL.
+        """Streams the documents of the tenant as they change, each with its newest version: one call to
+        wait for many uploads. The first message is `subscribed`; uploads after it are not missed. Open
+        states may be left out or sent twice, final states are sent at least once. Ends at the caller's
+        deadline, ten minutes at most; then call again. Scope `documents.read`. RESOURCE_EXHAUSTED
+        WATCHERS_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocument(self, request, context):
-        """Deletes all versions of a document. When it answers, no search finds the document any more;
-        its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-        Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+        """Deletes all versions of a document. After the reply no search finds the document; its data is
+        removed right after (state DELETING, then DELETED, event `DocumentDeleted`). Scope
+        `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN.
+        UNAVAILABLE HIDE_PENDING: searches may still find the document; the delete continues by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,11 +213,16 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService(object):
-    """Accepts documents and answers for them: the truth about what was given to the platform.
+    """Accepts documents and reports their state.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons. Another tenant's document
-    answers NOT_FOUND, exactly like one that does not exist.
+    The tenant is the one of the access token, never one of the request. Another tenant's document
+    answers NOT_FOUND, like one that does not exist.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     @staticmethod

@@ -14,64 +14,74 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IngestServiceStub:
-    """Accepts documents and answers for them: the truth about what was given to the platform.
+    """Accepts documents and reports their state.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons. Another tenant's document
-    answers NOT_FOUND, exactly like one that does not exist.
+    The tenant is the one of the access token, never one of the request. Another tenant's document
+    answers NOT_FOUND, like one that does not exist.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     UploadDocument: aio.StreamUnaryMultiCallable[ingest_service_pb2.UploadDocumentRequest, document_pb2.Document]
-    """Stores a document and starts its way to the index. The reply is the acknowledgement: from
-    then on it ends as indexed, failed with a reason, or deleted on request.
-    The first message is the header, every further one a piece of content in order.
-    The same bytes under the same name as the newest version answer with that version.
-    Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-    DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
-    id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
-    STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+    """Stores a document and starts its processing. A reply means that the document is durable: it
+    will become indexed, fail with a reason, or be deleted on request. The first message is the
+    header, each further message a piece of the content, in order. If the bytes equal those of the
+    newest version of this document, the reply is that version. Scope `documents.write`.
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+    UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+    another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
-    """Stores many documents over one call, each whole in one message. Every message is answered once,
-    in the order of the messages, as soon as its document is durable or refused: a refusal ends
-    neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
-    linked to the call's. Larger documents take UploadDocument.
+    """Stores many documents over one call, each complete in one message. Each message gets one
+    response, in the order of the messages, when its document is durable or refused. A refusal has
+    the code and reason with which UploadDocument would fail, and ends neither the call nor other
+    documents. Each document has its own trace, linked to that of the call. Use UploadDocument for
+    larger documents. Scope `documents.write`.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
-    """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+    """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
     DOCUMENT_UNKNOWN.
     """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
-    """Lists documents in the order of their names. Scope `documents.read`.
-    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+    PAGE_TOKEN_INVALID.
     """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
-    """Streams the document now and after each change, and ends after a final state of the newest
-    version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-    DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
-    WATCHERS_FULL.
+    """Streams the document now and after each change, and ends when the newest version has reached a
+    final state, or at the caller's deadline, ten minutes at most. Scope `documents.read`.
+    INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN. RESOURCE_EXHAUSTED WATCHERS_FULL.
     """
     WatchDocuments: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentsRequest, ingest_service_pb2.WatchDocumentsResponse]
-    """Streams documents of the tenant as they change, each through its newest version: one call to
-    wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
-    missed. Open states may be left out or come twice, final ones come at least once. Scope
-    `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
-    RESOURCE_EXHAUSTED WATCHERS_FULL.
+    """Streams the documents of the tenant as they change, each with its newest version: one call to
+    wait for many uploads. The first message is `subscribed`; uploads after it are not missed. Open
+    states may be left out or sent twice, final states are sent at least once. Ends at the caller's
+    deadline, ten minutes at most; then call again. Scope `documents.read`. RESOURCE_EXHAUSTED
+    WATCHERS_FULL.
     """
     DeleteDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteDocumentRequest, document_pb2.Document]
-    """Deletes all versions of a document. When it answers, no search finds the document any more;
-    its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-    Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-    UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+    """Deletes all versions of a document. After the reply no search finds the document; its data is
+    removed right after (state DELETING, then DELETED, event `DocumentDeleted`). Scope
+    `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN.
+    UNAVAILABLE HIDE_PENDING: searches may still find the document; the delete continues by itself.
     """
 
 class IngestServiceServicer(metaclass=abc_1.ABCMeta):
-    """Accepts documents and answers for them: the truth about what was given to the platform.
+    """Accepts documents and reports their state.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons. Another tenant's document
-    answers NOT_FOUND, exactly like one that does not exist.
+    The tenant is the one of the access token, never one of the request. Another tenant's document
+    answers NOT_FOUND, like one that does not exist.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     @abc_1.abstractmethod
@@ -80,14 +90,14 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request_iterator: abc.AsyncIterator[ingest_service_pb2.UploadDocumentRequest],
         context: aio.ServicerContext[abc.AsyncIterator[ingest_service_pb2.UploadDocumentRequest], abc.Awaitable[document_pb2.Document]],
     ) -> abc.Awaitable[document_pb2.Document]:
-        """Stores a document and starts its way to the index. The reply is the acknowledgement: from
-        then on it ends as indexed, failed with a reason, or deleted on request.
-        The first message is the header, every further one a piece of content in order.
-        The same bytes under the same name as the newest version answer with that version.
-        Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT,
-        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH; ALREADY_EXISTS REQUEST_REUSED when the request
-        id came with other bytes; RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL; UNAVAILABLE
-        STORAGE_UNAVAILABLE, DATABASE_UNAVAILABLE.
+        """Stores a document and starts its processing. A reply means that the document is durable: it
+        will become indexed, fail with a reason, or be deleted on request. The first message is the
+        header, each further message a piece of the content, in order. If the bytes equal those of the
+        newest version of this document, the reply is that version. Scope `documents.write`.
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+        UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+        another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -96,10 +106,11 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request_iterator: abc.AsyncIterator[ingest_service_pb2.ImportDocumentsRequest],
         context: aio.ServicerContext[abc.AsyncIterator[ingest_service_pb2.ImportDocumentsRequest], abc.AsyncIterator[ingest_service_pb2.ImportDocumentsResponse]],
     ) -> abc.AsyncIterator[ingest_service_pb2.ImportDocumentsResponse]:
-        """Stores many documents over one call, each whole in one message. Every message is answered once,
-        in the order of the messages, as soon as its document is durable or refused: a refusal ends
-        neither the call nor the others. Scope `documents.write`. Each document has a trace of its own,
-        linked to the call's. Larger documents take UploadDocument.
+        """Stores many documents over one call, each complete in one message. Each message gets one
+        response, in the order of the messages, when its document is durable or refused. A refusal has
+        the code and reason with which UploadDocument would fail, and ends neither the call nor other
+        documents. Each document has its own trace, linked to that of the call. Use UploadDocument for
+        larger documents. Scope `documents.write`.
         """
 
     @abc_1.abstractmethod
@@ -108,7 +119,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.GetDocumentRequest,
         context: aio.ServicerContext[ingest_service_pb2.GetDocumentRequest, abc.Awaitable[document_pb2.Document]],
     ) -> abc.Awaitable[document_pb2.Document]:
-        """Reads one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND
+        """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
         DOCUMENT_UNKNOWN.
         """
 
@@ -118,8 +129,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.ListDocumentsRequest,
         context: aio.ServicerContext[ingest_service_pb2.ListDocumentsRequest, abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]],
     ) -> abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]:
-        """Lists documents in the order of their names. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
+        PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -128,10 +139,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.WatchDocumentRequest,
         context: aio.ServicerContext[ingest_service_pb2.WatchDocumentRequest, abc.AsyncIterator[ingest_service_pb2.WatchDocumentResponse]],
     ) -> abc.AsyncIterator[ingest_service_pb2.WatchDocumentResponse]:
-        """Streams the document now and after each change, and ends after a final state of the newest
-        version. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most; RESOURCE_EXHAUSTED
-        WATCHERS_FULL.
+        """Streams the document now and after each change, and ends when the newest version has reached a
+        final state, or at the caller's deadline, ten minutes at most. Scope `documents.read`.
+        INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN. RESOURCE_EXHAUSTED WATCHERS_FULL.
         """
 
     @abc_1.abstractmethod
@@ -140,11 +150,11 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.WatchDocumentsRequest,
         context: aio.ServicerContext[ingest_service_pb2.WatchDocumentsRequest, abc.AsyncIterator[ingest_service_pb2.WatchDocumentsResponse]],
     ) -> abc.AsyncIterator[ingest_service_pb2.WatchDocumentsResponse]:
-        """Streams documents of the tenant as they change, each through its newest version: one call to
-        wait for many uploads. The first message is `subscribed`; what is uploaded after it is not
-        missed. Open states may be left out or come twice, final ones come at least once. Scope
-        `documents.read`. DEADLINE_EXCEEDED at the caller's deadline, ten minutes at most: call again;
-        RESOURCE_EXHAUSTED WATCHERS_FULL.
+        """Streams the documents of the tenant as they change, each with its newest version: one call to
+        wait for many uploads. The first message is `subscribed`; uploads after it are not missed. Open
+        states may be left out or sent twice, final states are sent at least once. Ends at the caller's
+        deadline, ten minutes at most; then call again. Scope `documents.read`. RESOURCE_EXHAUSTED
+        WATCHERS_FULL.
         """
 
     @abc_1.abstractmethod
@@ -153,10 +163,10 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.DeleteDocumentRequest,
         context: aio.ServicerContext[ingest_service_pb2.DeleteDocumentRequest, abc.Awaitable[document_pb2.Document]],
     ) -> abc.Awaitable[document_pb2.Document]:
-        """Deletes all versions of a document. When it answers, no search finds the document any more;
-        its data is removed right after (state DELETING, then DELETED, event `DocumentDeleted`).
-        Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME; NOT_FOUND DOCUMENT_UNKNOWN;
-        UNAVAILABLE HIDE_PENDING when it is not yet hidden everywhere: the delete goes on by itself.
+        """Deletes all versions of a document. After the reply no search finds the document; its data is
+        removed right after (state DELETING, then DELETED, event `DocumentDeleted`). Scope
+        `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN.
+        UNAVAILABLE HIDE_PENDING: searches may still find the document; the delete continues by itself.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: aio.Server) -> None: ...

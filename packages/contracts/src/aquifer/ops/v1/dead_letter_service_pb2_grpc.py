@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class DeadLetterServiceStub(object):
-    """Dead letters of one service: events it gave up on, with their reason, kept until an operator
-    replays or discards them. Served by every service that consumes events. Scope `operate`.
-    UNAVAILABLE BUS_UNAVAILABLE.
+    """Dead letters of one service: events that it gave up on, with the reason, kept until an operator
+    replays or discards them. Offered by every service that consumes events. Scope `operate`.
+
+    All methods: UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -60,9 +61,10 @@ class DeadLetterServiceStub(object):
 
 
 class DeadLetterServiceServicer(object):
-    """Dead letters of one service: events it gave up on, with their reason, kept until an operator
-    replays or discards them. Served by every service that consumes events. Scope `operate`.
-    UNAVAILABLE BUS_UNAVAILABLE.
+    """Dead letters of one service: events that it gave up on, with the reason, kept until an operator
+    replays or discards them. Offered by every service that consumes events. Scope `operate`.
+
+    All methods: UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def ListDeadLetters(self, request, context):
@@ -73,7 +75,7 @@ class DeadLetterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetDeadLetter(self, request, context):
-        """Reads one dead letter with its original bytes; the read is logged. NOT_FOUND
+        """Returns one dead letter with its original bytes; the access is logged. NOT_FOUND
         DEAD_LETTER_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -81,16 +83,17 @@ class DeadLetterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetter(self, request, context):
-        """Handles the original bytes again as a new event, an upload event as the one it was, then removes
-        the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
-        SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
+        """Handles the original bytes again: as a new event, or an upload event under its own id. On
+        success the dead letter is removed; otherwise it stays, and the call fails with the reason of
+        the handling. NOT_FOUND DEAD_LETTER_UNKNOWN. INVALID_ARGUMENT SCHEMA_UNSUPPORTED: this process
+        has no consumer for the event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscardDeadLetter(self, request, context):
-        """Removes a dead letter for good; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN.
+        """Removes a dead letter permanently; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,9 +131,10 @@ def add_DeadLetterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeadLetterService(object):
-    """Dead letters of one service: events it gave up on, with their reason, kept until an operator
-    replays or discards them. Served by every service that consumes events. Scope `operate`.
-    UNAVAILABLE BUS_UNAVAILABLE.
+    """Dead letters of one service: events that it gave up on, with the reason, kept until an operator
+    replays or discards them. Offered by every service that consumes events. Scope `operate`.
+
+    All methods: UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     @staticmethod

@@ -13,30 +13,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeadLetterServiceStub:
-    """Dead letters of one service: events it gave up on, with their reason, kept until an operator
-    replays or discards them. Served by every service that consumes events. Scope `operate`.
-    UNAVAILABLE BUS_UNAVAILABLE.
+    """Dead letters of one service: events that it gave up on, with the reason, kept until an operator
+    replays or discards them. Offered by every service that consumes events. Scope `operate`.
+
+    All methods: UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListDeadLetters: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ListDeadLettersRequest, dead_letter_service_pb2.ListDeadLettersResponse]
     """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID."""
     GetDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.GetDeadLetterRequest, dead_letter_service_pb2.GetDeadLetterResponse]
-    """Reads one dead letter with its original bytes; the read is logged. NOT_FOUND
+    """Returns one dead letter with its original bytes; the access is logged. NOT_FOUND
     DEAD_LETTER_UNKNOWN.
     """
     ReplayDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ReplayDeadLetterRequest, dead_letter_service_pb2.ReplayDeadLetterResponse]
-    """Handles the original bytes again as a new event, an upload event as the one it was, then removes
-    the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
-    SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
+    """Handles the original bytes again: as a new event, or an upload event under its own id. On
+    success the dead letter is removed; otherwise it stays, and the call fails with the reason of
+    the handling. NOT_FOUND DEAD_LETTER_UNKNOWN. INVALID_ARGUMENT SCHEMA_UNSUPPORTED: this process
+    has no consumer for the event.
     """
     DiscardDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.DiscardDeadLetterRequest, dead_letter_service_pb2.DiscardDeadLetterResponse]
-    """Removes a dead letter for good; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN."""
+    """Removes a dead letter permanently; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN."""
 
 class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
-    """Dead letters of one service: events it gave up on, with their reason, kept until an operator
-    replays or discards them. Served by every service that consumes events. Scope `operate`.
-    UNAVAILABLE BUS_UNAVAILABLE.
+    """Dead letters of one service: events that it gave up on, with the reason, kept until an operator
+    replays or discards them. Offered by every service that consumes events. Scope `operate`.
+
+    All methods: UNAVAILABLE BUS_UNAVAILABLE.
     """
 
     @abc_1.abstractmethod
@@ -53,7 +56,7 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.GetDeadLetterRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.GetDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.GetDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.GetDeadLetterResponse]:
-        """Reads one dead letter with its original bytes; the read is logged. NOT_FOUND
+        """Returns one dead letter with its original bytes; the access is logged. NOT_FOUND
         DEAD_LETTER_UNKNOWN.
         """
 
@@ -63,9 +66,10 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.ReplayDeadLetterRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.ReplayDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.ReplayDeadLetterResponse]:
-        """Handles the original bytes again as a new event, an upload event as the one it was, then removes
-        the dead letter; it stays when they fail again, and the call answers why. NOT_FOUND DEAD_LETTER_UNKNOWN; INVALID_ARGUMENT
-        SCHEMA_UNSUPPORTED when this process has no consumer for it any more.
+        """Handles the original bytes again: as a new event, or an upload event under its own id. On
+        success the dead letter is removed; otherwise it stays, and the call fails with the reason of
+        the handling. NOT_FOUND DEAD_LETTER_UNKNOWN. INVALID_ARGUMENT SCHEMA_UNSUPPORTED: this process
+        has no consumer for the event.
         """
 
     @abc_1.abstractmethod
@@ -74,6 +78,6 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.DiscardDeadLetterRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.DiscardDeadLetterRequest, abc.Awaitable[dead_letter_service_pb2.DiscardDeadLetterResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.DiscardDeadLetterResponse]:
-        """Removes a dead letter for good; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN."""
+        """Removes a dead letter permanently; the removal is logged. NOT_FOUND DEAD_LETTER_UNKNOWN."""
 
 def add_DeadLetterServiceServicer_to_server(servicer: DeadLetterServiceServicer, server: aio.Server) -> None: ...

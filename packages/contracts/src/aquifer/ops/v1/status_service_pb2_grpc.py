@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StatusServiceStub(object):
-    """What one process says of itself. Served by every service. Scope `operate`.
+    """State of one process. Offered by every service. Scope `operate`.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class StatusServiceStub(object):
 
 
 class StatusServiceServicer(object):
-    """What one process says of itself. Served by every service. Scope `operate`.
+    """State of one process. Offered by every service. Scope `operate`.
     """
 
     def GetStatus(self, request, context):
-        """Reads the state of this process and the backlog of its consumers. What can not be read at the
-        moment is unset, never 0; `not_ready` says why.
+        """Returns the state of this process and the backlog of its consumers. Values that cannot be read
+        at the moment are left unset; `not_ready` gives the cause.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_StatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StatusService(object):
-    """What one process says of itself. Served by every service. Scope `operate`.
+    """State of one process. Offered by every service. Scope `operate`.
     """
 
     @staticmethod

@@ -13,16 +13,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StatusServiceStub:
-    """What one process says of itself. Served by every service. Scope `operate`."""
+    """State of one process. Offered by every service. Scope `operate`."""
 
     def __init__(self, channel: aio.Channel) -> None: ...
     GetStatus: aio.UnaryUnaryMultiCallable[status_service_pb2.GetStatusRequest, status_service_pb2.GetStatusResponse]
-    """Reads the state of this process and the backlog of its consumers. What can not be read at the
-    moment is unset, never 0; `not_ready` says why.
+    """Returns the state of this process and the backlog of its consumers. Values that cannot be read
+    at the moment are left unset; `not_ready` gives the cause.
     """
 
 class StatusServiceServicer(metaclass=abc_1.ABCMeta):
-    """What one process says of itself. Served by every service. Scope `operate`."""
+    """State of one process. Offered by every service. Scope `operate`."""
 
     @abc_1.abstractmethod
     def GetStatus(
@@ -30,8 +30,8 @@ class StatusServiceServicer(metaclass=abc_1.ABCMeta):
         request: status_service_pb2.GetStatusRequest,
         context: aio.ServicerContext[status_service_pb2.GetStatusRequest, abc.Awaitable[status_service_pb2.GetStatusResponse]],
     ) -> abc.Awaitable[status_service_pb2.GetStatusResponse]:
-        """Reads the state of this process and the backlog of its consumers. What can not be read at the
-        moment is unset, never 0; `not_ready` says why.
+        """Returns the state of this process and the backlog of its consumers. Values that cannot be read
+        at the moment are left unset; `not_ready` gives the cause.
         """
 
 def add_StatusServiceServicer_to_server(servicer: StatusServiceServicer, server: aio.Server) -> None: ...

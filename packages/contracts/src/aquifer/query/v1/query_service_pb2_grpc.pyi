@@ -13,38 +13,54 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueryServiceStub:
-    """Finds passages and draws cited answers from them.
+    """Searches passages and answers questions with citations.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons.
+    The tenant is the one of the access token, never one of the request.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Search: aio.UnaryUnaryMultiCallable[query_service_pb2.SearchRequest, query_service_pb2.SearchResponse]
-    """Ranks passages of the caller's tenant against a question, best first. Scope `search`.
-    Only live versions are found; a hit's text comes from the database after tenant, version and
-    deletion were checked again. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME;
-    UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, INFERENCE_UNAVAILABLE, PROFILE_MISMATCH;
-    RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL.
+    """Ranks the passages of the caller's tenant for a question, best first. Finds live versions only:
+    tenant, version and deletion are checked again in the database, which also gives the text.
+    Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME,
+    TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN. RESOURCE_EXHAUSTED VECTORS_BUSY,
+    EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED,
+    VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
     """
     Ask: aio.UnaryStreamMultiCallable[query_service_pb2.AskRequest, query_service_pb2.AskResponse]
-    """Answers a question from the passages found: text as it comes, citations, then one finish with
-    usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search, and
-    INVALID_ARGUMENT OUTPUT_TOKENS_RANGE; NOT_FOUND MODEL_UNKNOWN; DATA_LOSS QUOTE_INVALID.
+    """Answers a question from the passages found: text as it is produced, citations, and at the end
+    one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
+    QUESTION_LENGTH, COLLECTION_NAME, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND
+    PROFILE_UNKNOWN, MODEL_UNKNOWN. DATA_LOSS QUOTE_INVALID. RESOURCE_EXHAUSTED VECTORS_BUSY,
+    EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED,
+    VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
     """
     GetAnswer: aio.UnaryUnaryMultiCallable[query_service_pb2.GetAnswerRequest, query_service_pb2.Answer]
-    """Reads an answer that was given, with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+    """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
     HideDocument: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentRequest, query_service_pb2.HideDocumentResponse]
-    """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-    seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME,
-    VERSION_INVALID.
+    """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
+    document that is not known here: a version that arrives later stays hidden. Scope `internal`.
+    INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
     """
 
 class QueryServiceServicer(metaclass=abc_1.ABCMeta):
-    """Finds passages and draws cited answers from them.
+    """Searches passages and answers questions with citations.
 
-    The tenant is the token's, never the request's. Every failure is a `google.rpc.Status` with one
-    `google.rpc.ErrorInfo`; docs/status-codes.md lists the reasons.
+    The tenant is the one of the access token, never one of the request.
+
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
+    reasons; docs/status-codes.md explains them and lists those of every method.
+
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
+    ABORTED DATABASE_CONFLICT.
     """
 
     @abc_1.abstractmethod
@@ -53,11 +69,13 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         request: query_service_pb2.SearchRequest,
         context: aio.ServicerContext[query_service_pb2.SearchRequest, abc.Awaitable[query_service_pb2.SearchResponse]],
     ) -> abc.Awaitable[query_service_pb2.SearchResponse]:
-        """Ranks passages of the caller's tenant against a question, best first. Scope `search`.
-        Only live versions are found; a hit's text comes from the database after tenant, version and
-        deletion were checked again. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME;
-        UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, INFERENCE_UNAVAILABLE, PROFILE_MISMATCH;
-        RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL.
+        """Ranks the passages of the caller's tenant for a question, best first. Finds live versions only:
+        tenant, version and deletion are checked again in the database, which also gives the text.
+        Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME,
+        TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN. RESOURCE_EXHAUSTED VECTORS_BUSY,
+        EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED,
+        VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod
@@ -66,9 +84,13 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         request: query_service_pb2.AskRequest,
         context: aio.ServicerContext[query_service_pb2.AskRequest, abc.AsyncIterator[query_service_pb2.AskResponse]],
     ) -> abc.AsyncIterator[query_service_pb2.AskResponse]:
-        """Answers a question from the passages found: text as it comes, citations, then one finish with
-        usage. Scope `ask`. A client that hangs up stops the engine. Errors as Search, and
-        INVALID_ARGUMENT OUTPUT_TOKENS_RANGE; NOT_FOUND MODEL_UNKNOWN; DATA_LOSS QUOTE_INVALID.
+        """Answers a question from the passages found: text as it is produced, citations, and at the end
+        one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
+        QUESTION_LENGTH, COLLECTION_NAME, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND
+        PROFILE_UNKNOWN, MODEL_UNKNOWN. DATA_LOSS QUOTE_INVALID. RESOURCE_EXHAUSTED VECTORS_BUSY,
+        EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED,
+        VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod
@@ -77,7 +99,7 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         request: query_service_pb2.GetAnswerRequest,
         context: aio.ServicerContext[query_service_pb2.GetAnswerRequest, abc.Awaitable[query_service_pb2.Answer]],
     ) -> abc.Awaitable[query_service_pb2.Answer]:
-        """Reads an answer that was given, with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+        """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
 
     @abc_1.abstractmethod
     def HideDocument(
@@ -85,9 +107,9 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         request: query_service_pb2.HideDocumentRequest,
         context: aio.ServicerContext[query_service_pb2.HideDocumentRequest, abc.Awaitable[query_service_pb2.HideDocumentResponse]],
     ) -> abc.Awaitable[query_service_pb2.HideDocumentResponse]:
-        """Hides a document from every search at once, for ingest. Idempotent, also for documents never
-        seen: nothing late can bring them back. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME,
-        VERSION_INVALID.
+        """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
+        document that is not known here: a version that arrives later stays hidden. Scope `internal`.
+        INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: aio.Server) -> None: ...

@@ -26,16 +26,17 @@ if _version_not_supported:
 
 
 class VectorServiceStub(object):
-    """The embedded vector store: one process beside query, reached over a unix socket that only its own
-    user may open. Private to query: nothing else may call it, and it may change with any release.
+    """The embedded vector store: one process next to query, on a unix socket that only its own user can
+    open. Private to query: no other program may call it, and it may change with any release.
 
-    A store holds the vectors of one embedding profile, of all tenants; never text. Every call that
-    reaches points names a tenant and touches no other tenant's points. All calls can be repeated.
+    A store contains the vectors of one embedding profile for all tenants, and no text. A call that
+    reads or changes points names a tenant and affects no other tenant's points. Every call can be
+    repeated.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: INVALID_ARGUMENT for a
-    malformed request; FAILED_PRECONDITION STORE_MISSING for a profile without a store;
-    RESOURCE_EXHAUSTED VECTORS_BUSY when too many calls wait; UNAVAILABLE VECTORS_BROKEN when the
-    engine failed inside and the process is about to restart.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. After VECTORS_BROKEN the
+    process restarts.
+
+    All methods: RESOURCE_EXHAUSTED VECTORS_BUSY; DEADLINE_EXCEEDED VECTORS_SLOW.
     """
 
     def __init__(self, channel):
@@ -92,78 +93,98 @@ class VectorServiceStub(object):
 
 
 class VectorServiceServicer(object):
-    """The embedded vector store: one process beside query, reached over a unix socket that only its own
-    user may open. Private to query: nothing else may call it, and it may change with any release.
+    """The embedded vector store: one process next to query, on a unix socket that only its own user can
+    open. Private to query: no other program may call it, and it may change with any release.
 
-    A store holds the vectors of one embedding profile, of all tenants; never text. Every call that
-    reaches points names a tenant and touches no other tenant's points. All calls can be repeated.
+    A store contains the vectors of one embedding profile for all tenants, and no text. A call that
+    reads or changes points names a tenant and affects no other tenant's points. Every call can be
+    repeated.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: INVALID_ARGUMENT for a
-    malformed request; FAILED_PRECONDITION STORE_MISSING for a profile without a store;
-    RESOURCE_EXHAUSTED VECTORS_BUSY when too many calls wait; UNAVAILABLE VECTORS_BROKEN when the
-    engine failed inside and the process is about to restart.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. After VECTORS_BROKEN the
+    process restarts.
+
+    All methods: RESOURCE_EXHAUSTED VECTORS_BUSY; DEADLINE_EXCEEDED VECTORS_SLOW.
     """
 
     def Prepare(self, request, context):
-        """Creates the store of a profile where it is missing, and describes it. FAILED_PRECONDITION
-        DIMENSIONS_DIFFER when it holds vectors of another width; RESOURCE_EXHAUSTED STORES_FULL.
+        """Creates the store of a profile if it does not exist, and describes it. INVALID_ARGUMENT
+        PROFILE_INVALID, DIMENSIONS_RANGE. FAILED_PRECONDITION DIMENSIONS_DIFFER: the store has vectors
+        of another length. RESOURCE_EXHAUSTED STORES_FULL, DISK_FULL. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Info(self, request, context):
-        """Describes a store.
+        """Describes a store. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Drop(self, request, context):
-        """Removes a store with all its points; without effect where there is none.
+        """Removes a store with all its points; no effect if there is none. INVALID_ARGUMENT
+        PROFILE_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Upsert(self, request, context):
-        """Stores points, visible and safe from the death of this process on return. Replaces points of
-        the same id, except another tenant's, which stay as they are.
+        """Stores points. When it returns they are visible and survive a crash of this process. Replaces
+        points of the same id, but never those of another tenant. INVALID_ARGUMENT BATCH_RANGE,
+        TENANT_INVALID, POINT_ID_INVALID, POINT_INVALID, DOCUMENT_NAME, VECTOR_INVALID, VECTOR_WIDTH,
+        SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. RESOURCE_EXHAUSTED DISK_FULL. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """Finds the points nearest by meaning and those nearest by words.
+        """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+        TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
+        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePoints(self, request, context):
-        """Removes points by id; ids the tenant has not are passed over.
+        """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
+        BATCH_RANGE, TENANT_INVALID, POINT_ID_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Removes one version of a document, or all its versions.
+        """Removes one version of a document, or all versions. INVALID_ARGUMENT TENANT_INVALID,
+        DOCUMENT_NAME, VERSION_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Count(self, request, context):
-        """Counts points exactly.
+        """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Scroll(self, request, context):
-        """Reads points page by page in the order of their ids, without vectors: for checkers.
+        """Lists points page by page, ordered by id, without vectors; for consistency checks.
+        INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,16 +247,17 @@ def add_VectorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VectorService(object):
-    """The embedded vector store: one process beside query, reached over a unix socket that only its own
-    user may open. Private to query: nothing else may call it, and it may change with any release.
+    """The embedded vector store: one process next to query, on a unix socket that only its own user can
+    open. Private to query: no other program may call it, and it may change with any release.
 
-    A store holds the vectors of one embedding profile, of all tenants; never text. Every call that
-    reaches points names a tenant and touches no other tenant's points. All calls can be repeated.
+    A store contains the vectors of one embedding profile for all tenants, and no text. A call that
+    reads or changes points names a tenant and affects no other tenant's points. Every call can be
+    repeated.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: INVALID_ARGUMENT for a
-    malformed request; FAILED_PRECONDITION STORE_MISSING for a profile without a store;
-    RESOURCE_EXHAUSTED VECTORS_BUSY when too many calls wait; UNAVAILABLE VECTORS_BROKEN when the
-    engine failed inside and the process is about to restart.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. After VECTORS_BROKEN the
+    process restarts.
+
+    All methods: RESOURCE_EXHAUSTED VECTORS_BUSY; DEADLINE_EXCEEDED VECTORS_SLOW.
     """
 
     @staticmethod

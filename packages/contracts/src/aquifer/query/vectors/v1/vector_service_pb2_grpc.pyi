@@ -13,53 +13,81 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class VectorServiceStub:
-    """The embedded vector store: one process beside query, reached over a unix socket that only its own
-    user may open. Private to query: nothing else may call it, and it may change with any release.
+    """The embedded vector store: one process next to query, on a unix socket that only its own user can
+    open. Private to query: no other program may call it, and it may change with any release.
 
-    A store holds the vectors of one embedding profile, of all tenants; never text. Every call that
-    reaches points names a tenant and touches no other tenant's points. All calls can be repeated.
+    A store contains the vectors of one embedding profile for all tenants, and no text. A call that
+    reads or changes points names a tenant and affects no other tenant's points. Every call can be
+    repeated.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: INVALID_ARGUMENT for a
-    malformed request; FAILED_PRECONDITION STORE_MISSING for a profile without a store;
-    RESOURCE_EXHAUSTED VECTORS_BUSY when too many calls wait; UNAVAILABLE VECTORS_BROKEN when the
-    engine failed inside and the process is about to restart.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. After VECTORS_BROKEN the
+    process restarts.
+
+    All methods: RESOURCE_EXHAUSTED VECTORS_BUSY; DEADLINE_EXCEEDED VECTORS_SLOW.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     Prepare: aio.UnaryUnaryMultiCallable[vector_service_pb2.PrepareRequest, vector_service_pb2.PrepareResponse]
-    """Creates the store of a profile where it is missing, and describes it. FAILED_PRECONDITION
-    DIMENSIONS_DIFFER when it holds vectors of another width; RESOURCE_EXHAUSTED STORES_FULL.
+    """Creates the store of a profile if it does not exist, and describes it. INVALID_ARGUMENT
+    PROFILE_INVALID, DIMENSIONS_RANGE. FAILED_PRECONDITION DIMENSIONS_DIFFER: the store has vectors
+    of another length. RESOURCE_EXHAUSTED STORES_FULL, DISK_FULL. UNAVAILABLE VECTORS_FAILED,
+    VECTORS_BROKEN.
     """
     Info: aio.UnaryUnaryMultiCallable[vector_service_pb2.InfoRequest, vector_service_pb2.InfoResponse]
-    """Describes a store."""
+    """Describes a store. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+    VECTORS_BROKEN.
+    """
     Drop: aio.UnaryUnaryMultiCallable[vector_service_pb2.DropRequest, vector_service_pb2.DropResponse]
-    """Removes a store with all its points; without effect where there is none."""
+    """Removes a store with all its points; no effect if there is none. INVALID_ARGUMENT
+    PROFILE_INVALID.
+    """
     Upsert: aio.UnaryUnaryMultiCallable[vector_service_pb2.UpsertRequest, vector_service_pb2.UpsertResponse]
-    """Stores points, visible and safe from the death of this process on return. Replaces points of
-    the same id, except another tenant's, which stay as they are.
+    """Stores points. When it returns they are visible and survive a crash of this process. Replaces
+    points of the same id, but never those of another tenant. INVALID_ARGUMENT BATCH_RANGE,
+    TENANT_INVALID, POINT_ID_INVALID, POINT_INVALID, DOCUMENT_NAME, VECTOR_INVALID, VECTOR_WIDTH,
+    SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. RESOURCE_EXHAUSTED DISK_FULL. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
     """
     Search: aio.UnaryUnaryMultiCallable[vector_service_pb2.SearchRequest, vector_service_pb2.SearchResponse]
-    """Finds the points nearest by meaning and those nearest by words."""
+    """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+    TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
+    VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
+    """
     DeletePoints: aio.UnaryUnaryMultiCallable[vector_service_pb2.DeletePointsRequest, vector_service_pb2.DeletePointsResponse]
-    """Removes points by id; ids the tenant has not are passed over."""
+    """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
+    BATCH_RANGE, TENANT_INVALID, POINT_ID_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
+    """
     DeleteVersion: aio.UnaryUnaryMultiCallable[vector_service_pb2.DeleteVersionRequest, vector_service_pb2.DeleteVersionResponse]
-    """Removes one version of a document, or all its versions."""
+    """Removes one version of a document, or all versions. INVALID_ARGUMENT TENANT_INVALID,
+    DOCUMENT_NAME, VERSION_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+    VECTORS_BROKEN.
+    """
     Count: aio.UnaryUnaryMultiCallable[vector_service_pb2.CountRequest, vector_service_pb2.CountResponse]
-    """Counts points exactly."""
+    """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+    VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
+    """
     Scroll: aio.UnaryUnaryMultiCallable[vector_service_pb2.ScrollRequest, vector_service_pb2.ScrollResponse]
-    """Reads points page by page in the order of their ids, without vectors: for checkers."""
+    """Lists points page by page, ordered by id, without vectors; for consistency checks.
+    INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+    VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
+    """
 
 class VectorServiceServicer(metaclass=abc_1.ABCMeta):
-    """The embedded vector store: one process beside query, reached over a unix socket that only its own
-    user may open. Private to query: nothing else may call it, and it may change with any release.
+    """The embedded vector store: one process next to query, on a unix socket that only its own user can
+    open. Private to query: no other program may call it, and it may change with any release.
 
-    A store holds the vectors of one embedding profile, of all tenants; never text. Every call that
-    reaches points names a tenant and touches no other tenant's points. All calls can be repeated.
+    A store contains the vectors of one embedding profile for all tenants, and no text. A call that
+    reads or changes points names a tenant and affects no other tenant's points. Every call can be
+    repeated.
 
-    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: INVALID_ARGUMENT for a
-    malformed request; FAILED_PRECONDITION STORE_MISSING for a profile without a store;
-    RESOURCE_EXHAUSTED VECTORS_BUSY when too many calls wait; UNAVAILABLE VECTORS_BROKEN when the
-    engine failed inside and the process is about to restart.
+    Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. After VECTORS_BROKEN the
+    process restarts.
+
+    All methods: RESOURCE_EXHAUSTED VECTORS_BUSY; DEADLINE_EXCEEDED VECTORS_SLOW.
     """
 
     @abc_1.abstractmethod
@@ -68,8 +96,10 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.PrepareRequest,
         context: aio.ServicerContext[vector_service_pb2.PrepareRequest, abc.Awaitable[vector_service_pb2.PrepareResponse]],
     ) -> abc.Awaitable[vector_service_pb2.PrepareResponse]:
-        """Creates the store of a profile where it is missing, and describes it. FAILED_PRECONDITION
-        DIMENSIONS_DIFFER when it holds vectors of another width; RESOURCE_EXHAUSTED STORES_FULL.
+        """Creates the store of a profile if it does not exist, and describes it. INVALID_ARGUMENT
+        PROFILE_INVALID, DIMENSIONS_RANGE. FAILED_PRECONDITION DIMENSIONS_DIFFER: the store has vectors
+        of another length. RESOURCE_EXHAUSTED STORES_FULL, DISK_FULL. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod
@@ -78,7 +108,9 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.InfoRequest,
         context: aio.ServicerContext[vector_service_pb2.InfoRequest, abc.Awaitable[vector_service_pb2.InfoResponse]],
     ) -> abc.Awaitable[vector_service_pb2.InfoResponse]:
-        """Describes a store."""
+        """Describes a store. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
+        """
 
     @abc_1.abstractmethod
     def Drop(
@@ -86,7 +118,9 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.DropRequest,
         context: aio.ServicerContext[vector_service_pb2.DropRequest, abc.Awaitable[vector_service_pb2.DropResponse]],
     ) -> abc.Awaitable[vector_service_pb2.DropResponse]:
-        """Removes a store with all its points; without effect where there is none."""
+        """Removes a store with all its points; no effect if there is none. INVALID_ARGUMENT
+        PROFILE_INVALID.
+        """
 
     @abc_1.abstractmethod
     def Upsert(
@@ -94,8 +128,11 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.UpsertRequest,
         context: aio.ServicerContext[vector_service_pb2.UpsertRequest, abc.Awaitable[vector_service_pb2.UpsertResponse]],
     ) -> abc.Awaitable[vector_service_pb2.UpsertResponse]:
-        """Stores points, visible and safe from the death of this process on return. Replaces points of
-        the same id, except another tenant's, which stay as they are.
+        """Stores points. When it returns they are visible and survive a crash of this process. Replaces
+        points of the same id, but never those of another tenant. INVALID_ARGUMENT BATCH_RANGE,
+        TENANT_INVALID, POINT_ID_INVALID, POINT_INVALID, DOCUMENT_NAME, VECTOR_INVALID, VECTOR_WIDTH,
+        SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. RESOURCE_EXHAUSTED DISK_FULL. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod
@@ -104,7 +141,11 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.SearchRequest,
         context: aio.ServicerContext[vector_service_pb2.SearchRequest, abc.Awaitable[vector_service_pb2.SearchResponse]],
     ) -> abc.Awaitable[vector_service_pb2.SearchResponse]:
-        """Finds the points nearest by meaning and those nearest by words."""
+        """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+        TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
+        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
 
     @abc_1.abstractmethod
     def DeletePoints(
@@ -112,7 +153,10 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.DeletePointsRequest,
         context: aio.ServicerContext[vector_service_pb2.DeletePointsRequest, abc.Awaitable[vector_service_pb2.DeletePointsResponse]],
     ) -> abc.Awaitable[vector_service_pb2.DeletePointsResponse]:
-        """Removes points by id; ids the tenant has not are passed over."""
+        """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
+        BATCH_RANGE, TENANT_INVALID, POINT_ID_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
 
     @abc_1.abstractmethod
     def DeleteVersion(
@@ -120,7 +164,10 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.DeleteVersionRequest,
         context: aio.ServicerContext[vector_service_pb2.DeleteVersionRequest, abc.Awaitable[vector_service_pb2.DeleteVersionResponse]],
     ) -> abc.Awaitable[vector_service_pb2.DeleteVersionResponse]:
-        """Removes one version of a document, or all its versions."""
+        """Removes one version of a document, or all versions. INVALID_ARGUMENT TENANT_INVALID,
+        DOCUMENT_NAME, VERSION_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED,
+        VECTORS_BROKEN.
+        """
 
     @abc_1.abstractmethod
     def Count(
@@ -128,7 +175,10 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.CountRequest,
         context: aio.ServicerContext[vector_service_pb2.CountRequest, abc.Awaitable[vector_service_pb2.CountResponse]],
     ) -> abc.Awaitable[vector_service_pb2.CountResponse]:
-        """Counts points exactly."""
+        """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
 
     @abc_1.abstractmethod
     def Scroll(
@@ -136,6 +186,10 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.ScrollRequest,
         context: aio.ServicerContext[vector_service_pb2.ScrollRequest, abc.Awaitable[vector_service_pb2.ScrollResponse]],
     ) -> abc.Awaitable[vector_service_pb2.ScrollResponse]:
-        """Reads points page by page in the order of their ids, without vectors: for checkers."""
+        """Lists points page by page, ordered by id, without vectors; for consistency checks.
+        INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
+        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
 
 def add_VectorServiceServicer_to_server(servicer: VectorServiceServicer, server: aio.Server) -> None: ...

@@ -1,0 +1,276 @@
+"""The comment of each method lists exactly the reasons that the method can answer with.
+
+Both directions are proven statically: `raising.py` follows every call from the servicer's method
+through use cases, ports, the adapters wired to them, stores, context managers and the methods of
+siblings, and adds up the reasons that no handler on the way catches. It can not see:
+
+* Conditions. A reason counts as possible when the code that gives it is reachable; what a caller
+  rules out by its arguments is named in `EXCLUDED`, each with its cause.
+* Types that no annotation names. A call on such a value is not followed; a test of its own guards
+  the calls on what wiring puts into servicers and use cases.
+* What a store builds from its own rows: it was checked when it was written.
+* The handling of an event behind `ReplayDeadLetter`: any reason of any consumer.
+
+Reasons of every call (token, deadline, load) come from the interceptor and are listed once, in
+docs/status-codes.md.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from aquifer.auth.v1 import auth_service_pb2
+from aquifer.inference.v1 import inference_service_pb2
+from aquifer.ingest.v1 import ingest_service_pb2
+from aquifer.ops.v1 import dead_letter_service_pb2, status_service_pb2
+from aquifer.query.v1 import query_service_pb2
+from aquifer.query.vectors.v1 import vector_service_pb2
+from chassis.rpc.status import STATUS_OF
+from tests.contract.names import Place
+from tests.contract.raising import Raises
+from tests.contract.reasons import ROOT, sources
+from tests.contract.references import Source
+from tests.contract.test_error_table import PAGE, PROMISE, UPPER
+from tools.event_catalogue import comments
+
+PUBLIC = [auth_service_pb2, ingest_service_pb2, query_service_pb2, inference_service_pb2]
+OTHERS = [dead_letter_service_pb2, status_service_pb2, vector_service_pb2]
+METHODS = [
+    method.full_name
+    for module in (*PUBLIC, *OTHERS)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+# `All methods: CODE REASON, ...` or `All methods but One, Two: CODE REASON, ...`
+ALL = re.compile(r"All methods(?: but (?P<but>[\w, ]+))?: (?P<promises>[^.]*)\.")
+
+SEARCH = {
+    "DOCUMENT_NAME": "a search filters by collection alone",
+    "VERSION_INVALID": "a search filters by collection alone",
+    "FILTER_TOO_LONG": "a search names one collection at most",
+    "TENANT_INVALID": "the tenant is that of a verified token",
+    "TEXT_COUNT": "one question is embedded",
+    "TEXT_LENGTH": "a question has 1 to 4,000 characters, a stored passage at most 4,096",
+    "SPARSE_INVALID": "query encodes the question's words itself",
+    "VECTOR_INVALID": "inference checks what its engine returns",
+    "VECTOR_WIDTH": "query compares the profile of each embedding with its own",
+    "STORE_MISSING": "the store's client answers VECTORS_STORE_MISSING in its place",
+    "VECTORS_STORE_MISSING": "the use case answers VECTORS_REBUILDING in its place",
+    "VECTORS_SLOW": "the client's limit of 5 s ends before the 30 s of the vector process",
+}
+EXCLUDED = {
+    "IngestService.UploadDocument": {
+        "REFERENCE_MISMATCH": "of upload events alone",
+        "TENANT_SUSPENDED": "of upload events alone",
+        "UPLOAD_EVENT_ID": "of upload events alone",
+        "OBJECT_KEY_INVALID": "ingest makes the keys itself",
+    },
+    "InferenceService.Generate": {"PASSAGE_INDEX": "the method numbers the passages itself"},
+    "QueryService.Search": SEARCH,
+    "QueryService.Ask": SEARCH
+    | {
+        "LIMIT_RANGE": "the use case asks for a fixed number of passages",
+        "PASSAGE_COUNT": "the use case asks for a fixed number of passages",
+        "PASSAGE_INDEX": "inference numbers the passages itself",
+    },
+    "VectorService.Prepare": {"STORE_MISSING": "the store was just made"},
+    "VectorService.DeleteVersion": {
+        "COLLECTION_NAME": "filters by one document",
+        "FILTER_TOO_LONG": "filters by one document",
+    },
+}
+# Events of calls are far below the limit: ids, a display name, counts.
+NEVER = {"EVENT_TOO_LARGE"}
+# Fails like the handling of the event it replays, whatever that is.
+OPEN_ENDED = {"DeadLetterService.ReplayDeadLetter": ("Consumer", "handle")}
+
+# Callables from outside that are wired in: clocks, ids, sleep; and what dictionaries do.
+OUTSIDE = {"self.clock", "self.new_id", "self.sleep"}
+MAPPING = {"get", "pop", "popitem", "values", "clear"}
+
+Promise = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def raises() -> Raises:
+    return Raises(Source(sources()), sources())
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    return {name: " ".join(text.split()) for name, text in comments(ROOT / "protos").items()}
+
+
+def promises(text: str) -> set[Promise]:
+    """Codes with the reasons listed after them."""
+    return {(code, one) for code, listed in PROMISE.findall(text) for one in UPPER.findall(listed)}
+
+
+def listed(texts: dict[str, str], method: str) -> set[Promise]:
+    """What a method and its service promise for it."""
+    service, _, name = method.rpartition(".")
+    found = promises(texts[method])
+    for common in ALL.finditer(texts[service]):
+        if name not in re.findall(r"\w+", common["but"] or ""):
+            found |= promises(common["promises"])
+    return found
+
+
+def find_method(raises: Raises, class_name: str, name: str) -> Place:
+    [found] = [one for one in raises.source.classes if one.name == class_name]
+    return raises.source.own_members(found)[name][0]
+
+
+def answered(raises: Raises, method: str) -> set[Promise]:
+    """What a method's code can answer with."""
+    service, _, name = method.rpartition(".")
+    short = method.removeprefix(f"{service.rpartition('.')[0]}.")
+    left_out = [find_method(raises, *OPEN_ENDED[short])] if short in OPEN_ENDED else []
+    return with_codes(raises, raises.of(raises.served[service, name], without=left_out))
+
+
+def with_codes(raises: Raises, found: set[tuple[str, str]]) -> set[Promise]:
+    """Each reason with the gRPC code of its class, without what is a bug."""
+    codes = {kind.__name__: code.name for kind, code in STATUS_OF.items()}
+    return {
+        (codes[known], reason)
+        for kind, reason in found
+        for known in raises.ancestors(kind) & set(codes)
+        if reason not in NEVER
+    }
+
+
+def excluded(method: str) -> set[str]:
+    return set(EXCLUDED.get(".".join(method.split(".")[-2:]), ()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_lists_exactly_the_reasons_it_can_answer_with(raises, texts, method):
+    possible = {one for one in answered(raises, method) if one[1] not in excluded(method)}
+    assert listed(texts, method) - possible == set(), "listed, and nothing raises it"
+    assert possible - listed(texts, method) == set(), "raised, and not listed"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_excluded_would_be_found_otherwise(raises, method):
+    assert excluded(method) <= {reason for _, reason in answered(raises, method)}
+
+
+def test_every_excluded_method_exists():
+    short = {".".join(method.split(".")[-2:]) for method in METHODS}
+    assert {*EXCLUDED, *OPEN_ENDED} <= short
+
+
+def test_the_page_lists_the_reasons_of_every_call(raises):
+    edge = raises.of(find_method(raises, "Edge", "_bounded"))
+    section = PAGE.read_text().partition("\n## Every method\n")[2].partition("\n## ")[0]
+    found = promises(" ".join(section.split())) | {("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")}
+    assert found == with_codes(raises, edge)
+
+
+def test_every_service_points_to_the_page(texts):
+    for module in PUBLIC:
+        [service] = module.DESCRIPTOR.services_by_name.values()
+        assert "docs/status-codes.md" in texts[service.full_name]
+
+
+def own_calls(source: Source) -> Iterator[tuple[str, Place, ast.expr]]:
+    """Calls on the fields of servicers and use cases, which wiring fills."""
+    for place in source.places.values():
+        if place.owner and re.match(r"(?!chassis)\w+\.(rpc|usecases)\b", place.module.name):
+            for node in ast.walk(place.node):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("self."):
+                    yield ast.unparse(node.func), place, node.func
+
+
+def test_no_call_on_what_was_wired_is_lost(raises):
+    lost = {
+        name
+        for name, place, called in own_calls(raises.source)
+        if not raises.source.callees(place, called)
+        if name.rpartition(".")[2] not in MAPPING
+    }
+    assert lost == OUTSIDE
+
+
+HEAD = "from chassis.base.errors import ConflictError\n"
+RAISE = 'raise ConflictError("{reason}", "planted")'
+# Where a reason is planted, before which line, and the methods that can answer with it then.
+PLANTED = {
+    "PLANTED_METHOD": (
+        "services/auth/src/auth/rpc.py",
+        "        return pb.GetJwksResponse(",
+        {"AuthService.GetJwks"},
+    ),
+    "PLANTED_USE_CASE": (
+        "services/query/src/query/usecases/find_passages.py",
+        "        store_id = self.serving.store_id\n",
+        {"QueryService.Search", "QueryService.Ask"},
+    ),
+    "PLANTED_DOMAIN": (
+        "services/auth/src/auth/domain.py",
+        "    if not 0 <= valid_days <= VALID_DAYS_MAX:\n",
+        {"AuthService.CreateApiKey"},
+    ),
+    "PLANTED_ADAPTER": (
+        "services/auth/src/auth/tokens.py",
+        "        return self._jwks\n",
+        {"AuthService.GetJwks"},
+    ),
+    "PLANTED_SIBLING": (
+        "services/inference/src/inference/usecases.py",
+        "        return generator.generate(question)\n",
+        {"InferenceService.Generate", "QueryService.Ask"},
+    ),
+    "PLANTED_CAUGHT": (
+        "services/ingest/src/ingest/gateways.py",
+        "        request = HideDocumentRequest(",
+        set(),  # the use case answers HIDE_PENDING in its place
+    ),
+    "PLANTED_THREAD": (
+        "services/query/src/query/vectors/shard.py",
+        "        with self._engine():\n            return self._shard.count(edge.CountRequest(filter=",
+        {"VectorService.Count"},
+    ),
+    "PLANTED_TRANSLATED": (
+        "services/query/src/query/vectors/shard.py",
+        "            return self._shard.count(edge.CountRequest(filter=_filter(",
+        set(),  # the context manager around it raises VECTORS_FAILED in its place
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Raises:
+    """What a copy of the sources raises in which every reason of PLANTED is given."""
+    folder = tmp_path_factory.mktemp("planted")
+    for path in sources():
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    for reason, (file, before, _) in PLANTED.items():
+        text = (folder / file).read_text()
+        assert text.count(before) == 1, before
+        indent = before[: len(before) - len(before.lstrip())]
+        docstring, _, rest = text.partition('"""\n\n')
+        text = f'{docstring}"""\n\n{HEAD}{rest}'
+        (folder / file).write_text(
+            text.replace(before, f"{indent}{RAISE.format(reason=reason)}\n{before}")
+        )
+    return Raises(Source(sources(folder)), sources(folder))
+
+
+@pytest.fixture(scope="module")
+def methods_of_reasons(planted) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for method in METHODS:
+        for _, reason in answered(planted, method):
+            found.setdefault(reason, set()).add(".".join(method.split(".")[-2:]))
+    return found
+
+
+@pytest.mark.parametrize("reason", PLANTED)
+def test_a_planted_reason_is_found_where_it_can_be_answered(methods_of_reasons, reason):
+    assert methods_of_reasons.get(reason, set()) == PLANTED[reason][2]

@@ -231,8 +231,8 @@ PLANTED = {
     ),
     "PLANTED_THREAD": (
         "services/query/src/query/vectors/shard.py",
-        "        with self._engine():\n            return self._shard.count(edge.CountRequest(filter=",
-        {"VectorService.Count"},
+        '        """Remove at most `DELETE_BATCH` points, and count those there were."""\n',
+        {"VectorService.DeletePoints", "VectorService.DeleteVersion"},
     ),
     "PLANTED_TRANSLATED": (
         "services/query/src/query/vectors/shard.py",

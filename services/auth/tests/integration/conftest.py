@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from nats.aio.client import Client
 from psycopg.rows import DictRow, dict_row
 
 from auth.store import PostgresRegistry
 from chassis.base.postgres import Database, open_database
+from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
+from chassis.events.work import Transactions
 from testkit.servers import TestDatabase
 
 
@@ -37,7 +38,8 @@ async def database(tables: TestDatabase) -> AsyncIterator[Database]:
 async def stored(database: Database) -> PostgresRegistry:
     unconnected = asyncio.create_task(asyncio.sleep(0))
     await unconnected
-    return PostgresRegistry(database, Outbox(database, Bus(Client(), unconnected)))
+    outbox = Outbox(database, Bus(BoundClient(), unconnected), "auth")
+    return PostgresRegistry(Transactions(database, outbox))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ WRITES = {
     "keys": "UPDATE keys SET revoked_at = now()",
     "revocations": "UPDATE revocations SET revoked_at = now()",
     "outbox": "UPDATE outbox SET document = 'x'",
-    "inbox": "UPDATE inbox SET document = 'x'",
+    "inbox": "UPDATE inbox SET handled_at = now()",
 }
 INSERTS = {
     "tenants": "INSERT INTO tenants VALUES ('{name}', 'x', now(), NULL)",
@@ -26,9 +26,9 @@ INSERTS = {
     "revocations": "INSERT INTO revocations VALUES ({number}, '{name}', NULL, now())",
     "audit": "INSERT INTO audit (tenant_id, acted_at, actor_tenant, actor_principal, actor_key_id,"
     " act, subject) VALUES ('{name}', now(), 'a', 'b', 'c', 'd', 'e')",
-    "outbox": "INSERT INTO outbox (tenant_id, subject, headers, payload)"
-    " VALUES ('{name}', 's', '{{}}', '')",
-    "inbox": "INSERT INTO inbox (tenant_id, consumer, event_id) VALUES ('{name}', 'c', '{number}')",
+    "outbox": "INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)"
+    " VALUES ('{name}', '', 'e', 's', '{{}}', '', now())",
+    "inbox": "INSERT INTO inbox (tenant_id, key) VALUES ('{name}', gen_random_uuid())",
 }
 
 

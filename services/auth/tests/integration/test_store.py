@@ -21,9 +21,13 @@ from auth.store import PostgresRegistry
 from auth.usecases.api_keys import CreateApiKey, NewKey, RevokeApiKey
 from auth.usecases.tenants import CreateTenant, ResumeTenant, SuspendTenant
 from chassis.base.errors import AlreadyExistsError
-from chassis.base.postgres import migrate, open_database
+from chassis.base.postgres import Database, migrate, open_database
+from chassis.events import outbox
 from chassis.events.envelope import derived_id
-from testkit.servers import TestDatabase
+from chassis.events.topology import stream_name
+from chassis.events.work import Transactions
+from testkit.consuming import relaying
+from testkit.servers import TestBus, TestDatabase
 
 Everything = psycopg.Connection[DictRow]
 
@@ -82,6 +86,29 @@ async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
         [(headers, message)] = published(everything, event)
         assert headers["ce-id"] == derived_id(event.DESCRIPTOR.full_name, "acme", about)
         assert message.tenant == "acme"  # type: ignore[attr-defined]
+
+
+async def test_what_a_founding_announces_commits_with_it_each_under_its_tenant(
+    stored: PostgresRegistry, everything: Everything
+) -> None:
+    async def found(*names: str) -> None:
+        async with stored.founding() as founding:
+            for name in names:
+                records = await founding.within(name)
+                assert await records.add_tenant(
+                    Tenant(tenant_id=name, display_name=name, create_time=NOW)
+                )
+                await records.emit(TenantCreated(tenant=name), about=name)
+                if name == "broken":
+                    raise ValueError(name)
+
+    with pytest.raises(ValueError, match="broken"):
+        await found("acme", "broken")
+    assert published(everything, TenantCreated) == []
+    assert await stored.tenants(10, "") == []
+    await found("acme", "globex")
+    announced = [message.tenant for _, message in published(everything, TenantCreated)]  # type: ignore[attr-defined]
+    assert announced == ["acme", "globex"]
 
 
 async def test_act_and_its_audit_commit_together(
@@ -208,7 +235,7 @@ async def test_alternating_tenants_on_one_connection_see_their_own(
     for name in ("acme", "globex"):
         await create_tenant(stored, name)
     async with open_database(tables.dsn("auth"), "auth", 1) as single:
-        registry = PostgresRegistry(single, stored._outbox)
+        registry = PostgresRegistry(Transactions(single, stored._transactions.outbox))
         for _ in range(100):
             for name in ("acme", "globex"):
                 async with registry.within(name) as records:
@@ -227,10 +254,53 @@ async def test_founding_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegi
             await records.add_tenant(Tenant(tenant_id="other", display_name="x", create_time=NOW))
 
 
-async def test_relay_is_woken_by_events_alone(stored: PostgresRegistry) -> None:
-    woken = stored._outbox._woken
-    async with stored.within("acme") as records:
-        await records.tenant()
-    assert not woken.is_set()
-    await create_tenant(stored)
-    assert woken.is_set()
+async def wait_for_facts(bus: TestBus, *tenants: str) -> None:
+    """Waits until the broker holds one `TenantCreated` of each tenant and nothing else."""
+    name = TenantCreated.DESCRIPTOR.full_name
+    expected = {f"{name}.{tenant}": 1 for tenant in tenants}
+    async with bus.connect("provisioner") as admin, asyncio.timeout(30):
+        while True:
+            info = await admin.jetstream.stream_info(
+                stream_name(TenantCreated), subjects_filter=">"
+            )
+            if info.state.subjects == expected:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def wait_until_empty(everything: Everything) -> None:
+    """Waits until the relay has removed what it has published."""
+    async with asyncio.timeout(30):
+        while everything.execute("SELECT FROM outbox").fetchall():
+            await asyncio.sleep(0.02)
+
+
+async def test_what_a_call_announces_is_published_without_a_look_at_the_table(
+    database: Database, everything: Everything, bus: TestBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STALE_S", 3_600.0)
+    async with bus.connect("auth") as own, relaying(database, own, "auth") as transactions:
+        registry = PostgresRegistry(transactions)
+        async with registry.within("acme") as records:
+            await records.tenant()
+        await create_tenant(registry)
+        await wait_for_facts(bus, "acme")
+        await wait_until_empty(everything)
+
+
+async def test_what_a_founding_announces_is_published_by_a_running_relay(
+    database: Database,
+    stored: PostgresRegistry,
+    everything: Everything,
+    bus: TestBus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "STALE_S", 0.2)
+    async with stored.founding() as founding:
+        for name in ("acme", "globex"):
+            records = await founding.within(name)
+            await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
+            await records.emit(TenantCreated(tenant=name), about=name)
+    async with bus.connect("auth") as own, relaying(database, own, "auth"):
+        await wait_for_facts(bus, "acme", "globex")
+        await wait_until_empty(everything)

@@ -18,10 +18,11 @@ from grpc_status import rpc_status
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
+from chassis.events.settlement import Settlement
 from chassis.identity.revocations import Revocations
 from chassis.identity.tokens import Verifier
 from chassis.process.authority import remote_authority
-from chassis.process.lifecycle import Process
+from chassis.process.process import Process
 from chassis.rpc.server import create_server, server_interceptors
 from inference.app import SERVICE, Adapters, wire
 from inference.batching import Batcher
@@ -67,15 +68,17 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """The service with both doors open; `consumer` is its only one."""
+    """The service with both doors open."""
 
     process: Process
     stub: Any
     signer: Signer
 
     @property
-    def consumer(self) -> Any:
-        return self.process.consumers[0]
+    def settlement(self) -> Settlement[Any]:
+        """Its only one."""
+        [settlement] = self.process.settlements
+        return settlement
 
     def caller(self, scope: str = "models", tenant: str = "acme") -> dict[str, Any]:
         return {"metadata": [self.signer.bearer(scope, tenant)], "timeout": 20}
@@ -84,8 +87,9 @@ class House:
         """Waits until the broker holds nothing for the service any more."""
         async with asyncio.timeout(60):
             while True:
-                info = await self.consumer.puller.info()
-                if not info.num_pending and not info.num_ack_pending:
+                bound = self.settlement.bound
+                info = await bound.info() if bound.is_connected else None
+                if info and not info.num_pending and not info.num_ack_pending:
                     return
                 await asyncio.sleep(0.02)
 
@@ -123,12 +127,12 @@ async def _open_process(bus: Bus, signer: Signer, stack: AsyncExitStack) -> tupl
 @asynccontextmanager
 async def _working(process: Process) -> AsyncIterator[None]:
     await process.server.start()
-    [consumer] = process.consumers
-    task = asyncio.get_running_loop().create_task(consumer.run())
+    assert process.events is not None
+    task = asyncio.get_running_loop().create_task(process.events.run())
     try:
         yield
     finally:
-        await asyncio.gather(process.server.stop(1), consumer.stop(1))
+        await asyncio.gather(process.server.stop(1), process.events.drain(1))
         task.cancel()
         await asyncio.wait([task])
 
@@ -164,13 +168,13 @@ async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[
 
 
 @pytest.fixture
-def open_house(bus: TestBus, open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[House]]:
+def open_house(open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[House]]:
     """Opens the service over an embedder of the test's own."""
 
     async def open_over(batcher: Batcher, vocabulary: Vocabulary) -> House:
         async def attach(process: Process) -> None:
             generator = Extractive(batcher, vocabulary)
-            wire(process, Adapters(embedder=batcher, generator=generator), settings_for(bus))
+            wire(process, Adapters(embedder=batcher, generator=generator))
 
         house: House = await open_with(attach)
         return house

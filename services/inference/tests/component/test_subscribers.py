@@ -8,7 +8,7 @@ import pytest
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
 from aquifer.inference.v1.inference_service_pb2 import LANE_BULK, EmbedRequest
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
-from chassis.events import consume
+from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.envelope import outgoing
 from chassis.events.topology import stream_name
@@ -27,9 +27,12 @@ def prepared(*texts, batch=0, tenant=TENANT, document=DOCUMENT):
 
 async def publish(bus, *events):
     async with bus.connect("ingest") as own:
-        for event in events:
-            message = outgoing(event, event_id=f"batch-{event.batch}", document=event.document)
-            await own.publish(message, stream_name(ChunksPrepared))
+        await own.publish_all(
+            [
+                outgoing(event, event_id=f"batch-{event.batch}", document=event.document)
+                for event in events
+            ]
+        )
 
 
 async def told(bus, event):
@@ -132,7 +135,7 @@ async def test_a_batch_no_retry_would_mend_is_kept_and_told(
 async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
     bus, ticking_house, ticking, monkeypatch
 ):
-    monkeypatch.setattr(consume, "PAUSE_FIRST_S", 0.05)
+    monkeypatch.setattr(settlement, "PAUSE_FIRST_S", 0.05)
     infer = ticking.infer
 
     def fail(slot, ids):
@@ -141,7 +144,7 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
     ticking.infer = fail
     await publish(bus, prepared("good"))
     async with asyncio.timeout(30):
-        while ticking_house.consumer.pause_reason != "ENGINE_FAILED":
+        while ticking_house.settlement.pause_reason != "ENGINE_FAILED":
             await asyncio.sleep(0.01)
     ticking.infer = infer
     await ticking_house.settled()

@@ -4,14 +4,16 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 import pytest
 from google.protobuf.message import Message
-from nats.aio.client import Client
+from opentelemetry.context import Context
 from psycopg.rows import DictRow
 from typing_extensions import override
 
@@ -23,19 +25,21 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentFailed,
 )
 from chassis.base.errors import ServiceError
-from chassis.base.postgres import Database
+from chassis.base.postgres import Database, Transaction
+from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
-from chassis.events.delivery import Delivery
-from chassis.events.envelope import Envelope
-from chassis.events.inbox import Inbox
-from chassis.events.outbox import Outbox
-from chassis.events.topology import event_class
+from chassis.events.delivery import Batch, Delivery
+from chassis.events.envelope import Envelope, Outgoing
+from chassis.events.outbox import Outbox, Stored
+from chassis.events.router import Subscription
+from chassis.events.topology import durable_of, event_class
+from chassis.events.work import Transactions
 from query.domain import Inquiry, Profile, Question
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresStoreRecords
-from query.store.rows import PostgresRows
-from query.subscribers import Reactions, subscribe
+from query.store.work import units_of_work
+from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
     GiveUpVersion,
@@ -44,7 +48,7 @@ from query.usecases.documents import (
     RemoveDoomedPoints,
 )
 from query.usecases.find_passages import FindPassages, Serving
-from query.usecases.index_batch import IndexBatch, RejectBatch
+from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.vectors.engine_client import EngineVectors
 from query.vectors.port import Point, TenantScope
@@ -85,16 +89,19 @@ class CountedDeadLetters:
         return before - len(self.kept)
 
 
-class Doors:
-    """Collects the subscribers a `Process` would run."""
+stored_here: ContextVar[list[int]] = ContextVar("stored_here")
 
-    def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
-        self.on_dead: dict[str, Any] = {}
 
-    def consume(self, event: type[Message], handler: Any, *, on_dead: Any = None, **_: Any) -> None:
-        self.handlers[event.DESCRIPTOR.name] = handler
-        self.on_dead[event.DESCRIPTOR.name] = on_dead
+class WatchedOutbox(Outbox):
+    """The real outbox; knows which rows each delivery of a test has stored."""
+
+    @override
+    async def store(
+        self, tx: Transaction, tenant: str, events: Sequence[Outgoing]
+    ) -> Sequence[Stored]:
+        stored = await super().store(tx, tenant, events)
+        stored_here.get([]).extend(one.outbox_id for one in stored)
+        return stored
 
 
 @dataclass
@@ -115,31 +122,29 @@ class World:
         self.ledger = PostgresLedger(self.database)
         self.records = PostgresStoreRecords(self.database)
         connecting: Any = asyncio.get_running_loop().create_future()
-        self.outbox = Outbox(self.database, Bus(Client(), connecting))
-        self.answers = PostgresAnswers(self.database, self.outbox)
+        # Never connected and never relayed: what is published stays in the table.
+        outbox = WatchedOutbox(self.database, Bus(BoundClient(), connecting), "query")
+        transactions = Transactions(self.database, outbox)
+        self.begin = units_of_work(transactions)
+        self.answers = PostgresAnswers(transactions)
         self.find = FindPassages(
             self.embedder, self.vectors, self.ledger, self.serving, self.profile.name
         )
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
-        self.hide = HideDocument(self.ledger)
+        self.hide = HideDocument(self.begin)
         self.remove_doomed = RemoveDoomedPoints(self.ledger, self.vectors)
         self.rebuild = self.rebuilder()
-        self.doors = Doors()
-        subscribe(
-            self.doors,  # type: ignore[arg-type]
-            self.database,
-            PostgresRows,
-            Reactions(
-                index=IndexBatch(self.profile, self.ledger, self.vectors),
-                reject=RejectBatch(),
-                give_up=GiveUpVersion(),
-                purge=PurgeDocument(self.ledger, self.vectors, self.dead_letters),
-            ),
+        self.app = UseCases(
+            index=IndexChunks(self.profile, self.begin, self.ledger, self.vectors),
+            reject=RejectChunks(self.begin),
+            give_up=GiveUpVersion(self.begin),
+            purge=PurgeDocument(self.begin, self.vectors, self.dead_letters),
         )
 
     def rebuilder(self, **changes: Any) -> RebuildVectors:
         settings: dict[str, Any] = {
             "profile": self.profile,
+            "begin": self.begin,
             "ledger": self.ledger,
             "records": self.records,
             "vectors": self.vectors,
@@ -195,47 +200,81 @@ class World:
             vectors=self.embedder.rows(texts).astype("<f4").tobytes(),
         )
 
-    async def deliver(self, event: Any, *, event_id: str = "") -> list[Message]:
-        """Handles an event as the chassis would; returns what it publishes."""
-        delivery = await self.delivered(event, event_id=event_id)
-        return [_published(outgoing) for outgoing in delivery.outgoing]
+    async def deliver(self, *events: Any, ids: Sequence[str] = ()) -> list[Message]:
+        """Handles events of one kind and tenant as one batch; returns what is newly published."""
+        return [_published(row) for row in await self.stored_by(*events, ids=ids)]
 
-    async def delivered(self, event: Any, *, event_id: str = "") -> Delivery:
-        """The same, with everything that is known of what it publishes."""
-        delivery = self._delivery(event, event_id or next(self.event_ids))
-        await self.doors.handlers[event.DESCRIPTOR.name](event, delivery)
-        return delivery
+    async def stored_by(self, *events: Any, ids: Sequence[str] = ()) -> list[DictRow]:
+        """The same as rows of the outbox; `ids` are the events' own, new ones without."""
+        batch = self._batch(events, ids)
+        async with self._watched() as rows:
+            await _subscription(events[0]).handler(batch, self.app)
+        return rows
 
     async def bury(self, event: Any, error: ServiceError) -> list[Message]:
-        """Gives an event up as the chassis would; returns what it publishes."""
-        delivery = self._delivery(event, next(self.event_ids))
-        await self.doors.on_dead[event.DESCRIPTOR.name](event, delivery, error)
-        return [_published(outgoing) for outgoing in delivery.outgoing]
+        """Gives an event up as the chassis would; returns what is newly published."""
+        on_dead = _subscription(event).on_dead
+        assert on_dead is not None
+        async with self._watched() as rows:
+            await on_dead(self._batch([event], ()), error, self.app)
+        return [_published(row) for row in rows]
 
-    def _delivery(self, event: Any, event_id: str) -> Delivery:
-        name = event.DESCRIPTOR.name
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[list[DictRow]]:
+        """Fills the list, at the end, with the rows that this task has committed meanwhile."""
+        rows: list[DictRow] = []
+        outer = stored_here.set([])
+        try:
+            yield rows
+            rows += self.everything.execute(
+                "SELECT * FROM outbox WHERE outbox_id = ANY(%s) ORDER BY outbox_id",
+                [stored_here.get()],
+            ).fetchall()
+        finally:
+            stored_here.reset(outer)
+
+    def _batch(self, events: Sequence[Any], ids: Sequence[str]) -> Batch[Any]:
+        names = ids or [next(self.event_ids) for _ in events]
+        [tenant] = {event.tenant for event in events}
+        return Batch(tenant, [self._delivery(*one) for one in zip(events, names, strict=True)])
+
+    def _delivery(self, event: Any, event_id: str) -> Delivery[Any]:
+        kind = event.DESCRIPTOR.full_name
         envelope = Envelope(
             event_id=event_id,
-            event_type=event.DESCRIPTOR.full_name,
+            event_type=kind,
             source="/aquifer/test",
             tenant=event.tenant,
-            subject=f"{event.DESCRIPTOR.full_name}.{event.tenant}",
+            subject=f"{kind}.{event.tenant}",
         )
-        consumer = f"query-{name}"
-        inbox = Inbox(self.database, consumer)
-        return Delivery(envelope, consumer=consumer, inbox=inbox, attempt=1)
+        return Delivery(
+            event=event,
+            envelope=envelope,
+            consumer=durable_of(type(event), "query").name,
+            attempt=1,
+            stored_ns=time.time_ns(),
+            context=Context(),
+        )
 
-    async def fail(self, version: int, document: str = DOCUMENT) -> list[Message]:
-        event = DocumentFailed(tenant=TENANT, document=document, version=version, reason="X")
+    async def fail(
+        self, version: int, document: str = DOCUMENT, *, tenant: str = TENANT
+    ) -> list[Message]:
+        event = DocumentFailed(tenant=tenant, document=document, version=version, reason="X")
         return await self.deliver(event)
 
     async def purge(
-        self, version: int, document: str = DOCUMENT, *, attempt: int = 0, event_id: str = ""
+        self,
+        version: int,
+        document: str = DOCUMENT,
+        *,
+        tenant: str = TENANT,
+        attempt: int = 0,
+        ids: Sequence[str] = (),
     ) -> list[Message]:
         event = DocumentDeletionRequested(
-            tenant=TENANT, document=document, version=version, attempt=attempt
+            tenant=tenant, document=document, version=version, attempt=attempt
         )
-        return await self.deliver(event, event_id=event_id)
+        return await self.deliver(event, ids=ids)
 
     async def search(
         self, text: str, *, tenant: str = TENANT, limit: int = 10, **options: Any
@@ -258,10 +297,15 @@ class World:
         return self.everything.execute(f"SELECT * FROM {table}").fetchall()  # type: ignore[arg-type]
 
 
-def _published(outgoing: Any) -> Message:
-    kind = event_class(outgoing.subject.rsplit(".", 1)[0])
+def _subscription(event: Message) -> Subscription:
+    [found] = [one for one in events.subscriptions if one.event is type(event)]
+    return found
+
+
+def _published(row: DictRow) -> Message:
+    kind = event_class(row["event"])
     assert kind is not None
-    message: Message = kind.FromString(outgoing.payload)
+    message: Message = kind.FromString(row["payload"])
     return message
 
 

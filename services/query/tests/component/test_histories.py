@@ -71,15 +71,15 @@ async def run(world, kind: str, version: int, number: int) -> None:
         case "fail":
             await world.fail(version)
         case "hide":
-            await world.hide("acme", Version(document=DOCUMENT, number=version))
+            await world.hide.run("acme", Version(document=DOCUMENT, number=version))
         case "purge":
             await world.purge(version)
         case "drain":
-            await world.remove_doomed()
+            await world.remove_doomed.run()
 
 
 async def check_both_stores(world) -> None:
-    await world.remove_doomed()
+    await world.remove_doomed.run()
     passages = {str(row["point_id"]): row["version"] for row in world.rows("passages")}
     assert await world.points() == passages
     for row in world.rows("documents"):

@@ -32,8 +32,8 @@ async def full(world):
         )
         inquiry = world.inquiry("impeller", tenant=tenant)
         assert [step async for step in world.ask(inquiry, "1" * 32)]
-        async with world.ledger.transaction(tenant) as rows:
-            await rows.begin_purge(
+        async with world.begin(tenant) as work:
+            await work.rows.begin_purge(
                 Version(document="collections/manuals/documents/gone", number=1), 1
             )
     return world
@@ -84,7 +84,9 @@ async def test_a_sweep_finds_work_and_reads_no_text(full):
 
 async def test_every_tenant_is_found_by_the_sweep(full):
     for number in range(5):
-        await full.hide(f"tenant-{number}", Version(document="collections/c/documents/d", number=1))
+        await full.hide.run(
+            f"tenant-{number}", Version(document="collections/c/documents/d", number=1)
+        )
     assert sorted(await full.ledger.tenants()) == sorted(
         ["acme", "globex", *(f"tenant-{number}" for number in range(5))]
     )

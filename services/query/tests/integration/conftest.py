@@ -74,10 +74,16 @@ class House:
     async def publish(self, user: str, *events: Message) -> None:
         """Publishes events as a service, each under a new id."""
         async with self.bus.connect(user) as own:
-            for event in events:
-                document = getattr(event, "document", "")
-                ready = outgoing(event, event_id=str(uuid.uuid4()), document=document)
-                await own.publish(ready, stream_name(type(event)))
+            await own.publish_all(
+                [
+                    outgoing(
+                        event,
+                        event_id=str(uuid.uuid4()),
+                        document=getattr(event, "document", ""),
+                    )
+                    for event in events
+                ]
+            )
 
     async def told(self, event: type[E], tenant: str, *, count: int = 1) -> list[E]:
         """The first `count` facts of a tenant in their stream, waited for."""

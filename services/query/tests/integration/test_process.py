@@ -123,7 +123,7 @@ async def test_a_document_soaks_in_is_cited_and_vanishes(house, caller):
         "ingest", DocumentDeletionRequested(tenant="acme", document=PUMP, version=1)
     )
     assert await house.told(PassagesPurged, "acme") == [
-        PassagesPurged(tenant="acme", document=PUMP, version=1, passages=2, points=2, inbox_rows=1)
+        PassagesPurged(tenant="acme", document=PUMP, version=1, passages=2, points=2)
     ]
     assert house.rows("SELECT * FROM passages") == []
 

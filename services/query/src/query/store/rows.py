@@ -66,9 +66,15 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
 _GO_LIVE_FIRST: Final = """
-UPDATE documents SET live_version = given.version,
-    failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > given.version)
-FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given(document, version)
+WITH given AS (
+    SELECT document, version
+    FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given(document, version)
+), finished AS (
+    DELETE FROM progress USING given
+    WHERE tenant_id = %(tenant)s
+        AND progress.document = given.document AND progress.version = given.version
+)
+UPDATE documents SET live_version = given.version FROM given
 WHERE documents.tenant_id = %(tenant)s AND documents.document = given.document
 """
 
@@ -168,14 +174,15 @@ class PostgresRows(Rows):
 
     @override
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
+        collections = {version.document: version.collection for version in versions}
         # In one order, lest two transactions wait for each other.
-        wanted = sorted(versions, key=lambda version: version.document)
+        documents = sorted(collections)
         cursor = await self._tx.execute(
             _LOCK,
             {
                 "tenant": self._tenant,
-                "documents": [version.document for version in wanted],
-                "collections": [version.collection for version in wanted],
+                "documents": documents,
+                "collections": [collections[document] for document in documents],
             },
         )
         return {row["document"]: standing_of(row) for row in await cursor.fetchall()}

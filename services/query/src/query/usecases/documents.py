@@ -30,8 +30,8 @@ class HideDocument:
 class PurgeDocument:
     """Removes a document from everything this service keeps, and says how much that was.
 
-    The tombstone is committed first: a batch that passed its first look before it sees it in its
-    second, and removes its own points.
+    The tombstone is committed first: a batch that has just written points sees it in its
+    transaction, and removes them.
     """
 
     begin: Begin
@@ -107,13 +107,18 @@ class GiveUpVersion:
     async def run(self, batch: Batch[DocumentFailed]) -> None:
         """Without effect for an upload that made no version."""
         async with self.begin(batch.tenant, batch) as work:
-            for delivery in work.fresh:
-                if delivery.event.version:
-                    await _give_up(work, delivery)
+            failed = [
+                (one, Version(document=one.event.document, number=one.event.version))
+                for one in work.fresh
+                if one.event.version
+            ]
+            # All documents at once: two groups that share some would else wait for each other.
+            await work.rows.lock_all([version for _, version in failed])
+            for delivery, version in failed:
+                await _give_up(work, delivery, version)
 
 
-async def _give_up(work: Work, delivery: Delivery[DocumentFailed]) -> None:
-    version = Version(document=delivery.event.document, number=delivery.event.version)
+async def _give_up(work: Work, delivery: Delivery[DocumentFailed], version: Version) -> None:
     standing = await work.rows.lock(version)
     if not standing.wants(version.number):
         return

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -52,14 +52,22 @@ class IndexChunks:
         await self.vectors.upsert(scope, [point for batch in batches for point in points(batch)])
         async with self.begin(events.tenant, events) as work:
             wanted = await _land_all(work, [(one, read[id(one)]) for one in work.fresh])
-        fresh = {id(one) for one in work.fresh}
+        landed = {one.envelope.event_id: id(one) in wanted for one in work.fresh}
+        unwanted: set[UUID] = set()
         for one in events:
             batch = read[id(one)]
-            if not isinstance(batch, Batch) or id(one) in wanted:
+            if not isinstance(batch, Batch):
                 continue
-            # Handled before: points just written again may have lost their version since.
-            if id(one) in fresh or not await self._is_wanted(events.tenant, batch.version):
-                await self.vectors.delete_points(scope, [str(each) for each in batch.point_ids])
+            stays = landed.pop(one.envelope.event_id, None)
+            if stays is None:
+                # Handled before: points just written again may have lost their version since.
+                stays = await self._is_wanted(events.tenant, batch.version)
+            # Of events with the same points the last one decides, as if they came one by one.
+            unwanted = unwanted.difference(batch.point_ids)
+            if not stays:
+                unwanted = unwanted.union(batch.point_ids)
+        if unwanted:
+            await self.vectors.delete_points(scope, [str(each) for each in unwanted])
 
     def _read(self, one: Embedded) -> Batch | InvalidInputError:
         version = version_of(one.event)
@@ -111,7 +119,7 @@ async def _land_all(
 ) -> set[int]:
     """Stores the passages of batches; returns the ids of the deliveries whose points stay.
 
-    First versions of one batch, which complete themselves and supersede nothing, take three
+    First versions of one batch, which complete themselves and supersede nothing, take two
     statements for all of them.
     """
     wanted: set[int] = set()
@@ -121,10 +129,14 @@ async def _land_all(
             batches.append((one, batch))
         else:
             _reject(work, one, batch.reason)
+    # All documents at once: two groups that share some would else wait for each other.
+    standings = await work.rows.lock_all([batch.version for _, batch in batches])
     seen = Counter(batch.version.document for _, batch in batches)
-    alone = [(o, b) for o, b in batches if b.count == 1 and seen[b.version.document] == 1]
-    standings = await work.rows.lock_all([batch.version for _, batch in alone]) if alone else {}
-    first = [(one, b) for one, b in alone if _is_first(standings[b.version.document], b.version)]
+    first = [
+        (one, batch)
+        for one, batch in batches
+        if seen[batch.version.document] == 1 and _is_first(standings, batch)
+    ]
     if first:
         await work.rows.put([batch for _, batch in first])
         await work.rows.go_live_first([batch.version for _, batch in first])
@@ -137,8 +149,10 @@ async def _land_all(
     return wanted
 
 
-def _is_first(standing: Standing, version: Version) -> bool:
-    return not standing.live_version and standing.wants(version.number)
+def _is_first(standings: Mapping[str, Standing], batch: Batch) -> bool:
+    """Whether nothing older can be stored of its document, not even a part on its way in."""
+    standing = standings[batch.version.document]
+    return batch.version.number == batch.count == 1 and standing == Standing()
 
 
 async def _land(work: Work, one: Embedded, batch: Batch) -> bool:

@@ -100,7 +100,7 @@ class Rows(Protocol):
         """What is known of the document; nobody else decides on it before the transaction ends."""
 
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
-        """`lock` for one version of each of several documents, by document."""
+        """`lock` for the documents of several versions, by document."""
 
     async def put(self, batches: Sequence[Batch]) -> None:
         """Store the passages of batches; a repeat overwrites."""
@@ -119,7 +119,7 @@ class Rows(Protocol):
         """Make a version what searches see; the passages of older ones go, their points too."""
 
     async def go_live_first(self, versions: Sequence[Version]) -> None:
-        """Make versions what searches see of their documents, of which nothing was live before."""
+        """Make first versions what searches see of their documents."""
 
     async def fail(self, version: Version) -> None:
         """Remove what is stored of a version, and want nothing more of it."""

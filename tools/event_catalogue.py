@@ -22,10 +22,11 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/events.md"
 INTRO = """# Events
 
-Made from [`protos/`](../protos/aquifer) by `just events`; a test fails when it is stale. What the
-classes of streams keep: [`event_options.proto`](../protos/aquifer/bus/v1/event_options.proto).
-Public events may be heard by upstream systems of the tenant, and uploads published by them; with
-which headers: [upload-events](upload-events.md). "Every process" hears an event on core NATS.
+Generated from [`protos/`](../protos/aquifer) by `just events`; a test fails when this page is out of date. For tools, the
+same as an AsyncAPI document: [`asyncapi.yaml`](asyncapi.yaml). How long each class of stream keeps its events:
+[`event_options.proto`](../protos/aquifer/bus/v1/event_options.proto). Upstream systems of a tenant may publish the public
+event of class UPLOADS and receive the other public events; the required headers are in
+[upload-events](upload-events.md). "Every process" receives an event on core NATS.
 
 | event | class | publisher | consumers | public |
 |---|---|---|---|---|"""

@@ -11,7 +11,7 @@ from tests.bench.house import House
 from tests.bench.processes import CLIENT, NOTHING, Memory
 
 NAME = "memory"
-TITLE = "memory (PSS) of an idle house after ingest"
+TITLE = "memory (PSS) of an idle stack after ingest"
 IDLE_S = 5.0
 
 

@@ -47,7 +47,7 @@ def test_a_changed_comment_makes_the_catalogue_stale(tool, page, tmp_path):
     protos = shutil.copytree(PROTOS, tmp_path / "protos")
     file = protos / "aquifer/ingest/v1/upload_events.proto"
     text = file.read_text()
-    file.write_text(text.replace("// Bytes of a document by reference.", "// Planted words."))
+    file.write_text(text.replace("// Content of a document by reference.", "// Planted words."))
     assert tool.catalogue(protos) != page
     file.write_text(text)
     assert tool.catalogue(protos) == page

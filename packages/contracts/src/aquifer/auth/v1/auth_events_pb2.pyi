@@ -19,8 +19,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class ApiKeyRevoked(message.Message):
-    """A key no longer works. Emitted when RevokeApiKey commits; a repeat for the same key is the same
-    fact. Heard by every process; `ListRevocations` carries the same for those that missed it.
+    """A key was revoked. Published when RevokeApiKey commits, once per key. Every process receives it;
+    `ListRevocations` returns the same for processes that missed it.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -51,7 +51,7 @@ class ApiKeyRevoked(message.Message):
 
 @typing.final
 class TenantCreated(message.Message):
-    """A tenant exists. Emitted once, when CreateTenant or bootstrap commits."""
+    """A tenant was created. Published once, when CreateTenant or bootstrap commits."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -60,7 +60,7 @@ class TenantCreated(message.Message):
     tenant: builtins.str
     """Id of the tenant, as in the subject."""
     display_name: builtins.str
-    """For people."""
+    """Name shown to people."""
     def __init__(
         self,
         *,
@@ -75,7 +75,9 @@ class TenantCreated(message.Message):
 
 @typing.final
 class TenantResumed(message.Message):
-    """A tenant's keys and tokens work again. Emitted when ResumeTenant commits; heard by every process."""
+    """A tenant was resumed: its keys and tokens are accepted again. Published when ResumeTenant
+    commits. Every process receives it.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -85,7 +87,7 @@ class TenantResumed(message.Message):
     tenant: builtins.str
     """Id of the tenant, as in the subject."""
     sequence: builtins.int
-    """Its number in `ListRevocations`. Of a tenant's suspensions and resumptions the highest holds,
+    """Sequence in `ListRevocations`. Of a tenant's suspensions and resumptions the highest is valid,
     in whatever order they arrive.
     """
     @builtins.property
@@ -107,7 +109,7 @@ class TenantResumed(message.Message):
 
 @typing.final
 class TenantSuspended(message.Message):
-    """A tenant's keys and tokens are refused from now on. Heard by every process."""
+    """A tenant was suspended: its keys and tokens are refused. Every process receives it."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -117,7 +119,7 @@ class TenantSuspended(message.Message):
     tenant: builtins.str
     """Id of the tenant, as in the subject."""
     sequence: builtins.int
-    """Its number in `ListRevocations`, as in `TenantResumed`."""
+    """Sequence in `ListRevocations`, as in `TenantResumed`."""
     @builtins.property
     def suspend_time(self) -> timestamp_pb2.Timestamp:
         """When it was suspended."""

@@ -31,7 +31,7 @@ class _TenantStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_TenantStat
     TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
 
 class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
-    """The life of a tenant."""
+    """State of a tenant."""
 
 TENANT_STATE_UNSPECIFIED: TenantState.ValueType  # 0
 TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
@@ -39,7 +39,7 @@ TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
 
 @typing.final
 class Tenant(message.Message):
-    """A customer of the platform: the wall nothing crosses."""
+    """A customer of the platform. No data crosses the border of a tenant."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -50,9 +50,9 @@ class Tenant(message.Message):
     tenant: builtins.str
     """`[a-z0-9-]{1,63}`, chosen at creation, the last token of every subject."""
     display_name: builtins.str
-    """For people, 1 to 128 characters."""
+    """Name shown to people, 1 to 128 characters."""
     state: TenantState.ValueType
-    """Whether its keys work."""
+    """Whether its keys are accepted."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When it was created."""
@@ -73,7 +73,7 @@ class Tenant(message.Message):
 
 @typing.final
 class ApiKey(message.Message):
-    """An API key as it may be shown after its creation."""
+    """An API key without its secret."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -84,12 +84,12 @@ class ApiKey(message.Message):
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     REVOKE_TIME_FIELD_NUMBER: builtins.int
     key_id: builtins.str
-    """Public id, also the visible prefix of the key."""
+    """Public id, which is also part of the key."""
     display_name: builtins.str
-    """What it is for, in its owner's words, 1 to 128 characters."""
+    """Purpose, chosen by its owner, 1 to 128 characters."""
     @builtins.property
     def scopes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What it may do."""
+        """Permissions of the key."""
 
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
@@ -97,11 +97,11 @@ class ApiKey(message.Message):
 
     @builtins.property
     def expire_time(self) -> timestamp_pb2.Timestamp:
-        """When it stops working."""
+        """When it expires."""
 
     @builtins.property
     def revoke_time(self) -> timestamp_pb2.Timestamp:
-        """When it was revoked; unset while it works."""
+        """When it was revoked; unset if it was not."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class ExchangeTokenRequest(message.Message):
 
     API_KEY_FIELD_NUMBER: builtins.int
     api_key: builtins.str
-    """The whole key as it was shown at its creation."""
+    """The complete key, as returned at its creation."""
     def __init__(
         self,
         *,
@@ -150,16 +150,16 @@ class ExchangeTokenResponse(message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     SCOPES_FIELD_NUMBER: builtins.int
     access_token: builtins.str
-    """EdDSA-signed JWT, to be sent as metadata `authorization: Bearer <token>`."""
+    """JWT signed with EdDSA; send it as metadata `authorization: Bearer <token>`."""
     tenant: builtins.str
-    """Tenant the token acts for."""
+    """Tenant of the token."""
     @builtins.property
     def expire_time(self) -> timestamp_pb2.Timestamp:
-        """When the token ends, ten minutes from now or at the key's own end."""
+        """When the token expires: in ten minutes, or when the key expires."""
 
     @builtins.property
     def scopes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What the token may do."""
+        """Permissions of the token."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class ListRevocationsRequest(message.Message):
     AFTER_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     after: builtins.int
-    """Sequence of the last revocation already known; 0 asks for all that still matter."""
+    """Sequence of the last revocation already known; 0 returns all that are still relevant."""
     page_size: builtins.int
     """1 to 1000; 0 means 1000."""
     def __init__(
@@ -243,7 +243,7 @@ class ListRevocationsResponse(message.Message):
     REVOCATIONS_FIELD_NUMBER: builtins.int
     LATEST_SEQUENCE_FIELD_NUMBER: builtins.int
     latest_sequence: builtins.int
-    """Highest sequence given out so far; ask again with it."""
+    """Highest sequence so far; use it as `after` of the next call."""
     @builtins.property
     def revocations(self) -> containers.RepeatedCompositeFieldContainer[Revocation]:
         """Oldest first."""
@@ -262,7 +262,7 @@ class ListRevocationsResponse(message.Message):
 
 @typing.final
 class Revocation(message.Message):
-    """A key or a tenant that must be refused, or a tenant that must be refused no longer."""
+    """A revoked key, a suspended tenant, or a resumed tenant."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -272,16 +272,16 @@ class Revocation(message.Message):
     RESUMED_TENANT_FIELD_NUMBER: builtins.int
     REVOKE_TIME_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Grows by one with each of them."""
+    """Increases by one with each entry, without gaps."""
     key_id: builtins.str
     """A revoked key."""
     tenant: builtins.str
     """A suspended tenant."""
     resumed_tenant: builtins.str
-    """A tenant whose suspension, of a lower sequence, was taken back."""
+    """A resumed tenant; its suspension has a lower sequence."""
     @builtins.property
     def revoke_time(self) -> timestamp_pb2.Timestamp:
-        """When it was decided."""
+        """When it happened."""
 
     def __init__(
         self,
@@ -311,7 +311,7 @@ class CreateTenantRequest(message.Message):
     tenant: builtins.str
     """Id of the new tenant, `[a-z0-9-]{1,63}`."""
     display_name: builtins.str
-    """For people, 1 to 128 characters."""
+    """Name shown to people, 1 to 128 characters."""
     def __init__(
         self,
         *,
@@ -355,7 +355,7 @@ class ListTenantsRequest(message.Message):
     page_size: builtins.int
     """1 to 1000; 0 means 100."""
     page_token: builtins.str
-    """From the previous response; opaque."""
+    """`next_page_token` of the previous response; opaque."""
     def __init__(
         self,
         *,
@@ -380,7 +380,7 @@ class ListTenantsResponse(message.Message):
     """Empty on the last page."""
     @builtins.property
     def tenants(self) -> containers.RepeatedCompositeFieldContainer[Tenant]:
-        """In the order of their ids."""
+        """Ordered by id."""
 
     def __init__(
         self,
@@ -446,15 +446,15 @@ class CreateApiKeyRequest(message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
     display_name: builtins.str
-    """What it is for, 1 to 128 characters."""
+    """Purpose, 1 to 128 characters."""
     valid_days: builtins.int
     """Days until it expires, 1 to 365; 0 means 90."""
     request_id: builtins.str
-    """Retried calls with the same id create one key, whose secret is shown only by the first
-    answer; a retry is answered ALREADY_EXISTS REQUEST_REPEATED. Empty: no protection.
+    """Calls with the same id create one key, and only the first response contains it; a retry answers
+    ALREADY_EXISTS REQUEST_REPEATED. Empty: no protection against duplicates.
     """
     tenant: builtins.str
-    """Tenant the key is for; empty means the caller's."""
+    """Tenant of the new key; empty means the caller's."""
     @builtins.property
     def scopes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """At least one of: documents.read, documents.write, search, ask, models, keys.admin,
@@ -485,10 +485,10 @@ class CreateApiKeyResponse(message.Message):
     KEY_FIELD_NUMBER: builtins.int
     API_KEY_FIELD_NUMBER: builtins.int
     api_key: builtins.str
-    """The key itself, shown this once."""
+    """The key itself; it cannot be read again."""
     @builtins.property
     def key(self) -> ApiKey:
-        """What will be shown from now on."""
+        """The key without its secret."""
 
     def __init__(
         self,
@@ -514,9 +514,9 @@ class ListApiKeysRequest(message.Message):
     page_size: builtins.int
     """1 to 1000; 0 means 100."""
     page_token: builtins.str
-    """From the previous response; opaque."""
+    """`next_page_token` of the previous response; opaque."""
     tenant: builtins.str
-    """Tenant whose keys are listed; empty means the caller's."""
+    """Tenant whose keys to list; empty means the caller's."""
     def __init__(
         self,
         *,
@@ -567,7 +567,7 @@ class RevokeApiKeyRequest(message.Message):
     key_id: builtins.str
     """Public id of the key."""
     tenant: builtins.str
-    """Tenant the key is of; empty means the caller's."""
+    """Tenant of the key; empty means the caller's."""
     def __init__(
         self,
         *,

@@ -29,27 +29,27 @@ class _StreamClassEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_StreamClas
     DESCRIPTOR: descriptor.EnumDescriptor
     STREAM_CLASS_UNSPECIFIED: _StreamClass.ValueType  # 0
     STREAM_CLASS_UPLOADS: _StreamClass.ValueType  # 1
-    """Public upload events: a work queue, freed on acknowledgement; refuses when full."""
+    """Public upload events: a work queue; an acknowledged event is removed; a full stream refuses."""
     STREAM_CLASS_WORK: _StreamClass.ValueType  # 2
-    """Text and vectors between services: a work queue of the publisher, freed on acknowledgement."""
+    """Text and vectors between services: a work queue; an acknowledged event is removed."""
     STREAM_CLASS_FACTS: _StreamClass.ValueType  # 3
-    """Ids and reasons, never document text: kept 30 days, oldest dropped first."""
+    """Ids and reasons, never document text: stored for 30 days; a full stream removes the oldest."""
 
 class StreamClass(_StreamClass, metaclass=_StreamClassEnumTypeWrapper):
-    """The four kinds of stream; dead letters are the fourth and hold no event of their own."""
+    """Classes of streams. Dead letters have a class of their own, which no event names."""
 
 STREAM_CLASS_UNSPECIFIED: StreamClass.ValueType  # 0
 STREAM_CLASS_UPLOADS: StreamClass.ValueType  # 1
-"""Public upload events: a work queue, freed on acknowledgement; refuses when full."""
+"""Public upload events: a work queue; an acknowledged event is removed; a full stream refuses."""
 STREAM_CLASS_WORK: StreamClass.ValueType  # 2
-"""Text and vectors between services: a work queue of the publisher, freed on acknowledgement."""
+"""Text and vectors between services: a work queue; an acknowledged event is removed."""
 STREAM_CLASS_FACTS: StreamClass.ValueType  # 3
-"""Ids and reasons, never document text: kept 30 days, oldest dropped first."""
+"""Ids and reasons, never document text: stored for 30 days; a full stream removes the oldest."""
 
 @typing.final
 class EventOptions(message.Message):
-    """How an event travels. Its subject is its full proto name and the tenant:
-    `aquifer.ingest.v1.DocumentIndexed.<tenant>`; its publisher is the service of its package.
+    """Delivery of an event. Its subject is its full proto name and the tenant:
+    `aquifer.ingest.v1.DocumentIndexed.<tenant>`. Its publisher is the service of its package.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -59,14 +59,14 @@ class EventOptions(message.Message):
     BROADCAST_FIELD_NUMBER: builtins.int
     PUBLIC_FIELD_NUMBER: builtins.int
     stream_class: StreamClass.ValueType
-    """Which class of stream keeps it."""
+    """Class of the stream that stores it."""
     broadcast: builtins.bool
-    """True when every process of every service hears it on core NATS as well."""
+    """True if every process of every service also receives it on core NATS."""
     public: builtins.bool
-    """True when upstream systems may hear it (results) or, for class UPLOADS, publish it."""
+    """True if upstream systems may receive it or, for class UPLOADS, publish it."""
     @builtins.property
     def consumers(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Services that consume it, each through the durable `<service>-<Event>`."""
+        """Services that consume it, each with the durable `<service>-<Event>`."""
 
     def __init__(
         self,
@@ -84,6 +84,6 @@ class EventOptions(message.Message):
 
 EVENT_FIELD_NUMBER: builtins.int
 event: extension_dict._ExtensionFieldDescriptor[descriptor_pb2.MessageOptions, EventOptions]
-"""Marks a message as an event and says how it travels. Streams, durables and every service's
-NATS grants are computed from this option alone; there is no routing table beside it.
+"""Marks a message as an event and defines its delivery. Streams, durables and the NATS
+permissions of every service are computed from this option alone.
 """

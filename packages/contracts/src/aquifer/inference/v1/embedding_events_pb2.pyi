@@ -19,9 +19,9 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class ChunksEmbedded(message.Message):
-    """A batch of chunks with its vectors; the text is echoed so that nobody has to be asked for it.
+    """A batch of chunks with its vectors, and with its text, so that consumers need no other call.
 
-    One for each `ChunksPrepared`, with an id derived from that event's: a repeat is the same fact.
+    One per `ChunksPrepared`, with an id derived from the id of that event: a repeat has the same id.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -34,14 +34,14 @@ class ChunksEmbedded(message.Message):
     tenant: builtins.str
     """Tenant, as in the subject."""
     profile: builtins.str
-    """Embedding profile the vectors were made under, for example `minilm-l6-v2`."""
+    """Embedding profile of the vectors, for example `minilm-l6-v2`."""
     dimensions: builtins.int
     """Length of each vector, 1 to 4,096."""
     vectors: builtins.bytes
     """One vector per chunk in the same order, unit length, packed little-endian 32-bit floats."""
     @builtins.property
     def prepared(self) -> document_events_pb2.ChunksPrepared:
-        """The batch as it was prepared."""
+        """The batch, unchanged."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ChunksEmbedded(message.Message):
 
 @typing.final
 class EmbeddingRejected(message.Message):
-    """A batch that no retry will embed. Ingest fails the version on it."""
+    """A batch that cannot be embedded, also not by a retry. Ingest then fails the version."""
 
     DESCRIPTOR: descriptor.Descriptor
 

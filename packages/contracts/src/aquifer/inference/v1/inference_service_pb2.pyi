@@ -28,19 +28,19 @@ class _LaneEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], 
     LANE_UNSPECIFIED: _Lane.ValueType  # 0
     """Same as LANE_INTERACTIVE."""
     LANE_INTERACTIVE: _Lane.ValueType  # 1
-    """Somebody waits for it."""
+    """Someone waits for the result."""
     LANE_BULK: _Lane.ValueType  # 2
-    """Fills what the interactive lane leaves."""
+    """Uses the capacity that the interactive lane leaves."""
 
 class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
-    """Which queue of the embedder a call joins."""
+    """Queue of the embedder."""
 
 LANE_UNSPECIFIED: Lane.ValueType  # 0
 """Same as LANE_INTERACTIVE."""
 LANE_INTERACTIVE: Lane.ValueType  # 1
-"""Somebody waits for it."""
+"""Someone waits for the result."""
 LANE_BULK: Lane.ValueType  # 2
-"""Fills what the interactive lane leaves."""
+"""Uses the capacity that the interactive lane leaves."""
 
 class _FinishReason:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -50,22 +50,22 @@ class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishRea
     DESCRIPTOR: descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """Complete."""
+    """The answer is complete."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """Cut at `max_output_tokens`."""
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
-    """The passages do not answer the question; the text says so."""
+    """The passages do not answer the question, and the text says so."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""Complete."""
+"""The answer is complete."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """Cut at `max_output_tokens`."""
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
-"""The passages do not answer the question; the text says so."""
+"""The passages do not answer the question, and the text says so."""
 
 class _ModelKind:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -78,7 +78,7 @@ class _ModelKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ModelKind.Va
     MODEL_KIND_GENERATE: _ModelKind.ValueType  # 2
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
-    """What a model does."""
+    """Kind of a model."""
 
 MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
 MODEL_KIND_EMBED: ModelKind.ValueType  # 1
@@ -96,7 +96,7 @@ class EmbedRequest(message.Message):
     profile: builtins.str
     """Embedding profile from ListModels; empty: the default one."""
     lane: Lane.ValueType
-    """Queue to join."""
+    """Queue to use."""
     @builtins.property
     def texts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """1 to 256 texts of 1 to 8,192 characters."""
@@ -124,7 +124,7 @@ class EmbedResponse(message.Message):
     DIMENSIONS_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
     profile: builtins.str
-    """Embedding profile the vectors were made under."""
+    """Embedding profile of the vectors."""
     dimensions: builtins.int
     """Length of each vector."""
     vectors: builtins.bytes
@@ -157,10 +157,10 @@ class GenerateRequest(message.Message):
     question: builtins.str
     """1 to 4,000 characters."""
     max_output_tokens: builtins.int
-    """Bound of the answer; 0 means 512."""
+    """Maximum length of the answer in tokens; 0 means 512."""
     @builtins.property
     def passages(self) -> containers.RepeatedCompositeFieldContainer[GenerationPassage]:
-        """At most 64 of at most 8,192 characters, best first. None: NO_ANSWER."""
+        """At most 64, each of at most 8,192 characters, best first. None: the answer is NO_ANSWER."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class GenerateRequest(message.Message):
 
 @typing.final
 class GenerationPassage(message.Message):
-    """A passage the answer may rest on."""
+    """A passage that the answer may use."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -215,7 +215,7 @@ class GenerateResponse(message.Message):
 
     @builtins.property
     def quote(self) -> Quote:
-        """What the text just sent rests on."""
+        """Source of the text just sent."""
 
     @builtins.property
     def finish(self) -> Finish:
@@ -244,7 +244,7 @@ class Delta(message.Message):
 
     TEXT_FIELD_NUMBER: builtins.int
     text: builtins.str
-    """To be appended as it is."""
+    """Append it unchanged."""
     def __init__(
         self,
         *,
@@ -258,7 +258,7 @@ class Delta(message.Message):
 
 @typing.final
 class Quote(message.Message):
-    """A stretch of a passage that supports the answer."""
+    """A part of a passage that supports the answer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -290,7 +290,7 @@ class Quote(message.Message):
 
 @typing.final
 class Finish(message.Message):
-    """Why and how an answer ended."""
+    """End of an answer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -302,13 +302,13 @@ class Finish(message.Message):
     reason: FinishReason.ValueType
     """Why it ended."""
     input_tokens: builtins.int
-    """Tokens read."""
+    """Number of tokens read."""
     output_tokens: builtins.int
-    """Tokens written."""
+    """Number of tokens written."""
     model: builtins.str
-    """Model that answered."""
+    """Model that produced the answer."""
     confidence: builtins.float
-    """How well the best passage supports the answer, 0 to 1; comparable within one model only."""
+    """How well the best passage supports the answer, 0 to 1; only comparable for the same model."""
     def __init__(
         self,
         *,
@@ -348,7 +348,7 @@ class ListModelsResponse(message.Message):
     MODELS_FIELD_NUMBER: builtins.int
     @builtins.property
     def models(self) -> containers.RepeatedCompositeFieldContainer[Model]:
-        """Default of each kind first."""
+        """The default of each kind comes first."""
 
     def __init__(
         self,
@@ -363,7 +363,7 @@ class ListModelsResponse(message.Message):
 
 @typing.final
 class Model(message.Message):
-    """A model and what it honestly is."""
+    """A model and its properties."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -375,15 +375,15 @@ class Model(message.Message):
     DIMENSIONS_FIELD_NUMBER: builtins.int
     PROFILE_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name to ask for."""
+    """Name to use in requests."""
     kind: ModelKind.ValueType
-    """What it does."""
+    """Kind of model."""
     generative: builtins.bool
-    """True when it composes text; false for an engine that only quotes."""
+    """True if it writes text; false if it only quotes."""
     engine: builtins.str
     """Engine it runs on, for example `openvino`."""
     precision: builtins.str
-    """Precision in use, for example `bf16`; empty where it means nothing."""
+    """Precision in use, for example `bf16`; empty if not applicable."""
     dimensions: builtins.int
     """Length of its vectors; 0 for a generator."""
     profile: builtins.str

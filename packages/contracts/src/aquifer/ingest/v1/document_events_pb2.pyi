@@ -21,10 +21,10 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class DocumentAccepted(message.Message):
-    """An upload event is accepted: what it brought is durable. Not sent for uploads over gRPC, which have
-    their reply. A final result follows, once: DocumentIndexed, DocumentFailed or DocumentDeleted.
+    """Acknowledges an upload event: its document is durable. Not published for uploads over gRPC, which
+    get a reply. One final result follows: DocumentIndexed, DocumentFailed or DocumentDeleted.
 
-    Its `ce-id` is the same however often it is sent. Carries no document text.
+    A repetition has the same `ce-id`. Contains no document text.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -39,7 +39,7 @@ class DocumentAccepted(message.Message):
     document: builtins.str
     """Resource name."""
     version: builtins.int
-    """Version that answers the upload: the one it made, or the one that has its bytes already."""
+    """Version of the upload: a new one, or an existing one with the same bytes."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event."""
     correlation_id: builtins.str
@@ -61,8 +61,8 @@ class DocumentAccepted(message.Message):
 
 @typing.final
 class VersionAccepted(message.Message):
-    """A version is to be parsed and cut: ingest's order to itself. Small plain text needs none, it is cut
-    when it is accepted.
+    """Work order of ingest to itself: parse a version and split it into chunks. Not published for small
+    plain text, which is split when it is accepted.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -78,7 +78,7 @@ class VersionAccepted(message.Message):
     version: builtins.int
     """Version to prepare."""
     attempt: builtins.int
-    """0, or the number of this re-emission by the reconciler."""
+    """0, or the number of the repetition by the reconciler."""
     def __init__(
         self,
         *,
@@ -95,10 +95,10 @@ class VersionAccepted(message.Message):
 
 @typing.final
 class ChunksPrepared(message.Message):
-    """A batch of chunks is ready to be embedded. At most 32 chunks and 128 KiB of text.
+    """A batch of chunks to be embedded: at most 32 chunks and 128 KiB of text.
 
-    Batches of a version are numbered from 0 and may arrive in any order, any number of times: a
-    repeat carries the same chunk ids.
+    Batches of a version are numbered from 0 and can arrive in any order, any number of times; a
+    repeat has the same chunk ids.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -127,11 +127,11 @@ class ChunksPrepared(message.Message):
     chunk_count: builtins.int
     """Number of chunks of the version."""
     attempt: builtins.int
-    """0, or the number of this re-emission by the reconciler."""
+    """0, or the number of the repetition by the reconciler."""
     title: builtins.str
     """Title of the document, possibly empty."""
     trace_id: builtins.str
-    """W3C trace id of the version's way in, for citations."""
+    """W3C trace id of the upload of the version, for citations."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event; empty for an upload over gRPC."""
     @builtins.property
@@ -161,7 +161,7 @@ class ChunksPrepared(message.Message):
 
 @typing.final
 class Chunk(message.Message):
-    """A stretch of one document version, the unit of embedding and retrieval."""
+    """A part of a document version, the unit of embedding and retrieval."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -174,7 +174,7 @@ class Chunk(message.Message):
     chunk_id: builtins.str
     """uuid5 of tenant, document, version, ordinal and chunker settings, as 36 characters."""
     ordinal: builtins.int
-    """Place in the version, from 0."""
+    """Position in the version, from 0."""
     text: builtins.str
     """Verbatim from the cleaned text, 1 to 4,096 characters."""
     start: builtins.int
@@ -182,7 +182,7 @@ class Chunk(message.Message):
     end: builtins.int
     """Character offset of its end, exclusive."""
     page: builtins.int
-    """Page it starts on, from 1; 0 when the format has no pages."""
+    """Page on which it starts, from 1; 0 if the format has no pages."""
     def __init__(
         self,
         *,
@@ -201,7 +201,7 @@ class Chunk(message.Message):
 
 @typing.final
 class DocumentIndexed(message.Message):
-    """The final result of an accepted upload: searchable. Once per accepted upload event or version."""
+    """Final result of an accepted upload: the document is searchable. Once per upload event or version."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -223,9 +223,9 @@ class DocumentIndexed(message.Message):
     correlation_id: builtins.str
     """As given by the producer."""
     chunk_count: builtins.int
-    """Its chunks."""
+    """Number of its chunks."""
     unchanged: builtins.bool
-    """True when the bytes equalled the newest version and nothing had to be done."""
+    """True if the bytes equal those of the newest version, so nothing had to be done."""
     def __init__(
         self,
         *,
@@ -245,9 +245,9 @@ class DocumentIndexed(message.Message):
 
 @typing.final
 class DocumentFailed(message.Message):
-    """The final result of an upload that was given up, or of an upload event that was refused or came
-    to be handled after a later upload of its document (VERSION_SUPERSEDED); in both cases `version`
-    is 0. An older live version stays searchable.
+    """Final result of an upload that failed. Also of an upload event that was refused, or handled after
+    a later upload of its document (VERSION_SUPERSEDED); then `version` is 0. An older live version
+    stays searchable.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -262,17 +262,17 @@ class DocumentFailed(message.Message):
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
-    """Resource name; empty when the refused event named none."""
+    """Resource name; empty if the refused event has none."""
     version: builtins.int
-    """Version that failed; 0 when none was accepted."""
+    """Version that failed; 0 if none was accepted."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event; empty for an upload over gRPC."""
     correlation_id: builtins.str
     """As given by the producer."""
     reason: builtins.str
-    """UPPER_SNAKE, from the list in docs/status-codes.md."""
+    """Cause, from docs/status-codes.md."""
     reason_detail: builtins.str
-    """The same for people; holds no document text."""
+    """The cause for people; contains no document text."""
     def __init__(
         self,
         *,
@@ -292,8 +292,8 @@ class DocumentFailed(message.Message):
 
 @typing.final
 class DocumentDeletionRequested(message.Message):
-    """A document must vanish from every store. Emitted by the transaction that wrote the tombstone,
-    again by the reconciler until `PassagesPurged` answers.
+    """A document must be removed from every store. Published by the transaction that wrote the
+    tombstone, and again by the reconciler until `PassagesPurged` arrives.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -307,9 +307,9 @@ class DocumentDeletionRequested(message.Message):
     document: builtins.str
     """Resource name."""
     version: builtins.int
-    """All versions up to and including this one go."""
+    """All versions up to and including this one are removed."""
     attempt: builtins.int
-    """0, or the number of this re-emission by the reconciler."""
+    """0, or the number of the repetition by the reconciler."""
     def __init__(
         self,
         *,
@@ -326,7 +326,7 @@ class DocumentDeletionRequested(message.Message):
 
 @typing.final
 class DocumentDeleted(message.Message):
-    """A document is gone from every store."""
+    """A document was removed from every store."""
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -28,45 +28,46 @@ class _DocumentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Document
     DESCRIPTOR: descriptor.EnumDescriptor
     DOCUMENT_STATE_UNSPECIFIED: _DocumentState.ValueType  # 0
     DOCUMENT_STATE_ACCEPTED: _DocumentState.ValueType  # 1
-    """Durable; an acknowledged upload starts here."""
+    """Durable; the first state of an acknowledged upload."""
     DOCUMENT_STATE_PREPARED: _DocumentState.ValueType  # 2
-    """Parsed and cut into chunks, which are on their way to the index."""
+    """Parsed and split into chunks, which are being indexed."""
     DOCUMENT_STATE_INDEXED: _DocumentState.ValueType  # 3
     """Searchable."""
     DOCUMENT_STATE_FAILED: _DocumentState.ValueType  # 4
-    """Given up, with a reason. An older live version stays searchable."""
+    """Failed, with a reason. An older live version stays searchable."""
     DOCUMENT_STATE_SUPERSEDED: _DocumentState.ValueType  # 5
-    """A newer version went live, before or after this one was done."""
+    """A newer version went live, before or after this one was indexed."""
     DOCUMENT_STATE_DELETING: _DocumentState.ValueType  # 6
-    """No search finds it any more; its data is being removed."""
+    """No longer found by searches; its data is being removed."""
     DOCUMENT_STATE_DELETED: _DocumentState.ValueType  # 7
-    """Removed from every store; the receipt says what."""
+    """Removed from every store, with a receipt."""
 
 class DocumentState(_DocumentState, metaclass=_DocumentStateEnumTypeWrapper):
-    """The life of a version. ACCEPTED and PREPARED move on by themselves; the others are final, save
-    that INDEXED becomes SUPERSEDED when a newer version goes live, that FAILED becomes INDEXED in the
-    rare case that the version turns out searchable after it was given up, and that a delete ends all.
+    """State of a version. ACCEPTED and PREPARED change by themselves; the others are final, with three
+    exceptions: INDEXED becomes SUPERSEDED when a newer version goes live; FAILED becomes INDEXED in
+    the rare case that the version becomes searchable after it was marked as failed; a delete ends
+    any state.
     """
 
 DOCUMENT_STATE_UNSPECIFIED: DocumentState.ValueType  # 0
 DOCUMENT_STATE_ACCEPTED: DocumentState.ValueType  # 1
-"""Durable; an acknowledged upload starts here."""
+"""Durable; the first state of an acknowledged upload."""
 DOCUMENT_STATE_PREPARED: DocumentState.ValueType  # 2
-"""Parsed and cut into chunks, which are on their way to the index."""
+"""Parsed and split into chunks, which are being indexed."""
 DOCUMENT_STATE_INDEXED: DocumentState.ValueType  # 3
 """Searchable."""
 DOCUMENT_STATE_FAILED: DocumentState.ValueType  # 4
-"""Given up, with a reason. An older live version stays searchable."""
+"""Failed, with a reason. An older live version stays searchable."""
 DOCUMENT_STATE_SUPERSEDED: DocumentState.ValueType  # 5
-"""A newer version went live, before or after this one was done."""
+"""A newer version went live, before or after this one was indexed."""
 DOCUMENT_STATE_DELETING: DocumentState.ValueType  # 6
-"""No search finds it any more; its data is being removed."""
+"""No longer found by searches; its data is being removed."""
 DOCUMENT_STATE_DELETED: DocumentState.ValueType  # 7
-"""Removed from every store; the receipt says what."""
+"""Removed from every store, with a receipt."""
 
 @typing.final
 class Document(message.Message):
-    """A document as its owner sees it: its newest version and how far that has come."""
+    """A document: its newest version and the state of that version."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -114,28 +115,28 @@ class Document(message.Message):
     state: DocumentState.ValueType
     """State of the newest version."""
     reason: builtins.str
-    """Why it failed, UPPER_SNAKE from the list in docs/status-codes.md; empty unless FAILED."""
+    """Cause of the failure, from docs/status-codes.md; empty unless FAILED."""
     reason_detail: builtins.str
-    """The same for people; holds no document text."""
+    """The cause for people; contains no document text."""
     live_version: builtins.int
-    """Version that searches see; 0 while none is. Differs from `version` while a newer one is on
-    its way or has failed.
+    """Version that searches find; 0 if there is none. Differs from `version` while a newer version is
+    in progress or has failed.
     """
     title: builtins.str
-    """What the producer called it; empty when it gave no title and none was found in the text."""
+    """Title from the producer or from the text; empty if neither has one."""
     media_type: builtins.str
-    """As detected from the bytes, for example `application/pdf`; empty until parsed."""
+    """Detected from the bytes, for example `application/pdf`; empty until parsed."""
     size_bytes: builtins.int
     """Size of the bytes of the newest version."""
     sha256: builtins.str
     """SHA-256 of those bytes, lower-case hex."""
     chunk_count: builtins.int
-    """Chunks of the newest version; 0 until parsed."""
+    """Number of chunks of the newest version; 0 until parsed."""
     trace_id: builtins.str
-    """W3C trace id of the newest version's way in, lower-case hex."""
+    """W3C trace id of the upload of the newest version, lower-case hex."""
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Free pairs of the producer, at most 32; keys 1 to 64, values up to 512 characters."""
+        """Key-value pairs of the producer, at most 32; keys 1 to 64, values up to 512 characters."""
 
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
@@ -172,7 +173,7 @@ class Document(message.Message):
 
 @typing.final
 class DeletionReceipt(message.Message):
-    """What a finished delete removed, store by store."""
+    """What a finished delete removed from each store."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -183,17 +184,17 @@ class DeletionReceipt(message.Message):
     OUTBOX_ROWS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     objects: builtins.int
-    """Stored uploads (raw bytes), in files or in the database."""
+    """Number of stored uploads (raw bytes), in files or in the database."""
     chunks: builtins.int
-    """Chunks in ingest."""
+    """Number of chunks in ingest."""
     passages: builtins.int
-    """Passages in query."""
+    """Number of passages in query."""
     points: builtins.int
-    """Points in the vector store."""
+    """Number of points in the vector store."""
     outbox_rows: builtins.int
-    """Outgoing events that were not published yet."""
+    """Number of outgoing events that were not published yet."""
     dead_letters: builtins.int
-    """Dead letters that carried its text."""
+    """Number of dead letters that contained its text."""
     def __init__(
         self,
         *,

@@ -49,17 +49,17 @@ class UploadDocumentRequest(message.Message):
 
 @typing.final
 class ImportDocumentsRequest(message.Message):
-    """One document, whole."""
+    """One complete document."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: builtins.int
     CONTENT_FIELD_NUMBER: builtins.int
     content: builtins.bytes
-    """All its bytes, 1 byte to 1 MiB."""
+    """Its content, 1 byte to 1 MiB."""
     @builtins.property
     def header(self) -> UploadHeader:
-        """Of this document."""
+        """Properties of the document."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ImportDocumentsRequest(message.Message):
 
 @typing.final
 class ImportDocumentsResponse(message.Message):
-    """What became of one document."""
+    """Result for one document."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -86,11 +86,11 @@ class ImportDocumentsResponse(message.Message):
     """Resource name, as in the request."""
     @builtins.property
     def accepted(self) -> ImportedVersion:
-        """Durable."""
+        """The document is durable."""
 
     @builtins.property
     def refused(self) -> ImportRefusal:
-        """Not stored."""
+        """The document was not stored."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ImportDocumentsResponse(message.Message):
 
 @typing.final
 class ImportedVersion(message.Message):
-    """A document that was stored by an import."""
+    """A stored document of an import."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -117,11 +117,11 @@ class ImportedVersion(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     version: builtins.int
-    """Version that answers the upload."""
+    """Version of the upload: a new one, or an existing one with the same bytes."""
     state: document_pb2.DocumentState.ValueType
-    """Its state."""
+    """State of the version."""
     trace_id: builtins.str
-    """Its trace, W3C trace id in lower-case hex."""
+    """W3C trace id of the upload, lower-case hex."""
     def __init__(
         self,
         *,
@@ -137,7 +137,7 @@ class ImportedVersion(message.Message):
 
 @typing.final
 class ImportRefusal(message.Message):
-    """Why a document of an import was not stored, as UploadDocument would have answered."""
+    """Why a document of an import was not stored, as UploadDocument would answer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -148,11 +148,11 @@ class ImportRefusal(message.Message):
     code: builtins.int
     """gRPC status code."""
     reason: builtins.str
-    """UPPER_SNAKE, from the list in docs/status-codes.md."""
+    """Cause, from docs/status-codes.md."""
     detail: builtins.str
-    """The same for people."""
+    """The cause for people."""
     retry_after_s: builtins.float
-    """Seconds after which a retry may help; 0 where none does."""
+    """Seconds to wait before a retry; 0 if a retry does not help."""
     def __init__(
         self,
         *,
@@ -169,7 +169,7 @@ class ImportRefusal(message.Message):
 
 @typing.final
 class UploadHeader(message.Message):
-    """What is known of a document before its bytes."""
+    """Properties of a document, sent before its bytes."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -207,16 +207,16 @@ class UploadHeader(message.Message):
     media_type: builtins.str
     """For example `application/pdf`; a hint checked against the bytes. May be empty."""
     title: builtins.str
-    """At most 512 characters; empty: taken from the document."""
+    """Title, at most 512 characters; empty: taken from the document."""
     request_id: builtins.str
-    """Makes a retry safe: the same id and bytes answer with the same version, for 24 hours at least.
-    At most 128 characters; empty: no protection beyond that of unchanged bytes.
+    """Makes a retry safe: the same id and bytes return the same version, for at least 24 hours. At
+    most 128 characters; empty: only unchanged bytes are recognised.
     """
     size_bytes: builtins.int
-    """Bytes of all content together. When given, content that is shorter or longer answers
-    SIZE_MISMATCH and nothing of it is kept: so an upload whose client dies half way is never taken
-    for complete. 0: not known, as when reading from a pipe; such an upload is answered a little
-    later, because the service waits to hear whether the end of the stream was the client's own.
+    """Size of the whole content. If given, content of another size answers SIZE_MISMATCH and nothing
+    is stored, so an upload whose client dies is never taken for complete. 0: not known, as when
+    reading from a pipe; the reply then comes a little later, because the service waits for a
+    possible cancellation after the end of the stream.
     """
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
@@ -274,7 +274,7 @@ class ListDocumentsRequest(message.Message):
     state: document_pb2.DocumentState.ValueType
     """Only documents whose newest version is in this state; UNSPECIFIED: any state but DELETED."""
     page_size: builtins.int
-    """1 to 1000; 0 means 100. A page of documents with much metadata holds fewer: 3 MiB at most."""
+    """1 to 1000; 0 means 100. A page has at most 3 MiB, so it may contain fewer documents."""
     page_token: builtins.str
     """From the previous response; opaque."""
     def __init__(
@@ -303,7 +303,7 @@ class ListDocumentsResponse(message.Message):
     """Empty on the last page."""
     @builtins.property
     def documents(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.Document]:
-        """In the order of their names."""
+        """Ordered by name."""
 
     def __init__(
         self,
@@ -346,7 +346,7 @@ class WatchDocumentResponse(message.Message):
     DOCUMENT_FIELD_NUMBER: builtins.int
     @builtins.property
     def document(self) -> document_pb2.Document:
-        """As it is now."""
+        """Its current state."""
 
     def __init__(
         self,

@@ -20,14 +20,14 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class DocumentUploaded(message.Message):
-    """A document exists upstream: the one event an upstream system publishes, on subject
+    """An upload: the event that upstream systems publish, on subject
     `aquifer.ingest.v1.DocumentUploaded.<tenant>`.
 
     Headers: CloudEvents 1.0 binary mode; `ce-id`, `ce-source`, `ce-type`
-    (`aquifer.ingest.v1.DocumentUploaded`) and `ce-specversion` are required, `traceparent` joins
-    the producer's trace. `ce-id` and `ce-source` have at most 512 bytes of UTF-8 each. Set no
-    `Nats-Msg-Id`: two events with the same `ce-source` and `ce-id` in a tenant are one event, however
-    far apart. Publish again until `DocumentAccepted` or a final result names the id.
+    (`aquifer.ingest.v1.DocumentUploaded`) and `ce-specversion` are required, `traceparent` continues
+    the producer's trace. `ce-id` and `ce-source` have at most 512 bytes of UTF-8 each. Two events
+    with the same `ce-source` and `ce-id` in a tenant are one event, at any distance in time; do not
+    set `Nats-Msg-Id`. Publish again until `DocumentAccepted` or a final result names the id.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -62,7 +62,7 @@ class DocumentUploaded(message.Message):
     REFERENCE_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     tenant: builtins.str
-    """Must equal the subject's last token."""
+    """Tenant, as in the subject."""
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`."""
     file_name: builtins.str
@@ -70,18 +70,18 @@ class DocumentUploaded(message.Message):
     media_type: builtins.str
     """For example `application/pdf`; a hint checked against the bytes. May be empty."""
     title: builtins.str
-    """At most 512 characters; empty: taken from the document."""
+    """Title, at most 512 characters; empty: taken from the document."""
     content: builtins.bytes
     """The bytes themselves, 1 byte to 256 KiB."""
     correlation_id: builtins.str
-    """Comes back in every result event of this upload. At most 128 characters."""
+    """Repeated in every result event of this upload. At most 128 characters."""
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """At most 32 pairs; keys 1 to 64, values up to 512 characters."""
 
     @builtins.property
     def reference(self) -> ContentReference:
-        """Bytes that lie where ingest can read them."""
+        """A file that ingest can read."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class DocumentUploaded(message.Message):
 
 @typing.final
 class ContentReference(message.Message):
-    """Bytes of a document by reference."""
+    """Content of a document by reference."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -114,11 +114,11 @@ class ContentReference(message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     uri: builtins.str
-    """`file:///...` below the folder the operator opened for drops (setting `AQUIFER_DROPS_DIR`)."""
+    """`file:///...` below the folder of the setting `AQUIFER_DROPS_DIR`."""
     sha256: builtins.str
-    """SHA-256 of the bytes, lower-case hex; required, checked on reading."""
+    """SHA-256 of the content, lower-case hex; required and checked."""
     size_bytes: builtins.int
-    """Their number."""
+    """Size of the content."""
     def __init__(
         self,
         *,

@@ -21,7 +21,7 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class DeadLetter(message.Message):
-    """What is known of a dead letter without its bytes."""
+    """A dead letter without its bytes."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -38,32 +38,32 @@ class DeadLetter(message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     dead_letter_id: builtins.int
-    """Its id in this service."""
+    """Id in this service."""
     event_type: builtins.str
     """Full proto name of the event."""
     event_id: builtins.str
-    """`ce-id` of the event; empty when it had none."""
+    """`ce-id` of the event; empty if it had none."""
     tenant: builtins.str
     """Last token of its subject."""
     subject: builtins.str
     """Subject it was published on."""
     reason: builtins.str
-    """Why it was given up, UPPER_SNAKE."""
+    """Cause, from docs/status-codes.md."""
     detail: builtins.str
-    """The same for people; holds no document text."""
+    """The cause for people; contains no document text."""
     attempts: builtins.int
-    """Deliveries it took."""
+    """Number of deliveries."""
     trace_id: builtins.str
-    """W3C trace id; empty when the event carried none."""
+    """W3C trace id; empty if the event had none."""
     size_bytes: builtins.int
     """Size of the original bytes."""
     @builtins.property
     def first_time(self) -> timestamp_pb2.Timestamp:
-        """When the event was stored first."""
+        """When the event was published."""
 
     @builtins.property
     def dead_time(self) -> timestamp_pb2.Timestamp:
-        """When it was given up."""
+        """When it became a dead letter."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ListDeadLettersRequest(message.Message):
     page_size: builtins.int
     """1 to 1000; 0 means 100."""
     page_token: builtins.str
-    """From the previous response; opaque."""
+    """`next_page_token` of the previous response; opaque."""
     def __init__(
         self,
         *,
@@ -145,7 +145,7 @@ class GetDeadLetterRequest(message.Message):
 
     DEAD_LETTER_ID_FIELD_NUMBER: builtins.int
     dead_letter_id: builtins.int
-    """Its id."""
+    """Id of the dead letter."""
     def __init__(
         self,
         *,
@@ -187,14 +187,14 @@ class GetDeadLetterResponse(message.Message):
     HEADERS_FIELD_NUMBER: builtins.int
     PAYLOAD_FIELD_NUMBER: builtins.int
     payload: builtins.bytes
-    """Its bytes as they came."""
+    """Original bytes."""
     @builtins.property
     def dead_letter(self) -> DeadLetter:
-        """What is known of it."""
+        """The dead letter."""
 
     @builtins.property
     def headers(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Its headers as they came."""
+        """Original headers."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class ReplayDeadLetterRequest(message.Message):
 
     DEAD_LETTER_ID_FIELD_NUMBER: builtins.int
     dead_letter_id: builtins.int
-    """Its id."""
+    """Id of the dead letter."""
     def __init__(
         self,
         *,
@@ -237,7 +237,7 @@ class ReplayDeadLetterResponse(message.Message):
 
     EVENT_ID_FIELD_NUMBER: builtins.int
     event_id: builtins.str
-    """`ce-id` it was handled under: a new one, for an upload event its producer's."""
+    """`ce-id` under which it was handled: a new one, or for an upload event its own."""
     def __init__(
         self,
         *,
@@ -257,7 +257,7 @@ class DiscardDeadLetterRequest(message.Message):
 
     DEAD_LETTER_ID_FIELD_NUMBER: builtins.int
     dead_letter_id: builtins.int
-    """Its id."""
+    """Id of the dead letter."""
     def __init__(
         self,
         *,

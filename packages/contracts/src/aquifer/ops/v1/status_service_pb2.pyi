@@ -47,18 +47,18 @@ class GetStatusResponse(message.Message):
     UNFINISHED_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     service: builtins.str
-    """For example `ingest`."""
+    """Name of the service, for example `ingest`."""
     version: builtins.str
     """Version of the software."""
     ready: builtins.bool
-    """True while it takes traffic."""
+    """True while it accepts calls and events."""
     dead_letters: builtins.int
-    """Dead letters that wait for an operator; unset in services that consume nothing, and while the
-    broker does not answer.
+    """Number of dead letters; unset in services that consume nothing, and while the broker does not
+    answer.
     """
     @builtins.property
     def not_ready(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What keeps it from being ready, one line each; empty when ready."""
+        """Why it is not ready, one line per cause; empty if ready."""
 
     @builtins.property
     def consumers(self) -> containers.RepeatedCompositeFieldContainer[ConsumerBacklog]:
@@ -66,7 +66,7 @@ class GetStatusResponse(message.Message):
 
     @builtins.property
     def unfinished(self) -> Unfinished:
-        """Unfinished work; unset while the database does not answer, empty in services that own none."""
+        """Unfinished work; unset while the database does not answer, empty in services without stages."""
 
     def __init__(
         self,
@@ -101,9 +101,9 @@ class ConsumerBacklog(message.Message):
     durable: builtins.str
     """For example `inference-ChunksPrepared`."""
     pending: builtins.int
-    """Events not yet delivered; unset while the broker does not answer."""
+    """Number of events not delivered yet; unset while the broker does not answer."""
     in_flight: builtins.int
-    """Events delivered and not yet settled; unset while the broker does not answer."""
+    """Number of events delivered and not acknowledged yet; unset while the broker does not answer."""
     paused: builtins.bool
     """True while it waits for a dependency."""
     pause_reason: builtins.str
@@ -139,7 +139,7 @@ class Unfinished(message.Message):
     STAGES_FIELD_NUMBER: builtins.int
     @builtins.property
     def stages(self) -> containers.RepeatedCompositeFieldContainer[StageBacklog]:
-        """One for each stage and tenant that has some."""
+        """One for each stage and tenant with unfinished work."""
 
     def __init__(
         self,
@@ -163,13 +163,13 @@ class StageBacklog(message.Message):
     DOCUMENTS_FIELD_NUMBER: builtins.int
     OLDEST_AGE_S_FIELD_NUMBER: builtins.int
     stage: builtins.str
-    """For example `ACCEPTED`."""
+    """Name of the stage, for example `ACCEPTED`."""
     tenant: builtins.str
     """Tenant."""
     documents: builtins.int
-    """Documents in it."""
+    """Number of documents."""
     oldest_age_s: builtins.float
-    """Age of the oldest, in seconds."""
+    """Age of the oldest document in seconds."""
     def __init__(
         self,
         *,

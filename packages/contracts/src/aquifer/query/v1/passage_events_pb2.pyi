@@ -20,9 +20,9 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class VersionSearchable(message.Message):
-    """All chunks of a version are in both stores and searches see it instead of any older one.
+    """A version is live: all its chunks are in both stores and searches find it, not an older version.
 
-    Emitted by the transaction that flipped the live version; again when a re-emitted batch, or a
+    Published by the transaction that changed the live version; again when a repeated batch, or a
     `DocumentFailed`, finds the version live already.
     """
 
@@ -39,7 +39,7 @@ class VersionSearchable(message.Message):
     version: builtins.int
     """Version that is live."""
     passage_count: builtins.int
-    """Its passages."""
+    """Number of its passages."""
     def __init__(
         self,
         *,
@@ -56,7 +56,7 @@ class VersionSearchable(message.Message):
 
 @typing.final
 class ChunksRejected(message.Message):
-    """A batch of chunks that can never become searchable. Ingest fails the version on it."""
+    """A batch of chunks that cannot become searchable. Ingest then fails the version."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -74,7 +74,7 @@ class ChunksRejected(message.Message):
     batch: builtins.int
     """Number of the batch."""
     reason: builtins.str
-    """UPPER_SNAKE, from the list in docs/status-codes.md."""
+    """Cause, from docs/status-codes.md."""
     def __init__(
         self,
         *,
@@ -92,7 +92,7 @@ class ChunksRejected(message.Message):
 
 @typing.final
 class PassagesPurged(message.Message):
-    """Everything query held of a document, up to a version, is gone."""
+    """Query removed everything it stored of a document, up to a version."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -109,11 +109,11 @@ class PassagesPurged(message.Message):
     version: builtins.int
     """Last version that was purged."""
     passages: builtins.int
-    """Passages removed."""
+    """Number of passages removed."""
     points: builtins.int
-    """Points removed from the vector store."""
+    """Number of points removed from the vector store."""
     dead_letters: builtins.int
-    """Dead letters discarded because they carried its text."""
+    """Number of dead letters discarded because they contained its text."""
     def __init__(
         self,
         *,
@@ -132,7 +132,7 @@ class PassagesPurged(message.Message):
 
 @typing.final
 class AnswerProduced(message.Message):
-    """An answer was given: which question cost what and rested on which versions. No text."""
+    """An answer was produced: its cost and the versions it used. Contains no text."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -146,18 +146,18 @@ class AnswerProduced(message.Message):
     tenant: builtins.str
     """Tenant, as in the subject."""
     answer_id: builtins.str
-    """Its id."""
+    """Id of the answer."""
     model: builtins.str
-    """Model that answered."""
+    """Model that produced the answer."""
     input_tokens: builtins.int
-    """Tokens read by the generator."""
+    """Number of tokens read by the generator."""
     output_tokens: builtins.int
-    """Tokens written by it."""
+    """Number of tokens written by it."""
     no_answer: builtins.bool
-    """True when the documents did not answer the question."""
+    """True if the documents do not answer the question."""
     @builtins.property
     def cited(self) -> containers.RepeatedCompositeFieldContainer[CitedVersion]:
-        """Versions that were cited."""
+        """Cited versions."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class AnswerProduced(message.Message):
 
 @typing.final
 class CitedVersion(message.Message):
-    """A version an answer rests on."""
+    """A version that an answer cites."""
 
     DESCRIPTOR: descriptor.Descriptor
 

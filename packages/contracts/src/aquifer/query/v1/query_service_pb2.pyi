@@ -27,22 +27,22 @@ class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishRea
     DESCRIPTOR: descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """Complete."""
+    """The answer is complete."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """Cut at `max_output_tokens`."""
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
-    """The documents do not answer the question; the text says so."""
+    """The documents do not answer the question, and the text says so."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""Complete."""
+"""The answer is complete."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """Cut at `max_output_tokens`."""
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
-"""The documents do not answer the question; the text says so."""
+"""The documents do not answer the question, and the text says so."""
 
 @typing.final
 class SearchRequest(message.Message):
@@ -61,7 +61,7 @@ class SearchRequest(message.Message):
     limit: builtins.int
     """Hits to return, 1 to 100; 0 means 10."""
     one_per_document: builtins.bool
-    """True: at most one hit, the best, of each document."""
+    """True: only the best hit of each document."""
     def __init__(
         self,
         *,
@@ -100,17 +100,17 @@ class SearchResponse(message.Message):
 
 @typing.final
 class Hit(message.Message):
-    """A passage that was found."""
+    """A search result."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     PASSAGE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     score: builtins.float
-    """Fused score; comparable within one response only."""
+    """Fused score; only comparable within one response."""
     @builtins.property
     def passage(self) -> Passage:
-        """Where it stands."""
+        """The passage."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Hit(message.Message):
 
 @typing.final
 class Passage(message.Message):
-    """A stretch of one document version."""
+    """A part of a document version."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -147,7 +147,7 @@ class Passage(message.Message):
     chunk_id: builtins.str
     """Id of the chunk."""
     ordinal: builtins.int
-    """Place in the version, from 0."""
+    """Position in the version, from 0."""
     text: builtins.str
     """Verbatim."""
     title: builtins.str
@@ -157,9 +157,9 @@ class Passage(message.Message):
     end: builtins.int
     """Character offset of its end, exclusive."""
     page: builtins.int
-    """Page it starts on, from 1; 0 when the format has no pages."""
+    """Page on which it starts, from 1; 0 if the format has no pages."""
     ingest_trace_id: builtins.str
-    """W3C trace id of the way in of this version."""
+    """W3C trace id of the upload of this version."""
     def __init__(
         self,
         *,
@@ -195,9 +195,9 @@ class AskRequest(message.Message):
     collection: builtins.str
     """Collection id; empty: all collections of the tenant."""
     model: builtins.str
-    """Generator from inference's ListModels; empty: the default."""
+    """Model from InferenceService.ListModels; empty: the default."""
     max_output_tokens: builtins.int
-    """Bound of the answer in tokens; 0 means 512."""
+    """Maximum length of the answer in tokens; 0 means 512."""
     def __init__(
         self,
         *,
@@ -224,7 +224,7 @@ class AskResponse(message.Message):
     FINISHED_FIELD_NUMBER: builtins.int
     @builtins.property
     def started(self) -> AnswerStarted:
-        """The answer has an id."""
+        """The id of the answer."""
 
     @builtins.property
     def delta(self) -> AnswerDelta:
@@ -232,7 +232,7 @@ class AskResponse(message.Message):
 
     @builtins.property
     def citation(self) -> Citation:
-        """What the text just sent rests on."""
+        """Source of the text just sent."""
 
     @builtins.property
     def finished(self) -> AnswerFinished:
@@ -263,7 +263,7 @@ class AnswerStarted(message.Message):
     ANSWER_ID_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     answer_id: builtins.str
-    """Id for GetAnswer and for the trace."""
+    """Id for GetAnswer and `aquifer trace`."""
     trace_id: builtins.str
     """W3C trace id of this answer."""
     def __init__(
@@ -286,7 +286,7 @@ class AnswerDelta(message.Message):
 
     TEXT_FIELD_NUMBER: builtins.int
     text: builtins.str
-    """To be appended as it is."""
+    """Append it unchanged."""
     def __init__(
         self,
         *,
@@ -300,7 +300,7 @@ class AnswerDelta(message.Message):
 
 @typing.final
 class Citation(message.Message):
-    """A verbatim quote and where it stands: `passage.text[quote_start:quote_end] == quote`."""
+    """A verbatim quote and its position: `passage.text[quote_start:quote_end] == quote`."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -319,7 +319,7 @@ class Citation(message.Message):
     """Character offset of its end, exclusive."""
     @builtins.property
     def passage(self) -> Passage:
-        """The passage it is taken from, as it was when the answer was given."""
+        """The quoted passage, as it was when the answer was produced."""
 
     def __init__(
         self,
@@ -350,14 +350,14 @@ class AnswerFinished(message.Message):
     reason: FinishReason.ValueType
     """Why it ended."""
     model: builtins.str
-    """Model that answered."""
+    """Model that produced the answer."""
     generative: builtins.bool
-    """True when the model composes text; false when it only quotes."""
+    """True if the model writes text; false if it only quotes."""
     confidence: builtins.float
-    """How well the passages support the answer, 0 to 1; comparable within one model only."""
+    """How well the passages support the answer, 0 to 1; only comparable for the same model."""
     @builtins.property
     def usage(self) -> Usage:
-        """What it cost."""
+        """Cost of the answer."""
 
     def __init__(
         self,
@@ -376,16 +376,16 @@ class AnswerFinished(message.Message):
 
 @typing.final
 class Usage(message.Message):
-    """What an answer cost."""
+    """Cost of an answer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     INPUT_TOKENS_FIELD_NUMBER: builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     input_tokens: builtins.int
-    """Tokens read by the generator."""
+    """Number of tokens read by the generator."""
     output_tokens: builtins.int
-    """Tokens written by it."""
+    """Number of tokens written by it."""
     def __init__(
         self,
         *,
@@ -420,7 +420,7 @@ class GetAnswerRequest(message.Message):
 
 @typing.final
 class Answer(message.Message):
-    """An answer as it was given."""
+    """A stored answer."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -431,20 +431,20 @@ class Answer(message.Message):
     FINISHED_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     answer_id: builtins.str
-    """Its id."""
+    """Id of the answer."""
     question: builtins.str
     """The question."""
     text: builtins.str
-    """The whole text."""
+    """Complete text."""
     trace_id: builtins.str
     """W3C trace id of the answer."""
     @builtins.property
     def citations(self) -> containers.RepeatedCompositeFieldContainer[Citation]:
-        """In the order of the text."""
+        """In text order."""
 
     @builtins.property
     def finished(self) -> AnswerFinished:
-        """How it ended."""
+        """Its last step."""
 
     def __init__(
         self,

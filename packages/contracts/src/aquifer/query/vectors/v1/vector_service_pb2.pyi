@@ -20,7 +20,7 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class Filter(message.Message):
-    """Narrows a call inside its tenant: every kind given must match, by any of its values."""
+    """Limits a call to some of the tenant's points: each given field must match, by any of its values."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -52,7 +52,7 @@ class Filter(message.Message):
 
 @typing.final
 class SparseVector(message.Message):
-    """Weights of terms."""
+    """Terms with their weights."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -60,7 +60,7 @@ class SparseVector(message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     @builtins.property
     def indices(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Hashes of terms, without repeats."""
+        """Hashes of the terms, each once."""
 
     @builtins.property
     def values(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
@@ -80,7 +80,7 @@ class SparseVector(message.Message):
 
 @typing.final
 class Point(message.Message):
-    """One passage as the store keeps it."""
+    """A passage in the store."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -97,12 +97,12 @@ class Point(message.Message):
     version: builtins.int
     """Version of the document, from 1."""
     ordinal: builtins.int
-    """Place of the passage in the version, from 0."""
+    """Position of the passage in the version, from 0."""
     dense: builtins.bytes
     """Unit-length vector: packed little-endian 32-bit floats, as many as the store's dimensions."""
     @builtins.property
     def sparse(self) -> SparseVector:
-        """Weights of the passage's terms; empty when it has none."""
+        """Weights of the passage's terms; empty if it has none."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Point(message.Message):
 
 @typing.final
 class Candidates(message.Message):
-    """Points that may answer, best first."""
+    """Candidate points, best first."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -165,7 +165,7 @@ class Entry(message.Message):
     version: builtins.int
     """Version of the document."""
     ordinal: builtins.int
-    """Place of the passage in the version."""
+    """Position of the passage in the version."""
     def __init__(
         self,
         *,
@@ -182,7 +182,7 @@ class Entry(message.Message):
 
 @typing.final
 class StoreInfo(message.Message):
-    """What is known of a store."""
+    """Description of a store."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -191,9 +191,9 @@ class StoreInfo(message.Message):
     DIMENSIONS_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
     store_id: builtins.str
-    """UUID made with the store; another one under the same profile says that the points were lost."""
+    """UUID created with the store; another id for the same profile means that the points were lost."""
     points: builtins.int
-    """Points of all tenants."""
+    """Number of points of all tenants."""
     dimensions: builtins.int
     """Length of every dense vector."""
     engine: builtins.str
@@ -245,7 +245,7 @@ class PrepareResponse(message.Message):
     INFO_FIELD_NUMBER: builtins.int
     @builtins.property
     def info(self) -> StoreInfo:
-        """The store as it is now."""
+        """The store."""
 
     def __init__(
         self,
@@ -287,7 +287,7 @@ class InfoResponse(message.Message):
     INFO_FIELD_NUMBER: builtins.int
     @builtins.property
     def info(self) -> StoreInfo:
-        """The store as it is now."""
+        """The store."""
 
     def __init__(
         self,
@@ -347,7 +347,7 @@ class UpsertRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Owner of the points."""
+    """Tenant of the points."""
     @builtins.property
     def points(self) -> containers.RepeatedCompositeFieldContainer[Point]:
         """1 to 256 points."""
@@ -396,20 +396,20 @@ class SearchRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Whose points to search."""
+    """Tenant whose points to search."""
     dense: builtins.bytes
     """Vector of the question, packed like `Point.dense`; empty: no search by meaning."""
     limit: builtins.int
-    """Bound of each list, 1 to 200."""
+    """Maximum length of each list, 1 to 200."""
     with_vectors: builtins.bool
-    """Whether to send the dense vectors of all candidates."""
+    """True: return the dense vectors of all candidates."""
     @builtins.property
     def sparse(self) -> SparseVector:
         """Weights of the question's terms; empty: no search by words."""
 
     @builtins.property
     def filter(self) -> Filter:
-        """Narrows the search."""
+        """Limits the search."""
 
     def __init__(
         self,
@@ -439,14 +439,14 @@ class SearchResponse(message.Message):
     VECTOR_IDS_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
     vectors: builtins.bytes
-    """Their dense vectors one after the other, packed like `Point.dense`."""
+    """Their dense vectors in the same order, packed like `Point.dense`."""
     @builtins.property
     def dense(self) -> Candidates:
         """Nearest by meaning."""
 
     @builtins.property
     def sparse(self) -> Candidates:
-        """Nearest by words; terms weigh by their rarity among the tenant's points."""
+        """Nearest by words; rare terms among the tenant's points count more."""
 
     @builtins.property
     def vector_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -478,7 +478,7 @@ class DeletePointsRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Owner of the points."""
+    """Tenant of the points."""
     @builtins.property
     def point_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """1 to 256 ids."""
@@ -504,7 +504,7 @@ class DeletePointsResponse(message.Message):
 
     DELETED_FIELD_NUMBER: builtins.int
     deleted: builtins.int
-    """Points removed."""
+    """Number of points removed."""
     def __init__(
         self,
         *,
@@ -529,7 +529,7 @@ class DeleteVersionRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Owner of the document."""
+    """Tenant of the document."""
     document: builtins.str
     """Resource name of the document."""
     version: builtins.int
@@ -556,7 +556,7 @@ class DeleteVersionResponse(message.Message):
 
     DELETED_FIELD_NUMBER: builtins.int
     deleted: builtins.int
-    """Points removed."""
+    """Number of points removed."""
     def __init__(
         self,
         *,
@@ -580,10 +580,10 @@ class CountRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Whose points to count."""
+    """Tenant whose points to count."""
     @builtins.property
     def filter(self) -> Filter:
-        """Narrows the count."""
+        """Limits the count."""
 
     def __init__(
         self,
@@ -606,7 +606,7 @@ class CountResponse(message.Message):
 
     POINTS_FIELD_NUMBER: builtins.int
     points: builtins.int
-    """Points that match."""
+    """Number of matching points."""
     def __init__(
         self,
         *,
@@ -632,14 +632,14 @@ class ScrollRequest(message.Message):
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
-    """Whose points to read."""
+    """Tenant whose points to list."""
     start: builtins.str
-    """Id to start from, itself included; empty: the first."""
+    """Id to start from, inclusive; empty: the first."""
     limit: builtins.int
-    """Entries a page, 1 to 1,000."""
+    """Entries per page, 1 to 1,000."""
     @builtins.property
     def filter(self) -> Filter:
-        """Narrows the reading."""
+        """Limits the list."""
 
     def __init__(
         self,
@@ -668,7 +668,7 @@ class ScrollResponse(message.Message):
     """Start of the next page; empty after the last."""
     @builtins.property
     def entries(self) -> containers.RepeatedCompositeFieldContainer[Entry]:
-        """Entries in the order of their ids."""
+        """Ordered by id."""
 
     def __init__(
         self,

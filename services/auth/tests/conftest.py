@@ -234,7 +234,7 @@ def found_platform(peppers: Peppers, clock: Clock) -> Callable[[Registry], Await
     async def found(registry: Registry) -> FirstKeys:
         kept: list[FirstKeys] = []
         found = FoundPlatform(registry=registry, peppers=peppers, clock=clock, new_key=new_key)
-        await found("default", "Default", kept.append)
+        await found.run("default", "Default", kept.append)
         return kept[0]
 
     return found

@@ -1,4 +1,4 @@
-"""`python -m auth serve | migrate | bootstrap | service-key`; the rest is in AQUIFER_*."""
+"""`python -m auth serve | migrate | bootstrap | service-key`; settings are in AQUIFER_*."""
 
 import argparse
 import asyncio
@@ -23,9 +23,9 @@ from chassis.base.postgres import migrate
 from chassis.base.settings import DatabaseSettings
 from chassis.process import lifecycle as service
 
-MAKING_MAX_S = 60.0
+CREATE_MAX_S = 60.0
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 Keep = Callable[[str], None]
 
 
@@ -45,20 +45,20 @@ def _bootstrap(tenant: str, display_name: str, output: Path) -> int:
     settings = PepperSettings.model_validate({})
 
     async def make(keep: Keep) -> None:
-        await bootstrap(settings, tenant, display_name, lambda keys: keep(_shown(keys)))
+        await bootstrap(settings, tenant, display_name, lambda keys: keep(_format_keys(keys)))
 
     try:
-        _make(output, make)
+        _create(output, make)
     except ServiceError as error:
         if error.reason != ALREADY_FOUNDED:
             raise
         sys.stderr.write(f"refused: {error.reason}: {error}\n")
         return 2
-    sys.stdout.write(f"tenant {tenant} is made; the first keys are in {output} alone\n")
+    sys.stdout.write(f"created tenant {tenant}; the first keys are only in {output}\n")
     return 0
 
 
-def _shown(keys: FirstKeys) -> str:
+def _format_keys(keys: FirstKeys) -> str:
     return json.dumps(
         {
             "tenant": keys.tenant_id,
@@ -75,16 +75,16 @@ def _issue_service_key(name: str, output: Path) -> int:
     async def make(keep: Keep) -> ApiKey:
         return await issue_service_key(settings, name, lambda text: keep(text.reveal()))
 
-    key = _make(output, make)
+    key = _create(output, make)
     sys.stdout.write(
-        f"key {key.key_id} of {name} lasts until {key.expire_time:%Y-%m-%d} and is in {output}"
-        " alone; its older keys go on\n"
+        f"created key {key.key_id} of {name}, valid until {key.expire_time:%Y-%m-%d}; it is only in"
+        f" {output}; older keys of {name} stay valid\n"
     )
     return 0
 
 
-def _make(output: Path, make: Callable[[Keep], Awaitable[Made]]) -> Made:
-    """Runs what makes keys, in bounded time, and keeps their text in `output`."""
+def _create(output: Path, make: Callable[[Keep], Awaitable[Result]]) -> Result:
+    """Creates keys within a time limit and writes them to `output`."""
     written = False
 
     def keep(text: str) -> None:
@@ -92,20 +92,20 @@ def _make(output: Path, make: Callable[[Keep], Awaitable[Made]]) -> Made:
         _write(output, text)
         written = True
 
-    async def bounded() -> Made:
+    async def make_in_time() -> Result:
         try:
-            async with asyncio.timeout(MAKING_MAX_S):
+            async with asyncio.timeout(CREATE_MAX_S):
                 return await make(keep)
         except BaseException:
             if written:
-                sys.stderr.write(f"whether what is in {output} counts is not known; try it\n")
+                sys.stderr.write(f"the keys in {output} may or may not be valid; try them\n")
             raise
 
-    return asyncio.run(bounded())
+    return asyncio.run(make_in_time())
 
 
 def _write(output: Path, text: str) -> None:
-    """Writes keys where only their owner reads them, on the disk before they count."""
+    """Writes keys to a synced file that only its owner can read."""
     new = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(new, "w") as file:
@@ -129,20 +129,20 @@ def _sync_folder(folder: Path) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m auth", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="run the service until told to stop")
-    commands.add_parser("migrate", help="bring the schema up to date; needs the owner's role")
-    first = commands.add_parser("bootstrap", help="make the first tenant and keys, once")
+    commands.add_parser("serve", help="run the service until SIGTERM")
+    commands.add_parser("migrate", help="update the schema; needs the owner's role")
+    first = commands.add_parser("bootstrap", help="create the first tenant and keys, once")
     first.add_argument("--tenant", required=True, help="id of the first tenant")
-    first.add_argument("--display-name", default="", help="for people; by default the id")
-    first.add_argument("--output", required=True, type=Path, help="new file for the keys")
-    further = commands.add_parser("service-key", help="make a further key of a service")
-    further.add_argument("--service", required=True, choices=SERVICES, help="whose key")
-    further.add_argument("--output", required=True, type=Path, help="new file for the key")
+    first.add_argument("--display-name", default="", help="name shown to people; default: the id")
+    first.add_argument("--output", required=True, type=Path, help="file to create for the keys")
+    further = commands.add_parser("service-key", help="create another key for a service")
+    further.add_argument("--service", required=True, choices=SERVICES, help="service of the key")
+    further.add_argument("--output", required=True, type=Path, help="file to create for the key")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Runs the command. 0: done. 1: it failed. 2: refused, the platform has keys."""
+    """Runs the command. Returns 0: done, 1: failed, 2: refused, the platform has keys."""
     arguments = _arguments()
     try:
         match arguments.command:

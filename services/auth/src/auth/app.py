@@ -1,4 +1,4 @@
-"""The one place that knows which class stands behind which port."""
+"""Connects the ports of the use cases to their implementations."""
 
 import asyncio
 import uuid
@@ -36,7 +36,7 @@ SERVICE = "auth"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """Everything outside the use cases; component tests pass fakes."""
+    """Everything outside the use cases."""
 
     registry: Registry
     signer: Signer
@@ -47,7 +47,7 @@ class Adapters:
 
 
 def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
-    """Attach the service's edge to the server."""
+    """Adds the service to the server."""
     registry, clock = adapters.registry, adapters.clock
     rpc = AuthRpc(
         signer=adapters.signer,
@@ -75,7 +75,7 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
 
 
 def builder(settings: Settings) -> Build:
-    """What opens all that auth needs and attaches it to its process.
+    """Returns the function that opens the dependencies of auth and starts it in its process.
 
     Raises:
         FailedPreconditionError: PEPPER_INVALID, SIGNING_KEY_INVALID; nothing is open yet.
@@ -99,13 +99,13 @@ def builder(settings: Settings) -> Build:
         )
         process.authority = _own_authority(process.authority, wire(process.server, adapters))
         process.run(outbox.relay)
-        process.ready_when(lambda: _away(database))
+        process.ready_when(lambda: _check_database(database))
 
     return build
 
 
 def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:
-    """This process verifies tokens like every other, but asks itself for keys and revocations."""
+    """Verifies tokens like every process, but gets keys and revocations without a call."""
 
     async def keys() -> str:
         return rpc.signer.jwks()
@@ -119,21 +119,21 @@ def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:
 async def bootstrap(
     settings: PepperSettings, tenant_id: str, display_name: str, keep: Callable[[FirstKeys], None]
 ) -> None:
-    """Make the first tenant and keys of a platform that has none; see `FoundPlatform`."""
+    """Creates the first tenant and keys of a platform; see `FoundPlatform`."""
     peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
     async with _registry(settings) as registry:
         found = FoundPlatform(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
-        await found(tenant_id, display_name, keep)
+        await found.run(tenant_id, display_name, keep)
 
 
 async def issue_service_key(
     settings: PepperSettings, service: str, keep: Callable[[KeyText], None]
 ) -> ApiKey:
-    """Make a further key of a service; see `IssueServiceKey`."""
+    """Creates another key for a service; see `IssueServiceKey`."""
     peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
     async with _registry(settings) as registry:
         issue = IssueServiceKey(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
-        return await issue(service, keep)
+        return await issue.run(service, keep)
 
 
 @asynccontextmanager
@@ -148,7 +148,7 @@ async def _registry(settings: PepperSettings) -> AsyncIterator[Registry]:
         yield PostgresRegistry(Transactions(database, outbox))
 
 
-async def _away(database: Database) -> str:
+async def _check_database(database: Database) -> str:
     return "" if await database.answers() else "database does not answer"
 
 

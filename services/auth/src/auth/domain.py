@@ -1,4 +1,4 @@
-"""Tenants, API keys and access grants, and what makes them valid."""
+"""Tenants, API keys and access grants, and their validation."""
 
 import re
 import unicodedata
@@ -22,7 +22,7 @@ SCOPES = (
     "operate",
     INTERNAL,
 )
-# The tenant of the services themselves; suspending it would stop the platform.
+# The tenant of the services; suspending it would stop the platform.
 SYSTEM_TENANT = "system"
 
 DISPLAY_NAME_MAX_CHARS = 128
@@ -30,7 +30,7 @@ REQUEST_ID_MAX_CHARS = 128
 VALID_DAYS_DEFAULT = 90
 VALID_DAYS_MAX = 365
 TOKEN_LIFE = timedelta(minutes=10)
-# Longer than any token of a revoked key still verifies: its life, leeway and clocks apart.
+# Longer than a token of a revoked key can be valid, including leeway and clock differences.
 REVOCATION_MATTERS = timedelta(seconds=1_000)
 
 _TENANT_ID = re.compile(r"[a-z0-9-]{1,63}")
@@ -38,7 +38,7 @@ _TENANT_ID = re.compile(r"[a-z0-9-]{1,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """A customer of the platform; `suspend_time` is None while its keys work."""
+    """A customer of the platform; `suspend_time` is None while its keys are accepted."""
 
     tenant_id: str
     display_name: str
@@ -47,13 +47,13 @@ class Tenant:
 
     def __post_init__(self) -> None:
         if not is_tenant_id(self.tenant_id):
-            raise _invalid("TENANT_INVALID", "tenant", "a tenant id is [a-z0-9-]{1,63}")
+            raise _invalid("TENANT_INVALID", "tenant", "a tenant id must match [a-z0-9-]{1,63}")
         _check_display_name(self.display_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key without its secret; `principal` is whom it stands for, scopes are in order."""
+    """A key without its secret; `principal` names its user, scopes are sorted."""
 
     key_id: str
     tenant_id: str
@@ -69,12 +69,14 @@ class ApiKey:
         if not self.scopes:
             raise _invalid("SCOPES_EMPTY", "scopes", "a key needs at least one scope")
         if not set(self.scopes) <= set(SCOPES):
-            raise _invalid("SCOPE_UNKNOWN", "scopes", f"scopes are {', '.join(SCOPES)}")
+            raise _invalid(
+                "SCOPE_UNKNOWN", "scopes", f"unknown scope; valid scopes: {', '.join(SCOPES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCursor:
-    """Where a key stands in the list of its tenant's keys, newest first."""
+    """The position of a key in the list of its tenant's keys, newest first."""
 
     create_time: datetime
     key_id: str
@@ -82,7 +84,7 @@ class KeyCursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What a presented key is checked against."""
+    """The stored data that a presented key is checked against."""
 
     key: ApiKey
     proof: Proof
@@ -91,7 +93,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts, and what it may hand on."""
+    """The caller, and the scopes it may grant."""
 
     tenant_id: str
     principal: str
@@ -99,7 +101,7 @@ class Actor:
     scopes: frozenset[str]
 
     def check_may_grant(self, scopes: Iterable[str]) -> None:
-        """Pass when every scope is one the actor holds; `internal` nobody may hand on.
+        """Checks that the actor has every scope; nobody may grant `internal`.
 
         Raises:
             ForbiddenError: SCOPE_EXCEEDED.
@@ -108,13 +110,15 @@ class Actor:
         if exceeded:
             listed = ", ".join(exceeded)
             raise ForbiddenError(
-                "SCOPE_EXCEEDED", f"the caller may not hand on {listed}", scopes=listed
+                "SCOPE_EXCEEDED",
+                f"you cannot grant {listed}; ask someone who has these scopes",
+                scopes=listed,
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """An administrative act: `act` is a constant such as `key.revoked`, `subject` an id."""
+    """An administrative action: `act` is a constant such as `key.revoked`, `subject` an id."""
 
     time: datetime
     actor: Actor
@@ -124,7 +128,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """A key, or with `key_id` None a whole tenant, that must be refused, or no longer."""
+    """A revoked key; with `key_id` None, a suspended tenant, or a resumed one if `resumed`."""
 
     sequence: int
     tenant_id: str
@@ -135,7 +139,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What an access token says; times are whole seconds."""
+    """The content of an access token; times are whole seconds."""
 
     token_id: str
     tenant_id: str
@@ -147,7 +151,7 @@ class Grant:
 
 
 def grant(key: ApiKey, *, now: datetime, token_id: str) -> Grant:
-    """What a key is worth at `now`: its scopes for ten minutes, or until its own end."""
+    """The grant of a key at `now`: its scopes for ten minutes, or until the key expires."""
     return Grant(
         token_id=token_id,
         tenant_id=key.tenant_id,
@@ -160,43 +164,45 @@ def grant(key: ApiKey, *, now: datetime, token_id: str) -> Grant:
 
 
 def is_tenant_id(text: str) -> bool:
-    """Whether a tenant could have this id."""
+    """True if the text is a valid tenant id."""
     return _TENANT_ID.fullmatch(text) is not None
 
 
-def in_order(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Each scope once, in one order, whatever was asked for."""
+def sort_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """The scopes, each once, in a fixed order."""
     return tuple(sorted(set(scopes)))
 
 
 def expiry(now: datetime, valid_days: int) -> datetime:
-    """When a key made at `now` ends; 0 days mean `VALID_DAYS_DEFAULT`.
+    """When a key created at `now` expires; 0 days mean `VALID_DAYS_DEFAULT`.
 
     Raises:
         InvalidInputError: EXPIRY_RANGE.
     """
     if not 0 <= valid_days <= VALID_DAYS_MAX:
-        raise _invalid("EXPIRY_RANGE", "valid_days", f"valid_days is 1 to {VALID_DAYS_MAX}")
+        raise _invalid(
+            "EXPIRY_RANGE", "valid_days", f"valid_days must be 1 to {VALID_DAYS_MAX}, or 0"
+        )
     return now + timedelta(days=valid_days or VALID_DAYS_DEFAULT)
 
 
-def lasting_key(
+def make_lasting_key(
     key_id: str, tenant_id: str, *, name: str, scopes: Iterable[str], now: datetime
 ) -> ApiKey:
-    """A key that stands for `name`, made at `now` for as long as a key may last."""
+    """A key for `name`, created at `now` with the longest validity."""
     return ApiKey(
         key_id=key_id,
         tenant_id=tenant_id,
         principal=name,
         display_name=name,
-        scopes=in_order(scopes),
+        scopes=sort_scopes(scopes),
         create_time=now,
         expire_time=expiry(now, VALID_DAYS_MAX),
     )
 
 
 def check_request_id(request_id: str) -> None:
-    """Pass when a client may use this id for its retries; empty is allowed.
+    """Checks an id that a client uses for its retries; empty is allowed.
 
     Raises:
         InvalidInputError: REQUEST_ID_INVALID.
@@ -205,7 +211,8 @@ def check_request_id(request_id: str) -> None:
         raise _invalid(
             "REQUEST_ID_INVALID",
             "request_id",
-            f"a request id has at most {REQUEST_ID_MAX_CHARS} characters, none of control",
+            f"request_id is longer than {REQUEST_ID_MAX_CHARS} characters or contains control"
+            " characters; send another",
         )
 
 
@@ -214,7 +221,8 @@ def _check_display_name(name: str) -> None:
         raise _invalid(
             "DISPLAY_NAME_INVALID",
             "display_name",
-            f"a display name has 1 to {DISPLAY_NAME_MAX_CHARS} characters, none of control",
+            f"display_name must have 1 to {DISPLAY_NAME_MAX_CHARS} characters and no control"
+            " characters",
         )
 
 

@@ -1,4 +1,4 @@
-"""The text of an API key, and the proof of its secret that is kept in place of it."""
+"""The text of an API key, and the proof of its secret that is stored instead."""
 
 import hmac
 import re
@@ -33,19 +33,19 @@ _PEPPER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class KeyText:
-    """An API key as its holder has it; `reveal` alone shows the secret."""
+    """A complete API key; only `reveal` shows the secret."""
 
     key_id: str
     secret: str = field(repr=False)
 
     def reveal(self) -> str:
-        """`aqf_<key id>_<secret>_<checksum>`, for its holder and nobody else."""
+        """`aqf_<key id>_<secret>_<checksum>`, for its owner only."""
         body = f"{PREFIX}_{self.key_id}_{self.secret}"
         return f"{body}_{_checksum(body)}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The key in `text`, or None where there is none of our form and checksum."""
+        """The key in `text`, or None if form or checksum are wrong."""
         found = _KEY.fullmatch(text)
         if found is None:
             return None
@@ -54,12 +54,12 @@ class KeyText:
 
 
 def is_key_id(text: str) -> bool:
-    """Whether a key could have this id."""
+    """True if the text is a valid key id."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def new_key() -> KeyText:
-    """A key nobody has seen, from the system's generator: 256 bits of secret."""
+    """A new key from the system's random generator: 256 bits of secret."""
     return KeyText(_random(KEY_ID_CHARS), _random(SECRET_CHARS))
 
 
@@ -68,7 +68,7 @@ def _random(chars: int) -> str:
 
 
 def _checksum(body: str) -> str:
-    """CRC-32 in base 62: lets a scanner tell a leaked key from noise, and proves nothing."""
+    """CRC-32 in base 62: helps scanners to recognise leaked keys; no security."""
     rest, digits = zlib.crc32(body.encode()), ""
     for _ in range(CHECKSUM_CHARS):
         rest, digit = divmod(rest, len(_DIGITS))
@@ -78,7 +78,7 @@ def _checksum(body: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is stored of a secret: 32 bytes, and which pepper made them."""
+    """What is stored of a secret: 32 bytes and the version of the pepper."""
 
     pepper_version: int
     digest: bytes = field(repr=False)
@@ -86,16 +86,16 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Peppers:
-    """The secrets outside the database without which its proofs can not be guessed at.
+    """Secrets that are not in the database; without them its proofs cannot be attacked.
 
-    The highest version makes new proofs; the others still check those they made.
+    The highest version is used for new proofs, each version to check its own.
     """
 
     by_version: Mapping[int, bytes] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads `<version>:<pepper>[,<version>:<pepper>...]`; one without a version is 1.
+        """Reads `<version>:<pepper>[,<version>:<pepper>...]`; the default version is 1.
 
         Raises:
             FailedPreconditionError: PEPPER_INVALID.
@@ -105,18 +105,19 @@ class Peppers:
         if len(peppers) < len(found):
             raise FailedPreconditionError(
                 "PEPPER_INVALID",
-                f"a pepper is `<version>:<{PEPPER_MIN_CHARS} to {PEPPER_MAX_CHARS} characters>`,"
-                " several are separated by commas, each version once",
+                "a pepper must be `<version>:"
+                f"<{PEPPER_MIN_CHARS} to {PEPPER_MAX_CHARS} characters>`"
+                "; separate several by commas, each version once",
             )
         return cls(peppers)
 
     def proof(self, key: KeyText) -> Proof:
-        """What to store of a new key."""
+        """The proof to store for a new key."""
         version = max(self.by_version)
         return Proof(version, _digest(self.by_version[version], key))
 
     def confirm(self, key: KeyText, stored: Proof | None) -> bool:
-        """Whether `stored` was made of this very key; as long in coming when there is none."""
+        """True if `stored` is the proof of this key; takes as long if there is none."""
         known = stored is not None and stored.pepper_version in self.by_version
         version = stored.pepper_version if stored and known else max(self.by_version)
         digest = _digest(self.by_version[version], key)
@@ -125,5 +126,5 @@ class Peppers:
 
 
 def _digest(pepper: bytes, key: KeyText) -> bytes:
-    """Bound to the key id, so that a proof copied to another row proves nothing there."""
+    """Includes the key id, so a proof copied to another row is invalid there."""
     return hmac.digest(pepper, f"{key.key_id}_{key.secret}".encode(), "sha256")

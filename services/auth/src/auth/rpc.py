@@ -1,4 +1,4 @@
-"""`AuthService`, and what a caller needs to call it."""
+"""`AuthService`, and the scopes that its methods need."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from auth.usecases.tenants import (
     ListTenants,
     ResumeTenant,
     SuspendTenant,
-    stamped,
+    to_timestamp,
 )
 from chassis.base import paging
 from chassis.identity.tokens import caller
@@ -42,7 +42,7 @@ ACCESS: Access = {
 
 @dataclass(frozen=True, kw_only=True)
 class AuthRpc(AuthServiceServicer):
-    """`AuthService` on top of the use cases; holds no rule of its own."""
+    """`AuthService` on top of the use cases; converts messages and contains no rules."""
 
     signer: Signer
     exchange_token: ExchangeToken
@@ -60,10 +60,10 @@ class AuthRpc(AuthServiceServicer):
     async def ExchangeToken(
         self, request: pb.ExchangeTokenRequest, context: ServicerContext[Any, Any]
     ) -> pb.ExchangeTokenResponse:
-        issued = await self.exchange_token(request.api_key)
+        issued = await self.exchange_token.run(request.api_key)
         return pb.ExchangeTokenResponse(
             access_token=issued.text,
-            expire_time=stamped(issued.grant.expire_time),
+            expire_time=to_timestamp(issued.grant.expire_time),
             tenant=issued.grant.tenant_id,
             scopes=issued.grant.scopes,
         )
@@ -81,9 +81,9 @@ class AuthRpc(AuthServiceServicer):
         return await self.revocations(request)
 
     async def revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
-        """What `ListRevocations` answers; this very process asks without a call."""
+        """The response of `ListRevocations`; this process uses it without a call."""
         limit = paging.rows_asked(request.page_size, default=paging.PAGE_MAX)
-        found, latest = await self.list_revocations(limit, after=request.after)
+        found, latest = await self.list_revocations.run(limit, after=request.after)
         return pb.ListRevocationsResponse(
             revocations=[_revocation(one) for one in found], latest_sequence=latest
         )
@@ -92,20 +92,20 @@ class AuthRpc(AuthServiceServicer):
     async def CreateTenant(
         self, request: pb.CreateTenantRequest, context: ServicerContext[Any, Any]
     ) -> pb.Tenant:
-        return _tenant(await self.create_tenant(_actor(), request.tenant, request.display_name))
+        return _tenant(await self.create_tenant.run(_actor(), request.tenant, request.display_name))
 
     @override
     async def GetTenant(
         self, request: pb.GetTenantRequest, context: ServicerContext[Any, Any]
     ) -> pb.Tenant:
-        return _tenant(await self.get_tenant(request.tenant))
+        return _tenant(await self.get_tenant.run(request.tenant))
 
     @override
     async def ListTenants(
         self, request: pb.ListTenantsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListTenantsResponse:
         page = paging.asked(request.page_size, request.page_token)
-        found = await self.list_tenants(page.limit, after=page.after_name)
+        found = await self.list_tenants.run(page.limit, after=page.after_name)
         shown, token = page.cut(found, lambda one: (one.tenant_id,))
         return pb.ListTenantsResponse(
             tenants=[_tenant(one) for one in shown], next_page_token=token
@@ -115,19 +115,19 @@ class AuthRpc(AuthServiceServicer):
     async def SuspendTenant(
         self, request: pb.SuspendTenantRequest, context: ServicerContext[Any, Any]
     ) -> pb.Tenant:
-        return _tenant(await self.suspend_tenant(_actor(), request.tenant))
+        return _tenant(await self.suspend_tenant.run(_actor(), request.tenant))
 
     @override
     async def ResumeTenant(
         self, request: pb.ResumeTenantRequest, context: ServicerContext[Any, Any]
     ) -> pb.Tenant:
-        return _tenant(await self.resume_tenant(_actor(), request.tenant))
+        return _tenant(await self.resume_tenant.run(_actor(), request.tenant))
 
     @override
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: ServicerContext[Any, Any]
     ) -> pb.CreateApiKeyResponse:
-        made = await self.create_api_key(
+        made = await self.create_api_key.run(
             _actor(),
             request.tenant,
             display_name=request.display_name,
@@ -143,7 +143,7 @@ class AuthRpc(AuthServiceServicer):
     ) -> pb.ListApiKeysResponse:
         bound = (request.tenant or caller().tenant,)
         page = paging.asked(request.page_size, request.page_token, parts=2, bound=bound)
-        found = await self.list_api_keys(
+        found = await self.list_api_keys.run(
             _actor(), request.tenant, page.limit, after=_key_after(page.after)
         )
         shown, token = page.cut(found, lambda key: (key.create_time.isoformat(), key.key_id))
@@ -153,7 +153,7 @@ class AuthRpc(AuthServiceServicer):
     async def RevokeApiKey(
         self, request: pb.RevokeApiKeyRequest, context: ServicerContext[Any, Any]
     ) -> pb.ApiKey:
-        return _api_key(await self.revoke_api_key(_actor(), request.tenant, request.key_id))
+        return _api_key(await self.revoke_api_key.run(_actor(), request.tenant, request.key_id))
 
 
 def _actor() -> Actor:
@@ -182,7 +182,7 @@ def _tenant(tenant: Tenant) -> pb.Tenant:
         tenant=tenant.tenant_id,
         display_name=tenant.display_name,
         state=pb.TENANT_STATE_ACTIVE if active else pb.TENANT_STATE_SUSPENDED,
-        create_time=stamped(tenant.create_time),
+        create_time=to_timestamp(tenant.create_time),
     )
 
 
@@ -191,14 +191,16 @@ def _api_key(key: ApiKey) -> pb.ApiKey:
         key_id=key.key_id,
         display_name=key.display_name,
         scopes=key.scopes,
-        create_time=stamped(key.create_time),
-        expire_time=stamped(key.expire_time),
-        revoke_time=stamped(key.revoke_time) if key.revoke_time else None,
+        create_time=to_timestamp(key.create_time),
+        expire_time=to_timestamp(key.expire_time),
+        revoke_time=to_timestamp(key.revoke_time) if key.revoke_time else None,
     )
 
 
 def _revocation(revocation: Revocation) -> pb.Revocation:
-    shown = pb.Revocation(sequence=revocation.sequence, revoke_time=stamped(revocation.revoke_time))
+    shown = pb.Revocation(
+        sequence=revocation.sequence, revoke_time=to_timestamp(revocation.revoke_time)
+    )
     if revocation.key_id is not None:
         shown.key_id = revocation.key_id
     elif revocation.resumed:

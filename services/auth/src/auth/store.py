@@ -1,4 +1,4 @@
-"""Tenants, keys, revocations and audit in Postgres, walled by row-level security."""
+"""Tenants, keys, revocations and audit in PostgreSQL, with row-level security."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +26,7 @@ _KEY = sql.SQL(
 
 
 class PostgresRegistry(Registry):
-    """`Registry` on the schema `auth`; reads across tenants are sweeps that can not write."""
+    """`Registry` on the schema `auth`; reads across tenants are read-only sweeps."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -82,7 +82,7 @@ class PostgresRegistry(Registry):
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
         async with self._database.sweep() as tx:
-            # One statement, one snapshot: the last sequence must not be younger than the list.
+            # One statement, one snapshot: the last sequence must not be newer than the list.
             cursor = await tx.execute(
                 "SELECT c.latest, r.*"
                 " FROM (SELECT coalesce(max(latest), 0) AS latest FROM revocation_counter) c"
@@ -108,7 +108,7 @@ class PostgresRegistry(Registry):
 
 
 class PostgresFounding(Founding):
-    """`Founding`: begins as a sweep and becomes one tenant after another."""
+    """`Founding`: starts as a sweep and switches from tenant to tenant."""
 
     def __init__(self, tx: Transaction, outbox: Outbox) -> None:
         self._tx = tx
@@ -220,9 +220,9 @@ class PostgresRecords(Records):
                 key.expire_time,
             ],
         )
-        return None if cursor.rowcount == 1 else await self._made_by(request_id)
+        return None if cursor.rowcount == 1 else await self._find_key_of_request(request_id)
 
-    async def _made_by(self, request_id: str) -> str:
+    async def _find_key_of_request(self, request_id: str) -> str:
         cursor = await self._tx.execute(
             "SELECT key_id FROM keys WHERE tenant_id = %s AND request_id = %s",
             [self._tenant_id, request_id],

@@ -1,4 +1,4 @@
-"""Access tokens: JWTs signed with Ed25519, as every service's chassis verifies them."""
+"""Access tokens: JWTs signed with Ed25519, which every service verifies."""
 
 import base64
 import hashlib
@@ -21,10 +21,10 @@ _PEM = re.compile(r"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re
 
 
 class Ed25519Signer(Signer):
-    """Signs with the first of its keys and publishes them all.
+    """Signs with the first of its keys and publishes all of them.
 
-    To change keys, add the new one behind the old, wait until every process has fetched it (ten
-    minutes), put it first, and remove the old one when its last token has ended.
+    To rotate, append the new key, wait until every process has fetched it (ten minutes), move it to
+    the front, and remove the old key when its last token has expired.
 
     Args:
         pem: one or more unencrypted PKCS 8 private keys.
@@ -75,7 +75,7 @@ def _private_key(pem: str) -> Ed25519PrivateKey:
 
 
 def _jwk(key: Ed25519PrivateKey) -> Mapping[str, str]:
-    """The public half, named by its RFC 7638 thumbprint."""
+    """The public key; its id is its RFC 7638 thumbprint."""
     public = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
     canonical = json.dumps(
         {name: public[name] for name in ("crv", "kty", "x")}, separators=(",", ":"), sort_keys=True
@@ -87,5 +87,6 @@ def _jwk(key: Ed25519PrivateKey) -> Mapping[str, str]:
 
 def _invalid() -> FailedPreconditionError:
     return FailedPreconditionError(
-        "SIGNING_KEY_INVALID", "the signing key is not a PEM with an Ed25519 private key"
+        "SIGNING_KEY_INVALID",
+        "the signing key is not an Ed25519 private key in PEM; correct AQUIFER_AUTH_SIGNING_KEY",
     )

@@ -82,7 +82,7 @@ async def test_keys_that_could_not_be_kept_do_not_count(
 
     found = FoundPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
     with pytest.raises(OSError, match="no space left"):
-        await found("default", "Default", lost)
+        await found.run("default", "Default", lost)
     assert not memory.state.keys
     assert not memory.state.tenants
 
@@ -96,7 +96,7 @@ async def test_impossible_first_tenants_are_refused(
     kept: list[FirstKeys] = []
     found = FoundPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
     with pytest.raises(InvalidInputError) as refused:
-        await found(tenant, "Name", kept.append)
+        await found.run(tenant, "Name", kept.append)
     assert refused.value.reason == reason
     assert not kept
 

@@ -56,7 +56,7 @@ async def test_a_service_changes_keys_without_a_pause(
     old = house.first.services["query"]
     clock.forward(timedelta(days=364))
     kept: list[KeyText] = []
-    key = await issue("query", kept.append)
+    key = await issue.run("query", kept.append)
     [text] = kept
     for one in (old, text):
         answer = await house.stub.ExchangeToken(pb.ExchangeTokenRequest(api_key=one.reveal()))
@@ -72,7 +72,7 @@ async def test_the_old_key_ends_when_the_operator_says_so(
     house: House, issue: IssueServiceKey
 ) -> None:
     old, kept = house.first.services["query"], list[KeyText]()
-    await issue("query", kept.append)
+    await issue.run("query", kept.append)
     request = pb.RevokeApiKeyRequest(tenant="system", key_id=old.key_id)
     await house.stub.RevokeApiKey(request, metadata=await house.operator())
     assert (await house.refusal(house.login(old.reveal()))).reason == "KEY_REVOKED"
@@ -88,7 +88,7 @@ async def test_a_key_that_could_not_be_kept_does_not_count(
 
     before = memory.state
     with pytest.raises(OSError, match="no space left"):
-        await issue("query", lost)
+        await issue.run("query", lost)
     assert memory.state is before
 
 
@@ -97,6 +97,6 @@ async def test_there_is_no_service_key_before_the_platform(
 ) -> None:
     kept: list[KeyText] = []
     with pytest.raises(FailedPreconditionError) as refused:
-        await issue("query", kept.append)
+        await issue.run("query", kept.append)
     assert refused.value.reason == "NOT_FOUNDED"
     assert (kept, dict(memory.state.keys)) == ([], {})

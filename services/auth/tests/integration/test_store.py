@@ -41,14 +41,14 @@ def now() -> datetime:
 
 
 async def create_tenant(registry: PostgresRegistry, tenant_id: str = "acme") -> None:
-    await CreateTenant(registry=registry, clock=now)(ADMIN, tenant_id, "Acme")
+    await CreateTenant(registry=registry, clock=now).run(ADMIN, tenant_id, "Acme")
 
 
 async def create_key(registry: PostgresRegistry, request_id: str = "") -> NewKey:
     create = CreateApiKey(
         registry=registry, peppers=Peppers.parse("p" * 32), clock=now, new_key=new_key
     )
-    return await create(
+    return await create.run(
         ADMIN, "acme", display_name="d", scopes=["ask"], valid_days=1, request_id=request_id
     )
 
@@ -71,11 +71,11 @@ async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
         await create_tenant(stored)
     key = (await create_key(stored)).key
     for _ in range(2):
-        await RevokeApiKey(registry=stored, clock=now)(ADMIN, "acme", key.key_id)
+        await RevokeApiKey(registry=stored, clock=now).run(ADMIN, "acme", key.key_id)
     for _ in range(2):
-        await SuspendTenant(registry=stored, clock=now)(ADMIN, "acme")
+        await SuspendTenant(registry=stored, clock=now).run(ADMIN, "acme")
     for _ in range(2):
-        await ResumeTenant(registry=stored, clock=now)(ADMIN, "acme")
+        await ResumeTenant(registry=stored, clock=now).run(ADMIN, "acme")
     expected: list[tuple[type[Message], str]] = [
         (TenantCreated, "acme"),
         (ApiKeyRevoked, key.key_id),
@@ -116,7 +116,7 @@ async def test_act_and_its_audit_commit_together(
 ) -> None:
     await create_tenant(stored)
     key = (await create_key(stored)).key
-    await RevokeApiKey(registry=stored, clock=now)(ADMIN, "acme", key.key_id)
+    await RevokeApiKey(registry=stored, clock=now).run(ADMIN, "acme", key.key_id)
     rows = everything.execute("SELECT * FROM audit ORDER BY audit_id").fetchall()
     assert [(row["tenant_id"], row["act"], row["subject"]) for row in rows] == [
         ("acme", "tenant.created", "acme"),
@@ -175,7 +175,7 @@ async def test_revocation_undone_leaves_no_hole(stored: PostgresRegistry) -> Non
 
     with pytest.raises(ValueError, match="stop"):
         await stopped()
-    await SuspendTenant(registry=stored, clock=now)(ADMIN, "acme")
+    await SuspendTenant(registry=stored, clock=now).run(ADMIN, "acme")
     found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
     assert ([one.sequence for one in found], latest) == ([1], 1)
 
@@ -184,7 +184,7 @@ async def test_many_at_once_revoke_once(stored: PostgresRegistry, everything: Ev
     await create_tenant(stored)
     key = (await create_key(stored)).key
     revoke = RevokeApiKey(registry=stored, clock=now)
-    answers = await asyncio.gather(*(revoke(ADMIN, "acme", key.key_id) for _ in range(8)))
+    answers = await asyncio.gather(*(revoke.run(ADMIN, "acme", key.key_id) for _ in range(8)))
     assert {answer.revoke_time for answer in answers} == {NOW}
     assert len(published(everything, ApiKeyRevoked)) == 1
     found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
@@ -197,7 +197,7 @@ async def test_suspended_and_resumed_at_once_the_last_sequence_tells_the_state(
     await create_tenant(stored)
     suspend = SuspendTenant(registry=stored, clock=now)
     resume = ResumeTenant(registry=stored, clock=now)
-    await asyncio.gather(*(act(ADMIN, "acme") for _ in range(8) for act in (suspend, resume)))
+    await asyncio.gather(*(act.run(ADMIN, "acme") for _ in range(8) for act in (suspend, resume)))
     found, latest = await stored.revocations(100, after=0, since=LONG_AGO)
     assert [one.sequence for one in found] == list(range(1, latest + 1))
     assert [one.resumed for one in found] == [bool(number % 2) for number in range(latest)]

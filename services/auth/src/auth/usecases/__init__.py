@@ -1,1 +1,1 @@
-"""What auth does; each file one noun's verbs, and `ports` what they need done by others."""
+"""The use cases of auth; `ports` are the interfaces that they need."""

@@ -1,4 +1,4 @@
-"""API keys made, listed and revoked."""
+"""Create, list and revoke API keys."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from auth.domain import (
     Tenant,
     check_request_id,
     expiry,
-    in_order,
+    sort_scopes,
 )
 from auth.keys import KeyText, Peppers, Proof, is_key_id
 from auth.usecases.ports import Clock, Records, Registry
-from auth.usecases.tenants import reached, stamped, tenant_reserved, tenant_unknown
+from auth.usecases.tenants import choose_tenant, tenant_reserved, tenant_unknown, to_timestamp
 from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """A key and its text, which is shown once and kept nowhere."""
+    """A key and its text, which is returned once and not stored."""
 
     key: ApiKey
     text: KeyText
@@ -31,7 +31,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateApiKey:
-    """Makes a key of the actor's tenant, or of the one named, with no scope the actor lacks.
+    """Creates a key for the actor's tenant, or the named one, with at most the actor's scopes.
 
     Raises:
         InvalidInputError: SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID,
@@ -39,7 +39,7 @@ class CreateApiKey:
         ForbiddenError: SCOPE_EXCEEDED.
         NotFoundError: TENANT_UNKNOWN.
         FailedPreconditionError: TENANT_SUSPENDED; TENANT_RESERVED, the services' own tenant.
-        AlreadyExistsError: REQUEST_REPEATED; `key_id` in its facts names the key made before.
+        AlreadyExistsError: REQUEST_REPEATED; `key_id` in its facts names the existing key.
     """
 
     registry: Registry
@@ -47,7 +47,7 @@ class CreateApiKey:
     clock: Clock
     new_key: Callable[[], KeyText]
 
-    async def __call__(
+    async def run(
         self,
         actor: Actor,
         named: str,
@@ -57,7 +57,7 @@ class CreateApiKey:
         valid_days: int,
         request_id: str,
     ) -> NewKey:
-        tenant_id = reached(actor, named)
+        tenant_id = choose_tenant(actor, named)
         check_request_id(request_id)
         now, text = self.clock(), self.new_key()
         key = ApiKey(
@@ -65,13 +65,13 @@ class CreateApiKey:
             tenant_id=tenant_id,
             principal=f"key:{text.key_id}",
             display_name=display_name,
-            scopes=in_order(scopes),
+            scopes=sort_scopes(scopes),
             create_time=now,
             expire_time=expiry(now, valid_days),
         )
         actor.check_may_grant(key.scopes)
         async with self.registry.within(tenant_id) as records:
-            _check_takes_keys(await _known(records))
+            _check_accepts_keys(await _require_tenant(records))
             await add_key(records, actor, key, self.peppers.proof(text), request_id)
         return NewKey(key=key, text=text)
 
@@ -79,7 +79,7 @@ class CreateApiKey:
 async def add_key(
     records: Records, actor: Actor, key: ApiKey, proof: Proof, request_id: str
 ) -> None:
-    """Adds a key and notes who did.
+    """Adds a key and an audit entry.
 
     Raises:
         AlreadyExistsError: REQUEST_REPEATED.
@@ -87,7 +87,8 @@ async def add_key(
     if earlier := await records.add_key(key, proof, request_id):
         raise AlreadyExistsError(
             "REQUEST_REPEATED",
-            f"this request id has made the key {earlier}, whose secret was shown then",
+            f"this request id has already created the key {earlier}; use the key from that"
+            " response, or revoke it and create another",
             key_id=earlier,
         )
     await records.add_audit(
@@ -97,7 +98,7 @@ async def add_key(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListApiKeys:
-    """Keys of the actor's tenant, or of the one named.
+    """Lists keys of the actor's tenant, or of the named one.
 
     Raises:
         NotFoundError: TENANT_UNKNOWN.
@@ -105,29 +106,29 @@ class ListApiKeys:
 
     registry: Registry
 
-    async def __call__(
+    async def run(
         self, actor: Actor, named: str, limit: int, *, after: KeyCursor | None
     ) -> Sequence[ApiKey]:
-        async with self.registry.within(reached(actor, named)) as records:
-            await _known(records)
+        async with self.registry.within(choose_tenant(actor, named)) as records:
+            await _require_tenant(records)
             return await records.keys(limit, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeApiKey:
-    """Ends a key of the actor's tenant, or of the one named, and its tokens; again is fine.
+    """Revokes a key of the actor's tenant, or of the named one, and its tokens; idempotent.
 
     Raises:
-        NotFoundError: TENANT_UNKNOWN; KEY_UNKNOWN, the same for another tenant's key.
+        NotFoundError: TENANT_UNKNOWN; KEY_UNKNOWN, also for keys of other tenants.
     """
 
     registry: Registry
     clock: Clock
 
-    async def __call__(self, actor: Actor, named: str, key_id: str) -> ApiKey:
-        tenant_id, now = reached(actor, named), self.clock()
+    async def run(self, actor: Actor, named: str, key_id: str) -> ApiKey:
+        tenant_id, now = choose_tenant(actor, named), self.clock()
         async with self.registry.within(tenant_id) as records:
-            await _known(records)
+            await _require_tenant(records)
             if not is_key_id(key_id):
                 raise _key_unknown()
             changed = await records.revoke_key(key_id, now)
@@ -139,23 +140,27 @@ class RevokeApiKey:
                 await records.add_audit(
                     AuditEntry(time=now, actor=actor, act="key.revoked", subject=key_id)
                 )
-                event = ApiKeyRevoked(tenant=tenant_id, key_id=key_id, revoke_time=stamped(now))
+                event = ApiKeyRevoked(
+                    tenant=tenant_id, key_id=key_id, revoke_time=to_timestamp(now)
+                )
                 await records.emit(event, about=key_id)
         return found
 
 
-def _check_takes_keys(tenant: Tenant) -> None:
+def _check_accepts_keys(tenant: Tenant) -> None:
     if tenant.tenant_id == SYSTEM_TENANT:
-        raise tenant_reserved("`python -m auth service-key` makes its keys")
+        raise tenant_reserved("create its keys with `python -m auth service-key`")
     if tenant.suspend_time is not None:
-        raise FailedPreconditionError("TENANT_SUSPENDED", "the tenant is suspended")
+        raise FailedPreconditionError(
+            "TENANT_SUSPENDED", "the tenant is suspended; resume it, then create the key"
+        )
 
 
-async def _known(records: Records) -> Tenant:
+async def _require_tenant(records: Records) -> Tenant:
     if found := await records.tenant():
         return found
     raise tenant_unknown()
 
 
 def _key_unknown() -> NotFoundError:
-    return NotFoundError("KEY_UNKNOWN", "no such key")
+    return NotFoundError("KEY_UNKNOWN", "unknown key; ListApiKeys lists existing keys")

@@ -1,4 +1,4 @@
-"""Keys turned into tokens, and which of them no longer count."""
+"""Exchange keys for tokens, and list revocations."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeToken:
-    """Turns an API key into an access token.
+    """Exchanges an API key for an access token.
 
     Raises:
-        UnauthenticatedError: KEY_INVALID for whatever is not a key of ours, without saying how;
-            KEY_REVOKED, KEY_EXPIRED, TENANT_SUSPENDED only to who has proved the secret.
+        UnauthenticatedError: KEY_INVALID for everything that is not a valid key, without details;
+            KEY_REVOKED, KEY_EXPIRED, TENANT_SUSPENDED only if the secret is correct.
     """
 
     registry: Registry
@@ -34,21 +34,21 @@ class ExchangeToken:
     clock: Clock
     new_token_id: Callable[[], str]
 
-    async def __call__(self, api_key: str) -> IssuedToken:
+    async def run(self, api_key: str) -> IssuedToken:
         presented = KeyText.parse(api_key)
         if presented is None:
-            raise _refused("KEY_INVALID")
+            raise _make_refusal("KEY_INVALID")
         found = await self.registry.credential(presented.key_id)
         now = self.clock()
-        refusal = self._refusal(presented, found, now)
+        refusal = self._find_refusal(presented, found, now)
         if found is None or refusal:
             log.info("key.refused", extra={"key_id": presented.key_id, "reason": refusal})
-            raise _refused(refusal)
+            raise _make_refusal(refusal)
         issued = grant(found.key, now=now, token_id=self.new_token_id())
         return IssuedToken(grant=issued, text=self.signer.sign(issued))
 
-    def _refusal(self, presented: KeyText, found: Credential | None, now: datetime) -> str:
-        """Why this key gets no token; empty when it does."""
+    def _find_refusal(self, presented: KeyText, found: Credential | None, now: datetime) -> str:
+        """The reason to refuse this key; empty if it is accepted."""
         proved = self.peppers.confirm(presented, found.proof if found else None)
         if found is None or not proved:
             return "KEY_INVALID"
@@ -59,26 +59,30 @@ class ExchangeToken:
         return "TENANT_SUSPENDED" if found.tenant_suspended else ""
 
 
-def _refused(reason: str) -> UnauthenticatedError:
+def _make_refusal(reason: str) -> UnauthenticatedError:
     details = {
-        "KEY_INVALID": "the API key is not valid",
-        "KEY_REVOKED": "the API key was revoked",
-        "KEY_EXPIRED": "the API key has expired",
-        "TENANT_SUSPENDED": "the tenant is suspended",
+        "KEY_INVALID": "the API key is not valid; check that it is complete and unchanged",
+        "KEY_REVOKED": "the API key was revoked; request a new key",
+        "KEY_EXPIRED": "the API key has expired; request a new key",
+        "TENANT_SUSPENDED": "the tenant is suspended; contact the operator of the platform",
     }
     return UnauthenticatedError(reason, details[reason])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRevocations:
-    """Revocations after a sequence whose tokens may still be alive; and the last sequence."""
+    """Lists revocations that can still affect a valid token, and the last sequence.
+
+    Raises:
+        InvalidInputError: AFTER_RANGE.
+    """
 
     registry: Registry
     clock: Clock
 
-    async def __call__(self, limit: int, *, after: int) -> tuple[Sequence[Revocation], int]:
+    async def run(self, limit: int, *, after: int) -> tuple[Sequence[Revocation], int]:
         if after < 0:
-            detail = "after is a sequence, 0 or more"
+            detail = "after must be a sequence number, 0 or above"
             raise InvalidInputError("AFTER_RANGE", detail, fields=[FieldViolation("after", detail)])
         since = self.clock() - REVOCATION_MATTERS
         return await self.registry.revocations(limit, after=after, since=since)

@@ -1,9 +1,9 @@
-"""How a platform without any key gets its first ones."""
+"""Create the first tenant and keys of a platform."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, Tenant, lasting_key
+from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, Tenant, make_lasting_key
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Founding, Registry
@@ -22,7 +22,7 @@ _FOUNDER = Actor(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstKeys:
-    """The keys the platform begins with; their texts exist here and nowhere else."""
+    """The first keys of the platform; their texts are not stored anywhere else."""
 
     tenant_id: str
     operator: KeyText
@@ -31,12 +31,12 @@ class FirstKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPlatform:
-    """Makes the first tenant, its operator's key and the services' keys, in one transaction.
+    """Creates the first tenant, its operator's key and the services' keys in one transaction.
 
-    `keep` is given the keys before they count: what it raises undoes everything.
+    `keep` gets the keys before the commit; if it raises, nothing is created.
 
     Raises:
-        FailedPreconditionError: ALREADY_FOUNDED, there is a key.
+        FailedPreconditionError: ALREADY_FOUNDED, keys exist.
         InvalidInputError: TENANT_INVALID, DISPLAY_NAME_INVALID, TENANT_RESERVED.
         AlreadyExistsError: TENANT_EXISTS.
     """
@@ -46,34 +46,38 @@ class FoundPlatform:
     clock: Clock
     new_key: Callable[[], KeyText]
 
-    async def __call__(
+    async def run(
         self, tenant_id: str, display_name: str, keep: Callable[[FirstKeys], None]
     ) -> None:
         now = self.clock()
         tenant = Tenant(tenant_id=tenant_id, display_name=display_name, create_time=now)
         system = Tenant(tenant_id=SYSTEM_TENANT, display_name="Aquifer", create_time=now)
         if tenant_id == SYSTEM_TENANT:
-            raise InvalidInputError("TENANT_RESERVED", "this tenant is the services' own")
+            raise InvalidInputError(
+                "TENANT_RESERVED", "this id is reserved for the services; choose another"
+            )
         async with self.registry.founding() as founding:
             if await founding.has_keys():
                 raise FailedPreconditionError(
-                    ALREADY_FOUNDED, "there are keys; new ones come from CreateApiKey"
+                    ALREADY_FOUNDED, "keys exist already; create more with CreateApiKey"
                 )
-            services = await self._found(founding, system, dict.fromkeys(SERVICES, SERVICE_SCOPES))
-            operator = await self._found(founding, tenant, {"operator": OPERATOR_SCOPES})
+            services = await self._create(founding, system, dict.fromkeys(SERVICES, SERVICE_SCOPES))
+            operator = await self._create(founding, tenant, {"operator": OPERATOR_SCOPES})
             keep(FirstKeys(tenant_id=tenant_id, operator=operator["operator"], services=services))
 
-    async def _found(
+    async def _create(
         self, founding: Founding, tenant: Tenant, wanted: Mapping[str, tuple[str, ...]]
     ) -> dict[str, KeyText]:
-        """Makes a tenant and a key for each name, with the scopes given."""
+        """Creates a tenant and a key for each name, with the given scopes."""
         records = await founding.within(tenant.tenant_id)
         if not await add_tenant(records, _FOUNDER, tenant):
-            raise AlreadyExistsError("TENANT_EXISTS", "the id names another tenant")
+            raise AlreadyExistsError(
+                "TENANT_EXISTS", "another tenant has this id; choose another id"
+            )
         texts = {}
         for name, scopes in wanted.items():
             text = texts[name] = self.new_key()
-            key = lasting_key(
+            key = make_lasting_key(
                 text.key_id, tenant.tenant_id, name=name, scopes=scopes, now=tenant.create_time
             )
             await add_key(records, _FOUNDER, key, self.peppers.proof(text), request_id="")

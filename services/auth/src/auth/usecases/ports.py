@@ -1,4 +1,4 @@
-"""What the use cases need done by others."""
+"""Interfaces that the use cases need."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,18 +14,18 @@ Clock = Callable[[], datetime]
 
 
 class Records(Protocol):
-    """The rows of one tenant in one transaction; other tenants' rows do not exist here."""
+    """The rows of one tenant in one transaction; rows of other tenants are invisible."""
 
     async def tenant(self) -> Tenant | None: ...
 
     async def add_tenant(self, tenant: Tenant) -> bool:
-        """False, and nothing added, when there is one of that id."""
+        """False, and no change, if a tenant with this id exists."""
 
     async def suspend_tenant(self, time: datetime) -> bool:
-        """False, and nothing changed, when there is none or it is suspended already."""
+        """False, and no change, if there is none or it is suspended already."""
 
     async def resume_tenant(self) -> bool:
-        """False, and nothing changed, when there is none or it is not suspended."""
+        """False, and no change, if there is none or it is not suspended."""
 
     async def key(self, key_id: str) -> ApiKey | None: ...
 
@@ -33,34 +33,34 @@ class Records(Protocol):
         """At most `limit` keys, newest first."""
 
     async def add_key(self, key: ApiKey, proof: Proof, request_id: str) -> str | None:
-        """None when added; else the id of the key this request id has made before."""
+        """None if added, otherwise the id of the key that this request id has created before."""
 
     async def revoke_key(self, key_id: str, time: datetime) -> bool:
-        """False, and nothing changed, when there is none or it is revoked already."""
+        """False, and no change, if there is none or it is revoked already."""
 
     async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
-        """Gives out the next sequence; without a key id the tenant is what is refused."""
+        """Assigns the next sequence; without a key id the whole tenant is revoked."""
 
     async def add_resumption(self, time: datetime) -> int:
-        """Gives out the next sequence; the tenant is refused no longer."""
+        """Assigns the next sequence; ends the suspension of the tenant."""
 
     async def add_audit(self, entry: AuditEntry) -> None: ...
 
     async def emit(self, event: Message, *, about: str) -> None:
-        """Publishes `event` after the commit; one event ever of a type about one thing."""
+        """Publishes `event` after the commit, at most once per type and subject (`about`)."""
 
 
 class Founding(Protocol):
-    """The transaction that makes the platform's first tenants and keys; one at a time."""
+    """The transaction that creates the first tenants and keys; one at a time."""
 
     async def has_keys(self) -> bool: ...
 
     async def within(self, tenant_id: str) -> Records:
-        """Turns the transaction to a tenant; records of another are used no more."""
+        """Switches the transaction to a tenant; records of another tenant become invalid."""
 
 
 class Registry(Protocol):
-    """Where tenants and keys are kept."""
+    """The store of tenants and keys."""
 
     def within(self, tenant_id: str) -> AbstractAsyncContextManager[Records]:
         """A transaction of one tenant; commits unless the body raises."""
@@ -68,19 +68,19 @@ class Registry(Protocol):
     def founding(self) -> AbstractAsyncContextManager[Founding]: ...
 
     async def credential(self, key_id: str) -> Credential | None:
-        """A key of any tenant, to check a presented one against."""
+        """A stored key of any tenant, to check a presented key against."""
 
     async def tenants(self, limit: int, after: str) -> Sequence[Tenant]:
-        """At most `limit` tenants in the order of their ids."""
+        """At most `limit` tenants, ordered by id."""
 
     async def revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
-        """Those of all tenants later than both, oldest first; and the last sequence."""
+        """Revocations of all tenants after both bounds, oldest first, and the last sequence."""
 
 
 class Signer(Protocol):
-    """Makes access tokens that any holder of the public keys can verify."""
+    """Signs access tokens; everyone with the public keys can verify them."""
 
     def sign(self, issued: Grant) -> str: ...
 

@@ -1,10 +1,10 @@
-"""Keys of the services themselves, which only who holds the database can make."""
+"""Create keys of services; this needs access to the database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aquifer import services
-from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, ApiKey, lasting_key
+from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, ApiKey, make_lasting_key
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
 from auth.usecases.ports import Clock, Registry
@@ -20,9 +20,9 @@ _ISSUER = Actor(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueServiceKey:
-    """Makes a further key of a service; those it has go on until they end or are revoked.
+    """Creates another key for a service; its existing keys stay valid.
 
-    `keep` is given the key before it counts: what it raises undoes everything.
+    `keep` gets the key before the commit; if it raises, nothing is created.
 
     Raises:
         FailedPreconditionError: NOT_FOUNDED, the platform has no keys yet.
@@ -33,14 +33,16 @@ class IssueServiceKey:
     clock: Clock
     new_key: Callable[[], KeyText]
 
-    async def __call__(self, service: str, keep: Callable[[KeyText], None]) -> ApiKey:
+    async def run(self, service: str, keep: Callable[[KeyText], None]) -> ApiKey:
         text = self.new_key()
-        key = lasting_key(
+        key = make_lasting_key(
             text.key_id, SYSTEM_TENANT, name=service, scopes=SERVICE_SCOPES, now=self.clock()
         )
         async with self.registry.within(SYSTEM_TENANT) as records:
             if await records.tenant() is None:
-                raise FailedPreconditionError("NOT_FOUNDED", "`auth bootstrap` comes first")
+                raise FailedPreconditionError(
+                    "NOT_FOUNDED", "the platform has no keys; run `auth bootstrap` first"
+                )
             await add_key(records, _ISSUER, key, self.peppers.proof(text), request_id="")
             keep(text)
         return key

@@ -1,4 +1,4 @@
-"""Tenants made, read, suspended and resumed."""
+"""Create, read, suspend and resume tenants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +14,31 @@ from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, Not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateTenant:
-    """Makes a tenant; the same id and display name again is the same tenant.
+    """Creates a tenant; the same id and display name return the existing tenant.
 
     Raises:
-        AlreadyExistsError: TENANT_EXISTS, the id is another tenant's.
+        InvalidInputError: TENANT_INVALID, DISPLAY_NAME_INVALID.
+        AlreadyExistsError: TENANT_EXISTS, a tenant with this id has another display name.
     """
 
     registry: Registry
     clock: Clock
 
-    async def __call__(self, actor: Actor, tenant_id: str, display_name: str) -> Tenant:
+    async def run(self, actor: Actor, tenant_id: str, display_name: str) -> Tenant:
         wanted = Tenant(tenant_id=tenant_id, display_name=display_name, create_time=self.clock())
         async with self.registry.within(tenant_id) as records:
             if await add_tenant(records, actor, wanted):
                 return wanted
             found = await records.tenant()
         if found is None or found.display_name != display_name:
-            raise AlreadyExistsError("TENANT_EXISTS", "the id names another tenant")
+            raise AlreadyExistsError(
+                "TENANT_EXISTS", "another tenant has this id; choose another id"
+            )
         return found
 
 
 async def add_tenant(records: Records, actor: Actor, tenant: Tenant) -> bool:
-    """Adds a tenant and says so to everyone; False when its id is taken."""
+    """Adds a tenant and publishes that; False if its id is in use."""
     if not await records.add_tenant(tenant):
         return False
     await records.add_audit(
@@ -54,7 +57,7 @@ async def add_tenant(records: Records, actor: Actor, tenant: Tenant) -> bool:
 class GetTenant:
     registry: Registry
 
-    async def __call__(self, tenant_id: str) -> Tenant:
+    async def run(self, tenant_id: str) -> Tenant:
         if is_tenant_id(tenant_id):
             async with self.registry.within(tenant_id) as records:
                 if found := await records.tenant():
@@ -66,31 +69,33 @@ class GetTenant:
 class ListTenants:
     registry: Registry
 
-    async def __call__(self, limit: int, *, after: str) -> Sequence[Tenant]:
+    async def run(self, limit: int, *, after: str) -> Sequence[Tenant]:
         return await self.registry.tenants(limit, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuspendTenant:
-    """Ends every key and token of a tenant; suspended already is fine.
+    """Suspends a tenant: its keys and tokens are refused; idempotent.
 
     Raises:
         NotFoundError: TENANT_UNKNOWN.
-        FailedPreconditionError: TENANT_RESERVED, the services' own tenant; TENANT_OWN.
+        FailedPreconditionError: TENANT_RESERVED, the tenant of the services; TENANT_OWN.
     """
 
     registry: Registry
     clock: Clock
 
-    async def __call__(self, actor: Actor, tenant_id: str) -> Tenant:
+    async def run(self, actor: Actor, tenant_id: str) -> Tenant:
         if not is_tenant_id(tenant_id):
             raise tenant_unknown()
         if tenant_id == SYSTEM_TENANT:
-            raise tenant_reserved("without it nothing runs")
+            raise tenant_reserved("it cannot be suspended")
         if tenant_id == actor.tenant_id:
-            # Else the last operator could lock everyone out.
+            # Otherwise the last operator could lock everyone out.
             raise FailedPreconditionError(
-                "TENANT_OWN", "your own key would end with its tenant, and the way back with it"
+                "TENANT_OWN",
+                "you cannot suspend the tenant your own key belongs to, because you could not"
+                " resume it; use a key of another tenant",
             )
         now = self.clock()
         async with self.registry.within(tenant_id) as records:
@@ -104,7 +109,7 @@ class SuspendTenant:
                     AuditEntry(time=now, actor=actor, act="tenant.suspended", subject=tenant_id)
                 )
                 event = TenantSuspended(
-                    tenant=tenant_id, suspend_time=stamped(now), sequence=sequence
+                    tenant=tenant_id, suspend_time=to_timestamp(now), sequence=sequence
                 )
                 await records.emit(event, about=str(sequence))
         return found
@@ -112,7 +117,7 @@ class SuspendTenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeTenant:
-    """Takes a tenant's suspension back; not suspended is fine.
+    """Resumes a suspended tenant; idempotent.
 
     Raises:
         NotFoundError: TENANT_UNKNOWN.
@@ -121,7 +126,7 @@ class ResumeTenant:
     registry: Registry
     clock: Clock
 
-    async def __call__(self, actor: Actor, tenant_id: str) -> Tenant:
+    async def run(self, actor: Actor, tenant_id: str) -> Tenant:
         if not is_tenant_id(tenant_id):
             raise tenant_unknown()
         now = self.clock()
@@ -135,16 +140,18 @@ class ResumeTenant:
                 await records.add_audit(
                     AuditEntry(time=now, actor=actor, act="tenant.resumed", subject=tenant_id)
                 )
-                event = TenantResumed(tenant=tenant_id, resume_time=stamped(now), sequence=sequence)
+                event = TenantResumed(
+                    tenant=tenant_id, resume_time=to_timestamp(now), sequence=sequence
+                )
                 await records.emit(event, about=str(sequence))
         return found
 
 
-def reached(actor: Actor, named: str) -> str:
-    """The tenant to act in: the actor's own, or the one it names if it administers tenants.
+def choose_tenant(actor: Actor, named: str) -> str:
+    """The tenant to act on: the actor's own, or the named one if the actor may administer it.
 
     Raises:
-        NotFoundError: TENANT_UNKNOWN; to anybody else every other tenant looks like none.
+        NotFoundError: TENANT_UNKNOWN, also for tenants that the actor may not administer.
     """
     if named in {"", actor.tenant_id}:
         return actor.tenant_id
@@ -153,18 +160,18 @@ def reached(actor: Actor, named: str) -> str:
     return named
 
 
-def tenant_reserved(because: str) -> FailedPreconditionError:
+def tenant_reserved(advice: str) -> FailedPreconditionError:
     return FailedPreconditionError(
-        "TENANT_RESERVED", f"this tenant is the services' own; {because}"
+        "TENANT_RESERVED", f"this tenant is reserved for the services; {advice}"
     )
 
 
 def tenant_unknown() -> NotFoundError:
-    return NotFoundError("TENANT_UNKNOWN", "no such tenant")
+    return NotFoundError("TENANT_UNKNOWN", "unknown tenant; check the id")
 
 
-def stamped(time: datetime) -> Timestamp:
-    """A time as events and answers carry it."""
+def to_timestamp(time: datetime) -> Timestamp:
+    """A time as events and responses contain it."""
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp

@@ -1,4 +1,4 @@
--- The walls of the platform. Ids compare byte by byte, whatever the database's language.
+-- Tenants. Ids are compared byte by byte, independent of the database's locale.
 CREATE TABLE tenants (
     tenant_id text COLLATE "C" PRIMARY KEY CHECK (tenant_id ~ '^[a-z0-9-]{1,63}$'),
     display_name text NOT NULL CHECK (char_length(display_name) BETWEEN 1 AND 128),
@@ -13,7 +13,7 @@ CREATE POLICY tenant ON tenants TO {service}
 CREATE POLICY sweep ON tenants FOR SELECT TO {service}_sweeper USING (true);
 
 -- API keys without their secrets. `proof` is HMAC-SHA-256 over key id and secret, under a pepper
--- that is not in the database. A row is never deleted: revoked and expired keys stay explainable.
+-- that is not in the database. Rows are never deleted, so revoked and expired keys can be explained.
 CREATE TABLE keys (
     key_id text COLLATE "C" PRIMARY KEY,
     tenant_id text COLLATE "C" NOT NULL REFERENCES tenants,
@@ -36,7 +36,7 @@ CREATE POLICY tenant ON keys TO {service}
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 CREATE POLICY sweep ON keys FOR SELECT TO {service}_sweeper USING (true);
 
--- What every process must refuse, in the order it was decided; without a key id, a whole tenant.
+-- What every process must refuse, in commit order; without a key id, a whole tenant.
 CREATE TABLE revocations (
     sequence bigint PRIMARY KEY,
     tenant_id text COLLATE "C" NOT NULL REFERENCES tenants,
@@ -51,8 +51,8 @@ CREATE POLICY tenant ON revocations TO {service}
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 CREATE POLICY sweep ON revocations FOR SELECT TO {service}_sweeper USING (true);
 
--- The last sequence given out; no row before the first. The row stays locked until the revocation
--- that took the number commits, so nobody ever reads a number while a smaller one is still to come.
+-- The last assigned sequence; no row before the first. The row stays locked until the revocation that
+-- uses the number commits, so nobody reads a number while a smaller one is still uncommitted.
 CREATE TABLE revocation_counter (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     latest bigint NOT NULL
@@ -60,7 +60,7 @@ CREATE TABLE revocation_counter (
 REVOKE DELETE ON revocation_counter FROM {service};
 REVOKE INSERT, UPDATE, DELETE ON revocation_counter FROM {service}_sweeper;
 
--- Who did what to a tenant or its keys. Written with the act, never changed.
+-- The audit log of changes of tenants and keys. Written with the change, never changed itself.
 CREATE TABLE audit (
     audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text COLLATE "C" NOT NULL REFERENCES tenants,

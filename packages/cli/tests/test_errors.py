@@ -105,7 +105,7 @@ async def test_a_reason_with_a_known_way_out_tells_it():
     assert error.as_json()["error"] == {
         "reason": "DOCUMENT_UNKNOWN",
         "detail": "no such document",
-        "hint": "`aquifer documents` lists what there is",
+        "hint": "`aquifer documents` lists the existing documents",
     }
 
 
@@ -129,5 +129,5 @@ async def test_a_status_without_a_reason_is_told_by_its_code(kind, reason, detai
 
 async def test_a_port_nobody_listens_on_is_told_by_its_address():
     error = await failure_of("any", address="127.0.0.1:9")
-    assert (error.reason, error.detail) == ("UNAVAILABLE", "nobody answers at 127.0.0.1:9")
+    assert (error.reason, error.detail) == ("UNAVAILABLE", "no server answers at 127.0.0.1:9")
     assert error.exit_code == EXIT_UNAVAILABLE

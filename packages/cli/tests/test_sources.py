@@ -130,7 +130,7 @@ def test_metadata_that_is_too_long_is_cut_and_told(tmp_path):
     row = {"_id": "a", "text": "x", "metadata": {"source": "s" * 600}}
     [item] = lines(write_lines(tmp_path / "long.jsonl", row), "default")
     assert len(item.header.metadata["source"]) == 512
-    assert "cut from 600 to 512" in item.notes[0]
+    assert "shortened from 600 to 512" in item.notes[0]
 
 
 def test_an_id_that_has_to_be_rewritten_is_told(tmp_path):
@@ -172,7 +172,7 @@ def test_every_line_that_is_no_document_is_named_up_to_a_bound(tmp_path):
     ]
     many = refused(lambda: lines(write_lines(tmp_path / "many", *["{"] * 1012), "default"))
     assert len(many.detail.splitlines()) == 11
-    assert many.detail.endswith("\nand 1,002 more")
+    assert many.detail.endswith("\nand 1,002 more lines")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"%PDF-1.7\n\xe2\xe3"])

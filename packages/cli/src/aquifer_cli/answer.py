@@ -1,4 +1,4 @@
-"""An answer shown to a person, as it comes."""
+"""Shows an answer while it arrives."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Shown:
 async def show_answer(
     client: Client, screen: Screen, question: str, collection: str = "", *, indent: str = ""
 ) -> Shown:
-    """Prints an answer as it comes, for machines each step.
+    """Prints an answer while it arrives; for programs, each step.
 
     Raises:
         CommandError: with the reason of the service; what had come stays printed.
@@ -52,7 +52,7 @@ def _show_end(
 ) -> None:
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
-    kind = "composes" if finished.generative else "quotes and does not compose"
+    kind = "writes text" if finished.generative else "quotes and does not write text"
     told = f", confidence {finished.confidence:.2f}" if citations else ""
-    cut = ", cut at its bound" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
+    cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
     screen.note(f"by {finished.model}, which {kind}{told}{cut}", indent)

@@ -87,9 +87,9 @@ def read_queries(file: Path) -> list[tuple[str, str]]:
     def add(line: Line) -> None:
         identifier = line.text("_id")
         if not identifier or len(identifier.split()) != 1:
-            raise line_error(line.where, f"a run can not hold the _id {identifier!r}")
+            raise line_error(line.where, f"a TREC run cannot contain the _id {identifier!r}")
         if identifier in queries:
-            raise line_error(line.where, f"the _id {identifier!r} was there before")
+            raise line_error(line.where, f"the _id {identifier!r} occurs twice")
         queries[identifier] = line.text("text")
 
     read_lines(file, add)
@@ -125,7 +125,7 @@ async def write_run(
 
 
 async def ask(client: Client, question: str, *, collection: str) -> AsyncIterator[AskResponse]:
-    """The steps of an answer as they come; leaving early stops the engine.
+    """The steps of an answer as they arrive; leaving early stops the engine.
 
     Raises:
         CommandError: with the reason of the service.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FOLDER = click.Path(path_type=Path)
-_FOLDER_HELP = "Data folder of the stack; default AQUIFER_HOME, else a folder of this user."
-_JSON_HELP = "For machines: one object, or one a line; an error as well."
+_FOLDER_HELP = "Data folder of the stack; default: AQUIFER_HOME, otherwise a folder of this user."
+_JSON_HELP = "Output for programs: one JSON object, or one per line; also for errors."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Run:
 
 
 class Commands(click.Group):
-    """Commands in the order in which a person needs them, which is that of their definition."""
+    """Commands in the order of their definition, which is the order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[explicit-override]  # noqa: ARG002
         return list(self.commands)
@@ -113,7 +113,7 @@ def _guarded(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
             CommandError(
                 "BUG",
                 f"{type(error).__name__}: {error}",
-                hint="set AQUIFER_TRACEBACK=1 to see where, and report it",
+                hint="this is a bug: set AQUIFER_TRACEBACK=1 to see where, and report it",
                 exit_code=EXIT_BUG,
             ),
             machine=machine,
@@ -135,15 +135,15 @@ def failed(error: CommandError, *, machine: bool) -> int:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 something failed, 2 used wrongly or no stack there, 3 a part is "
-    "not reachable, 130 stopped by Ctrl-C, 141 the reader of a pipe went away. "
+    epilog="Exit codes: 0 success, 1 failure, 2 wrong usage or no running stack, 3 a service "
+    "cannot be reached, 130 stopped by Ctrl-C, 141 the reader of a pipe has closed it. "
     "`aquifer COMMAND --help` shows examples.",
 )
 @click.option("--data-dir", type=_FOLDER, help=_FOLDER_HELP)
 @click.option("--json", "machine", is_flag=True, help=_JSON_HELP)
 @click.version_option(package_name="aquifer-cli")
 def cli(data_dir: Path | None, *, machine: bool) -> None:
-    """Aquifer: documents soak in through events, cited answers are drawn out over gRPC.
+    """Aquifer: upload documents, search them and get answers with citations.
 
     Start with `aquifer demo`, or with `aquifer up` in one terminal and `aquifer upload`,
     `aquifer ask` in another.

@@ -28,7 +28,7 @@ _COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
-_WAIT = click.option("--wait", is_flag=True, help="Until every document is indexed or failed.")
+_WAIT = click.option("--wait", is_flag=True, help="Wait until every document is indexed or failed.")
 _FILE = click.Path(path_type=Path)
 
 
@@ -36,11 +36,11 @@ _FILE = click.Path(path_type=Path)
     cli,
     "up",
     examples="""\
-  aquifer up                          until Ctrl-C, ports picked at random
+  aquifer up                          until Ctrl-C, on random ports
   aquifer up --base-port 7400         the same ports every time, 7400 to 7412
-  aquifer up --data-dir /srv/aquifer  somewhere else""",
+  aquifer up --data-dir /srv/aquifer  with another data folder""",
 )
-@click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; else any free.")
+@click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; default: random.")
 def up(run: Run, base_port: int | None) -> int:
     """Starts all services and servers on this machine, until Ctrl-C.
 
@@ -58,11 +58,11 @@ def up(run: Run, base_port: int | None) -> int:
 
 @command(cli, "demo", folder=False)
 def demo(run: Run) -> int:
-    """The whole journey in a fresh folder; then everything is gone.
+    """Shows every feature once, then removes everything.
 
-    Starts a stack, uploads three documents, publishes one as an event, asks three questions, draws
-    the trace of the event and the trace of an answer, and stops. Exit code 0: every step did what
-    it should.
+    Starts a stack in a temporary folder, uploads three documents, publishes one as an event, asks
+    three questions, shows the trace of the event and the trace of an answer, and stops. Exit code
+    0: every step was successful.
     """
     from aquifer_cli import demo as demonstration
 
@@ -81,11 +81,11 @@ def demo(run: Run) -> int:
 @_COLLECTION
 @_WAIT
 def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) -> int:
-    """Uploads files, and everything below folders.
+    """Uploads files and the contents of folders.
 
-    A file is named by its path inside the folder given, with ~ between folders; the same path
-    again is a new version, the same bytes again are no change. Below folders what is hidden and
-    links to folders are left out.
+    The name of a document is the path inside the given folder, with ~ between folders. The same
+    path again is a new version; the same bytes again change nothing. Hidden files and links to
+    folders below a given folder are skipped.
     """
     from aquifer_cli import upload as uploading
     from aquifer_cli.sending import send
@@ -104,10 +104,10 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
 @_COLLECTION
 @_WAIT
 def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
-    """Uploads one document a line of a JSONL file.
+    """Uploads a JSONL file: each line is a document.
 
-    A line is an object with _id, text and optionally title and metadata (an object). Nothing is
-    sent when a line can not be read. Where lines share an _id the last one counts.
+    A line is an object with _id, text and optionally title and metadata (an object). If a line
+    cannot be read, nothing is sent. If lines have the same _id, the last one is used.
     """
     from aquifer_cli import upload as uploading
     from aquifer_cli.sending import send
@@ -160,10 +160,10 @@ def documents(run: Run, collection: str, state: str) -> int:
     default=10,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="Hits at most; in a run, documents a query.",
+    help="Maximum number of hits; with --queries, of documents per query.",
 )
-@click.option("--queries", type=_FILE, help="One query a line: _id, text.")
-@click.option("--run", "run_file", type=_FILE, help="Where the TREC run of document ids goes.")
+@click.option("--queries", type=_FILE, help="JSONL file of queries: _id, text.")
+@click.option("--run", "run_file", type=_FILE, help="File for the TREC run of document ids.")
 def search(
     run: Run,
     question: str | None,
@@ -172,9 +172,9 @@ def search(
     queries: Path | None,
     run_file: Path | None,
 ) -> int:
-    """Ranks passages against a question, or writes a TREC run.
+    """Searches passages for a question, or writes a TREC run.
 
-    With --queries and --run: for each query the documents found, best first, by document id.
+    With --queries and --run: writes the ids of the documents found for each query, best first.
     """
     from aquifer_cli import ask as asking
     from aquifer_cli import show
@@ -210,7 +210,7 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
 
     pairs = asking.read_queries(queries)
     if not run_file.parent.is_dir():
-        detail = f"there is no folder {run_file.parent}"
+        detail = f"the folder {run_file.parent} does not exist; create it"
         raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE)
     out = StringIO()
     with run.screen.progress(answered=len(pairs)) as bars:
@@ -253,7 +253,7 @@ def ask(run: Run, question: str, collection: str) -> int:
         if collection and answer.reason == "NO_ANSWER":
             await refuse_unknown(client, collection)
         if client.endpoints.traces:
-            run.screen.note(f"its way: `aquifer trace {answer.answer_id}`")
+            run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0
 
     return run.with_client(work)
@@ -272,8 +272,8 @@ def ask(run: Run, question: str, collection: str) -> int:
 def delete(run: Run, document: str, collection: str) -> int:
     """Deletes a document with all its versions.
 
-    When this returns no search finds it any more; its data is removed right after. DOCUMENT is
-    the path it was uploaded as or its id, both in the collection, or a whole name.
+    When the command returns, no search finds the document; its data is removed right after.
+    DOCUMENT is its path at upload or its id, both in the collection, or its complete name.
     """
     from aquifer_cli import documents as listing
 
@@ -282,7 +282,7 @@ def delete(run: Run, document: str, collection: str) -> int:
     if run.screen.machine:
         run.screen.record(listing.as_json(deleted))
     state = listing.state_name(deleted.state)
-    told = "no search finds it; its data is being removed" if state == "DELETING" else "gone"
+    told = "no search finds it; its data is being removed" if state == "DELETING" else "removed"
     run.screen.say(f"{deleted.name}: {state}, {told}")
     return 0
 
@@ -298,11 +298,10 @@ def delete(run: Run, document: str, collection: str) -> int:
 @click.argument("identifier", metavar="ID")
 @_COLLECTION
 def trace(run: Run, identifier: str, collection: str) -> int:
-    """Draws the waterfall of a trace, a document or an answer.
+    """Shows the spans of a trace, of a document or of an answer.
 
-    ID is a trace's id, an answer's id, or a document: the path it was uploaded as or its id, both
-    in the collection, or its whole name. Of a document that has several traces, the newest comes
-    first.
+    ID is the id of a trace or an answer, or a document: its path at upload or its id, both in the
+    collection, or its complete name. If a document has several traces, the newest comes first.
     """
     from aquifer_cli import trace as tracing
     from aquifer_cli.waterfall import waterfall
@@ -339,7 +338,7 @@ def status(run: Run) -> int:
 
 @cli.group(cls=Commands)
 def bus() -> None:
-    """The event bus."""
+    """Commands for the event bus."""
 
 
 @command(
@@ -356,19 +355,19 @@ def bus() -> None:
     default=30.0,
     show_default=True,
     type=click.FloatRange(0.1),
-    help="Seconds at most.",
+    help="Maximum time in seconds.",
 )
 def apply(run: Run, replicas: str, timeout: float) -> int:
-    """Brings streams and durables in line with the contract.
+    """Creates and updates streams and durables as the contract requires.
 
-    Prints the difference. Takes AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
-    the provisioning user. `aquifer up` has done it for its own bus.
+    Prints the differences. Needs AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
+    the provisioning user. `aquifer up` does this for its own bus.
     """
     if not os.environ.get("AQUIFER_NATS_URL"):
         raise CommandError(
             "SETTING_MISSING",
             "AQUIFER_NATS_URL is not set",
-            hint="`aquifer bus apply --help` shows what it takes; `aquifer up` needs none of it",
+            hint="`aquifer bus apply --help` lists the settings; `aquifer up` needs none of them",
             exit_code=EXIT_USAGE,
         )
     line = command_of("chassis.events.provision", "apply", "--replicas", replicas)

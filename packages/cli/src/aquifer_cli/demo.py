@@ -1,4 +1,4 @@
-"""`aquifer demo`: the whole journey in a fresh folder; nothing is left behind."""
+"""`aquifer demo`: every feature once in a temporary folder, removed at the end."""
 
 import asyncio
 import secrets
@@ -49,7 +49,7 @@ UNANSWERED = "Who won the football world cup in 1998?"
 
 
 def run(screen: Screen) -> int:
-    """Runs the demo; 0 when every step did what it should."""
+    """Runs the demo; 0 if every step was successful."""
     # A kill from outside, or a terminal that closes, should clean up like Ctrl-C does.
     for number in heard():
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -61,7 +61,7 @@ def run(screen: Screen) -> int:
     if screen.machine:
         screen.record({"passed": passed, "seconds": round(seconds, 1)})
     screen.say()
-    screen.say(f"{'passed' if passed else 'FAILED'}; everything is stopped after {seconds:.1f} s")
+    screen.say(f"{'passed' if passed else 'FAILED'}; everything stopped after {seconds:.1f} s")
     screen.note("next: `aquifer up`, and in another terminal `aquifer upload FOLDER --wait`")
     return 0 if passed else EXIT_FAILED
 
@@ -77,7 +77,7 @@ def _fresh_folder() -> Iterator[Path]:
 
 @contextmanager
 def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
-    """A whole stack as a child that ends with this process, however this process ends."""
+    """A stack in a child process that ends with this process in any case."""
     line = command_of("stack", "up", "--data-dir", str(folder), "--leashed")
     with (folder / "up.log").open("wb") as log:
         # Its standard input is the leash: when this process is gone, the stack sees the end of it.
@@ -85,7 +85,7 @@ def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
             line, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        with screen.waiting("starting four services, a bus, Postgres, a vector engine ..."):
+        with screen.waiting("starting four services, NATS, PostgreSQL and a vector engine ..."):
             _wait_until_up(child, folder)
         yield endpoints.find(folder)
     finally:
@@ -120,9 +120,9 @@ async def _journey(found: Endpoints, screen: Screen) -> bool:
         trace_id, indexed = await _publish(found, screen)
         _step(screen, "3. ask three questions; the documents do not answer the last one")
         answers = [await _ask(client, screen, question) for question in (*QUESTIONS, UNANSWERED)]
-    _step(screen, "4. the document's way in, from the upload event to the index, in one trace")
+    _step(screen, "4. the trace of the document, from the upload event to the index")
     way_in = await _show_trace(found, screen, trace_id)
-    _step(screen, "5. the second answer's way; its link leads to the trace above")
+    _step(screen, "5. the trace of the second answer; its link leads to the trace above")
     way_out = await _show_trace(found, screen, answers[1].answer_id)
     return (
         uploads

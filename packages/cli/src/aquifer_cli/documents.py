@@ -27,8 +27,8 @@ async def listed(client: Client, collection: str, state: str) -> AsyncIterator[D
     if state and state not in STATES:
         raise CommandError(
             "STATE_UNKNOWN",
-            f"there is no state {state!r}",
-            hint=f"there are {', '.join(STATES)}",
+            f"{state!r} is not a document state",
+            hint=f"use one of {', '.join(STATES)}",
             exit_code=EXIT_USAGE,
         )
     token = ""
@@ -50,7 +50,7 @@ async def listed(client: Client, collection: str, state: str) -> AsyncIterator[D
 
 
 async def delete(client: Client, document: str, collection: str) -> Document:
-    """Deletes a document; when it answers no search finds it any more."""
+    """Deletes a document; after that no search finds it."""
     request = DeleteDocumentRequest(name=names.from_argument(document, collection))
     result: Document = await client.call(client.ingest.DeleteDocument, request)
     return result

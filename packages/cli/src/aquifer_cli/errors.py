@@ -1,4 +1,4 @@
-"""What a command can fail with, and how a person and a machine are told."""
+"""Failures of commands, and how they are reported to people and programs."""
 
 import re
 from typing import TYPE_CHECKING
@@ -19,10 +19,10 @@ class OutputError(Exception):
 
 
 class CommandError(Exception):
-    """A failure with its reason code, what happened and what to do next.
+    """A failure with its reason, what is wrong and what to do next.
 
-    `retry_s` is what the service advised to wait, 0 where it advised nothing. `of_key`: the key is
-    at fault, whichever part said so.
+    `retry_s` is the time to wait that the service gave, 0 if none. `of_key`: the key is the cause,
+    whichever service reported it.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CommandError(Exception):
         self.of_key = of_key
 
     def as_json(self) -> dict[str, object]:
-        """The failure for machines."""
+        """The failure for programs."""
         return {"error": {"reason": self.reason, "detail": self.detail, "hint": self.hint}}
 
 
@@ -52,13 +52,13 @@ HINTS = {
     "KEY_INVALID": "check the key in AQUIFER_API_KEY or in the data folder's endpoints.json",
     "KEY_EXPIRED": "ask an operator for a new key",
     "KEY_REVOKED": "ask an operator for a new key",
-    "DOCUMENT_UNKNOWN": "`aquifer documents` lists what there is",
-    "HIDE_PENDING": "the delete goes on by itself; `aquifer documents` shows when it is done",
+    "DOCUMENT_UNKNOWN": "`aquifer documents` lists the existing documents",
+    "HIDE_PENDING": "the delete continues by itself; `aquifer documents` shows when it is done",
     "BACKLOG_FULL": "wait until the backlog is smaller: `aquifer status`",
     "VECTORS_REBUILDING": "the index is being rebuilt; try again in a moment",
     "SCOPE_MISSING": "ask an operator for a key with that scope",
-    "UNAVAILABLE": "is `aquifer up` running? `aquifer status` shows every part",
-    "DEADLINE_EXCEEDED": "`aquifer status` shows which part is slow or stuck",
+    "UNAVAILABLE": "check that `aquifer up` is running; `aquifer status` shows all services",
+    "DEADLINE_EXCEEDED": "`aquifer status` shows which service is slow",
     "CALL_CUT": "try again",
 }
 # What grpc.aio says when a call ends while the client still writes: the real reason is lost
@@ -78,7 +78,7 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
     # A cancellation of our own is no RPC error: this one is a service that stops.
     cancelled = code is grpc.StatusCode.CANCELLED
     if cancelled or (code is grpc.StatusCode.INTERNAL and error.details() == _LOST_REASON):
-        detail = "the service ended the call while it was being sent"
+        detail = "the service ended the call while the client was still sending"
         return CommandError("CALL_CUT", detail, hint=HINTS["CALL_CUT"])
     reason, retry_s = code.name, 0.0
     fields: list[str] = []
@@ -109,7 +109,7 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
 
 def _told(details: str) -> str:
     nobody = _NOBODY.match(details)
-    return f"nobody answers at {nobody['address']}" if nobody else details
+    return f"no server answers at {nobody['address']}" if nobody else details
 
 
 def interrupted(detail: str, hint: str = "") -> CommandError:

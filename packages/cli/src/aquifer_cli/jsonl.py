@@ -27,7 +27,7 @@ class Line:
         """
         value = self.row.get(key)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise line_error(self.where, f'no text under "{key}"')
+            raise line_error(self.where, f'"{key}" is missing or not a text')
         return str(value)
 
 
@@ -63,9 +63,9 @@ def _line(where: str, line: bytes) -> Line:
         row = json.loads(line.decode())
         json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a character is none
     except (ValueError, RecursionError) as error:
-        raise line_error(where, f"no JSON in UTF-8: {error}") from error
+        raise line_error(where, f"not JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
-        raise line_error(where, "no object")
+        raise line_error(where, "not an object")
     return Line(where, row)
 
 
@@ -73,7 +73,7 @@ def _all_of(errors: Sequence[CommandError]) -> CommandError:
     """One failure that tells of the first of many."""
     told = [error.detail for error in errors[:TOLD]]
     if len(errors) > TOLD:
-        told.append(f"and {len(errors) - TOLD:,} more")
+        told.append(f"and {len(errors) - TOLD:,} more lines")
     first = errors[0]
     return CommandError(first.reason, "\n".join(told), hint=first.hint, exit_code=first.exit_code)
 
@@ -83,6 +83,6 @@ def line_error(where: str, detail: str) -> CommandError:
     return CommandError(
         "LINE_UNREADABLE",
         f"{where}: {detail}",
-        hint='each line is an object with "_id" and "text"; documents may have "title", "metadata"',
+        hint='write each line as an object with "_id" and "text", optionally "title", "metadata"',
         exit_code=EXIT_USAGE,
     )

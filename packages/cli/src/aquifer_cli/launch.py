@@ -1,4 +1,4 @@
-"""How programs are started: this command by people, those of the house by this command."""
+"""How users start this command, and how it starts programs of the stack."""
 
 import importlib.util
 import shutil
@@ -37,8 +37,8 @@ def command_of(module: str, *arguments: str) -> list[str]:
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise CommandError(
             "NOT_INSTALLED",
-            f"this installation has no {module}",
-            hint="`./just setup` in a checkout installs everything",
+            f"the module {module} is not installed",
+            hint="run `./just setup` in a checkout to install everything",
             exit_code=EXIT_USAGE,
         )
     return [sys.executable, "-P", "-m", module, *arguments]

@@ -1,4 +1,4 @@
-"""Resource names of documents, made from what people type, from paths and from foreign ids."""
+"""Resource names of documents, made from user input, paths and ids of other systems."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ ID_CHARS = 128
 _DIGEST_CHARS = 12
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _NAME = re.compile(rf"collections/{_PART.pattern}/documents/{_PART.pattern}")
-# `~` stands for the border between folders, so it may not come from the text itself.
+# `~` separates folders, so the text itself must not contain it.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*")
 
 
@@ -23,7 +23,7 @@ def document_name(collection: str, document: str) -> str:
 
 
 def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
-    """What a person typed as a document: a whole resource name, an id, or the path it was sent as.
+    """The name for user input: a complete resource name, an id, or the path at upload.
 
     Raises:
         CommandError: DOCUMENT_NAME.
@@ -32,19 +32,19 @@ def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
         return text
     if _PART.fullmatch(text):
         return document_name(collection, text)
-    # What begins like a whole name and is none was meant to be one.
+    # Text that starts like a complete name was meant to be one.
     if text and not text.startswith("collections/"):
         return document_name(collection, of_path(text))
     raise CommandError(
         "DOCUMENT_NAME",
-        f"{text!r} is no document's name",
+        f"{text!r} is not a document name",
         hint="a name is collections/COLLECTION/documents/DOCUMENT; `aquifer documents` lists them",
         exit_code=EXIT_USAGE,
     )
 
 
 def collection(text: str) -> str:
-    """A collection id as it was given.
+    """Checks and returns a collection id.
 
     Raises:
         CommandError: COLLECTION_NAME.
@@ -52,8 +52,8 @@ def collection(text: str) -> str:
     if not _PART.fullmatch(text):
         raise CommandError(
             "COLLECTION_NAME",
-            f"{text!r} is no collection's id",
-            hint="1 to 128 of A-Z a-z 0-9 . _ ~ - and first a letter or a digit",
+            f"{text!r} is not a collection id",
+            hint="use 1 to 128 of A-Z a-z 0-9 . _ ~ - and start with a letter or a digit",
             exit_code=EXIT_USAGE,
         )
     return text
@@ -67,32 +67,32 @@ def document_id(name: str) -> str:
 def of_path(path: str) -> str:
     """A document id for a path whose parts are joined by `/`.
 
-    A path that fits stays readable, with `~` between its parts; see `_rewritten` for any other.
+    A valid path stays readable, with `~` between its parts; see `_rewrite` for others.
     """
     whole = unicodedata.normalize("NFC", path)
     if _PLAIN_PATH.fullmatch(whole) and len(whole) <= ID_CHARS:
         return whole.replace("/", FOLDER)
-    return _rewritten(whole)
+    return _rewrite(whole)
 
 
 def of_id(foreign: str) -> str:
-    """A document id for an id of somebody else's: itself where it can be one."""
+    """A document id for an id of another system: the same id if it is valid."""
     whole = unicodedata.normalize("NFC", foreign)
-    return whole if _PART.fullmatch(whole) and REWRITTEN not in whole else _rewritten(whole)
+    return whole if _PART.fullmatch(whole) and REWRITTEN not in whole else _rewrite(whole)
 
 
-def _rewritten(text: str) -> str:
-    """What can be read of a text, then `~~` and a digest of it: other texts get other ids.
+def _rewrite(text: str) -> str:
+    """The readable part of a text, then `~~` and a digest, so that different texts differ.
 
-    The id never depends on what else is named. Two Unicode spellings of one text are one text.
+    The id depends on this text alone. Equivalent Unicode forms of a text get the same id.
     """
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
-    readable = FOLDER.join(filter(None, map(_cleaned, text.split("/"))))
+    readable = FOLDER.join(filter(None, map(_clean, text.split("/"))))
     room = ID_CHARS - len(REWRITTEN) - len(digest)
     return f"{readable[:room].rstrip('-._~') or 'document'}{REWRITTEN}{digest}"
 
 
-def _cleaned(part: str) -> str:
-    """Letters without their marks, everything else that a name may not hold as one `-`."""
+def _clean(part: str) -> str:
+    """Letters without diacritics; everything else that a name must not contain becomes one `-`."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", part) if not unicodedata.combining(c))
     return re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-._")

@@ -1,4 +1,4 @@
-"""Documents, outcomes and hits, shown to people."""
+"""Shows documents, outcomes and hits to people."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ _KILO = 1000
 
 
 def show_outcomes(screen: Screen, outcomes: Sequence[Outcome]) -> None:
-    """Every outcome where they are few, else those that need a look."""
+    """Shows all outcomes if they are few, otherwise those with problems."""
     odd = [outcome for outcome in outcomes if outcome.reason]
     shown = outcomes if len(outcomes) <= SHOWN else odd[:SHOWN]
     screen.table(["state", "ver", "document"], [_outcome_row(outcome) for outcome in shown])
     if len(odd) > SHOWN and len(outcomes) > SHOWN:
-        screen.note(f"and {len(odd) - SHOWN:,} more; --json tells of each")
+        screen.note(f"and {len(odd) - SHOWN:,} more; --json lists all")
 
 
 def _outcome_row(outcome: Outcome) -> Row:
@@ -38,7 +38,7 @@ def _outcome_row(outcome: Outcome) -> Row:
 
 
 def show_notes(screen: Screen, items: Sequence[Item]) -> None:
-    """What was changed on the way in."""
+    """Shows the changes made to the input."""
     notes = [(item, note) for item in items if not item.skipped for note in item.notes]
     for item, note in notes[:SHOWN]:
         screen.note(f"{item.path}: {note}")
@@ -51,7 +51,7 @@ def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
     screen.table(["state", "ver", "document"], [_document_row(d) for d in documents])
     counts = Counter(state_name(document.state) for document in documents)
     told = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    screen.say(told or spelled("no documents; `aquifer upload ...` brings some"))
+    screen.say(told or spelled("no documents; `aquifer upload ...` adds some"))
 
 
 def _document_row(document: Document) -> Row:
@@ -63,7 +63,7 @@ def _document_row(document: Document) -> Row:
             None,
             [
                 f"{document.reason}: {document.reason_detail}" if document.reason else "",
-                f"searches still see v{document.live_version}" if live else "",
+                f"searches still find v{document.live_version}" if live else "",
             ],
         )
     )
@@ -75,7 +75,7 @@ def _document_row(document: Document) -> Row:
 
 
 def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
-    """Where a passage stands, and how it begins."""
+    """Shows the position of a passage and its beginning."""
     passage = hit.passage
     page = f", page {passage.page}" if passage.page else ""
     where = f"{passage.document} {_version(passage.version)}{page}"

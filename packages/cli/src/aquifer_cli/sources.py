@@ -1,4 +1,4 @@
-"""What there is to send: the files people name, and the lines of a JSONL file."""
+"""Sources of uploads: files and folders, and the lines of a JSONL file."""
 
 import json
 import os
@@ -21,14 +21,14 @@ METADATA_CHARS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One document to send: where it came from, its header, and how to get at its bytes.
+    """One document to send: its origin, its header, and how to open its bytes.
 
     Args:
-        path: for people and for machines; a line of a file is `file:line`.
-        header: goes first.
-        open: raises OSError when the bytes can not be had.
-        skipped: why it is not sent at all, UPPER_SNAKE; empty: it is.
-        notes: what was changed on the way in.
+        path: shown in output; a line of a file is `file:line`.
+        header: the first message of the upload.
+        open: raises OSError if the bytes cannot be read.
+        skipped: reason if it is not sent at all; otherwise empty.
+        notes: changes made to the input.
     """
 
     path: str
@@ -39,9 +39,9 @@ class Item:
 
 
 def files(paths: Sequence[Path], collection: str) -> list[Item]:
-    """Every file named and every file below a folder named, each once.
+    """All given files and all files below given folders, each once.
 
-    Below a folder what is hidden, links to folders and what is no file are left out. What can not
+    Hidden files, links to folders and special files below a folder are skipped. A file that cannot
     be read becomes an item whose `open` raises.
 
     Raises:
@@ -59,28 +59,30 @@ def files(paths: Sequence[Path], collection: str) -> list[Item]:
                 raise CommandError(
                     "DOCUMENT_TWICE",
                     f"{known[1].path} and {item.path} would both be {item.header.document}",
-                    hint="upload the folder that holds both, or each into its own --collection",
+                    hint="upload the folder that contains both, or each into its own --collection",
                     exit_code=EXIT_USAGE,
                 )
     if not items:
         named = ", ".join(map(shown, paths))
-        raise CommandError("NO_FILES", f"nothing to upload in {named}", exit_code=EXIT_USAGE)
+        raise CommandError("NO_FILES", f"no files to upload in {named}", exit_code=EXIT_USAGE)
     return [item for _, item in items.values()]
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as text that every output can carry; bytes that are no UTF-8 become `\ufffd`."""
+    """A path as text for output; bytes that are not UTF-8 become `\ufffd`."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def _found(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
-    """Files, their path inside what was named, and what keeps one from being read."""
+    """Files, their path inside the given folder, and the error if one cannot be read."""
     if path.is_file():
         yield path, path.name, None
     elif path.is_dir():
         yield from _below(path)
     elif path.exists():
-        raise CommandError("NOT_A_FILE", f"{shown(path)} is no file", exit_code=EXIT_USAGE)
+        raise CommandError(
+            "NOT_A_FILE", f"{shown(path)} is not a regular file", exit_code=EXIT_USAGE
+        )
     else:
         detail = f"{shown(path)} does not exist"
         raise CommandError("PATH_UNKNOWN", detail, exit_code=EXIT_USAGE)
@@ -92,7 +94,7 @@ def _below(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(here):
             file = Path(folder, name)
-            # A link to nothing is no file, but somebody thinks it is one.
+            # A broken link is not a file, but the user should be told.
             if not name.startswith(".") and (file.is_file() or not file.exists()):
                 yield file, file.relative_to(top).as_posix(), None
     for error in refused:
@@ -117,9 +119,9 @@ def _file_item(file: Path, inside: str, collection: str, error: OSError | None) 
 
 
 def lines(file: Path, collection: str) -> list[Item]:
-    """One document a line: `_id`, `title`, `text`, optional `metadata` (an object).
+    """One document per line: `_id`, `title`, `text`, optional `metadata` (an object).
 
-    Where lines share an `_id` the last one counts and the others are skipped.
+    If lines have the same `_id`, the last one is used and the others are skipped.
 
     Raises:
         CommandError: FILE_UNREADABLE, LINE_UNREADABLE with the lines, NO_FILES; nothing has been
@@ -128,7 +130,7 @@ def lines(file: Path, collection: str) -> list[Item]:
     names.collection(collection)
     items = read_lines(file, lambda line: _line_item(line, collection))
     if not items:
-        raise CommandError("NO_FILES", f"no line in {shown(file)}", exit_code=EXIT_USAGE)
+        raise CommandError("NO_FILES", f"{shown(file)} has no lines", exit_code=EXIT_USAGE)
     last = {item.header.document: item.path for item in items}
     return [
         item
@@ -136,7 +138,7 @@ def lines(file: Path, collection: str) -> list[Item]:
         else replace(
             item,
             skipped="ID_REPEATED",
-            notes=(f"{last[item.header.document]} has the same _id and counts",),
+            notes=(f"{last[item.header.document]} has the same _id and is used",),
         )
         for item in items
     ]
@@ -148,11 +150,11 @@ def _line_item(line: Line, collection: str) -> Item:
     title = str(row.get("title") or "")
     given = row.get("metadata") or {}
     if not isinstance(given, dict):
-        raise line_error(line.where, '"metadata" is no object')
+        raise line_error(line.where, '"metadata" is not an object')
     metadata, notes = _metadata(given)
     document = names.of_id(identifier)
     if document != identifier:
-        notes.append(f"_id {identifier!r} is not allowed in a name")
+        notes.append(f"_id {identifier!r} is not valid in a name and was changed")
     content = (f"{title}\n\n{text}" if title and not text.startswith(title) else text).encode()
     return Item(
         path=line.where,
@@ -169,13 +171,13 @@ def _line_item(line: Line, collection: str) -> Item:
 
 
 def _metadata(given: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
-    """Pairs as texts, and what was shortened to what the contract allows."""
+    """Pairs as texts, and notes on values that were shortened to the limit."""
     metadata = {
         str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in given.items()
     }
     notes = [
-        f"metadata {key!r} is cut from {len(value):,} to {METADATA_CHARS} characters"
+        f"metadata {key!r} was shortened from {len(value):,} to {METADATA_CHARS} characters"
         for key, value in metadata.items()
         if len(value) > METADATA_CHARS
     ]

@@ -72,7 +72,7 @@ def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) 
     if not url:
         raise CommandError(
             "TRACES_UNAVAILABLE",
-            "no trace store is known",
+            "no trace store is configured",
             hint="set AQUIFER_TRACES_URL to the address of a Tempo-compatible API",
             exit_code=EXIT_USAGE,
         )
@@ -85,9 +85,9 @@ def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) 
     if not traces:
         raise CommandError(
             "TRACE_UNKNOWN",
-            f"no trace of {identifier} is kept",
-            hint="an id is that of a trace, a document or an answer; spans arrive some seconds "
-            "after what they tell of",
+            f"no trace of {identifier} is stored",
+            hint="use the id of a trace, a document or an answer; spans arrive with a delay of "
+            "some seconds",
         )
     return traces
 
@@ -98,7 +98,7 @@ def _ids(url: str, identifier: str, collection: str) -> list[str]:
 
 
 def _missed(nodes: list[Node]) -> bool:
-    """A call that found no such document is no part of a document's way."""
+    """True for a call that did not find the document, which is not part of its traces."""
     return bool(nodes) and nodes[0].attributes.get("aquifer.error.reason") == "DOCUMENT_UNKNOWN"
 
 
@@ -130,7 +130,11 @@ def load(url: str, trace_id: str) -> list[Node]:
 def _get(url: str, accept: str) -> bytes:
     """The body of an answer; empty where there is nothing under that address."""
     if not url.startswith(("http://", "https://")):
-        raise CommandError("TRACES_UNAVAILABLE", f"{url} is no http address", exit_code=EXIT_USAGE)
+        raise CommandError(
+            "TRACES_UNAVAILABLE",
+            f"{url} is not an http address",
+            exit_code=EXIT_USAGE,
+        )
     request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310  (see above)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
@@ -143,7 +147,7 @@ def _get(url: str, accept: str) -> bytes:
         raise CommandError(
             "TRACES_UNAVAILABLE",
             f"{url}: {getattr(error, 'reason', error)}",
-            hint="is the stack running?",
+            hint="check that the stack is running",
             exit_code=EXIT_UNAVAILABLE,
         ) from error
 

@@ -1,7 +1,7 @@
 """Writes docs/events.md from the contract: `python -m tools.event_catalogue`.
 
-How an event travels is computed as the services compute it; its words are the comments of the
-proto files, which only a run of the compiler gives.
+Delivery is computed as the services compute it; descriptions are the comments of the proto files,
+which only the compiler provides.
 """
 
 import sys
@@ -22,11 +22,12 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/events.md"
 INTRO = """# Events
 
-Generated from [`protos/`](../protos/aquifer) by `just events`; a test fails when this page is out of date. For tools, the
-same as an AsyncAPI document: [`asyncapi.yaml`](asyncapi.yaml). How long each class of stream keeps its events:
-[`event_options.proto`](../protos/aquifer/bus/v1/event_options.proto). Upstream systems of a tenant may publish the public
-event of class UPLOADS and receive the other public events; the required headers are in
-[upload-events](upload-events.md). "Every process" receives an event on core NATS.
+Generated from [`protos/`](../protos/aquifer) by `just events`; a test fails when this page is out
+of date. For tools, the same as an AsyncAPI document: [`asyncapi.yaml`](asyncapi.yaml). How long
+each class of stream keeps its events:
+[`event_options.proto`](../protos/aquifer/bus/v1/event_options.proto). Upstream systems of a tenant
+may publish the public event of class UPLOADS and receive the other public events; the required
+headers are in [upload-events](upload-events.md). "Every process" receives an event on core NATS.
 
 | event | class | publisher | consumers | public |
 |---|---|---|---|---|"""

@@ -10,6 +10,8 @@ from tests.contract.reasons import VERDICT, collect, error_bases
 from tests.contract.references import Source
 
 Reason = tuple[str, str]
+# What is called with an error and does not carry it anywhere.
+LOOKS = {"repr", "str", "type", "isinstance", "getattr"}
 
 
 class Raises:
@@ -142,15 +144,17 @@ class Raises:
 
 
 def keeps(handler: ast.ExceptHandler) -> bool:
-    """True when a handler raises again what it caught, or answers the call with it."""
+    """True when a handler raises again what it caught, keeps it for later, or hands it on."""
     for node in ast.walk(handler):
         match node:
             case ast.Raise(exc=None):
                 return True
-            case ast.Raise(exc=ast.Name(id=name)) if name == handler.name:
-                return True
-            case ast.Call(func=called) if last_name(called) == "to_status":
-                return True
+            case ast.Raise(exc=ast.Name(id=name)) | ast.Assign(value=ast.Name(id=name)):
+                if name == handler.name:
+                    return True
+            case ast.Call(func=ast.Name(id=called), args=args) if called not in LOOKS:
+                if handler.name in [one.id for one in args if isinstance(one, ast.Name)]:
+                    return True
     return False
 
 

@@ -133,6 +133,9 @@ class Reader:
     def _taker(self, module: Module, call: ast.Call) -> Taker | None:
         called = call.args[0] if _name(call.func) == "partial" else call.func
         name = _name(called)
+        if name == "run" and isinstance(called, ast.Attribute):
+            # Every use case has one: it is told by the field that holds the use case.
+            return self.takers.get((_name(called.value), module.path))
         if name == "__init__":
             inside = module.around(call, ast.ClassDef)
             ours = inside is not None and inside.name in self.bases
@@ -215,7 +218,7 @@ class Reader:
     def _add_taker(self, module: Module, function: Any, taker: Taker) -> None:
         """The callers of a function give its reason; those of a constructor name the class."""
         name = function.name
-        if name == "__call__":
+        if name in ("__call__", "run"):
             for path, field_name in self._fields(module.around(function, ast.ClassDef).name):
                 self.takers[field_name, path] = taker
             return

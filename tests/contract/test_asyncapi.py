@@ -71,7 +71,8 @@ def test_the_document_is_up_to_date(page):
 def test_a_changed_comment_makes_the_document_stale(page, tmp_path):
     protos = shutil.copytree(PROTOS, tmp_path / "protos")
     file = protos / "aquifer/ingest/v1/upload_events.proto"
-    file.write_text(file.read_text().replace("// Content of a document by reference.", "// Planted."))
+    text = file.read_text()
+    file.write_text(text.replace("// Content of a document by reference.", "// Planted."))
     assert asyncapi.render(protos) != page
 
 

@@ -59,7 +59,7 @@ def test_a_service_consumes_what_the_contract_says(service):
         ast.unparse(node.args[0])
         for path in (ROOT / f"services/{service}/src").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "process.consume"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "events.on"
     ]
     named = [e.name for e in topology.events() if service in topology.options(e).consumers]
     assert sorted(consumed) == sorted(named)

@@ -29,7 +29,7 @@ from aquifer_cli.answer import Shown, show_answer
 from aquifer_cli.client import Client, open_client
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import EXIT_FAILED, CommandError
-from aquifer_cli.interrupts import heard, run_async
+from aquifer_cli.interrupts import list_signals, run_async
 from aquifer_cli.launch import command_of
 from aquifer_cli.screen import Screen
 from aquifer_cli.waterfall import waterfall
@@ -51,7 +51,7 @@ UNANSWERED = "Who won the football world cup in 1998?"
 def run(screen: Screen) -> int:
     """Runs the demo; 0 if every step was successful."""
     # A kill from outside, or a terminal that closes, should clean up like Ctrl-C does.
-    for number in heard():
+    for number in list_signals():
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     with _fresh_folder() as folder, _stack(folder, screen) as found:

@@ -1,4 +1,4 @@
-"""Signals that end a command: they reach its work as a cancellation, and end it in good order."""
+"""Signals that end a command: they cancel its work, which then stops in good order."""
 
 import asyncio
 import signal
@@ -12,8 +12,8 @@ T = TypeVar("T")
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def heard() -> list[signal.Signals]:
-    """Those of `ENDING` that this process has not been told to ignore, as `nohup` does."""
+def list_signals() -> list[signal.Signals]:
+    """The signals of `ENDING` that this process does not ignore, as under `nohup`."""
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -39,7 +39,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return await work
 
-    before = {number: signal.getsignal(number) for number in heard()}
+    before = {number: signal.getsignal(number) for number in list_signals()}
     # A signal that came while the loop is made would leave it half made.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
     try:

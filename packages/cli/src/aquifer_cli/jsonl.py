@@ -1,4 +1,4 @@
-"""Files of one JSON object a line."""
+"""Reads files with one JSON object per line."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 
 T = TypeVar("T")
-TOLD = 10
+LINES_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An object and where it stands, as `file:line`."""
+    """An object and its position, as `file:line`."""
 
     where: str
     row: dict[str, Any]
@@ -71,11 +71,13 @@ def _line(where: str, line: bytes) -> Line:
 
 def _all_of(errors: Sequence[CommandError]) -> CommandError:
     """One failure that tells of the first of many."""
-    told = [error.detail for error in errors[:TOLD]]
-    if len(errors) > TOLD:
-        told.append(f"and {len(errors) - TOLD:,} more lines")
+    details = [error.detail for error in errors[:LINES_MAX]]
+    if len(errors) > LINES_MAX:
+        details.append(f"and {len(errors) - LINES_MAX:,} more lines")
     first = errors[0]
-    return CommandError(first.reason, "\n".join(told), hint=first.hint, exit_code=first.exit_code)
+    return CommandError(
+        first.reason, "\n".join(details), hint=first.hint, exit_code=first.exit_code
+    )
 
 
 def line_error(where: str, detail: str) -> CommandError:

@@ -33,7 +33,7 @@ class Row:
 
 
 def harmless(text: str) -> str:
-    """The text without what a terminal would obey: documents come from strangers."""
+    """The text without terminal control characters, which documents may contain."""
     return text.translate(_OBEYED)
 
 
@@ -46,7 +46,7 @@ def cut(text: str, width: int | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterator[list[str]]:
-    """Each line as padded cells, the last one being the aside; columns without content are gone.
+    """Each line as padded cells, the last one for the aside; empty columns are removed.
 
     The first line is the head. A column of numbers only is set to the right.
     """
@@ -77,7 +77,7 @@ def _aside(text: str, taken: int, width: int | None) -> str:
 
 
 def fill(text: str, width: int | None, indent: str = "") -> list[str]:
-    """Lines of at most `width` cells, broken between words; a longer word stays whole."""
+    """Lines of at most `width` cells, broken between words; a longer word is not broken."""
     words = text.split()
     if width is None:
         return [indent + " ".join(words)]
@@ -113,7 +113,7 @@ class Flow:
                 self._space += character
 
     def end(self) -> None:
-        """Writes what waits, and ends the line."""
+        """Writes the rest and ends the line."""
         self._put_word()
         if self._column:
             self._break()

@@ -1,4 +1,4 @@
-"""A trace drawn as a waterfall: one line a span, children under their parent, bars on one scale."""
+"""Draws a trace: one line per span, children below their parent, bars on one scale."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ _SECOND = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A span and how deep it stands below its root."""
+    """A span and its depth below its root."""
 
     node: Node
     depth: int
 
 
 def branches(nodes: Sequence[Node]) -> list[Branch]:
-    """Every span once, each after its parent; one whose parent is not there stands as a root."""
+    """Every span once, each after its parent; a span without its parent is a root."""
     known = {node.span_id for node in nodes}
     children: dict[str, list[Node]] = {}
     for node in nodes:
@@ -68,7 +68,7 @@ def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
 
 
 def duration(nanoseconds: int) -> str:
-    """A length of time for people: `0.42 ms`, `12.3 ms`, `4.56 s`."""
+    """A duration as text: `0.42 ms`, `12.3 ms`, `4.56 s`."""
     if nanoseconds >= _SECOND:
         return f"{nanoseconds / _SECOND:,.2f} s"
     ms = nanoseconds / 1e6

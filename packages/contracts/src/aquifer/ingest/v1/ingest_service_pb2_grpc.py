@@ -35,8 +35,8 @@ class IngestServiceStub(object):
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel):
@@ -91,8 +91,8 @@ class IngestServiceServicer(object):
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def UploadDocument(self, request_iterator, context):
@@ -224,8 +224,8 @@ class IngestService(object):
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     @staticmethod

@@ -22,8 +22,8 @@ class IngestServiceStub:
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -83,8 +83,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
     """
 
     @abc_1.abstractmethod

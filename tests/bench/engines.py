@@ -18,8 +18,8 @@ import uvloop
 from inference.batching import Batcher
 from inference.domain import Lane
 from inference.engines import minilm
-from query.lexical import SparseVector, encode_question
-from query.vectors.port import Filter, Probe, TenantScope
+from query.retrieval.lexical import SparseVector, encode_question
+from query.retrieval.vector_store import Filter, Probe, TenantScope
 from query.vectors.shard import Shard
 from tests.bench import processes
 from tests.bench.floors import side_by_side_each
@@ -68,11 +68,11 @@ async def search(
             vector = (await batcher.embed([text], Lane.INTERACTIVE))[0]
             embedded = time.perf_counter()
             probe = Probe(
-                dense=vector, sparse=encode_question(text), with_vectors=True, within=within
+                dense=vector, sparse=encode_question(text), limit=PLAIN_LIMIT, within=within
             )
             await asyncio.to_thread(shard.search, scope, probe)
             searched = time.perf_counter()
-            plain = Probe(dense=vector, sparse=plain_terms, limit=PLAIN_LIMIT, within=within)
+            plain = Probe(dense=vector, sparse=plain_terms, depth=PLAIN_LIMIT, within=within)
             shard.search(scope, plain)
             return {
                 "embed": embedded - started,

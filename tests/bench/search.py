@@ -92,7 +92,7 @@ def figure(found: dict[int, Searched], floor: dict[int, dict[str, Any]]) -> Figu
         )
     for part, label in (
         ("embed", "bare embedding of a query"),
-        ("search", "bare hybrid search, 200 of each list with vectors"),
+        ("search", "bare hybrid search, 200 of each list, fused"),
         ("plain", "bare dense search, top 10"),
     ):
         value = median(floor[1][part]) * 1e3

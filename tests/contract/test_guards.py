@@ -23,6 +23,14 @@ IMPORTS = {
     "packages/cli/src/aquifer_cli/names.py": ("import chassis.base.errors", "the command stands"),
     "packages/chassis/src/chassis/base/errors.py": ("import chassis.process.ops", "wings"),
     "services/ingest/src/ingest/usecases/ports.py": ("import ingest.rpc", "inside a service"),
+    "services/query/src/query/domain.py": (
+        "import query.retrieval.fusion",
+        "inside query: adapters",
+    ),
+    "services/query/src/query/vectors/lanes.py": (
+        "import query.usecases.points",
+        "inside query: the vector process",
+    ),
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
     "services/auth/src/auth/keys.py": ("import openvino", "one room imports the model engine"),
     "services/ingest/src/ingest/traces.py": ("import qdrant_client", "one room imports the vector"),

@@ -14,11 +14,11 @@ from typing_extensions import override
 
 from chassis.base.errors import NotFoundError
 from chassis.base.postgres import Database, open_database
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
-from query.lexical import terms
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
+from query.retrieval.lexical import terms
+from query.retrieval.vector_store import TenantScope
 from query.usecases.ports import Embedder, Generator, Prompt
 from query.vectors.engine_client import EngineVectors, open_channel
-from query.vectors.port import TenantScope, Vector
 from stack.guardian import Guardian
 from stack.programs import Vectors
 from testkit.servers import TestDatabase

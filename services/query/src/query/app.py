@@ -19,6 +19,7 @@ from chassis.process.process import Loop, Process
 from chassis.rpc.channel import open_channel
 from query.domain import Profile
 from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
+from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc, Verbs
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
@@ -38,7 +39,6 @@ from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.ports import Embedder, Generator
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.vectors import engine_client
-from query.vectors.port import VectorStore
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chassis.base.errors import FieldViolation, InvalidInputError
-from query.vectors.port import VERSION_MAX, collection_of
 
+VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
 LIMIT_MAX: Final = 100
 OUTPUT_TOKENS_MAX: Final = 32_768
@@ -20,9 +20,27 @@ BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
 
-_COLLECTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_ID = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
+_COLLECTION_ID = re.compile(_ID)
+_COLLECTION = re.compile(f"collections/{_ID}")
+_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{_ID}")
 
+Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
+
+
+def check_collection(collection: str) -> None:
+    """Refuse what is not a resource name `collections/{collection}`."""
+    if not _COLLECTION.fullmatch(collection):
+        raise InvalidInputError("COLLECTION_NAME", "not a collection name", name=collection)
+
+
+def collection_of(document: str) -> str:
+    """`collections/{collection}` of a document's resource name."""
+    match = _DOCUMENT.fullmatch(document)
+    if match is None:
+        raise InvalidInputError("DOCUMENT_NAME", "not a document name", name=document)
+    return match[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,8 @@ from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import on_behalf_of
 from chassis.rpc.channel import streaming
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
 from query.usecases.ports import Embedder, Generator, Prompt
-from query.vectors.port import Vector
 
 # Embed is idempotent and short: tried again while inference restarts.
 RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)

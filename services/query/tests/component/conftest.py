@@ -35,6 +35,7 @@ from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
 from chassis.events.work import Transactions
 from query.domain import Inquiry, Profile, Question
+from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresStoreRecords
@@ -51,7 +52,6 @@ from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.vectors.engine_client import EngineVectors
-from query.vectors.port import Point, TenantScope
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"

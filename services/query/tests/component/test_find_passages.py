@@ -7,8 +7,8 @@ import pytest
 
 from chassis.base.errors import InvalidInputError, UnavailableError
 from query.domain import Profile, Question
-from query.lexical import encode_passage
-from query.vectors.port import Point, TenantScope
+from query.retrieval.lexical import encode_passage
+from query.retrieval.vector_store import Point, TenantScope
 
 PUMP = "collections/manuals/documents/pump"
 

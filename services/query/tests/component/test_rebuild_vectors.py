@@ -7,7 +7,7 @@ import pytest
 
 from chassis.base.errors import UnavailableError
 from query.domain import Version
-from query.vectors.port import TenantScope
+from query.retrieval.vector_store import TenantScope
 
 ACME = TenantScope("acme")
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import mmh3
 import numpy as np
@@ -17,9 +18,10 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
-from query.lexical import SparseVector, encode_passage, encode_question
+from query.retrieval.fusion import Candidates, Ranked, fuse
+from query.retrieval.lexical import SparseVector, encode_passage, encode_question
+from query.retrieval.vector_store import Filter, Point, Probe, TenantScope, VectorStore
 from query.vectors import engine_client
-from query.vectors.port import Filter, Point, Probe, TenantScope, VectorStore
 from query.vectors.qdrant import QdrantVectors
 
 WIDTH = 4
@@ -102,8 +104,27 @@ def words(text: str, **kwargs) -> Probe:
     return Probe(dense=None, sparse=encode_question(text), **kwargs)
 
 
-def numbers(candidates) -> list[int]:
-    return [uuid.UUID(one.point_id).int for one in candidates]
+def numbers(entries) -> list[int]:
+    return [uuid.UUID(one.point_id).int for one in entries]
+
+
+def listed(found: Ranked, column: str) -> dict[int, float]:
+    """What one of the two lists holds: scores by number, best first."""
+    rows = zip(found.point_ids, getattr(found, column), strict=True)
+    scores = {uuid.UUID(point_id).int: score for point_id, score in rows if not math.isnan(score)}
+    return dict(sorted(scores.items(), key=lambda row: (-row[1], row[0])))
+
+
+def by_meaning(found: Ranked) -> list[int]:
+    return list(listed(found, "cosines"))
+
+
+def by_words(found: Ranked) -> list[int]:
+    return list(listed(found, "bm25s"))
+
+
+def order(found: Ranked) -> list[int]:
+    return [uuid.UUID(point_id).int for point_id in found.point_ids]
 
 
 async def test_preparing_again_changes_nothing(store: VectorStore):
@@ -162,58 +183,69 @@ async def test_points_are_found_by_meaning(store: VectorStore):
     rows = {1: (1, 0, 0, 0), 2: (1, 1, 0, 0), 3: (0, 1, 0, 0)}
     await store.upsert(ACME, [point(number, dense=row) for number, row in rows.items()])
     found = await store.search(ACME, meaning(1, 0, 0, 0))
-    assert numbers(found.dense) == [1, 2, 3]
-    assert [one.score for one in found.dense] == pytest.approx([1, math.sqrt(0.5), 0], abs=1e-5)
-    assert found.sparse == ()
-    assert found.vectors == {}
+    cosines = {1: 1, 2: math.sqrt(0.5), 3: 0}
+    assert order(found) == [1, 2, 3]
+    assert listed(found, "cosines") == pytest.approx(cosines, abs=1e-5)
+    assert by_words(found) == []
 
 
 async def test_points_are_found_by_words_with_their_bm25(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump valve"), point(2, "pump"), point(3, "seal")])
     found = await store.search(ACME, words("Which valves?"))
-    assert numbers(found.sparse) == [1]
-    assert found.dense == ()
+    assert order(found) == by_words(found) == [1]
+    assert by_meaning(found) == []
     sparse = encode_passage("pump valve")
     weight = dict(zip(sparse.indices, sparse.values, strict=True))[mmh3.hash("valv", signed=False)]
     rarity = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
-    assert found.sparse[0].score == pytest.approx(weight * rarity, rel=1e-4)
+    assert listed(found, "bm25s")[1] == pytest.approx(weight * rarity, rel=1e-4)
 
 
-async def test_both_lists_come_from_one_call_and_are_bounded(store: VectorStore):
+async def test_nothing_stored_is_nothing_found(store: VectorStore):
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"))
+    assert order(await store.search(ACME, probe)) == []
+
+
+async def test_both_lists_are_bounded(store: VectorStore):
     await store.upsert(ACME, [point(n, "pump", dense=(n, 1, 0, 0)) for n in range(1, 31)])
-    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), limit=7)
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), depth=7)
     found = await store.search(ACME, probe)
-    assert numbers(found.dense) == [30, 29, 28, 27, 26, 25, 24]
-    assert len(found.sparse) == 7
+    assert by_meaning(found) == [30, 29, 28, 27, 26, 25, 24]
+    assert len(by_words(found)) == 7
+    assert sorted(order(found)) == sorted({*by_meaning(found), *by_words(found)})
 
 
 async def test_equal_scores_come_in_the_order_of_ids(store: VectorStore):
     await store.upsert(ACME, [point(n, "pump") for n in (5, 2, 9, 1)])
     probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"))
     found = await store.search(ACME, probe)
-    assert numbers(found.dense) == numbers(found.sparse) == [1, 2, 5, 9]
+    assert order(found) == by_meaning(found) == by_words(found) == [1, 2, 5, 9]
 
 
-async def test_vectors_of_all_candidates_come_when_asked_for(store: VectorStore):
-    near, apart = point(1, "seal", dense=(1, 2, 3, 4)), point(2, "pump", dense=(4, 3, 2, 1))
-    await store.upsert(ACME, [near, apart])
-    probe = Probe(
-        dense=unit(1, 2, 3, 4), sparse=encode_question("pump"), limit=1, with_vectors=True
-    )
-    for _ in range(2):
-        found = await store.search(ACME, probe)
-        assert (numbers(found.dense), numbers(found.sparse)) == ([1], [2])
-        assert found.vectors.keys() == {near.point_id, apart.point_id}
-        for one in (near, apart):
-            np.testing.assert_allclose(found.vectors[one.point_id], one.dense, atol=1e-6)
-
-
-async def test_a_replaced_points_new_vector_is_sent(store: VectorStore):
-    probe = meaning(1, 0, 0, 0, with_vectors=True)
-    for dense in ((1, 0, 0, 0), (0, 1, 0, 0)):
-        await store.upsert(ACME, [point(1, dense=dense)])
-        found = await store.search(ACME, probe)
-        np.testing.assert_allclose(found.vectors[point(1).point_id], dense, atol=1e-6)
+async def test_the_order_is_the_fusion_of_both_lists_with_the_points_vectors(store: VectorStore):
+    """Also where vectors were just written, and where they were replaced by others."""
+    rng = np.random.default_rng(5)
+    texts = ["pump seal", "valve", "pump", "seal valve pump", "bearing"]
+    points = [
+        point(n, texts[n % 5], dense=rng.standard_normal(WIDTH).tolist()) for n in range(1, 41)
+    ]
+    probe = Probe(dense=unit(1, 2, 3, 4), sparse=encode_question("pump seal"), limit=10)
+    moved = [replace(one, dense=-one.dense) for one in points[:20]]
+    for written in (points, moved):
+        await store.upsert(ACME, written)
+        points = [*written, *points[len(written) :]]
+        vectors = {one.point_id: one.dense for one in points}
+        for _ in range(2):
+            found = await store.search(ACME, probe)
+            table = Candidates.merge(
+                *(
+                    {str(uuid.UUID(int=n)): score for n, score in listed(found, column).items()}
+                    for column in ("cosines", "bm25s")
+                )
+            )
+            rows = np.stack([vectors[point_id] for point_id in table.point_ids])
+            expected = fuse(table, rows, depth=probe.depth, limit=probe.limit)
+            assert found.point_ids == expected.point_ids
+            assert found.scores == pytest.approx(expected.scores, abs=1e-5)
 
 
 async def test_a_repeated_upsert_changes_nothing(store: VectorStore):
@@ -221,7 +253,9 @@ async def test_a_repeated_upsert_changes_nothing(store: VectorStore):
     await store.upsert(ACME, points)
     before = await store.search(ACME, words("pump"))
     await store.upsert(ACME, points)
-    assert await store.search(ACME, words("pump")) == before
+    after = await store.search(ACME, words("pump"))
+    assert (after.point_ids, after.scores) == (before.point_ids, before.scores)
+    assert after.bm25s == before.bm25s
     assert await store.count(ACME) == 3
 
 
@@ -233,10 +267,9 @@ async def test_an_upsert_may_be_longer_than_one_batch(store: VectorStore):
 async def test_tenants_never_meet(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump")])
     await store.upsert(EVIL, [point(2, "pump")])
-    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), with_vectors=True)
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"))
     found = await store.search(ACME, probe)
-    assert numbers(found.dense) == numbers(found.sparse) == [1]
-    assert found.vectors.keys() == {point(1).point_id}
+    assert order(found) == by_meaning(found) == by_words(found) == [1]
     named = Filter(documents=frozenset({point(2).document}))
     assert await store.count(ACME, named) == 0
     assert (await store.scroll(ACME, named)).entries == ()
@@ -247,17 +280,21 @@ async def test_tenants_never_meet(store: VectorStore):
 
 async def test_a_tenant_cannot_replace_anothers_point(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump")])
-    await store.upsert(EVIL, [point(1, "seal", version=9), point(2, "seal")])
+    theirs = point(1, "seal", dense=(0, 1, 0, 0), version=9)
+    await store.upsert(EVIL, [theirs, point(2, "seal")])
     assert (await store.scroll(ACME)).entries[0].version == 1
     assert await store.count(ACME) == 1
     assert await store.count(EVIL) == 1
+    found = await store.search(ACME, meaning(1, 0, 0, 0))
+    assert listed(found, "cosines") == pytest.approx({1: 1.0})
 
 
 async def test_what_others_write_does_not_move_a_tenants_scores(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump seal"), point(2, "seal")])
     before = await store.search(ACME, words("pump seal"))
     await store.upsert(EVIL, [point(n, "pump") for n in range(100, 200)])
-    assert await store.search(ACME, words("pump seal")) == before
+    after = await store.search(ACME, words("pump seal"))
+    assert (after.point_ids, after.bm25s) == (before.point_ids, before.bm25s)
 
 
 async def test_filters_narrow_every_way_to_look(store: VectorStore):
@@ -281,7 +318,7 @@ async def test_filters_narrow_every_way_to_look(store: VectorStore):
     for within, expected in cases.items():
         probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=within)
         found = await store.search(ACME, probe)
-        assert numbers(found.dense) == numbers(found.sparse) == expected
+        assert order(found) == by_meaning(found) == by_words(found) == expected
         assert await store.count(ACME, within) == len(expected)
         assert numbers((await store.scroll(ACME, within)).entries) == expected
 
@@ -291,7 +328,7 @@ async def test_a_narrowed_search_keeps_the_tenants_word_rarity(store: VectorStor
     everywhere = await store.search(ACME, words("pump"))
     within = Filter(documents=frozenset({point(1).document}))
     narrowed = await store.search(ACME, words("pump", within=within))
-    assert narrowed.sparse[0].score == pytest.approx(everywhere.sparse[0].score)
+    assert listed(narrowed, "bm25s")[1] == pytest.approx(listed(everywhere, "bm25s")[1])
 
 
 async def test_points_are_removed_by_id(store: VectorStore):
@@ -313,7 +350,7 @@ async def test_a_version_is_removed_and_the_others_stay(store: VectorStore):
     assert await store.count(ACME, Filter(documents=frozenset({name}))) == 10
     assert await store.delete_document(ACME, name) == 10
     found = await store.search(ACME, words("pump"))
-    assert numbers(found.sparse) == [5000]
+    assert by_words(found) == [5000]
 
 
 async def test_pages_show_every_point_once_in_the_order_of_ids(store: VectorStore):

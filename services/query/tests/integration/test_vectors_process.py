@@ -18,9 +18,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.base.errors import UnavailableError
-from query.lexical import encode_passage, encode_question
+from query.retrieval.lexical import SparseVector, encode_passage, encode_question
+from query.retrieval.vector_store import Point, Probe, TenantScope
 from query.vectors.engine_client import EngineVectors, open_channel
-from query.vectors.port import Point, Probe, TenantScope
 
 WIDTH = 8
 ACME = TenantScope("acme")
@@ -106,11 +106,12 @@ async def test_acknowledged_points_survive_a_kill(engine):
     async with engine.store() as store:
         assert (await store.info()).store_id == first.store_id
         assert await numbers(store) == set(range(1, 1001)) - {7}
-        found = await store.search(
-            ACME, Probe(dense=point(5).dense, sparse=encode_question("word9"))
-        )
-        assert found.dense[0].point_id == point(5).point_id
-        assert found.sparse[0].point_id == point(9).point_id
+        for probe, number in (
+            (Probe(dense=point(5).dense, sparse=SparseVector((), ())), 5),
+            (Probe(dense=None, sparse=encode_question("word9")), 9),
+        ):
+            found = await store.search(ACME, probe)
+            assert found.point_ids[0] == point(number).point_id
 
 
 async def test_kills_amid_writes_lose_nothing_acknowledged(engine):

@@ -16,9 +16,9 @@ from chassis.base.errors import (
     ServiceError,
     UnavailableError,
 )
-from query.lexical import SparseVector
+from query.retrieval.lexical import SparseVector
+from query.retrieval.vector_store import Point, TenantScope
 from query.vectors import qdrant
-from query.vectors.port import Point, TenantScope
 from query.vectors.qdrant import QdrantVectors
 
 ACME = TenantScope("acme")

@@ -2,16 +2,21 @@
 
 import threading
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chassis.base.errors import FailedPreconditionError, OverloadedError
-from query.lexical import encode_passage, encode_question
+from query.retrieval.fusion import Ranked
+from query.retrieval.lexical import encode_passage, encode_question
+from query.retrieval.vector_store import EVERYTHING, Point, Probe, TenantScope
 from query.vectors import stores
-from query.vectors.port import EVERYTHING, Point, Probe, TenantScope
 from query.vectors.shard import EngineBrokenError, Shard
 from query.vectors.stores import Stores
 
@@ -57,26 +62,70 @@ def test_a_sound_store_is_whole(shard):
     assert shard.points() == 1000
 
 
-def test_every_candidate_has_its_vector_while_points_come_and_go(shard):
+def engine_vectors(shard: Shard, ids: list[str]) -> np.ndarray:
+    records = shard._shard.retrieve(ids, with_payload=False, with_vector=["dense"])
+    found = {str(record.id): record.vector["dense"] for record in records}
+    return np.array([found[point_id] for point_id in ids], dtype="<f4")
+
+
+def cached_vectors(shard: Shard, ids: list[str]) -> np.ndarray:
+    rows, missing = shard._cache.get(ACME.tenant, ids)
+    assert missing == []
+    return rows
+
+
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-3, 1.0, 1.0000005, 50.0]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_vectors_at_hand_are_the_engines_bit_by_bit(shard, seed, scale):
+    rows = np.random.default_rng(seed).standard_normal((20, 8))
+    rows *= scale / np.linalg.norm(rows, axis=1, keepdims=True)
+    written = [
+        replace(one, dense=row.astype("<f4")) for one, row in zip(points(1, 21), rows, strict=True)
+    ]
+    shard.upsert(ACME, written)
+    ids = [one.point_id for one in written]
+    np.testing.assert_array_equal(cached_vectors(shard, ids), engine_vectors(shard, ids))
+
+
+def test_a_store_opened_again_ranks_as_before(shard, tmp_path):
+    """Its vectors come from the engine first, and are at hand then."""
+    probe = Probe(dense=points(1, 2)[0].dense, sparse=encode_question("pump word7"))
+    before = shard.search(ACME, probe)
+    shard.close()
+    again = Shard.load(tmp_path, 8)
+    for _ in range(2):
+        assert ranking(again.search(ACME, probe)) == ranking(before)
+    again.close()
+
+
+def ranking(found: Ranked) -> tuple[Sequence[str], Sequence[float]]:
+    return found.point_ids, found.scores
+
+
+def test_searches_see_whole_rows_while_points_come_and_go(shard):
     over = threading.Event()
-    moving = points(1, 251)
+    states = [points(1, 251), [replace(one, dense=-one.dense) for one in points(1, 251)]]
+    ids = [point.point_id for point in states[0]]
 
     def churn() -> None:
         while not over.is_set():
-            shard.delete_points(ACME, [point.point_id for point in moving])
-            shard.upsert(ACME, moving)
+            for state in states:
+                shard.delete_points(ACME, ids)
+                shard.upsert(ACME, state)
 
-    probe = Probe(dense=moving[0].dense, sparse=encode_question("pump"), with_vectors=True)
+    probe = Probe(dense=states[0][0].dense, sparse=encode_question("pump"))
     with ThreadPoolExecutor(1) as pool:
         churned = pool.submit(churn)
         try:
             for _ in range(150):
                 found = shard.search(ACME, probe)
-                ids = {one.point_id for one in (*found.dense, *found.sparse)}
-                assert ids == ids & found.vectors.keys()
+                assert len(set(found.point_ids)) == len(found.point_ids) >= 200
+                assert np.isfinite(found.scores).all()
         finally:
             over.set()
         churned.result(10)
+    shard.search(ACME, probe)
+    np.testing.assert_array_equal(cached_vectors(shard, ids), engine_vectors(shard, ids))
 
 
 @pytest.mark.parametrize("damage", [b"\xff" * 8192, b"\x01\0\0\0" * 2048], ids=["panic", "error"])

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
-from query import lexical
-from query.lexical import SparseVector, encode_passage, encode_question, terms
+from query.retrieval import lexical
+from query.retrieval.lexical import SparseVector, encode_passage, encode_question, terms
 
 
 def dot(question: SparseVector, passage: SparseVector) -> float:

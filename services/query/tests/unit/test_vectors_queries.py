@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
 
-from query.lexical import SparseVector
+from query.retrieval.lexical import SparseVector
+from query.retrieval.vector_store import Filter, Probe, TenantScope
 from query.vectors import qdrant, shard
-from query.vectors.port import Filter, Probe, TenantScope
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,20}", fullmatch=True)
 COLLECTIONS = NAMES.map("collections/{}".format)
@@ -23,8 +23,7 @@ PROBES = st.builds(
     Probe,
     dense=st.none() | st.just(np.ones(3, dtype=np.float32)),
     sparse=st.sampled_from([SparseVector((), ()), SparseVector((1, 2), (1.0, 1.0))]),
-    limit=st.integers(1, 200),
-    with_vectors=st.booleans(),
+    depth=st.integers(1, 200),
     within=FILTERS,
 )
 

@@ -8,8 +8,8 @@ from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchabl
 from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Batch, Delivery
 from query.domain import Version
+from query.retrieval.vector_store import Filter, TenantScope, VectorStore
 from query.usecases.ports import Begin, DeadLetters, Ledger, Work
-from query.vectors.port import Filter, TenantScope, VectorStore
 
 PURGE_ROUNDS: Final = 5
 DOOMED_BATCH: Final = 100

@@ -1,23 +1,15 @@
 """Find the passages that answer a question best."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
-from query.fusion import Ranked, fuse
-from query.lexical import encode_question
+from query.retrieval.fusion import Ranked
+from query.retrieval.lexical import encode_question
+from query.retrieval.vector_store import Filter, Probe, TenantScope, VectorStore
 from query.usecases.ports import Embedder, Found, Ledger, Wanted
-from query.vectors.port import (
-    SEARCH_LIMIT_MAX,
-    Candidates,
-    Filter,
-    Probe,
-    TenantScope,
-    VectorStore,
-)
 
 REBUILDING_RETRY_S: Final = 5.0
 # Candidates looked up at once for each hit that is asked for.
@@ -69,34 +61,36 @@ class FindPassages:
         store_id = self.serving.store_id
         if store_id is None:
             raise _rebuilding()
-        ranked = fuse(await self._candidates(question))
-        # The first few nearly always suffice: candidates that do not stand any more are rare.
-        first = ranked[: question.limit * LOOK_UP_FIRST]
-        found = await self._look_up(question, first)
-        if len(found.hits) < question.limit and len(first) < len(ranked):
-            found = await self._look_up(question, ranked)
+        ranked = await self._rank(question)
+        # The first few nearly always suffice: candidates that do not stand any more are rare. Many
+        # good ones may be of one document, though.
+        first = len(ranked.point_ids)
+        if not question.one_per_document:
+            first = min(first, question.limit * LOOK_UP_FIRST)
+        found = await self._look_up(question, ranked, first)
+        if len(found.hits) < question.limit and first < len(ranked.point_ids):
+            found = await self._look_up(question, ranked, len(ranked.point_ids))
         # The same store before and after: it was whole all the while in between.
         if found.complete_store != store_id:
             raise _rebuilding()
         return list(found.hits)
 
-    async def _look_up(self, question: Question, ranked: Sequence[Ranked]) -> Found:
+    async def _look_up(self, question: Question, ranked: Ranked, first: int) -> Found:
         wanted = Wanted(
-            point_ids=[one.point_id for one in ranked],
-            scores=[one.score for one in ranked],
+            point_ids=ranked.point_ids[:first],
+            scores=ranked.scores[:first],
             collection=question.collection,
             limit=question.limit,
             one_per_document=question.one_per_document,
         )
         return await self.ledger.look_up(question.tenant, self.profile, wanted)
 
-    async def _candidates(self, question: Question) -> Candidates:
+    async def _rank(self, question: Question) -> Ranked:
         collections = {f"collections/{question.collection}"} if question.collection else set()
         probe = Probe(
             dense=await self.embedder.embed_question(question.text),
             sparse=encode_question(question.text),
-            limit=SEARCH_LIMIT_MAX,
-            with_vectors=True,
+            limit=question.limit,
             within=Filter(collections=frozenset(collections)),
         )
         try:

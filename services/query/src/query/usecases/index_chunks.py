@@ -16,9 +16,9 @@ from chassis.base.errors import InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.domain import Batch, Matrix, Passage, Profile, Standing, Version
+from query.retrieval.vector_store import Point, TenantScope, VectorStore
 from query.usecases.points import point_of
 from query.usecases.ports import Begin, Ledger, Work
-from query.vectors.port import Point, TenantScope, VectorStore
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-from query.domain import Passage
-from query.lexical import encode_passage
-from query.vectors.port import Point, Vector
+from query.domain import Passage, Vector
+from query.retrieval.lexical import encode_passage
+from query.retrieval.vector_store import Point
 
 
 def point_of(point_id: UUID, passage: Passage, dense: Vector) -> Point:

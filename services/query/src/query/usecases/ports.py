@@ -1,4 +1,4 @@
-"""What the use cases need done by others; the vector store's port is `query.vectors.port`."""
+"""What the use cases need done by others, but for the vector store: `query.retrieval`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,9 +19,9 @@ from query.domain import (
     Passage,
     Removed,
     Standing,
+    Vector,
     Version,
 )
-from query.vectors.port import Vector
 
 
 class Embedder(Protocol):

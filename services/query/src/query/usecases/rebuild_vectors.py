@@ -8,10 +8,10 @@ from uuid import UUID
 
 from chassis.base.errors import UnavailableError
 from query.domain import Passage, Profile
+from query.retrieval.vector_store import TenantScope, VectorStore
 from query.usecases.find_passages import STORE_MISSING, Serving
 from query.usecases.points import point_of
 from query.usecases.ports import Begin, Embedder, Ledger, Rebuilding, StoreRecords
-from query.vectors.port import TenantScope, VectorStore
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,13 @@ from chassis.base.errors import DeadlineError, FailedPreconditionError, Unavaila
 from chassis.identity import tokens as identity
 from chassis.rpc import channel
 from chassis.rpc.server import MESSAGE_MAX_BYTES, time_left_s
-from query.lexical import SparseVector
-from query.vectors.port import (
+from query.domain import Vector
+from query.retrieval.fusion import Ranked
+from query.retrieval.lexical import SparseVector
+from query.retrieval.vector_store import (
     EVERYTHING,
     SCROLL_LIMIT_MAX,
-    SENT_DIMENSIONS_MAX,
     UPSERT_BATCH_MAX,
-    Candidate,
-    Candidates,
     Entry,
     Filter,
     Page,
@@ -30,7 +29,6 @@ from query.vectors.port import (
     Probe,
     StoreInfo,
     TenantScope,
-    Vector,
     VectorStore,
     check_profile,
 )
@@ -99,23 +97,23 @@ class EngineVectors(VectorStore):
                 await self._stub.Upsert(request, timeout=WRITE_TIMEOUT_S)
 
     @override
-    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
+    async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
         request = pb.SearchRequest(
             profile=self._profile,
             tenant=scope.tenant,
             dense=b"" if probe.dense is None else _packed(probe.dense),
             sparse=_sparse(probe.sparse),
+            depth=probe.depth,
             limit=probe.limit,
-            with_vectors=probe.with_vectors and self._dimensions <= SENT_DIMENSIONS_MAX,
             filter=_filter(probe.within),
         )
         with _failures():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)
-        vectors = np.frombuffer(response.vectors, dtype="<f4").reshape(-1, self._dimensions)
-        return Candidates(
-            dense=_candidates(response.dense),
-            sparse=_candidates(response.sparse),
-            vectors=dict(zip(response.vector_ids, vectors, strict=True)),
+        return Ranked(
+            point_ids=list(response.point_ids),
+            scores=list(response.scores),
+            cosines=list(response.cosines),
+            bm25s=list(response.bm25s),
         )
 
     @override
@@ -222,13 +220,6 @@ def _filter(within: Filter) -> pb.Filter:
         collections=sorted(within.collections),
         documents=sorted(within.documents),
         version=within.version or 0,
-    )
-
-
-def _candidates(sent: pb.Candidates) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(point_id=point_id, score=score)
-        for point_id, score in zip(sent.point_ids, sent.scores, strict=True)
     )
 
 

@@ -23,12 +23,12 @@ from chassis.base.errors import (
     OverloadedError,
     UnavailableError,
 )
-from query.vectors.port import (
+from query.domain import Vector, collection_of
+from query.retrieval.fusion import Candidates, Ranked, fuse
+from query.retrieval.vector_store import (
     EVERYTHING,
     SCROLL_LIMIT_MAX,
     UPSERT_BATCH_MAX,
-    Candidate,
-    Candidates,
     Entry,
     Filter,
     Page,
@@ -36,10 +36,8 @@ from query.vectors.port import (
     Probe,
     StoreInfo,
     TenantScope,
-    Vector,
     VectorStore,
     check_profile,
-    collection_of,
 )
 
 READ_TIMEOUT_S: Final = 5.0
@@ -152,22 +150,24 @@ class QdrantVectors(VectorStore):
             _check_done(result)
 
     @override
-    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
-        lists: dict[str, tuple[Candidate, ...]] = {DENSE: (), SPARSE: ()}
-        vectors: dict[str, Vector] = {}
+    async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
         if probe.dense is not None:
             self._check_width(probe.dense)
+        lists: dict[str, dict[str, float]] = {DENSE: {}, SPARSE: {}}
+        vectors: dict[str, Vector] = {}
         if requests := queries(scope, probe):
             async with _bounded(READ_TIMEOUT_S):
                 found = await self._client.query_batch_points(self._profile, requests)
             for request, response in zip(requests, found, strict=True):
-                lists[request.using or DENSE] = _candidates(response.points)
-                vectors |= {
-                    str(point.id): np.array(point.vector[DENSE], dtype=np.float32)
-                    for point in response.points
-                    if isinstance(point.vector, dict)
-                }
-        return Candidates(dense=lists[DENSE], sparse=lists[SPARSE], vectors=vectors)
+                for point in response.points:
+                    given: Any = point.vector
+                    lists[request.using or DENSE][str(point.id)] = point.score
+                    vectors[str(point.id)] = np.array(given[DENSE], dtype=np.float32)
+        candidates = Candidates.merge(lists[DENSE], lists[SPARSE])
+        rows = np.empty((len(candidates.point_ids), self._dimensions), dtype=np.float32)
+        for row, point_id in enumerate(candidates.point_ids):
+            rows[row] = vectors[point_id]
+        return fuse(candidates, rows, depth=probe.depth, limit=probe.limit)
 
     @override
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
@@ -290,9 +290,9 @@ def queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
             using=using,
             filter=tenant_filter(scope, probe.within),
             params=params,
-            limit=probe.limit,
+            limit=probe.depth,
             with_payload=False,
-            with_vector=[DENSE] if probe.with_vectors else False,
+            with_vector=[DENSE],  # to smooth by
         )
         for using, query, params in asked
     ]
@@ -323,11 +323,6 @@ def _stored(scope: TenantScope, point: Point) -> models.PointStruct:
             "ordinal": point.ordinal,
         },
     )
-
-
-def _candidates(points: Sequence[models.ScoredPoint]) -> tuple[Candidate, ...]:
-    found = [Candidate(point_id=str(point.id), score=point.score) for point in points]
-    return tuple(sorted(found, key=lambda candidate: (-candidate.score, candidate.point_id)))
 
 
 def _check_done(result: models.UpdateResult) -> None:

@@ -15,21 +15,19 @@ from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServicer
 from chassis.base.errors import InvalidInputError, ServiceError
 from chassis.rpc.status import plain_status, to_status
-from query.lexical import SparseVector
-from query.vectors.lanes import Lane
-from query.vectors.port import (
+from query.domain import Vector, collection_of
+from query.retrieval.lexical import SparseVector
+from query.retrieval.vector_store import (
     SCROLL_LIMIT_MAX,
     UPSERT_BATCH_MAX,
-    Candidate,
     Filter,
     Point,
     Probe,
     StoreInfo,
     TenantScope,
-    Vector,
     check_point_id,
-    collection_of,
 )
+from query.vectors.lanes import Lane
 from query.vectors.shard import EngineBrokenError, Shard
 from query.vectors.stores import Stores
 
@@ -102,16 +100,16 @@ class VectorRpc(VectorServiceServicer):
             probe = Probe(
                 dense=_vector(request.dense) if request.dense else None,
                 sparse=_sparse(request.sparse),
+                depth=request.depth,
                 limit=request.limit,
-                with_vectors=request.with_vectors,
                 within=_filter(request.filter),
             )
             found = await self._read(request.profile, lambda shard: shard.search(scope, probe))
             return pb.SearchResponse(
-                dense=_candidates(found.dense),
-                sparse=_candidates(found.sparse),
-                vector_ids=found.vectors.keys(),
-                vectors=b"".join(vector.data for vector in found.vectors.values()),
+                point_ids=found.point_ids,
+                scores=found.scores,
+                cosines=found.cosines,
+                bm25s=found.bm25s,
             )
 
     @override
@@ -241,12 +239,6 @@ def _filter(sent: pb.Filter) -> Filter:
         collections=frozenset(sent.collections),
         documents=frozenset(sent.documents),
         version=sent.version or None,
-    )
-
-
-def _candidates(found: Sequence[Candidate]) -> pb.Candidates:
-    return pb.Candidates(
-        point_ids=[one.point_id for one in found], scores=[one.score for one in found]
     )
 
 

@@ -25,7 +25,7 @@ from chassis.base.errors import (
     OverloadedError,
     ServiceError,
 )
-from query.vectors.port import StoreInfo, check_profile
+from query.retrieval.vector_store import StoreInfo, check_profile
 from query.vectors.shard import ENGINE, Shard, store_missing
 
 log = logging.getLogger(__name__)

@@ -121,34 +121,6 @@ class Point(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class Candidates(message.Message):
-    """Candidate points, best first."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    POINT_IDS_FIELD_NUMBER: builtins.int
-    SCORES_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def point_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """UUIDs in canonical form."""
-
-    @builtins.property
-    def scores(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Score of each: cosine in the dense list, BM25 in the sparse one."""
-
-    def __init__(
-        self,
-        *,
-        point_ids: abc.Iterable[builtins.str] | None = ...,
-        scores: abc.Iterable[builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["point_ids", b"point_ids", "scores", b"scores"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
 class Entry(message.Message):
     """A point without its vectors."""
 
@@ -390,8 +362,8 @@ class SearchRequest(message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     DENSE_FIELD_NUMBER: builtins.int
     SPARSE_FIELD_NUMBER: builtins.int
+    DEPTH_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
-    WITH_VECTORS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile."""
@@ -399,17 +371,17 @@ class SearchRequest(message.Message):
     """Tenant whose points to search."""
     dense: builtins.bytes
     """Vector of the question, packed like `Point.dense`; empty: no search by meaning."""
+    depth: builtins.int
+    """Bound of the list by meaning and of the list by words, 1 to 200."""
     limit: builtins.int
-    """Maximum length of each list, 1 to 200."""
-    with_vectors: builtins.bool
-    """True: return the dense vectors of all candidates."""
+    """How many of the first in the fused order are exact, 1 to 100."""
     @builtins.property
     def sparse(self) -> SparseVector:
         """Weights of the question's terms; empty: no search by words."""
 
     @builtins.property
     def filter(self) -> Filter:
-        """Limits the search."""
+        """Narrows the search."""
 
     def __init__(
         self,
@@ -418,51 +390,55 @@ class SearchRequest(message.Message):
         tenant: builtins.str = ...,
         dense: builtins.bytes = ...,
         sparse: SparseVector | None = ...,
+        depth: builtins.int = ...,
         limit: builtins.int = ...,
-        with_vectors: builtins.bool = ...,
         filter: Filter | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "filter", b"filter", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "tenant", b"tenant", "with_vectors", b"with_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SearchResponse(message.Message):
-    """Response of Search."""
+    """Response of Search: the points of both lists, best first. All fields have one length."""
 
     DESCRIPTOR: descriptor.Descriptor
 
-    DENSE_FIELD_NUMBER: builtins.int
-    SPARSE_FIELD_NUMBER: builtins.int
-    VECTOR_IDS_FIELD_NUMBER: builtins.int
-    VECTORS_FIELD_NUMBER: builtins.int
-    vectors: builtins.bytes
-    """Their dense vectors in the same order, packed like `Point.dense`."""
+    POINT_IDS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    COSINES_FIELD_NUMBER: builtins.int
+    BM25S_FIELD_NUMBER: builtins.int
     @builtins.property
-    def dense(self) -> Candidates:
-        """Nearest by meaning."""
+    def point_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """UUIDs in canonical form."""
 
     @builtins.property
-    def sparse(self) -> Candidates:
-        """Nearest by words; rare terms among the tenant's points count more."""
+    def scores(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Fused score of each; compares the points of one search only."""
 
     @builtins.property
-    def vector_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Point ids of all candidates, each once; empty unless vectors were asked for."""
+    def cosines(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Cosine of each to the question; NaN where it is not among the nearest by meaning."""
+
+    @builtins.property
+    def bm25s(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """BM25 of each, terms weighed by their rarity among the tenant's points; NaN where it is not
+        among the nearest by words.
+        """
 
     def __init__(
         self,
         *,
-        dense: Candidates | None = ...,
-        sparse: Candidates | None = ...,
-        vector_ids: abc.Iterable[builtins.str] | None = ...,
-        vectors: builtins.bytes = ...,
+        point_ids: abc.Iterable[builtins.str] | None = ...,
+        scores: abc.Iterable[builtins.float] | None = ...,
+        cosines: abc.Iterable[builtins.float] | None = ...,
+        bm25s: abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "sparse", b"sparse", "vector_ids", b"vector_ids", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bm25s", b"bm25s", "cosines", b"cosines", "point_ids", b"point_ids", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -144,7 +144,8 @@ class VectorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+        """Finds the points nearest by meaning and those nearest by words, and fuses them
+        into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
         VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.

@@ -49,7 +49,8 @@ class VectorServiceStub:
     VECTORS_FAILED, VECTORS_BROKEN.
     """
     Search: aio.UnaryUnaryMultiCallable[vector_service_pb2.SearchRequest, vector_service_pb2.SearchResponse]
-    """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+    """Finds the points nearest by meaning and those nearest by words, and fuses them
+    into one order. INVALID_ARGUMENT
     TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
     VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
     VECTORS_FAILED, VECTORS_BROKEN.
@@ -141,7 +142,8 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         request: vector_service_pb2.SearchRequest,
         context: aio.ServicerContext[vector_service_pb2.SearchRequest, abc.Awaitable[vector_service_pb2.SearchResponse]],
     ) -> abc.Awaitable[vector_service_pb2.SearchResponse]:
-        """Finds the points nearest by meaning and those nearest by words. INVALID_ARGUMENT
+        """Finds the points nearest by meaning and those nearest by words, and fuses them
+        into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
         VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.

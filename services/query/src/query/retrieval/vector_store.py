@@ -6,31 +6,25 @@ are candidates; a caller shows nothing before it has found it again in Postgres.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chassis.base.errors import InvalidInputError
-from query.lexical import SparseVector
+from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, collection_of
+from query.retrieval.fusion import Ranked
+from query.retrieval.lexical import SparseVector
 
-Vector = NDArray[np.float32]
-
-SEARCH_LIMIT_MAX: Final = 200
+DEPTH_MAX: Final = 200
 UPSERT_BATCH_MAX: Final = 256
-SENT_DIMENSIONS_MAX: Final = 2_048
 SCROLL_LIMIT_MAX: Final = 1_000
 FILTER_VALUES_MAX: Final = 1_000
-VERSION_MAX: Final = 2**63 - 1
 ORDINAL_MAX: Final = 2**31 - 1
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
-_NAME = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
-_COLLECTION = re.compile(f"collections/{_NAME}")
-_DOCUMENT = re.compile(f"(collections/{_NAME})/documents/{_NAME}")
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
 
 
@@ -83,8 +77,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         for name in self.collections:
-            if not _COLLECTION.fullmatch(name):
-                raise InvalidInputError("COLLECTION_NAME", "not a collection name", name=name)
+            check_collection(name)
         for name in self.documents:
             collection_of(name)
         if max(len(self.collections), len(self.documents)) > FILTER_VALUES_MAX:
@@ -104,46 +97,26 @@ EVERYTHING: Final = Filter()
 class Probe:
     """What to look for: a meaning, words, or both.
 
-    `limit` bounds each of the two lists. Without `dense` the search is by words alone; an empty
-    `sparse` finds nothing by words.
+    `depth` bounds the list found by meaning and the list found by words, before they are fused.
+    The first `limit` of the fused order are exact (see `fuse`); all candidates are returned.
+    Without `dense` the search is by words alone; an empty `sparse` finds nothing by words.
     """
 
     dense: Vector | None
     sparse: SparseVector
-    limit: int = SEARCH_LIMIT_MAX
-    with_vectors: bool = False
+    depth: int = DEPTH_MAX
+    limit: int = LIMIT_MAX
     within: Filter = EVERYTHING
 
     def __post_init__(self) -> None:
-        if not 0 < self.limit <= SEARCH_LIMIT_MAX:
-            raise InvalidInputError(
-                "LIMIT_RANGE",
-                f"limit must be in 1..{SEARCH_LIMIT_MAX}",
-                max_limit=SEARCH_LIMIT_MAX,
-            )
+        for name, value, most in (
+            ("depth", self.depth, DEPTH_MAX),
+            ("limit", self.limit, LIMIT_MAX),
+        ):
+            if not 0 < value <= most:
+                raise InvalidInputError("LIMIT_RANGE", f"{name} must be in 1..{most}", given=value)
         if self.dense is not None and not bool(np.isfinite(self.dense).all()):
             raise InvalidInputError("VECTOR_INVALID", "a vector is one row of finite numbers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A point that may answer; `score` is a cosine in the dense list, BM25 in the sparse one."""
-
-    point_id: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
-    """Two lists, best first, equal scores in the order of ids.
-
-    `vectors` holds the dense vector of every candidate of both lists where the probe asked for
-    them and they are not too wide to travel (`SENT_DIMENSIONS_MAX`), and nothing otherwise.
-    """
-
-    dense: tuple[Candidate, ...]
-    sparse: tuple[Candidate, ...]
-    vectors: Mapping[str, Vector] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +176,11 @@ class VectorStore(Protocol):
         it is, and the tenant's count shows the difference.
         """
 
-    async def search(self, scope: TenantScope, probe: Probe) -> Candidates:
-        """Nearest points by meaning and by words; words weigh by their rarity in the tenant."""
+    async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
+        """Points nearest by meaning and by words, fused into one order.
+
+        A word weighs by its rarity among the points of the tenant.
+        """
 
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove points by id and count them; ids unknown to the tenant are passed over."""
@@ -226,14 +202,6 @@ class VectorStore(Protocol):
         limit: int = SCROLL_LIMIT_MAX,
     ) -> Page:
         """Read a page of entries from the id `start` on; points written meanwhile may be missed."""
-
-
-def collection_of(document: str) -> str:
-    """`collections/{collection}` of a document's resource name."""
-    match = _DOCUMENT.fullmatch(document)
-    if match is None:
-        raise InvalidInputError("DOCUMENT_NAME", "not a document name", name=document)
-    return match[1]
 
 
 def check_point_id(point_id: str) -> None:

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import InvalidInputError
-from query.lexical import SparseVector
-from query.vectors.port import (
+from query.domain import collection_of
+from query.retrieval.lexical import SparseVector
+from query.retrieval.vector_store import (
     FILTER_VALUES_MAX,
     Filter,
     Point,
     Probe,
     TenantScope,
     check_profile,
-    collection_of,
 )
 
 GOOD = {
@@ -69,10 +69,13 @@ def test_a_malformed_filter_is_refused(kwargs):
         Filter(**kwargs)
 
 
-@pytest.mark.parametrize("limit", [0, 201, -1])
-def test_a_search_is_bounded(limit):
-    with pytest.raises(InvalidInputError):
-        Probe(dense=None, sparse=SparseVector((), ()), limit=limit)
+@pytest.mark.parametrize(
+    "bounds", [{"depth": 0}, {"depth": 201}, {"depth": -1}, {"limit": 0}, {"limit": 101}]
+)
+def test_a_search_is_bounded(bounds):
+    with pytest.raises(InvalidInputError) as refused:
+        Probe(dense=None, sparse=SparseVector((), ()), **bounds)
+    assert refused.value.reason == "LIMIT_RANGE"
 
 
 @pytest.mark.parametrize("profile", ["", ".", "..", ".hidden", "a/b", "a b", "é", "x" * 128])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chassis.base.errors import FailedPreconditionError, OverloadedError
 from query.retrieval.fusion import Ranked
-from query.retrieval.lexical import encode_passage, encode_question
+from query.retrieval.lexical import SparseVector, encode_passage, encode_question
 from query.retrieval.vector_store import EVERYTHING, Point, Probe, TenantScope
 from query.vectors import stores
 from query.vectors.shard import EngineBrokenError, Shard
@@ -100,6 +100,59 @@ def test_a_store_opened_again_ranks_as_before(shard, tmp_path):
 
 def ranking(found: Ranked) -> tuple[Sequence[str], Sequence[float]]:
     return found.point_ids, found.scores
+
+
+def test_the_scan_of_codes_finds_what_an_exact_scan_finds(tmp_path):
+    """Also after points were replaced and removed, and after the store was opened again."""
+    rng = np.random.default_rng(3)
+    themes = rng.standard_normal((40, 64))
+
+    def rows(count: int) -> np.ndarray:
+        drawn = themes[rng.integers(0, 40, count)] + 0.4 * rng.standard_normal((count, 64))
+        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype("<f4")
+
+    numbered = dict(enumerate(rows(6_000), start=1))
+    one = Shard.create(tmp_path, 64)
+    write(one, numbered)
+    moved = dict(zip(range(1, 6_000, 7), rows(858), strict=False))
+    write(one, moved)
+    numbered |= moved
+    removed = range(3, 6_000, 11)
+    for first in range(0, len(removed), 256):
+        one.delete_points(ACME, [str(uuid.UUID(int=n)) for n in removed[first : first + 256]])
+    kept = {n: row for n, row in numbered.items() if n not in removed}
+    questions = rows(30)
+    assert recall(one, kept, questions) >= 0.999
+    one.close()
+    again = Shard.load(tmp_path, 64)
+    assert recall(again, kept, questions) >= 0.999
+    again.close()
+
+
+def write(shard: Shard, numbered: dict[int, np.ndarray]) -> None:
+    numbers = list(numbered)
+    for first in range(0, len(numbers), 256):
+        shard.upsert(
+            ACME,
+            [
+                replace(point, point_id=str(uuid.UUID(int=n)), dense=numbered[n])
+                for n, point in zip(numbers[first : first + 256], points(1, 257), strict=False)
+            ],
+        )
+
+
+def recall(shard: Shard, numbered: dict[int, np.ndarray], questions: np.ndarray) -> float:
+    """Share of the 200 nearest that are found; the best ten of each question all are."""
+    ids = np.array([str(uuid.UUID(int=n)) for n in numbered])
+    matrix = np.stack(list(numbered.values()))
+    shares = []
+    for question in questions:
+        nearest = ids[np.argsort(-(matrix @ question))]
+        ranked = shard.search(ACME, Probe(dense=question, sparse=SparseVector((), ())))
+        found = set(ranked.point_ids)
+        assert found >= set(nearest[:10])
+        shares.append(len(found & set(nearest[:200])) / 200)
+    return float(np.mean(shares))
 
 
 def test_searches_see_whole_rows_while_points_come_and_go(shard):

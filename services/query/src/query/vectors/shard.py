@@ -37,6 +37,10 @@ DENSE: Final = "dense"
 SPARSE: Final = "lexical"
 DELETE_BATCH: Final = 256
 CACHE_BYTES: Final = 128 * 2**20
+# A scan reads codes of 4 bits a dimension, which are kept as points are written, and scores twice
+# as many points as are wanted by their vectors. Codes of narrow vectors say too little.
+CODED_DIMENSIONS_MIN: Final = 64
+SCAN: Final = edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
 
 
 class EngineBrokenError(UnavailableError):
@@ -57,10 +61,16 @@ class Shard:
     @classmethod
     def create(cls, folder: Path, dimensions: int) -> "Shard":
         """Make an empty store in an empty folder."""
+        codes = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4)
+        dense = edge.EdgeVectorParams(
+            dimensions,
+            edge.Distance.Cosine,
+            quantization_config=codes if dimensions >= CODED_DIMENSIONS_MIN else None,
+        )
         config = edge.EdgeConfig(
-            vectors={DENSE: edge.EdgeVectorParams(dimensions, edge.Distance.Cosine)},
+            vectors={DENSE: dense},
             sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-            # 0: never a graph. An exact scan of one tenant's points stays fast to about 100,000,
+            # 0: never a graph. A scan of one tenant's codes stays fast to about 100,000 points,
             # and building a graph would take minutes of the interpreter's lock.
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=0, default_segment_number=1),
             wal_enabled=True,
@@ -141,7 +151,7 @@ class Shard:
         if probe.dense is not None:
             self._check_width(probe.dense)
             nearest = edge.Query.Nearest(probe.dense.tolist(), using=DENSE)
-            dense = self._query(nearest, probe.depth, within, None)
+            dense = self._query(nearest, probe.depth, within, edge.SearchParams(quantization=SCAN))
         if probe.sparse.indices:
             terms = edge.SparseVector(list(probe.sparse.indices), list(probe.sparse.values))
             nearest = edge.Query.Nearest(terms, using=SPARSE)
@@ -217,7 +227,7 @@ class Shard:
         query: edge.Query,
         limit: int,
         within: edge.Filter,
-        params: edge.SearchParams | None,
+        params: edge.SearchParams,
     ) -> dict[str, float]:
         """Scores by point id."""
         with self._engine():

@@ -143,11 +143,15 @@ def test_an_answer_links_to_the_way_in_of_what_it_cites(house):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         done = house.run("trace", answer, "--json")
-        if trace_id in done.stdout and done.stdout.count("InferenceService/Generate") == 2:
+        both = ("InferenceService/Generate", "VectorService/Search")
+        if trace_id in done.stdout and all(done.stdout.count(name) == 2 for name in both):
             break
         time.sleep(0.3)
     assert trace_id in done.stdout
     spans = json.loads(done.stdout)["spans"]
+    # The way to the vector process and back is part of the trace, on both of its sides.
+    searches = [s["service"] for s in spans if s["name"].endswith("VectorService/Search")]
+    assert sorted(searches) == ["query", "vectors"]
     # The caller's and the engine's: both know that it went well.
     assert [s["error"] for s in spans if "Generate" in s["name"]] == ["", ""]
     assert not [span["name"] for span in spans if span["error"]]

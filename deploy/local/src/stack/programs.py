@@ -119,12 +119,23 @@ class Sink(Part):
 
 
 class Vectors(Part):
-    """The vector engine in a process of its own, behind a unix socket."""
+    """The vector engine in a process of its own, behind a unix socket; ready when it serves."""
 
-    def __init__(self, data: Path, *, socket_path: Path, guardian: Guardian, log: Path) -> None:
+    grace_s: ClassVar[float] = 25.0
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        socket_path: Path,
+        guardian: Guardian,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__("vectors", guardian=guardian, log=log)
         self.data = data
         self.socket_path = socket_path
+        self._environment = environment or {}
 
     @property
     @override
@@ -139,6 +150,7 @@ class Vectors(Part):
             *("--socket", str(self.socket_path), "--data", str(self.data)),
             folder=self.data,
             log=self.log,
+            environment=self._environment,
         )
 
     @override

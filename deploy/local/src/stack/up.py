@@ -168,6 +168,7 @@ class Stack:
             socket_path=self.data.socket("vectors"),
             guardian=self.guardian,
             log=self.data.log("vectors"),
+            environment={"AQUIFER_OTLP_ENDPOINT": self.sink.endpoint},
         )
         self.parts: dict[str, Part] = {
             part.name: part for part in (self.nats, self.postgres, self.sink, self.vectors)

@@ -163,6 +163,12 @@ async def test_a_method_without_a_rule_stops_the_start(edge):
         await rpc.create_server([], {"chassis.tests.v1.EchoService/Unary": rpc.any_of("echo")})
 
 
+def test_a_server_without_a_gate_has_public_methods_alone():
+    rpc.private_interceptors("echo", {"chassis.tests.v1.EchoService/Unary": rpc.PUBLIC})
+    with pytest.raises(ValueError, match=r"EchoService/Unary"):
+        rpc.private_interceptors("echo", {"chassis.tests.v1.EchoService/Unary": rpc.any_of("echo")})
+
+
 @pytest.mark.parametrize("timeout_s", [0.9, 1.3])  # above a second the wire rounds it up
 async def test_a_call_that_outlives_its_deadline_is_ended_as_such(edge, arity, timeout_s):
     ended = asyncio.Event()

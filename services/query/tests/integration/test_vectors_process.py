@@ -8,21 +8,35 @@ import signal
 import stat
 import subprocess
 import sys
+import urllib.request
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+from opentelemetry.sdk.trace import TracerProvider
 
+from aquifer.query.vectors.v1 import vector_service_pb2 as pb
+from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from chassis.base.errors import UnavailableError
 from query.retrieval.lexical import SparseVector, encode_passage, encode_question
 from query.retrieval.vector_store import Point, Probe, TenantScope
 from query.vectors.engine_client import EngineVectors, open_channel
+from stack.ports import free_ports
 
 WIDTH = 8
+NO_TERMS = SparseVector((), ())
 ACME = TenantScope("acme")
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,9 +51,11 @@ class Engine:
         self.log = folder / "log"
         self.process: subprocess.Popen | None = None
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, env=os.environ | settings
+            )
 
     def command(self, *, socket: Path | None = None, data: Path | None = None) -> list[object]:
         where = ["--socket", socket or self.socket, "--data", data or self.data]
@@ -107,7 +123,7 @@ async def test_acknowledged_points_survive_a_kill(engine):
         assert (await store.info()).store_id == first.store_id
         assert await numbers(store) == set(range(1, 1001)) - {7}
         for probe, number in (
-            (Probe(dense=point(5).dense, sparse=SparseVector((), ())), 5),
+            (Probe(dense=point(5).dense, sparse=NO_TERMS), 5),
             (Probe(dense=None, sparse=encode_question("word9")), 9),
         ):
             found = await store.search(ACME, probe)
@@ -178,6 +194,128 @@ async def test_only_its_user_can_reach_it_and_it_tells_its_health(engine):
         for service in ("", "aquifer.query.vectors.v1.VectorService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+class Collector(TraceServiceServicer):
+    """An OTLP collector that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, Any]] = []
+
+    async def Export(self, request: Any, context: Any) -> ExportTraceServiceResponse:
+        for sent in request.resource_spans:
+            [service] = [
+                one.value.string_value
+                for one in sent.resource.attributes
+                if one.key == "service.name"
+            ]
+            spans = [span for scope in sent.scope_spans for span in scope.spans]
+            self.spans += [(service, span) for span in spans]
+        return ExportTraceServiceResponse()
+
+    async def wait_for(self, name: str) -> tuple[str, Any]:
+        async with asyncio.timeout(60):
+            while True:
+                for service, span in self.spans:
+                    if span.name == name:
+                        return service, span
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def collector():
+    server, one = grpc.aio.server(), Collector()
+    add_TraceServiceServicer_to_server(one, server)
+    one.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield one
+    await server.stop(0)
+
+
+SERVICE = "aquifer.query.vectors.v1.VectorService"
+
+
+async def test_its_spans_join_the_callers_trace_and_it_has_metrics(tmp_path, collector):
+    [port] = free_ports(1)
+    engine = Engine(tmp_path)
+    engine.start(
+        AQUIFER_OTLP_ENDPOINT=collector.endpoint, AQUIFER_METRICS_LISTEN=f"127.0.0.1:{port}"
+    )
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    try:
+        async with engine.store() as store:
+            await store.prepare()
+            await store.upsert(ACME, [point(1)])
+            with tracer.start_as_current_span("the caller") as caller:
+                await store.search(ACME, Probe(dense=point(1).dense, sparse=NO_TERMS))
+        service, span = await collector.wait_for(f"{SERVICE}/Search")
+        assert service == "vectors"
+        assert span.kind == span.SPAN_KIND_SERVER
+        assert int.from_bytes(span.trace_id) == caller.get_span_context().trace_id
+        assert span.parent_span_id
+        attributes = {one.key: one.value.string_value for one in span.attributes}
+        assert attributes["tenant.id"] == "acme"
+        assert attributes["rpc.response.status_code"] == "OK"
+        url = f"http://127.0.0.1:{port}/metrics"
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())
+        counted = f'aquifer_rpc_duration_seconds_count{{code="OK",method="{SERVICE}/Search"}} 1.0'
+        assert counted in page.decode()
+        assert engine.end() == 0
+    finally:
+        if engine.process.poll() is None:
+            engine.kill()
+
+
+async def refusal(call: Any) -> tuple[grpc.StatusCode, str, str]:
+    """Code, reason and domain of a call that fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    [packed] = rpc_status.from_call(refused.value).details[:1]
+    info = ErrorInfo()
+    assert packed.Unpack(info)
+    return refused.value.code(), info.reason, info.domain
+
+
+async def test_every_refusal_has_a_reason(engine):
+    async with engine.store():
+        pass
+    async with grpc.aio.insecure_channel(f"unix:{engine.socket}") as channel:
+        stub = VectorServiceStub(channel)
+        raw = channel.unary_unary(f"/{SERVICE}/Search")
+        unknown = channel.unary_unary(f"/{SERVICE}/Nothing")
+        wrong = pb.CountRequest(profile="p", tenant="NO")
+        invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+        for call, code, reason in (
+            (raw(b"\xff\xff"), invalid, "REQUEST_UNREADABLE"),
+            (unknown(b""), grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN"),
+            (stub.Count(wrong), invalid, "TENANT_INVALID"),
+            (stub.Info(pb.InfoRequest(profile="p")), missing, "STORE_MISSING"),
+            (stub.Prepare(pb.PrepareRequest(profile="/")), invalid, "PROFILE_INVALID"),
+            (stub.Upsert(pb.UpsertRequest(profile="p", tenant="acme")), invalid, "BATCH_RANGE"),
+        ):
+            assert await refusal(call) == (code, reason, "vectors.aquifer")
+
+
+async def test_its_health_ends_before_it_does(engine):
+    async with engine.store() as store:
+        await store.prepare()
+    async with grpc.aio.insecure_channel(f"unix:{engine.socket}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        first = await watch.read()
+        ended = asyncio.ensure_future(asyncio.to_thread(engine.end))
+        second = await watch.read()
+        assert [first.status, second.status] == [
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+        ]
+        assert await ended == 0
+
+
+async def test_settings_it_cannot_read_are_refused(tmp_path):
+    engine = Engine(tmp_path)
+    engine.start(AQUIFER_TRACE_SAMPLE_RATIO="2")
+    assert await asyncio.to_thread(engine.process.wait, 60) == 1
+    assert engine.events() == ["vectors.refused"]
 
 
 async def test_termination_finishes_what_runs_and_takes_nothing_new(engine):

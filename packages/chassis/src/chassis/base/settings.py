@@ -4,15 +4,23 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ServiceSettings(BaseSettings):
-    """What a process needs to reach the others."""
+class ProcessSettings(BaseSettings):
+    """What every process has, whatever it serves."""
 
     model_config = SettingsConfigDict(
         env_prefix="AQUIFER_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    listen: str = Field("127.0.0.1:0", description="host:port of the gRPC door")
     metrics_listen: str = Field("", description="host:port of /metrics; empty: not served")
+    otlp_endpoint: str = Field("", description="OTLP/gRPC collector; empty: spans go nowhere")
+    trace_sample_ratio: float = Field(1.0, ge=0, le=1)
+    drain_s: float = Field(20.0, gt=0, description="bound on finishing what is in flight")
+
+
+class ServiceSettings(ProcessSettings):
+    """What a process needs to reach the others."""
+
+    listen: str = Field("127.0.0.1:0", description="host:port of the gRPC door")
     nats_url: str = Field(description="for example nats://127.0.0.1:4222")
     nats_user: str = Field(description="NATS user with this service's grants")
     nats_password: SecretStr
@@ -20,9 +28,6 @@ class ServiceSettings(BaseSettings):
     service_key: SecretStr = Field(
         SecretStr(""), description="API key of this service, scope internal; auth itself has none"
     )
-    otlp_endpoint: str = Field("", description="OTLP/gRPC collector; empty: spans go nowhere")
-    trace_sample_ratio: float = Field(1.0, ge=0, le=1)
-    drain_s: float = Field(20.0, gt=0, description="bound on finishing what is in flight")
 
 
 class DatabaseSettings(BaseSettings):

@@ -32,6 +32,7 @@ from chassis.base import metrics, telemetry
 from chassis.base.errors import DeadlineError, InvalidInputError, OverloadedError, ServiceError
 from chassis.identity import tokens as identity
 from chassis.identity.revocations import OpenCall, Revocations
+from chassis.rpc.gate import Gate
 from chassis.rpc.health import Health
 from chassis.rpc.status import domain, ended_by_deadline, plain_status, to_status
 
@@ -100,19 +101,17 @@ class _Method:
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Everything around a handler, outermost first: span, status, deadline, identity."""
+    """Everything around a handler, outermost first: span, status, deadline, identity.
 
-    def __init__(
-        self,
-        service: str,
-        verifier: identity.Verifier,
-        revocations: Revocations,
-        access: Access,
-        tracer: Tracer,
-    ) -> None:
+    Raises:
+        ValueError: a method asks for a scope and there is no gate that could look for it.
+    """
+
+    def __init__(self, service: str, access: Access, gate: Gate | None, tracer: Tracer) -> None:
+        if gate is None and (guarded := [name for name in access if access[name] != PUBLIC]):
+            raise ValueError(f"no gate before {', '.join(guarded)}")
         self._domain = domain(service)
-        self._verifier = verifier
-        self._revocations = revocations
+        self._gate = gate
         self._access = {**access, _OTHER: PUBLIC}
         self._tracer = tracer
         self._open = 0
@@ -236,40 +235,23 @@ class Edge(grpc.aio.ServerInterceptor):
         self._open += 1
         try:
             async with asyncio.timeout(limit_s) as bound:
-                if method.scopes == PUBLIC:
+                if method.scopes == PUBLIC or self._gate is None:
                     return await method.body(request, context)
-                call = await self._admitted(method, context, bound)
+                call = await self._gate.admit(method.scopes, context, _end_of(bound))
                 with telemetry.document_scope(identity.caller().tenant):
                     return await method.body(request, context)
         except TimeoutError:
             if not bound.expired():
                 raise
-            if call is not None:
-                self._revocations.check(call.key_id, call.tenant)
+            if call is not None and self._gate is not None:
+                self._gate.check(call)
             raise DeadlineError(
                 "DEADLINE_EXCEEDED", "the call did not end in time", limit_s=round(limit_s, 3)
             ) from None
         finally:
             self._open -= 1
-            if call is not None:
-                self._revocations.unwatch(call)
-
-    async def _admitted(self, method: _Method, context: Any, bound: asyncio.Timeout) -> OpenCall:
-        """Verify the caller and its right to call; a later revocation ends the call."""
-        sent = context.invocation_metadata()
-        token = identity.bearer(sent)
-        who = await self._verifier.verify(token)
-        self._revocations.check(who.key_id, who.tenant)
-        who.require(method.scopes)
-        identity.admit(identity.acting(who, dict(sent)), token)
-
-        def end() -> None:
-            if not bound.expired():
-                bound.reschedule(asyncio.get_running_loop().time())
-
-        call = OpenCall(who.key_id, who.tenant, end)
-        self._revocations.watch(call)
-        return call
+            if call is not None and self._gate is not None:
+                self._gate.leave(call)
 
     async def _refuse(self, _: Any, context: Any) -> None:
         status = plain_status(
@@ -280,6 +262,16 @@ class Edge(grpc.aio.ServerInterceptor):
             facts={},
         )
         await _refused(context, status, drain=True)
+
+
+def _end_of(bound: asyncio.Timeout) -> Callable[[], None]:
+    """What ends a call at once, as its deadline would."""
+
+    def end() -> None:
+        if not bound.expired():
+            bound.reschedule(asyncio.get_running_loop().time())
+
+    return end
 
 
 async def _refused(context: Any, status: Status, *, drain: bool) -> None:
@@ -361,8 +353,18 @@ def server_interceptors(
     tracer: Tracer | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
     """What every server of `service` is made with, all arities alike."""
-    tracer = tracer or trace.get_tracer(telemetry.TRACER_NAME)
-    return [Edge(service, verifier, revocations, access, tracer)]
+    return [Edge(service, access, Gate(verifier, revocations), tracer or _tracer())]
+
+
+def private_interceptors(
+    service: str, access: Access, *, tracer: Tracer | None = None
+) -> list[grpc.aio.ServerInterceptor]:
+    """The same for a server that only its own user can reach: every method is public."""
+    return [Edge(service, access, None, tracer or _tracer())]
+
+
+def _tracer() -> Tracer:
+    return trace.get_tracer(telemetry.TRACER_NAME)
 
 
 async def create_server(

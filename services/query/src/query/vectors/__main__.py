@@ -1,4 +1,7 @@
-"""Start the vector process: `python -m query.vectors --socket PATH --data DIR`."""
+"""Start the vector process: `python -m query.vectors --socket PATH --data DIR`.
+
+AQUIFER_OTLP_ENDPOINT, AQUIFER_METRICS_LISTEN and the like are as for every service.
+"""
 
 import argparse
 import logging
@@ -7,9 +10,11 @@ import sys
 from pathlib import Path
 
 import uvloop
+from pydantic import ValidationError
 
 from chassis.base import logs
-from query.vectors.server import Options, SocketInUseError, compact, serve
+from chassis.base.settings import ProcessSettings
+from query.vectors.server import NAME, Options, SocketInUseError, compact, serve
 from query.vectors.stores import DataInUseError
 
 log = logging.getLogger(__name__)
@@ -33,17 +38,21 @@ def main() -> int:
         "--dimensions", type=int, default=384, help="of stores made without saying how many"
     )
     asked = parser.parse_args()
-    logs.start("vectors")
+    logs.start(NAME)
     os.umask(0o077)  # before the socket and the first file: nobody else may open them
     try:
         if asked.compact:
             compact(asked.data)
             return 0
         options = Options(socket=asked.socket, data=asked.data, dimensions=asked.dimensions)
-        return 0 if uvloop.run(serve(options)) else EXIT_BROKEN
+        settings = ProcessSettings.model_validate({})
+        return 0 if uvloop.run(serve(options, settings)) else EXIT_BROKEN
     except (DataInUseError, SocketInUseError) as error:
         log.error("vectors.refused", extra={"reason": str(error)})  # noqa: TRY400 (no bug, no trace)
         return EXIT_IN_USE
+    except ValidationError as error:
+        log.error("vectors.refused", extra={"reason": str(error)})  # noqa: TRY400
+        return EXIT_BROKEN
 
 
 if __name__ == "__main__":

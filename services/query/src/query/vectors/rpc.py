@@ -1,20 +1,18 @@
 """`VectorService` on top of the stores; holds no rule of its own."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import numpy as np
-from grpc_status import rpc_status
 from typing_extensions import override
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServicer
+from chassis.base import telemetry
 from chassis.base.errors import InvalidInputError, ServiceError
-from chassis.rpc.status import plain_status, to_status
 from query.domain import Vector, collection_of
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
@@ -33,10 +31,17 @@ from query.vectors.stores import Stores
 
 log = logging.getLogger(__name__)
 
-DOMAIN: Final = "vectors.aquifer"
-
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Scoped(Protocol):
+    """A request on behalf of a tenant."""
+
+    @property
+    def profile(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
 
 
 class VectorRpc(VectorServiceServicer):
@@ -63,144 +68,123 @@ class VectorRpc(VectorServiceServicer):
 
     @override
     async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
-        async with self._settled(context):
-            dimensions = request.dimensions or self._dimensions
-            prepare = partial(self._stores.prepare, request.profile, dimensions)
-            return pb.PrepareResponse(info=_info(await self._writer.run(prepare)))
+        dimensions = request.dimensions or self._dimensions
+        prepare = partial(self._stores.prepare, request.profile, dimensions)
+        return pb.PrepareResponse(info=_info(await self._run(self._writer, prepare)))
 
     @override
     async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:
-        async with self._settled(context):
-            info = await self._readers.run(partial(self._stores.info, request.profile))
-            return pb.InfoResponse(info=_info(info))
+        info = await self._run(self._readers, partial(self._stores.info, request.profile))
+        return pb.InfoResponse(info=_info(info))
 
     @override
     async def Drop(self, request: pb.DropRequest, context: Context) -> pb.DropResponse:
-        async with self._settled(context):
-            await self._writer.run(partial(self._stores.drop, request.profile))
-            return pb.DropResponse()
+        await self._run(self._writer, partial(self._stores.drop, request.profile))
+        return pb.DropResponse()
 
     @override
     async def Upsert(self, request: pb.UpsertRequest, context: Context) -> pb.UpsertResponse:
-        async with self._settled(context):
-            _check_batch(request.points)
-            scope = TenantScope(request.tenant)
-            self._stores.check_space()
-            # Read in the writer's thread: the loop stays free to take calls.
-            await self._write(
-                request.profile,
-                lambda shard: shard.upsert(scope, [_point(point) for point in request.points]),
-            )
-            return pb.UpsertResponse()
+        _check_batch(request.points)
+        self._stores.check_space()
+        # Read in the writer's thread: the loop stays free to take calls.
+        await self._write(
+            request,
+            lambda shard, scope: shard.upsert(scope, [_point(point) for point in request.points]),
+        )
+        return pb.UpsertResponse()
 
     @override
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
-        async with self._settled(context):
-            scope = TenantScope(request.tenant)
-            probe = Probe(
-                dense=_vector(request.dense) if request.dense else None,
-                sparse=_sparse(request.sparse),
-                depth=request.depth,
-                limit=request.limit,
-                within=_filter(request.filter),
-            )
-            found = await self._read(request.profile, lambda shard: shard.search(scope, probe))
-            return pb.SearchResponse(
-                point_ids=found.point_ids,
-                scores=found.scores,
-                cosines=found.cosines,
-                bm25s=found.bm25s,
-            )
+        probe = Probe(
+            dense=_vector(request.dense) if request.dense else None,
+            sparse=_sparse(request.sparse),
+            depth=request.depth,
+            limit=request.limit,
+            within=_filter(request.filter),
+        )
+        found = await self._read(request, lambda shard, scope: shard.search(scope, probe))
+        return pb.SearchResponse(
+            point_ids=found.point_ids,
+            scores=found.scores,
+            cosines=found.cosines,
+            bm25s=found.bm25s,
+        )
 
     @override
     async def DeletePoints(
         self, request: pb.DeletePointsRequest, context: Context
     ) -> pb.DeletePointsResponse:
-        async with self._settled(context):
-            _check_batch(request.point_ids)
-            scope, ids = TenantScope(request.tenant), list(request.point_ids)
-            for point_id in ids:
-                check_point_id(point_id)
-            deleted = await self._write(
-                request.profile, lambda shard: shard.delete_points(scope, ids)
-            )
-            return pb.DeletePointsResponse(deleted=deleted)
+        _check_batch(request.point_ids)
+        ids = list(request.point_ids)
+        for point_id in ids:
+            check_point_id(point_id)
+        deleted = await self._write(request, lambda shard, scope: shard.delete_points(scope, ids))
+        return pb.DeletePointsResponse(deleted=deleted)
 
     @override
     async def DeleteVersion(
         self, request: pb.DeleteVersionRequest, context: Context
     ) -> pb.DeleteVersionResponse:
-        async with self._settled(context):
-            collection_of(request.document)
-            scope = TenantScope(request.tenant)
-            within = Filter(
-                documents=frozenset({request.document}), version=request.version or None
-            )
-            deleted = 0
-            # One turn for each batch, so that others' writes get theirs in between.
-            while some := await self._write(
-                request.profile, lambda shard: shard.delete_some(scope, within)
-            ):
-                deleted += some
-            return pb.DeleteVersionResponse(deleted=deleted)
+        collection_of(request.document)
+        within = Filter(documents=frozenset({request.document}), version=request.version or None)
+        deleted = 0
+        # One turn for each batch, so that others' writes get theirs in between.
+        while some := await self._write(
+            request, lambda shard, scope: shard.delete_some(scope, within)
+        ):
+            deleted += some
+        return pb.DeleteVersionResponse(deleted=deleted)
 
     @override
     async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountResponse:
-        async with self._settled(context):
-            scope, within = TenantScope(request.tenant), _filter(request.filter)
-            points = await self._read(request.profile, lambda shard: shard.count(scope, within))
-            return pb.CountResponse(points=points)
+        within = _filter(request.filter)
+        points = await self._read(request, lambda shard, scope: shard.count(scope, within))
+        return pb.CountResponse(points=points)
 
     @override
     async def Scroll(self, request: pb.ScrollRequest, context: Context) -> pb.ScrollResponse:
-        async with self._settled(context):
-            if not 0 < request.limit <= SCROLL_LIMIT_MAX:
-                raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
-            if request.start:
-                check_point_id(request.start)
-            scope, within = TenantScope(request.tenant), _filter(request.filter)
-            start, limit = request.start or None, request.limit
-            page = await self._read(
-                request.profile,
-                lambda shard: shard.scroll(scope, within, start=start, limit=limit),
+        if not 0 < request.limit <= SCROLL_LIMIT_MAX:
+            raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
+        if request.start:
+            check_point_id(request.start)
+        within, start, limit = _filter(request.filter), request.start or None, request.limit
+        page = await self._read(
+            request, lambda shard, scope: shard.scroll(scope, within, start=start, limit=limit)
+        )
+        entries = [
+            pb.Entry(
+                point_id=entry.point_id,
+                document=entry.document,
+                version=entry.version,
+                ordinal=entry.ordinal,
             )
-            entries = [
-                pb.Entry(
-                    point_id=entry.point_id,
-                    document=entry.document,
-                    version=entry.version,
-                    ordinal=entry.ordinal,
-                )
-                for entry in page.entries
-            ]
-            return pb.ScrollResponse(entries=entries, next_id=page.next_id or "")
+            for entry in page.entries
+        ]
+        return pb.ScrollResponse(entries=entries, next_id=page.next_id or "")
 
-    async def _write(self, profile: str, call: Callable[[Shard], T]) -> T:
-        # Looked up in the writer's turn: a drop or a prepare may stand before this call.
-        return await self._writer.run(lambda: call(self._stores.get(profile)))
+    async def _write(self, request: Scoped, call: Callable[[Shard, TenantScope], T]) -> T:
+        return await self._in_scope(self._writer, request, call)
 
-    async def _read(self, profile: str, call: Callable[[Shard], T]) -> T:
-        return await self._readers.run(lambda: call(self._stores.get(profile)))
+    async def _read(self, request: Scoped, call: Callable[[Shard, TenantScope], T]) -> T:
+        return await self._in_scope(self._readers, request, call)
 
-    @asynccontextmanager
-    async def _settled(self, context: Context) -> AsyncIterator[None]:
-        """Turn what a method raises into a status."""
+    async def _in_scope(
+        self, lane: Lane, request: Scoped, call: Callable[[Shard, TenantScope], T]
+    ) -> T:
+        scope = TenantScope(request.tenant)
+        with telemetry.document_scope(scope.tenant):
+            # Looked up in the lane's turn: a drop or a prepare may come before this call.
+            return await self._run(lane, lambda: call(self._stores.get(request.profile), scope))
+
+    async def _run(self, lane: Lane, call: Callable[[], T]) -> T:
         try:
-            yield
+            return await lane.run(call)
         except ServiceError as error:
-            if error.__cause__ is not None:
+            if error.__cause__ is not None:  # the engine's own words, which no caller is told
                 log.exception("vectors.failed", extra={"reason": error.reason})
             if isinstance(error, EngineBrokenError):
                 self._on_broken()
-            status = to_status(error, DOMAIN)
-        except Exception:
-            log.exception("vectors.bug")
-            status = plain_status(
-                grpc.StatusCode.INTERNAL, "a bug", reason="INTERNAL", domain=DOMAIN, facts={}
-            )
-        else:
-            return
-        await context.abort_with_status(rpc_status.to_status(status))
+            raise
 
 
 def _check_batch(sent: Sequence[object]) -> None:

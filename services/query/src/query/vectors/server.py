@@ -4,18 +4,21 @@ import asyncio
 import logging
 import signal
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
+from chassis.base import metrics, telemetry
 from chassis.base.errors import ServiceError
+from chassis.base.settings import ProcessSettings
+from chassis.rpc.server import PUBLIC, Access, create_server, private_interceptors
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
 from query.vectors.shard import EngineBrokenError
@@ -23,17 +26,19 @@ from query.vectors.stores import Stores, exclusive
 
 log = logging.getLogger(__name__)
 
-# At least what the chassis' channel sends and takes.
-MESSAGE_MAX_BYTES: Final = 4 * 2**20
+NAME: Final = "vectors"
 SOCKET_PATH_MAX_BYTES: Final = 107
 READERS: Final = 2
 HELD_MAX: Final = 64
 WAIT_MAX_S: Final = 30.0
 FLUSH_EVERY_S: Final = 2.0
 PICK_UP_S: Final = 0.3
-DRAIN_S: Final = 10.0
 
-_SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"].full_name
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"]
+# No caller shows a token: only the process's own user can open the socket.
+ACCESS: Final[Access] = {
+    f"{_SERVICE.full_name}/{method.name}": PUBLIC for method in _SERVICE.methods
+}
 
 
 class SocketInUseError(Exception):
@@ -49,7 +54,7 @@ class Options:
     dimensions: int
 
 
-async def serve(options: Options) -> bool:
+async def serve(options: Options, settings: ProcessSettings) -> bool:
     """Serve until SIGTERM or SIGINT; false when it ended because the engine broke.
 
     Raises:
@@ -60,11 +65,21 @@ async def serve(options: Options) -> bool:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    with exclusive(options.data):
+    with ExitStack() as stack:
+        spans = telemetry.start(
+            NAME,
+            settings.otlp_endpoint,
+            settings.trace_sample_ratio,
+            version=version("aquifer-query"),
+        )
+        stack.callback(spans.shutdown)
+        if settings.metrics_listen:
+            stack.callback(metrics.serve(settings.metrics_listen).close)
+        stack.enter_context(exclusive(options.data))
         claim_socket(options.socket)
         stores = Stores(options.data, uuid4)
         stores.load()
-        return await _Server(options, stores, stop).run()
+        return await _Server(options, settings.drain_s, stores, stop).run()
 
 
 def compact(data: Path) -> None:
@@ -81,8 +96,11 @@ def compact(data: Path) -> None:
 
 
 class _Server:
-    def __init__(self, options: Options, stores: Stores, stop: asyncio.Event) -> None:
+    def __init__(
+        self, options: Options, drain_s: float, stores: Stores, stop: asyncio.Event
+    ) -> None:
         self._options = options
+        self._drain_s = drain_s
         self._stores = stores
         self._stop = stop
         self._broken = False
@@ -90,12 +108,7 @@ class _Server:
         self._readers = Lane("read", threads=READERS, held_max=HELD_MAX, wait_max_s=WAIT_MAX_S)
 
     async def run(self) -> bool:
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-                ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
-            ]
-        )
+        server, health = await create_server(private_interceptors(NAME, ACCESS), ACCESS)
         rpc = VectorRpc(
             self._stores,
             writer=self._writer,
@@ -104,20 +117,17 @@ class _Server:
             on_broken=self._on_broken,
         )
         add_VectorServiceServicer_to_server(rpc, server)
-        health = health_aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
         server.add_insecure_port(f"unix:{self._options.socket}")
         self._options.socket.chmod(0o600)
         await server.start()
-        for name in ("", _SERVICE):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await health.set_all(HealthCheckResponse.SERVING)
         log.info("vectors.serving", extra={"socket": str(self._options.socket)})
         await self._flush_until_stopped()
         log.info("vectors.draining", extra={"broken": self._broken})
         await health.enter_graceful_shutdown()
         # `stop` cancels the calls that arrived and were not picked up yet.
         await asyncio.sleep(PICK_UP_S)
-        await server.stop(DRAIN_S)
+        await server.stop(self._drain_s)
         self._close()
         return not self._broken
 

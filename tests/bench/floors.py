@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,8 @@ def ask(name: str, **question: Any) -> dict[str, Any]:
         text=True,
         check=True,
         cwd=ROOT,
+        # As the stack runs its parts: numpy's threads would only wait for each other here.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         timeout=TIMEOUT_S,
     )
     answer: dict[str, Any] = json.loads(ran.stdout)

@@ -18,7 +18,7 @@ from ingest.parsing.detect import detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
-from ingest.usecases.ports import CutText
+from ingest.usecases import ports
 
 # Within these bounds plain text is ready after 15 ms of processor time, whatever it holds, and
 # mostly after 4: no child process is worth that. Each paragraph may be a heading, which takes time
@@ -30,7 +30,7 @@ PIECES_AT_ONCE: Final = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class Cut(ports.Cut):
     """A document cut into chunks; the same for every version that has these bytes."""
 
     title: str
@@ -38,7 +38,8 @@ class Cut:
     chunks: Sequence[Chunk]
     settings: ChunkSettings
 
-    def prepare(self, tenant: str, document: str, number: int) -> Prepared:
+    @override
+    def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
         """The pieces of one version, under ids of its own."""
         pieces = list(self.pieces(tenant, document, number))
         return Prepared(title=self.title, media_type=self.media_type, pieces=pieces)
@@ -94,7 +95,7 @@ def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -
     return None if cut is None else cut.prepare(version.tenant, version.document, version.number)
 
 
-class CutSmallText(CutText):
+class CutSmallText(ports.CutText):
     """See `CutText`."""
 
     def __init__(self, settings: ChunkSettings) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from query.domain import Version
-from query.vectors.port import TenantScope
+from query.retrieval.vector_store import TenantScope
 
 DOCUMENTS = tuple(f"collections/manuals/documents/{name}" for name in ("pump", "valve", "motor"))
 EVERY_COLUMN_THAT_FOLLOWS = {

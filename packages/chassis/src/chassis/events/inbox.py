@@ -17,7 +17,9 @@ async def note(
 
     An event that another transaction is about to commit is waited for.
     """
-    keys = {_key(delivery): delivery for delivery in deliveries}
+    keys: dict[UUID, Delivery[E]] = {}
+    for delivery in deliveries:
+        keys.setdefault(_key(delivery), delivery)
     # Sorted: two transactions with the same events wait for each other in one order.
     cursor = await tx.execute(
         "INSERT INTO inbox (tenant_id, key) SELECT %s, unnest(%s::uuid[])"

@@ -8,6 +8,7 @@ the contract, ask only for what can be worked on at once, and hand over events a
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -23,7 +24,6 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as JetStreamNotFoundError
 from typing_extensions import override
 
-from chassis.base.cancellation import raise_if_cancelled
 from chassis.events.topology import Durable
 
 CHECK_S = 5.0
@@ -122,26 +122,34 @@ class _BoundJetStream(JetStreamContext):
         self, subject: str, *, durable: str, **_: Any
     ) -> "Pull":
         bound, room = self._client.pulled[durable]
-        inbox = self._client.new_inbox()
-        arrivals = await self._client.subscribe(
-            f"{inbox}.*", pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        return Pull(self._client, bound, room, inbox, arrivals)
+        pull = Pull(self._client, bound, room)
+        await pull.subscribe()
+        return pull
 
 
 class Pull:
     """The pull loop's side of a durable: a request at a time, none without room for its events."""
 
-    def __init__(
-        self, client: Client, bound: BoundDurable, room: Room, inbox: str, arrivals: Subscription
-    ) -> None:
+    def __init__(self, client: Client, bound: BoundDurable, room: Room) -> None:
         self._client = client
         self._bound = bound
         self._room = room
-        self._inbox = inbox
-        self._arrivals = arrivals
+        self._inbox = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._arrived: deque[Msg] = deque()
+        self._news = asyncio.Event()
         self._requests = 0
         self._whole = 0
+
+    async def subscribe(self) -> None:
+        """Receives what is requested; first of all."""
+        self._subscription = await self._client.subscribe(
+            f"{self._inbox}.*", cb=self._arrive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    async def _arrive(self, message: Msg) -> None:
+        self._arrived.append(message)
+        self._news.set()
 
     async def fetch(self, batch: int, timeout: float) -> list[Msg]:  # noqa: ASYNC109
         """Waits for an event; returns it with those that wait behind it, as many as have room.
@@ -180,21 +188,26 @@ class Pull:
         until, connections = time.monotonic() + wait_s + AGAIN_S, self._client.stats["reconnects"]
         arrived: list[Msg] = []
         while len(arrived) < count:
-            try:
-                message = await self._arrivals.next_msg(AGAIN_S)
-                raise_if_cancelled()
-            except NothingCameError:
-                raise_if_cancelled()
+            if not self._arrived:
                 # A server that was away holds no request any more.
                 if time.monotonic() > until or self._client.stats["reconnects"] != connections:
                     break
+                await self._wait()
                 continue
+            message = self._arrived.popleft()
             if message.reply:
                 arrived.append(message)
             elif message.subject == reply:
                 self._end(message)
                 break
         return arrived
+
+    async def _wait(self) -> None:
+        """Until something arrives, a second at most."""
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                await self._news.wait()
 
     def _end(self, message: Msg) -> None:
         """Notes why the server has ended a request."""
@@ -207,8 +220,8 @@ class Pull:
     async def unsubscribe(self) -> None:
         """Ends the pulling and hands back what nobody has taken."""
         with suppress(NatsError):
-            while self._arrivals.pending_msgs:
-                message = await self._arrivals.next_msg(HAND_BACK_S)
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+            for message in self._arrived:
                 if message.reply:
                     await message.nak(delay=HAND_BACK_S)
-            await self._arrivals.unsubscribe()

@@ -90,11 +90,9 @@ class Bus:
         if not self.connected:
             return None
         try:
+            # Subjects belong to one stream each: a header that names it would only cost time.
             return await self.jetstream.publish_async(
-                event.subject,
-                event.payload,
-                stream=stream_of(event.subject),
-                headers=dict(event.headers),
+                event.subject, event.payload, headers=dict(event.headers)
             )
         except (NatsError, JetStreamError, OSError) as error:
             log.warning("event.not_sent", extra={"error": repr(error)})

@@ -87,7 +87,6 @@ def outgoing(
         "ce-source": f"/aquifer/{topology.publisher(type(event))}",
         "ce-time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ce-dataschema": name,
-        "ce-datacontenttype": CONTENT_TYPE,
         "Content-Type": CONTENT_TYPE,
     }
     if document:
@@ -107,7 +106,9 @@ def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> 
     Raises:
         InvalidInputError: EVENT_HEADER_MISSING, SCHEMA_UNSUPPORTED (another type or major version).
     """
-    found = {key.lower(): unquote(value) for key, value in headers.items()}
+    found = {
+        key.lower(): unquote(value) if "%" in value else value for key, value in headers.items()
+    }
     for required in ("ce-id", "ce-type", "ce-source"):
         if not found.get(required):
             raise InvalidInputError(

@@ -4,10 +4,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self
 
+from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from prometheus_client import Counter
 
 from chassis.base import metrics, telemetry
 from chassis.events.delivery import Delivery
@@ -19,12 +21,29 @@ tracer = trace.get_tracer(__name__)
 _FIELDS_WITHOUT_DOMAIN = 9
 
 
+class Meters:
+    """The metrics of one durable, looked up once."""
+
+    def __init__(self, event: type[Message], durable: Durable) -> None:
+        self._labels = (str(event.DESCRIPTOR.name), durable.name)
+        self.age_s = metrics.EVENT_QUEUE_AGE_SECONDS.labels(*self._labels)
+        self.seconds = metrics.EVENT_SECONDS.labels(*self._labels)
+        self._outcomes: dict[str, Counter] = {}
+
+    def outcome(self, name: str) -> Counter:
+        """The counter of an outcome."""
+        if name not in self._outcomes:
+            self._outcomes[name] = metrics.EVENTS.labels(*self._labels, name)
+        return self._outcomes[name]
+
+
 @dataclass(slots=True, eq=False)
 class Hand(Generic[E]):
     """One delivery of one event, from its arrival to its acknowledgement; has one span."""
 
     event: type[E]
     durable: Durable
+    meters: "Meters"
     message: Msg
     span: trace.Span
     attempt: int
@@ -33,11 +52,11 @@ class Hand(Generic[E]):
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, event: type[E], durable: Durable, message: Msg) -> Self:
+    def of(cls, event: type[E], durable: Durable, meters: "Meters", message: Msg) -> Self:
         """Takes a message into hand and starts its span, in the trace that it came in."""
         headers, metadata = message.headers or {}, message.metadata
         age_s = max(0.0, time.time() - metadata.timestamp.timestamp())
-        metrics.EVENT_QUEUE_AGE_SECONDS.labels(event.DESCRIPTOR.name, durable.name).observe(age_s)
+        meters.age_s.observe(age_s)
         attributes: dict[str, Any] = {
             "messaging.system": "nats",
             "messaging.operation.name": "process",
@@ -58,7 +77,9 @@ class Hand(Generic[E]):
             kind=SpanKind.CONSUMER,
             attributes=attributes,
         )
-        return cls(event, durable, message, span, metadata.num_delivered, metadata.sequence.stream)
+        return cls(
+            event, durable, meters, message, span, metadata.num_delivered, metadata.sequence.stream
+        )
 
     @property
     def tenant(self) -> str:
@@ -111,19 +132,14 @@ class Hand(Generic[E]):
         """Notes an attempt that failed."""
         self.span.record_exception(error)
         self.span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-        self._count("failed")
+        self.meters.outcome("failed").inc()
 
     def _end(self, outcome: str) -> None:
         self.ended = True
         self.span.set_attribute("aquifer.outcome", outcome)
         self.span.end()
-        self._count(outcome)
-        metrics.EVENT_SECONDS.labels(self.event.DESCRIPTOR.name, self.durable.name).observe(
-            time.perf_counter() - self.started
-        )
-
-    def _count(self, outcome: str) -> None:
-        metrics.EVENTS.labels(self.event.DESCRIPTOR.name, self.durable.name, outcome).inc()
+        self.meters.outcome(outcome).inc()
+        self.meters.seconds.observe(time.perf_counter() - self.started)
 
 
 def _stored_ns(reply: str) -> int:

@@ -22,7 +22,7 @@ async def note(
         keys.setdefault(_key(delivery), delivery)
     # Sorted: two transactions with the same events wait for each other in one order.
     cursor = await tx.execute(
-        "INSERT INTO inbox (tenant_id, key) SELECT %s, unnest(%s::uuid[])"
+        "INSERT INTO inbox (tenant_id, key) SELECT %s, unnest(%b::uuid[])"
         " ON CONFLICT DO NOTHING RETURNING key",
         [tenant, sorted(keys)],
     )

@@ -43,8 +43,8 @@ _STORE = """
 INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)
 SELECT %(tenant)s, given.document, given.event, given.subject, given.headers, given.payload,
     clock_timestamp() + make_interval(secs => given.delay_s)
-FROM unnest(%(documents)s::text[], %(events)s::text[], %(subjects)s::text[], %(headers)s::jsonb[],
-    %(payloads)s::bytea[], %(delays_s)s::float8[])
+FROM unnest(%(documents)b::text[], %(events)b::text[], %(subjects)b::text[], %(headers)b::jsonb[],
+    %(payloads)b::bytea[], %(delays_s)b::float8[])
     WITH ORDINALITY AS given(document, event, subject, headers, payload, delay_s, number)
 ORDER BY given.number RETURNING outbox_id
 """

@@ -27,7 +27,7 @@ from chassis.events.bound import BoundDurable
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import E, decode, envelope
-from chassis.events.hand import Hand
+from chassis.events.hand import Hand, Meters
 from chassis.events.topology import ACK_WAIT_S, Durable
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Settlement(Generic[E]):
         self._handle = handle
         self._on_dead = on_dead
         self._dead_letters = dead_letters
+        self._meters = Meters(event, durable)
         self._blamed: dict[int, int] = {}
         self._waiting: dict[int, str] = {}
         self._groups: dict[asyncio.Task[None], Sequence[Msg]] = {}
@@ -170,7 +171,7 @@ class Settlement(Generic[E]):
 
     async def _settle(self, messages: Sequence[Msg]) -> None:
         """Brings a group to its end: tenants side by side, suspects alone and last."""
-        hands = [Hand.of(self.event, self.durable, message) for message in messages]
+        hands = [Hand.of(self.event, self.durable, self._meters, message) for message in messages]
         together: dict[str, list[Hand[E]]] = defaultdict(list)
         suspects = []
         for hand in hands:

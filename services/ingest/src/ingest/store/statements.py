@@ -7,7 +7,7 @@ from ingest.store.uploads import SETTLE
 
 CLAIM: Final = f"""
 INSERT INTO documents AS d (tenant_id, name)
-SELECT %(tenant)s, name FROM unnest(%(names)s::text[]) AS name
+SELECT %(tenant)s, name FROM unnest(%(names)b::text[]) AS name
 ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
 RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended
@@ -42,7 +42,7 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(numbe
 """  # noqa: S608
 
 VERSIONS: Final = f"""
-SELECT {rows.VERSION} FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+SELECT {rows.VERSION} FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
 JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
     AND v.version = wanted.number
 """  # noqa: S608
@@ -50,7 +50,7 @@ JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
 # Both rows in one statement; a query that must wait for a lock reads them as they are after it.
 LOCK_VERSIONS: Final = f"""
 SELECT {rows.ENTRY}, {rows.VERSION}
-FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
 JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name
 JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
     AND v.version = wanted.number
@@ -60,12 +60,12 @@ ORDER BY d.name FOR UPDATE OF d, v
 # Without a note of the upload, which a known one does not get, nothing else is written.
 ADD: Final = f"""
 WITH given AS (
-    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(states)s::text[],
-        %(titles)s::text[], %(file_names)s::text[], %(hints)s::text[], %(media_types)s::text[],
-        %(metadata)s::jsonb[], %(sizes)s::bigint[], %(sha256s)s::text[], %(keys)s::text[],
-        %(sources)s::text[], %(request_ids)s::text[], %(event_ids)s::text[],
-        %(correlation_ids)s::text[], %(trace_ids)s::text[], %(chunk_counts)s::int[],
-        %(batch_counts)s::int[], %(waits_s)s::float8[], %(orders)s::bigint[])
+    SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(states)b::text[],
+        %(titles)b::text[], %(file_names)b::text[], %(hints)b::text[], %(media_types)b::text[],
+        %(metadata)b::jsonb[], %(sizes)b::bigint[], %(sha256s)b::text[], %(keys)b::text[],
+        %(sources)b::text[], %(request_ids)b::text[], %(event_ids)b::text[],
+        %(correlation_ids)b::text[], %(trace_ids)b::text[], %(chunk_counts)b::int[],
+        %(batch_counts)b::int[], %(waits_s)b::float8[], %(orders)b::bigint[])
     AS given(name, number, state, title, file_name, hint, media_type, metadata, size, sha256, key,
         source, request_id, event_id, correlation_id, trace_id, chunk_count, batch_count, wait_s,
         upload_order)
@@ -97,15 +97,15 @@ RETURNING {rows.VERSION}
 KEEP_CONTENTS: Final = """
 INSERT INTO contents (tenant_id, document, version, content)
 SELECT %(tenant)s, given.*
-FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(contents)s::bytea[]) AS given
+FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(contents)b::bytea[]) AS given
 """
 
 KEEP_PIECES: Final = """
 INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
     end_char, page)
 SELECT %(tenant)s, given.*
-FROM unnest(%(names)s::text[], %(numbers)s::bigint[], %(chunk_ids)s::uuid[], %(ordinals)s::int[],
-    %(batches)s::int[], %(texts)s::text[], %(starts)s::int[], %(ends)s::int[], %(pages)s::int[])
+FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(ordinals)b::int[],
+    %(batches)b::int[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[])
     AS given
 """
 
@@ -135,15 +135,15 @@ WITH moved AS (
     INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text,
         start_char, end_char, page)
     SELECT moved.tenant_id, moved.document, moved.version, piece.*
-    FROM moved, unnest(%(chunk_ids)s::uuid[], %(ordinals)s::int[], %(batches)s::int[],
-        %(texts)s::text[], %(starts)s::int[], %(ends)s::int[], %(pages)s::int[]) AS piece
+    FROM moved, unnest(%(chunk_ids)b::uuid[], %(ordinals)b::int[], %(batches)b::int[],
+        %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[]) AS piece
 )
 SELECT * FROM moved
 """  # noqa: S608
 
 INDEX: Final = f"""
 WITH wanted AS (
-    SELECT * FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
+    SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
 ), live AS (
     UPDATE documents d SET live_version = wanted.number FROM wanted
     WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name

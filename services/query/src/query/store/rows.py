@@ -15,7 +15,7 @@ STANDING: Final = "live_version, tombstone_version, failed_versions"
 
 _LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
-SELECT %(tenant)s, given.* FROM unnest(%(documents)s::text[], %(collections)s::text[]) AS given
+SELECT %(tenant)s, given.* FROM unnest(%(documents)b::text[], %(collections)b::text[]) AS given
 ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
 RETURNING document, {STANDING}
 """  # noqa: S608  (a constant of this module)
@@ -24,9 +24,9 @@ _PUT: Final = """
 INSERT INTO passages (tenant_id, document, version, title, ingest_trace_id,
                       ordinal, chunk_id, point_id, text, start_offset, end_offset, page)
 SELECT %(tenant)s, given.*
-FROM unnest(%(documents)s::text[], %(versions)s::bigint[], %(titles)s::text[], %(traces)s::text[],
-            %(ordinals)s::int[], %(chunk_ids)s::uuid[], %(point_ids)s::uuid[], %(texts)s::text[],
-            %(starts)s::int[], %(ends)s::int[], %(pages)s::int[]) AS given
+FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(titles)b::text[], %(traces)b::text[],
+            %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
+            %(starts)b::int[], %(ends)b::int[], %(pages)b::int[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET title = excluded.title, ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
@@ -68,7 +68,7 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s
 _GO_LIVE_FIRST: Final = """
 WITH given AS (
     SELECT document, version
-    FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given(document, version)
+    FROM unnest(%(documents)b::text[], %(versions)b::bigint[]) AS given(document, version)
 ), finished AS (
     DELETE FROM progress USING given
     WHERE tenant_id = %(tenant)s

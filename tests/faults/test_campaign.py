@@ -1,4 +1,4 @@
-"""Kills under load: `AQUIFER_FAULT_RUNS` runs, 20 by default."""
+"""Kills under load: `AQUIFER_FAULT_RUNS` runs, 8 by default."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.injection import has_group
 
-RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "20"))
+RUNS = int(os.environ.get("AQUIFER_FAULT_RUNS", "8"))
 COUNTED_MIN = 0.8
 GROUPED_MIN = 0.25
 

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import nats as client
 import pytest
+from nats.js.errors import APIError
 
 from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
@@ -148,3 +150,24 @@ def test_a_port_taken_by_another_server_is_a_clear_failure(
         other.start()
     assert refused.value.reason == "PART_NOT_READY"
     assert other.pid is None
+
+
+async def test_a_server_whose_disk_was_full_is_to_be_started_again(nats: Nats):
+    """It never writes again by itself, also when there is room; what was acknowledged is kept."""
+    async with connected(nats, USERS[0]) as connection:
+        jetstream = connection.jetstream(timeout=1)
+        await jetstream.add_stream(name="FULL", subjects=["full.>"])
+        acknowledged = await jetstream.publish("full.1", b"kept")
+        assert nats.answers()
+        _, most = resource.prlimit(nats.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(nats.pid, resource.RLIMIT_FSIZE, (1, most))
+        with pytest.raises((client.errors.TimeoutError, APIError)):
+            await jetstream.publish("full.2", b"lost")
+        resource.prlimit(nats.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert not nats.answers()
+    nats.kill()
+    nats.start()
+    assert nats.answers()
+    async with connected(nats, USERS[0]) as connection:
+        found = await connection.jetstream().get_msg("FULL", acknowledged.seq)
+    assert found.data == b"kept"

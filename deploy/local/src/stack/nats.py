@@ -20,6 +20,7 @@ from stack.processes import Command
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 64 << 20
 _EVERYTHING = ">"
+_WRITE_ERROR = "write error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,9 @@ class Nats(Part):
 
     @override
     def answers(self) -> bool:
-        return self._ask("/varz", ANSWER_S) is not None
+        """False also after a failed write: the server then answers no publisher until a restart."""
+        health = self._ask("/healthz", ANSWER_S)
+        return health is not None and _WRITE_ERROR not in str(health.get("error", ""))
 
     def monitoring(self, path: str = "/varz") -> Mapping[str, Any]:
         """What the server reports about itself; `/jsz` holds `config.sync_always`.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import ask, ceiling, grpcio, hop, ingest, machine, memory, quality, search
+from tests.bench import ask, ceiling, flow, grpcio, hop, ingest, machine, memory, quality, search
 from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
 from tests.bench.journey import JOURNEY, journey
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 CRANFIELD = ROOT.parent / "shared/data/cranfield"
-NAMES = tuple(each.NAME for each in (ingest, ceiling, search, ask, memory, quality, grpcio, hop))
+EXPERIMENTS = (ingest, ceiling, flow, search, ask, memory, quality, grpcio, hop)
+NAMES = tuple(each.NAME for each in EXPERIMENTS)
 FAILED = 1
 
 
@@ -61,6 +62,7 @@ def _figures(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
         yield from _tried("journey", lambda: journey(corpus, plan, wanted))
     alone: dict[str, Callable[[], Figure]] = {
         ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
+        flow.NAME: lambda: flow.measure(corpus),
         grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),
         hop.NAME: lambda: hop.measure(plan.hop_events, plan.repetitions),
     }

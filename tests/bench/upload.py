@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from aquifer_cli.client import open_client
 from aquifer_cli.documents import listed
-from aquifer_cli.sources import lines
+from aquifer_cli.sources import Item, lines
 from aquifer_cli.upload import send
 from tests.bench import processes
 from tests.bench.corpus import Corpus
@@ -35,6 +36,14 @@ class Uploaded:
     def rate(self) -> float:
         """Documents a second, from the first byte sent to the last document searchable."""
         return self.documents / self.wall_s
+
+
+def items_of(texts: Sequence[str], collection: str) -> list[Item]:
+    """Lines of a JSONL file as the command reads them."""
+    with NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
+        file.write("\n".join(texts))
+        file.flush()
+        return lines(Path(file.name), collection)
 
 
 async def upload(house: House, corpus: Corpus, collection: str, folder: Path) -> Uploaded:

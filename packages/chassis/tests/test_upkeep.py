@@ -13,8 +13,9 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from chassis.base.errors import UnauthenticatedError
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Batch
 from chassis.events.envelope import outgoing
+from chassis.events.router import EventRouter
 from chassis.events.topology import subject
 from chassis.identity.revocations import Revocations
 from chassis.identity.tokens import Verifier
@@ -63,7 +64,7 @@ async def test_a_process_hears_of_keys_suspensions_and_resumptions(bus: TestBus)
 async def test_a_broker_that_is_away_is_not_reported_as_missing_durables(
     bus: TestBus,
 ) -> None:
-    async def handler(event: ChunksEmbedded, delivery: Delivery) -> None:
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise AssertionError
 
     verifier, known = Verifier(no_keys), Revocations()
@@ -76,9 +77,12 @@ async def test_a_broker_that_is_away_is_not_reported_as_missing_durables(
             authority=cast(Any, None),
             stack=stack,
         )
-        process.consume(ChunksEmbedded, handler)
-        durable = f"durable {process.consumers[0].durable.name} not found (TimeoutError)"
-        process.consumers[0].puller.missing = durable
+        router = EventRouter()
+        router.on(ChunksEmbedded)(handler)
+        process.consume(router)
+        [settlement] = process.settlements
+        durable = f"durable {settlement.durable.name} not found"
+        settlement.bound.missing = durable
         there = [reason async for reason in wrong(process, verifier, known)]
         await query.client.close()
         away = [reason async for reason in wrong(process, verifier, known)]

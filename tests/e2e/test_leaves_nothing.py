@@ -144,7 +144,7 @@ def test_the_demo_passes_and_leaves_nothing(folder, record_property):
     way_in, way_out = (record for record in records if "spans" in record)
     links = {link for span in way_out["spans"] for link in span["links"]}
     assert way_in["trace_id"] in links
-    assert {span["service"] for span in way_in["spans"]} == {"ingest", "inference", "query"}
+    assert {span["service"] for span in way_in["spans"]} >= {"ingest", "inference", "query"}
     assert list(folder.iterdir()) == []
 
 

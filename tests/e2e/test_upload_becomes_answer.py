@@ -66,13 +66,15 @@ def test_a_new_version_replaces_the_old_one(house, uploaded, tmp_path):
 
 
 def test_a_deleted_document_is_not_found(house, tmp_path):
-    file = tmp_path / "secret.txt"
+    file, other = tmp_path / "secret.txt", tmp_path / "other.txt"
     file.write_text("The vault opens with the word heliotrope.")
-    [outcome] = house.json("upload", str(file), "--collection", "vault", "--wait")
-    assert house.json("search", "heliotrope", "--collection", "vault")
+    other.write_text("The vault is closed on Sundays.")
+    outcome, _ = house.json("upload", str(file), str(other), "--collection", "vault", "--wait")
+    assert len(house.json("search", "heliotrope", "--collection", "vault")) == 2
     [deleted] = house.json("delete", outcome["document"])
     assert deleted["state"] in ("DELETING", "DELETED")
-    assert house.json("search", "heliotrope", "--collection", "vault") == []
+    [left] = house.json("search", "heliotrope", "--collection", "vault")
+    assert left["document"] != outcome["document"]
     again = house.run("delete", outcome["document"])
     assert again.returncode == 0
 

@@ -101,7 +101,7 @@ def test_what_comes_next_is_told_as_far_as_it_is_true():
     assert "goes on" not in what_next([unsent], unsent=True)
     assert "sends the rest" in what_next([accepted, unsent], unsent=True)
     assert what_next([accepted], unsent=False).startswith(
-        "what is ACCEPTED goes on by itself while"
+        "what is accepted goes on by itself while"
     )
     assert what_next([], unsent=False) == ""
 

@@ -89,8 +89,8 @@ def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:
 def what_next(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
     """What happens by itself, and what the same command would do."""
     hints = []
-    if any(outcome.state == "ACCEPTED" for outcome in outcomes):
-        hints.append("what is ACCEPTED goes on by itself while the stack is up")
+    if any(outcome.state in {"ACCEPTED", "PREPARED"} for outcome in outcomes):
+        hints.append("what is accepted goes on by itself while the stack is up")
         hints += [] if unsent else ["the same command with --wait waits for it"]
     hints += ["the same command sends the rest"] if unsent else []
     return "; ".join(hints)

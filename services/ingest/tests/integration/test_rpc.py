@@ -162,13 +162,17 @@ def bytes_on_disk(client: Client) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("size_bytes", [0, 20])
+# More than fits a row: it is on disk as it comes.
+HALF = b"half of it" * 10_000
+
+
+@pytest.mark.parametrize("size_bytes", [0, 2 * len(HALF)])
 async def test_an_upload_that_is_cut_off_is_no_shorter_document(client: Client, size_bytes: int):
     """To the server such a stream ends like a complete one, and the cancellation comes after."""
 
     async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
         yield opening(size_bytes=size_bytes)
-        yield content(b"half of it")
+        yield content(HALF)
         await asyncio.sleep(60)
 
     for _ in range(10):
@@ -188,8 +192,8 @@ from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 
 def parts():
-    yield pb.UploadDocumentRequest(header=pb.UploadHeader(document=sys.argv[2], size_bytes=20))
-    yield pb.UploadDocumentRequest(content=b"half of it")
+    yield pb.UploadDocumentRequest(header=pb.UploadHeader(document=sys.argv[2], size_bytes=200_000))
+    yield pb.UploadDocumentRequest(content=b"half of it" * 10_000)
     time.sleep(60)
 
 channel = grpc.insecure_channel(sys.argv[1])

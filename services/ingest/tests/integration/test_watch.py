@@ -107,7 +107,8 @@ async def test_idle_watchers_cost_no_queries_and_see_a_change_at_once(replica: R
     await asyncio.sleep(2.5)  # the database counts with a delay
     before = transactions(replica.rig.rows)
     await asyncio.sleep(IDLE_S)
-    assert transactions(replica.rig.rows) - before < 10
+    # The relays of two replicas look at their outbox once a second each.
+    assert transactions(replica.rig.rows) - before < 25
 
     async def indexed_at(call: Any) -> float:
         while (await call.read()).document.state != INDEXED:

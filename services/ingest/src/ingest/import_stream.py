@@ -17,18 +17,25 @@ from ingest.domain import Draft, Origin
 from ingest.usecases.accept_document import AcceptDocument
 
 IN_HAND_MAX: Final = 128
+IN_HAND_MAX_BYTES: Final = 8 << 20
 CONTENT_MAX_BYTES: Final = 1 << 20
 
 tracer = trace.get_tracer(__name__)
 
 
 class ImportStream:
-    """The documents of one ImportDocuments call, up to `IN_HAND_MAX` of them at a time."""
+    """The documents of one ImportDocuments call.
+
+    Up to `IN_HAND_MAX` of them at a time, with `IN_HAND_MAX_BYTES` of content in total.
+    """
 
     def __init__(self, accept: AcceptDocument, tenant: str) -> None:
         self._accept = accept
         self._tenant = tenant
         self._call = trace.get_current_span().get_span_context()
+        self._bytes = 0
+        self._newest: dict[str, asyncio.Task[pb.ImportDocumentsResponse]] = {}
+        self._finished = asyncio.Condition()
 
     async def run(
         self, requests: AsyncIterator[pb.ImportDocumentsRequest]
@@ -40,12 +47,42 @@ class ImportStream:
 
             async def read() -> None:
                 async for request in requests:
-                    await answers.put(group.create_task(self._import(request)))
+                    await self._reserve(len(request.content))
+                    name = request.header.document
+                    earlier = self._newest.get(name)
+                    self._newest[name] = group.create_task(self._import_one(request, earlier))
+                    await answers.put(self._newest[name])
                 await answers.put(None)
 
             group.create_task(read())
             while (answer := await answers.get()) is not None:
                 yield await answer
+
+    async def _reserve(self, size: int) -> None:
+        """Waits until the content fits beside that of the other documents in hand."""
+        async with self._finished:
+            await self._finished.wait_for(
+                lambda: not self._bytes or self._bytes + size <= IN_HAND_MAX_BYTES
+            )
+            self._bytes += size
+
+    async def _import_one(
+        self,
+        request: pb.ImportDocumentsRequest,
+        earlier: "asyncio.Task[pb.ImportDocumentsResponse] | None",
+    ) -> pb.ImportDocumentsResponse:
+        """Imports after the `earlier` upload of the same document, so that the last one stays."""
+        name = request.header.document
+        try:
+            if earlier:
+                await asyncio.wait([earlier])
+            return await self._import(request)
+        finally:
+            if self._newest.get(name) is asyncio.current_task():
+                del self._newest[name]
+            async with self._finished:
+                self._bytes -= len(request.content)
+                self._finished.notify()
 
     async def _import(self, request: pb.ImportDocumentsRequest) -> pb.ImportDocumentsResponse:
         """One document, in a trace of its own that is linked to the call's."""

@@ -6,6 +6,7 @@ import itertools
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -26,6 +27,7 @@ from chassis.base.errors import (
 )
 from ingest.domain import State
 from ingest.usecases.record_uploads import TenantLateError
+from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 
 TEXT = b"Water finds its way."
@@ -328,6 +330,52 @@ async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Ri
     await asyncio.sleep(0.15)
     await rig.event()
     assert rig.version()["upload_event_id"] == "e1"
+
+
+async def test_uploads_that_come_together_share_one_count_of_the_backlog(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    admission, counted = rig.wired.rpc.accept.admission, 0
+    begin = admission.begin
+
+    def counting(tenant: str) -> AbstractAsyncContextManager[Work]:
+        nonlocal counted
+        counted += 1
+        return begin(tenant)
+
+    monkeypatch.setattr(admission, "begin", counting)
+    entered: list[int] = []
+
+    async def check(number: int) -> None:
+        await admission.check(TENANT)
+        entered.append(number)
+
+    await asyncio.gather(*map(check, range(100)))
+    assert counted == 1
+    assert entered == list(range(100))
+
+
+async def test_a_count_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    admission = rig.wired.rpc.accept.admission
+
+    def fail(tenant: str) -> AbstractAsyncContextManager[Work]:
+        raise UnavailableError("DATABASE_UNAVAILABLE", "away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "begin", fail)
+        failed = await asyncio.gather(
+            *(admission.check(TENANT) for _ in range(3)), return_exceptions=True
+        )
+    assert [type(one) for one in failed] == [UnavailableError] * 3
+    await admission.check(TENANT)
+
+
+async def test_a_caller_that_leaves_does_not_end_the_count_of_others(rig: Rig):
+    admission = rig.wired.rpc.accept.admission
+    first, second = (asyncio.create_task(admission.check(TENANT)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
 
 
 def incompressible(length: int) -> str:

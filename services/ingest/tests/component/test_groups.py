@@ -114,8 +114,6 @@ def test_uploads_that_come_together_are_recorded_as_one_after_the_other(
     small = [one for one in history if one[1] < 3]
 
     async def together(rig: Rig) -> Any:
-        # The backlog is counted first: who waits for that joins the line in any order.
-        await rig.wired.rpc.accept.admission.check(TENANT)
         return await asyncio.gather(*(upload(rig, one) for one in small))
 
     async def apart(rig: Rig) -> Any:

@@ -1,17 +1,26 @@
-"""The gRPC door as a process has it, and tokens as auth would issue them."""
+"""The gRPC server as a process has it, a client, and tokens as auth would issue them."""
 
 import json
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_status import rpc_status
 
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_pb2 import Document
 from chassis.identity.revocations import Revocations, poll
 from chassis.identity.tokens import Verifier
 from chassis.rpc.server import create_server, server_interceptors
 from ingest.rpc import ACCESS
+from services.ingest.tests.conftest import NAME, Rig
 
 BOTH = "documents.read documents.write"
 
@@ -55,3 +64,64 @@ async def guarded_server(tokens: Tokens) -> grpc.aio.Server:
     interceptors = server_interceptors("ingest", Verifier(tokens.jwks), revocations, ACCESS)
     server, _ = await create_server(interceptors, ACCESS)
     return server
+
+
+@dataclass
+class Client:
+    stub: Any
+    tokens: Tokens
+    rig: Rig
+    target: str
+
+    async def upload(self, *parts: pb.UploadDocumentRequest, **who: str) -> Document:
+        async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
+            for part in parts:
+                yield part
+
+        return await self.stub.UploadDocument(
+            stream(), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+    async def send(self, *pieces: bytes, document: str = NAME, **header: Any) -> Document:
+        return await self.upload(opening(document, **header), *map(content, pieces))
+
+    async def list_all(self, **fields: Any) -> pb.ListDocumentsResponse:
+        return await self.stub.ListDocuments(
+            pb.ListDocumentsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
+        )
+
+    async def get(self, name: str = NAME, **who: str) -> Document:
+        return await self.stub.GetDocument(
+            pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+    async def delete(self, name: str = NAME, **who: str) -> Document:
+        return await self.stub.DeleteDocument(
+            pb.DeleteDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+
+def opening(document: str = NAME, **header: Any) -> pb.UploadDocumentRequest:
+    return pb.UploadDocumentRequest(header=pb.UploadHeader(document=document, **header))
+
+
+def content(piece: bytes) -> pb.UploadDocumentRequest:
+    return pb.UploadDocumentRequest(content=piece)
+
+
+async def refusal(call: Any) -> tuple[str, str, dict[str, Any]]:
+    """Code, reason and details of a failure."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call
+    status = rpc_status.from_call(failed.value)
+    assert status is not None
+    info, details = ErrorInfo(), {}
+    for detail in status.details:
+        if detail.Unpack(info):
+            continue
+        for kind in (BadRequest, RetryInfo):
+            found = kind()
+            if detail.Unpack(found):
+                details[kind.__name__] = found
+    assert info.domain == "ingest.aquifer"
+    return failed.value.code().name, info.reason, details

@@ -3,98 +3,16 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from grpc_status import rpc_status
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2_grpc import (
-    IngestServiceStub,
-    add_IngestServiceServicer_to_server,
-)
-from services.ingest.tests.conftest import NAME, Rig
+from aquifer.ingest.v1.document_pb2 import DocumentState
+from services.ingest.tests.conftest import NAME
 
-from .doors import Tokens, guarded_server
-
-
-@dataclass
-class Client:
-    stub: Any
-    tokens: Tokens
-    rig: Rig
-    target: str
-
-    async def upload(self, *parts: pb.UploadDocumentRequest, **who: str) -> Document:
-        async def stream() -> AsyncIterator[pb.UploadDocumentRequest]:
-            for part in parts:
-                yield part
-
-        return await self.stub.UploadDocument(
-            stream(), metadata=self.tokens.metadata(**who), timeout=10
-        )
-
-    async def send(self, *pieces: bytes, document: str = NAME, **header: Any) -> Document:
-        return await self.upload(opening(document, **header), *map(content, pieces))
-
-    async def list_all(self, **fields: Any) -> pb.ListDocumentsResponse:
-        return await self.stub.ListDocuments(
-            pb.ListDocumentsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
-        )
-
-    async def get(self, name: str = NAME, **who: str) -> Document:
-        return await self.stub.GetDocument(
-            pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
-        )
-
-    async def delete(self, name: str = NAME, **who: str) -> Document:
-        return await self.stub.DeleteDocument(
-            pb.DeleteDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
-        )
-
-
-def opening(document: str = NAME, **header: Any) -> pb.UploadDocumentRequest:
-    return pb.UploadDocumentRequest(header=pb.UploadHeader(document=document, **header))
-
-
-def content(piece: bytes) -> pb.UploadDocumentRequest:
-    return pb.UploadDocumentRequest(content=piece)
-
-
-@pytest.fixture
-async def client(rig: Rig) -> AsyncIterator[Client]:
-    tokens = Tokens()
-    server = await guarded_server(tokens)
-    add_IngestServiceServicer_to_server(rig.wired.rpc, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    target = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(target) as channel:
-        yield Client(IngestServiceStub(channel), tokens, rig, target)
-    await server.stop(1)
-
-
-async def refusal(call: Any) -> tuple[str, str, dict[str, Any]]:
-    """Code, reason and details of a failure."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    status = rpc_status.from_call(failed.value)
-    assert status is not None
-    info, details = ErrorInfo(), {}
-    for detail in status.details:
-        if detail.Unpack(info):
-            continue
-        for kind in (BadRequest, RetryInfo):
-            found = kind()
-            if detail.Unpack(found):
-                details[kind.__name__] = found
-    assert info.domain == "ingest.aquifer"
-    return failed.value.code().name, info.reason, details
+from .doors import Client, content, opening, refusal
 
 
 async def test_a_streamed_upload_is_answered_with_the_document(client: Client):

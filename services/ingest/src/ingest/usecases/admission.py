@@ -1,5 +1,7 @@
 """How many documents of a tenant may be on their way at once."""
 
+import asyncio
+import contextvars
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +33,7 @@ class Admission:
     unfinished_max: int
     clock: Monotonic
     _counts: dict[str, _Counted] = field(default_factory=dict)
+    _counting: dict[str, "asyncio.Task[_Counted]"] = field(default_factory=dict)
 
     async def check(self, tenant: str) -> None:
         """Let one more in.
@@ -40,7 +43,7 @@ class Admission:
         """
         counted = self._counts.get(tenant)
         if counted is None or self._is_old(counted):
-            counted = await self._count(tenant)
+            counted = await self._count_once(tenant)
         if counted.unfinished >= self.unfinished_max:
             raise OverloadedError(
                 "BACKLOG_FULL",
@@ -53,6 +56,17 @@ class Admission:
     def _is_old(self, counted: _Counted) -> bool:
         full = counted.unfinished >= self.unfinished_max
         return self.clock() - counted.at > (_FULL_KEPT_S if full else _COUNT_KEPT_S)
+
+    async def _count_once(self, tenant: str) -> _Counted:
+        """Those that come while the database counts share its answer."""
+        if (counting := self._counting.get(tenant)) is None:
+            # In a context of its own: the callers have different traces.
+            counting = asyncio.get_running_loop().create_task(
+                self._count(tenant), context=contextvars.Context()
+            )
+            self._counting[tenant] = counting
+            counting.add_done_callback(lambda _: self._counting.pop(tenant))
+        return await asyncio.shield(counting)
 
     async def _count(self, tenant: str) -> _Counted:
         async with self.begin(tenant) as work:

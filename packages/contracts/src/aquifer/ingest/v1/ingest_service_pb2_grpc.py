@@ -112,12 +112,12 @@ class IngestServiceServicer(object):
     def ImportDocuments(self, request_iterator, context):
         """Stores many documents over one call, each complete in one message. Each message gets one
         response, in the order of the messages, when its document is durable or refused. A refusal has
-        a code and reason of the list below and ends neither the call nor other documents. Each
-        document has its own trace, linked to that of the call. Use UploadDocument for larger
-        documents. Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE,
-        EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED.
-        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-        REQUEST_FORGOTTEN.
+        a code and reason of the list below and ends neither the call nor other documents. Uploads of
+        the same document are stored in the order of their messages. Each document has its own trace,
+        linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+        UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,12 +40,12 @@ class IngestServiceStub:
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
     """Stores many documents over one call, each complete in one message. Each message gets one
     response, in the order of the messages, when its document is durable or refused. A refusal has
-    a code and reason of the list below and ends neither the call nor other documents. Each
-    document has its own trace, linked to that of the call. Use UploadDocument for larger
-    documents. Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE,
-    EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED.
-    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-    REQUEST_FORGOTTEN.
+    a code and reason of the list below and ends neither the call nor other documents. Uploads of
+    the same document are stored in the order of their messages. Each document has its own trace,
+    linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+    UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
@@ -111,12 +111,12 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.AsyncIterator[ingest_service_pb2.ImportDocumentsResponse]:
         """Stores many documents over one call, each complete in one message. Each message gets one
         response, in the order of the messages, when its document is durable or refused. A refusal has
-        a code and reason of the list below and ends neither the call nor other documents. Each
-        document has its own trace, linked to that of the call. Use UploadDocument for larger
-        documents. Scope `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE,
-        EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED.
-        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-        REQUEST_FORGOTTEN.
+        a code and reason of the list below and ends neither the call nor other documents. Uploads of
+        the same document are stored in the order of their messages. Each document has its own trace,
+        linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
+        UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod

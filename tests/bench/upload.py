@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from aquifer_cli.client import open_client
-from aquifer_cli.documents import listed
+from aquifer_cli.documents import list_documents
 from aquifer_cli.sources import Item, lines
 from aquifer_cli.upload import send
 from tests.bench import processes
@@ -63,7 +63,7 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
         outcomes = await send(client, items, wait=True, done=lambda _: None)
         wall_s = time.perf_counter() - started
         after = processes.cpu_by_part(pids)
-        indexed = [each async for each in listed(client, collection, "INDEXED")]
+        indexed = [each async for each in list_documents(client, collection, "INDEXED")]
     lost = Counter(
         each.reason for each in outcomes if each.state in {"REFUSED", "NOT_SENT", "FAILED"}
     )

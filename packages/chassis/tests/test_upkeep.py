@@ -44,7 +44,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def test_a_process_hears_of_keys_suspensions_and_resumptions(bus: TestBus) -> None:
     known = Revocations(bus_connected=lambda: True)
-    known.polled(time.monotonic())
+    known.mark_polled(time.monotonic())
     async with bus.connect("query") as query, bus.connect("auth") as auth:
         await hear_revocations(query, known)
         await query.client.flush()

@@ -10,7 +10,7 @@ import pytest
 
 from aquifer_cli import commands, documents
 from aquifer_cli.errors import CommandError
-from aquifer_cli.launch import called, command_of, spelled
+from aquifer_cli.launch import command_name, command_of, spell_commands
 
 
 def run(*arguments, **environment):
@@ -69,7 +69,7 @@ def test_for_people_the_reason_is_on_stderr_with_a_way_out(tmp_path):
 def test_commands_are_told_as_this_one_was_started(tmp_path, monkeypatch, started, told):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [started.format(here=tmp_path)])
-    assert spelled("next: `aquifer up`") == f"next: `{told.format(here=tmp_path)} up`"
+    assert spell_commands("next: `aquifer up`") == f"next: `{told.format(here=tmp_path)} up`"
 
 
 def test_a_command_on_the_path_is_told_by_its_name(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_command_on_the_path_is_told_by_its_name(tmp_path, monkeypatch):
     program.touch(mode=0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [str(program)])
-    assert called() == "aquifer"
+    assert command_name() == "aquifer"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"auth": 1}', "\x00"])

@@ -290,7 +290,7 @@ class Rig:
         return await self.wired.rpc.delete.run(TENANT, name)
 
     async def get(self, name: str = NAME, tenant: str = TENANT) -> View:
-        return await self.wired.rpc.get(tenant, name)
+        return await self.wired.rpc.get.run(tenant, name)
 
     async def known(self, version: int = 1) -> Version:
         async with self.begin(TENANT) as work:

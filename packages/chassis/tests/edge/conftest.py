@@ -246,7 +246,7 @@ async def edge(mint: Mint) -> AsyncIterator[World]:
     verifier = Verifier(jwks)
     await verifier.load()
     revocations = Revocations(bus_connected=lambda: True)
-    revocations.polled(time.monotonic())
+    revocations.mark_polled(time.monotonic())
     async with AsyncExitStack() as stack:
         edge = World(
             Echo(), mint, verifier, revocations, spans, tracer, stack, jwks_fetched=fetched

@@ -212,7 +212,7 @@ async def test_loading_keys_gives_up_in_time(monkeypatch):
     verifier = Verifier(hangs)
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(verifier.load(), 20)
-    assert not verifier.loaded
+    assert not verifier.is_loaded
 
 
 @pytest.mark.parametrize(

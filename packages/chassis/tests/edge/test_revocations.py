@@ -27,13 +27,13 @@ class Setting:
 @pytest.fixture
 def at():
     setting = Setting()
-    setting.revocations.polled(setting.now)
+    setting.revocations.mark_polled(setting.now)
     return setting
 
 
 def test_not_loaded_admits_nobody():
     setting = Setting()
-    assert not setting.revocations.loaded
+    assert not setting.revocations.is_loaded
     assert setting.reason() == "REVOCATIONS_STALE"
 
 
@@ -63,7 +63,7 @@ def test_one_way_of_hearing_is_enough(at):
     at.bus = False
     for _ in range(100):
         at.now += 2
-        at.revocations.polled(at.now)
+        at.revocations.mark_polled(at.now)
         at.revocations.check("k1", "acme")
 
 
@@ -226,7 +226,7 @@ async def test_following_survives_an_auth_that_fails_and_hangs(monkeypatch):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert known.loaded
+    assert known.is_loaded
     with pytest.raises(UnauthenticatedError):
         known.check("k1", "acme")
 

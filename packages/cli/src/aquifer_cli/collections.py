@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from aquifer_cli.client import Client
-from aquifer_cli.documents import listed
+from aquifer_cli.documents import list_documents
 from aquifer_cli.errors import CommandError
 
 # Documents looked at for names that are close.
@@ -19,9 +19,9 @@ async def refuse_unknown(client: Client, collection: str) -> None:
         CommandError: NOT_FOUND, with the names that are close.
     """
     try:
-        async for _ in listed(client, collection, ""):
+        async for _ in list_documents(client, collection, ""):
             return
-        known = await _known(client)
+        known = await _list_names(client)
     except CommandError:
         return
     near = get_close_matches(collection, known, n=3, cutoff=0.5) or sorted(known)[:3]
@@ -32,10 +32,10 @@ async def refuse_unknown(client: Client, collection: str) -> None:
     )
 
 
-async def _known(client: Client) -> set[str]:
+async def _list_names(client: Client) -> set[str]:
     found: set[str] = set()
     looked_at = 0
-    async for document in listed(client, "", ""):
+    async for document in list_documents(client, "", ""):
         found.add(document.name.split("/")[1])
         looked_at += 1
         if looked_at >= LOOKED_AT_MAX:

@@ -78,7 +78,7 @@ def command(
             outer = context.find_root().params
             screen = Screen(machine=machine or bool(outer.get("machine")))
             run = Run(data_dir or outer.get("data_dir"), screen)
-            context.exit(_guarded(screen.machine, lambda: function(run, **options) or 0))
+            context.exit(_guard(screen.machine, lambda: function(run, **options) or 0))
 
         call.__doc__ = function.__doc__
         made: Any = call
@@ -96,7 +96,7 @@ def _epilog(examples: str) -> str | None:
     return f"\b\nExamples:\n{examples}" if examples else None
 
 
-def _guarded(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
+def _guard(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
     """The exit code of `work`, its failure shown; a bug is told without a traceback."""
     try:
         return work()

@@ -134,7 +134,7 @@ def documents(run: Run, collection: str, state: str) -> int:
 
     async def work(client: "Client") -> int:
         found = []
-        async for document in listing.listed(client, collection, state.upper()):
+        async for document in listing.list_documents(client, collection, state.upper()):
             if run.screen.machine:
                 run.screen.record(listing.as_json(document))
             else:

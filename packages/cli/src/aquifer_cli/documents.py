@@ -18,7 +18,7 @@ def state_name(state: DocumentState.ValueType) -> str:
     return DocumentState.Name(state).removeprefix("DOCUMENT_STATE_")
 
 
-async def listed(client: Client, collection: str, state: str) -> AsyncIterator[Document]:
+async def list_documents(client: Client, collection: str, state: str) -> AsyncIterator[Document]:
     """Every document of a collection (empty: all) in a state (empty: any but DELETED).
 
     Raises:

@@ -99,7 +99,7 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
         hint = HINTS["UNAVAILABLE"]
     return CommandError(
         reason,
-        "; ".join([_told(error.details() or code.name.lower()), *fields]),
+        "; ".join([_explain(error.details() or code.name.lower()), *fields]),
         hint=hint,
         exit_code=EXIT_UNAVAILABLE if unavailable else EXIT_FAILED,
         retry_s=retry_s,
@@ -107,7 +107,7 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
     )
 
 
-def _told(details: str) -> str:
+def _explain(details: str) -> str:
     nobody = _NOBODY.match(details)
     return f"no server answers at {nobody['address']}" if nobody else details
 

@@ -10,7 +10,7 @@ from aquifer_cli.errors import EXIT_USAGE, CommandError
 NAME = "aquifer"
 
 
-def called() -> str:
+def command_name() -> str:
     """How a person starts this command from here."""
     started = Path(sys.argv[0]).absolute()
     if started.name != NAME:
@@ -21,9 +21,9 @@ def called() -> str:
     return NAME if shutil.which(NAME) == str(started) else str(started)
 
 
-def spelled(text: str) -> str:
+def spell_commands(text: str) -> str:
     """A text with its commands, `aquifer ...` in backticks, as they can be typed here."""
-    return text.replace(f"`{NAME} ", f"`{called()} ")
+    return text.replace(f"`{NAME} ", f"`{command_name()} ")
 
 
 def command_of(module: str, *arguments: str) -> list[str]:

@@ -51,23 +51,23 @@ def table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterat
     The first line is the head. A column of numbers only is set to the right.
     """
     columns = [list(column) for column in zip_longest(*(row.cells for row in rows), fillvalue="")]
-    kept = [i for i, column in enumerate(columns) if any(_shown(value) for value in column)]
-    widths = [max(cell_len(head[i]), *(cell_len(_shown(v)) for v in columns[i])) for i in kept]
-    yield [*_padded([head[i] for i in kept], widths), ""]
+    kept = [i for i, column in enumerate(columns) if any(_render(value) for value in column)]
+    widths = [max(cell_len(head[i]), *(cell_len(_render(v)) for v in columns[i])) for i in kept]
+    yield [*_pad([head[i] for i in kept], widths), ""]
     for row in rows:
-        cells = _padded([row.cells[i] for i in kept], widths)
+        cells = _pad([row.cells[i] for i in kept], widths)
         yield [*cells, _aside(row.aside, sum(widths) + len(GAP) * len(widths), width)]
 
 
-def _shown(value: object) -> str:
+def _render(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _padded(cells: Sequence[object], widths: Sequence[int]) -> list[str]:
+def _pad(cells: Sequence[object], widths: Sequence[int]) -> list[str]:
     lines = []
     for value, width in zip(cells, widths, strict=True):
-        space = " " * (width - cell_len(_shown(value)))
-        lines.append(space + _shown(value) if isinstance(value, int) else _shown(value) + space)
+        space = " " * (width - cell_len(_render(value)))
+        lines.append(space + _render(value) if isinstance(value, int) else _render(value) + space)
     return lines
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from aquifer_cli import layout
 from aquifer_cli.errors import OutputError
-from aquifer_cli.launch import spelled
+from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import GAP, Flow, Row
 
 WIDTH_MIN = 20
@@ -100,12 +100,12 @@ class Screen:
     def note(self, text: str, indent: str = "") -> None:
         """A line beside the result."""
         if not self.machine:
-            self._aside(spelled(text), "dim", indent)
+            self._aside(spell_commands(text), "dim", indent)
 
     def fail(self, text: str, hint: str) -> None:
         """What went wrong and what to do next."""
         self._aside(text, "red")
-        self._aside(spelled(hint), "dim")
+        self._aside(spell_commands(hint), "dim")
 
     def _aside(self, text: str, style: str, indent: str = "") -> None:
         for paragraph in text.splitlines():
@@ -119,7 +119,7 @@ class Screen:
         first, *lines = layout.table(head, rows, self.width)
         self.say(GAP.join(first).rstrip(), style="bold")
         for row, cells in zip(rows, lines, strict=True):
-            self.say(_styled(cells))
+            self.say(_style(cells))
             if row.below:
                 self.fill(row.below, "    ", style="dim")
 
@@ -202,7 +202,7 @@ def _harmless(text: str | Text) -> str | Text:
     return text
 
 
-def _styled(cells: Sequence[str]) -> Text:
+def _style(cells: Sequence[str]) -> Text:
     # Never a string with markup in it: titles may look like markup.
     *whole, aside = cells
     line = Text(GAP).join(Text(cell, style=STYLES.get(cell.strip(), "")) for cell in whole)

@@ -7,7 +7,7 @@ from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer_cli import names
 from aquifer_cli.documents import state_name
-from aquifer_cli.launch import spelled
+from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
 from aquifer_cli.screen import Screen
 from aquifer_cli.sources import Item
@@ -51,7 +51,7 @@ def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
     screen.table(["state", "ver", "document"], [_document_row(d) for d in documents])
     counts = Counter(state_name(document.state) for document in documents)
     told = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    screen.say(told or spelled("no documents; `aquifer upload ...` adds some"))
+    screen.say(told or spell_commands("no documents; `aquifer upload ...` adds some"))
 
 
 def _document_row(document: Document) -> Row:

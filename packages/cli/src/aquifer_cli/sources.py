@@ -51,7 +51,7 @@ def files(paths: Sequence[Path], collection: str) -> list[Item]:
     names.collection(collection)
     items: dict[str, tuple[str, Item]] = {}
     for path in paths:
-        for file, inside, error in _found(path):
+        for file, inside, error in _find(path):
             item = _file_item(file, inside, collection, error)
             place = os.path.realpath(file)
             known = items.setdefault(item.header.document, (place, item))
@@ -63,17 +63,17 @@ def files(paths: Sequence[Path], collection: str) -> list[Item]:
                     exit_code=EXIT_USAGE,
                 )
     if not items:
-        named = ", ".join(map(shown, paths))
+        named = ", ".join(map(display, paths))
         raise CommandError("NO_FILES", f"no files to upload in {named}", exit_code=EXIT_USAGE)
     return [item for _, item in items.values()]
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def display(path: str | os.PathLike[str]) -> str:
     """A path as text for output; bytes that are not UTF-8 become `\ufffd`."""
     return os.fsencode(path).decode(errors="replace")
 
 
-def _found(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
+def _find(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
     """Files, their path inside the given folder, and the error if one cannot be read."""
     if path.is_file():
         yield path, path.name, None
@@ -81,10 +81,10 @@ def _found(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
         yield from _below(path)
     elif path.exists():
         raise CommandError(
-            "NOT_A_FILE", f"{shown(path)} is not a regular file", exit_code=EXIT_USAGE
+            "NOT_A_FILE", f"{display(path)} is not a regular file", exit_code=EXIT_USAGE
         )
     else:
-        detail = f"{shown(path)} does not exist"
+        detail = f"{display(path)} does not exist"
         raise CommandError("PATH_UNKNOWN", detail, exit_code=EXIT_USAGE)
 
 
@@ -109,10 +109,10 @@ def _file_item(file: Path, inside: str, collection: str, error: OSError | None) 
         return file.open("rb")
 
     return Item(
-        path=shown(file),
+        path=display(file),
         header=UploadHeader(
             document=names.document_name(collection, names.of_path(inside)),
-            file_name=shown(file.name)[-FILE_NAME_CHARS:],
+            file_name=display(file.name)[-FILE_NAME_CHARS:],
         ),
         open=opened,
     )
@@ -130,7 +130,7 @@ def lines(file: Path, collection: str) -> list[Item]:
     names.collection(collection)
     items = read_lines(file, lambda line: _line_item(line, collection))
     if not items:
-        raise CommandError("NO_FILES", f"{shown(file)} has no lines", exit_code=EXIT_USAGE)
+        raise CommandError("NO_FILES", f"{display(file)} has no lines", exit_code=EXIT_USAGE)
     last = {item.header.document: item.path for item in items}
     return [
         item

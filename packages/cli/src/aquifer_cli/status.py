@@ -55,7 +55,7 @@ async def _without_token(client: Client, error: Exception) -> list[dict[str, obj
     if not any(reachable):
         raise error if isinstance(error, CommandError) else _nobody(client)
     return [
-        _unknown(
+        _unknown_row(
             client,
             service,
             "TOKEN_MISSING: answers, but only to a token of auth" if open_ else "UNAVAILABLE",
@@ -83,7 +83,7 @@ async def _reachable(client: Client, service: str) -> bool:
     return True
 
 
-def _unknown(client: Client, service: str, reason: str) -> dict[str, object]:
+def _unknown_row(client: Client, service: str, reason: str) -> dict[str, object]:
     """A service whose state can not be read."""
     return {
         "service": service,
@@ -108,7 +108,7 @@ async def _part(client: Client, service: str) -> dict[str, object]:
         # Of the part this says nothing but that it answers.
         if error.of_key:
             raise
-        return _unknown(client, service, error.reason)
+        return _unknown_row(client, service, error.reason)
     return {
         "service": service,
         "address": client.endpoints.services[service],
@@ -220,7 +220,7 @@ def _show_consumers(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
         ["consumer", "pending", "in flight"],
         [
             Row(
-                cells=(c["durable"], _known(c["pending"]), _known(c["in_flight"])),
+                cells=(c["durable"], _render_count(c["pending"]), _render_count(c["in_flight"])),
                 below=f"waits for {c['pause_reason']}" if c["paused"] else "",
             )
             for c in busy
@@ -229,7 +229,7 @@ def _show_consumers(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
     screen.say()
 
 
-def _known(count: int | None) -> str:
+def _render_count(count: int | None) -> str:
     return "unknown" if count is None else str(count)
 
 

@@ -80,7 +80,7 @@ def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) 
         traces = [load(url, identifier.lower())]
     else:
         found = [load(url, trace_id) for trace_id in _ids(url, identifier, collection)]
-        traces = [nodes for nodes in found if not _missed(nodes)]
+        traces = [nodes for nodes in found if not _is_miss(nodes)]
     traces = list(filter(None, traces))
     if not traces:
         raise CommandError(
@@ -97,7 +97,7 @@ def _ids(url: str, identifier: str, collection: str) -> list[str]:
     return answers or _search(url, "document.id", names.from_argument(identifier, collection))
 
 
-def _missed(nodes: list[Node]) -> bool:
+def _is_miss(nodes: list[Node]) -> bool:
     """True for a call that did not find the document, which is not part of its traces."""
     return bool(nodes) and nodes[0].attributes.get("aquifer.error.reason") == "DOCUMENT_UNKNOWN"
 

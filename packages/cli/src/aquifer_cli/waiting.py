@@ -9,7 +9,7 @@ from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, WatchDocumentsRequest
 from aquifer_cli.client import CALL_S, Client
 from aquifer_cli.crowd import side_by_side
-from aquifer_cli.documents import listed
+from aquifer_cli.documents import list_documents
 from aquifer_cli.errors import CommandError, from_rpc
 from aquifer_cli.outcome import Outcome, given_up, is_temporary, outcome_of
 
@@ -185,7 +185,7 @@ class Waiting:
             document.name
             for collection in collections
             for state in ("ACCEPTED", "PREPARED")
-            async for document in listed(self._client, collection, state)
+            async for document in list_documents(self._client, collection, state)
         }
 
     def _give_up(self, error: CommandError) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from aquifer_cli.launch import called
+from aquifer_cli.launch import command_name
 from aquifer_cli.trace import Node
 
 STYLES = ("cyan", "magenta", "green", "yellow", "blue")
@@ -64,7 +64,7 @@ def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
     for branch in drawn:
         yield from _lines(branch, columns, styles, start, max(end - start, 1))
     for link in sorted({link for node in nodes for link in node.links} - {nodes[0].trace_id}):
-        yield Text(f"linked: {called()} trace {link}")
+        yield Text(f"linked: {command_name()} trace {link}")
 
 
 def duration(nanoseconds: int) -> str:

@@ -82,7 +82,7 @@ class AuthRpc(AuthServiceServicer):
 
     async def revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         """The response of `ListRevocations`; this process uses it without a call."""
-        limit = paging.rows_asked(request.page_size, default=paging.PAGE_MAX)
+        limit = paging.parse_size(request.page_size, default=paging.PAGE_MAX)
         found, latest = await self.list_revocations.run(limit, after=request.after)
         return pb.ListRevocationsResponse(
             revocations=[_revocation(one) for one in found], latest_sequence=latest
@@ -104,7 +104,7 @@ class AuthRpc(AuthServiceServicer):
     async def ListTenants(
         self, request: pb.ListTenantsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListTenantsResponse:
-        page = paging.asked(request.page_size, request.page_token)
+        page = paging.parse(request.page_size, request.page_token)
         found = await self.list_tenants.run(page.limit, after=page.after_name)
         shown, token = page.cut(found, lambda one: (one.tenant_id,))
         return pb.ListTenantsResponse(
@@ -142,7 +142,7 @@ class AuthRpc(AuthServiceServicer):
         self, request: pb.ListApiKeysRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListApiKeysResponse:
         bound = (request.tenant or caller().tenant,)
-        page = paging.asked(request.page_size, request.page_token, parts=2, bound=bound)
+        page = paging.parse(request.page_size, request.page_token, parts=2, bound=bound)
         found = await self.list_api_keys.run(
             _actor(), request.tenant, page.limit, after=_key_after(page.after)
         )

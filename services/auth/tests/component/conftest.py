@@ -93,7 +93,7 @@ async def house(
 
     verifier = Verifier(keys)
     revocations = Revocations(bus_connected=lambda: True)
-    revocations.polled(0.0)
+    revocations.mark_polled(0.0)
     server, _ = await create_server(
         server_interceptors("auth", verifier, revocations, ACCESS), ACCESS
     )

@@ -44,9 +44,9 @@ def wire(process: Process, adapters: Adapters) -> None:
     process.consume(events, app=UseCases(embed=EmbedChunks(begin, embed, profile)))
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
-            embed,
-            GenerateAnswer(generators),
-            ListModels(embedders, generators),
+            embed=embed,
+            generate=GenerateAnswer(generators),
+            models=ListModels(embedders, generators),
             default_profile=profile,
             default_model=model,
         ),

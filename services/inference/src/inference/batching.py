@@ -113,7 +113,7 @@ class Batcher(Embedder):
         self._closed = True
         self._set_timer()
         for call in self._calls:
-            _fail(call, _closed())
+            _fail(call, _closed_error())
         if self._running:
             await asyncio.wait(self._running)
         for threads in (self._inferring, *self._tokenizing.values()):
@@ -135,7 +135,7 @@ class Batcher(Embedder):
 
     def _admit(self, lane: Lane, texts: int) -> None:
         if self._closed:
-            raise _closed()
+            raise _closed_error()
         waiting, limit = self.waiting_texts(lane), self._queues[lane].limits.waiting_texts
         if waiting + texts > limit:
             shortest_s, longest_s = _RETRY_AFTER_S
@@ -150,7 +150,7 @@ class Batcher(Embedder):
 
     async def _vectors(self, texts: Sequence[Sequence[Ids]], lane: Lane, owner: Owner) -> Matrix:
         if self._closed:
-            raise _closed()
+            raise _closed_error()
         call = Call(
             owner=owner,
             caller=trace.get_current_span().get_span_context(),
@@ -256,7 +256,7 @@ class Batcher(Embedder):
         )
         for call, windows in by_call.items():
             if batch.alone:
-                _fail(call, _typed(error))
+                _fail(call, _to_service_error(error))
             else:
                 self._again.append(_Batch(batch.lane, windows, alone=True))
 
@@ -289,7 +289,7 @@ def _unit(sums: Matrix) -> Matrix:
     return sums
 
 
-def _typed(error: BaseException) -> ServiceError:
+def _to_service_error(error: BaseException) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     failure = UnavailableError("ENGINE_FAILED", "the embedding engine failed on this request")
@@ -297,5 +297,5 @@ def _typed(error: BaseException) -> ServiceError:
     return failure
 
 
-def _closed() -> UnavailableError:
+def _closed_error() -> UnavailableError:
     return UnavailableError("SHUTTING_DOWN", "the embedder is shutting down")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -40,32 +41,24 @@ FINISH_REASONS = {
 KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
 
 
+@dataclass(frozen=True, kw_only=True)
 class InferenceRpc(InferenceServiceServicer):
     """`InferenceService` on top of the use cases; holds no rule of its own."""
 
-    def __init__(
-        self,
-        embed: EmbedTexts,
-        generate: GenerateAnswer,
-        models: ListModels,
-        *,
-        default_profile: str,
-        default_model: str,
-    ) -> None:
-        self._embed = embed
-        self._generate = generate
-        self._models = models
-        self._default_profile = default_profile
-        self._default_model = default_model
+    embed: EmbedTexts
+    generate: GenerateAnswer
+    models: ListModels
+    default_profile: str
+    default_model: str
 
     @override
     async def Embed(
         self, request: pb.EmbedRequest, context: ServicerContext[Any, Any]
     ) -> pb.EmbedResponse:
         """Vectors of texts, in the order given; interactive unless the lane says bulk."""
-        done = await self._embed(
+        done = await self.embed.run(
             EmbeddingRequest(
-                profile=request.profile or self._default_profile,
+                profile=request.profile or self.default_profile,
                 texts=list(request.texts),
                 lane=LANES.get(request.lane, Lane.INTERACTIVE),
                 # A share beside that of the tenant's documents: they wait on the bus as long as it
@@ -85,7 +78,7 @@ class InferenceRpc(InferenceServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Streams an answer; a quote is followed by its marker in the text."""
         question = Question(
-            model=request.model or self._default_model,
+            model=request.model or self.default_model,
             text=request.question,
             passages=[
                 Passage(index=index, text=passage.text)
@@ -94,7 +87,7 @@ class InferenceRpc(InferenceServiceServicer):
             max_output_tokens=request.max_output_tokens or MAX_OUTPUT_TOKENS_DEFAULT,
         )
         quotes = 0
-        async with aclosing(self._generate(question)) as steps:
+        async with aclosing(self.generate.run(question)) as steps:
             async for step in steps:
                 match step:
                     case GenerationDelta():
@@ -112,7 +105,7 @@ class InferenceRpc(InferenceServiceServicer):
         self, request: pb.ListModelsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
         """What each engine really is."""
-        return pb.ListModelsResponse(models=[_model(card) for card in self._models()])
+        return pb.ListModelsResponse(models=[_model(card) for card in self.models.run()])
 
 
 def _quote(quote: Quote, marker: str) -> pb.Quote:

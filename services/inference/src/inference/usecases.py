@@ -80,7 +80,7 @@ class EmbedTexts:
 
     embedders: Mapping[str, Embedder]
 
-    async def __call__(self, request: EmbeddingRequest) -> Embedded:
+    async def run(self, request: EmbeddingRequest) -> Embedded:
         embedder = self.embedders.get(request.profile)
         if embedder is None:
             raise NotFoundError(
@@ -98,7 +98,7 @@ class GenerateAnswer:
 
     generators: Mapping[str, Generator]
 
-    def __call__(self, question: Question) -> AsyncGenerator[Generated, None]:
+    def run(self, question: Question) -> AsyncGenerator[Generated, None]:
         generator = self.generators.get(question.model)
         if generator is None:
             raise NotFoundError(
@@ -116,7 +116,7 @@ class ListModels:
     embedders: Mapping[str, Embedder]
     generators: Mapping[str, Generator]
 
-    def __call__(self) -> Sequence[ModelCard]:
+    def run(self) -> Sequence[ModelCard]:
         served: list[Embedder | Generator] = [*self.embedders.values(), *self.generators.values()]
         return [model.card for model in served]
 
@@ -174,7 +174,7 @@ class EmbedChunks:
         texts = [chunk.text for chunk in event.chunks]
         owner = Owner(event.tenant, event.document)
         request = EmbeddingRequest(profile=self.profile, texts=texts, lane=Lane.BULK, owner=owner)
-        done = await self.embed(request)
+        done = await self.embed.run(request)
         embedded = ChunksEmbedded(
             tenant=event.tenant,
             prepared=event,

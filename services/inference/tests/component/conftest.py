@@ -109,7 +109,7 @@ async def _open_process(bus: Bus, signer: Signer, stack: AsyncExitStack) -> tupl
     verifier = Verifier(signer.keys)
     await verifier.load()
     revocations = Revocations(bus_connected=lambda: True)
-    revocations.polled(time.monotonic())
+    revocations.mark_polled(time.monotonic())
     server, _ = await create_server(
         server_interceptors(SERVICE, verifier, revocations, ACCESS), ACCESS
     )

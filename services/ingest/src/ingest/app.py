@@ -210,11 +210,11 @@ async def build(process: Process, settings: Settings) -> None:
     process.run(outbox.relay)
     process.run(reconciler.reconcile)
     process.run(reconciler.sweep)
-    process.ready_when(lambda: _away(database))
+    process.ready_when(lambda: _check_database(database))
     process.stages = lambda: _stages(sweeper)
 
 
-async def _away(database: Database) -> str:
+async def _check_database(database: Database) -> str:
     return "" if await database.answers() else "database does not answer"
 
 

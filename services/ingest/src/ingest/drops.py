@@ -93,7 +93,7 @@ class _File:
         with self._lock:
             if self._closed:
                 return
-            folder = _opened(root)
+            folder = _open_root(root)
             try:
                 for name in parts[:-1]:
                     inner = os.open(name, _FOLDER, dir_fd=folder)
@@ -117,7 +117,7 @@ class _File:
                 self._descriptor = None
 
 
-def _opened(root: Path) -> int:
+def _open_root(root: Path) -> int:
     try:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

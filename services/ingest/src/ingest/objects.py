@@ -136,14 +136,14 @@ class _Partial:
                     limit_bytes=self._max_bytes,
                 )
             self._digest.update(piece)
-            descriptor, _ = self._opened()
+            descriptor, _ = self._open()
             view = memoryview(piece)
             while view:
                 view = view[os.write(descriptor, view) :]
 
     def commit(self) -> Stored:
         with self._lock:
-            descriptor, path = self._opened()
+            descriptor, path = self._open()
             os.fsync(descriptor)
             Path(path).replace(self._target)
             os.close(descriptor)
@@ -167,14 +167,14 @@ class _Partial:
         """From the target's own up to the root."""
         return self._target.parents[:KEY_DEPTH]
 
-    def _opened(self) -> tuple[int, str]:
+    def _open(self) -> tuple[int, str]:
         if self._discarded:
             raise OSError(errno.ECANCELED, "the write was given up")
         if not self._file:
-            self._file = self._made()
+            self._file = self._create()
         return self._file
 
-    def _made(self) -> tuple[int, str]:
+    def _create(self) -> tuple[int, str]:
         """A new file; from here on its folder is not empty, so nobody removes that."""
         for _ in range(FOLDER_TRIES):
             # Never the root: a volume that is not mounted must not pass for an empty one.

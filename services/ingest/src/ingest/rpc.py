@@ -80,7 +80,7 @@ class IngestRpc(IngestServiceServicer):
             trace_id=current_trace_id(),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
-            return shown(await self.accept.run(draft, _content(parts, header.size_bytes)))
+            return to_document(await self.accept.run(draft, _content(parts, header.size_bytes)))
 
     @override
     async def ImportDocuments(
@@ -96,7 +96,7 @@ class IngestRpc(IngestServiceServicer):
     async def GetDocument(
         self, request: pb.GetDocumentRequest, context: ServicerContext[Any, Any]
     ) -> Document:
-        return shown(await self.get(caller().tenant, request.name))
+        return to_document(await self.get.run(caller().tenant, request.name))
 
     @override
     async def ListDocuments(
@@ -107,15 +107,15 @@ class IngestRpc(IngestServiceServicer):
             return pb.ListDocumentsResponse()
         state = _STATES.get(request.state)
         bound = (request.collection, state or "")
-        page = paging.asked(request.page_size, request.page_token, bound=bound)
+        page = paging.parse(request.page_size, request.page_token, bound=bound)
         query = PageQuery(
             collection=request.collection,
             state=state,
             after=page.after_name,
             limit=page.limit,
         )
-        views = await self.list_page(caller().tenant, query)
-        documents = [shown(view) for view in views]
+        views = await self.list_page.run(caller().tenant, query)
+        documents = [to_document(view) for view in views]
         page = replace(page, size=min(page.size, _fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
@@ -124,20 +124,20 @@ class IngestRpc(IngestServiceServicer):
     async def WatchDocument(
         self, request: pb.WatchDocumentRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentResponse]:
-        async with aclosing(self.watch(caller().tenant, request.name)) as changes:
+        async with aclosing(self.watch.run(caller().tenant, request.name)) as changes:
             async for view in changes:
-                yield pb.WatchDocumentResponse(document=shown(view))
+                yield pb.WatchDocumentResponse(document=to_document(view))
 
     @override
     async def WatchDocuments(
         self, request: pb.WatchDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentsResponse]:
-        async with aclosing(self.watch_many(caller().tenant, request.collection)) as changes:
+        async with aclosing(self.watch_many.run(caller().tenant, request.collection)) as changes:
             async for views in changes:
                 if views is None:
                     yield pb.WatchDocumentsResponse(subscribed=pb.Subscribed())
                 for view in views or ():
-                    yield pb.WatchDocumentsResponse(document=shown(view))
+                    yield pb.WatchDocumentsResponse(document=to_document(view))
 
     @override
     async def DeleteDocument(
@@ -145,7 +145,7 @@ class IngestRpc(IngestServiceServicer):
     ) -> Document:
         check_name(request.name)
         with telemetry.document_scope(caller().tenant, request.name):
-            return shown(await self.delete.run(caller().tenant, request.name))
+            return to_document(await self.delete.run(caller().tenant, request.name))
 
 
 async def _header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
@@ -200,7 +200,7 @@ def _fitting(documents: Sequence[Document]) -> int:
     return len(documents)
 
 
-def shown(view: View) -> Document:
+def to_document(view: View) -> Document:
     """A document as the contract shows it, through the version at hand."""
     entry, version = view.entry, view.version
     return Document(

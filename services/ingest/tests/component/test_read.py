@@ -17,7 +17,7 @@ async def names(rig: Rig, *, collection: str = "", state: State | None = None) -
     while True:
         after = found[-1] if found else ""
         query = PageQuery(collection=collection, state=state, after=after, limit=2)
-        page = await rig.wired.rpc.list_page(TENANT, query)
+        page = await rig.wired.rpc.list_page.run(TENANT, query)
         if not page:
             return [name.removeprefix("collections/") for name in found]
         found += [view.entry.name for view in page]
@@ -75,7 +75,7 @@ async def test_another_tenant_sees_nothing(rig: Rig):
     with pytest.raises(NotFoundError):
         await rig.wired.rpc.delete.run("globex", NAME)
     query = PageQuery(collection="", state=None, after="", limit=10)
-    assert await rig.wired.rpc.list_page("globex", query) == []
+    assert await rig.wired.rpc.list_page.run("globex", query) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_a_watch_shows_each_state_and_ends_after_the_last(rig: Rig):
     seen: list[View] = []
 
     async def watching() -> None:
-        async for view in rig.wired.rpc.watch(TENANT, NAME):
+        async for view in rig.wired.rpc.watch.run(TENANT, NAME):
             seen.append(view)  # noqa: PERF401  (looked at while it grows)
 
     async with asyncio.timeout(60):
@@ -142,12 +142,12 @@ async def test_a_watch_shows_each_state_and_ends_after_the_last(rig: Rig):
 
 async def test_a_watch_of_a_finished_document_shows_it_once(rig: Rig):
     await rig.indexed()
-    assert len([view async for view in rig.wired.rpc.watch(TENANT, NAME)]) == 1
+    assert len([view async for view in rig.wired.rpc.watch.run(TENANT, NAME)]) == 1
 
 
 async def test_a_watch_of_an_unknown_document_is_refused(rig: Rig):
     with pytest.raises(NotFoundError):
-        await anext(aiter(rig.wired.rpc.watch(TENANT, NAME)))
+        await anext(aiter(rig.wired.rpc.watch.run(TENANT, NAME)))
 
 
 async def test_the_backlog_counts_unfinished_documents_by_tenant_and_state(rig: Rig):

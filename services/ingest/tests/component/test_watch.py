@@ -55,7 +55,7 @@ async def streaming(changes: Any) -> AsyncIterator[Stream]:
 
 @asynccontextmanager
 async def following(rig: Rig, collection: str = "", tenant: str = TENANT) -> AsyncIterator[Stream]:
-    async with streaming(rig.wired.rpc.watch_many(tenant, collection)) as stream:
+    async with streaming(rig.wired.rpc.watch_many.run(tenant, collection)) as stream:
         await stream.until(lambda got: got[:1] == [None])
         yield stream
 

@@ -20,7 +20,7 @@ from chassis.rpc.channel import open_channel
 from query.domain import Profile
 from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
 from query.retrieval.vector_store import VectorStore
-from query.rpc import QueryRpc, Verbs
+from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
@@ -124,13 +124,13 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
             purge=PurgeDocument(begin, adapters.vectors, process.dead_letters),
         ),
     )
-    verbs = Verbs(
+    rpc = QueryRpc(
         find=find,
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
         hide=HideDocument(begin),
     )
-    add_QueryServiceServicer_to_server(QueryRpc(verbs), process.server)
+    add_QueryServiceServicer_to_server(rpc, process.server)
     rebuild = RebuildVectors(
         profile=profile,
         begin=begin,
@@ -143,7 +143,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     process.run(outbox.relay)
-    process.run(_every(settings.reconcile_s, rebuild))
+    process.run(_every(settings.reconcile_s, rebuild.run))
     process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
     process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog

@@ -50,21 +50,14 @@ FINISH_REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verbs:
-    """The use cases behind the methods."""
+@dataclass(frozen=True, kw_only=True)
+class QueryRpc(QueryServiceServicer):
+    """`QueryService` on top of the use cases; the tenant is always the verified caller's."""
 
     find: FindPassages
     ask: Ask
     answers: Answers
     hide: HideDocument
-
-
-class QueryRpc(QueryServiceServicer):
-    """`QueryService` on top of the use cases; the tenant is always the verified caller's."""
-
-    def __init__(self, verbs: Verbs) -> None:
-        self._verbs = verbs
 
     @override
     async def Search(
@@ -78,7 +71,7 @@ class QueryRpc(QueryServiceServicer):
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
         )
-        hits = await self._verbs.find(question)
+        hits = await self.find.run(question)
         return pb.SearchResponse(
             hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
         )
@@ -99,7 +92,7 @@ class QueryRpc(QueryServiceServicer):
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)
-        async with aclosing(self._verbs.ask(inquiry, trace_id)) as steps:
+        async with aclosing(self.ask.run(inquiry, trace_id)) as steps:
             async for step in steps:
                 _annotate(span, step)
                 yield _response(step)
@@ -110,7 +103,7 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.Answer:
         """Reads an answer; words of documents deleted since are left out."""
         answer_id = _uuid(request.answer_id)
-        answer = await self._verbs.answers.find(caller().tenant, answer_id) if answer_id else None
+        answer = await self.answers.find(caller().tenant, answer_id) if answer_id else None
         if answer is None:
             raise NotFoundError("ANSWER_UNKNOWN", "no such answer")
         return _answer(answer)
@@ -121,7 +114,7 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.HideDocumentResponse:
         """Commits the tombstone, for ingest on behalf of the tenant it names."""
         version = Version(document=request.document, number=request.version)
-        await self._verbs.hide.run(caller().tenant, version)
+        await self.hide.run(caller().tenant, version)
         return pb.HideDocumentResponse()
 
 
@@ -158,7 +151,7 @@ def _response(step: Step) -> pb.AskResponse:
         case Citation():
             return pb.AskResponse(citation=_citation(step))
         case Finish():
-            return pb.AskResponse(finished=_finished(step))
+            return pb.AskResponse(finished=_to_finished(step))
 
 
 def _answer(answer: Answer) -> pb.Answer:
@@ -167,7 +160,7 @@ def _answer(answer: Answer) -> pb.Answer:
         question=answer.question,
         text=answer.text,
         citations=[_citation(citation) for citation in answer.citations],
-        finished=_finished(answer.finish),
+        finished=_to_finished(answer.finish),
         trace_id=answer.trace_id,
     )
 
@@ -182,7 +175,7 @@ def _citation(citation: Citation) -> pb.Citation:
     )
 
 
-def _finished(finish: Finish) -> pb.AnswerFinished:
+def _to_finished(finish: Finish) -> pb.AnswerFinished:
     return pb.AnswerFinished(
         reason=FINISH_REASONS[finish.reason],
         usage=pb.Usage(input_tokens=finish.input_tokens, output_tokens=finish.output_tokens),

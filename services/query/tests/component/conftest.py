@@ -281,7 +281,7 @@ class World:
     ) -> list[str]:
         """Texts found, best first."""
         question = Question(tenant=tenant, text=text, limit=limit, **options)
-        return [hit.passage.text for hit in await self.find(question)]
+        return [hit.passage.text for hit in await self.find.run(question)]
 
     def inquiry(self, question: str, **changes: Any) -> Inquiry:
         settings: dict[str, Any] = {"tenant": TENANT, "principal": "user:ada", "question": question}
@@ -320,5 +320,5 @@ async def world(
     profile = Profile(name=vectors._profile, dimensions=vectors._dimensions)
     store = InterruptedVectors(vectors, profile)
     world = World(database, everything, store, embedder, generator, profile)
-    await world.rebuilder()()
+    await world.rebuilder().run()
     return world

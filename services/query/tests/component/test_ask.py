@@ -14,7 +14,7 @@ TRACE = "1" * 32
 
 
 async def answered(world, question: str = "impeller", **changes):
-    return [step async for step in world.ask(world.inquiry(question, **changes), TRACE)]
+    return [step async for step in world.ask.run(world.inquiry(question, **changes), TRACE)]
 
 
 def published(world) -> list[AnswerProduced]:
@@ -71,14 +71,14 @@ async def test_without_passages_the_answer_is_that_there_is_none(world):
 
 async def test_the_finish_comes_after_the_answer_is_stored(world):
     await world.deliver(world.embedded("the impeller wears out"))
-    async for step in world.ask(world.inquiry("impeller"), TRACE):
+    async for step in world.ask.run(world.inquiry("impeller"), TRACE):
         assert len(world.rows("answers")) == (1 if isinstance(step, Finish) else 0)
 
 
 async def test_a_client_that_leaves_stops_the_engine_and_leaves_nothing(world):
     await world.deliver(world.embedded("the impeller wears out"))
     world.generator.pause = asyncio.Event()
-    steps = world.ask(world.inquiry("impeller"), TRACE)
+    steps = world.ask.run(world.inquiry("impeller"), TRACE)
     assert isinstance(await anext(steps), Started)
     assert isinstance(await anext(steps), Delta)
     assert world.generator.running == 1

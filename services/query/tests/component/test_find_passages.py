@@ -93,14 +93,14 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
         name = f"collections/manuals/documents/d{number}"
         await world.deliver(world.embedded("impeller wear", document=name))
     question = Question(tenant="acme", text="impeller", limit=12)
-    first = [hit.passage.chunk_id for hit in await world.find(question)]
+    first = [hit.passage.chunk_id for hit in await world.find.run(question)]
     for _ in range(3):
-        assert [hit.passage.chunk_id for hit in await world.find(question)] == first
+        assert [hit.passage.chunk_id for hit in await world.find.run(question)] == first
 
 
 async def test_a_hit_carries_what_a_citation_needs(world):
     await world.deliver(world.embedded("first", "the impeller wears"))
-    [hit, _] = await world.find(Question(tenant="acme", text="impeller", limit=2))
+    [hit, _] = await world.find.run(Question(tenant="acme", text="impeller", limit=2))
     passage = hit.passage
     assert (passage.version.document, passage.version.number, passage.ordinal) == (PUMP, 1, 1)
     assert (passage.title, passage.start, passage.end, passage.page) == ("Pump manual", 100, 118, 2)

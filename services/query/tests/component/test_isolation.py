@@ -31,7 +31,7 @@ async def full(world):
             world.embedded("part", version=3, batch_count=2, chunk_count=2, tenant=tenant)
         )
         inquiry = world.inquiry("impeller", tenant=tenant)
-        assert [step async for step in world.ask(inquiry, "1" * 32)]
+        assert [step async for step in world.ask.run(inquiry, "1" * 32)]
         async with world.begin(tenant) as work:
             await work.rows.begin_purge(
                 Version(document="collections/manuals/documents/gone", number=1), 1

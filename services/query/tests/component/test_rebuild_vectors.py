@@ -24,7 +24,7 @@ async def test_a_lost_store_is_rebuilt_from_the_passages(world):
     before, found = await world.points(), await world.search("impeller")
     await world.vectors.drop()
     assert await refused(world) == "VECTORS_REBUILDING"
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.points() == before
     assert await world.search("impeller") == found
     assert await world.search("impeller", tenant="globex") == ["their impeller"]
@@ -33,7 +33,7 @@ async def test_a_lost_store_is_rebuilt_from_the_passages(world):
 async def test_versions_on_their_way_in_are_rebuilt_too(world):
     await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
     await world.vectors.drop()
-    await world.rebuild()
+    await world.rebuild.run()
     await world.deliver(world.embedded("part 1", batch=1, batch_count=2, chunk_count=2, first=1))
     assert sorted(await world.search("part")) == ["part 0", "part 1"]
 
@@ -47,7 +47,7 @@ async def test_searches_wait_for_the_whole_index(world):
         seen.append(await refused(world))
 
     world.vectors.before_upsert = search
-    await world.rebuild()
+    await world.rebuild.run()
     world.vectors.before_upsert = None
     assert seen == ["VECTORS_REBUILDING"]
     assert await world.search("impeller") == ["impeller one"]
@@ -80,12 +80,12 @@ async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
 
     world.vectors.before_upsert = fail_in_the_third
     with pytest.raises(UnavailableError):
-        await world.rebuild()
+        await world.rebuild.run()
     world.vectors.before_upsert = None
     assert len(await world.points()) == 64
     assert await refused(world) == "VECTORS_REBUILDING"
     world.embedder.embedded.clear()
-    await world.rebuild()
+    await world.rebuild.run()
     assert len(world.embedder.embedded) == 16
     assert len(await world.points()) == 80
 
@@ -103,8 +103,8 @@ async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world):
 
     world.vectors.before_upsert = look
     with pytest.raises(UnavailableError):
-        await world.rebuild()
-    await world.rebuild()
+        await world.rebuild.run()
+    await world.rebuild.run()
     rebuilding = "vector store is being rebuilt: {} of 64 passages"
     assert seen == [
         (rebuilding.format(0), 1),
@@ -118,10 +118,10 @@ async def test_only_one_process_rebuilds(world):
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()
     async with world.records.rebuilding(world.profile.name):
-        await world.rebuild()
+        await world.rebuild.run()
         assert world.embedder.embedded == []
         assert await refused(world) == "VECTORS_REBUILDING"
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.search("impeller") == ["impeller one"]
 
 
@@ -129,8 +129,8 @@ async def test_a_process_that_waited_for_its_turn_finds_the_work_done(world):
     """The right becomes free just as the rebuild is complete: nothing is begun again."""
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()
-    late = world.rebuilder(records=Overtaken(world.records, world.rebuild))
-    await late()
+    late = world.rebuilder(records=Overtaken(world.records, world.rebuild.run))
+    await late.run()
     assert len(world.embedder.embedded) == 1
     assert await world.search("impeller") == ["impeller one"]
 
@@ -161,10 +161,10 @@ async def test_a_rebuild_whose_right_is_lost_stops(world):
 
     world.vectors.before_upsert = end_transaction
     with pytest.raises(UnavailableError):
-        await world.rebuild()
+        await world.rebuild.run()
     world.vectors.before_upsert = None
     assert await refused(world) == "VECTORS_REBUILDING"
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.search("impeller") == ["impeller one"]
 
 
@@ -182,7 +182,7 @@ async def test_a_document_deleted_during_the_rebuild_stays_gone(world):
         return rows
 
     world.embedder.embed_passages = embed_and_delete
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.search("impeller") == ["impeller two"]
     assert len(await world.points()) == 1
 
@@ -199,7 +199,7 @@ async def test_a_delete_waits_for_the_points_being_restored_and_takes_them(world
         assert not purges[0].done()
 
     world.vectors.before_upsert = delete_meanwhile
-    await world.rebuild()
+    await world.rebuild.run()
     await purges[0]
     assert await world.points() == {}
 
@@ -209,7 +209,7 @@ async def test_a_single_missing_point_is_mended(world):
     before = await world.points()
     await world.vectors.delete_points(ACME, [min(before)])
     world.embedder.embedded.clear()
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.points() == before
     assert len(world.embedder.embedded) == 1
 
@@ -217,9 +217,9 @@ async def test_a_single_missing_point_is_mended(world):
 async def test_a_point_without_passage_goes_when_it_was_seen_twice(world):
     await world.deliver(world.embedded("impeller one", "impeller two"))
     world.everything.execute("DELETE FROM passages WHERE ordinal = 1")
-    await world.rebuild()
+    await world.rebuild.run()
     assert len(await world.points()) == 2
-    await world.rebuild()
+    await world.rebuild.run()
     assert len(await world.points()) == 1
     assert await world.search("impeller") == ["impeller one"]
 
@@ -228,12 +228,12 @@ async def test_counts_that_agree_are_left_alone_until_it_is_time(world):
     await world.deliver(world.embedded("impeller one"))
     now = 1_000.0
     rebuild = world.rebuilder(mend_s=300.0, clock=lambda: now)
-    await rebuild()
+    await rebuild.run()
     await world.vectors.delete_points(ACME, list(await world.points()))
-    await rebuild()
+    await rebuild.run()
     assert await world.points() == {}
     now += 301.0
-    await rebuild()
+    await rebuild.run()
     assert len(await world.points()) == 1
 
 
@@ -247,7 +247,7 @@ async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch)
     before = await world.points()
     doomed = sorted(before)[::3]
     await world.vectors.delete_points(ACME, doomed)
-    await world.rebuild()
+    await world.rebuild.run()
     assert await world.points() == before
     assert len(world.embedder.embedded) == len(doomed)
 
@@ -255,10 +255,10 @@ async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch)
 async def test_a_store_that_is_away_is_no_lost_store(world):
     away = world.rebuilder(vectors=Away(world.vectors))
     with pytest.raises(UnavailableError):
-        await away()
+        await away.run()
     assert world.serving.trouble == "vector store: VECTORS_UNAVAILABLE"
     assert world.serving.store_id is not None
-    await world.rebuild()
+    await world.rebuild.run()
     assert world.serving.trouble == ""
 
 

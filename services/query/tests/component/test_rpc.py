@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from aquifer.query.v1 import query_service_pb2 as pb
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
-from query.rpc import ACCESS, QueryRpc, Verbs
+from query.rpc import ACCESS, QueryRpc
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -19,7 +19,7 @@ def rpc(world):
     scopes = frozenset({"search", "ask"})
     caller = Caller(tenant="acme", principal="user:ada", key_id="k", scopes=scopes, expires_at=0.0)
     admit(caller, "token")
-    return QueryRpc(Verbs(find=world.find, ask=world.ask, answers=world.answers, hide=world.hide))
+    return QueryRpc(find=world.find, ask=world.ask, answers=world.answers, hide=world.hide)
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ class JsonFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line = {key: _shown(value) for key, value in vars(record).items() if key not in _OWN_FIELDS}
+        line = {
+            key: _render(value) for key, value in vars(record).items() if key not in _OWN_FIELDS
+        }
         line |= {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -45,11 +47,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def _shown(value: object) -> object:
+def _render(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):
-        return [_shown(one) for one in value]
+        return [_render(one) for one in value]
     return str(value)[:VALUE_MAX_CHARS]
 
 

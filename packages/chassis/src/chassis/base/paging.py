@@ -47,13 +47,13 @@ class Page:
         return shown, _token(*position(shown[-1]), *self.bound) if more else ""
 
 
-def asked(page_size: int, page_token: str, *, parts: int = 1, bound: Position = ()) -> Page:
+def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = ()) -> Page:
     """The page a request asks for, in a list whose positions have that many parts.
 
     Raises:
         InvalidInputError: PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
     """
-    size = rows_asked(page_size)
+    size = parse_size(page_size)
     if not page_token:
         return Page(size=size, after=(), bound=bound)
     found = _parts(page_token)
@@ -64,7 +64,7 @@ def asked(page_size: int, page_token: str, *, parts: int = 1, bound: Position = 
     return Page(size=size, after=found[:parts], bound=bound)
 
 
-def rows_asked(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
+def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
     """Rows to return; 0 means `default`.
 
     Raises:

@@ -62,15 +62,15 @@ class Database:
     @asynccontextmanager
     async def _begin(self, opening: sql.SQL | sql.Composed) -> AsyncIterator[Transaction]:
         """A transaction that `opening` begins, in one round trip."""
-        with _translated():
-            connection = await self._opened(opening)
+        with _translate_errors():
+            connection = await self._open(opening)
             try:
                 async with connection:  # commits, or rolls back; a pooled one is not closed
                     yield connection
             finally:
                 await self._pool.putconn(connection)
 
-    async def _opened(self, opening: sql.SQL | sql.Composed) -> Transaction:
+    async def _open(self, opening: sql.SQL | sql.Composed) -> Transaction:
         """A connection on which `opening` has run: that alone tells whether it still stands.
 
         One that died in the pool makes room for the next.
@@ -114,7 +114,7 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Turns driver errors into those a caller may act on."""
     try:
         yield

@@ -105,7 +105,7 @@ class Bus:
             UnavailableError: BUS_UNAVAILABLE.
         """
         subject = f"{kind}.*"
-        with _answered():
+        with _translate_errors():
             info = await self.jetstream.stream_info(stream_of(subject), subjects_filter=subject)
         return sum((info.state.subjects or {}).values())
 
@@ -115,7 +115,7 @@ class Bus:
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
         """
-        with _answered():
+        with _translate_errors():
             info = await self.jetstream.stream_info(topology.stream_name(event))
         return int(info.state.last_seq)
 
@@ -126,7 +126,7 @@ class Bus:
             UnavailableError: BUS_UNAVAILABLE.
         """
         durable = topology.durable_of(event, service)
-        with _answered():
+        with _translate_errors():
             info = await self.jetstream.consumer_info(durable.stream, durable.name)
         idle = not info.num_pending and not info.num_ack_pending
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
@@ -139,7 +139,7 @@ class Bus:
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Turns the client's errors into the one a caller may act on."""
     try:
         yield

@@ -127,7 +127,7 @@ class DeadLetters:
         """
         letter = await self._find(dead_letter_id)
         if letter is None:
-            raise _unknown(dead_letter_id)
+            raise _not_found(dead_letter_id)
         return letter
 
     async def discard(self, dead_letter_id: int) -> None:
@@ -141,7 +141,7 @@ class DeadLetters:
         except APIError as error:
             # The broker says the same of a message it has not and of one it can not remove.
             if await self._find(dead_letter_id) is None:
-                raise _unknown(dead_letter_id) from error
+                raise _not_found(dead_letter_id) from error
             raise _unavailable() from error
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
             raise _unavailable() from error
@@ -199,7 +199,7 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
         event_type=event_type,
         event_id=lower.get("ce-id", ""),
         tenant=subject.rsplit(".", 1)[-1],
-        document=_named(event_type, payload) or lower.get("ce-subject", ""),
+        document=_read_document(event_type, payload) or lower.get("ce-subject", ""),
         subject=subject,
         reason=own.get(f"{_OWN}Reason", ""),
         detail=own.get(f"{_OWN}Detail", ""),
@@ -218,7 +218,7 @@ def _trace_id(traceparent: str) -> str:
     return rest.partition("-")[0]
 
 
-def _named(event_type: str, payload: bytes) -> str:
+def _read_document(event_type: str, payload: bytes) -> str:
     """The document a body names: an upstream system's `ce-subject` may be missing or anything."""
     kind = event_class(event_type)
     try:
@@ -227,7 +227,7 @@ def _named(event_type: str, payload: bytes) -> str:
         return ""
 
 
-def _unknown(dead_letter_id: int) -> NotFoundError:
+def _not_found(dead_letter_id: int) -> NotFoundError:
     return NotFoundError(
         "DEAD_LETTER_UNKNOWN", "no such dead letter", dead_letter_id=dead_letter_id
     )

@@ -131,12 +131,12 @@ def _differences(wanted: StreamConfig | ConsumerConfig, current: object) -> list
     """Fields that were declared and differ; what the contract leaves open is the operator's."""
     return [
         f"{field} {getattr(current, field, None)} -> {value}"
-        for field, value in _declared(wanted)
+        for field, value in _list_settings(wanted)
         if getattr(current, field, None) != value
     ]
 
 
-def _declared(config: StreamConfig | ConsumerConfig) -> Iterator[tuple[str, object]]:
+def _list_settings(config: StreamConfig | ConsumerConfig) -> Iterator[tuple[str, object]]:
     for field in config.__dataclass_fields__:
         value = getattr(config, field)
         if value is not None and field != "name":

@@ -74,7 +74,7 @@ class Revocations:
         self._fresh_at = clock()
 
     @property
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether auth answered once; a process that can not say is not ready."""
         return self._loaded
 
@@ -109,7 +109,7 @@ class Revocations:
         """Note a sign of life of a way revocations come by, at monotonic second `at`."""
         self._fresh_at = max(self._fresh_at, self._clock() if at is None else at)
 
-    def polled(self, at: float) -> None:
+    def mark_polled(self, at: float) -> None:
         """Note that everything decided before monotonic second `at` is known."""
         self._loaded = True
         self.heard(at)
@@ -180,7 +180,7 @@ async def poll(revocations: Revocations, pages: Pages, after: int, at: float) ->
             after = revocation.sequence
         if len(page.revocations) < PAGE_MAX:
             break
-    revocations.polled(at)
+    revocations.mark_polled(at)
     if page.latest_sequence < after:
         revocations.recount()
         return 0
@@ -224,5 +224,5 @@ async def _poll(revocations: Revocations, pages: Pages, clock: Callable[[], floa
                 log.info("revocations.reachable")
             away = False
         # Until auth answered once the process is not ready, and whoever starts it waits.
-        every_s = POLL_EVERY_S if revocations.loaded else FIRST_POLL_EVERY_S
+        every_s = POLL_EVERY_S if revocations.is_loaded else FIRST_POLL_EVERY_S
         await asyncio.sleep(max(0.0, asked_at + every_s - clock()))

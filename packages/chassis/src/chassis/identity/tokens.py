@@ -174,7 +174,7 @@ class Verifier:
         self._verified: OrderedDict[bytes, Caller] = OrderedDict()
 
     @property
-    def loaded(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether a key set was ever loaded; without one nobody can be verified."""
         return bool(self._keys)
 
@@ -186,7 +186,7 @@ class Verifier:
         """
         for _ in range(KEYS_LOAD_ATTEMPTS):
             await self._refresh(FIRST_RETRY_S)
-            if self.loaded:
+            if self.is_loaded:
                 return
             await asyncio.sleep(FIRST_RETRY_S)
         raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
@@ -203,7 +203,7 @@ class Verifier:
         digest = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(digest)
         if known is None:
-            known = self._verified[digest] = _decoded(token, await self._key(token))
+            known = self._verified[digest] = _decode(token, await self._key(token))
             if len(self._verified) > CACHED_TOKENS_MAX:
                 self._verified.popitem(last=False)
         else:
@@ -267,7 +267,7 @@ def _header(token: str) -> dict[str, object]:
         raise _refusal("TOKEN_INVALID") from error
 
 
-def _decoded(token: str, key: Ed25519PublicKey) -> Caller:
+def _decode(token: str, key: Ed25519PublicKey) -> Caller:
     try:
         claims = jwt.decode(
             token,

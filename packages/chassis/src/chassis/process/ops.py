@@ -154,7 +154,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
         self, request: dead_pb.ListDeadLettersRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.ListDeadLettersResponse:
         """Lists dead letters of all tenants, oldest first."""
-        page = paging.asked(request.page_size, request.page_token)
+        page = paging.parse(request.page_size, request.page_token)
         letters = await self._dead_letters.list(_letter_after(page.after_name), page.limit)
         shown, token = page.cut(letters, lambda letter: (str(letter.dead_letter_id),))
         return dead_pb.ListDeadLettersResponse(

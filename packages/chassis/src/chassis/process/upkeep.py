@@ -64,7 +64,7 @@ async def _hear(bus: Bus, kind: type[E], told: Callable[[E, str], None]) -> None
 
 
 async def load_keys(verifier: Verifier) -> None:
-    while not verifier.loaded:
+    while not verifier.is_loaded:
         try:
             await verifier.load()
         except UnavailableError as error:
@@ -108,9 +108,9 @@ async def _wrong(
             yield settlement.bound.missing
         if settlement.pause_reason:
             yield f"{settlement.durable.name} waits: {settlement.pause_reason}"
-    if not verifier.loaded:
+    if not verifier.is_loaded:
         yield "keys of auth not loaded"
-    if not revocations.loaded:
+    if not revocations.is_loaded:
         yield "revocations not loaded"
 
 

@@ -126,31 +126,31 @@ class SiblingChannel(grpc.aio.Channel):
 
     @override
     def unary_unary(self, method: str, *codec: Any, **options: Any) -> Any:
-        return self._awaited(method, self._inner.unary_unary(method, *codec, **options))
+        return self._await_reply(method, self._inner.unary_unary(method, *codec, **options))
 
     @override
     def stream_unary(self, method: str, *codec: Any, **options: Any) -> Any:
-        return self._awaited(method, self._inner.stream_unary(method, *codec, **options))
+        return self._await_reply(method, self._inner.stream_unary(method, *codec, **options))
 
     @override
     def unary_stream(self, method: str, *codec: Any, **options: Any) -> Any:
-        return self._iterated(method, self._inner.unary_stream(method, *codec, **options))
+        return self._iterate_replies(method, self._inner.unary_stream(method, *codec, **options))
 
     @override
     def stream_stream(self, method: str, *codec: Any, **options: Any) -> Any:
-        return self._iterated(method, self._inner.stream_stream(method, *codec, **options))
+        return self._iterate_replies(method, self._inner.stream_stream(method, *codec, **options))
 
-    def _awaited(self, method: str, begin: Any) -> Any:
+    def _await_reply(self, method: str, begin: Any) -> Any:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
-            with self._recorded(method) as span:
+            with self._record(method) as span:
                 sent = [*metadata, *await self._credentials(), *_trace_of(span)]
                 return await begin(request, timeout=_bound(timeout), metadata=sent)
 
         return call
 
-    def _iterated(self, method: str, begin: Any) -> Any:
+    def _iterate_replies(self, method: str, begin: Any) -> Any:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
-            with self._recorded(method) as span:
+            with self._record(method) as span:
                 sent = [*metadata, *await self._credentials(), *_trace_of(span)]
                 stream = begin(request, timeout=_bound(timeout), metadata=sent)
                 try:
@@ -162,7 +162,7 @@ class SiblingChannel(grpc.aio.Channel):
         return call
 
     @contextmanager
-    def _recorded(self, method: str) -> Iterator[Span]:
+    def _record(self, method: str) -> Iterator[Span]:
         """One CLIENT span per call, ended however the call ends; errors become ServiceError."""
         name = method.removeprefix("/")
         attributes = {

@@ -116,7 +116,7 @@ class Edge(grpc.aio.ServerInterceptor):
         self._tracer = tracer
         self._open = 0
         self._served: dict[str, Any] = {}
-        self._unknown = self._wrapped(_OTHER, grpc.stream_stream_rpc_method_handler(self._refuse))
+        self._unknown = self._wrap(_OTHER, grpc.stream_stream_rpc_method_handler(self._refuse))
 
     @override
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -125,10 +125,10 @@ class Edge(grpc.aio.ServerInterceptor):
         if served is None:
             if (handler := await continuation(handler_call_details)) is None:
                 return self._unknown
-            served = self._served[name] = self._wrapped(name.removeprefix("/"), handler)
+            served = self._served[name] = self._wrap(name.removeprefix("/"), handler)
         return served
 
-    def _wrapped(self, name: str, handler: Any) -> Any:
+    def _wrap(self, name: str, handler: Any) -> Any:
         """A handler of the same arity; the unary ones take and give bytes.
 
         grpc.aio answers UNKNOWN, with the exception's text, to what its serializers raise; so
@@ -141,7 +141,7 @@ class Edge(grpc.aio.ServerInterceptor):
             scopes=self._access.get(name, frozenset()),
             standard=name.startswith(_STANDARD),
         )
-        serve = self._settled if method.standard else self._traced
+        serve = self._settle if method.standard else self._trace
 
         async def answer(request: Any, context: Any) -> Any:
             return await serve(method, request, context)
@@ -157,7 +157,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 return grpc.stream_unary_rpc_method_handler(answer, decode, encode)
         return grpc.stream_stream_rpc_method_handler(answer, decode, encode)
 
-    async def _traced(self, method: _Method, request: Any, context: Any) -> Any:
+    async def _trace(self, method: _Method, request: Any, context: Any) -> Any:
         """Record the call as one SERVER span, child of the caller's, and one duration."""
         started, given_s = time.perf_counter(), context.time_remaining()
         parent = telemetry.extract(dict(context.invocation_metadata()))
@@ -170,7 +170,7 @@ class Edge(grpc.aio.ServerInterceptor):
         otel_context.attach(trace.set_span_in_context(span, parent))  # until the call's task ends
         code = "INTERNAL"
         try:
-            result = await self._settled(method, request, context)
+            result = await self._settle(method, request, context)
             code = _code_name(context)
         except (asyncio.CancelledError, grpc.aio.BaseError):
             late = ended_by_deadline(given_s, context.time_remaining())
@@ -186,15 +186,15 @@ class Edge(grpc.aio.ServerInterceptor):
             span.end()
             metrics.RPC_SECONDS.labels(method.name, code).observe(time.perf_counter() - started)
 
-    async def _settled(self, method: _Method, request: Any, context: Any) -> Any:
+    async def _settle(self, method: _Method, request: Any, context: Any) -> Any:
         """Turn what the handler raises into a status."""
         try:
-            return await self._bounded(method, request, context)
+            return await self._limit(method, request, context)
         except ServiceError as error:
             trace.get_current_span().set_attribute("aquifer.error.reason", error.reason)
             status = to_status(error, self._domain)
         except grpc.aio.AbortError as sent:
-            sent.__traceback__ = None  # see `_refused`
+            sent.__traceback__ = None  # see `_abort`
             return None
         except grpc.aio.BaseError:  # the connection is gone
             raise
@@ -206,7 +206,7 @@ class Edge(grpc.aio.ServerInterceptor):
             status = self._bug(method, error)
         except Exception as error:  # noqa: BLE001 (the edge of the process; `_bug` logs it)
             status = self._bug(method, error)
-        await _refused(context, status, drain=method.request_streaming)
+        await _abort(context, status, drain=method.request_streaming)
         return None
 
     def _bug(self, method: _Method, error: BaseException) -> Status:
@@ -222,7 +222,7 @@ class Edge(grpc.aio.ServerInterceptor):
             facts={"incident": incident},
         )
 
-    async def _bounded(self, method: _Method, request: Any, context: Any) -> Any:
+    async def _limit(self, method: _Method, request: Any, context: Any) -> Any:
         """Run the body for as long as its deadline, the key and the process allow."""
         if method.standard:
             return await method.body(request, context)
@@ -261,7 +261,7 @@ class Edge(grpc.aio.ServerInterceptor):
             domain=self._domain,
             facts={},
         )
-        await _refused(context, status, drain=True)
+        await _abort(context, status, drain=True)
 
 
 def _end_of(bound: asyncio.Timeout) -> Callable[[], None]:
@@ -274,7 +274,7 @@ def _end_of(bound: asyncio.Timeout) -> Callable[[], None]:
     return end
 
 
-async def _refused(context: Any, status: Status, *, drain: bool) -> None:
+async def _abort(context: Any, status: Status, *, drain: bool) -> None:
     """End a call with a status.
 
     The call keeps the exception that `abort` raises (grpc.aio raises it again when we return).
@@ -282,14 +282,14 @@ async def _refused(context: Any, status: Status, *, drain: bool) -> None:
     against STREAMS_PER_CONNECTION, until the garbage collector comes by.
     """
     if drain:
-        await _drained(context)
+        await _drain(context)
     try:
         await context.abort_with_status(rpc_status.to_status(status))
     except grpc.aio.AbortError as sent:
         sent.__traceback__ = None
 
 
-async def _drained(context: Any) -> None:
+async def _drain(context: Any) -> None:
     """Let the client send its last message before it is refused, for `LINGER_S` at most.
 
     A grpc.aio client that writes while its call ends sees INTERNAL, not our status (grpc 36066).

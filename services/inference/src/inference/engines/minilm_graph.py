@@ -37,7 +37,7 @@ def sentence_encoder(weights: Weights) -> ov.Model:
     state = _embeddings(weights, ids)
     for layer in range(LAYERS):
         state = _layer(weights, f"encoder.layer.{layer}", state, attention_mask)
-    return ov.Model([_pooled(state, kept)], [ids], "all-MiniLM-L6-v2")
+    return ov.Model([_pool(state, kept)], [ids], "all-MiniLM-L6-v2")
 
 
 def _embeddings(weights: Weights, ids: ov.Node) -> ov.Node:
@@ -71,7 +71,7 @@ def _heads(state: ov.Node) -> ov.Node:
     return ops.transpose(split, _axes(0, 2, 1, 3))
 
 
-def _pooled(state: ov.Node, kept: ov.Node) -> ov.Node:
+def _pool(state: ov.Node, kept: ov.Node) -> ov.Node:
     """Mean of the vectors of the tokens that are no padding, scaled to unit length."""
     column = ops.unsqueeze(kept, _axes(2))
     total = ops.reduce_sum(ops.multiply(state, column), _axes(1), keep_dims=False)

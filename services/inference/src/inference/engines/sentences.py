@@ -110,12 +110,12 @@ def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     while end - start > SENTENCE_MAX_CHARS:
         at = max(text.rfind(white, start, start + SENTENCE_MAX_CHARS) for white in "\n ")
         at = at if at > start else start + SENTENCE_MAX_CHARS
-        yield from _trimmed(text, start, at)
+        yield from _trim(text, start, at)
         start = at
-    yield from _trimmed(text, start, end)
+    yield from _trim(text, start, end)
 
 
-def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _trim(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     piece = text[start:end]
     if piece.strip():
         yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

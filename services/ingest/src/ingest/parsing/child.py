@@ -27,7 +27,7 @@ Reader = Callable[[bytes, int], Reading]
 STDIN, STDOUT = 0, 1
 
 
-def framed(message: object) -> bytes:
+def encode_frame(message: object) -> bytes:
     body = json.dumps(message, ensure_ascii=False).encode()
     return len(body).to_bytes(4) + body
 
@@ -40,13 +40,13 @@ def reply(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> 
     try:
         yield from _frames(media_type, task, data, output_bytes)
     except MemoryError:
-        yield framed(refusal(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory"))
+        yield encode_frame(refusal(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory"))
     except RecursionError:
-        yield framed(refusal(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply"))
+        yield encode_frame(refusal(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply"))
     except RefusalError as refused:
-        yield framed(refusal(refused.failure, refused.detail))
+        yield encode_frame(refusal(refused.failure, refused.detail))
     except InvalidInputError as refused:
-        yield framed(refusal(refused.reason, refused.detail))
+        yield encode_frame(refusal(refused.reason, refused.detail))
 
 
 def _frames(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> Iterator[bytes]:
@@ -54,7 +54,7 @@ def _frames(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
     for message in frames_of(parsed, chunk(parsed, settings)):
-        frame = framed(message)
+        frame = encode_frame(message)
         left_bytes -= len(frame)
         if left_bytes < 0:
             raise RefusalError(
@@ -103,7 +103,7 @@ def main(media_format: str, *numbers: str) -> None:
         _reader(media_type)
     if media_type is not MediaType.PDF:
         load_statistics()
-    _write_all(framed(report | jail.seal()))
+    _write_all(encode_frame(report | jail.seal()))
     with os.fdopen(STDIN, "rb", closefd=False) as source:
         task = Task(**json.loads(source.read(int.from_bytes(source.read(4)))))
         data = source.read()

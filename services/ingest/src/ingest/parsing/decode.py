@@ -89,7 +89,7 @@ def _is_binary(data: bytes) -> bool:
 
 
 def _decode_legacy(data: bytes, charset: str) -> str | None:
-    guesses = [guess for guess in (_known(charset), *_guesses(data)) if guess]
+    guesses = [guess for guess in (_check_charset(charset), *_guesses(data)) if guess]
     decoded = (_strict(data, guess) for guess in guesses)
     return next((text for text in decoded if text is not None), None)
 
@@ -118,7 +118,7 @@ def _wide(data: bytes) -> str | None:
     return _strict(data, best) if best else None
 
 
-def _known(charset: str) -> str:
+def _check_charset(charset: str) -> str:
     """Python's name of a bytewise encoding; codecs that are no text encodings stay out."""
     try:
         name = codecs.lookup(charset).name.replace("-", "_")

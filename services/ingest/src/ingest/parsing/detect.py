@@ -54,15 +54,15 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
         InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` when the format named or found is none of
             ours, `MEDIA_TYPE_MISMATCH` when the bytes are something else than was declared.
     """
-    declared = _declared(media_type, file_name)
-    found = _found(data, declared)
+    declared = _declared_type(media_type, file_name)
+    found = _detect_type(data, declared)
     # Without a signature the bytes are some text, which all but a PDF may be.
     if found is None and declared is not MediaType.PDF:
         return declared or MediaType.TEXT
     if isinstance(found, MediaType) and declared in (None, found):
         return found
     if declared is None:
-        raise _unsupported(found or "unknown")
+        raise _unsupported_error(found or "unknown")
     raise InvalidInputError(
         ParseFailure.MEDIA_TYPE_MISMATCH,
         f"declared {declared}, found {found or 'no signature of it'}",
@@ -77,18 +77,18 @@ def charset(media_type: str) -> str:
     return found[1] if found else ""
 
 
-def _declared(media_type: str, file_name: str) -> MediaType | None:
+def _declared_type(media_type: str, file_name: str) -> MediaType | None:
     named = media_type.partition(";")[0].strip().lower()
     if named in UNDECLARED:
         if file_name.lower().endswith(MARKDOWN_SUFFIXES):
             return MediaType.MARKDOWN
         named = _NAMES.guess_type(file_name.rpartition("/")[2], strict=False)[0] or ""
     if named and named not in DECLARED:
-        raise _unsupported(named)
+        raise _unsupported_error(named)
     return DECLARED.get(named)
 
 
-def _found(data: bytes, declared: MediaType | None) -> MediaType | str | None:
+def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | None:
     """One of our formats, the name of a foreign one, or None when there is no signature."""
     for signature, name in FOREIGN_SIGNATURES.items():
         if data.startswith(signature):
@@ -100,7 +100,7 @@ def _found(data: bytes, declared: MediaType | None) -> MediaType | str | None:
     return MediaType.HTML if _HTML_START.match(head) else None
 
 
-def _unsupported(name: str) -> InvalidInputError:
+def _unsupported_error(name: str) -> InvalidInputError:
     return InvalidInputError(
         ParseFailure.MEDIA_TYPE_UNSUPPORTED,
         f"{name} is not accepted; send one of {', '.join(MediaType)}",

@@ -47,7 +47,7 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
     Returns:
         Control to what the kernel said: empty where the control holds.
     """
-    return _applied(
+    return _apply(
         resource_limits=lambda: _limit(bounds),
         no_new_privileges=lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
         own_network=_leave_network,
@@ -58,7 +58,7 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
 
 def seal() -> dict[str, str]:
     """Take files and signals away too; do this once every library is loaded. Reports as `enter`."""
-    return _applied(files_and_signals=_seal_files)
+    return _apply(files_and_signals=_seal_files)
 
 
 def bound_time(cpu_s: int) -> None:
@@ -70,7 +70,7 @@ def bound_time(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (min(soft, wanted), hard))
 
 
-def _applied(**controls: Callable[[], None]) -> dict[str, str]:
+def _apply(**controls: Callable[[], None]) -> dict[str, str]:
     report = {}
     for name, control in controls.items():
         try:

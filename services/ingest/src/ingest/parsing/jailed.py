@@ -134,11 +134,11 @@ class JailedChild:
         except TimeoutError as error:
             if not bound.expired():
                 raise
-            raise _failed(
+            raise _failure_error(
                 ParseFailure.PARSER_TIME_LIMIT, f"took longer than {wall_s:g} s"
             ) from error
         except (EOFError, ConnectionError) as error:
-            raise self._died(await self._process.wait()) from error
+            raise self._death_error(await self._process.wait()) from error
 
     async def end(self) -> None:
         """Kill whatever is left and reap it; a child that has answered is no exception."""
@@ -162,20 +162,20 @@ class JailedChild:
     async def _frame(self, limit_bytes: int) -> bytes:
         size = int.from_bytes(await self._reader.readexactly(4))
         if size > limit_bytes:
-            raise _failed(
+            raise _failure_error(
                 ParseFailure.PARSER_OUTPUT_LIMIT, f"reply of more than {limit_bytes} bytes"
             )
         return await self._reader.readexactly(size)
 
-    def _died(self, status: int) -> InvalidInputError:
+    def _death_error(self, status: int) -> InvalidInputError:
         if status == -signal.SIGXCPU:
-            return _failed(
+            return _failure_error(
                 ParseFailure.PARSER_TIME_LIMIT, f"took more than {self._limits.cpu_s} s of CPU"
             )
-        return _failed(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
+        return _failure_error(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
 
 
-def _failed(failure: ParseFailure, detail: str) -> InvalidInputError:
+def _failure_error(failure: ParseFailure, detail: str) -> InvalidInputError:
     return InvalidInputError(failure, detail)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lxml import etree  # type: ignore[import-untyped]
 
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.reading import Reading, bounded
+from ingest.parsing.reading import Reading, check_length
 
 LINE, PARAGRAPH = 1, 2
 
@@ -181,7 +181,7 @@ class _Lines:
         if words:
             self._out.append(self._separator() + words)
             self._size_chars += len(self._out[-1])
-            bounded(self._size_chars, self._limit_chars)
+            check_length(self._size_chars, self._limit_chars)
             self._gap = " " if not self._verbatim and text[-1].isspace() else ""
 
     def _separator(self) -> str:

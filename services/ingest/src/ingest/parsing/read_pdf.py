@@ -14,7 +14,7 @@ from pypdf._encryption import AlgV5, PasswordType
 from pypdf.errors import FileNotDecryptedError, LimitReachedError, PdfReadError
 
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.reading import Reading, bounded
+from ingest.parsing.reading import Reading, check_length
 
 # The encodings of ISO 32000 table 116 the library lacks; it would read them as UTF-16 and return
 # wrong characters. `jis_x_0208` is ours, below.
@@ -61,7 +61,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
     _add_cmaps()
     try:
         reader = _open(data)
-        texts = _rejoined(list(_pages(reader, limit_chars)))
+        texts = _rejoin(list(_pages(reader, limit_chars)))
         return Reading(_title(reader), texts, repairs.total())
     except FileNotDecryptedError as error:
         raise RefusalError(ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password") from error
@@ -119,11 +119,11 @@ def _pages(reader: pypdf.PdfReader, limit_chars: int) -> Iterator[str]:
     for page in reader.pages:
         text = page.extract_text()
         size_chars += len(text)
-        bounded(size_chars, limit_chars)
+        check_length(size_chars, limit_chars)
         yield _SPACE_RUN.sub(" ", text)
 
 
-def _rejoined(texts: list[str]) -> list[str]:
+def _rejoin(texts: list[str]) -> list[str]:
     """Undo hyphenation at line ends; what the document writes elsewhere decides doubtful cases."""
     words = Counter(word for text in texts for word in _WORD.findall(text))
 

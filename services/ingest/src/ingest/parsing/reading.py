@@ -16,7 +16,7 @@ class Reading(NamedTuple):
     repairs: int
 
 
-def bounded(size_chars: int, limit_chars: int) -> None:
+def check_length(size_chars: int, limit_chars: int) -> None:
     """Stop a reader whose text outgrows its bound, before it fills the memory."""
     if size_chars > limit_chars:
         raise RefusalError(

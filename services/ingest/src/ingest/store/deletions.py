@@ -119,7 +119,7 @@ class PostgresDeletions(Deletions):
         await self._run(_HIDDEN, document, number)
 
     @override
-    async def doomed(self, document: str, number: int) -> Sequence[Version]:
+    async def list_doomed(self, document: str, number: int) -> Sequence[Version]:
         cursor = await self._tx.execute(_DOOMED.encode(), self._names(document, number))
         return [rows.version(row) for row in await cursor.fetchall()]
 
@@ -128,7 +128,7 @@ class PostgresDeletions(Deletions):
         await self._run(_BEGIN_PURGE, document, number, keys=list(keys))
 
     @override
-    async def discarded(self, document: str, number: int, dead_letters: int) -> None:
+    async def mark_discarded(self, document: str, number: int, dead_letters: int) -> None:
         await self._run(_DISCARDED, document, number, dead_letters=dead_letters)
 
     @override
@@ -136,7 +136,7 @@ class PostgresDeletions(Deletions):
         chunks = await self._run(_CHUNKS, document, number)
         contents = await self._run(_CONTENTS, document, number)
         outbox_rows = await self._run(_OUTBOX, document, number)
-        noted = await self._noted(document, number)
+        noted = await self._read_counts(document, number)
         return Purged(
             objects=noted["objects"] + contents,
             dead_letters=noted["dead_letters"],
@@ -155,7 +155,7 @@ class PostgresDeletions(Deletions):
         row = await cursor.fetchone()
         return (row["version"], rows.receipt(row["receipt"])) if row else None
 
-    async def _noted(self, document: str, number: int) -> dict[str, int]:
+    async def _read_counts(self, document: str, number: int) -> dict[str, int]:
         cursor = await self._tx.execute(_NOTED, self._names(document, number))
         row = await cursor.fetchone()
         assert row is not None, "an aggregate returns its row"

@@ -73,7 +73,7 @@ class PostgresDocuments(Documents):
     async def versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
         if not numbers:
             return {}
-        found = await self._all(statements.VERSIONS, "", **_wanted(numbers.items()))
+        found = await self._all(statements.VERSIONS, "", **_columns_of(numbers.items()))
         return {row["document"]: rows.version(row) for row in found}
 
     @override
@@ -85,7 +85,7 @@ class PostgresDocuments(Documents):
     async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
         return [
             rows.view(row)
-            for row in await self._all(statements.LOCK_VERSIONS, "", **_wanted(versions))
+            for row in await self._all(statements.LOCK_VERSIONS, "", **_columns_of(versions))
         ]
 
     @override
@@ -137,7 +137,7 @@ class PostgresDocuments(Documents):
     async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
         uploads: dict[str, list[Upload]] = defaultdict(list)
         if versions:
-            wanted = _wanted((version.document, version.number) for version in versions)
+            wanted = _columns_of((version.document, version.number) for version in versions)
             for row in await self._all(statements.INDEX, "", **wanted):
                 uploads[row["document"]].append(rows.upload(row))
         return uploads
@@ -157,7 +157,7 @@ class PostgresDocuments(Documents):
         return [rows.upload(row) for row in found]
 
     @override
-    async def retired(self, entry: Entry, number: int) -> Sequence[Version]:
+    async def list_retired(self, entry: Entry, number: int) -> Sequence[Version]:
         found = await self._all(
             statements.RETIRED,
             entry.name,
@@ -203,7 +203,7 @@ class PostgresDocuments(Documents):
         return [rows.view(row) for row in found]
 
     @override
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         row = await self._one(statements.UNFINISHED, "", states=_names(UNFINISHED))
         return int(row["unfinished"]) if row else 0
 
@@ -220,7 +220,7 @@ class PostgresDocuments(Documents):
         return await (await self._tx.execute(statement.encode(), names)).fetchall()
 
 
-def _wanted(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
+def _columns_of(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
     pairs = list(versions)
     return {"names": [name for name, _ in pairs], "numbers": [number for _, number in pairs]}
 

@@ -74,7 +74,7 @@ class PostgresSweeper(Sweeper):
         return [_pending(row) for row in await self._swept(_DUE, names)]
 
     @override
-    async def expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
+    async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         states = [state.value for state in UNFINISHED]
         names = {"states": states, "deadline_s": deadline_s, "limit": limit}
         return [_pending(row) for row in await self._swept(_EXPIRED, names)]

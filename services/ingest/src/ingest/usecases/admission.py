@@ -70,7 +70,7 @@ class Admission:
 
     async def _count(self, tenant: str) -> _Counted:
         async with self.begin(tenant) as work:
-            unfinished = await work.documents.unfinished()
+            unfinished = await work.documents.count_unfinished()
         if len(self._counts) >= _TENANTS_MAX:
             self._counts.clear()
         counted = self._counts[tenant] = _Counted(unfinished, self.clock())

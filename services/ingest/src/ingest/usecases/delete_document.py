@@ -89,7 +89,7 @@ class PurgeDocument:
         """Without effect when the versions are gone already."""
         event = delivery.event
         async with self.begin(event.tenant) as work:
-            doomed = await work.deletions.doomed(event.document, event.version)
+            doomed = await work.deletions.list_doomed(event.document, event.version)
         if doomed:
             keys = [version.stored.key for version in doomed if version.stored.key]
             await self._remove_objects(event, keys)
@@ -115,14 +115,14 @@ class PurgeDocument:
             # At once: an attempt that breaks off after this finds none when it is repeated.
             async with self.begin(event.tenant) as work:
                 await work.documents.lock(event.document)
-                await work.deletions.discarded(event.document, event.version, letters)
+                await work.deletions.mark_discarded(event.document, event.version, letters)
 
 
 async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
     """Removes the rows and tells what was removed."""
     event = delivery.event
     await work.documents.lock(event.document)
-    doomed = await work.deletions.doomed(event.document, event.version)
+    doomed = await work.deletions.list_doomed(event.document, event.version)
     if not doomed:
         return
     purged = await work.deletions.purge(event.document, event.version)

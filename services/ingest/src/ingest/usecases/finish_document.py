@@ -102,7 +102,7 @@ async def _retire(
     """Older versions lose their chunks; those still on their way will never be searchable."""
     if version.number == 1:
         return ()
-    retired = await work.documents.retired(entry, version.number)
+    retired = await work.documents.list_retired(entry, version.number)
     if retired:
         await work.documents.retire(entry, version.number)
     for old in retired:

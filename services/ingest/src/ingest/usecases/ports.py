@@ -115,7 +115,7 @@ class Sweeper(Protocol):
     async def due(self, state: State, limit: int) -> Sequence[Pending]:
         """Steps past due, longest first."""
 
-    async def expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
+    async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         """Unfinished versions whose state is older than the deadline."""
 
     async def backlog(self) -> Sequence["Backlog"]:

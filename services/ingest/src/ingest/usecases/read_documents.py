@@ -13,7 +13,7 @@ from ingest.usecases.work import Begin, PageQuery
 class GetDocument:
     begin: Begin
 
-    async def __call__(self, tenant: str, name: str) -> View:
+    async def run(self, tenant: str, name: str) -> View:
         """The document through its newest version.
 
         Raises:
@@ -32,7 +32,7 @@ class GetDocument:
 class ListDocuments:
     begin: Begin
 
-    async def __call__(self, tenant: str, query: PageQuery) -> Sequence[View]:
+    async def run(self, tenant: str, query: PageQuery) -> Sequence[View]:
         """At most `query.limit` documents in the order of their names."""
         async with self.begin(tenant) as work:
             return await work.documents.page(query)
@@ -43,7 +43,7 @@ class WatchDocument:
     get: GetDocument
     watchers: Watchers
 
-    async def __call__(self, tenant: str, name: str) -> AsyncGenerator[View, None]:
+    async def run(self, tenant: str, name: str) -> AsyncGenerator[View, None]:
         """The document now and after each change, until its newest version is finished.
 
         Raises:
@@ -53,7 +53,7 @@ class WatchDocument:
         """
         check_name(name)
         async with self.watchers.join(tenant, document=name) as watcher:
-            seen = await self.get(tenant, name)
+            seen = await self.get.run(tenant, name)
             yield seen
             while not seen.version.finished:
                 for view in await watcher.take() or ():
@@ -66,7 +66,7 @@ class WatchDocument:
 class WatchDocuments:
     watchers: Watchers
 
-    async def __call__(
+    async def run(
         self, tenant: str, collection: str
     ) -> AsyncGenerator[Sequence[View] | None, None]:
         """Documents of a collection, or of the tenant where it is empty, as they change.

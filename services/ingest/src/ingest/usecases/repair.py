@@ -103,7 +103,7 @@ class GiveUpExpired:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next look.
         """
         given_up = 0
-        for pending in await self.sweeper.expired(self.pace.deadline_s, BATCH):
+        for pending in await self.sweeper.list_expired(self.pace.deadline_s, BATCH):
             verdict = Verdict(
                 reason="STEP_DEADLINE",
                 detail=f"{pending.state} for longer than {self.pace.deadline_s:.0f} s",

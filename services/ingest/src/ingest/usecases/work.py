@@ -96,7 +96,7 @@ class Documents(Protocol):
     async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
         """Make the version FAILED; the uploads that waited for it."""
 
-    async def retired(self, entry: Entry, number: int) -> Sequence[Version]:
+    async def list_retired(self, entry: Entry, number: int) -> Sequence[Version]:
         """Versions that `number` going live puts out of use: from the live one on, oldest first."""
 
     async def retire(self, entry: Entry, number: int) -> None:
@@ -114,7 +114,7 @@ class Documents(Protocol):
     async def page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
-    async def unfinished(self) -> int:
+    async def count_unfinished(self) -> int:
         """Versions of the tenant that are on their way."""
 
 
@@ -143,13 +143,13 @@ class Deletions(Protocol):
     async def hidden(self, document: str, number: int) -> None:
         """Note that no search finds a version up to this one any more."""
 
-    async def doomed(self, document: str, number: int) -> Sequence[Version]:
+    async def list_doomed(self, document: str, number: int) -> Sequence[Version]:
         """Versions up to this one that are DELETING, oldest first."""
 
     async def begin_purge(self, document: str, number: int, keys: Sequence[str]) -> None:
         """Note of which DELETING versions up to this one there are bytes, about to be removed."""
 
-    async def discarded(self, document: str, number: int, dead_letters: int) -> None:
+    async def mark_discarded(self, document: str, number: int, dead_letters: int) -> None:
         """Note how many dead letters went for the delete up to this version."""
 
     async def purge(self, document: str, number: int) -> "Purged":

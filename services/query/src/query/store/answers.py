@@ -61,7 +61,7 @@ class PostgresAnswers(Answers):
     async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
         async with self._transactions.begin(answer.tenant) as work:
             tx = work.tx
-            deleted = await _deleted(tx, answer.tenant, sources)
+            deleted = await _find_deleted(tx, answer.tenant, sources)
             await tx.execute(_KEEP, _values(answer.without(deleted), redacted=bool(deleted)))
             await tx.execute(
                 _KEEP_SOURCES,
@@ -87,7 +87,7 @@ class PostgresAnswers(Answers):
         return _answer(tenant, row).without(deleted)
 
 
-async def _deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:
+async def _find_deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:
     documents = [source.document for source in sources]
     cursor = await tx.execute(_DELETED, {"tenant": tenant, "documents": documents})
     tombstones = {row["document"]: row["tombstone_version"] for row in await cursor.fetchall()}
@@ -102,7 +102,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "principal": answer.principal,
         "question": answer.question,
         "text": answer.text,
-        "citations": Jsonb([_stored(citation) for citation in answer.citations]),
+        "citations": Jsonb([_to_json(citation) for citation in answer.citations]),
         "finish_reason": finish.reason.value,
         "input_tokens": finish.input_tokens,
         "output_tokens": finish.output_tokens,
@@ -114,7 +114,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
     }
 
 
-def _stored(citation: Citation) -> dict[str, Any]:
+def _to_json(citation: Citation) -> dict[str, Any]:
     passage = citation.passage
     return {
         "marker": citation.marker,

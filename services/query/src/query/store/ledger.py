@@ -140,7 +140,7 @@ class PostgresLedger(Ledger):
             return [row["tenant_id"] for row in await cursor.fetchall()]
 
     @override
-    async def doomed(self, limit: int) -> Sequence[Doomed]:
+    async def list_doomed(self, limit: int) -> Sequence[Doomed]:
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_DOOMED, {"limit": limit})
             return [

@@ -265,7 +265,7 @@ class PostgresRows(Rows):
         await self._tx.execute(_BEGIN_PURGE, {**self._names(version), "points": points})
 
     @override
-    async def discarded(self, version: Version, dead_letters: int) -> None:
+    async def mark_discarded(self, version: Version, dead_letters: int) -> None:
         names = self._names(version)
         await self._tx.execute(_DISCARDED, {**names, "dead_letters": dead_letters})
 

@@ -40,7 +40,7 @@ class Ask:
     answers: Answers
     new_id: Callable[[], UUID]
 
-    async def __call__(self, inquiry: Inquiry, trace_id: str) -> AsyncGenerator[Step, None]:
+    async def run(self, inquiry: Inquiry, trace_id: str) -> AsyncGenerator[Step, None]:
         """Closing the iterator stops the engine.
 
         Raises:
@@ -92,7 +92,7 @@ class Ask:
             collection=inquiry.collection,
             limit=PASSAGES_SHOWN,
         )
-        return [hit.passage for hit in await self.find(question)]
+        return [hit.passage for hit in await self.find.run(question)]
 
 
 def cite(passages: Sequence[Passage], quote: Quote) -> Citation:

@@ -65,7 +65,7 @@ class PurgeDocument:
         if letters:
             # At once: an attempt that breaks off after this finds none when it is repeated.
             async with self.begin(tenant) as work:
-                await work.rows.discarded(version, letters)
+                await work.rows.mark_discarded(version, letters)
 
     async def _points(self, scope: TenantScope, version: Version) -> list[str]:
         """Ids of every point of this version and of older ones."""
@@ -143,7 +143,7 @@ class RemoveDoomedPoints:
 
     async def run(self) -> int:
         """Versions done now; a crash in between repeats the last one, without harm."""
-        doomed = await self.ledger.doomed(DOOMED_BATCH)
+        doomed = await self.ledger.list_doomed(DOOMED_BATCH)
         for one in doomed:
             await self.vectors.delete_document(
                 TenantScope(one.tenant), one.version.document, one.version.number

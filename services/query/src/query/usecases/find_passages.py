@@ -50,7 +50,7 @@ class FindPassages:
     serving: Serving
     profile: str
 
-    async def __call__(self, question: Question) -> list[Hit]:
+    async def run(self, question: Question) -> list[Hit]:
         """At most `question.limit` hits, best first; equal scores in the order of their ids.
 
         Raises:

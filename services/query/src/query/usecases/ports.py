@@ -130,7 +130,7 @@ class Rows(Protocol):
     async def begin_purge(self, version: Version, points: int) -> None:
         """Note that a purge begins that has this many points to remove."""
 
-    async def discarded(self, version: Version, dead_letters: int) -> None:
+    async def mark_discarded(self, version: Version, dead_letters: int) -> None:
         """Note how many dead letters a purge that has begun removed."""
 
     async def finish_purge(self, version: Version) -> Removed:
@@ -213,7 +213,7 @@ class Ledger(Protocol):
     async def tenants(self) -> Sequence[str]:
         """Every tenant of whom a document is known."""
 
-    async def doomed(self, limit: int) -> Sequence[Doomed]:
+    async def list_doomed(self, limit: int) -> Sequence[Doomed]:
         """Versions of any tenant whose points have to go."""
 
     async def undoom(self, doomed: Doomed) -> None:

@@ -43,7 +43,7 @@ class RebuildVectors:
     _mend_at: float = field(default=0.0, init=False)
     _strangers: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
 
-    async def __call__(self) -> None:
+    async def run(self) -> None:
         """One look, and what follows from it.
 
         Raises:
@@ -129,7 +129,7 @@ class RebuildVectors:
         while True:
             page = await self.ledger.passages(tenant, after, PAGE)
             last = page[-1][0] if len(page) == PAGE else None
-            present = await self._present(scope, after, last)
+            present = await self._list_present(scope, after, last)
             missing = [row for row in page if row[0] not in present]
             strangers |= present - {point_id for point_id, _ in page}
             await keep(len(page) - len(missing))
@@ -144,7 +144,7 @@ class RebuildVectors:
         self._strangers[tenant] = frozenset(strangers)
         return restored
 
-    async def _present(
+    async def _list_present(
         self, scope: TenantScope, after: UUID | None, last: UUID | None
     ) -> set[UUID]:
         """Ids the store holds above `after`, up to and including `last`."""

@@ -101,7 +101,7 @@ class EngineVectors(VectorStore):
         request = pb.SearchRequest(
             profile=self._profile,
             tenant=scope.tenant,
-            dense=b"" if probe.dense is None else _packed(probe.dense),
+            dense=b"" if probe.dense is None else _pack(probe.dense),
             sparse=_sparse(probe.sparse),
             depth=probe.depth,
             limit=probe.limit,
@@ -196,7 +196,7 @@ def _failures() -> Iterator[None]:
         raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is too slow") from error
 
 
-def _packed(vector: Vector) -> bytes:
+def _pack(vector: Vector) -> bytes:
     return np.asarray(vector, dtype="<f4").tobytes()
 
 
@@ -210,7 +210,7 @@ def _point(point: Point) -> pb.Point:
         document=point.document,
         version=point.version,
         ordinal=point.ordinal,
-        dense=_packed(point.dense),
+        dense=_pack(point.dense),
         sparse=_sparse(point.sparse),
     )
 

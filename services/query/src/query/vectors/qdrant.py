@@ -87,7 +87,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def prepare(self) -> StoreInfo:
-        async with _bounded(WRITE_TIMEOUT_S):
+        async with _limit(WRITE_TIMEOUT_S):
             await self._check_server()
             if not await self._client.collection_exists(self._profile):
                 await self._create()
@@ -112,7 +112,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def info(self) -> StoreInfo:
-        async with _bounded(READ_TIMEOUT_S):
+        async with _limit(READ_TIMEOUT_S):
             found = await self._client.get_collection(self._profile)
             server = await self._client.info()
         vectors: Any = found.config.params.vectors
@@ -130,7 +130,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def drop(self) -> None:
-        async with _bounded(WRITE_TIMEOUT_S):
+        async with _limit(WRITE_TIMEOUT_S):
             if await self._client.collection_exists(self._profile):
                 await self._client.delete_collection(self._profile)
 
@@ -139,10 +139,13 @@ class QdrantVectors(VectorStore):
         for point in points:
             self._check_width(point.dense)
         for first in range(0, len(points), UPSERT_BATCH_MAX):
-            async with _bounded(WRITE_TIMEOUT_S):
+            async with _limit(WRITE_TIMEOUT_S):
                 result = await self._client.upsert(
                     self._profile,
-                    [_stored(scope, point) for point in points[first : first + UPSERT_BATCH_MAX]],
+                    [
+                        _to_point_struct(scope, point)
+                        for point in points[first : first + UPSERT_BATCH_MAX]
+                    ],
                     wait=True,
                     ordering=models.WriteOrdering.STRONG,
                     update_filter=tenant_filter(scope),
@@ -156,7 +159,7 @@ class QdrantVectors(VectorStore):
         lists: dict[str, dict[str, float]] = {DENSE: {}, SPARSE: {}}
         vectors: dict[str, Vector] = {}
         if requests := queries(scope, probe):
-            async with _bounded(READ_TIMEOUT_S):
+            async with _limit(READ_TIMEOUT_S):
                 found = await self._client.query_batch_points(self._profile, requests)
             for request, response in zip(requests, found, strict=True):
                 for point in response.points:
@@ -175,7 +178,7 @@ class QdrantVectors(VectorStore):
         for first in range(0, len(point_ids), UPSERT_BATCH_MAX):
             ids: list[models.ExtendedPointId] = [*point_ids[first : first + UPSERT_BATCH_MAX]]
             where = tenant_filter(scope, also=[models.HasIdCondition(has_id=ids)])
-            async with _bounded(WRITE_TIMEOUT_S):
+            async with _limit(WRITE_TIMEOUT_S):
                 found = await self._client.count(self._profile, where, exact=True)
                 result = await self._client.delete(
                     self._profile,
@@ -201,7 +204,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
-        async with _bounded(READ_TIMEOUT_S):
+        async with _limit(READ_TIMEOUT_S):
             found = await self._client.count(
                 self._profile, tenant_filter(scope, within), exact=True
             )
@@ -218,7 +221,7 @@ class QdrantVectors(VectorStore):
     ) -> Page:
         if not 0 < limit <= SCROLL_LIMIT_MAX:
             raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
-        async with _bounded(READ_TIMEOUT_S):
+        async with _limit(READ_TIMEOUT_S):
             records, next_id = await self._client.scroll(
                 self._profile,
                 tenant_filter(scope, within),
@@ -306,7 +309,7 @@ def _is_any(key: str, values: frozenset[str]) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
 
 
-def _stored(scope: TenantScope, point: Point) -> models.PointStruct:
+def _to_point_struct(scope: TenantScope, point: Point) -> models.PointStruct:
     return models.PointStruct(
         id=point.point_id,
         vector={
@@ -332,7 +335,7 @@ def _check_done(result: models.UpdateResult) -> None:
 
 
 @asynccontextmanager
-async def _bounded(timeout_s: float) -> AsyncIterator[None]:
+async def _limit(timeout_s: float) -> AsyncIterator[None]:
     """Bound calls in time and name their failures; what is left over is a bug."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -92,6 +92,8 @@ class _Call:
             for answer in self._waiting:
                 if not answer.done():
                     answer.set_exception(error)
+                    # Seen: after Ctrl-C nobody waits for it any more.
+                    answer.exception()
 
 
 def _resolve(answer: asyncio.Future[Document], response: ImportDocumentsResponse) -> None:

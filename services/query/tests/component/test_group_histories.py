@@ -112,8 +112,10 @@ class History:
             for table, columns in EVERY_COLUMN_THAT_FOLLOWS.items()
         }
         scope = TenantScope(self.tenant)
-        entries = (await self.world.vectors.scroll(scope)).entries
+        # A repeat that shares a group with its successor removes its points at once; one by one
+        # they stay until the superseded version is removed.
         await self.world.remove_doomed.run()
+        entries = (await self.world.vectors.scroll(scope)).entries
         await self.world.vectors.delete_points(scope, [one.point_id for one in entries])
         points = sorted((one.document, one.version, one.ordinal) for one in entries)
         return Outcome(tables, points, sorted(self.published))

@@ -111,7 +111,7 @@ class Batcher(Embedder):
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
-        self._set_timer()
+        self._set_timer(time.monotonic())
         for call in self._calls:
             _fail(call, _closed_error())
         if self._running:
@@ -178,28 +178,29 @@ class Batcher(Embedder):
         """Give every free slot a batch, as long as there are any."""
         if self._closed:
             return
+        # One time for both: a lane that became ready between two would get no batch and no timer.
+        now_s = time.monotonic()
         for slot in sorted(self._free, reverse=True):
-            batch = self._next_batch(express=slot == self._engine.slots - 1)
+            batch = self._next_batch(now_s, express=slot == self._engine.slots - 1)
             if batch is not None:
                 self._start(slot, batch)
-        self._set_timer()
+        self._set_timer(now_s)
 
-    def _next_batch(self, *, express: bool) -> _Batch | None:
+    def _next_batch(self, now_s: float, *, express: bool) -> _Batch | None:
         if self._again and not express:
             return self._again.popleft()
-        now_s = time.monotonic()
         for lane in (Lane.INTERACTIVE,) if express else (Lane.INTERACTIVE, Lane.BULK):
             ready_in_s = self._queues[lane].ready_in_s(now_s)
             if ready_in_s is not None and ready_in_s <= 0:
                 return _Batch(lane, self._queues[lane].take())
         return None
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, now_s: float) -> None:
         """Come back when the bulk lane has gathered long enough; a freed slot comes by itself."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        ready_in_s = self._queues[Lane.BULK].ready_in_s(time.monotonic())
+        ready_in_s = self._queues[Lane.BULK].ready_in_s(now_s)
         if ready_in_s is not None and ready_in_s > 0 and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(ready_in_s, self._dispatch)
 

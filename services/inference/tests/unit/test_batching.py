@@ -1,8 +1,10 @@
 """The batcher over an engine that waits and fails on command."""
 
 import asyncio
+import itertools
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,6 +62,15 @@ async def test_bulk_texts_of_many_callers_share_batches(ticking):
         await asyncio.gather(*(batcher.embed([f"text {n}"], Lane.BULK) for n in range(64)))
     assert sum(len(ids) for _, ids in ticking.batches) == 64
     assert len(ticking.batches) <= 2
+
+
+@pytest.mark.parametrize("step_s", [0.001, 0.0015, 0.002, 0.0024, 0.003, 0.006])
+async def test_a_lone_bulk_text_leaves_whenever_its_time_comes(ticking, monkeypatch, step_s):
+    """Also between two looks at the clock: then nothing else would wake the batcher again."""
+    clock = itertools.count(0.0, step_s)
+    monkeypatch.setattr(batching, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    async with asyncio.timeout(5), Batcher(ticking) as batcher:
+        await batcher.embed(["alone"], Lane.BULK)
 
 
 async def test_a_lone_bulk_text_leaves_when_the_gathering_time_is_over(ticking):

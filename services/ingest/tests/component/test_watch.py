@@ -107,7 +107,10 @@ async def test_what_a_watcher_was_not_told_is_found_by_the_second_look(
     watchers = Watchers(begin=rig.begin, feed=rig.siblings, limit=10)
     serving = asyncio.create_task(watchers.run())
     many = WatchDocuments(watchers=watchers)
-    async with streaming(many(TENANT, "")) as stream, watchers.join(TENANT, document=NAME) as one:
+    async with (
+        streaming(many.run(TENANT, "")) as stream,
+        watchers.join(TENANT, document=NAME) as one,
+    ):
         await rig.prepare()
         await rig.searchable()
         seen = State.ACCEPTED
@@ -175,7 +178,7 @@ async def test_a_database_that_is_away_delays_changes_and_loses_none(
 
     watchers = Watchers(begin=failing, feed=rig.siblings, limit=4)
     serving = asyncio.create_task(watchers.run())
-    async with streaming(WatchDocuments(watchers=watchers)(TENANT, "")) as stream:
+    async with streaming(WatchDocuments(watchers=watchers).run(TENANT, "")) as stream:
         await stream.until(lambda got: got == [None])
         await rig.indexed()
         await stream.until(lambda _: (NAME, State.INDEXED) in stream.states)

@@ -23,7 +23,7 @@ from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
-from chassis.base.postgres import Database, open_database
+from chassis.base.postgres import open_database
 from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
@@ -99,7 +99,7 @@ def builder(settings: Settings) -> Build:
         )
         process.authority = _own_authority(process.authority, wire(process.server, adapters))
         process.run(outbox.relay)
-        process.ready_when(lambda: _check_database(database))
+        process.ready_when(database.readiness)
 
     return build
 
@@ -146,10 +146,6 @@ async def _registry(settings: PepperSettings) -> AsyncIterator[Registry]:
         # Only stores events: the relay of the running service finds and publishes them.
         outbox = Outbox(database, Bus(BoundClient(), unconnected), SERVICE)
         yield PostgresRegistry(Transactions(database, outbox))
-
-
-async def _check_database(database: Database) -> str:
-    return "" if await database.answers() else "database does not answer"
 
 
 def _now() -> datetime:

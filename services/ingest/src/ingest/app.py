@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
-from chassis.base.postgres import Database, open_database
+from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions
 from chassis.process.ops import Stage
@@ -210,12 +210,8 @@ async def build(process: Process, settings: Settings) -> None:
     process.run(outbox.relay)
     process.run(reconciler.reconcile)
     process.run(reconciler.sweep)
-    process.ready_when(lambda: _check_database(database))
+    process.ready_when(database.readiness)
     process.stages = lambda: _stages(sweeper)
-
-
-async def _check_database(database: Database) -> str:
-    return "" if await database.answers() else "database does not answer"
 
 
 async def _stages(sweeper: Sweeper) -> Sequence[Stage]:

@@ -148,7 +148,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog
     process.progress = lambda: serving.progress
-    process.ready_when(_database_probe(adapters.database))
+    process.ready_when(adapters.database.readiness)
     process.ready_when(_vectors_probe(serving))
 
 
@@ -181,13 +181,6 @@ def _forget_inbox(database: Database, settings: Settings) -> Callable[[], Awaita
         await forget_old(database, settings.inbox_retention_s)
 
     return forget_inbox
-
-
-def _database_probe(database: Database) -> Callable[[], Awaitable[str]]:
-    async def probe() -> str:
-        return "" if await database.answers() else "database does not answer"
-
-    return probe
 
 
 def _vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:

@@ -104,6 +104,10 @@ class Database:
         answer, self._question = self._question.result(), None
         return answer
 
+    async def readiness(self) -> str:
+        """Why the database makes a process not ready; empty when it answers."""
+        return "" if await self.answers() else "database does not answer"
+
     async def _ask(self) -> bool:
         try:
             async with self._begin(sql.SQL("BEGIN")):

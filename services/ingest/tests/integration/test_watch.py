@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,6 +95,17 @@ def transactions(rows: psycopg.Connection[DictRow]) -> int:
     return int(row["n"])
 
 
+@pytest.fixture
+def no_autovacuum(rig: Rig) -> Iterator[None]:
+    """PostgreSQL counts the transactions of its own vacuum among those of the services."""
+    rig.rows.execute("ALTER SYSTEM SET autovacuum = off")
+    rig.rows.execute("SELECT pg_reload_conf()")
+    yield
+    rig.rows.execute("ALTER SYSTEM RESET autovacuum")
+    rig.rows.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.usefixtures("no_autovacuum")
 async def test_idle_watchers_cost_no_queries_and_see_a_change_at_once(replica: Replica):
     names = [f"collections/c/documents/{number}" for number in range(WATCHERS // 2)]
     for name in names:

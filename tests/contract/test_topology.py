@@ -27,11 +27,17 @@ def test_facts_carry_no_document_text():
             assert not names & {"text", "content", "chunks", "vectors"}, event.full_name
 
 
-def test_a_service_publishes_its_own_events_only():
+def test_a_service_publishes_its_own_events_and_the_work_it_takes_from_packs():
+    consumed = {one.subject: one.service for one in topology.durables() if "WORK_" in one.stream}
     for service, grant in topology.permissions().items():
         if service in NAMES:
-            events = [s for s in grant.publish if s.startswith("aquifer.") and ".v1." in s]
-            assert all(s.split(".")[1] == service for s in events), service
+            events = {s for s in grant.publish if s.startswith("aquifer.") and ".v1." in s}
+            others = {s for s in events if s.split(".")[1] != service}
+            assert others == {
+                subject
+                for subject, consumer in consumed.items()
+                if consumer == service and subject.split(".")[1] != service
+            }
 
 
 def test_no_service_may_touch_streams_or_consumers():

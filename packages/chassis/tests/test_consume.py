@@ -50,13 +50,17 @@ def embedded(document: str = "collections/c/documents/d", tenant: str = TENANT) 
     return ChunksEmbedded(tenant=tenant, prepared=prepared)
 
 
-async def publish(bus: TestBus, *events: tuple[ChunksEmbedded, str]) -> None:
+async def publish(bus: TestBus, *events: tuple[ChunksEmbedded, str], packed: bool = False) -> None:
     async with bus.connect("inference") as own:
-        await own.publish_all([outgoing(event, event_id=name) for event, name in events])
+        outgoings = [outgoing(event, event_id=name) for event, name in events]
+        await own.publish_all(outgoings, packed=packed)
 
 
-async def publish_many(bus: TestBus, count: int, tenant: str = TENANT) -> None:
-    await publish(bus, *((embedded(f"d{n}", tenant), f"e{n}") for n in range(count)))
+async def publish_many(
+    bus: TestBus, count: int, tenant: str = TENANT, *, packed: bool = False
+) -> None:
+    events = ((embedded(f"d{n}", tenant), f"e{n}") for n in range(count))
+    await publish(bus, *events, packed=packed)
 
 
 async def effects(database: Database, tenant: str = TENANT) -> list[str]:
@@ -141,7 +145,8 @@ async def test_an_effect_that_fails_leaves_no_trace_and_is_tried_again(bus, data
     assert await effects(database) == ["d"]
 
 
-async def test_events_that_wait_are_handled_together_in_their_order(bus):
+@pytest.mark.parametrize("packed", [False, True])
+async def test_events_that_wait_are_handled_together_in_their_order(bus, packed):
     batches: list[list[str]] = []
 
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
@@ -149,7 +154,7 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus):
         assert [one.stored_ns for one in batch] == sorted(one.stored_ns for one in batch)
         await asyncio.sleep(0.05)
 
-    await publish_many(bus, 100)
+    await publish_many(bus, 100, packed=packed)
     async with bus.connect("query") as own, consuming(own, handler, batch=32, groups=2) as one:
         await wait_until_settled(one)
     assert sorted(name for batch in batches for name in batch) == sorted(
@@ -159,7 +164,8 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus):
     assert len(batches) <= 6
 
 
-async def test_one_bad_event_costs_its_neighbours_nothing(bus, database):
+@pytest.mark.parametrize("packed", [False, True])
+async def test_one_bad_event_costs_its_neighbours_nothing(bus, database, packed):
     async with bus.connect("query") as own, relaying(database, own) as work:
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
@@ -169,7 +175,7 @@ async def test_one_bad_event_costs_its_neighbours_nothing(bus, database):
                     if one.event.prepared.document == "d7":
                         raise InvalidInputError("VECTORS_SIZE", "no")
 
-        await publish_many(bus, 20)
+        await publish_many(bus, 20, packed=packed)
         async with consuming(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)

@@ -3,9 +3,10 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+from nats.js.errors import NotFoundError
 from opentelemetry.sdk.trace import TracerProvider
 
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
@@ -16,6 +17,7 @@ from chassis.base.postgres import Database, migrate, open_database
 from chassis.events import outbox as publishing
 from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
+from chassis.events.pack import unpack
 from chassis.events.work import Transactions
 from testkit.consuming import relaying
 from testkit.servers import TestBus, TestDatabase
@@ -40,8 +42,14 @@ async def opened(
 
 
 async def count(bus: TestBus, stream: str) -> int:
+    """Events in a stream, those in packs among them."""
     async with bus.connect("provisioner") as admin:
-        return (await admin.jetstream.stream_info(stream)).state.messages
+        state = (await admin.jetstream.stream_info(stream)).state
+        found = 0
+        for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+            with suppress(NotFoundError):
+                found += len(unpack(await admin.jetstream.get_msg(stream, seq=sequence)))
+        return found
 
 
 async def rows(database: Database) -> int:
@@ -190,11 +198,13 @@ async def consume(bus: TestBus, many: int) -> AsyncIterator[tuple[str, str, int]
     durable = "inference-ChunksPrepared"
     async with bus.connect("inference") as own, asyncio.timeout(60):
         puller = await own.jetstream.pull_subscribe_bind(durable, "WORK_INGEST")
-        for _ in range(many):
+        while many > 0:
             [message] = await puller.fetch(1, timeout=20)
-            event = ChunksPrepared.FromString(message.data)
+            events = [ChunksPrepared.FromString(one.payload) for one in unpack(message)]
             await message.ack_sync()
-            yield event.tenant, event.document, event.batch
+            many -= len(events)
+            for event in events:
+                yield event.tenant, event.document, event.batch
 
 
 async def test_a_row_is_invisible_to_another_tenant(bus, postgres, dsns):

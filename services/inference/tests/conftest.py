@@ -26,6 +26,7 @@ class TickingEngine:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, np.ndarray]] = []
+        self.tokenized = 0
         self.gate = threading.Event()
         self.gate.set()
         self.poison: str | None = None
@@ -44,6 +45,7 @@ class TickingEngine:
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[list[np.ndarray]]:
+        self.tokenized += len(texts)
         return [
             [
                 np.array([ord(letter) for letter in text[start : start + 64]], np.int32)

@@ -53,7 +53,7 @@ async def test_a_tenant_does_not_wait_for_all_that_another_sent(
     many = [embed("globex", ["x" * 60] * 256) for _ in range(10)]
     await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 2560)
     one = embed("acme", ["one line"])
-    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 2561)
+    await until(lambda: ticking.tokenized == 2561)
     await asyncio.sleep(0.2)
     ticking.gate.set()
     await asyncio.gather(one, *many)

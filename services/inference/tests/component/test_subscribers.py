@@ -11,6 +11,7 @@ from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.envelope import outgoing
+from chassis.events.pack import unpack
 from chassis.events.topology import stream_name
 from inference.domain import Lane
 
@@ -41,10 +42,11 @@ async def told(bus, event):
     async with bus.connect("provisioner") as admin:
         state = (await admin.jetstream.stream_info(stream)).state
         found = [
-            await admin.jetstream.get_msg(stream, seq)
+            one
             for seq in range(max(1, state.first_seq), state.last_seq + 1)
+            for one in unpack(await admin.jetstream.get_msg(stream, seq))
         ]
-    return [event.FromString(one.data) for one in found if one.headers["ce-type"] == name]
+    return [event.FromString(one.payload) for one in found if one.kind == name]
 
 
 async def test_a_batch_goes_on_with_its_vectors(bus, house):
@@ -79,7 +81,7 @@ async def test_a_note_does_not_wait_for_the_long_document_before_it(
     note = prepared("one line", batch=94, tenant=tenant, document="collections/c/documents/note")
     ticking.gate.clear()
     await publish(bus, *long, note)
-    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 94 * 32 + 1)
+    await until(lambda: ticking.tokenized == 94 * 32 + 1)
     await asyncio.sleep(0.2)
     ticking.gate.set()
     await ticking_house.settled()
@@ -100,7 +102,7 @@ async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
     await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3200)
     request = EmbedRequest(texts=["rebuilt".ljust(60)] * 32, lane=LANE_BULK)
     call = asyncio.ensure_future(ticking_house.stub.Embed(request, **ticking_house.caller()))
-    await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3232)
+    await until(lambda: ticking.tokenized == 3232)
     await asyncio.sleep(0.2)
     ticking.gate.set()
     await asyncio.gather(call, ticking_house.settled())

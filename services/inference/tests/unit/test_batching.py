@@ -98,7 +98,7 @@ async def test_a_newcomer_is_served_with_the_next_batches(ticking, until):
             texts = [f"{at} {row} ".ljust(60, "b") for row in range(32)]
             callers.create_task(batcher.embed(texts, Lane.BULK, Owner("acme", "encyclopedia")))
         callers.create_task(batcher.embed(["note"], Lane.BULK, Owner("globex", "note")))
-        await until(lambda: batcher.waiting_texts(Lane.BULK) == 94 * 32 + 1)
+        await until(lambda: ticking.tokenized == 94 * 32 + 1)
         await asyncio.sleep(0.2)
         ticking.gate.set()
     batches = [ticking.texts(ids) for _, ids in ticking.batches]

@@ -274,7 +274,7 @@ async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: p
     monkeypatch.setattr("chassis.events.settlement.BACKOFF_FIRST_S", 0.5)
     await live.publish(upload())
     async with asyncio.timeout(20):
-        while not any(settlement._blamed for settlement in live.process.settlements):
+        while not any(settlement._failures._tries for settlement in live.process.settlements):
             await asyncio.sleep(0.01)
     await live.say(live.auth, TenantCreated(tenant=TENANT))
     await live.told(DocumentIndexed)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
@@ -18,6 +19,7 @@ from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
 from chassis.events import topology
 from chassis.events.bound import BoundClient
 from chassis.events.envelope import Outgoing
+from chassis.events.pack import group, pack
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ PUBLISH_ATTEMPTS = 3
 # Acknowledgements of a window share one limit: more at once would only wait in line.
 WINDOW_EVENTS = 64
 WINDOW_BYTES = 2 << 20
+SENT_MAX = 128
 STREAM_FULL = {10047, 10077, 10122}
 
 
@@ -37,6 +40,8 @@ class Bus:
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._connecting = connecting
         self.on_reconnected: list[Callable[[], None]] = []
+        # Of each kind, how many events the latest messages hold.
+        self._sent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=SENT_MAX))
 
     async def first_connection(self) -> None:
         """Waits until the connection has stood once; the client itself retries until then."""
@@ -47,8 +52,12 @@ class Bus:
         """True while the connection stands."""
         return bool(self.client.is_connected)
 
-    async def publish_all(self, events: Sequence[Outgoing]) -> None:
+    async def publish_all(self, events: Sequence[Outgoing], *, packed: bool = True) -> None:
         """Publishes events and waits for every acknowledgement; a repeat is dropped by its id.
+
+        Args:
+            events: of any kinds and tenants, published in their order per subject.
+            packed: whether work of one kind and tenant may share messages.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE, one was not acknowledged after three tries.
@@ -61,7 +70,7 @@ class Bus:
                 await asyncio.sleep(0.2 * attempt)
             failed: list[tuple[Outgoing, ServiceError]] = []
             for window in _windows(left):
-                outcomes = await self.send(window)
+                outcomes = await self.send(window, packed=packed)
                 failed += [
                     (event, error)
                     for event, error in zip(window, outcomes, strict=True)
@@ -75,16 +84,26 @@ class Bus:
             left = [event for event, _ in failed]
         raise failed[0][1]
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[ServiceError | None]:
+    async def send(
+        self, events: Sequence[Outgoing], *, packed: bool = True
+    ) -> Sequence[ServiceError | None]:
         """Publishes a window of events at once, one try each; returns what kept each from it.
 
-        Waits for all acknowledgements, five seconds at most.
+        Work of one kind and tenant shares messages, unless `packed` is False. Waits for all
+        acknowledgements, five seconds at most.
         """
-        futures = [await self._begin_publish(event) for event in events]
+        parts = group(events) if packed else [[event] for event in events]
+        futures = [await self._begin_publish(pack(part)) for part in parts]
         pending = [future for future in futures if future is not None]
         if pending:
             await asyncio.wait(pending, timeout=PUBLISH_TIMEOUT_S)
-        return [_outcome(event, one) for event, one in zip(events, futures, strict=True)]
+        outcomes: dict[int, ServiceError | None] = {}
+        for part, future in zip(parts, futures, strict=True):
+            outcome = _outcome(part[0], future)
+            outcomes |= {id(event): outcome for event in part}
+            if outcome is None:
+                self._sent[part[0].kind].append(len(part))
+        return [outcomes[id(event)] for event in events]
 
     async def _begin_publish(self, event: Outgoing) -> "asyncio.Future[PubAck] | None":
         if not self.connected:
@@ -101,13 +120,18 @@ class Bus:
     async def count_unfinished(self, kind: str) -> int:
         """Events of a kind, by full name, that lie in a work queue and are not acknowledged.
 
+        The broker counts messages. They are taken for the newest that this process has sent, whose
+        events are known; of a replica's messages only the number is.
+
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
         """
         subject = f"{kind}.*"
         with _translate_errors():
             info = await self.jetstream.stream_info(stream_of(subject), subjects_filter=subject)
-        return sum((info.state.subjects or {}).values())
+        messages = sum((info.state.subjects or {}).values())
+        known = list(self._sent[kind])[-messages:] if messages else []
+        return sum(known) + messages - len(known)
 
     async def last_sequence(self, event: type[Message]) -> int:
         """Place of the newest message in the stream of an event; 0 for an empty stream.

@@ -24,7 +24,7 @@ E = TypeVar("E", bound=Message)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """An event ready to be published; the same bytes however often it is sent."""
+    """An event encoded as it travels; the same bytes however often it is sent."""
 
     subject: str
     headers: Mapping[str, str]
@@ -35,6 +35,11 @@ class Outgoing:
     def kind(self) -> str:
         """Full name of its message."""
         return self.subject.rpartition(".")[0]
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is: the last token of the subject."""
+        return self.subject.rpartition(".")[2]
 
     @property
     def size_bytes(self) -> int:

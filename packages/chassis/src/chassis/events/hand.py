@@ -1,24 +1,22 @@
-"""A message in hand: its span, its metrics, and how it ends."""
+"""An event in hand: its span, its metrics, and how it ends."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self
 
 from google.protobuf.message import Message
-from nats.aio.msg import Msg
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from prometheus_client import Counter
 
 from chassis.base import metrics, telemetry
+from chassis.events.arrival import Arrival
 from chassis.events.delivery import Delivery
-from chassis.events.envelope import E, decode, envelope
+from chassis.events.envelope import E, Outgoing, decode, envelope
 from chassis.events.topology import Durable
 
 tracer = trace.get_tracer(__name__)
-
-_FIELDS_WITHOUT_DOMAIN = 9
 
 
 class Meters:
@@ -43,19 +41,20 @@ class Hand(Generic[E]):
 
     event: type[E]
     durable: Durable
-    meters: "Meters"
-    message: Msg
+    meters: Meters
+    arrival: Arrival
+    raw: Outgoing
     span: trace.Span
-    attempt: int
-    sequence: int
     ended: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, event: type[E], durable: Durable, meters: "Meters", message: Msg) -> Self:
-        """Takes a message into hand and starts its span, in the trace that it came in."""
-        headers, metadata = message.headers or {}, message.metadata
-        age_s = max(0.0, time.time() - metadata.timestamp.timestamp())
+    def of(
+        cls, event: type[E], durable: Durable, meters: Meters, arrival: Arrival, raw: Outgoing
+    ) -> Self:
+        """Takes an event of a message into hand; starts its span, in the trace that it came in."""
+        headers = raw.headers
+        age_s = max(0.0, time.time() - arrival.stored_ns / 1e9)
         meters.age_s.observe(age_s)
         attributes: dict[str, Any] = {
             "messaging.system": "nats",
@@ -65,8 +64,8 @@ class Hand(Generic[E]):
             "messaging.destination.template": f"{event.DESCRIPTOR.full_name}.{{tenant}}",
             "messaging.consumer.group.name": durable.name,
             "messaging.message.id": headers.get("ce-id", ""),
-            "tenant.id": message.subject.rsplit(".", 1)[-1],
-            "aquifer.delivery": metadata.num_delivered,
+            "tenant.id": raw.tenant,
+            "aquifer.delivery": arrival.attempt,
             "aquifer.queue_age_ms": round(age_s * 1000),
         }
         if "ce-subject" in headers:
@@ -77,19 +76,22 @@ class Hand(Generic[E]):
             kind=SpanKind.CONSUMER,
             attributes=attributes,
         )
-        return cls(
-            event, durable, meters, message, span, metadata.num_delivered, metadata.sequence.stream
-        )
+        return cls(event, durable, meters, arrival, raw, span)
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery of its message."""
+        return self.arrival.attempt
 
     @property
     def tenant(self) -> str:
         """Whose event it is: the last token of its subject."""
-        return self.message.subject.rsplit(".", 1)[-1]
+        return self.raw.tenant
 
     @property
     def document(self) -> str | None:
         """The document it says it is about."""
-        return (self.message.headers or {}).get("ce-subject")
+        return self.raw.headers.get("ce-subject")
 
     @property
     def context(self) -> Context:
@@ -102,29 +104,29 @@ class Hand(Generic[E]):
         Raises:
             InvalidInputError: it can not be read.
         """
-        about = envelope(self.event, self.message.subject, self.message.headers or {})
+        about = envelope(self.event, self.raw.subject, self.raw.headers)
         return Delivery(
-            event=decode(self.event, self.message.data, about.tenant),
+            event=decode(self.event, self.raw.payload, about.tenant),
             envelope=about,
             consumer=self.durable.name,
             attempt=self.attempt,
-            stored_ns=_stored_ns(self.message.reply),
+            stored_ns=self.arrival.stored_ns,
             context=self.context,
         )
 
-    async def acknowledge(self) -> None:
-        """Ends it well."""
-        await self.message.ack()
-        self._end("handled")
+    async def acknowledge(self, outcome: str = "handled") -> None:
+        """Ends it; nothing of it is left to do here."""
+        await self.arrival.acknowledge_one()
+        self._end(outcome)
 
     async def give_back(self, delay_s: float, outcome: str) -> None:
         """Has it delivered again, after a delay."""
-        await self.message.nak(delay=delay_s)
+        await self.arrival.give_back(delay_s)
         self._end(outcome)
 
     async def terminate(self, reason: str) -> None:
-        """Ends it for good; it is kept as a dead letter."""
-        await self.message.term()
+        """Ends it for good; it is kept as a dead letter. Never for an event of a pack."""
+        await self.arrival.message.term()
         self.span.set_status(Status(StatusCode.ERROR, reason))
         self._end("dead")
 
@@ -140,13 +142,3 @@ class Hand(Generic[E]):
         self.span.end()
         self.meters.outcome(outcome).inc()
         self.meters.seconds.observe(time.perf_counter() - self.started)
-
-
-def _stored_ns(reply: str) -> int:
-    """When the broker stored a message: a field of its reply subject, to the nanosecond.
-
-    `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<sequence>.<sequence of the
-    consumer>.<time>.<pending>[.<random>]`
-    """
-    fields = reply.split(".")
-    return int(fields[7] if len(fields) == _FIELDS_WITHOUT_DOMAIN else fields[9])

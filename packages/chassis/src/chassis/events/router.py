@@ -96,6 +96,7 @@ class EventBroker(NatsBroker):
             one.event,
             self._inject(one.handler),
             self._inject(one.on_dead) if one.on_dead else None,
+            self._bus,
             dead_letters,
             one.size,
         )

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -18,23 +18,24 @@ from opentelemetry.trace import Link
 from chassis.base import telemetry
 from chassis.base.errors import (
     ConflictError,
-    FailedPreconditionError,
     OverloadedError,
     ServiceError,
     UnavailableError,
 )
+from chassis.events.arrival import Arrival
 from chassis.events.bound import BoundDurable
+from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch, Delivery
-from chassis.events.envelope import E, decode, envelope
+from chassis.events.envelope import E, Outgoing, decode, envelope
+from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
 from chassis.events.hand import Hand, Meters
-from chassis.events.topology import ACK_WAIT_S, Durable
+from chassis.events.topology import ACK_WAIT_S, Durable, is_work
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 BLAMED_ATTEMPTS = 5
-BLAMED_MAX = 10_000
 CRASH_DELIVERIES = 20
 SUSPECT_DELIVERIES = 3
 BACKOFF_FIRST_S = 1.0
@@ -73,6 +74,8 @@ class Settlement(Generic[E]):
     * An event that was delivered more than `SUSPECT_DELIVERIES` times is tried alone and last:
       should it end the process, it takes no other event along. At `CRASH_DELIVERIES` it becomes a
       dead letter without being run again. The broker counts deliveries before work starts.
+    * An event of a pack that fails is published again alone, and so is every event of a pack that
+      is delivered again: all of the above is about single events.
 
     `on_dead` runs before an event becomes a dead letter, so that its document can fail with it.
     """
@@ -83,6 +86,7 @@ class Settlement(Generic[E]):
         event: type[E],
         handle: Handle[E],
         on_dead: OnDead[E] | None,
+        bus: Bus,
         dead_letters: DeadLetters,
         size: Size,
     ) -> None:
@@ -92,11 +96,14 @@ class Settlement(Generic[E]):
         self.size = size
         self._handle = handle
         self._on_dead = on_dead
+        self._bus = bus
         self._dead_letters = dead_letters
         self._meters = Meters(event, durable)
-        self._blamed: dict[int, int] = {}
+        self._failures = Failures()
         self._waiting: dict[int, str] = {}
-        self._groups: dict[asyncio.Task[None], Sequence[Msg]] = {}
+        # A pull brings more groups than there are slots when it brings packs.
+        self._groups: dict[asyncio.Task[None], Sequence[Arrival]] = {}
+        self._slots = asyncio.Semaphore(size.groups)
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
 
     @property
@@ -112,12 +119,26 @@ class Settlement(Generic[E]):
         return (self.size.groups - len(self._groups)) * self.size.batch
 
     def take(self, messages: Sequence[Msg]) -> None:
-        """Begins the work on events that have come; each is settled in its own time."""
-        for start in range(0, len(messages), self.size.batch):
-            group = messages[start : start + self.size.batch]
-            task = asyncio.get_running_loop().create_task(self._settle(group))
-            self._groups[task] = group
-            task.add_done_callback(self._end_group)
+        """Begins the work on messages that have come; each is settled in its own time."""
+        packable = is_work(self.event)
+        hands: list[Hand[E]] = []
+        for message in messages:
+            arrival = Arrival.of(message, may_be_pack=packable)
+            if arrival.is_pack and arrival.attempt > 1:
+                self._begin(self._part(arrival), [arrival])
+                continue
+            hands += [
+                Hand.of(self.event, self.durable, self._meters, arrival, raw)
+                for raw in arrival.events
+            ]
+        for start in range(0, len(hands), self.size.batch):
+            group = hands[start : start + self.size.batch]
+            self._begin(self._settle(group), [hand.arrival for hand in group])
+
+    def _begin(self, work: Coroutine[Any, Any, None], arrivals: Sequence[Arrival]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._groups[task] = arrivals
+        task.add_done_callback(self._end_group)
 
     def _end_group(self, task: asyncio.Task[None]) -> None:
         self._groups.pop(task)
@@ -137,10 +158,10 @@ class Settlement(Generic[E]):
         """Keeps everything in hand from being delivered elsewhere meanwhile; until cancelled."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
-            for message in [one for group in self._groups.values() for one in group]:
-                if not message.is_acked:
+            for arrival in {one for group in self._groups.values() for one in group}:
+                if not arrival.message.is_acked:
                     with suppress(NatsError):
-                        await message.in_progress()
+                        await arrival.message.in_progress()
 
     async def handle(
         self,
@@ -169,9 +190,24 @@ class Settlement(Generic[E]):
         )
         await self._handle(Batch(about.tenant, [delivery]))
 
-    async def _settle(self, messages: Sequence[Msg]) -> None:
+    async def _part(self, arrival: Arrival) -> None:
+        """Publishes the events of a pack alone: one of them may have ended a process."""
+        log.warning(
+            "pack.parted", extra={"consumer": self.durable.name, "events": len(arrival.events)}
+        )
+        try:
+            await self._publish_alone(arrival.events)
+            await arrival.message.ack()
+        except StoppingError:
+            log.info("events.handed_back", extra={"consumer": self.durable.name})
+        finally:
+            await arrival.give_back(HAND_BACK_S)
+
+    async def _publish_alone(self, events: Sequence[Outgoing]) -> None:
+        await self._wait_out(lambda: self._bus.publish_all(events, packed=False), events)
+
+    async def _settle(self, hands: Sequence[Hand[E]]) -> None:
         """Brings a group to its end: tenants side by side, suspects alone and last."""
-        hands = [Hand.of(self.event, self.durable, self._meters, message) for message in messages]
         together: dict[str, list[Hand[E]]] = defaultdict(list)
         suspects = []
         for hand in hands:
@@ -181,9 +217,10 @@ class Settlement(Generic[E]):
                 together[hand.tenant].append(hand)
         random.shuffle(suspects)
         try:
-            await asyncio.gather(*(self._finish(mine) for mine in together.values()))
-            for hand in suspects:
-                await self._finish([hand])
+            async with self._slots:
+                await asyncio.gather(*(self._finish(mine) for mine in together.values()))
+                for hand in suspects:
+                    await self._finish([hand])
         finally:
             for hand in hands:
                 # Only after a cancellation or a fault of ours is any left.
@@ -212,7 +249,7 @@ class Settlement(Generic[E]):
                 await self._finish([hand])
 
     async def _wait_out(
-        self, attempt: Callable[[], Awaitable[None]], hands: Sequence[Hand[E]]
+        self, attempt: Callable[[], Awaitable[None]], waiting: Sequence[object]
     ) -> None:
         """Makes attempts for as long as a dependency stays away."""
         pause_s = PAUSE_FIRST_S
@@ -221,7 +258,7 @@ class Settlement(Generic[E]):
                 try:
                     return await attempt()
                 except (UnavailableError, OverloadedError) as error:
-                    self._waiting[id(hands)] = error.reason
+                    self._waiting[id(waiting)] = error.reason
                     log.warning(
                         "event.waiting",
                         extra={"reason": error.reason, "consumer": self.durable.name},
@@ -229,7 +266,7 @@ class Settlement(Generic[E]):
                     await self._pause(max(pause_s, error.retry_after_s / 4) * _jitter())
                     pause_s = min(pause_s * 2, PAUSE_LAST_S)
         finally:
-            self._waiting.pop(id(hands), None)
+            self._waiting.pop(id(waiting), None)
             self._changed.set()
 
     async def _pause(self, seconds: float) -> None:
@@ -249,7 +286,7 @@ class Settlement(Generic[E]):
             await self._handle(batch)
         for hand in hands:
             await hand.acknowledge()
-            self._blamed.pop(hand.sequence, None)
+            self._failures.forget(hand.arrival.sequence)
 
     @contextmanager
     def _scope(self, hands: Sequence[Hand[E]]) -> Iterator[None]:
@@ -275,6 +312,9 @@ class Settlement(Generic[E]):
 
     async def _end_failed(self, hand: Hand[E], error: Exception) -> None:
         """A single event has failed."""
+        if hand.arrival.is_pack:
+            await self._unpack(hand, error)
+            return
         match error:
             case ConflictError():
                 await hand.give_back(CONFLICT_S * _jitter(), "retried")
@@ -283,13 +323,21 @@ class Settlement(Generic[E]):
             case _:
                 await self._blame(hand, error)
 
+    async def _unpack(self, hand: Hand[E], error: Exception) -> None:
+        """Publishes an event of a pack again, alone: there it is judged."""
+        log.warning("event.unpacked", extra={"consumer": self.durable.name, "error": repr(error)})
+        hand.record(error)
+        try:
+            await self._publish_alone([hand.raw])
+            await hand.acknowledge("retried")
+        except StoppingError:
+            log.info("events.handed_back", extra={"consumer": self.durable.name})
+
     async def _blame(self, hand: Hand[E], error: Exception) -> None:
         """Counts a failure against the event: another try later, or the end."""
         log.error("event.failed", exc_info=error, extra={"consumer": self.durable.name})
         hand.record(error)
-        count = self._blamed[hand.sequence] = self._blamed.get(hand.sequence, 0) + 1
-        if len(self._blamed) > BLAMED_MAX:
-            self._blamed.pop(next(iter(self._blamed)))
+        count = self._failures.add(hand.arrival.sequence)
         if count >= BLAMED_ATTEMPTS:
             await self._bury(hand, AttemptsExhaustedError(count))
             return
@@ -320,32 +368,16 @@ class Settlement(Generic[E]):
         """Keeps an event as a dead letter and ends its delivery."""
         with self._scope([hand]):
             try:
-                await self._dead_letters.put(self.event.DESCRIPTOR.name, hand.message, error)
+                await self._dead_letters.put(
+                    self.event.DESCRIPTOR.name, hand.arrival.message, error
+                )
             except OverloadedError as full:
                 # Whose events fill the dead letters must not hold up everybody else's.
                 log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
                 await hand.give_back(DEAD_FULL_S * _jitter(), "retried")
                 return
-        self._blamed.pop(hand.sequence, None)
+        self._failures.forget(hand.arrival.sequence)
         await hand.terminate(error.reason)
-
-
-class AttemptsExhaustedError(FailedPreconditionError):
-    """Every try failed with an error that is blamed on the event."""
-
-    def __init__(self, attempts: int) -> None:
-        super().__init__(
-            "ATTEMPTS_EXHAUSTED", f"{attempts} tries failed; the log holds why", attempts=attempts
-        )
-
-
-class CrashLoopError(FailedPreconditionError):
-    """Delivered so often without an end that it must be what ends the process."""
-
-    def __init__(self, deliveries: int) -> None:
-        super().__init__(
-            "CRASH_LOOP", f"{deliveries} deliveries without an end", deliveries=deliveries
-        )
 
 
 def _jitter() -> float:

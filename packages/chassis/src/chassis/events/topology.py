@@ -278,6 +278,12 @@ def _service_permissions(service: str) -> Permissions:
     publish += sorted({f"$JS.API.STREAM.INFO.{stream_name(event)}" for event in events()})
     publish += [f"$JS.API.CONSUMER.INFO.{one.stream}.{one.name}" for one in durables()]
     own = [durable for durable in durables() if durable.service == service]
+    # What fails in a pack is published again alone by the one who consumes it.
+    publish += [
+        subject(event, "*")
+        for event in events()
+        if is_work(event) and service in options(event).consumers
+    ]
     for durable in own:
         publish += [
             f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",

@@ -4,6 +4,7 @@ Services with a database begin theirs with `Transactions`; one without, whose ef
 it publishes, with `Publications`. Handlers and use cases see the same `begin` and `emit`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -94,11 +95,16 @@ class Transactions:
         self.outbox.publish(stored)
 
 
-@dataclass(frozen=True, slots=True)
 class Publications:
-    """Units of work of a service without a database: a repeat publishes the same events again."""
+    """Units of work of a service without a database: a repeat publishes the same events again.
 
-    bus: Bus
+    Events of units that end while others are being published share the next window.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._waiting: list[tuple[Sequence[Outgoing], asyncio.Future[None]]] = []
+        self._publishing: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def begin(
@@ -111,4 +117,24 @@ class Publications:
         """
         work = Work(tenant, deliveries)
         yield work
-        await self.bus.publish_all(work.outgoing)
+        published = asyncio.get_running_loop().create_future()
+        self._waiting.append((work.outgoing, published))
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_waiting())
+        await published
+
+    async def _publish_waiting(self) -> None:
+        while self._waiting:
+            units, self._waiting = self._waiting, []
+            error: Exception | None = None
+            try:
+                await self._bus.publish_all([event for events, _ in units for event in events])
+            except Exception as failed:  # noqa: BLE001  (each unit raises it)
+                error = failed
+            for _, published in units:
+                if published.done():
+                    continue  # its handler was cancelled meanwhile
+                if error is None:
+                    published.set_result(None)
+                else:
+                    published.set_exception(error)

@@ -31,7 +31,9 @@ class _StreamClassEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_StreamClas
     STREAM_CLASS_UPLOADS: _StreamClass.ValueType  # 1
     """Public upload events: a work queue; an acknowledged event is removed; a full stream refuses."""
     STREAM_CLASS_WORK: _StreamClass.ValueType  # 2
-    """Text and vectors between services: a work queue; an acknowledged event is removed."""
+    """Text and vectors between services: a work queue; an acknowledged event is removed. Several
+    events of a tenant can share a message, an EventPack.
+    """
     STREAM_CLASS_FACTS: _StreamClass.ValueType  # 3
     """Ids and reasons, never document text: stored for 30 days; a full stream removes the oldest."""
 
@@ -42,7 +44,9 @@ STREAM_CLASS_UNSPECIFIED: StreamClass.ValueType  # 0
 STREAM_CLASS_UPLOADS: StreamClass.ValueType  # 1
 """Public upload events: a work queue; an acknowledged event is removed; a full stream refuses."""
 STREAM_CLASS_WORK: StreamClass.ValueType  # 2
-"""Text and vectors between services: a work queue; an acknowledged event is removed."""
+"""Text and vectors between services: a work queue; an acknowledged event is removed. Several
+events of a tenant can share a message, an EventPack.
+"""
 STREAM_CLASS_FACTS: StreamClass.ValueType  # 3
 """Ids and reasons, never document text: stored for 30 days; a full stream removes the oldest."""
 

@@ -1,0 +1,67 @@
+"""A message that was pulled, and the events in it: one, or those of a pack."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from nats.aio.msg import Msg
+
+from chassis.events.envelope import Outgoing
+from chassis.events.pack import as_event, unpack
+
+_FIELDS_WITHOUT_DOMAIN = 9
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A message from its arrival to its acknowledgement: it ends once all its events have.
+
+    Args:
+        message: what the broker has delivered.
+        events: what is in it, at least one.
+        attempt: 1 for the first delivery.
+        sequence: its place in the stream.
+        stored_ns: when the broker stored it, in nanoseconds since 1970.
+    """
+
+    message: Msg
+    events: Sequence[Outgoing]
+    attempt: int
+    sequence: int
+    stored_ns: int
+    _open: int
+
+    @classmethod
+    def of(cls, message: Msg, *, may_be_pack: bool) -> Self:
+        """Reads what the broker says of a message; the events stay encoded.
+
+        The reply subject says it: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.
+        <sequence>.<sequence of the consumer>.<time>.<pending>[.<random>]`.
+        """
+        fields = message.reply.split(".")
+        first = 4 if len(fields) == _FIELDS_WITHOUT_DOMAIN else 6
+        events = unpack(message) if may_be_pack else [as_event(message)]
+        return cls(
+            message=message,
+            events=events,
+            attempt=int(fields[first]),
+            sequence=int(fields[first + 1]),
+            stored_ns=int(fields[first + 3]),
+            _open=len(events),
+        )
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether its events share their acknowledgement."""
+        return len(self.events) > 1
+
+    async def acknowledge_one(self) -> None:
+        """Notes that one of its events has ended; acknowledges the message after the last."""
+        self._open -= 1
+        if not self._open and not self.message.is_acked:
+            await self.message.ack()
+
+    async def give_back(self, delay_s: float) -> None:
+        """Has it delivered again, with all its events."""
+        if not self.message.is_acked:
+            await self.message.nak(delay=delay_s)

@@ -1,6 +1,7 @@
 """Postgres as every service uses it: bound to a tenant, or an explicit sweep across tenants."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
@@ -16,6 +17,8 @@ from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 
 POOL_WAIT_S = 5.0
 ANSWER_S = 2.0
+# What has just worked needs no question.
+ANSWERED_RECENTLY_S = 1.0
 STATEMENT_TIMEOUT_MS = 30_000
 MIGRATION_LOCK = 4_711
 
@@ -40,6 +43,7 @@ class Database:
             self._begin_sweep
         )
         self._question: asyncio.Task[bool] | None = None
+        self._answered_at = -ANSWERED_RECENTLY_S
 
     @asynccontextmanager
     async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
@@ -67,6 +71,7 @@ class Database:
             try:
                 async with connection:  # commits, or rolls back; a pooled one is not closed
                     yield connection
+                self._answered_at = time.monotonic()
             finally:
                 await self._pool.putconn(connection)
 
@@ -91,11 +96,13 @@ class Database:
         raise psycopg.OperationalError("no connection of the pool stands")
 
     async def answers(self) -> bool:
-        """True when the server answers a trivial query within `ANSWER_S`.
+        """True when the server answers a trivial query within `ANSWER_S`, or has just answered.
 
         A frozen server would hold even a cancelled query for long, so the question is left open
         and asked again only when it has ended.
         """
+        if time.monotonic() - self._answered_at < ANSWERED_RECENTLY_S:
+            return True
         if self._question is None:
             self._question = asyncio.get_running_loop().create_task(self._ask())
         done, _ = await asyncio.wait({self._question}, timeout=ANSWER_S)

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from chassis.events.topology import Durable
 
-CHECK_S = 5.0
+CHECK_S = 10.0
 AGAIN_S = 1.0
 INFO_S = 2.0
 HAND_BACK_S = 0.1

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 RELEASED_MAX = 96
 WINDOW = 64
 RELAY_BATCH = 128
-POLL_S = 1.0
+POLL_S = 2.0
 BACKLOG_POLL_S = 0.05
 REMOVE_AFTER_S = 0.2
 # Younger rows are still in the memory of the process that wrote them.
@@ -108,7 +108,8 @@ class Outbox:
         # Estimates, corrected by the broker whenever one has grown to the limit.
         self._released: Counter[str] = Counter()
         self._backlog: set[str] = set()
-        self._queued, self._relay_woken = asyncio.Event(), asyncio.Event()
+        self._queued, self._removable = asyncio.Event(), asyncio.Event()
+        self._relay_woken = asyncio.Event()
 
     async def store(
         self, tx: Transaction, tenant: str, events: Sequence[Outgoing]
@@ -173,6 +174,7 @@ class Outbox:
                 for one, error in zip(window, outcomes, strict=True):
                     if error is None:
                         self._published.append(one.outbox_id)
+                        self._removable.set()
                     else:
                         # Its row stays, and is published from there.
                         self._forget(one.outbox_id)
@@ -181,9 +183,8 @@ class Outbox:
 
     async def _remove_published(self) -> None:
         while True:
+            await self._removable.wait()
             await asyncio.sleep(REMOVE_AFTER_S)
-            if not self._published:
-                continue
             done = list(self._published)
             try:
                 async with self._database.sweep(lasting=False) as tx:
@@ -192,6 +193,8 @@ class Outbox:
                 log.warning("outbox.waiting", extra={"reason": error.reason})
                 continue
             del self._published[: len(done)]
+            if not self._published:
+                self._removable.clear()
             for outbox_id in done:
                 self._forget(outbox_id)
 

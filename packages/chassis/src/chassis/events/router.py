@@ -27,7 +27,7 @@ from chassis.events.topology import durable_of
 
 log = logging.getLogger(__name__)
 
-PULL_S = 5.0
+PULL_S = 10.0
 
 Handler = Callable[..., Awaitable[None]]
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 POLL_EVERY_S = 2.0
 FIRST_POLL_EVERY_S = 0.25
 POLL_TIMEOUT_S = 1.5
-TICK_EVERY_S = 0.25
+TICK_EVERY_S = 0.5
 # Refused everywhere within 5 s, less one tick and some time for a busy event loop.
 STALE_AFTER_S = 4.5
 # Longer than any token lives (`identity.TOKEN_MAX_S` and leeway): then its own end refuses it.

@@ -75,13 +75,13 @@ async def test_a_pack_is_one_message_and_each_of_its_events_is_handled(bus, batc
         assert {one.attempt for one in batch} == {1}
 
     async with bus.connect("inference") as own:
-        await own.publish_all([embedded(n) for n in range(20)])
-        assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 20
+        await own.publish_all([embedded(n) for n in range(12)])
+        assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 12
     assert await messages(bus) == 1
     async with bus.connect("query") as own, consuming(own, handler, batch=batch) as settlement:
         await wait_until_settled(settlement)
-    assert sorted(handled) == sorted(f"e{n}" for n in range(20))
-    assert max(sizes) == min(batch, 20)
+    assert sorted(handled) == sorted(f"e{n}" for n in range(12))
+    assert max(sizes) == min(batch, 12)
 
 
 async def test_no_more_groups_run_than_there_are_slots(bus):
@@ -250,9 +250,9 @@ async def test_units_that_end_together_share_a_message(bus):
                 prepared = ChunksPrepared(tenant=TENANT, document=f"d{number}")
                 unit.emit(ChunksEmbedded(tenant=TENANT, prepared=prepared), key=("k", number))
 
-        await asyncio.gather(*(embed(number) for number in range(20)))
+        await asyncio.gather(*(embed(number) for number in range(12)))
         assert await messages(bus) == 1
-        assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 20
+        assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 12
 
 
 async def test_a_publication_that_fails_fails_every_unit_in_it(bus, monkeypatch):

@@ -26,7 +26,7 @@ from chassis.events.envelope import Outgoing
 
 log = logging.getLogger(__name__)
 
-RELEASED_MAX = 96
+RELEASED_MAX = 48
 WINDOW = 64
 RELAY_BATCH = 128
 POLL_S = 2.0

@@ -17,7 +17,7 @@ from chassis.events import topology
 from chassis.events.envelope import Outgoing, derived_id
 
 CONTENT_TYPE = "application/vnd.aquifer.event-pack"
-PACK_MAX_EVENTS = 32
+PACK_MAX_EVENTS = 16
 # A large event gains nothing from company.
 PACK_MAX_BYTES = 128 << 10
 _HEADERS_BYTES = 512

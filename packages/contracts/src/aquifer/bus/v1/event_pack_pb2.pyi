@@ -23,7 +23,7 @@ class EventPack(message.Message):
     """Several events of one kind and tenant in one message, on the subject of that kind and tenant.
 
     The message has the header `Content-Type: application/vnd.aquifer.event-pack`. Only events of
-    class WORK travel in packs. A pack has at most 32 events and 128 KiB.
+    class WORK travel in packs. A pack has at most 16 events and 128 KiB.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -157,7 +157,9 @@ async def hop(servers: Servers, events: int, size: Size) -> Cost:
     servers.database.truncate("query")
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(servers.bus.connect("inference"))
-        await source.publish_all([_embedded(number) for number in range(events + warm)])
+        # Only what comes in groups comes in packs.
+        embedded = [_embedded(number) for number in range(events + warm)]
+        await source.publish_all(embedded, packed=size.batch > 1)
         bus = await stack.enter_async_context(servers.bus.connect("query"))
         database = await stack.enter_async_context(
             open_database(servers.database.dsn("query"), "query", 8)

@@ -15,6 +15,8 @@ import psycopg
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
+from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest
 from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import Client, open_client
@@ -38,6 +40,10 @@ SETTLE_S = 120.0
 WARM_UP = "is anybody there?"
 # A lost vector store is made again by embedding every passage anew: some 6 ms on two free cores.
 REBUILD_S = 0.03
+# What waits for a wake-up that never comes waits until anything else happens: only a document alone
+# shows it.
+ALONE = 3
+ALONE_S = 10.0
 # A campaign has no minute to wait before work is doubted.
 HURRIED = {
     "AQUIFER_RECONCILE_S": "1",
@@ -138,13 +144,31 @@ class Campaign:
                 # The loss may be noticed, and be made good, only after everything else is quiet.
                 await asyncio.sleep(2.0)
                 report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
+            stalled = [await self._stalled(load, clients[0]) for _ in range(ALONE)]
+            await self._settle(clients)
             evidence = await self.evidence()
-            report.violations = violations(self.journal, evidence)
+            report.violations = [*filter(None, stalled), *violations(self.journal, evidence)]
             report.decided = count_decided(self.journal, evidence)
             for client in clients:
                 report.violations += await self.found_though_deleted(client, evidence)
         report.accepted = len(self.journal.accepted())
         return report
+
+    async def _stalled(self, load: Load, client: Client) -> str:
+        """Uploads a document alone; says so if it is not searchable in time."""
+        # The load is over, but what was killed last may still be starting.
+        until = time.monotonic() + SETTLE_S
+        while not (document := await load.upload_alone()):
+            if time.monotonic() > until:
+                return "refuses every upload though nothing is down"
+        request = GetDocumentRequest(name=document)
+        deadline = time.monotonic() + ALONE_S
+        while time.monotonic() < deadline:
+            answer = await client.call(client.ingest.GetDocument, request)
+            if answer.state == DocumentState.DOCUMENT_STATE_INDEXED:
+                return ""
+            await asyncio.sleep(0.05)
+        return f"stalled though nothing else went on: {document}"
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[Sequence[Client]]:

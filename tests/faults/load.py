@@ -69,6 +69,11 @@ class Load:
                 for _ in range(WRITERS):
                     group.create_task(self._writer(upstream, stop))
 
+    async def upload_alone(self) -> str:
+        """Uploads one document while nothing else is going on; returns its name, or nothing."""
+        document = _document(f"r{self.run}-alone-{uuid.uuid4().hex[:8]}")
+        return document if await self._upload(document) else ""
+
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         while await self._may_send(stop):
             choice = self.random.random()

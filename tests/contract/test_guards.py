@@ -1,4 +1,4 @@
-"""Each guard of the house is seen failing: a violation planted in a copy must be reported."""
+"""Every automated check reports the violation it exists for, planted in a copy of the sources."""
 
 import os
 import re
@@ -17,12 +17,17 @@ TOOLS = Path(sys.executable).parent
 SOURCES = ("packages", "services", "deploy/local")
 COMPILED = shutil.ignore_patterns("__pycache__")
 UPLOADED = "protos/aquifer/ingest/v1/upload_events.proto"
-# What is planted where, and the contract of pyproject.toml that must be told broken by it.
+# File: (import planted there, start of the name of the contract in pyproject.toml that it breaks).
 IMPORTS = {
-    "services/auth/src/auth/tokens.py": ("import query.domain", "rooms"),
-    "packages/cli/src/aquifer_cli/names.py": ("import chassis.base.errors", "the command stands"),
-    "packages/chassis/src/chassis/base/errors.py": ("import chassis.process.ops", "wings"),
-    "services/ingest/src/ingest/usecases/ports.py": ("import ingest.rpc", "inside a service"),
+    "services/auth/src/auth/tokens.py": ("import query.domain", "services never import each other"),
+    "packages/cli/src/aquifer_cli/names.py": ("import chassis.base.errors", "the aquifer command"),
+    "packages/chassis/src/chassis/base/errors.py": (
+        "import chassis.process.ops",
+        "layers of the chassis",
+    ),
+    "services/auth/src/auth/usecases/ports.py": ("import auth.store", "inside auth"),
+    "services/inference/src/inference/domain.py": ("import inference.engine", "inside inference"),
+    "services/ingest/src/ingest/usecases/ports.py": ("import ingest.rpc", "inside ingest"),
     "services/query/src/query/domain.py": (
         "import query.retrieval.fusion",
         "inside query: adapters",
@@ -32,16 +37,16 @@ IMPORTS = {
         "inside query: the vector process",
     ),
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
-    "services/auth/src/auth/keys.py": ("import openvino", "one room imports the model engine"),
-    "services/ingest/src/ingest/traces.py": ("import qdrant_client", "one room imports the vector"),
+    "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines"),
+    "services/ingest/src/ingest/traces.py": ("import qdrant_client", "only query.vectors"),
 }
 PLANTED = {
-    "said at once": 'def f():\n    raise NotFoundError("PLANTED_ONE", "x")\n',
+    "as a literal": 'def f():\n    raise NotFoundError("PLANTED_ONE", "x")\n',
     "behind a constant": 'WHY = "PLANTED_ONE"\nraise NotFoundError(WHY, "x")\n',
     "behind a helper": (
         "def _no(reason):\n    return NotFoundError(reason, 'x')\n\nraise _no('PLANTED_ONE')\n"
     ),
-    "by a class of its own": (
+    "by an error class": (
         "class OwnError(NotFoundError):\n"
         "    def __init__(self):\n        super().__init__('PLANTED_ONE', 'x')\n"
     ),
@@ -85,9 +90,9 @@ def contract(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def broken_house(tmp_path_factory) -> tuple[str, int]:
-    """What import-linter says of a copy of the house with each import of IMPORTS planted."""
-    folder = tmp_path_factory.mktemp("house")
+def broken_copy(tmp_path_factory) -> tuple[str, int]:
+    """The output and exit code of import-linter for a copy with each import of IMPORTS planted."""
+    folder = tmp_path_factory.mktemp("copy")
     shutil.copy(ROOT / "pyproject.toml", folder)
     roots = []
     for source in sorted(path for part in SOURCES for path in (ROOT / part).glob("**/src")):
@@ -102,18 +107,18 @@ def broken_house(tmp_path_factory) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("file", IMPORTS)
-def test_import_linter_reports_a_forbidden_import(broken_house, file):
-    said, code = broken_house
+def test_import_linter_reports_a_forbidden_import(broken_copy, file):
+    output, code = broken_copy
     line, contract = IMPORTS[file]
     assert code != 0
-    assert re.search(rf"^{contract}.*BROKEN$", said, re.MULTILINE), said
+    assert re.search(rf"^{contract}.*BROKEN$", output, re.MULTILINE), output
     importer = ".".join(Path(file.partition("/src/")[2]).with_suffix("").parts)
-    assert f"{importer} -> {line.removeprefix('import ')}" in said
+    assert f"{importer} -> {line.removeprefix('import ')}" in output
 
 
-def test_every_import_contract_has_its_violation(broken_house):
-    assert f"{len(IMPORTS)} broken" in broken_house[0]
-    assert "0 kept" in broken_house[0]
+def test_every_import_contract_is_broken_by_one_planted_import(broken_copy):
+    assert f"{len(IMPORTS)} broken" in broken_copy[0]
+    assert "0 kept" in broken_copy[0]
 
 
 def test_buf_reports_a_broken_contract(contract):
@@ -132,7 +137,7 @@ def test_buf_reports_a_broken_contract(contract):
         ("string uri = 1;", "string Uri = 1;", "Uri"),
     ],
 )
-def test_buf_lint_reports_what_is_unsaid_or_misnamed(contract, old, new, rule):
+def test_buf_lint_reports_a_missing_comment_and_a_wrong_name(contract, old, new, rule):
     assert run("buf", "lint", folder=contract).returncode == 0
     replace(contract / UPLOADED, old, new)
     done = run("buf", "lint", folder=contract)
@@ -140,7 +145,7 @@ def test_buf_lint_reports_what_is_unsaid_or_misnamed(contract, old, new, rule):
     assert rule in done.stdout
 
 
-def test_gen_diff_reports_generated_code_that_is_not_of_the_protos(contract):
+def test_gen_diff_reports_generated_code_that_differs_from_the_protos(contract):
     shutil.copy(ROOT / "justfile", contract)
     source = "packages/contracts/src"
     shutil.copytree(ROOT / source, contract / source, ignore=COMPILED)
@@ -161,7 +166,7 @@ def test_gen_diff_reports_generated_code_that_is_not_of_the_protos(contract):
     ["x = 1\n" * (size.FILE_MAX + 1), "def f():\n" + "    x = 1\n" * size.FUNCTION_MAX],
     ids=["file", "function"],
 )
-def test_the_size_test_refuses_what_is_too_long(tmp_path, text):
+def test_the_size_test_refuses_a_long_file_and_a_long_function(tmp_path, text):
     file = tmp_path / "long.py"
     file.write_text("\n".join(text.splitlines()[:-1]))
     size.test_a_file_and_its_functions_stay_small(file)
@@ -172,7 +177,7 @@ def test_the_size_test_refuses_what_is_too_long(tmp_path, text):
 
 @pytest.fixture(scope="module")
 def documented() -> set[str]:
-    """What the page would have to name if nothing were planted."""
+    """The reasons the page must list when nothing is planted."""
     return set(collect(sources()).kinds)
 
 
@@ -186,7 +191,7 @@ def test_the_error_table_refuses_an_undocumented_reason(tmp_path, documented, ho
     assert undocumented(found, {*documented, "PLANTED_ONE", "GONE"}) == {"GONE"}
 
 
-def test_the_error_table_refuses_a_reason_that_can_not_be_read(tmp_path):
+def test_the_error_table_refuses_a_reason_that_is_not_a_constant(tmp_path):
     file = tmp_path / "planted.py"
     file.write_text(HEAD + 'raise NotFoundError("".join(["PLANTED", "ONE"]), "x")\n')
     assert len(collect([*sources(), file]).unread) == 1

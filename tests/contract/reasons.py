@@ -117,7 +117,7 @@ class Reader:
         # Private names and fields belong to their file, the others to whoever imports them.
         self.takers = {(name, None): Taker(VERDICT, -1, "reason") for name in VERDICTS}
         self.takers[BASE, None] = Taker(BASE, 0, "reason")
-        self.takers["plain_status", None] = Taker("", -1, "reason")
+        self.takers["make_status", None] = Taker("", -1, "reason")
         for name in self.bases:
             if not any(getattr(line, "name", "") == "__init__" for line in self.classes[name].body):
                 self.takers[name, None] = Taker(name, 0, "reason")

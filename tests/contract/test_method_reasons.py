@@ -185,7 +185,7 @@ def test_every_excluded_method_exists():
 
 
 def test_the_page_lists_the_reasons_of_every_call(raises):
-    edge = raises.of(find_method(raises, "Edge", "_limit"))
+    edge = raises.of(find_method(raises, "Edge", "_run_limited"))
     section = PAGE.read_text().partition("\n## Every method\n")[2].partition("\n## ")[0]
     found = promises(" ".join(section.split())) | {("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")}
     assert found == with_codes(raises, edge)

@@ -148,7 +148,7 @@ async def test_a_relay_outlives_a_database_that_goes_away(bus, postgres, dsns):
         await asyncio.sleep(1.5)
         await asyncio.to_thread(postgres.server.start)
         async with asyncio.timeout(60):
-            while not await database.answers():
+            while not await database.is_reachable():
                 await asyncio.sleep(0.1)
         await answer(work, 2)
         await wait_until_empty(database)

@@ -20,8 +20,8 @@ from chassis.events.topology import subject
 from chassis.identity.revocations import Revocations
 from chassis.identity.tokens import Verifier
 from chassis.process.process import Process
-from chassis.process.upkeep import _wrong as wrong
-from chassis.process.upkeep import hear_revocations
+from chassis.process.upkeep import _find_problems as wrong
+from chassis.process.upkeep import subscribe_to_revocations
 from testkit.servers import TestBus
 
 
@@ -46,7 +46,7 @@ async def test_a_process_hears_of_keys_suspensions_and_resumptions(bus: TestBus)
     known = Revocations(bus_connected=lambda: True)
     known.mark_polled(time.monotonic())
     async with bus.connect("query") as query, bus.connect("auth") as auth:
-        await hear_revocations(query, known)
+        await subscribe_to_revocations(query, known)
         await query.client.flush()
         # Nothing in it can be read: it is logged, and the next is heard.
         await auth.client.publish(subject(TenantSuspended, "acme"), b"\xff")

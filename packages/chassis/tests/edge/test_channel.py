@@ -14,7 +14,7 @@ from chassis.identity import tokens as identity
 from chassis.rpc import channel as channels
 from chassis.rpc import server as rpc
 from chassis.rpc import status
-from chassis.rpc.channel import streaming
+from chassis.rpc.channel import use_stream
 
 KINDS = list(status.STATUS_OF)
 
@@ -202,7 +202,7 @@ async def test_a_stream_left_early_is_cancelled(edge, method):
 
     request = requests() if method == "Chat" else StringValue(value="x")
     call = edge.stub(sibling, method)(request, metadata=edge.bearer(), timeout=20)
-    async with streaming(call) as messages:
+    async with use_stream(call) as messages:
         async for _ in messages:
             break
     span = (await edge.sent())["SERVER"]

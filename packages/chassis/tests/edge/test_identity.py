@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aquifer.auth.v1 import auth_service_pb2, auth_service_pb2_grpc
 from chassis.base.errors import UnauthenticatedError, UnavailableError
 from chassis.identity import tokens as identity
-from chassis.identity.tokens import Caller, TokenSource, Verifier, as_nobody, on_behalf_of
+from chassis.identity.tokens import Caller, TokenSource, Verifier, act_for, send_no_credentials
 from chassis.rpc.channel import open_channel
 from chassis.rpc.server import PUBLIC, create_server, server_interceptors
 
@@ -321,7 +321,9 @@ async def auth(edge):
 
 
 async def test_a_service_calls_as_itself_for_the_tenant_at_hand(edge, auth):
-    async with open_channel(auth.address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(
+        auth.address, service="auth", credentials=send_no_credentials
+    ) as public:
         sibling = await edge.sibling(credentials=TokenSource(public, "the key"))
         seen = []
 
@@ -331,7 +333,7 @@ async def test_a_service_calls_as_itself_for_the_tenant_at_hand(edge, auth):
                 await edge.call(sibling, "Unary")
 
         edge.echo.does = does
-        with on_behalf_of("globex"):
+        with act_for("globex"):
             await edge.call(sibling, "Unary")
         await edge.call(await edge.plain(), "Unary", metadata=edge.bearer(tenant="initech"))
         assert seen == [
@@ -344,7 +346,9 @@ async def test_a_service_calls_as_itself_for_the_tenant_at_hand(edge, auth):
 
 async def test_a_token_is_renewed_at_half_its_life_once_for_all(edge, auth):
     now = [time.time()]
-    async with open_channel(auth.address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(
+        auth.address, service="auth", credentials=send_no_credentials
+    ) as public:
         source = TokenSource(public, "the key", now=lambda: now[0])
         first = {await source.token() for _ in range(5)}
         now[0] += 310
@@ -358,7 +362,9 @@ async def test_a_token_is_renewed_at_half_its_life_once_for_all(edge, auth):
 
 async def test_while_auth_is_away_the_token_at_hand_serves_until_it_ends(edge, auth, monkeypatch):
     now = [time.time()]
-    async with open_channel(auth.address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(
+        auth.address, service="auth", credentials=send_no_credentials
+    ) as public:
         source = TokenSource(public, "the key", now=lambda: now[0])
         token = await source.token()
         monkeypatch.setattr(identity, "AUTH_TIMEOUT_S", 0.3)
@@ -372,7 +378,9 @@ async def test_while_auth_is_away_the_token_at_hand_serves_until_it_ends(edge, a
 
 
 async def test_a_refused_service_key_is_not_the_callers_fault(edge, auth):
-    async with open_channel(auth.address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(
+        auth.address, service="auth", credentials=send_no_credentials
+    ) as public:
         sibling = await edge.sibling(credentials=TokenSource(public, "wrong"))
         with pytest.raises(UnavailableError) as refused:
             await edge.call(sibling, "Unary")
@@ -385,7 +393,9 @@ async def test_a_service_without_the_scope_is_unavailable_to_its_caller(edge, au
         "claims",
         lambda **changes: type(edge.mint).claims(edge.mint, **changes) | {"scope": "other"},
     )
-    async with open_channel(auth.address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(
+        auth.address, service="auth", credentials=send_no_credentials
+    ) as public:
         sibling = await edge.sibling(credentials=TokenSource(public, "the key"))
         with pytest.raises(UnavailableError) as refused:
             await edge.call(sibling, "Unary")

@@ -98,8 +98,8 @@ def builder(settings: Settings) -> Build:
             new_token_id=lambda: str(uuid.uuid4()),
         )
         process.authority = _own_authority(process.authority, wire(process.server, adapters))
-        process.run(outbox.relay)
-        process.ready_when(database.readiness)
+        process.add_loop(outbox.relay)
+        process.add_probe(database.find_problem)
 
     return build
 

@@ -170,9 +170,9 @@ def _key_after(position: paging.Position) -> KeyCursor | None:
     try:
         create_time = datetime.fromisoformat(time)
     except ValueError as error:
-        raise paging.made_up() from error
+        raise paging.invalid_token_error() from error
     if create_time.tzinfo is None:
-        raise paging.made_up()
+        raise paging.invalid_token_error()
     return KeyCursor(create_time=create_time, key_id=key_id)
 
 

@@ -206,11 +206,11 @@ async def build(process: Process, settings: Settings) -> None:
         settings=settings,
     )
     process.bus.on_reconnected.append(wired.watchers.notice_all)
-    process.run(wired.watchers.run)
-    process.run(outbox.relay)
-    process.run(reconciler.reconcile)
-    process.run(reconciler.sweep)
-    process.ready_when(database.readiness)
+    process.add_loop(wired.watchers.run)
+    process.add_loop(outbox.relay)
+    process.add_loop(reconciler.reconcile)
+    process.add_loop(reconciler.sweep)
+    process.add_probe(database.find_problem)
     process.stages = lambda: _stages(sweeper)
 
 

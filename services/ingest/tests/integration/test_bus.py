@@ -45,7 +45,7 @@ from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
 from chassis.events.envelope import derived_id, outgoing
 from chassis.events.topology import subject
-from chassis.identity.tokens import Caller, TokenSource, admit, as_nobody
+from chassis.identity.tokens import Caller, TokenSource, admit, send_no_credentials
 from chassis.process.authority import Authority
 from chassis.process.ops import DeadLetterRpc
 from chassis.process.process import Process
@@ -192,7 +192,9 @@ async def live(
             for user in ("ingest", "inference", "query", "auth", "upstream")
         ]
         hiding, address = await opened(serving_query())
-        nobody = await opened(open_channel(address, service="auth", credentials=as_nobody))
+        nobody = await opened(
+            open_channel(address, service="auth", credentials=send_no_credentials)
+        )
         tokens = Tokens()
         server = await guarded_server(tokens)
         process = Process(

@@ -142,14 +142,14 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         mend_s=settings.mend_s,
         clock=time.monotonic,
     )
-    process.run(outbox.relay)
-    process.run(_every(settings.reconcile_s, rebuild.run))
-    process.run(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
-    process.run(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
+    process.add_loop(outbox.relay)
+    process.add_loop(_every(settings.reconcile_s, rebuild.run))
+    process.add_loop(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
+    process.add_loop(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
     process.stages = ledger.backlog
     process.progress = lambda: serving.progress
-    process.ready_when(adapters.database.readiness)
-    process.ready_when(_vectors_probe(serving))
+    process.add_probe(adapters.database.find_problem)
+    process.add_probe(_vectors_probe(serving))
 
 
 def _profile(settings: Settings) -> Profile:

@@ -11,8 +11,8 @@ from typing_extensions import override
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from chassis.base.errors import UnavailableError
-from chassis.identity.tokens import on_behalf_of
-from chassis.rpc.channel import streaming
+from chassis.identity.tokens import act_for
+from chassis.rpc.channel import use_stream
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
 from query.usecases.ports import Embedder, Generator, Prompt
 
@@ -46,7 +46,7 @@ class InferenceEmbedder(Embedder):
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
         request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=pb.LANE_BULK)
-        with on_behalf_of(tenant):
+        with act_for(tenant):
             response = await self._stub.Embed(request, timeout=BULK_TIMEOUT_S)
         return self._read(response, rows=len(texts))
 
@@ -81,7 +81,7 @@ class InferenceGenerator(Generator):
             ],
             max_output_tokens=prompt.max_output_tokens,
         )
-        async with streaming(self._stub.Generate(request)) as responses:
+        async with use_stream(self._stub.Generate(request)) as responses:
             yield self._steps(responses)
 
     async def _steps(

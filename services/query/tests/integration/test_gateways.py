@@ -13,7 +13,7 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
 from chassis.base.errors import UnavailableError
-from chassis.identity.tokens import as_nobody
+from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
 from query.domain import Delta, Profile
 from query.gateways import InferenceEmbedder, InferenceGenerator
@@ -70,7 +70,9 @@ async def inference():
 @pytest.fixture
 async def channel(inference):
     address = f"127.0.0.1:{inference.port}"
-    async with open_channel(address, service="inference", credentials=as_nobody) as channel:
+    async with open_channel(
+        address, service="inference", credentials=send_no_credentials
+    ) as channel:
         yield channel
 
 
@@ -131,7 +133,9 @@ async def test_vectors_of_another_profile_are_refused(inference, channel):
 
 
 async def test_inference_that_is_away_is_unavailable():
-    async with open_channel("127.0.0.1:1", service="inference", credentials=as_nobody) as channel:
+    async with open_channel(
+        "127.0.0.1:1", service="inference", credentials=send_no_credentials
+    ) as channel:
         for call in (
             InferenceEmbedder(channel, PROFILE).embed_question("why"),
             InferenceEmbedder(channel, PROFILE).embed_passages("acme", ["why"]),

@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "service": self._service,
         }
-        line |= _whereabouts()
+        line |= _context_fields()
         if record.exc_info:
             # The end says what was raised, and where.
             line["exception"] = self.formatException(record.exc_info)[-EXCEPTION_MAX_CHARS:]
@@ -55,7 +55,7 @@ def _render(value: object) -> object:
     return str(value)[:VALUE_MAX_CHARS]
 
 
-def _whereabouts() -> dict[str, str]:
+def _context_fields() -> dict[str, str]:
     found = {}
     span = trace.get_current_span().get_span_context()
     if span.is_valid:

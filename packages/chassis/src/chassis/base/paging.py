@@ -58,7 +58,7 @@ def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = 
         return Page(size=size, after=(), bound=bound)
     found = _parts(page_token)
     if len(found) != parts + len(bound):
-        raise made_up()
+        raise invalid_token_error()
     if found[parts:] != bound:
         raise _invalid("page_token belongs to a list with another filter")
     return Page(size=size, after=found[:parts], bound=bound)
@@ -82,7 +82,7 @@ def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
     return page_size or default
 
 
-def made_up() -> InvalidInputError:
+def invalid_token_error() -> InvalidInputError:
     """PAGE_TOKEN_INVALID, for a position that this list could not have given out."""
     return _invalid("page_token is not one of a previous response")
 
@@ -94,16 +94,16 @@ def _token(*parts: str) -> str:
 def _parts(token: str) -> Position:
     """The parts of a token; whatever a client made up must not reach a database."""
     if len(token) > TOKEN_MAX_CHARS:
-        raise made_up()
+        raise invalid_token_error()
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, RecursionError) as error:
-        raise made_up() from error
+        raise invalid_token_error() from error
     if not isinstance(parts, list):
-        raise made_up()
+        raise invalid_token_error()
     if not all(isinstance(part, str) and part.isprintable() for part in parts):
-        raise made_up()
+        raise invalid_token_error()
     return tuple(parts)
 
 

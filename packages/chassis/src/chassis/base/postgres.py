@@ -39,7 +39,7 @@ class Database:
         self._begin_sweep = sql.SQL("BEGIN; SET LOCAL ROLE {}").format(
             sql.Identifier(f"{service}_sweeper")
         )
-        self._begin_hasty_sweep = sql.SQL("{}; SET LOCAL synchronous_commit = off").format(
+        self._begin_asynchronous_sweep = sql.SQL("{}; SET LOCAL synchronous_commit = off").format(
             self._begin_sweep
         )
         self._question: asyncio.Task[bool] | None = None
@@ -53,13 +53,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def sweep(self, *, lasting: bool = True) -> AsyncIterator[Transaction]:
+    async def sweep(self, *, synchronous: bool = True) -> AsyncIterator[Transaction]:
         """A transaction across tenants, for work that belongs to none: relay, repair, gauges.
 
-        One that is not `lasting` costs no wait for the disk, and a crash of the server may undo it.
+        A sweep that is not `synchronous` does not wait for the disk: a crash of the server may
+        undo it after its commit.
         """
         async with self._begin(
-            self._begin_sweep if lasting else self._begin_hasty_sweep
+            self._begin_sweep if synchronous else self._begin_asynchronous_sweep
         ) as connection:
             yield connection
 
@@ -95,7 +96,7 @@ class Database:
                 return connection
         raise psycopg.OperationalError("no connection of the pool stands")
 
-    async def answers(self) -> bool:
+    async def is_reachable(self) -> bool:
         """True when the server answers a trivial query within `ANSWER_S`, or has just answered.
 
         A frozen server would hold even a cancelled query for long, so the question is left open
@@ -111,9 +112,9 @@ class Database:
         answer, self._question = self._question.result(), None
         return answer
 
-    async def readiness(self) -> str:
+    async def find_problem(self) -> str:
         """Why the database makes a process not ready; empty when it answers."""
-        return "" if await self.answers() else "database does not answer"
+        return "" if await self.is_reachable() else "database does not answer"
 
     async def _ask(self) -> bool:
         try:

@@ -51,14 +51,14 @@ def document_scope(tenant: str, document: str | None = None) -> Iterator[None]:
     """
     entered = Scope(tenant=tenant, document=document)
     token = _scope.set(entered)
-    _mark(trace.get_current_span(), entered)
+    _set_attributes(trace.get_current_span(), entered)
     try:
         yield
     finally:
         _scope.reset(token)
 
 
-def _mark(span: trace.Span, about: Scope) -> None:
+def _set_attributes(span: trace.Span, about: Scope) -> None:
     span.set_attribute("tenant.id", about.tenant)
     if about.document is not None:
         span.set_attribute("document.id", about.document)
@@ -70,7 +70,7 @@ class ScopeProcessor(SpanProcessor):
     @override
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if (about := _scope.get()) is not None:
-            _mark(span, about)
+            _set_attributes(span, about)
 
 
 def extract(carrier: Mapping[str, object]) -> Context:

@@ -187,7 +187,7 @@ class Outbox:
             await asyncio.sleep(REMOVE_AFTER_S)
             done = list(self._published)
             try:
-                async with self._database.sweep(lasting=False) as tx:
+                async with self._database.sweep(synchronous=False) as tx:
                     await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
             except ServiceError as error:
                 log.warning("outbox.waiting", extra={"reason": error.reason})
@@ -230,7 +230,7 @@ class Outbox:
         limit = await self._room(kind)
         if not limit:
             return
-        async with self._database.sweep(lasting=False) as tx:
+        async with self._database.sweep(synchronous=False) as tx:
             # What `publish` meets from here on waits for the next look.
             self._backlog.discard(kind)
             wanted = {"event": kind, "limit": limit, "in_memory": list(self._in_memory)}

@@ -29,7 +29,7 @@ STALE_AFTER_S = 4.5
 KEPT_S = 1_000.0
 
 
-def _never() -> bool:
+def _is_never_connected() -> bool:
     return False
 
 
@@ -43,7 +43,7 @@ class OpenCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
+class _TenantState:
     """What was said last of a tenant; by `sequence`, since what is heard comes in any order."""
 
     suspended: bool
@@ -62,13 +62,13 @@ class Revocations:
     def __init__(
         self,
         *,
-        bus_connected: Callable[[], bool] = _never,
+        bus_connected: Callable[[], bool] = _is_never_connected,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus_connected = bus_connected
         self._clock = clock
         self._keys: dict[str, float] = {}
-        self._tenants: dict[str, _Standing] = {}
+        self._tenants: dict[str, _TenantState] = {}
         self._open: set[OpenCall] = set()
         self._loaded = False
         self._fresh_at = clock()
@@ -96,23 +96,23 @@ class Revocations:
         known = self._tenants.get(tenant)
         if known is not None and sequence < known.sequence:
             return False
-        self._tenants[tenant] = _Standing(
+        self._tenants[tenant] = _TenantState(
             suspended=suspended, sequence=sequence, until=self._clock() + KEPT_S
         )
         return True
 
-    def recount(self) -> None:
+    def reset_sequences(self) -> None:
         """Auth counts from an older state: whatever is said next of a tenant is the last."""
         self._tenants = {name: replace(it, sequence=0) for name, it in self._tenants.items()}
 
-    def heard(self, at: float | None = None) -> None:
+    def note_contact(self, at: float | None = None) -> None:
         """Note a sign of life of a way revocations come by, at monotonic second `at`."""
         self._fresh_at = max(self._fresh_at, self._clock() if at is None else at)
 
     def mark_polled(self, at: float) -> None:
         """Note that everything decided before monotonic second `at` is known."""
         self._loaded = True
-        self.heard(at)
+        self.note_contact(at)
 
     def check(self, key_id: str, tenant: str) -> None:
         """Pass when the key and its tenant may still act.
@@ -126,7 +126,7 @@ class Revocations:
         standing = self._tenants.get(tenant)
         if standing is not None and standing.suspended:
             raise UnauthenticatedError("TENANT_SUSPENDED", "the tenant is suspended")
-        if not self._loaded or self._stale():
+        if not self._loaded or self._is_stale():
             raise UnavailableError(
                 "REVOCATIONS_STALE", "cut off from auth and the bus: can not tell who is revoked"
             )
@@ -140,15 +140,15 @@ class Revocations:
 
     def tick(self) -> None:
         """Bring everything up to now; to be called every `TICK_EVERY_S`."""
-        if self._stale():
+        if self._is_stale():
             self._end(lambda _: True)
         now = self._clock()
         self._keys = {name: until for name, until in self._keys.items() if until >= now}
         self._tenants = {name: it for name, it in self._tenants.items() if it.until >= now}
 
-    def _stale(self) -> bool:
+    def _is_stale(self) -> bool:
         if self._bus_connected():
-            self.heard()
+            self.note_contact()
         return self._clock() - self._fresh_at > STALE_AFTER_S
 
     def _end(self, refused: Callable[[OpenCall], bool]) -> None:
@@ -182,7 +182,7 @@ async def poll(revocations: Revocations, pages: Pages, after: int, at: float) ->
             break
     revocations.mark_polled(at)
     if page.latest_sequence < after:
-        revocations.recount()
+        revocations.reset_sequences()
         return 0
     return page.latest_sequence
 

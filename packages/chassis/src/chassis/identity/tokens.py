@@ -65,12 +65,12 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class _AdmittedCaller:
     caller: Caller
     token: str
 
 
-_admitted: ContextVar[_Admitted | None] = ContextVar("chassis_admitted", default=None)
+_admitted: ContextVar[_AdmittedCaller | None] = ContextVar("chassis_admitted", default=None)
 _acting_for: ContextVar[str | None] = ContextVar("chassis_acting_for", default=None)
 
 
@@ -86,12 +86,12 @@ def caller() -> Caller:
 
 
 def admit(who: Caller, token: str) -> None:
-    """Make `who` the `caller()` of the current task, and `token` what `as_caller` passes on."""
-    _admitted.set(_Admitted(who, token))
+    """Makes `who` the `caller()` of the current task; `forward_caller` will send `token`."""
+    _admitted.set(_AdmittedCaller(who, token))
 
 
 @contextmanager
-def on_behalf_of(tenant: str) -> Iterator[None]:
+def act_for(tenant: str) -> Iterator[None]:
     """Name the tenant this service's own calls act for, where no call is being served."""
     token = _acting_for.set(tenant)
     try:
@@ -100,18 +100,18 @@ def on_behalf_of(tenant: str) -> Iterator[None]:
         _acting_for.reset(token)
 
 
-async def as_caller() -> Metadata:
+async def forward_caller() -> Metadata:
     """Credentials of the call being served, passed on unchanged; none outside of one."""
     admitted = _admitted.get()
     return [] if admitted is None else [("authorization", f"Bearer {admitted.token}")]
 
 
-async def as_nobody() -> Metadata:
+async def send_no_credentials() -> Metadata:
     """No credentials, for the public methods of auth."""
     return []
 
 
-def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+def read_bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     """The access token in a call's metadata.
 
     Raises:
@@ -126,7 +126,7 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return token
 
 
-def acting(who: Caller, metadata: Mapping[str, object]) -> Caller:
+def apply_acting_tenant(who: Caller, metadata: Mapping[str, object]) -> Caller:
     """The caller, moved to the tenant it names if it is a service.
 
     Raises:
@@ -309,7 +309,7 @@ class TokenSource:
     While auth is away the token at hand is used until it ends.
 
     Args:
-        channel: to auth, opened with `as_nobody`.
+        channel: to auth, opened with `send_no_credentials`.
         api_key: the key of this service.
         now: Unix seconds.
     """

@@ -11,7 +11,7 @@ from aquifer.auth.v1.auth_service_pb2 import (
 )
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from chassis.base.paging import PAGE_MAX
-from chassis.identity.tokens import TokenSource, as_nobody
+from chassis.identity.tokens import TokenSource, send_no_credentials
 from chassis.rpc.channel import open_channel
 
 
@@ -27,7 +27,7 @@ class Authority:
 @asynccontextmanager
 async def remote_authority(address: str, service_key: str) -> AsyncIterator[Authority]:
     """Auth at `address`, asked with the API key of this service."""
-    async with open_channel(address, service="auth", credentials=as_nobody) as public:
+    async with open_channel(address, service="auth", credentials=send_no_credentials) as public:
         credentials = TokenSource(public, service_key)
         async with open_channel(address, service="auth", credentials=credentials) as own:
 

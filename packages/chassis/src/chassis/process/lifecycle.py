@@ -121,7 +121,7 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
     loops: list[Loop] = [
         *([process.events.run] if process.events else []),
         *process.loops,
-        lambda: upkeep.hear_revocations(process.bus, revocations),
+        lambda: upkeep.subscribe_to_revocations(process.bus, revocations),
         lambda: follow(revocations, process.authority.revocations),
         lambda: upkeep.load_keys(doors.verifier),
         lambda: upkeep.watch_readiness(process, doors.verifier, revocations, doors.health),

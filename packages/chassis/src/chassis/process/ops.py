@@ -29,7 +29,7 @@ from chassis.rpc.server import Access, any_of
 log = logging.getLogger(__name__)
 
 # The command waits 5 s for everything: its sign-in and the way there and back included.
-KNOWN_WITHIN_S = 1.5
+READ_TIMEOUT_S = 1.5
 
 _STATUS = ("aquifer.ops.v1.StatusService/GetStatus",)
 _DEAD_LETTERS = tuple(
@@ -82,8 +82,8 @@ class StatusRpc(StatusServiceServicer):
         # Side by side: with everything away each takes its whole limit.
         consumers, unfinished, dead_letters = await asyncio.gather(
             asyncio.gather(*map(_backlog, self._settlements)),
-            self._known_unfinished(),
-            self._known_dead_letters(),
+            self._read_unfinished(),
+            self._count_dead_letters(),
         )
         return status_pb.GetStatusResponse(
             service=self._service,
@@ -95,19 +95,19 @@ class StatusRpc(StatusServiceServicer):
             dead_letters=dead_letters,
         )
 
-    async def _known_dead_letters(self) -> int | None:
+    async def _count_dead_letters(self) -> int | None:
         if not self._settlements:
             return None
         try:
-            async with asyncio.timeout(KNOWN_WITHIN_S):
+            async with asyncio.timeout(READ_TIMEOUT_S):
                 return await self._dead_letters.count()
         except (UnavailableError, TimeoutError) as error:
             log.warning("status.dead_letters_unknown", extra={"error": repr(error)})
             return None
 
-    async def _known_unfinished(self) -> status_pb.Unfinished | None:
+    async def _read_unfinished(self) -> status_pb.Unfinished | None:
         try:
-            async with asyncio.timeout(KNOWN_WITHIN_S):
+            async with asyncio.timeout(READ_TIMEOUT_S):
                 stages = await self._stages()
         except (UnavailableError, OverloadedError, ConflictError, TimeoutError) as error:
             log.warning("status.stages_unknown", extra={"error": repr(error)})
@@ -132,7 +132,7 @@ async def _backlog(settlement: Settlement[Any]) -> status_pb.ConsumerBacklog:
         pause_reason=settlement.pause_reason,
     )
     try:
-        async with asyncio.timeout(KNOWN_WITHIN_S):
+        async with asyncio.timeout(READ_TIMEOUT_S):
             info = await settlement.bound.info()
     except (NatsError, JetStreamError, TimeoutError) as error:
         log.warning("status.backlog_unknown", extra={"error": repr(error)})
@@ -155,7 +155,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     ) -> dead_pb.ListDeadLettersResponse:
         """Lists dead letters of all tenants, oldest first."""
         page = paging.parse(request.page_size, request.page_token)
-        letters = await self._dead_letters.list(_letter_after(page.after_name), page.limit)
+        letters = await self._dead_letters.list(_parse_position(page.after_name), page.limit)
         shown, token = page.cut(letters, lambda letter: (str(letter.dead_letter_id),))
         return dead_pb.ListDeadLettersResponse(
             dead_letters=[_summary(letter) for letter in shown], next_page_token=token
@@ -167,7 +167,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     ) -> dead_pb.GetDeadLetterResponse:
         """Reads a dead letter with its bytes; who read it is logged."""
         letter = await self._dead_letters.get(request.dead_letter_id)
-        log.warning("dead_letter.read", extra=_audit(letter))
+        log.warning("dead_letter.read", extra=_audit_fields(letter))
         return dead_pb.GetDeadLetterResponse(
             dead_letter=_summary(letter), headers=dict(letter.headers), payload=letter.payload
         )
@@ -178,7 +178,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     ) -> dead_pb.ReplayDeadLetterResponse:
         """Handles a dead letter again, here and now, as a new event; removes it on success."""
         letter = await self._dead_letters.get(request.dead_letter_id)
-        log.warning("dead_letter.replayed", extra=_audit(letter))
+        log.warning("dead_letter.replayed", extra=_audit_fields(letter))
         settlement = next(
             (one for one in self._settlements if one.durable.name == letter.consumer), None
         )
@@ -186,7 +186,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
             raise InvalidInputError(
                 "SCHEMA_UNSUPPORTED", f"this process has no consumer {letter.consumer}"
             )
-        event_id = _replayed_id(settlement, letter)
+        event_id = _choose_replay_id(settlement, letter)
         headers = {k: v for k, v in letter.headers.items() if k.lower() != "ce-id"}
         await settlement.handle(
             letter.subject,
@@ -204,12 +204,12 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     ) -> dead_pb.DiscardDeadLetterResponse:
         """Removes a dead letter; who removed it is logged."""
         letter = await self._dead_letters.get(request.dead_letter_id)
-        log.warning("dead_letter.discarded_by", extra=_audit(letter))
+        log.warning("dead_letter.discarded_by", extra=_audit_fields(letter))
         await self._dead_letters.discard(letter.dead_letter_id)
         return dead_pb.DiscardDeadLetterResponse()
 
 
-def _replayed_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
+def _choose_replay_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
     """A new one for each replay: the inbox must not take it for the event that failed.
 
     An upload keeps its producer's, by which its results refer to it; that is remembered with what
@@ -220,7 +220,7 @@ def _replayed_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
     return derived_id(letter.event_id, "replay", letter.dead_letter_id)
 
 
-def _audit(letter: DeadLetter) -> dict[str, object]:
+def _audit_fields(letter: DeadLetter) -> dict[str, object]:
     return {
         "dead_letter_id": letter.dead_letter_id,
         "event_id": letter.event_id,
@@ -249,10 +249,10 @@ def _summary(letter: DeadLetter) -> dead_pb.DeadLetter:
     )
 
 
-def _letter_after(name: str) -> int:
+def _parse_position(name: str) -> int:
     """Id after which the page begins; 0 for the first page."""
     if not name:
         return 0
     if not (name.isascii() and name.isdecimal()):
-        raise paging.made_up()
+        raise paging.invalid_token_error()
     return int(name)

@@ -59,11 +59,11 @@ class Process:
         """One for each durable of this process."""
         return self.events.settlements if self.events else ()
 
-    def run(self, loop: Loop) -> None:
+    def add_loop(self, loop: Loop) -> None:
         """Keeps a background loop running while the process takes traffic; its end is a bug."""
         self.loops.append(loop)
 
-    def ready_when(self, probe: Probe) -> None:
+    def add_probe(self, probe: Probe) -> None:
         """Adds a condition of readiness: `probe` says what is wrong, or nothing."""
         self.probes.append(probe)
 

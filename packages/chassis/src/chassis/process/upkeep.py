@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 READINESS_S = 0.5
 STARTING_S = 0.05
 # Reasons that hold a count change all the time.
-SAY_EVERY_S = 5.0
+LOG_EVERY_S = 5.0
 BACKLOG_S = 5.0
 
 E = TypeVar("E", bound=Message)
 
 
-async def hear_revocations(bus: Bus, revocations: Revocations) -> None:
+async def subscribe_to_revocations(bus: Bus, revocations: Revocations) -> None:
     """Every process hears what auth broadcasts; what it misses, polling brings."""
 
     def on_revoked(event: ApiKeyRevoked, _: str) -> None:
@@ -44,12 +44,12 @@ async def hear_revocations(bus: Bus, revocations: Revocations) -> None:
     def on_resumed(event: TenantResumed, tenant: str) -> None:
         revocations.on_tenant_resumed(tenant, event.sequence)
 
-    await _hear(bus, ApiKeyRevoked, on_revoked)
-    await _hear(bus, TenantSuspended, on_suspended)
-    await _hear(bus, TenantResumed, on_resumed)
+    await _subscribe(bus, ApiKeyRevoked, on_revoked)
+    await _subscribe(bus, TenantSuspended, on_suspended)
+    await _subscribe(bus, TenantResumed, on_resumed)
 
 
-async def _hear(bus: Bus, kind: type[E], told: Callable[[E, str], None]) -> None:
+async def _subscribe(bus: Bus, kind: type[E], told: Callable[[E, str], None]) -> None:
     """Calls `told` with each event of a kind and its tenant."""
 
     async def on_message(message: Msg) -> None:
@@ -81,10 +81,10 @@ async def watch_readiness(
     pause_s = STARTING_S
     said, say_from = process.not_ready, 0.0
     while True:
-        wrong = tuple([reason async for reason in _wrong(process, verifier, revocations)])
+        wrong = tuple([reason async for reason in _find_problems(process, verifier, revocations)])
         if wrong != said and (not wrong or not said or time.monotonic() >= say_from):
             log.info("service.readiness", extra={"ready": not wrong, "not_ready": wrong})
-            said, say_from = wrong, time.monotonic() + SAY_EVERY_S
+            said, say_from = wrong, time.monotonic() + LOG_EVERY_S
         process.not_ready = wrong
         health.explain(wrong, process.progress())
         state = HealthCheckResponse.NOT_SERVING if wrong else HealthCheckResponse.SERVING
@@ -93,7 +93,7 @@ async def watch_readiness(
         await asyncio.sleep(pause_s)
 
 
-async def _wrong(
+async def _find_problems(
     process: Process, verifier: Verifier, revocations: Revocations
 ) -> AsyncIterator[str]:
     """Everything that keeps the process from its work."""

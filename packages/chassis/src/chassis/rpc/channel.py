@@ -41,21 +41,21 @@ def open_channel(
     address: str,
     *,
     service: str,
-    credentials: Credentials = identity.as_caller,
+    credentials: Credentials = identity.forward_caller,
     retried: Collection[str] = (),
     tracer: Tracer | None = None,
 ) -> grpc.aio.Channel:
     """A channel to a sibling, for generated stubs; open it in the running loop, close it after.
 
-    A stub's unary method gives a coroutine, its stream an async iterator (see `streaming`), and
-    both raise `ServiceError`; the rest of the `grpc.aio.Call` interface is not there. `timeout`
+    A unary method of a stub returns a coroutine, a stream an async iterator (see `use_stream`).
+    Both raise `ServiceError`. The rest of the `grpc.aio.Call` interface is not available. `timeout`
     is by default the time left to the call being served, or `TIMEOUT_S` outside of one.
 
     Args:
         address: `host:port`.
         service: the sibling's name, for errors: `inference` fails as INFERENCE_UNAVAILABLE.
-        credentials: `as_caller` passes the caller's token on, a `TokenSource` calls as this
-            service, `as_nobody` sends none.
+        credentials: `forward_caller` passes the caller's token on, a `TokenSource` calls as this
+            service, `send_no_credentials` sends none.
         retried: `package.Service/Method` of unary idempotent methods, tried up to 4 times within
             their deadline while the sibling is UNAVAILABLE.
         tracer: by default the process's.
@@ -95,7 +95,7 @@ def _options(retried: Collection[str]) -> list[tuple[str, Any]]:
 
 
 @asynccontextmanager
-async def streaming(call: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
+async def use_stream(call: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
     """A server stream that is cancelled at the end of the block, however the block ends.
 
     `async for` alone is not enough: left by `break`, the sibling would go on producing.
@@ -143,16 +143,16 @@ class SiblingChannel(grpc.aio.Channel):
     def _await_reply(self, method: str, begin: Any) -> Any:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
             with self._record(method) as span:
-                sent = [*metadata, *await self._credentials(), *_trace_of(span)]
-                return await begin(request, timeout=_bound(timeout), metadata=sent)
+                sent = [*metadata, *await self._credentials(), *_trace_headers(span)]
+                return await begin(request, timeout=_limit_timeout(timeout), metadata=sent)
 
         return call
 
     def _iterate_replies(self, method: str, begin: Any) -> Any:
         async def call(request: Any, *, timeout: float | None = None, metadata: Any = ()) -> Any:  # noqa: ASYNC109
             with self._record(method) as span:
-                sent = [*metadata, *await self._credentials(), *_trace_of(span)]
-                stream = begin(request, timeout=_bound(timeout), metadata=sent)
+                sent = [*metadata, *await self._credentials(), *_trace_headers(span)]
+                stream = begin(request, timeout=_limit_timeout(timeout), metadata=sent)
                 try:
                     async for message in stream:
                         yield message
@@ -176,7 +176,7 @@ class SiblingChannel(grpc.aio.Channel):
             yield span
         except grpc.aio.AioRpcError as error:
             code = error.code().name
-            if (meant := self._meaning(error)) is None:
+            if (meant := self._to_service_error(error)) is None:
                 raise
             raise meant from error
         except (asyncio.CancelledError, GeneratorExit):
@@ -192,9 +192,9 @@ class SiblingChannel(grpc.aio.Channel):
                 span.set_status(StatusCode.ERROR)
             span.end()
 
-    def _meaning(self, error: grpc.aio.AioRpcError) -> ServiceError | None:
+    def _to_service_error(self, error: grpc.aio.AioRpcError) -> ServiceError | None:
         meant = from_rpc_error(error, peer=self._peer)
-        own = self._credentials not in (identity.as_caller, identity.as_nobody)
+        own = self._credentials not in (identity.forward_caller, identity.send_no_credentials)
         if own and isinstance(meant, UnauthenticatedError | ForbiddenError):
             # Ours were refused, not the caller's: nothing the caller could change.
             return UnavailableError(
@@ -227,13 +227,13 @@ class SiblingChannel(grpc.aio.Channel):
         await self.close()
 
 
-def _trace_of(span: Span) -> list[tuple[str, str]]:
+def _trace_headers(span: Span) -> list[tuple[str, str]]:
     carrier: dict[str, str] = {}
     telemetry.inject(carrier, trace.set_span_in_context(span, otel_context.Context()))
     return list(carrier.items())
 
 
-def _bound(timeout_s: float | None) -> float:
+def _limit_timeout(timeout_s: float | None) -> float:
     """The time a call may take: what was asked for, within the call being served.
 
     Raises:

@@ -23,11 +23,11 @@ class Gate:
             UnauthenticatedError, ForbiddenError: it may not call.
         """
         sent = context.invocation_metadata()
-        token = identity.bearer(sent)
+        token = identity.read_bearer_token(sent)
         who = await self._verifier.verify(token)
         self._revocations.check(who.key_id, who.tenant)
         who.require(scopes)
-        identity.admit(identity.acting(who, dict(sent)), token)
+        identity.admit(identity.apply_acting_tenant(who, dict(sent)), token)
         call = OpenCall(who.key_id, who.tenant, end)
         self._revocations.watch(call)
         return call

@@ -34,7 +34,7 @@ from chassis.identity import tokens as identity
 from chassis.identity.revocations import OpenCall, Revocations
 from chassis.rpc.gate import Gate
 from chassis.rpc.health import Health
-from chassis.rpc.status import domain, ended_by_deadline, plain_status, to_status
+from chassis.rpc.status import domain, is_deadline_exceeded, make_status, to_status
 
 log = logging.getLogger(__name__)
 
@@ -136,17 +136,17 @@ class Edge(grpc.aio.ServerInterceptor):
         """
         method = _Method(
             name=name,
-            body=_body(handler),
+            body=_make_body(handler),
             request_streaming=handler.request_streaming,
             scopes=self._access.get(name, frozenset()),
             standard=name.startswith(_STANDARD),
         )
-        serve = self._settle if method.standard else self._trace
+        serve = self._run_handler if method.standard else self._trace
 
         async def answer(request: Any, context: Any) -> Any:
             return await serve(method, request, context)
 
-        decode = _decoder(handler.request_deserializer) if handler.request_streaming else None
+        decode = _make_decoder(handler.request_deserializer) if handler.request_streaming else None
         encode = handler.response_serializer if handler.response_streaming else None
         match handler.request_streaming, handler.response_streaming:
             case False, False:
@@ -170,10 +170,10 @@ class Edge(grpc.aio.ServerInterceptor):
         otel_context.attach(trace.set_span_in_context(span, parent))  # until the call's task ends
         code = "INTERNAL"
         try:
-            result = await self._settle(method, request, context)
+            result = await self._run_handler(method, request, context)
             code = _code_name(context)
         except (asyncio.CancelledError, grpc.aio.BaseError):
-            late = ended_by_deadline(given_s, context.time_remaining())
+            late = is_deadline_exceeded(given_s, context.time_remaining())
             code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
             raise
         else:
@@ -186,10 +186,10 @@ class Edge(grpc.aio.ServerInterceptor):
             span.end()
             metrics.RPC_SECONDS.labels(method.name, code).observe(time.perf_counter() - started)
 
-    async def _settle(self, method: _Method, request: Any, context: Any) -> Any:
+    async def _run_handler(self, method: _Method, request: Any, context: Any) -> Any:
         """Turn what the handler raises into a status."""
         try:
-            return await self._limit(method, request, context)
+            return await self._run_limited(method, request, context)
         except ServiceError as error:
             trace.get_current_span().set_attribute("aquifer.error.reason", error.reason)
             status = to_status(error, self._domain)
@@ -203,18 +203,18 @@ class Edge(grpc.aio.ServerInterceptor):
             if task is None or task.cancelling():
                 raise
             # Not this call was cancelled but something in it; unanswered, the client would hang.
-            status = self._bug(method, error)
-        except Exception as error:  # noqa: BLE001 (the edge of the process; `_bug` logs it)
-            status = self._bug(method, error)
+            status = self._report_bug(method, error)
+        except Exception as error:  # noqa: BLE001 (the edge of the process; `_report_bug` logs it)
+            status = self._report_bug(method, error)
         await _abort(context, status, drain=method.request_streaming)
         return None
 
-    def _bug(self, method: _Method, error: BaseException) -> Status:
+    def _report_bug(self, method: _Method, error: BaseException) -> Status:
         """INTERNAL with an id that is found in the log, and nothing of what happened."""
         incident = secrets.token_hex(8)
         trace.get_current_span().set_attribute("aquifer.incident", incident)
         log.error("rpc.failed", exc_info=error, extra={"method": method.name, "incident": incident})
-        return plain_status(
+        return make_status(
             grpc.StatusCode.INTERNAL,
             f"internal error, incident {incident}",
             reason="INTERNAL",
@@ -222,7 +222,7 @@ class Edge(grpc.aio.ServerInterceptor):
             facts={"incident": incident},
         )
 
-    async def _limit(self, method: _Method, request: Any, context: Any) -> Any:
+    async def _run_limited(self, method: _Method, request: Any, context: Any) -> Any:
         """Run the body for as long as its deadline, the key and the process allow."""
         if method.standard:
             return await method.body(request, context)
@@ -237,7 +237,7 @@ class Edge(grpc.aio.ServerInterceptor):
             async with asyncio.timeout(limit_s) as bound:
                 if method.scopes == PUBLIC or self._gate is None:
                     return await method.body(request, context)
-                call = await self._gate.admit(method.scopes, context, _end_of(bound))
+                call = await self._gate.admit(method.scopes, context, _make_end(bound))
                 with telemetry.document_scope(identity.caller().tenant):
                     return await method.body(request, context)
         except TimeoutError:
@@ -254,7 +254,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 self._gate.leave(call)
 
     async def _refuse(self, _: Any, context: Any) -> None:
-        status = plain_status(
+        status = make_status(
             grpc.StatusCode.UNIMPLEMENTED,
             "no such method",
             reason="METHOD_UNKNOWN",
@@ -264,7 +264,7 @@ class Edge(grpc.aio.ServerInterceptor):
         await _abort(context, status, drain=True)
 
 
-def _end_of(bound: asyncio.Timeout) -> Callable[[], None]:
+def _make_end(bound: asyncio.Timeout) -> Callable[[], None]:
     """What ends a call at once, as its deadline would."""
 
     def end() -> None:
@@ -307,12 +307,12 @@ def _code_name(context: Any) -> str:
     return code.name if code else "OK"
 
 
-def _body(handler: Any) -> Body:
+def _make_body(handler: Any) -> Body:
     """The handler as one coroutine; a stream's generator is closed when the call ends."""
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    decode = _decoder(handler.request_deserializer)
+    decode = _make_decoder(handler.request_deserializer)
     encode = handler.response_serializer or bytes
 
     async def single(request: Any, context: Any) -> Any:
@@ -334,7 +334,7 @@ def _body(handler: Any) -> Body:
     return stream if handler.response_streaming else single
 
 
-def _decoder(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def _make_decoder(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     def decode(sent: bytes) -> Any:
         try:
             return sent if deserialize is None else deserialize(sent)

@@ -45,7 +45,9 @@ STATUS_OF: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
 }
 _ERROR_OF = {code: kind for kind, code in STATUS_OF.items()}
 # Without an ErrorInfo these come from the connection (a peer killed mid-call), not from the peer.
-_TORN = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+_CONNECTION_FAILURES = frozenset(
+    {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+)
 
 CONFLICT_RETRY_S = 0.1
 # Encoded, an error must fit a client's default limit of 8 KiB for all metadata: above it the
@@ -75,7 +77,7 @@ def to_status(error: ServiceError, domain: str) -> Status:
             details.append(_retry(after_s))
         case _:
             pass
-    return plain_status(
+    return make_status(
         code_of(error),
         error.detail,
         reason=error.reason,
@@ -102,7 +104,7 @@ def retry_after_s(error: ServiceError) -> float:
             return 0.0
 
 
-def plain_status(
+def make_status(
     code: grpc.StatusCode,
     message: str,
     *,
@@ -140,12 +142,12 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | 
         None for what is a bug (INTERNAL, a method it lacks, a message too big): nobody can act on
         it.
     """
-    code, status = error.code(), _rich(error)
+    code, status = error.code(), _read_status(error)
     info, retry, fields = ErrorInfo(), RetryInfo(), BadRequest()
     for detail in status.details if status else ():
         for known in (info, retry, fields):
             detail.Unpack(known)
-    if not info.reason and (code in _TORN or code is grpc.StatusCode.UNAVAILABLE):
+    if not info.reason and (code in _CONNECTION_FAILURES or code is grpc.StatusCode.UNAVAILABLE):
         return UnavailableError(f"{peer.upper()}_UNAVAILABLE", f"{peer} can not be reached")
     if not info.reason and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return None  # a message over the limit: a retry would not make it smaller
@@ -163,7 +165,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | 
     return found
 
 
-def _rich(error: grpc.aio.AioRpcError) -> Status | None:
+def _read_status(error: grpc.aio.AioRpcError) -> Status | None:
     try:
         found: Status | None = rpc_status.from_call(error)  # type: ignore[arg-type]
     except (ValueError, DecodeError):  # contradicts the plain status, or is no Status
@@ -171,7 +173,7 @@ def _rich(error: grpc.aio.AioRpcError) -> Status | None:
     return found
 
 
-def ended_by_deadline(given_s: float | None, left_s: float | None) -> bool:
+def is_deadline_exceeded(given_s: float | None, left_s: float | None) -> bool:
     """Whether a call was cut off by its deadline.
 
     Args:

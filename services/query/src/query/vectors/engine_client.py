@@ -49,7 +49,7 @@ def open_channel(address: str) -> grpc.aio.Channel:
     return channel.open_channel(
         address,
         service="vectors",
-        credentials=identity.as_nobody,
+        credentials=identity.send_no_credentials,
         retried=[f"{_SERVICE.full_name}/{method.name}" for method in _SERVICE.methods],
     )
 

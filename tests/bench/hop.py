@@ -22,8 +22,8 @@ from chassis.events.delivery import Batch
 from chassis.events.envelope import Outgoing, outgoing
 from chassis.events.settlement import Size
 from stack.guardian import Guardian
-from testkit.consuming import consuming, relaying
-from testkit.servers import TestBus, TestDatabase, running_bus, running_database
+from testkit.consuming import consume_events, run_relay
+from testkit.servers import TestBus, TestDatabase, start_bus, start_database
 from tests.bench.figures import Aim, Figure, Row, median, spread
 from tests.bench.house import fresh_folder
 
@@ -60,8 +60,8 @@ def measure(events: int, repetitions: int) -> Figure:
     with (
         fresh_folder() as folder,
         Guardian() as guardian,
-        running_bus(folder, guardian) as bus,
-        running_database(folder, guardian) as database,
+        start_bus(folder, guardian) as bus,
+        start_database(folder, guardian) as database,
     ):
         migrate(database.dsn("query_owner"), "query", ["chassis"])
         servers = Servers(bus=bus, database=database)
@@ -166,7 +166,7 @@ async def hop(servers: Servers, events: int, size: Size) -> Cost:
         )
         begun: list[tuple[Cost, int]] = []
         handled, done = 0, asyncio.Event()
-        work = await stack.enter_async_context(relaying(database, bus))
+        work = await stack.enter_async_context(run_relay(database, bus))
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
             nonlocal handled
@@ -178,7 +178,7 @@ async def hop(servers: Servers, events: int, size: Size) -> Cost:
             if handled == events + warm:
                 done.set()
 
-        async with consuming(bus, handler, batch=size.batch, groups=size.groups):
+        async with consume_events(bus, handler, batch=size.batch, groups=size.groups):
             async with asyncio.timeout(LIMIT_S):
                 await done.wait()
     first = next(index for index, (_, before) in enumerate(begun) if before >= warm)

@@ -11,14 +11,14 @@ import pytest
 
 from query.vectors.qdrant import open_client
 from testkit.servers import TestBus, TestDatabase
-from tests.containers.servers import QdrantServer, running_bus, running_database
+from tests.containers.servers import QdrantServer, start_bus, start_database
 
 
 class NatsFixtures:
     @pytest.fixture(scope="session")
     @classmethod
     def nats(cls, servers_folder: Path) -> Iterator[TestBus]:
-        with running_bus(servers_folder) as bus:
+        with start_bus(servers_folder) as bus:
             yield bus
 
 
@@ -26,7 +26,7 @@ class PostgresFixtures:
     @pytest.fixture(scope="session")
     @classmethod
     def postgres(cls, servers_folder: Path) -> Iterator[TestDatabase]:
-        with running_database(servers_folder) as database:
+        with start_database(servers_folder) as database:
             yield database
 
 

@@ -140,14 +140,14 @@ class QdrantServer(Server):
 
 
 @contextmanager
-def running_bus(folder: Path) -> Iterator[TestBus]:
+def start_bus(folder: Path) -> Iterator[TestBus]:
     server = NatsServer(folder)
     with server.running():
         yield TestBus(server)
 
 
 @contextmanager
-def running_database(folder: Path) -> Iterator[TestDatabase]:
+def start_database(folder: Path) -> Iterator[TestDatabase]:
     server = PostgresServer(folder)
     with server.running():
         superuser = server.dsn("postgres", SUPERUSER_PASSWORD, database="postgres")

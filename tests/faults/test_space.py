@@ -15,7 +15,7 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.events import topology
 from stack.guardian import Guardian
 from stack.nats import Nats
-from testkit.servers import TestBus, running_bus
+from testkit.servers import TestBus, start_bus
 from tests.faults.space import disk_is_full, has_recovered, streams_are_full
 
 SUBJECT = topology.subject(ChunksPrepared, "default")
@@ -28,7 +28,7 @@ EVENT_BYTES = 20_000
 def broker(guardian: Guardian) -> Iterator[TestBus]:
     """A broker of its own, for it is broken on purpose."""
     with tempfile.TemporaryDirectory(prefix="aquifer-full-") as folder:
-        with running_bus(Path(folder), guardian) as bus:
+        with start_bus(Path(folder), guardian) as bus:
             asyncio.run(bus.provision())
             yield bus
 

@@ -11,7 +11,7 @@ from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFail
 from aquifer_cli.endpoints import Endpoints
 from chassis.events import topology
 from stack.guardian import Guardian
-from testkit.servers import TestBus, password_of, running_bus
+from testkit.servers import TestBus, password_of, start_bus
 from tests.faults.journal import Journal
 from tests.faults.upstream import open_upstream
 
@@ -22,7 +22,7 @@ DOCUMENT = "collections/faults/documents/upstream"
 def broker(guardian: Guardian) -> Iterator[TestBus]:
     """A broker of its own, for it is killed."""
     with tempfile.TemporaryDirectory(prefix="aquifer-upstream-") as folder:
-        with running_bus(Path(folder), guardian) as bus:
+        with start_bus(Path(folder), guardian) as bus:
             asyncio.run(bus.provision())
             yield bus
 

@@ -21,7 +21,7 @@ from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
 from chassis.events.envelope import outgoing
 from chassis.events.topology import ACK_WAIT_S, durable_of
-from testkit.consuming import consuming, relaying, wait_until_missing, wait_until_settled
+from testkit.consuming import consume_events, run_relay, wait_until_missing, wait_until_settled
 from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"
@@ -77,7 +77,7 @@ async def facts(bus: TestBus) -> int:
 
 async def test_a_handled_event_is_acknowledged_and_its_effect_published(bus, database):
     seen: list[str] = []
-    async with bus.connect("query") as own, relaying(database, own) as work:
+    async with bus.connect("query") as own, run_relay(database, own) as work:
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
             async with work.begin(batch.tenant, batch) as unit:
@@ -91,7 +91,7 @@ async def test_a_handled_event_is_acknowledged_and_its_effect_published(bus, dat
                     )
 
         await publish(bus, (embedded(), "e1"))
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
             async with asyncio.timeout(10):
                 while not await facts(bus):
@@ -102,7 +102,7 @@ async def test_a_handled_event_is_acknowledged_and_its_effect_published(bus, dat
 
 @pytest.mark.parametrize("batch", [1, 16])
 async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, database, batch):
-    async with bus.connect("query") as own, relaying(database, own) as work:
+    async with bus.connect("query") as own, run_relay(database, own) as work:
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
             async with work.begin(batch.tenant, batch) as unit:
@@ -116,7 +116,7 @@ async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, dat
                 # Another broker id each time: the inbox has to notice, not the broker.
                 headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
                 await inference.jetstream.publish(event.subject, event.payload, headers=headers)
-        async with consuming(own, handler, batch=batch) as settlement:
+        async with consume_events(own, handler, batch=batch) as settlement:
             await wait_until_settled(settlement)
             async with asyncio.timeout(10):
                 while not await facts(bus):
@@ -128,7 +128,7 @@ async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, dat
 async def test_an_effect_that_fails_leaves_no_trace_and_is_tried_again(bus, database, monkeypatch):
     monkeypatch.setattr(settling, "BACKOFF_FIRST_S", 0.05)
     attempts: list[int] = []
-    async with bus.connect("query") as own, relaying(database, own) as work:
+    async with bus.connect("query") as own, run_relay(database, own) as work:
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
             async with work.begin(batch.tenant, batch) as unit:
@@ -139,7 +139,7 @@ async def test_an_effect_that_fails_leaves_no_trace_and_is_tried_again(bus, data
                     raise RuntimeError("a bug that goes away")
 
         await publish(bus, (embedded(), "e1"))
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
     assert len(attempts) == 3
     assert await effects(database) == ["d"]
@@ -155,7 +155,7 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus, packed)
         await asyncio.sleep(0.05)
 
     await publish_many(bus, 100, packed=packed)
-    async with bus.connect("query") as own, consuming(own, handler, batch=32, groups=2) as one:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=32, groups=2) as one:
         await wait_until_settled(one)
     assert sorted(name for batch in batches for name in batch) == sorted(
         f"e{n}" for n in range(100)
@@ -166,7 +166,7 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus, packed)
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_one_bad_event_costs_its_neighbours_nothing(bus, database, packed):
-    async with bus.connect("query") as own, relaying(database, own) as work:
+    async with bus.connect("query") as own, run_relay(database, own) as work:
 
         async def handler(batch: Batch[ChunksEmbedded]) -> None:
             async with work.begin(batch.tenant, batch) as unit:
@@ -176,7 +176,7 @@ async def test_one_bad_event_costs_its_neighbours_nothing(bus, database, packed)
                         raise InvalidInputError("VECTORS_SIZE", "no")
 
         await publish_many(bus, 20, packed=packed)
-        async with consuming(own, handler, batch=32) as settlement:
+        async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert (letter.reason, letter.event_id, letter.attempts) == ("VECTORS_SIZE", "e7", 1)
@@ -194,7 +194,7 @@ async def test_an_event_that_can_not_be_read_costs_its_neighbours_nothing(bus):
         event = outgoing(embedded(), event_id="broken")
         await inference.jetstream.publish(event.subject, b"\xff\xff", headers=dict(event.headers))
     async with bus.connect("query") as own:
-        async with consuming(own, handler, batch=32) as settlement:
+        async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert sorted(handled) == [f"e{n}" for n in range(5)]
@@ -215,7 +215,7 @@ async def test_a_group_holds_events_of_one_tenant_and_tenants_go_side_by_side(bu
 
     for tenant in ("acme", "globex", "initech"):
         await publish_many(bus, 4, tenant)
-    async with bus.connect("query") as own, consuming(own, handler, batch=32, groups=1) as one:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=32, groups=1) as one:
         await wait_until_settled(one)
     assert tenants == {"acme", "globex", "initech"}
     assert most == 3
@@ -229,7 +229,7 @@ async def test_what_was_delivered_often_is_tried_alone_and_last(bus, monkeypatch
         sizes.append(len(batch))
 
     await publish_many(bus, 6)
-    async with bus.connect("query") as own, consuming(own, handler, batch=32) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=32) as settlement:
         await wait_until_settled(settlement)
     assert sizes == [1] * 6
 
@@ -242,7 +242,7 @@ async def test_an_event_delivered_too_often_is_buried_without_being_run(bus, mon
 
     await publish_many(bus, 2)
     async with bus.connect("query") as own:
-        async with consuming(own, handler, batch=8) as settlement:
+        async with consume_events(own, handler, batch=8) as settlement:
             await wait_until_settled(settlement)
         letters = await DeadLetters(own, "query").list(0, 10)
     assert [letter.reason for letter in letters] == ["CRASH_LOOP"] * 2
@@ -254,7 +254,7 @@ async def test_a_lone_event_waits_for_no_others(bus):
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
         took.append(time.monotonic())
 
-    async with bus.connect("query") as own, consuming(own, handler, batch=64) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=64) as settlement:
         await wait_until_settled(settlement)
         for number in range(3):
             started = time.monotonic()
@@ -274,7 +274,7 @@ async def test_two_events_that_meet_are_tried_again_soon(bus):
             raise ConflictError("DATABASE_CONFLICT", "two transactions met")
 
     await publish(bus, (embedded(), "e1"))
-    async with bus.connect("query") as own, consuming(own, handler) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler) as settlement:
         await wait_until_settled(settlement)
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8], "a conflict is blamed on nobody"
 
@@ -292,7 +292,7 @@ async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
 
     await publish(bus, (embedded("collections/c/documents/x"), "e9"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler, on_dead=on_dead, name="injected") as settlement:
+        async with consume_events(own, handler, on_dead=on_dead, name="injected") as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert reported == [("VECTORS_SHAPE", "injected")]
@@ -320,7 +320,7 @@ async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers,
             event.subject, payload, headers={**event.headers, **headers}
         )
     async with bus.connect("query") as own:
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert letter.reason == reason
@@ -337,7 +337,7 @@ async def test_a_bug_is_tried_five_times_and_then_buried(bus, monkeypatch):
 
     await publish(bus, (embedded(), "e1"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     # From the fourth delivery on it is tried alone, which it is anyway.
@@ -360,7 +360,7 @@ async def test_an_absent_dependency_pauses_the_durable_and_costs_no_attempt(
 
     await publish_many(bus, 40)
     async with bus.connect("query") as own:
-        async with consuming(own, handler, batch=batch, groups=groups) as settlement:
+        async with consume_events(own, handler, batch=batch, groups=groups) as settlement:
             async with asyncio.timeout(30):
                 while len(attempts) < 4 * held:
                     await asyncio.sleep(0.01)
@@ -381,7 +381,7 @@ async def test_a_deleted_durable_is_noticed_and_never_made_again(bus):
 
     durable = durable_of(ChunksEmbedded, "query")
     async with bus.connect("provisioner") as admin, bus.connect("query") as own:
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
             await admin.jetstream.delete_consumer(durable.stream, durable.name)
             await wait_until_missing(settlement, "not found")
@@ -411,7 +411,7 @@ async def test_a_durable_that_differs_from_the_contract_is_refused(bus):
         info.config.max_ack_pending = 7
         await admin.jetstream.add_consumer(durable.stream, info.config)
         await publish(bus, (embedded(), "e1"))
-        async with bus.connect("query") as own, consuming(own, handler) as settlement:
+        async with bus.connect("query") as own, consume_events(own, handler) as settlement:
             await wait_until_missing(settlement, "max_ack_pending is 7")
         assert handled == []
 
@@ -432,10 +432,10 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
 
     await publish(bus, (embedded("slow"), "e1"), (embedded("waits"), "e2"))
     async with bus.connect("query") as own:
-        async with consuming(own, handler, groups=2):
+        async with consume_events(own, handler, groups=2):
             await started.wait()
         assert finished == ["slow"]
-    async with bus.connect("query") as own, consuming(own, nothing) as settlement:
+    async with bus.connect("query") as own, consume_events(own, nothing) as settlement:
         async with asyncio.timeout(ACK_WAIT_S / 2):
             await wait_until_settled(settlement)
 
@@ -446,7 +446,7 @@ async def test_a_restarted_broker_is_found_again(bus):
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
         handled.extend(one.envelope.event_id for one in batch)
 
-    async with bus.connect("query") as own, consuming(own, handler, batch=8):
+    async with bus.connect("query") as own, consume_events(own, handler, batch=8):
         await publish(bus, (embedded(), "before"))
         async with asyncio.timeout(30):
             while handled != ["before"]:

@@ -19,7 +19,7 @@ from chassis.events.envelope import outgoing
 from chassis.events.topology import durable_of, streams
 from chassis.identity.tokens import Caller, admit
 from chassis.process.ops import DeadLetterRpc
-from testkit.consuming import consuming, prepare
+from testkit.consuming import consume_events, prepare
 from testkit.servers import TestBus
 
 DOCUMENT = "collections/c/documents/d"
@@ -183,7 +183,7 @@ async def test_full_dead_letters_hold_up_nobody_else(grave: Grave, bus: TestBus)
         for number, document in enumerate((DOCUMENT, DOCUMENT, OTHER))
     ]
     await grave.inference.publish_all(events)
-    async with consuming(grave.query, handler, groups=1) as settlement, asyncio.timeout(20):
+    async with consume_events(grave.query, handler, groups=1) as settlement, asyncio.timeout(20):
         while not handled:
             await asyncio.sleep(0.02)
         assert settlement.pause_reason == ""

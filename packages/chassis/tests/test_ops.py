@@ -15,7 +15,7 @@ from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
 from chassis.events.topology import dead_stream, dead_subject
 from chassis.process.ops import DeadLetterRpc, Stage, StatusRpc
-from testkit.consuming import consuming, wait_until_settled
+from testkit.consuming import consume_events, wait_until_settled
 from testkit.servers import TestBus
 
 CONTEXT = cast(Any, None)
@@ -74,7 +74,7 @@ async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: Test
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise AssertionError
 
-    async with bus.connect("query") as own, consuming(own, handler) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler) as settlement:
         await wait_until_settled(settlement)
         wrong = ("bus does not answer", "database does not answer")
         letters = DeadLetters(own, "query")

@@ -19,7 +19,7 @@ from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
 from chassis.events.pack import unpack
 from chassis.events.work import Transactions
-from testkit.consuming import relaying
+from testkit.consuming import run_relay
 from testkit.servers import TestBus, TestDatabase
 
 TENANT = "acme"
@@ -77,7 +77,7 @@ async def prepare(work: Transactions, tenant: str, document: str, batches: int =
 
 
 async def test_events_leave_right_after_their_transaction(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         for number in range(300):
             await answer(work, number)
         async with asyncio.timeout(10):
@@ -97,13 +97,13 @@ async def test_two_relays_publish_what_a_dead_process_left_behind_once(
         for number in range(300):
             await answer(dead, number)
         assert await rows(database) == 300
-        async with relaying(database, own), relaying(database, own):
+        async with run_relay(database, own), run_relay(database, own):
             await wait_until_empty(database)
     assert await count(bus, "FACTS_QUERY") == 300
 
 
 async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         with pytest.raises(RuntimeError):
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT), key=("a1",))
@@ -114,7 +114,7 @@ async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, 
 
 
 async def test_an_event_too_large_for_its_stream_fails_its_transaction(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         with pytest.raises(InvalidInputError) as refused:
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT, model="x" * (1 << 20)), key=("a1",))
@@ -123,14 +123,14 @@ async def test_an_event_too_large_for_its_stream_fails_its_transaction(bus, post
 
 
 async def test_an_event_without_key_and_cause_is_a_fault_of_ours(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         with pytest.raises(TypeError):
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT))
 
 
 async def test_events_wait_while_the_broker_is_away(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         await asyncio.to_thread(bus.server.kill)
         for number in range(3):
             await answer(work, number)
@@ -142,7 +142,7 @@ async def test_events_wait_while_the_broker_is_away(bus, postgres, dsns):
 
 
 async def test_a_relay_outlives_a_database_that_goes_away(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         await answer(work, 1)
         await asyncio.to_thread(postgres.server.kill)
         await asyncio.sleep(1.5)
@@ -161,7 +161,7 @@ async def test_only_some_work_lies_in_the_stream_and_tenants_take_turns(
     monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
     async with (
         opened(bus, postgres, dsns, "ingest") as (database, own),
-        relaying(database, own, "ingest") as work,
+        run_relay(database, own, "ingest") as work,
     ):
         for number in range(60):
             await prepare(work, "acme", f"d{number}")
@@ -183,7 +183,7 @@ async def test_a_short_document_overtakes_a_long_one_of_its_tenant(
     monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
     async with (
         opened(bus, postgres, dsns, "ingest") as (database, own),
-        relaying(database, own, "ingest") as work,
+        run_relay(database, own, "ingest") as work,
     ):
         await prepare(work, "acme", "long", batches=200)
         await prepare(work, "acme", "short")
@@ -221,7 +221,7 @@ async def test_a_row_is_invisible_to_another_tenant(bus, postgres, dsns):
 
 async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsns):
     tracer = TracerProvider().get_tracer("test")
-    async with opened(bus, postgres, dsns) as (database, own), relaying(database, own) as work:
+    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
         with tracer.start_as_current_span("upload") as span:
             await answer(work, 1)
         await wait_until_empty(database)

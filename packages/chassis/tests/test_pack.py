@@ -15,7 +15,7 @@ from chassis.events.envelope import Outgoing, outgoing
 from chassis.events.pack import CONTENT_TYPE, PACK_MAX_BYTES, PACK_MAX_EVENTS, group, pack
 from chassis.events.topology import durable_of
 from chassis.events.work import Publications
-from testkit.consuming import consuming, wait_until_settled
+from testkit.consuming import consume_events, wait_until_settled
 from testkit.servers import TestBus
 
 TENANT = "acme"
@@ -78,7 +78,7 @@ async def test_a_pack_is_one_message_and_each_of_its_events_is_handled(bus, batc
         await own.publish_all([embedded(n) for n in range(12)])
         assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 12
     assert await messages(bus) == 1
-    async with bus.connect("query") as own, consuming(own, handler, batch=batch) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=batch) as settlement:
         await wait_until_settled(settlement)
     assert sorted(handled) == sorted(f"e{n}" for n in range(12))
     assert max(sizes) == min(batch, 12)
@@ -96,7 +96,7 @@ async def test_no_more_groups_run_than_there_are_slots(bus):
 
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(32)])
-    async with bus.connect("query") as own, consuming(own, handler, groups=3) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler, groups=3) as settlement:
         await wait_until_settled(settlement)
     assert most == 3
 
@@ -118,7 +118,7 @@ async def test_an_event_that_fails_is_tried_again_alone(bus, error, monkeypatch)
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(8)])
     async with bus.connect("query") as own:
-        async with consuming(own, handler, batch=32) as settlement:
+        async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
         assert await DeadLetters(own, "query").list(0, 10) == []
     assert sorted(handled) == [f"e{n}" for n in range(8)]
@@ -134,7 +134,7 @@ async def test_a_bad_event_becomes_a_dead_letter_as_it_was_published(bus):
     async with bus.connect("inference") as own:
         await own.publish_all(events)
     async with bus.connect("query") as own:
-        async with consuming(own, handler, batch=32) as settlement:
+        async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert (letter.reason, letter.event_id, letter.payload) == (
@@ -160,7 +160,7 @@ async def test_a_pack_that_comes_again_is_parted(bus):
         [message] = await puller.fetch(1, timeout=5)
         await message.nak()
         await own.client.flush()
-        async with consuming(own, handler, batch=1, groups=8) as settlement:
+        async with consume_events(own, handler, batch=1, groups=8) as settlement:
             await wait_until_settled(settlement)
     assert sizes == [1] * 8
 
@@ -179,9 +179,9 @@ async def test_what_stop_hands_back_comes_again(bus):
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(8)])
     async with bus.connect("query") as own:
-        async with consuming(own, hang, batch=1, groups=2):
+        async with consume_events(own, hang, batch=1, groups=2):
             await asyncio.wait_for(started.wait(), 10)
-        async with consuming(own, handler, batch=8) as settlement:
+        async with consume_events(own, handler, batch=8) as settlement:
             await wait_until_settled(settlement)
     assert sorted(handled) == [f"e{n}" for n in range(8)]
 
@@ -197,7 +197,7 @@ async def test_a_pack_waits_for_a_dependency_as_a_whole(bus, monkeypatch):
 
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(8)])
-    async with bus.connect("query") as own, consuming(own, handler, batch=8) as settlement:
+    async with bus.connect("query") as own, consume_events(own, handler, batch=8) as settlement:
         await wait_until_settled(settlement)
     assert tries == [8, 8, 8]
 
@@ -212,7 +212,7 @@ async def test_a_pack_that_cannot_be_read_is_a_dead_letter(bus, payload):
         headers = {"Content-Type": CONTENT_TYPE}
         await own.jetstream.publish(subject, payload, headers=headers)
     async with bus.connect("query") as own:
-        async with consuming(own, handler) as settlement:
+        async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert letter.reason == "EVENT_HEADER_MISSING"
@@ -235,7 +235,7 @@ async def test_upload_events_never_travel_in_packs(bus):
         while not await messages(bus, "UPLOADS"):
             await asyncio.sleep(0.02)
     async with bus.connect("ingest") as own:
-        async with consuming(own, handler, event=DocumentUploaded, service="ingest") as settlement:
+        async with consume_events(own, handler, event=DocumentUploaded, service="ingest") as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "ingest").list(0, 10)
     assert letter.reason == "EVENT_HEADER_MISSING"

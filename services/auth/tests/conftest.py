@@ -56,7 +56,7 @@ class MemoryRecords(Records):
         self._tenant_id = tenant_id
 
     @override
-    async def tenant(self) -> Tenant | None:
+    async def find_tenant(self) -> Tenant | None:
         return self._state.tenants.get(self._tenant_id)
 
     @override
@@ -65,7 +65,7 @@ class MemoryRecords(Records):
 
     @override
     async def suspend_tenant(self, time: datetime) -> bool:
-        found = await self.tenant()
+        found = await self.find_tenant()
         if found is None or found.suspend_time is not None:
             return False
         self._state.tenants[self._tenant_id] = replace(found, suspend_time=time)
@@ -73,19 +73,19 @@ class MemoryRecords(Records):
 
     @override
     async def resume_tenant(self) -> bool:
-        found = await self.tenant()
+        found = await self.find_tenant()
         if found is None or found.suspend_time is None:
             return False
         self._state.tenants[self._tenant_id] = replace(found, suspend_time=None)
         return True
 
     @override
-    async def key(self, key_id: str) -> ApiKey | None:
+    async def find_key(self, key_id: str) -> ApiKey | None:
         found = self._state.keys.get(key_id)
         return found.key if found and found.key.tenant_id == self._tenant_id else None
 
     @override
-    async def keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
+    async def list_keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
         own = [one.key for one in self._state.keys.values() if one.key.tenant_id == self._tenant_id]
         own.sort(key=lambda key: (key.create_time, key.key_id), reverse=True)
         if after is not None:
@@ -103,7 +103,7 @@ class MemoryRecords(Records):
 
     @override
     async def revoke_key(self, key_id: str, time: datetime) -> bool:
-        found = await self.key(key_id)
+        found = await self.find_key(key_id)
         if found is None or found.revoke_time is not None:
             return False
         self._state.keys[key_id].key = replace(found, revoke_time=time)
@@ -111,13 +111,13 @@ class MemoryRecords(Records):
 
     @override
     async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
-        return self._number(time, key_id, resumed=False)
+        return self._next_sequence(time, key_id, resumed=False)
 
     @override
     async def add_resumption(self, time: datetime) -> int:
-        return self._number(time, None, resumed=True)
+        return self._next_sequence(time, None, resumed=True)
 
-    def _number(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
+    def _next_sequence(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
         one = Revocation(
             sequence=len(self._state.revocations) + 1,
             tenant_id=self._tenant_id,
@@ -146,7 +146,7 @@ class MemoryFounding(Founding):
         return bool(self._state.keys)
 
     @override
-    async def within(self, tenant_id: str) -> Records:
+    async def switch_to(self, tenant_id: str) -> Records:
         return MemoryRecords(self._state, tenant_id)
 
 
@@ -164,18 +164,18 @@ class MemoryRegistry(Registry):
 
     @override
     @asynccontextmanager
-    async def within(self, tenant_id: str) -> AsyncIterator[Records]:
+    async def begin(self, tenant_id: str) -> AsyncIterator[Records]:
         async with self._transaction() as draft:
             yield MemoryRecords(draft, tenant_id)
 
     @override
     @asynccontextmanager
-    async def founding(self) -> AsyncIterator[Founding]:
+    async def begin_founding(self) -> AsyncIterator[Founding]:
         async with self._transaction() as draft:
             yield MemoryFounding(draft)
 
     @override
-    async def credential(self, key_id: str) -> Credential | None:
+    async def find_credential(self, key_id: str) -> Credential | None:
         found = self.state.keys.get(key_id)
         if found is None:
             return None
@@ -185,13 +185,13 @@ class MemoryRegistry(Registry):
         )
 
     @override
-    async def tenants(self, limit: int, after: str) -> Sequence[Tenant]:
+    async def list_tenants(self, limit: int, after: str) -> Sequence[Tenant]:
         return [self.state.tenants[name] for name in sorted(self.state.tenants) if name > after][
             :limit
         ]
 
     @override
-    async def revocations(
+    async def list_revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
         found = [

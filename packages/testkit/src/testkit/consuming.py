@@ -35,7 +35,7 @@ def prepare(
 
 
 @asynccontextmanager
-async def consuming(
+async def consume_events(
     bus: Bus, handler: Handler, **options: Any
 ) -> AsyncIterator[Settlement[ChunksEmbedded]]:
     """Handles ChunksEmbedded until the end of the block, then drains as a process does."""
@@ -50,7 +50,7 @@ async def consuming(
 
 
 @asynccontextmanager
-async def relaying(
+async def run_relay(
     database: Database, bus: Bus, service: str = "query"
 ) -> AsyncIterator[Transactions]:
     """Units of work of a service, with the relay of its outbox running."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.guardian import Guardian
-from testkit.servers import TestBus, TestDatabase, running_bus, running_database
+from testkit.servers import TestBus, TestDatabase, start_bus, start_database
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def servers_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def nats(servers_folder: Path, guardian: Guardian) -> Iterator[TestBus]:
     """One broker for the run."""
-    with running_bus(servers_folder, guardian) as bus:
+    with start_bus(servers_folder, guardian) as bus:
         yield bus
 
 
@@ -42,5 +42,5 @@ def bus(nats: TestBus) -> TestBus:
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
     """One PostgreSQL for the run, without tables; `migrate` and `truncate` as needed."""
-    with running_database(servers_folder, guardian) as database:
+    with start_database(servers_folder, guardian) as database:
         yield database

@@ -61,7 +61,7 @@ class TestBus:
 
 
 @contextmanager
-def running_bus(folder: Path, guardian: Guardian) -> Iterator[TestBus]:
+def start_bus(folder: Path, guardian: Guardian) -> Iterator[TestBus]:
     """A broker on a free port; `upstream` is an upstream system of tenant `default`."""
     grants = dict(topology.permissions())
     grants["upstream"] = topology.upstream_permissions("default")
@@ -114,7 +114,7 @@ class TestDatabase:
 
 
 @contextmanager
-def running_database(folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
+def start_database(folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
     """A PostgreSQL on a free port, with roles and schemas, without tables."""
     with Postgres(folder / "postgres", password=SUPERUSER_PASSWORD, guardian=guardian) as server:
         roles.prepare(server.superuser_dsn, {name: password_of(name) for name in roles.LOGINS})

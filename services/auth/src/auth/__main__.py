@@ -12,7 +12,7 @@ from typing import TypeVar
 import psycopg
 from pydantic import ValidationError
 
-from auth.app import SERVICE, bootstrap, builder, issue_service_key
+from auth.app import SERVICE, bootstrap, issue_service_key, make_build
 from auth.domain import ApiKey
 from auth.rpc import ACCESS
 from auth.settings import PepperSettings, Settings
@@ -31,7 +31,7 @@ Keep = Callable[[str], None]
 
 def _serve() -> int:
     settings = Settings.model_validate({})
-    return service.run(SERVICE, settings, builder(settings), ACCESS)
+    return service.run(SERVICE, settings, make_build(settings), ACCESS)
 
 
 def _migrate() -> int:

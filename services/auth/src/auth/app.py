@@ -74,7 +74,7 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
     return rpc
 
 
-def builder(settings: Settings) -> Build:
+def make_build(settings: Settings) -> Build:
     """Returns the function that opens the dependencies of auth and starts it in its process.
 
     Raises:
@@ -111,7 +111,7 @@ def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:
         return rpc.signer.jwks()
 
     async def revocations(after: int) -> ListRevocationsResponse:
-        return await rpc.revocations(ListRevocationsRequest(after=after))
+        return await rpc.read_revocations(ListRevocationsRequest(after=after))
 
     return replace(remote, keys=keys, revocations=revocations)
 

@@ -47,7 +47,9 @@ class Tenant:
 
     def __post_init__(self) -> None:
         if not is_tenant_id(self.tenant_id):
-            raise _invalid("TENANT_INVALID", "tenant", "a tenant id must match [a-z0-9-]{1,63}")
+            raise _invalid_error(
+                "TENANT_INVALID", "tenant", "a tenant id must match [a-z0-9-]{1,63}"
+            )
         _check_display_name(self.display_name)
 
 
@@ -67,9 +69,9 @@ class ApiKey:
     def __post_init__(self) -> None:
         _check_display_name(self.display_name)
         if not self.scopes:
-            raise _invalid("SCOPES_EMPTY", "scopes", "a key needs at least one scope")
+            raise _invalid_error("SCOPES_EMPTY", "scopes", "a key needs at least one scope")
         if not set(self.scopes) <= set(SCOPES):
-            raise _invalid(
+            raise _invalid_error(
                 "SCOPE_UNKNOWN", "scopes", f"unknown scope; valid scopes: {', '.join(SCOPES)}"
             )
 
@@ -173,14 +175,14 @@ def sort_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(scopes)))
 
 
-def expiry(now: datetime, valid_days: int) -> datetime:
+def choose_expiry(now: datetime, valid_days: int) -> datetime:
     """When a key created at `now` expires; 0 days mean `VALID_DAYS_DEFAULT`.
 
     Raises:
         InvalidInputError: EXPIRY_RANGE.
     """
     if not 0 <= valid_days <= VALID_DAYS_MAX:
-        raise _invalid(
+        raise _invalid_error(
             "EXPIRY_RANGE", "valid_days", f"valid_days must be 1 to {VALID_DAYS_MAX}, or 0"
         )
     return now + timedelta(days=valid_days or VALID_DAYS_DEFAULT)
@@ -197,7 +199,7 @@ def make_lasting_key(
         display_name=name,
         scopes=sort_scopes(scopes),
         create_time=now,
-        expire_time=expiry(now, VALID_DAYS_MAX),
+        expire_time=choose_expiry(now, VALID_DAYS_MAX),
     )
 
 
@@ -208,7 +210,7 @@ def check_request_id(request_id: str) -> None:
         InvalidInputError: REQUEST_ID_INVALID.
     """
     if len(request_id) > REQUEST_ID_MAX_CHARS or _has_control_characters(request_id):
-        raise _invalid(
+        raise _invalid_error(
             "REQUEST_ID_INVALID",
             "request_id",
             f"request_id is longer than {REQUEST_ID_MAX_CHARS} characters or contains control"
@@ -218,7 +220,7 @@ def check_request_id(request_id: str) -> None:
 
 def _check_display_name(name: str) -> None:
     if len(name) > DISPLAY_NAME_MAX_CHARS or not name.strip() or _has_control_characters(name):
-        raise _invalid(
+        raise _invalid_error(
             "DISPLAY_NAME_INVALID",
             "display_name",
             f"display_name must have 1 to {DISPLAY_NAME_MAX_CHARS} characters and no control"
@@ -230,5 +232,5 @@ def _has_control_characters(text: str) -> bool:
     return any(unicodedata.category(character) == "Cc" for character in text)
 
 
-def _invalid(reason: str, field: str, detail: str) -> InvalidInputError:
+def _invalid_error(reason: str, field: str, detail: str) -> InvalidInputError:
     return InvalidInputError(reason, detail, fields=[FieldViolation(field, detail)])

@@ -78,9 +78,11 @@ class AuthRpc(AuthServiceServicer):
     async def ListRevocations(
         self, request: pb.ListRevocationsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListRevocationsResponse:
-        return await self.revocations(request)
+        return await self.read_revocations(request)
 
-    async def revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
+    async def read_revocations(
+        self, request: pb.ListRevocationsRequest
+    ) -> pb.ListRevocationsResponse:
         """The response of `ListRevocations`; this process uses it without a call."""
         limit = paging.parse_size(request.page_size, default=paging.PAGE_MAX)
         found, latest = await self.list_revocations.run(limit, after=request.after)

@@ -34,13 +34,13 @@ class PostgresRegistry(Registry):
 
     @override
     @asynccontextmanager
-    async def within(self, tenant_id: str) -> AsyncIterator[Records]:
+    async def begin(self, tenant_id: str) -> AsyncIterator[Records]:
         async with self._transactions.begin(tenant_id) as work:
             yield PostgresRecords(work)
 
     @override
     @asynccontextmanager
-    async def founding(self) -> AsyncIterator[Founding]:
+    async def begin_founding(self) -> AsyncIterator[Founding]:
         async with self._database.sweep() as tx:
             await tx.execute("SELECT pg_advisory_xact_lock(%s)", [FOUNDING_LOCK])
             founding = PostgresFounding(tx, self._transactions.outbox)
@@ -48,7 +48,7 @@ class PostgresRegistry(Registry):
             await founding.store_events()
 
     @override
-    async def credential(self, key_id: str) -> Credential | None:
+    async def find_credential(self, key_id: str) -> Credential | None:
         async with self._database.sweep() as tx:
             cursor = await tx.execute(
                 sql.SQL(
@@ -67,7 +67,7 @@ class PostgresRegistry(Registry):
         )
 
     @override
-    async def tenants(self, limit: int, after: str) -> Sequence[Tenant]:
+    async def list_tenants(self, limit: int, after: str) -> Sequence[Tenant]:
         async with self._database.sweep() as tx:
             cursor = await tx.execute(
                 sql.SQL(
@@ -78,7 +78,7 @@ class PostgresRegistry(Registry):
             return [_tenant(row) for row in await cursor.fetchall()]
 
     @override
-    async def revocations(
+    async def list_revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
         async with self._database.sweep() as tx:
@@ -122,7 +122,7 @@ class PostgresFounding(Founding):
         return row is not None and bool(row["found"])
 
     @override
-    async def within(self, tenant_id: str) -> Records:
+    async def switch_to(self, tenant_id: str) -> Records:
         await self.store_events()
         await self._tx.execute("SET LOCAL ROLE NONE")
         await self._tx.execute("SELECT set_config('app.tenant', %s, true)", [tenant_id])
@@ -145,7 +145,7 @@ class PostgresRecords(Records):
         self._tenant_id = work.tenant
 
     @override
-    async def tenant(self) -> Tenant | None:
+    async def find_tenant(self) -> Tenant | None:
         cursor = await self._tx.execute(
             sql.SQL("SELECT {} FROM tenants WHERE tenant_id = %s").format(_TENANT),
             [self._tenant_id],
@@ -180,7 +180,7 @@ class PostgresRecords(Records):
         return cursor.rowcount == 1
 
     @override
-    async def key(self, key_id: str) -> ApiKey | None:
+    async def find_key(self, key_id: str) -> ApiKey | None:
         cursor = await self._tx.execute(
             sql.SQL("SELECT {} FROM keys k WHERE tenant_id = %s AND key_id = %s").format(_KEY),
             [self._tenant_id, key_id],
@@ -189,7 +189,7 @@ class PostgresRecords(Records):
         return _key(row) if row else None
 
     @override
-    async def keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
+    async def list_keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
         older = sql.SQL("AND (created_at, key_id) < (%s, %s)" if after else "")
         cursor = await self._tx.execute(
             sql.SQL(
@@ -242,13 +242,13 @@ class PostgresRecords(Records):
 
     @override
     async def add_revocation(self, time: datetime, *, key_id: str | None) -> int:
-        return await self._number(time, key_id, resumed=False)
+        return await self._next_sequence(time, key_id, resumed=False)
 
     @override
     async def add_resumption(self, time: datetime) -> int:
-        return await self._number(time, None, resumed=True)
+        return await self._next_sequence(time, None, resumed=True)
 
-    async def _number(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
+    async def _next_sequence(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
         cursor = await self._tx.execute(
             "WITH next AS ("
             "   INSERT INTO revocation_counter AS c (latest) VALUES (1)"

@@ -36,7 +36,7 @@ class Ed25519Signer(Signer):
     def __init__(self, pem: str) -> None:
         keys = [_private_key(block) for block in _PEM.findall(pem)]
         if not keys:
-            raise _invalid()
+            raise _invalid_error()
         published = [_jwk(key) for key in keys]
         self._key = keys[0]
         self._kid = published[0]["kid"]
@@ -68,9 +68,9 @@ def _private_key(pem: str) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError) as error:
-        raise _invalid() from error
+        raise _invalid_error() from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise _invalid()
+        raise _invalid_error()
     return key
 
 
@@ -85,7 +85,7 @@ def _jwk(key: Ed25519PrivateKey) -> Mapping[str, str]:
     return {**public, "kid": kid, "use": "sig", "alg": "EdDSA"}
 
 
-def _invalid() -> FailedPreconditionError:
+def _invalid_error() -> FailedPreconditionError:
     return FailedPreconditionError(
         "SIGNING_KEY_INVALID",
         "the signing key is not an Ed25519 private key in PEM; correct AQUIFER_AUTH_SIGNING_KEY",

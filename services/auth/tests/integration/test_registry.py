@@ -40,30 +40,30 @@ def key(tenant_id: str = "acme", **changes: object) -> ApiKey:
 
 async def add(registry: Registry, *keys: ApiKey, request_id: str = "") -> None:
     for one in keys:
-        async with registry.within(one.tenant_id) as records:
+        async with registry.begin(one.tenant_id) as records:
             await records.add_tenant(tenant(one.tenant_id))
             assert await records.add_key(one, PROOF, request_id) is None
 
 
 async def test_tenant_is_added_once(registry: Registry) -> None:
-    async with registry.within("acme") as records:
-        assert await records.tenant() is None
+    async with registry.begin("acme") as records:
+        assert await records.find_tenant() is None
         assert await records.add_tenant(tenant())
         assert not await records.add_tenant(replace(tenant(), display_name="Another"))
-        assert await records.tenant() == tenant()
+        assert await records.find_tenant() == tenant()
 
 
 async def test_tenant_is_suspended_once(registry: Registry) -> None:
-    async with registry.within("acme") as records:
+    async with registry.begin("acme") as records:
         assert not await records.suspend_tenant(NOW)
         await records.add_tenant(tenant())
         assert await records.suspend_tenant(NOW)
         assert not await records.suspend_tenant(NOW + timedelta(1))
-        assert await records.tenant() == replace(tenant(), suspend_time=NOW)
+        assert await records.find_tenant() == replace(tenant(), suspend_time=NOW)
 
 
 async def test_tenant_is_resumed_once_for_each_suspension(registry: Registry) -> None:
-    async with registry.within("acme") as records:
+    async with registry.begin("acme") as records:
         assert not await records.resume_tenant()
         await records.add_tenant(tenant())
         assert not await records.resume_tenant()
@@ -71,20 +71,20 @@ async def test_tenant_is_resumed_once_for_each_suspension(registry: Registry) ->
             assert await records.suspend_tenant(NOW)
             assert await records.resume_tenant()
             assert not await records.resume_tenant()
-        assert await records.tenant() == tenant()
+        assert await records.find_tenant() == tenant()
 
 
 async def test_resumptions_are_numbered_with_revocations(registry: Registry) -> None:
     made = key()
     await add(registry, made)
-    async with registry.within("acme") as records:
+    async with registry.begin("acme") as records:
         numbers = [
             await records.add_revocation(NOW, key_id=None),
             await records.add_resumption(NOW),
             await records.add_revocation(NOW, key_id=made.key_id),
         ]
     assert numbers == [1, 2, 3]
-    found, latest = await registry.revocations(10, after=0, since=LONG_AGO)
+    found, latest = await registry.list_revocations(10, after=0, since=LONG_AGO)
     assert [(one.key_id, one.resumed) for one in found] == [
         (None, False),
         (None, True),
@@ -96,42 +96,42 @@ async def test_resumptions_are_numbered_with_revocations(registry: Registry) -> 
 async def test_key_is_read_back_whole(registry: Registry) -> None:
     made = key(display_name="名 é '\"; DROP TABLE keys; --")
     await add(registry, made)
-    async with registry.within("acme") as records:
-        assert await records.key(made.key_id) == made
-        assert await records.key(new_key().key_id) is None
+    async with registry.begin("acme") as records:
+        assert await records.find_key(made.key_id) == made
+        assert await records.find_key(new_key().key_id) is None
 
 
 async def test_key_is_revoked_once(registry: Registry) -> None:
     made = key()
     await add(registry, made)
-    async with registry.within("acme") as records:
+    async with registry.begin("acme") as records:
         assert await records.revoke_key(made.key_id, NOW)
         assert not await records.revoke_key(made.key_id, NOW + timedelta(1))
         assert not await records.revoke_key(new_key().key_id, NOW)
-        assert await records.key(made.key_id) == replace(made, revoke_time=NOW)
+        assert await records.find_key(made.key_id) == replace(made, revoke_time=NOW)
 
 
 async def test_request_id_makes_one_key_of_a_tenant(registry: Registry) -> None:
     first = key()
     await add(registry, first, request_id="r")
-    async with registry.within("acme") as records:
+    async with registry.begin("acme") as records:
         assert await records.add_key(key(), PROOF, "r") == first.key_id
         assert await records.add_key(key(), PROOF, "other") is None
         assert await records.add_key(key(), PROOF, "") is None
         assert await records.add_key(key(), PROOF, "") is None
-        assert len(await records.keys(10, None)) == 4
+        assert len(await records.list_keys(10, None)) == 4
     await add(registry, key("globex"), request_id="r")
 
 
 async def test_one_tenant_sees_nothing_of_another(registry: Registry) -> None:
     theirs = key("globex")
     await add(registry, key("acme"), theirs)
-    async with registry.within("acme") as records:
-        assert await records.key(theirs.key_id) is None
+    async with registry.begin("acme") as records:
+        assert await records.find_key(theirs.key_id) is None
         assert not await records.revoke_key(theirs.key_id, NOW)
-        assert [one.tenant_id for one in await records.keys(10, None)] == ["acme"]
-    async with registry.within("globex") as records:
-        assert await records.key(theirs.key_id) == theirs
+        assert [one.tenant_id for one in await records.list_keys(10, None)] == ["acme"]
+    async with registry.begin("globex") as records:
+        assert await records.find_key(theirs.key_id) == theirs
 
 
 async def test_keys_come_newest_first_in_pages(registry: Registry) -> None:
@@ -140,8 +140,8 @@ async def test_keys_come_newest_first_in_pages(registry: Registry) -> None:
     expected = sorted(made, key=lambda one: (one.create_time, one.key_id), reverse=True)
     found: list[ApiKey] = []
     cursor = None
-    async with registry.within("acme") as records:
-        while page := await records.keys(3, cursor):
+    async with registry.begin("acme") as records:
+        while page := await records.list_keys(3, cursor):
             found += page
             cursor = KeyCursor(create_time=page[-1].create_time, key_id=page[-1].key_id)
     assert found == expected
@@ -151,7 +151,7 @@ async def test_transaction_that_fails_leaves_nothing(registry: Registry) -> None
     made = key()
 
     async def stopped() -> None:
-        async with registry.within("acme") as records:
+        async with registry.begin("acme") as records:
             await records.add_tenant(tenant())
             await records.add_key(made, PROOF, "r")
             await records.add_revocation(NOW, key_id=made.key_id)
@@ -159,32 +159,32 @@ async def test_transaction_that_fails_leaves_nothing(registry: Registry) -> None
 
     with pytest.raises(ValueError, match="stop"):
         await stopped()
-    async with registry.within("acme") as records:
-        assert await records.tenant() is None
-    assert await registry.credential(made.key_id) is None
-    assert await registry.revocations(10, after=0, since=LONG_AGO) == ([], 0)
+    async with registry.begin("acme") as records:
+        assert await records.find_tenant() is None
+    assert await registry.find_credential(made.key_id) is None
+    assert await registry.list_revocations(10, after=0, since=LONG_AGO) == ([], 0)
 
 
 async def test_credential_is_found_across_tenants(registry: Registry) -> None:
     mine, theirs = key("acme"), key("globex")
     await add(registry, mine, theirs)
-    async with registry.within("globex") as records:
+    async with registry.begin("globex") as records:
         await records.suspend_tenant(NOW)
         await records.revoke_key(theirs.key_id, NOW)
-    found = await registry.credential(mine.key_id)
+    found = await registry.find_credential(mine.key_id)
     assert found is not None
     assert (found.key, found.proof, found.tenant_suspended) == (mine, PROOF, False)
-    found = await registry.credential(theirs.key_id)
+    found = await registry.find_credential(theirs.key_id)
     assert found is not None
     assert (found.key.revoke_time, found.tenant_suspended) == (NOW, True)
-    assert await registry.credential(new_key().key_id) is None
+    assert await registry.find_credential(new_key().key_id) is None
 
 
 async def test_tenants_come_in_the_order_of_their_ids(registry: Registry) -> None:
     for name in ("b", "a-", "a", "a0", "-", "0"):
-        async with registry.within(name) as records:
+        async with registry.begin(name) as records:
             await records.add_tenant(tenant(name))
-    assert [one.tenant_id for one in await registry.tenants(10, "")] == [
+    assert [one.tenant_id for one in await registry.list_tenants(10, "")] == [
         "-",
         "0",
         "a",
@@ -192,22 +192,22 @@ async def test_tenants_come_in_the_order_of_their_ids(registry: Registry) -> Non
         "a0",
         "b",
     ]
-    assert [one.tenant_id for one in await registry.tenants(2, "a")] == ["a-", "a0"]
+    assert [one.tenant_id for one in await registry.list_tenants(2, "a")] == ["a-", "a0"]
 
 
 async def test_revocations_are_numbered_across_tenants(registry: Registry) -> None:
     mine, theirs = key("acme"), key("globex")
     await add(registry, mine, theirs)
-    assert await registry.revocations(10, after=0, since=LONG_AGO) == ([], 0)
+    assert await registry.list_revocations(10, after=0, since=LONG_AGO) == ([], 0)
     steps: list[tuple[str, str | None]] = [
         ("acme", mine.key_id),
         ("globex", theirs.key_id),
         ("acme", None),
     ]
     for number, (name, key_id) in enumerate(steps):
-        async with registry.within(name) as records:
+        async with registry.begin(name) as records:
             await records.add_revocation(NOW + timedelta(seconds=number), key_id=key_id)
-    found, latest = await registry.revocations(10, after=0, since=LONG_AGO)
+    found, latest = await registry.list_revocations(10, after=0, since=LONG_AGO)
     assert list(found) == [
         Revocation(
             sequence=number + 1,
@@ -218,26 +218,26 @@ async def test_revocations_are_numbered_across_tenants(registry: Registry) -> No
         for number, (name, key_id) in enumerate(steps)
     ]
     assert latest == 3
-    found, latest = await registry.revocations(1, after=1, since=LONG_AGO)
+    found, latest = await registry.list_revocations(1, after=1, since=LONG_AGO)
     assert ([one.sequence for one in found], latest) == ([2], 3)
-    found, latest = await registry.revocations(10, after=0, since=NOW)
+    found, latest = await registry.list_revocations(10, after=0, since=NOW)
     assert ([one.sequence for one in found], latest) == ([2, 3], 3)
-    found, latest = await registry.revocations(10, after=3, since=LONG_AGO)
+    found, latest = await registry.list_revocations(10, after=3, since=LONG_AGO)
     assert ([one.sequence for one in found], latest) == ([], 3)
 
 
 async def test_founding_makes_tenants_one_after_another(registry: Registry) -> None:
-    async with registry.founding() as founding:
+    async with registry.begin_founding() as founding:
         assert not await founding.has_keys()
         for name in ("acme", "globex"):
-            records = await founding.within(name)
+            records = await founding.switch_to(name)
             assert await records.add_tenant(tenant(name))
             assert await records.add_key(key(name), PROOF, "") is None
             await records.emit(TenantCreated(tenant=name, display_name=name), about=name)
             await records.add_audit(entry(name))
-    async with registry.founding() as founding:
+    async with registry.begin_founding() as founding:
         assert await founding.has_keys()
-    assert len(await registry.tenants(10, "")) == 2
+    assert len(await registry.list_tenants(10, "")) == 2
 
 
 def entry(subject: str) -> AuditEntry:

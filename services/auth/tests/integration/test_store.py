@@ -26,7 +26,7 @@ from chassis.events import outbox
 from chassis.events.envelope import derived_id
 from chassis.events.topology import stream_name
 from chassis.events.work import Transactions
-from testkit.consuming import relaying
+from testkit.consuming import run_relay
 from testkit.servers import TestBus, TestDatabase
 
 Everything = psycopg.Connection[DictRow]
@@ -92,9 +92,9 @@ async def test_what_a_founding_announces_commits_with_it_each_under_its_tenant(
     stored: PostgresRegistry, everything: Everything
 ) -> None:
     async def found(*names: str) -> None:
-        async with stored.founding() as founding:
+        async with stored.begin_founding() as founding:
             for name in names:
-                records = await founding.within(name)
+                records = await founding.switch_to(name)
                 assert await records.add_tenant(
                     Tenant(tenant_id=name, display_name=name, create_time=NOW)
                 )
@@ -105,7 +105,7 @@ async def test_what_a_founding_announces_commits_with_it_each_under_its_tenant(
     with pytest.raises(ValueError, match="broken"):
         await found("acme", "broken")
     assert published(everything, TenantCreated) == []
-    assert await stored.tenants(10, "") == []
+    assert await stored.list_tenants(10, "") == []
     await found("acme", "globex")
     announced = [message.tenant for _, message in published(everything, TenantCreated)]  # type: ignore[attr-defined]
     assert announced == ["acme", "globex"]
@@ -149,18 +149,18 @@ async def test_no_sequence_is_seen_before_a_smaller_one(stored: PostgresRegistry
     took_second = asyncio.Event()
 
     async def second() -> None:
-        async with stored.within("globex") as records:
+        async with stored.begin("globex") as records:
             await records.add_revocation(NOW, key_id=None)
             took_second.set()
 
     async with asyncio.TaskGroup() as tasks:
-        async with stored.within("acme") as records:
+        async with stored.begin("acme") as records:
             await records.add_revocation(NOW, key_id=None)
             tasks.create_task(second())
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(took_second.wait(), 0.3)
-            assert await stored.revocations(10, after=0, since=LONG_AGO) == ([], 0)
-    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+            assert await stored.list_revocations(10, after=0, since=LONG_AGO) == ([], 0)
+    found, latest = await stored.list_revocations(10, after=0, since=LONG_AGO)
     assert [(one.sequence, one.tenant_id) for one in found] == [(1, "acme"), (2, "globex")]
     assert latest == 2
 
@@ -169,14 +169,14 @@ async def test_revocation_undone_leaves_no_hole(stored: PostgresRegistry) -> Non
     await create_tenant(stored)
 
     async def stopped() -> None:
-        async with stored.within("acme") as records:
+        async with stored.begin("acme") as records:
             await records.add_revocation(NOW, key_id=None)
             raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
         await stopped()
     await SuspendTenant(registry=stored, clock=now).run(ADMIN, "acme")
-    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+    found, latest = await stored.list_revocations(10, after=0, since=LONG_AGO)
     assert ([one.sequence for one in found], latest) == ([1], 1)
 
 
@@ -187,7 +187,7 @@ async def test_many_at_once_revoke_once(stored: PostgresRegistry, everything: Ev
     answers = await asyncio.gather(*(revoke.run(ADMIN, "acme", key.key_id) for _ in range(8)))
     assert {answer.revoke_time for answer in answers} == {NOW}
     assert len(published(everything, ApiKeyRevoked)) == 1
-    found, latest = await stored.revocations(10, after=0, since=LONG_AGO)
+    found, latest = await stored.list_revocations(10, after=0, since=LONG_AGO)
     assert ([one.key_id for one in found], latest) == ([key.key_id], 1)
 
 
@@ -198,10 +198,10 @@ async def test_suspended_and_resumed_at_once_the_last_sequence_tells_the_state(
     suspend = SuspendTenant(registry=stored, clock=now)
     resume = ResumeTenant(registry=stored, clock=now)
     await asyncio.gather(*(act.run(ADMIN, "acme") for _ in range(8) for act in (suspend, resume)))
-    found, latest = await stored.revocations(100, after=0, since=LONG_AGO)
+    found, latest = await stored.list_revocations(100, after=0, since=LONG_AGO)
     assert [one.sequence for one in found] == list(range(1, latest + 1))
     assert [one.resumed for one in found] == [bool(number % 2) for number in range(latest)]
-    [tenant] = await stored.tenants(10, "")
+    [tenant] = await stored.list_tenants(10, "")
     assert (tenant.suspend_time is None) == found[-1].resumed
     events = [*published(everything, TenantSuspended), *published(everything, TenantResumed)]
     assert len({headers["ce-id"] for headers, _ in events}) == len(events) == latest
@@ -238,17 +238,17 @@ async def test_alternating_tenants_on_one_connection_see_their_own(
         registry = PostgresRegistry(Transactions(single, stored._transactions.outbox))
         for _ in range(100):
             for name in ("acme", "globex"):
-                async with registry.within(name) as records:
-                    found = await records.tenant()
+                async with registry.begin(name) as records:
+                    found = await records.find_tenant()
                     assert found is not None
                     assert found.tenant_id == name
-                assert len(await registry.tenants(10, "")) == 2
+                assert len(await registry.list_tenants(10, "")) == 2
 
 
 async def test_founding_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegistry) -> None:
-    async with stored.founding() as founding:
+    async with stored.begin_founding() as founding:
         for name in ("acme", "globex"):
-            records = await founding.within(name)
+            records = await founding.switch_to(name)
             await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             await records.add_tenant(Tenant(tenant_id="other", display_name="x", create_time=NOW))
@@ -279,10 +279,10 @@ async def test_what_a_call_announces_is_published_without_a_look_at_the_table(
     database: Database, everything: Everything, bus: TestBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STALE_S", 3_600.0)
-    async with bus.connect("auth") as own, relaying(database, own, "auth") as transactions:
+    async with bus.connect("auth") as own, run_relay(database, own, "auth") as transactions:
         registry = PostgresRegistry(transactions)
-        async with registry.within("acme") as records:
-            await records.tenant()
+        async with registry.begin("acme") as records:
+            await records.find_tenant()
         await create_tenant(registry)
         await wait_for_facts(bus, "acme")
         await wait_until_empty(everything)
@@ -296,11 +296,11 @@ async def test_what_a_founding_announces_is_published_by_a_running_relay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox, "STALE_S", 0.2)
-    async with stored.founding() as founding:
+    async with stored.begin_founding() as founding:
         for name in ("acme", "globex"):
-            records = await founding.within(name)
+            records = await founding.switch_to(name)
             await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
             await records.emit(TenantCreated(tenant=name), about=name)
-    async with bus.connect("auth") as own, relaying(database, own, "auth"):
+    async with bus.connect("auth") as own, run_relay(database, own, "auth"):
         await wait_for_facts(bus, "acme", "globex")
         await wait_until_empty(everything)

@@ -12,7 +12,7 @@ from auth.domain import (
     ApiKey,
     Tenant,
     check_request_id,
-    expiry,
+    choose_expiry,
     grant,
     sort_scopes,
 )
@@ -72,13 +72,13 @@ def test_key_needs_known_scopes() -> None:
 
 @pytest.mark.parametrize(("days", "means"), [(0, 90), (1, 1), (365, 365)])
 def test_keys_end(days: int, means: int) -> None:
-    assert expiry(NOW, days) == NOW + timedelta(days=means)
+    assert choose_expiry(NOW, days) == NOW + timedelta(days=means)
 
 
 @pytest.mark.parametrize("days", [-1, 366, 2**31 - 1, -(2**31)])
 def test_keys_end_within_a_year(days: int) -> None:
     with pytest.raises(InvalidInputError) as refused:
-        expiry(NOW, days)
+        choose_expiry(NOW, days)
     assert refused.value.reason == "EXPIRY_RANGE"
 
 

@@ -129,7 +129,9 @@ class Batcher(Embedder):
                 self._tokenizing[lane], self._engine.tokenize, texts
             )
             # A question waits for milliseconds: that lane keeps the order of arrival.
-            return await self._vectors(windows, lane, owner if lane is Lane.BULK else NOBODY)
+            return await self._wait_for_vectors(
+                windows, lane, owner if lane is Lane.BULK else NOBODY
+            )
         finally:
             queue.waiting_texts -= len(texts)
 
@@ -148,7 +150,9 @@ class Batcher(Embedder):
                 lane=lane.value,
             )
 
-    async def _vectors(self, texts: Sequence[Sequence[Ids]], lane: Lane, owner: Owner) -> Matrix:
+    async def _wait_for_vectors(
+        self, texts: Sequence[Sequence[Ids]], lane: Lane, owner: Owner
+    ) -> Matrix:
         if self._closed:
             raise _closed_error()
         call = Call(
@@ -159,7 +163,7 @@ class Batcher(Embedder):
             missing=sum(map(len, texts)),
         )
         if not call.missing:
-            return _unit(call.sums)
+            return _scale_to_unit(call.sums)
         now_s = time.monotonic()
         self._queues[lane].put(
             [Window(call, row, ids, now_s) for row, text in enumerate(texts) for ids in text]
@@ -172,7 +176,7 @@ class Batcher(Embedder):
             self._calls.discard(call)
             if call.missing:
                 self._queues[lane].drop(call)
-        return _unit(call.sums)
+        return _scale_to_unit(call.sums)
 
     def _dispatch(self) -> None:
         """Give every free slot a batch, as long as there are any."""
@@ -190,8 +194,8 @@ class Batcher(Embedder):
         if self._again and not express:
             return self._again.popleft()
         for lane in (Lane.INTERACTIVE,) if express else (Lane.INTERACTIVE, Lane.BULK):
-            ready_in_s = self._queues[lane].ready_in_s(now_s)
-            if ready_in_s is not None and ready_in_s <= 0:
+            due_in_s = self._queues[lane].due_in_s(now_s)
+            if due_in_s is not None and due_in_s <= 0:
                 return _Batch(lane, self._queues[lane].take())
         return None
 
@@ -200,9 +204,9 @@ class Batcher(Embedder):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        ready_in_s = self._queues[Lane.BULK].ready_in_s(now_s)
-        if ready_in_s is not None and ready_in_s > 0 and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(ready_in_s, self._dispatch)
+        due_in_s = self._queues[Lane.BULK].due_in_s(now_s)
+        if due_in_s is not None and due_in_s > 0 and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(due_in_s, self._dispatch)
 
     def _start(self, slot: int, batch: _Batch) -> None:
         self._free.discard(slot)
@@ -236,7 +240,7 @@ class Batcher(Embedder):
         else:
             span.record_exception(error)
             span.set_status(StatusCode.ERROR, type(error).__name__)
-            self._blame(batch, error)
+            self._retry_alone(batch, error)
         span.end()
         self._dispatch()
 
@@ -244,7 +248,7 @@ class Batcher(Embedder):
         measured = took_s / texts / self._engine.slots
         self._seconds_per_text += 0.1 * (measured - self._seconds_per_text)
 
-    def _blame(self, batch: _Batch, error: BaseException) -> None:
+    def _retry_alone(self, batch: _Batch, error: BaseException) -> None:
         """Find out whose windows the engine can not do: each caller's run once more, alone."""
         by_call: dict[Call, list[Window]] = {}
         for window in batch.windows:
@@ -277,7 +281,7 @@ def _fail(call: Call, error: ServiceError) -> None:
         call.done.set_exception(error)
 
 
-def _unit(sums: Matrix) -> Matrix:
+def _scale_to_unit(sums: Matrix) -> Matrix:
     """Rows scaled to unit length.
 
     Raises:

@@ -100,7 +100,7 @@ class FairQueue:
             shelves.setdefault(window.padded, deque()).append(window)
             self.tokens += window.padded
 
-    def ready_in_s(self, now_s: float) -> float | None:
+    def due_in_s(self, now_s: float) -> float | None:
         """Seconds until a batch should leave, not positive if now; None while nothing waits."""
         if not self.tokens:
             return None
@@ -115,14 +115,14 @@ class FairQueue:
         latest after `OLDEST_LEADS_EVERY` batches for each one older than it and for itself.
         """
         self.batches += 1
-        lead = _age if self.batches % OLDEST_LEADS_EVERY == 0 else _turn
+        lead = _age if self.batches % OLDEST_LEADS_EVERY == 0 else _amount_served
         shares = min(self._documents(), key=lead)
         longest = _oldest(shares[1]).padded
         room = max(1, self.limits.batch_tokens // longest)
-        batch = [self._leave(*shares, longest)]
+        batch = [self._remove(*shares, longest)]
         for length in range(longest, (longest - 1) // 2, -GRANULE_TOKENS):
-            while len(batch) < room and (fitting := self._fitting(length)):
-                batch.append(self._leave(*fitting, length))
+            while len(batch) < room and (fitting := self._choose_document(length)):
+                batch.append(self._remove(*fitting, length))
         return batch
 
     def drop(self, call: Call) -> None:
@@ -132,7 +132,7 @@ class FairQueue:
             kept = deque(window for window in shelf if window.call is not call)
             self.tokens -= length * (len(shelf) - len(kept))
             document.shelves[length] = kept
-            _tidy(document, length)
+            _remove_empty(document, length)
         self._forget_idle(call.owner)
 
     def _documents(self) -> Iterator[tuple[_Share, _Share]]:
@@ -141,17 +141,17 @@ class FairQueue:
             for document in tenant.parts.values():
                 yield tenant, document
 
-    def _fitting(self, length: int) -> tuple[_Share, _Share] | None:
+    def _choose_document(self, length: int) -> tuple[_Share, _Share] | None:
         """Whose turn it is among those with a window of this padded length."""
         fitting = (shares for shares in self._documents() if length in shares[1].shelves)
-        return min(fitting, key=_turn, default=None)
+        return min(fitting, key=_amount_served, default=None)
 
-    def _leave(self, tenant: _Share, document: _Share, length: int) -> Window:
+    def _remove(self, tenant: _Share, document: _Share, length: int) -> Window:
         window = document.shelves[length].popleft()
         self.tokens -= length
         self.lane.serve(tenant, length)
         tenant.serve(document, length)
-        _tidy(document, length)
+        _remove_empty(document, length)
         self._forget_idle(window.call.owner)
         return window
 
@@ -160,7 +160,7 @@ class FairQueue:
         self.lane.forget_idle(owner.tenant)
 
 
-def _turn(shares: tuple[_Share, _Share]) -> tuple[float, float]:
+def _amount_served(shares: tuple[_Share, _Share]) -> tuple[float, float]:
     """Least first: the tenant served least, and of its documents the one served least."""
     tenant, document = shares
     return tenant.served, document.served
@@ -174,6 +174,6 @@ def _oldest(document: _Share) -> Window:
     return min((shelf[0] for shelf in document.shelves.values()), key=lambda w: w.arrived_s)
 
 
-def _tidy(document: _Share, length: int) -> None:
+def _remove_empty(document: _Share, length: int) -> None:
     if not document.shelves[length]:
         del document.shelves[length]

@@ -30,8 +30,8 @@ from testkit.servers import (
     TestBus,
     TestDatabase,
     password_of,
-    running_bus,
-    running_database,
+    start_bus,
+    start_database,
 )
 
 E = TypeVar("E", bound=Message)
@@ -116,9 +116,9 @@ def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
     folder = servers_folder / "house"
     folder.mkdir()
     with ExitStack() as held:
-        bus = held.enter_context(running_bus(folder, guardian))
+        bus = held.enter_context(start_bus(folder, guardian))
         asyncio.run(bus.provision())
-        database = held.enter_context(running_database(folder, guardian))
+        database = held.enter_context(start_database(folder, guardian))
         for service in ("auth", "query"):
             database.migrate(service)
         vectors = held.enter_context(

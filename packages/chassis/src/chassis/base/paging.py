@@ -60,7 +60,7 @@ def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = 
     if len(found) != parts + len(bound):
         raise invalid_token_error()
     if found[parts:] != bound:
-        raise _invalid("page_token belongs to a list with another filter")
+        raise _invalid_error("page_token belongs to a list with another filter")
     return Page(size=size, after=found[:parts], bound=bound)
 
 
@@ -84,7 +84,7 @@ def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
 
 def invalid_token_error() -> InvalidInputError:
     """PAGE_TOKEN_INVALID, for a position that this list could not have given out."""
-    return _invalid("page_token is not one of a previous response")
+    return _invalid_error("page_token is not one of a previous response")
 
 
 def _token(*parts: str) -> str:
@@ -107,7 +107,7 @@ def _parts(token: str) -> Position:
     return tuple(parts)
 
 
-def _invalid(detail: str) -> InvalidInputError:
+def _invalid_error(detail: str) -> InvalidInputError:
     return InvalidInputError(
         "PAGE_TOKEN_INVALID", detail, fields=[FieldViolation("page_token", detail)]
     )

@@ -12,12 +12,17 @@ from auth.domain import (
     KeyCursor,
     Tenant,
     check_request_id,
-    expiry,
+    choose_expiry,
     sort_scopes,
 )
 from auth.keys import KeyText, Peppers, Proof, is_key_id
 from auth.usecases.ports import Clock, Records, Registry
-from auth.usecases.tenants import choose_tenant, tenant_reserved, tenant_unknown, to_timestamp
+from auth.usecases.tenants import (
+    choose_tenant,
+    reserved_tenant_error,
+    to_timestamp,
+    unknown_tenant_error,
+)
 from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 
@@ -67,10 +72,10 @@ class CreateApiKey:
             display_name=display_name,
             scopes=sort_scopes(scopes),
             create_time=now,
-            expire_time=expiry(now, valid_days),
+            expire_time=choose_expiry(now, valid_days),
         )
         actor.check_may_grant(key.scopes)
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.begin(tenant_id) as records:
             _check_accepts_keys(await _require_tenant(records))
             await add_key(records, actor, key, self.peppers.proof(text), request_id)
         return NewKey(key=key, text=text)
@@ -109,9 +114,9 @@ class ListApiKeys:
     async def run(
         self, actor: Actor, named: str, limit: int, *, after: KeyCursor | None
     ) -> Sequence[ApiKey]:
-        async with self.registry.within(choose_tenant(actor, named)) as records:
+        async with self.registry.begin(choose_tenant(actor, named)) as records:
             await _require_tenant(records)
-            return await records.keys(limit, after)
+            return await records.list_keys(limit, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +132,14 @@ class RevokeApiKey:
 
     async def run(self, actor: Actor, named: str, key_id: str) -> ApiKey:
         tenant_id, now = choose_tenant(actor, named), self.clock()
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.begin(tenant_id) as records:
             await _require_tenant(records)
             if not is_key_id(key_id):
-                raise _key_unknown()
+                raise _unknown_key_error()
             changed = await records.revoke_key(key_id, now)
-            found = await records.key(key_id)
+            found = await records.find_key(key_id)
             if found is None:
-                raise _key_unknown()
+                raise _unknown_key_error()
             if changed:
                 await records.add_revocation(now, key_id=key_id)
                 await records.add_audit(
@@ -149,7 +154,7 @@ class RevokeApiKey:
 
 def _check_accepts_keys(tenant: Tenant) -> None:
     if tenant.tenant_id == SYSTEM_TENANT:
-        raise tenant_reserved("create its keys with `python -m auth service-key`")
+        raise reserved_tenant_error("create its keys with `python -m auth service-key`")
     if tenant.suspend_time is not None:
         raise FailedPreconditionError(
             "TENANT_SUSPENDED", "the tenant is suspended; resume it, then create the key"
@@ -157,10 +162,10 @@ def _check_accepts_keys(tenant: Tenant) -> None:
 
 
 async def _require_tenant(records: Records) -> Tenant:
-    if found := await records.tenant():
+    if found := await records.find_tenant():
         return found
-    raise tenant_unknown()
+    raise unknown_tenant_error()
 
 
-def _key_unknown() -> NotFoundError:
+def _unknown_key_error() -> NotFoundError:
     return NotFoundError("KEY_UNKNOWN", "unknown key; ListApiKeys lists existing keys")

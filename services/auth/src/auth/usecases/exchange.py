@@ -37,13 +37,13 @@ class ExchangeToken:
     async def run(self, api_key: str) -> IssuedToken:
         presented = KeyText.parse(api_key)
         if presented is None:
-            raise _make_refusal("KEY_INVALID")
-        found = await self.registry.credential(presented.key_id)
+            raise _refusal_error("KEY_INVALID")
+        found = await self.registry.find_credential(presented.key_id)
         now = self.clock()
         refusal = self._find_refusal(presented, found, now)
         if found is None or refusal:
             log.info("key.refused", extra={"key_id": presented.key_id, "reason": refusal})
-            raise _make_refusal(refusal)
+            raise _refusal_error(refusal)
         issued = grant(found.key, now=now, token_id=self.new_token_id())
         return IssuedToken(grant=issued, text=self.signer.sign(issued))
 
@@ -59,7 +59,7 @@ class ExchangeToken:
         return "TENANT_SUSPENDED" if found.tenant_suspended else ""
 
 
-def _make_refusal(reason: str) -> UnauthenticatedError:
+def _refusal_error(reason: str) -> UnauthenticatedError:
     details = {
         "KEY_INVALID": "the API key is not valid; check that it is complete and unchanged",
         "KEY_REVOKED": "the API key was revoked; request a new key",
@@ -85,4 +85,4 @@ class ListRevocations:
             detail = "after must be a sequence number, 0 or above"
             raise InvalidInputError("AFTER_RANGE", detail, fields=[FieldViolation("after", detail)])
         since = self.clock() - REVOCATION_MATTERS
-        return await self.registry.revocations(limit, after=after, since=since)
+        return await self.registry.list_revocations(limit, after=after, since=since)

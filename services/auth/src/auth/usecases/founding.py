@@ -56,7 +56,7 @@ class FoundPlatform:
             raise InvalidInputError(
                 "TENANT_RESERVED", "this id is reserved for the services; choose another"
             )
-        async with self.registry.founding() as founding:
+        async with self.registry.begin_founding() as founding:
             if await founding.has_keys():
                 raise FailedPreconditionError(
                     ALREADY_FOUNDED, "keys exist already; create more with CreateApiKey"
@@ -69,7 +69,7 @@ class FoundPlatform:
         self, founding: Founding, tenant: Tenant, wanted: Mapping[str, tuple[str, ...]]
     ) -> dict[str, KeyText]:
         """Creates a tenant and a key for each name, with the given scopes."""
-        records = await founding.within(tenant.tenant_id)
+        records = await founding.switch_to(tenant.tenant_id)
         if not await add_tenant(records, _FOUNDER, tenant):
             raise AlreadyExistsError(
                 "TENANT_EXISTS", "another tenant has this id; choose another id"

@@ -16,7 +16,7 @@ Clock = Callable[[], datetime]
 class Records(Protocol):
     """The rows of one tenant in one transaction; rows of other tenants are invisible."""
 
-    async def tenant(self) -> Tenant | None: ...
+    async def find_tenant(self) -> Tenant | None: ...
 
     async def add_tenant(self, tenant: Tenant) -> bool:
         """False, and no change, if a tenant with this id exists."""
@@ -27,9 +27,9 @@ class Records(Protocol):
     async def resume_tenant(self) -> bool:
         """False, and no change, if there is none or it is not suspended."""
 
-    async def key(self, key_id: str) -> ApiKey | None: ...
+    async def find_key(self, key_id: str) -> ApiKey | None: ...
 
-    async def keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
+    async def list_keys(self, limit: int, after: KeyCursor | None) -> Sequence[ApiKey]:
         """At most `limit` keys, newest first."""
 
     async def add_key(self, key: ApiKey, proof: Proof, request_id: str) -> str | None:
@@ -55,25 +55,25 @@ class Founding(Protocol):
 
     async def has_keys(self) -> bool: ...
 
-    async def within(self, tenant_id: str) -> Records:
+    async def switch_to(self, tenant_id: str) -> Records:
         """Switches the transaction to a tenant; records of another tenant become invalid."""
 
 
 class Registry(Protocol):
     """The store of tenants and keys."""
 
-    def within(self, tenant_id: str) -> AbstractAsyncContextManager[Records]:
+    def begin(self, tenant_id: str) -> AbstractAsyncContextManager[Records]:
         """A transaction of one tenant; commits unless the body raises."""
 
-    def founding(self) -> AbstractAsyncContextManager[Founding]: ...
+    def begin_founding(self) -> AbstractAsyncContextManager[Founding]: ...
 
-    async def credential(self, key_id: str) -> Credential | None:
+    async def find_credential(self, key_id: str) -> Credential | None:
         """A stored key of any tenant, to check a presented key against."""
 
-    async def tenants(self, limit: int, after: str) -> Sequence[Tenant]:
+    async def list_tenants(self, limit: int, after: str) -> Sequence[Tenant]:
         """At most `limit` tenants, ordered by id."""
 
-    async def revocations(
+    async def list_revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
         """Revocations of all tenants after both bounds, oldest first, and the last sequence."""

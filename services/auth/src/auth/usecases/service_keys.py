@@ -38,8 +38,8 @@ class IssueServiceKey:
         key = make_lasting_key(
             text.key_id, SYSTEM_TENANT, name=service, scopes=SERVICE_SCOPES, now=self.clock()
         )
-        async with self.registry.within(SYSTEM_TENANT) as records:
-            if await records.tenant() is None:
+        async with self.registry.begin(SYSTEM_TENANT) as records:
+            if await records.find_tenant() is None:
                 raise FailedPreconditionError(
                     "NOT_FOUNDED", "the platform has no keys; run `auth bootstrap` first"
                 )

@@ -26,10 +26,10 @@ class CreateTenant:
 
     async def run(self, actor: Actor, tenant_id: str, display_name: str) -> Tenant:
         wanted = Tenant(tenant_id=tenant_id, display_name=display_name, create_time=self.clock())
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.begin(tenant_id) as records:
             if await add_tenant(records, actor, wanted):
                 return wanted
-            found = await records.tenant()
+            found = await records.find_tenant()
         if found is None or found.display_name != display_name:
             raise AlreadyExistsError(
                 "TENANT_EXISTS", "another tenant has this id; choose another id"
@@ -59,10 +59,10 @@ class GetTenant:
 
     async def run(self, tenant_id: str) -> Tenant:
         if is_tenant_id(tenant_id):
-            async with self.registry.within(tenant_id) as records:
-                if found := await records.tenant():
+            async with self.registry.begin(tenant_id) as records:
+                if found := await records.find_tenant():
                     return found
-        raise tenant_unknown()
+        raise unknown_tenant_error()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class ListTenants:
     registry: Registry
 
     async def run(self, limit: int, *, after: str) -> Sequence[Tenant]:
-        return await self.registry.tenants(limit, after)
+        return await self.registry.list_tenants(limit, after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +87,9 @@ class SuspendTenant:
 
     async def run(self, actor: Actor, tenant_id: str) -> Tenant:
         if not is_tenant_id(tenant_id):
-            raise tenant_unknown()
+            raise unknown_tenant_error()
         if tenant_id == SYSTEM_TENANT:
-            raise tenant_reserved("it cannot be suspended")
+            raise reserved_tenant_error("it cannot be suspended")
         if tenant_id == actor.tenant_id:
             # Otherwise the last operator could lock everyone out.
             raise FailedPreconditionError(
@@ -98,11 +98,11 @@ class SuspendTenant:
                 " resume it; use a key of another tenant",
             )
         now = self.clock()
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.begin(tenant_id) as records:
             changed = await records.suspend_tenant(now)
-            found = await records.tenant()
+            found = await records.find_tenant()
             if found is None:
-                raise tenant_unknown()
+                raise unknown_tenant_error()
             if changed:
                 sequence = await records.add_revocation(now, key_id=None)
                 await records.add_audit(
@@ -128,13 +128,13 @@ class ResumeTenant:
 
     async def run(self, actor: Actor, tenant_id: str) -> Tenant:
         if not is_tenant_id(tenant_id):
-            raise tenant_unknown()
+            raise unknown_tenant_error()
         now = self.clock()
-        async with self.registry.within(tenant_id) as records:
+        async with self.registry.begin(tenant_id) as records:
             changed = await records.resume_tenant()
-            found = await records.tenant()
+            found = await records.find_tenant()
             if found is None:
-                raise tenant_unknown()
+                raise unknown_tenant_error()
             if changed:
                 sequence = await records.add_resumption(now)
                 await records.add_audit(
@@ -156,17 +156,17 @@ def choose_tenant(actor: Actor, named: str) -> str:
     if named in {"", actor.tenant_id}:
         return actor.tenant_id
     if TENANTS_ADMIN not in actor.scopes or not is_tenant_id(named):
-        raise tenant_unknown()
+        raise unknown_tenant_error()
     return named
 
 
-def tenant_reserved(advice: str) -> FailedPreconditionError:
+def reserved_tenant_error(advice: str) -> FailedPreconditionError:
     return FailedPreconditionError(
         "TENANT_RESERVED", f"this tenant is reserved for the services; {advice}"
     )
 
 
-def tenant_unknown() -> NotFoundError:
+def unknown_tenant_error() -> NotFoundError:
     return NotFoundError("TENANT_UNKNOWN", "unknown tenant; check the id")
 
 

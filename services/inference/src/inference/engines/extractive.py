@@ -86,7 +86,7 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _QuestionTerms:
     """How much each stem of the question tells sentences apart, 1 in all; which are neighbours."""
 
     weights: Mapping[str, float]
@@ -144,8 +144,8 @@ class Extractive(Generator):
         said = [LEAD_IN]
         reason = FinishReason.STOP
         yield GenerationDelta(text=LEAD_IN)
-        for sentence in (one.candidate for one in _chosen(ranked)):
-            if not self._fits([*said, sentence.text], question.max_output_tokens):
+        for sentence in (one.candidate for one in _choose_quotes(ranked)):
+            if not self._is_within([*said, sentence.text], question.max_output_tokens):
                 reason = FinishReason.LENGTH
                 break
             said.append(sentence.text)
@@ -159,7 +159,7 @@ class Extractive(Generator):
         usage = self._usage(input_tokens, said)
         yield Finish(reason=reason, usage=usage, confidence=confidence)
 
-    def _read(self, question: Question) -> tuple[int, _Asked, list[_Candidate]]:
+    def _read(self, question: Question) -> tuple[int, _QuestionTerms, list[_Candidate]]:
         """Tokens read, what the question asks for, and the sentences worth embedding."""
         found = [
             _Candidate(
@@ -172,13 +172,13 @@ class Extractive(Generator):
             for rank, passage in enumerate(question.passages)
             for span in sentences(passage.text)
         ]
-        asked = self._asked(question.text, found)
+        asked = self._weigh_terms(question.text, found)
         support = [asked.support(candidate) for candidate in found]
         best = sorted(range(len(found)), key=lambda at: (-support[at], at))[:EMBEDDED_MAX]
         read = [question.text, *(passage.text for passage in question.passages)]
         return sum(self._vocabulary.count_tokens(read)), asked, [found[at] for at in sorted(best)]
 
-    def _asked(self, question: str, found: Sequence[_Candidate]) -> _Asked:
+    def _weigh_terms(self, question: str, found: Sequence[_Candidate]) -> _QuestionTerms:
         holding = Counter(word for candidate in found for word in set(candidate.stems))
         weights: dict[str, float] = {}
         for word in words(question):
@@ -187,13 +187,13 @@ class Extractive(Generator):
             weight = idf * (0.2 + self._vocabulary.rarity(word))
             weights[stem(word)] = max(weight, weights.get(stem(word), 0.0))
         total = sum(weights.values())
-        return _Asked(
+        return _QuestionTerms(
             weights={word: weight / total for word, weight in weights.items()},
             pairs=frozenset(pairwise(_stems(question))),
         )
 
     async def _rank(
-        self, question: Question, asked: _Asked, found: Sequence[_Candidate]
+        self, question: Question, asked: _QuestionTerms, found: Sequence[_Candidate]
     ) -> list[_Scored]:
         """Every candidate with its full score, best first."""
         if not found:
@@ -208,7 +208,7 @@ class Extractive(Generator):
             scored.append(_Scored(candidate, support, score, vector))
         return sorted(scored, key=lambda one: -one.score)
 
-    def _fits(self, said: Sequence[str], max_tokens: int | None) -> bool:
+    def _is_within(self, said: Sequence[str], max_tokens: int | None) -> bool:
         return max_tokens is None or sum(self._vocabulary.count_tokens(said)) <= max_tokens
 
     def _usage(self, input_tokens: int, said: Sequence[str]) -> Usage:
@@ -228,7 +228,7 @@ def _confidence(ranked: Sequence[_Scored]) -> float:
     return 1 / (1 + math.exp(-_CONFIDENCE_SLOPE * (best - _CONFIDENCE_CENTRE)))
 
 
-def _chosen(ranked: Sequence[_Scored]) -> list[_Scored]:
+def _choose_quotes(ranked: Sequence[_Scored]) -> list[_Scored]:
     """At most `QUOTES_MAX`: each time the best that repeats least of what is chosen (MMR)."""
     chosen: list[_Scored] = []
     rest = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]

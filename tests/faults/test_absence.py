@@ -34,9 +34,9 @@ def test_documents_wait_for_the_vector_process(campaign, tmp_path):
     async def run() -> tuple[list[uploading.Outcome], list[str], list[str]]:
         async with open_client(endpoints) as client:
             await asyncio.to_thread(vectors.kill)
-            items = list(uploading.files([tmp_path], "away"))
+            items = list(uploading.find_files([tmp_path], "away"))
             sent = asyncio.ensure_future(
-                uploading.send(client, items, wait=True, done=lambda _: None)
+                uploading.send(client, items, wait=True, on_done=lambda _: None)
             )
             await asyncio.sleep(AWAY_S)
             reasons = await paused_consumers(client, "query")
@@ -67,15 +67,15 @@ def test_losing_the_brokers_store_costs_time_and_nothing_else(campaign, tmp_path
         async with open_client(endpoints) as client:
             for inference in inferences:
                 inference.freeze()
-            items = list(uploading.files([tmp_path], "lost"))
-            await uploading.send(client, items, wait=False, done=lambda _: None)
+            items = list(uploading.find_files([tmp_path], "lost"))
+            await uploading.send(client, items, wait=False, on_done=lambda _: None)
             await asyncio.sleep(1.0)
             await asyncio.to_thread(nats.kill)
             await asyncio.to_thread(shutil.rmtree, nats.store)
             await asyncio.to_thread(nats.start)
             for inference in inferences:
                 inference.thaw()
-            return await uploading.send(client, items, wait=True, done=lambda _: None)
+            return await uploading.send(client, items, wait=True, on_done=lambda _: None)
 
     outcomes = asyncio.run(run())
     for item in outcomes:

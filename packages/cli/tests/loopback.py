@@ -197,6 +197,6 @@ def items(count, content=b"text"):
 async def send(client, sent, *, wait):
     """As the command does; every outcome is told once."""
     heard = []
-    outcomes = await uploading.send(client, sent, wait=wait, done=heard.append)
+    outcomes = await uploading.send(client, sent, wait=wait, on_done=heard.append)
     assert sorted(o.path for o in heard) == sorted(o.path for o in outcomes)
     return outcomes

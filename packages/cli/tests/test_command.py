@@ -169,7 +169,7 @@ LIBRARIES = ("grpc", "google.protobuf", "nats", "rich", "asyncio", "opentelemetr
 def test_help_and_usage_import_no_library_but_click(arguments):
     script = (
         "import sys; sys.argv[0] = 'aquifer'; from aquifer_cli import __main__ as command\n"
-        "command.failed = lambda error, machine: error.exit_code\n"
+        "command.show_failure = lambda error, machine: error.exit_code\n"
         "try: command.main()\n"
         "except SystemExit: pass\n"
         f"print('imported', [name for name in {LIBRARIES} if name in sys.modules])"

@@ -77,7 +77,7 @@ def test_a_text_too_wide_is_cut_with_a_mark():
 
 @given(st.text())
 def test_nothing_that_a_terminal_obeys_is_shown(text):
-    shown = layout.harmless(text)
+    shown = layout.escape_controls(text)
     assert len(shown) == len(text)
     assert not {c for c in shown if unicodedata.category(c) == "Cc"} - {"\n"}
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -27,14 +27,14 @@ def same_text(one: str, other: str) -> bool:
 @example("-._~")
 @example("水.txt")
 def test_every_path_becomes_an_allowed_id(path):
-    assert PART.fullmatch(names.of_path(path))
+    assert PART.fullmatch(names.id_from_path(path))
 
 
 @given(st.text(max_size=200))
 @example("a/b")
 @example("")
 def test_every_foreign_id_becomes_an_allowed_id(foreign):
-    assert PART.fullmatch(names.of_id(foreign))
+    assert PART.fullmatch(names.id_from_foreign(foreign))
 
 
 @given(PATHS, PATHS)
@@ -45,30 +45,30 @@ def test_every_foreign_id_becomes_an_allowed_id(foreign):
 @example("a/b.txt", "a~~b.txt")
 def test_two_paths_are_two_ids(one, other):
     if not same_text(one, other):
-        assert names.of_path(one) != names.of_path(other)
+        assert names.id_from_path(one) != names.id_from_path(other)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-@example("a b", names.of_id("a b"))
+@example("a b", names.id_from_foreign("a b"))
 @example("a/b", "a~b")
 def test_two_foreign_ids_are_two_ids(one, other):
     if not same_text(one, other):
-        assert names.of_id(one) != names.of_id(other)
+        assert names.id_from_foreign(one) != names.id_from_foreign(other)
 
 
 @given(PATHS)
 def test_both_spellings_of_a_unicode_text_are_one_name(path):
     spellings = {unicodedata.normalize(form, path) for form in ("NFC", "NFD")}
-    assert len({names.of_path(spelling) for spelling in spellings}) == 1
-    assert len({names.of_id(spelling) for spelling in spellings}) == 1
+    assert len({names.id_from_path(spelling) for spelling in spellings}) == 1
+    assert len({names.id_from_foreign(spelling) for spelling in spellings}) == 1
 
 
 @given(st.from_regex(PART, fullmatch=True).filter(lambda text: names.REWRITTEN not in text))
 def test_an_id_that_is_allowed_stays_as_it_is(foreign):
-    assert names.of_id(foreign) == foreign
-    assert names.from_argument(foreign) == f"collections/default/documents/{foreign}"
+    assert names.id_from_foreign(foreign) == foreign
+    assert names.name_from_argument(foreign) == f"collections/default/documents/{foreign}"
     whole = names.document_name("papers", foreign)
-    assert names.from_argument(whole) == whole
+    assert names.name_from_argument(whole) == whole
     assert names.document_id(whole) == foreign
 
 
@@ -83,7 +83,7 @@ def test_an_id_that_is_allowed_stays_as_it_is(foreign):
     ],
 )
 def test_what_can_be_read_of_a_path_stays(path, readable):
-    made = names.of_path(path)
+    made = names.id_from_path(path)
     assert made == readable if names.REWRITTEN not in readable else made.startswith(readable)
 
 
@@ -92,7 +92,7 @@ def test_what_can_be_read_of_a_path_stays(path, readable):
 )
 def test_what_is_no_name_is_refused_before_it_is_sent(text):
     with pytest.raises(CommandError) as refusal:
-        names.from_argument(text)
+        names.name_from_argument(text)
     assert (refusal.value.reason, refusal.value.exit_code) == ("DOCUMENT_NAME", 2)
 
 
@@ -100,15 +100,15 @@ def test_what_is_no_name_is_refused_before_it_is_sent(text):
     "path", ["minutes of may.txt", "sub/a b.txt", "水.txt", "x" * 129, "sub/a.txt"]
 )
 def test_a_file_is_addressed_by_the_path_it_was_sent_as(path):
-    sent = names.document_name("papers", names.of_path(path))
-    assert names.from_argument(path, "papers") == sent
+    sent = names.document_name("papers", names.id_from_path(path))
+    assert names.name_from_argument(path, "papers") == sent
     # Also by the id that a list shows, which holds what no path may.
-    assert names.from_argument(names.document_id(sent), "papers") == sent
-    assert names.from_argument(sent, "other") == sent
+    assert names.name_from_argument(names.document_id(sent), "papers") == sent
+    assert names.name_from_argument(sent, "other") == sent
 
 
 @pytest.mark.parametrize("text", ["", "a b", "-a", "x" * 129, "a/b"])
 def test_what_is_no_collection_is_refused(text):
     with pytest.raises(CommandError) as refusal:
-        names.collection(text)
+        names.check_collection(text)
     assert refusal.value.reason == "COLLECTION_NAME"

@@ -11,7 +11,7 @@ from aquifer_cli import upload as uploading
 from aquifer_cli.command import Run
 from aquifer_cli.errors import EXIT_FAILED, CommandError
 from aquifer_cli.screen import Screen
-from aquifer_cli.sending import exit_code, what_next
+from aquifer_cli.sending import advise, exit_code
 from aquifer_cli.sources import Item
 
 from .loopback import Ingest, items, name, send, serving
@@ -71,7 +71,7 @@ async def test_what_is_refused_for_the_moment_is_sent_again(monkeypatch):
     waits = []
     async with serving(Ingest(refusals=list(reasons))) as (client, _):
         [outcome] = await uploading.send(
-            client, items(1), wait=False, done=lambda _: None, waits=waits.append
+            client, items(1), wait=False, on_done=lambda _: None, on_wait=waits.append
         )
     assert outcome.state == "ACCEPTED"
     assert waits == [reason for _, reason in reasons] + [""]
@@ -98,12 +98,10 @@ async def test_what_is_refused_for_too_long_was_not_sent(monkeypatch):
 def test_what_comes_next_is_told_as_far_as_it_is_true():
     accepted = uploading.Outcome(path="a", document=name(1), state="ACCEPTED")
     unsent = uploading.Outcome(path="b", document=name(2), state="NOT_SENT")
-    assert "goes on" not in what_next([unsent], unsent=True)
-    assert "sends the rest" in what_next([accepted, unsent], unsent=True)
-    assert what_next([accepted], unsent=False).startswith(
-        "what is accepted goes on by itself while"
-    )
-    assert what_next([], unsent=False) == ""
+    assert "goes on" not in advise([unsent], unsent=True)
+    assert "sends the rest" in advise([accepted, unsent], unsent=True)
+    assert advise([accepted], unsent=False).startswith("what is accepted goes on by itself while")
+    assert advise([], unsent=False) == ""
 
 
 async def test_a_file_that_can_not_be_read_stops_no_other(tmp_path):
@@ -132,12 +130,12 @@ async def test_a_reader_that_goes_away_ends_it_as_what_it_is():
 
     async with serving(Ingest()) as (client, _):
         with pytest.raises(BrokenPipeError):
-            await uploading.send(client, items(20), wait=False, done=done)
+            await uploading.send(client, items(20), wait=False, on_done=done)
 
 
 async def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
-    monkeypatch.setattr(sending, "SAID_AGAIN_S", 0.1)
+    monkeypatch.setattr(sending, "REPEAT_S", 0.1)
     run = Run(None, Screen(machine=False))
-    async with sending._said_again(run, lambda: "2 of 3 documents: 2 ACCEPTED"):
+    async with sending._repeat_progress(run, lambda: "2 of 3 documents: 2 ACCEPTED"):
         await asyncio.sleep(0.55)
     assert capsys.readouterr().err.splitlines().count("2 of 3 documents: 2 ACCEPTED") >= 2

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from aquifer_cli.errors import CommandError
-from aquifer_cli.sources import files, lines
+from aquifer_cli.sources import find_files, read_documents
 
 
 def ids(items):
@@ -31,7 +31,7 @@ def test_a_folder_is_taken_in_one_order_without_what_is_hidden(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "loop").symlink_to(tmp_path)
-    items = files([tmp_path], "default")
+    items = find_files([tmp_path], "default")
     assert ids(items) == ["a.txt", "b.txt", "a.d~x", "sub~c.txt"]
     with items[3].open() as stream:
         assert stream.read() == b"sub/c.txt"
@@ -42,10 +42,10 @@ def test_files_that_would_be_one_document_are_refused_before_anything_is_sent(tm
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "README.md").write_text(folder)
     paths = [tmp_path / "one" / "README.md", tmp_path / "two" / "README.md"]
-    refusal = refused(lambda: files(paths, "default"))
+    refusal = refused(lambda: find_files(paths, "default"))
     assert refusal.reason == "DOCUMENT_TWICE"
     assert all(str(path) in refusal.detail for path in paths)
-    assert len(files([tmp_path], "default")) == 2
+    assert len(find_files([tmp_path], "default")) == 2
 
 
 def test_names_that_differ_only_in_signs_are_different_documents(tmp_path):
@@ -54,24 +54,24 @@ def test_names_that_differ_only_in_signs_are_different_documents(tmp_path):
         (tmp_path / name).write_text(name)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "y").write_text("below")
-    found = ids(files([tmp_path], "default"))
+    found = ids(find_files([tmp_path], "default"))
     assert len(set(found)) == len(names) + 1
 
 
 def test_two_spellings_of_one_name_are_one_document(tmp_path):
     for form in ("NFC", "NFD"):
         (tmp_path / unicodedata.normalize(form, "Größe.txt")).write_text(form)
-    assert refused(lambda: files([tmp_path], "default")).reason == "DOCUMENT_TWICE"
+    assert refused(lambda: find_files([tmp_path], "default")).reason == "DOCUMENT_TWICE"
 
 
 def test_the_same_file_named_twice_is_sent_once(tmp_path):
     (tmp_path / "a.txt").write_text("a")
-    assert ids(files([tmp_path, tmp_path / "a.txt", tmp_path], "default")) == ["a.txt"]
+    assert ids(find_files([tmp_path, tmp_path / "a.txt", tmp_path], "default")) == ["a.txt"]
 
 
 def test_a_name_that_is_no_utf8_can_be_sent_and_shown(tmp_path):
     (tmp_path / os.fsdecode(b"bad\xff.txt")).write_bytes(b"content")
-    [item] = files([tmp_path], "default")
+    [item] = find_files([tmp_path], "default")
     assert "�" in item.path
     item.path.encode()
     with item.open() as stream:
@@ -80,25 +80,25 @@ def test_a_name_that_is_no_utf8_can_be_sent_and_shown(tmp_path):
 
 def test_what_can_not_be_read_becomes_an_item_that_says_so(tmp_path):
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nothing")
-    [item] = files([tmp_path], "default")
+    [item] = find_files([tmp_path], "default")
     with pytest.raises(FileNotFoundError):
         item.open()
 
 
 def test_a_folder_without_files_and_a_path_without_anything_are_refused(tmp_path):
-    assert refused(lambda: files([tmp_path], "default")).reason == "NO_FILES"
-    assert refused(lambda: files([tmp_path / "no"], "default")).reason == "PATH_UNKNOWN"
+    assert refused(lambda: find_files([tmp_path], "default")).reason == "NO_FILES"
+    assert refused(lambda: find_files([tmp_path / "no"], "default")).reason == "PATH_UNKNOWN"
 
 
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert refused(lambda: files([tmp_path / "pipe"], "default")).reason == "NOT_A_FILE"
+    assert refused(lambda: find_files([tmp_path / "pipe"], "default")).reason == "NOT_A_FILE"
     (tmp_path / "a.txt").write_text("a")
-    assert ids(files([tmp_path], "default")) == ["a.txt"]
+    assert ids(find_files([tmp_path], "default")) == ["a.txt"]
 
 
 def test_a_collection_that_can_not_be_is_refused_at_once(tmp_path):
-    assert refused(lambda: files([tmp_path], "my stuff")).reason == "COLLECTION_NAME"
+    assert refused(lambda: find_files([tmp_path], "my stuff")).reason == "COLLECTION_NAME"
 
 
 def test_lines_become_documents(tmp_path):
@@ -109,7 +109,7 @@ def test_lines_become_documents(tmp_path):
         '{"_id": 2, "text": "A line separator \u2028 and \x85 end no line."}',
         "   ",
     )
-    first, second = lines(file, "zoo")
+    first, second = read_documents(file, "zoo")
     assert first.path == f"{file}:1"
     assert first.header.document == "collections/zoo/documents/1"
     assert dict(first.header.metadata) == {"year": "1987"}
@@ -121,20 +121,22 @@ def test_lines_become_documents(tmp_path):
 def test_of_lines_with_one_id_the_last_counts_and_the_others_are_told(tmp_path):
     rows = [{"_id": "a", "text": "old"}, {"_id": "b", "text": "b"}, {"_id": "a", "text": "new"}]
     file = write_lines(tmp_path / "twice.jsonl", *rows)
-    items = lines(file, "default")
+    items = read_documents(file, "default")
     assert [item.skipped for item in items] == ["ID_REPEATED", "", ""]
     assert f"{file}:3" in items[0].notes[0]
 
 
 def test_metadata_that_is_too_long_is_cut_and_told(tmp_path):
     row = {"_id": "a", "text": "x", "metadata": {"source": "s" * 600}}
-    [item] = lines(write_lines(tmp_path / "long.jsonl", row), "default")
+    [item] = read_documents(write_lines(tmp_path / "long.jsonl", row), "default")
     assert len(item.header.metadata["source"]) == 512
     assert "shortened from 600 to 512" in item.notes[0]
 
 
 def test_an_id_that_has_to_be_rewritten_is_told(tmp_path):
-    [item] = lines(write_lines(tmp_path / "odd.jsonl", {"_id": "a/b", "text": "x"}), "default")
+    [item] = read_documents(
+        write_lines(tmp_path / "odd.jsonl", {"_id": "a/b", "text": "x"}), "default"
+    )
     assert item.header.document.startswith("collections/default/documents/a~b~~")
     assert "'a/b'" in item.notes[0]
 
@@ -158,19 +160,21 @@ def test_an_id_that_has_to_be_rewritten_is_told(tmp_path):
 )
 def test_a_line_that_is_no_document_is_named(tmp_path, line):
     file = write_lines(tmp_path / "bad.jsonl", {"_id": "good", "text": "x"}, line)
-    refusal = refused(lambda: lines(file, "default"))
+    refusal = refused(lambda: read_documents(file, "default"))
     assert refusal.reason == "LINE_UNREADABLE"
     assert refusal.detail.startswith(f"{file}:2: ")
 
 
 def test_every_line_that_is_no_document_is_named_up_to_a_bound(tmp_path):
     good = {"_id": "good", "text": "x"}
-    few = refused(lambda: lines(write_lines(tmp_path / "few", "{", good, {"_id": "a"}), "default"))
+    few = refused(
+        lambda: read_documents(write_lines(tmp_path / "few", "{", good, {"_id": "a"}), "default")
+    )
     assert [told.split(": ")[0] for told in few.detail.splitlines()] == [
         f"{tmp_path}/few:1",
         f"{tmp_path}/few:3",
     ]
-    many = refused(lambda: lines(write_lines(tmp_path / "many", *["{"] * 1012), "default"))
+    many = refused(lambda: read_documents(write_lines(tmp_path / "many", *["{"] * 1012), "default"))
     assert len(many.detail.splitlines()) == 11
     assert many.detail.endswith("\nand 1,002 more lines")
 
@@ -178,11 +182,14 @@ def test_every_line_that_is_no_document_is_named_up_to_a_bound(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"%PDF-1.7\n\xe2\xe3"])
 def test_bytes_that_are_no_text_are_refused(tmp_path, content):
     (tmp_path / "bytes.jsonl").write_bytes(content)
-    assert refused(lambda: lines(tmp_path / "bytes.jsonl", "default")).reason == "LINE_UNREADABLE"
+    assert (
+        refused(lambda: read_documents(tmp_path / "bytes.jsonl", "default")).reason
+        == "LINE_UNREADABLE"
+    )
 
 
 def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path):
-    assert refused(lambda: lines(tmp_path / "no", "default")).reason == "FILE_UNREADABLE"
-    assert refused(lambda: lines(tmp_path, "default")).reason == "FILE_UNREADABLE"
+    assert refused(lambda: read_documents(tmp_path / "no", "default")).reason == "FILE_UNREADABLE"
+    assert refused(lambda: read_documents(tmp_path, "default")).reason == "FILE_UNREADABLE"
     (tmp_path / "empty").write_text("\n\n")
-    assert refused(lambda: lines(tmp_path / "empty", "default")).reason == "NO_FILES"
+    assert refused(lambda: read_documents(tmp_path / "empty", "default")).reason == "NO_FILES"

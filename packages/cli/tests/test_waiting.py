@@ -82,7 +82,7 @@ async def test_a_stream_that_has_had_its_time_is_opened_again(monkeypatch):
     ingest, waits = Ingest(final_after_s=0.7), []
     async with serving(ingest) as (client, _):
         [outcome] = await uploading.send(
-            client, items(1), wait=True, done=lambda _: None, waits=waits.append
+            client, items(1), wait=True, on_done=lambda _: None, on_wait=waits.append
         )
     assert outcome.state == "INDEXED"
     assert ingest.watches >= 3

@@ -21,7 +21,7 @@ from rich.cells import cell_len
 
 from aquifer_cli import trace as tracing
 from aquifer_cli.errors import CommandError
-from aquifer_cli.waterfall import branches, duration, waterfall
+from aquifer_cli.waterfall import draw_waterfall, order_branches, render_duration
 
 TRACE = "5" * 32
 OTHER = "6" * 32
@@ -108,7 +108,7 @@ def nodes(tempo):
 
 
 def test_a_trace_is_drawn_as_a_tree_on_one_scale(nodes):
-    lines = [line.plain.rstrip() for line in waterfall(nodes, 80)]
+    lines = [line.plain.rstrip() for line in draw_waterfall(nodes, 80)]
     assert lines == [
         f"trace {TRACE}",
         f"document {DOCUMENT}",
@@ -124,20 +124,22 @@ def test_a_trace_is_drawn_as_a_tree_on_one_scale(nodes):
 
 @pytest.mark.parametrize("width", [20, 44, 60, 80, 200])
 def test_spans_fit_the_width_and_stand_in_line(nodes, width):
-    spans = [line.plain for line in list(waterfall(nodes, width))[3:-1] if "✗" not in line.plain]
+    spans = [
+        line.plain for line in list(draw_waterfall(nodes, width))[3:-1] if "✗" not in line.plain
+    ]
     assert len({cell_len(line) for line in spans}) == 1
     assert all(line.endswith(("ms", " s")) for line in spans)
     assert width < 40 or cell_len(spans[0]) <= width
 
 
 def test_where_nobody_looks_no_name_is_cut(nodes):
-    drawn = "\n".join(line.plain for line in waterfall(nodes, None))
+    drawn = "\n".join(line.plain for line in draw_waterfall(nodes, None))
     assert "…" not in drawn
     assert "a span whose parent never came" in drawn
 
 
 def test_colours_are_styles_and_no_characters(nodes):
-    assert not any("\x1b" in line.plain for line in waterfall(nodes, 80))
+    assert not any("\x1b" in line.plain for line in draw_waterfall(nodes, 80))
 
 
 def test_a_document_is_found_by_its_name_and_by_its_id(tempo):
@@ -193,13 +195,13 @@ def test_every_span_is_drawn_once_whatever_its_parents_are(parents):
         )
         for number, parent in enumerate(parents)
     ]
-    drawn = branches(nodes)
+    drawn = order_branches(nodes)
     assert sorted(branch.node.span_id for branch in drawn) == sorted(n.span_id for n in nodes)
     depths = {branch.node.span_id: branch.depth for branch in drawn}
     for branch in drawn:
         if branch.depth:
             assert depths[branch.node.parent_id] == branch.depth - 1
-    assert len(list(waterfall(nodes, 80))) == 2 + len(nodes)
+    assert len(list(draw_waterfall(nodes, 80))) == 2 + len(nodes)
 
 
 @pytest.mark.parametrize(
@@ -207,4 +209,4 @@ def test_every_span_is_drawn_once_whatever_its_parents_are(parents):
     [(0, "0.00 ms"), (420_000, "0.42 ms"), (12_340_000, "12.3 ms"), (4_560_000_000, "4.56 s")],
 )
 def test_a_duration_is_told_in_the_unit_that_reads_best(nanoseconds, told):
-    assert duration(nanoseconds) == told
+    assert render_duration(nanoseconds) == told

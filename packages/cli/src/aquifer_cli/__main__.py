@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aquifer_cli.command import failed
+from aquifer_cli.command import show_failure
 from aquifer_cli.commands import cli
 from aquifer_cli.errors import (
     EXIT_FAILED,
@@ -31,7 +31,7 @@ def main() -> None:
         code = _main()
         sys.stdout.flush()
     except (OutputError, OSError, SystemExit) as error:
-        gone = _reader_gone(error)
+        gone = _is_broken_pipe(error)
         if isinstance(error, SystemExit) and not gone:
             raise
         # A reader that has seen enough needs no word; shells know the code from SIGPIPE.
@@ -43,7 +43,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _reader_gone(error: BaseException) -> bool:
+def _is_broken_pipe(error: BaseException) -> bool:
     # click and rich turn it into this exit; nothing else here ends with it.
     exited = isinstance(error, SystemExit) and error.code == EXIT_FAILED
     return exited or isinstance(error, BrokenPipeError)
@@ -58,7 +58,7 @@ def _main() -> int:
         return EXIT_USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "aquifer"
-        return failed(
+        return show_failure(
             CommandError(
                 "USAGE", error.format_message(), hint=f"see `{path} --help`", exit_code=EXIT_USAGE
             ),

@@ -17,7 +17,7 @@ from aquifer.query.v1.query_service_pb2 import (
 )
 from aquifer_cli import names
 from aquifer_cli.client import Client
-from aquifer_cli.crowd import side_by_side
+from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.errors import EXIT_USAGE, CommandError, from_rpc
 from aquifer_cli.jsonl import Line, line_error, read_lines
 
@@ -26,7 +26,7 @@ ASK_S = 120.0
 RUN_NAME = "aquifer"
 
 
-def question_text(argument: str) -> str:
+def check_question(argument: str) -> str:
     """A question as it was typed.
 
     Raises:
@@ -110,14 +110,14 @@ async def write_run(
     Nothing is written before every query is answered.
     """
 
-    async def one(query: tuple[str, str]) -> list[Hit]:
+    async def search_one(query: tuple[str, str]) -> list[Hit]:
         hits = await search(
             client, query[1], collection=collection, limit=limit, one_per_document=True
         )
         done()
         return hits
 
-    ranked = await side_by_side(one, queries, SIDE_BY_SIDE)
+    ranked = await run_concurrently(search_one, queries, SIDE_BY_SIDE)
     for (identifier, _), hits in zip(queries, ranked, strict=True):
         for rank, hit in enumerate(hits, 1):
             document = names.document_id(hit.passage.document)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aquifer_cli.errors import EXIT_BUG, CommandError, OutputError, interrupted
+from aquifer_cli.errors import EXIT_BUG, CommandError, OutputError, interrupted_error
 
 if TYPE_CHECKING:
     from aquifer_cli.client import Client
@@ -37,11 +37,11 @@ class Run:
         from aquifer_cli.client import open_client
         from aquifer_cli.interrupts import run_async
 
-        async def connected() -> T:
+        async def run_connected() -> T:
             async with open_client(endpoints.find(self.data_dir)) as client:
                 return await work(client)
 
-        return run_async(connected())
+        return run_async(run_connected())
 
 
 class Commands(click.Group):
@@ -101,15 +101,15 @@ def _guard(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
     try:
         return work()
     except CommandError as error:
-        return failed(error, machine=machine)
+        return show_failure(error, machine=machine)
     except KeyboardInterrupt:
-        return failed(interrupted("stopped by Ctrl-C"), machine=machine)
+        return show_failure(interrupted_error("stopped by Ctrl-C"), machine=machine)
     except (click.ClickException, BrokenPipeError, OutputError):
         raise
     except Exception as error:
         if "AQUIFER_TRACEBACK" in os.environ:
             raise
-        return failed(
+        return show_failure(
             CommandError(
                 "BUG",
                 f"{type(error).__name__}: {error}",
@@ -120,7 +120,7 @@ def _guard(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
         )
 
 
-def failed(error: CommandError, *, machine: bool) -> int:
+def show_failure(error: CommandError, *, machine: bool) -> int:
     """Shows a failure; returns the exit code."""
     from aquifer_cli.screen import Screen
 

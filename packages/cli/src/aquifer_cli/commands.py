@@ -90,7 +90,7 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
     from aquifer_cli import upload as uploading
     from aquifer_cli.sending import send
 
-    return send(run, uploading.files(paths, collection), wait=wait)
+    return send(run, uploading.find_files(paths, collection), wait=wait)
 
 
 @command(
@@ -112,7 +112,7 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     from aquifer_cli import upload as uploading
     from aquifer_cli.sending import send
 
-    return send(run, uploading.lines(file, collection), wait=wait)
+    return send(run, uploading.read_documents(file, collection), wait=wait)
 
 
 @command(
@@ -130,7 +130,7 @@ def documents(run: Run, collection: str, state: str) -> int:
     from aquifer_cli import show
 
     if collection:
-        names.collection(collection)
+        names.check_collection(collection)
 
     async def work(client: "Client") -> int:
         found = []
@@ -181,12 +181,12 @@ def search(
     from aquifer_cli.collections import refuse_unknown
 
     if collection:
-        names.collection(collection)
+        names.check_collection(collection)
     if queries is not None and run_file is not None and question is None:
         return _search_run(run, queries, run_file, collection, limit)
     if question is None or queries is not None or run_file is not None:
         raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-    text = asking.question_text(question)
+    text = asking.check_question(question)
 
     async def work(client: "Client") -> list["Hit"]:
         hits = await asking.search(client, text, collection=collection, limit=limit)
@@ -213,7 +213,7 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
         detail = f"the folder {run_file.parent} does not exist; create it"
         raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE)
     out = StringIO()
-    with run.screen.progress(answered=len(pairs)) as bars:
+    with run.screen.show_progress(answered=len(pairs)) as bars:
         run.with_client(
             lambda client: asking.write_run(
                 client,
@@ -241,12 +241,12 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
 def ask(run: Run, question: str, collection: str) -> int:
     """Answers a question from the documents, with citations."""
     from aquifer_cli.answer import show_answer
-    from aquifer_cli.ask import question_text
+    from aquifer_cli.ask import check_question
     from aquifer_cli.collections import refuse_unknown
 
     if collection:
-        names.collection(collection)
-    text = question_text(question)
+        names.check_collection(collection)
+    text = check_question(question)
 
     async def work(client: "Client") -> int:
         answer = await show_answer(client, run.screen, text, collection)
@@ -277,7 +277,7 @@ def delete(run: Run, document: str, collection: str) -> int:
     """
     from aquifer_cli import documents as listing
 
-    names.collection(collection)
+    names.check_collection(collection)
     deleted = run.with_client(lambda client: listing.delete(client, document, collection))
     if run.screen.machine:
         run.screen.record(listing.as_json(deleted))
@@ -304,9 +304,9 @@ def trace(run: Run, identifier: str, collection: str) -> int:
     collection, or its complete name. If a document has several traces, the newest comes first.
     """
     from aquifer_cli import trace as tracing
-    from aquifer_cli.waterfall import waterfall
+    from aquifer_cli.waterfall import draw_waterfall
 
-    names.collection(collection)
+    names.check_collection(collection)
     traces = tracing.find(endpoints.find(run.data_dir).traces, identifier, collection)
     for number, nodes in enumerate(traces):
         if run.screen.machine:
@@ -314,7 +314,7 @@ def trace(run: Run, identifier: str, collection: str) -> int:
             continue
         if number:
             run.screen.say()
-        for line in waterfall(nodes, run.screen.width):
+        for line in draw_waterfall(nodes, run.screen.width):
             run.screen.say(line)
     return 0
 

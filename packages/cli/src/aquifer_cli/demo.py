@@ -32,7 +32,7 @@ from aquifer_cli.errors import EXIT_FAILED, CommandError
 from aquifer_cli.interrupts import list_signals, run_async
 from aquifer_cli.launch import command_of
 from aquifer_cli.screen import Screen
-from aquifer_cli.waterfall import waterfall
+from aquifer_cli.waterfall import draw_waterfall
 
 START_S = 90.0
 STOP_S = 30.0
@@ -54,9 +54,9 @@ def run(screen: Screen) -> int:
     for number in list_signals():
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
-    with _fresh_folder() as folder, _stack(folder, screen) as found:
+    with _make_folder() as folder, _start_stack(folder, screen) as found:
         screen.say(f"the stack is up after {time.monotonic() - started:.1f} s")
-        passed = run_async(_journey(found, screen))
+        passed = run_async(_run_steps(found, screen))
     seconds = time.monotonic() - started
     if screen.machine:
         screen.record({"passed": passed, "seconds": round(seconds, 1)})
@@ -67,7 +67,7 @@ def run(screen: Screen) -> int:
 
 
 @contextmanager
-def _fresh_folder() -> Iterator[Path]:
+def _make_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="aquifer-demo-"))
     try:
         yield folder
@@ -76,7 +76,7 @@ def _fresh_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
+def _start_stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
     """A stack in a child process that ends with this process in any case."""
     line = command_of("stack", "up", "--data-dir", str(folder), "--leashed")
     with (folder / "up.log").open("wb") as log:
@@ -85,13 +85,15 @@ def _stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
             line, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        with screen.waiting("starting four services, NATS, PostgreSQL and a vector engine ..."):
+        with screen.show_waiting(
+            "starting four services, NATS, PostgreSQL and a vector engine ..."
+        ):
             _wait_until_up(child, folder)
         yield endpoints.find(folder)
     finally:
         # A second Ctrl-C would leave the folder behind; the wait is bounded.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with screen.waiting("stopping ..."):
+        with screen.show_waiting("stopping ..."):
             _stop(child)
 
 
@@ -114,7 +116,7 @@ def _wait_until_up(child: subprocess.Popen[bytes], folder: Path) -> None:
         time.sleep(0.05)
 
 
-async def _journey(found: Endpoints, screen: Screen) -> bool:
+async def _run_steps(found: Endpoints, screen: Screen) -> bool:
     async with open_client(found) as client:
         uploads = await _upload(client, screen)
         trace_id, indexed = await _publish(found, screen)
@@ -142,8 +144,8 @@ async def _upload(client: Client, screen: Screen) -> bool:
     """Three real documents of three formats, over gRPC."""
     _step(screen, "1. upload three documents")
     with resources.as_file(resources.files("aquifer_cli") / "demo_documents") as folder:
-        items = uploading.files([folder / name for name in UPLOADED], names.COLLECTION_DEFAULT)
-        outcomes = await uploading.send(client, items, wait=True, done=lambda _: None)
+        items = uploading.find_files([folder / name for name in UPLOADED], names.COLLECTION_DEFAULT)
+        outcomes = await uploading.send(client, items, wait=True, on_done=lambda _: None)
     for outcome in outcomes:
         if screen.machine:
             screen.record(outcome.as_json())
@@ -169,8 +171,8 @@ async def _publish(found: Endpoints, screen: Screen) -> tuple[str, bool]:
     trace_id = secrets.token_hex(16)
     event_id = str(uuid.uuid4())
     try:
-        async with _connected(found) as connection:
-            result = await _result_of(connection, event, event_id, trace_id)
+        async with _connect(found) as connection:
+            result = await _publish_until_result(connection, event, event_id, trace_id)
     except (TimeoutError, OSError, nats.errors.Error) as error:
         raise CommandError(
             "RESULT_MISSING",
@@ -185,7 +187,7 @@ async def _publish(found: Endpoints, screen: Screen) -> tuple[str, bool]:
 
 
 @asynccontextmanager
-async def _connected(found: Endpoints) -> AsyncIterator[NatsClient]:
+async def _connect(found: Endpoints) -> AsyncIterator[NatsClient]:
     connection = await nats.connect(
         found.nats["url"], user=found.nats["user"], password=found.nats["password"]
     )
@@ -195,7 +197,7 @@ async def _connected(found: Endpoints) -> AsyncIterator[NatsClient]:
         await connection.close()
 
 
-async def _result_of(
+async def _publish_until_result(
     connection: NatsClient, event: DocumentUploaded, event_id: str, trace_id: str
 ) -> DocumentIndexed | DocumentFailed:
     """Publishes until accepted, then waits for the one final result."""
@@ -239,11 +241,11 @@ async def _result_of(
                 event.SerializeToString(),
                 headers=headers,
             )
-            await _either(accepted, REPUBLISH_S)
+            await _wait_for(accepted, REPUBLISH_S)
         return await results.get()
 
 
-async def _either(event: asyncio.Event, limit_s: float) -> None:
+async def _wait_for(event: asyncio.Event, limit_s: float) -> None:
     """Waits for the event, at most `limit_s`."""
     try:
         async with asyncio.timeout(limit_s):
@@ -260,16 +262,16 @@ async def _ask(client: Client, screen: Screen, question: str) -> Shown:
 
 async def _show_trace(found: Endpoints, screen: Screen, identifier: str) -> list[tracing.Node]:
     """A trace, once its last spans have arrived at the sink."""
-    nodes = await _settled_trace(found, identifier)
+    nodes = await _find_complete_trace(found, identifier)
     if screen.machine:
         screen.record(tracing.as_json(nodes))
         return nodes
-    for line in waterfall(nodes, screen.width):
+    for line in draw_waterfall(nodes, screen.width):
         screen.say(line)
     return nodes
 
 
-async def _settled_trace(found: Endpoints, identifier: str) -> list[tracing.Node]:
+async def _find_complete_trace(found: Endpoints, identifier: str) -> list[tracing.Node]:
     """Services export in batches: asks until the trace has stopped growing."""
     deadline = time.monotonic() + SPANS_S
     nodes: list[tracing.Node] = []

@@ -51,7 +51,7 @@ async def list_documents(client: Client, collection: str, state: str) -> AsyncIt
 
 async def delete(client: Client, document: str, collection: str) -> Document:
     """Deletes a document; after that no search finds it."""
-    request = DeleteDocumentRequest(name=names.from_argument(document, collection))
+    request = DeleteDocumentRequest(name=names.name_from_argument(document, collection))
     result: Document = await client.call(client.ingest.DeleteDocument, request)
     return result
 

@@ -64,7 +64,7 @@ HINTS = {
 # What grpc.aio says when a call ends while the client still writes: the real reason is lost
 # (grpc issue 36066).
 _LOST_REASON = "Internal error from Core"
-_NOBODY = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>\S+?): ")
+_NO_SERVER = re.compile(r"failed to connect to all addresses.*?ipv[46]:(?P<address>\S+?): ")
 
 
 def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
@@ -108,10 +108,10 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
 
 
 def _explain(details: str) -> str:
-    nobody = _NOBODY.match(details)
+    nobody = _NO_SERVER.match(details)
     return f"no server answers at {nobody['address']}" if nobody else details
 
 
-def interrupted(detail: str, hint: str = "") -> CommandError:
+def interrupted_error(detail: str, hint: str = "") -> CommandError:
     """Ctrl-C, and what it left."""
     return CommandError("INTERRUPTED", detail, hint=hint, exit_code=EXIT_INTERRUPTED)

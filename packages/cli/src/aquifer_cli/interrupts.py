@@ -26,7 +26,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """
     ended_by: list[int] = []
 
-    async def interruptible() -> T:
+    async def cancel_on_signal() -> T:
         task = asyncio.current_task()
         assert task is not None, "this runs in a task"
 
@@ -43,7 +43,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     # A signal that came while the loop is made would leave it half made.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
     try:
-        return asyncio.run(interruptible())
+        return asyncio.run(cancel_on_signal())
     except asyncio.CancelledError:
         if ended_by:
             sys.exit(128 + ended_by[0])

@@ -50,15 +50,15 @@ def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
         if not line.strip():
             continue
         try:
-            made.append(make(_line(f"{file}:{number}", line)))
+            made.append(make(_parse_line(f"{file}:{number}", line)))
         except CommandError as error:
             unread.append(error)
     if unread:
-        raise _all_of(unread)
+        raise _merge(unread)
     return made
 
 
-def _line(where: str, line: bytes) -> Line:
+def _parse_line(where: str, line: bytes) -> Line:
     try:
         row = json.loads(line.decode())
         json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a character is none
@@ -69,7 +69,7 @@ def _line(where: str, line: bytes) -> Line:
     return Line(where, row)
 
 
-def _all_of(errors: Sequence[CommandError]) -> CommandError:
+def _merge(errors: Sequence[CommandError]) -> CommandError:
     """One failure that tells of the first of many."""
     details = [error.detail for error in errors[:LINES_MAX]]
     if len(errors) > LINES_MAX:

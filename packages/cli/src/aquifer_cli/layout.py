@@ -32,7 +32,7 @@ class Row:
     below: str = ""
 
 
-def harmless(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text without terminal control characters, which documents may contain."""
     return text.translate(_OBEYED)
 
@@ -56,7 +56,7 @@ def table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterat
     yield [*_pad([head[i] for i in kept], widths), ""]
     for row in rows:
         cells = _pad([row.cells[i] for i in kept], widths)
-        yield [*cells, _aside(row.aside, sum(widths) + len(GAP) * len(widths), width)]
+        yield [*cells, _cut_aside(row.aside, sum(widths) + len(GAP) * len(widths), width)]
 
 
 def _render(value: object) -> str:
@@ -71,7 +71,7 @@ def _pad(cells: Sequence[object], widths: Sequence[int]) -> list[str]:
     return lines
 
 
-def _aside(text: str, taken: int, width: int | None) -> str:
+def _cut_aside(text: str, taken: int, width: int | None) -> str:
     left = None if width is None else width - taken
     return "" if left is not None and left < ASIDE_CELLS_MIN else cut(text, left)
 

@@ -22,7 +22,7 @@ def document_name(collection: str, document: str) -> str:
     return f"collections/{collection}/documents/{document}"
 
 
-def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
+def name_from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
     """The name for user input: a complete resource name, an id, or the path at upload.
 
     Raises:
@@ -34,7 +34,7 @@ def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
         return document_name(collection, text)
     # Text that starts like a complete name was meant to be one.
     if text and not text.startswith("collections/"):
-        return document_name(collection, of_path(text))
+        return document_name(collection, id_from_path(text))
     raise CommandError(
         "DOCUMENT_NAME",
         f"{text!r} is not a document name",
@@ -43,7 +43,7 @@ def from_argument(text: str, collection: str = COLLECTION_DEFAULT) -> str:
     )
 
 
-def collection(text: str) -> str:
+def check_collection(text: str) -> str:
     """Checks and returns a collection id.
 
     Raises:
@@ -64,7 +64,7 @@ def document_id(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def of_path(path: str) -> str:
+def id_from_path(path: str) -> str:
     """A document id for a path whose parts are joined by `/`.
 
     A valid path stays readable, with `~` between its parts; see `_rewrite` for others.
@@ -75,7 +75,7 @@ def of_path(path: str) -> str:
     return _rewrite(whole)
 
 
-def of_id(foreign: str) -> str:
+def id_from_foreign(foreign: str) -> str:
     """A document id for an id of another system: the same id if it is valid."""
     whole = unicodedata.normalize("NFC", foreign)
     return whole if _PART.fullmatch(whole) and REWRITTEN not in whole else _rewrite(whole)

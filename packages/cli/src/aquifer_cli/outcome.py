@@ -54,7 +54,7 @@ def outcome_of(path: str, document: Document) -> Outcome:
     )
 
 
-def given_up(outcome: Outcome, error: CommandError) -> Outcome:
+def give_up(outcome: Outcome, error: CommandError) -> Outcome:
     """What is known, and why no more."""
     unreachable = error.exit_code == EXIT_UNAVAILABLE
     return replace(outcome, reason=error.reason, detail=error.detail, unreachable=unreachable)

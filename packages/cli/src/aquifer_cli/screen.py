@@ -72,15 +72,15 @@ class Screen:
     def record(self, value: Mapping[str, object]) -> None:
         """One object on one line."""
         plain = sys.stdout.encoding.lower().replace("-", "") != "utf8"
-        with _written():
+        with _translate_errors():
             sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
             sys.stdout.flush()
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
         """A line for people, as it is save for what a terminal would obey."""
         if not self.machine:
-            with _written():
-                self._out.print(_harmless(text), style=style, markup=False)
+            with _translate_errors():
+                self._out.print(_escape_controls(text), style=style, markup=False)
 
     def fill(self, text: str, indent: str = "", *, style: str = "") -> None:
         """Text for people, broken between words."""
@@ -92,25 +92,25 @@ class Screen:
 
         def write(piece: str) -> None:
             if not self.machine:
-                with _written():
-                    self._out.print(layout.harmless(piece), end="", markup=False)
+                with _translate_errors():
+                    self._out.print(layout.escape_controls(piece), end="", markup=False)
 
         return Flow(write, self.width, indent)
 
     def note(self, text: str, indent: str = "") -> None:
         """A line beside the result."""
         if not self.machine:
-            self._aside(spell_commands(text), "dim", indent)
+            self._write_aside(spell_commands(text), "dim", indent)
 
     def fail(self, text: str, hint: str) -> None:
         """What went wrong and what to do next."""
-        self._aside(text, "red")
-        self._aside(spell_commands(hint), "dim")
+        self._write_aside(text, "red")
+        self._write_aside(spell_commands(hint), "dim")
 
-    def _aside(self, text: str, style: str, indent: str = "") -> None:
+    def _write_aside(self, text: str, style: str, indent: str = "") -> None:
         for paragraph in text.splitlines():
             for line in layout.fill(paragraph, _width(self._err), indent):
-                self._err.print(_harmless(line), style=style, markup=False)
+                self._err.print(_escape_controls(line), style=style, markup=False)
 
     def table(self, head: Sequence[str], rows: Sequence[Row]) -> None:
         """Rows under their heads; nothing where there are no rows."""
@@ -124,7 +124,7 @@ class Screen:
                 self.fill(row.below, "    ", style="dim")
 
     @contextmanager
-    def progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
+    def show_progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
         """A bar each on stderr while work goes on; nothing for machines or without a terminal."""
         hidden = not self.animated
         columns = (
@@ -144,7 +144,7 @@ class Screen:
             }
 
     @contextmanager
-    def waiting(self, text: str) -> Iterator[None]:
+    def show_waiting(self, text: str) -> Iterator[None]:
         """A sign of life on stderr while there is nothing to count."""
         if not self.animated:
             self.note(text)
@@ -175,7 +175,7 @@ class Bar:
         """One more is done."""
         self._progress.update(self._task, advance=1, moved=monotonic())
 
-    def tell(self, label: str) -> None:
+    def set_label(self, label: str) -> None:
         """What is going on instead."""
         self._progress.update(self._task, description=label)
 
@@ -185,7 +185,7 @@ def _width(console: Console) -> int | None:
 
 
 @contextmanager
-def _written() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
@@ -194,11 +194,11 @@ def _written() -> Iterator[None]:
         raise OutputError(error.strerror or str(error)) from error
 
 
-def _harmless(text: str | Text) -> str | Text:
+def _escape_controls(text: str | Text) -> str | Text:
     if isinstance(text, str):
-        return layout.harmless(text)
+        return layout.escape_controls(text)
     # One character for one: styles stay where they are.
-    text.plain = layout.harmless(text.plain)
+    text.plain = layout.escape_controls(text.plain)
     return text
 
 

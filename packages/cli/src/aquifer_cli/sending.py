@@ -9,10 +9,10 @@ from aquifer_cli import show
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client
 from aquifer_cli.command import Run
-from aquifer_cli.crowd import crowd
-from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, interrupted
+from aquifer_cli.concurrency import open_task_group
+from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, interrupted_error
 
-SAID_AGAIN_S = 10.0
+REPEAT_S = 10.0
 
 
 def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
@@ -20,13 +20,13 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen = run.screen
     known: dict[str, uploading.Outcome] = {}
     totals = {"uploaded": len(items), **({"finished": len(items)} if wait else {})}
-    with screen.progress(**totals) as bars:
+    with screen.show_progress(**totals) as bars:
 
-        def accepted(outcome: uploading.Outcome) -> None:
+        def on_accepted(outcome: uploading.Outcome) -> None:
             known[outcome.path] = outcome
             bars["uploaded"].advance()
 
-        def done(outcome: uploading.Outcome) -> None:
+        def on_done(outcome: uploading.Outcome) -> None:
             if screen.machine:
                 screen.record(outcome.as_json())
             if outcome.path not in known:
@@ -35,45 +35,52 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
             if wait:
                 bars["finished"].advance()
 
-        def waits(reason: str) -> None:
-            bars["uploaded"].tell(f"uploaded ({reason}, trying again)" if reason else "uploaded")
+        def on_wait(reason: str) -> None:
+            bars["uploaded"].set_label(
+                f"uploaded ({reason}, trying again)" if reason else "uploaded"
+            )
 
-        def how_far() -> str:
-            return f"{len(known):,} of {len(items):,} documents: {states(known.values())}"
+        def describe_progress() -> str:
+            return f"{len(known):,} of {len(items):,} documents: {count_states(known.values())}"
 
         async def work(client: Client) -> list[uploading.Outcome]:
-            async with _said_again(run, how_far):
+            async with _repeat_progress(run, describe_progress):
                 return await uploading.send(
-                    client, items, wait=wait, done=done, accepted=accepted, waits=waits
+                    client,
+                    items,
+                    wait=wait,
+                    on_done=on_done,
+                    on_accepted=on_accepted,
+                    on_wait=on_wait,
                 )
 
         try:
             outcomes = run.with_client(work)
         except KeyboardInterrupt as error:
-            raise interrupted(
-                f"{states(known.values())}, {len(items) - len(known):,} not sent",
-                hint=what_next(known.values(), unsent=len(known) < len(items)),
+            raise interrupted_error(
+                f"{count_states(known.values())}, {len(items) - len(known):,} not sent",
+                hint=advise(known.values(), unsent=len(known) < len(items)),
             ) from error
     show.show_notes(screen, items)
     show.show_outcomes(screen, outcomes)
-    screen.say(states(outcomes))
-    screen.note(what_next(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
+    screen.say(count_states(outcomes))
+    screen.note(advise(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
 
 
 @asynccontextmanager
-async def _said_again(run: Run, how_far: Callable[[], str]) -> AsyncIterator[None]:
-    """A line every `SAID_AGAIN_S` where no bar shows how far it is."""
+async def _repeat_progress(run: Run, describe_progress: Callable[[], str]) -> AsyncIterator[None]:
+    """A line every `REPEAT_S` where no bar shows how far it is."""
 
     async def say() -> None:
         while True:
-            await asyncio.sleep(SAID_AGAIN_S)
-            run.screen.note(how_far())
+            await asyncio.sleep(REPEAT_S)
+            run.screen.note(describe_progress())
 
     if run.screen.animated:
         yield
         return
-    async with crowd() as group:
+    async with open_task_group() as group:
         saying = group.create_task(say())
         yield
         saying.cancel()
@@ -86,7 +93,7 @@ def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:
     return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
 
 
-def what_next(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
+def advise(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
     """What happens by itself, and what the same command would do."""
     hints = []
     if any(outcome.state in {"ACCEPTED", "PREPARED"} for outcome in outcomes):
@@ -96,7 +103,7 @@ def what_next(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
     return "; ".join(hints)
 
 
-def states(outcomes: Iterable[uploading.Outcome]) -> str:
+def count_states(outcomes: Iterable[uploading.Outcome]) -> str:
     """Outcomes counted by their state."""
     counts = Counter(outcome.state for outcome in outcomes)
     return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "nothing"

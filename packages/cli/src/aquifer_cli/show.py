@@ -69,7 +69,7 @@ def _document_row(document: Document) -> Row:
     )
     return Row(
         cells=(state_name(document.state), _version(document.version), document.name),
-        aside=", ".join(filter(None, [parts, size(document.size_bytes), document.title])),
+        aside=", ".join(filter(None, [parts, render_size(document.size_bytes), document.title])),
         below=below,
     )
 
@@ -85,7 +85,7 @@ def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
     screen.fill(cut(text[:PREVIEW_CHARS], None) + more, "    ")
 
 
-def size(size_bytes: int) -> str:
+def render_size(size_bytes: int) -> str:
     """`2.3 kB` for 2319."""
     value, unit = float(size_bytes), 0
     while value >= _KILO and unit < len(_UNITS) - 1:

@@ -38,7 +38,7 @@ class Item:
     notes: tuple[str, ...] = ()
 
 
-def files(paths: Sequence[Path], collection: str) -> list[Item]:
+def find_files(paths: Sequence[Path], collection: str) -> list[Item]:
     """All given files and all files below given folders, each once.
 
     Hidden files, links to folders and special files below a folder are skipped. A file that cannot
@@ -48,7 +48,7 @@ def files(paths: Sequence[Path], collection: str) -> list[Item]:
         CommandError: PATH_UNKNOWN, NOT_A_FILE, NO_FILES; DOCUMENT_TWICE when two files would be
             one document. Nothing has been sent then.
     """
-    names.collection(collection)
+    names.check_collection(collection)
     items: dict[str, tuple[str, Item]] = {}
     for path in paths:
         for file, inside, error in _find(path):
@@ -63,12 +63,12 @@ def files(paths: Sequence[Path], collection: str) -> list[Item]:
                     exit_code=EXIT_USAGE,
                 )
     if not items:
-        named = ", ".join(map(display, paths))
+        named = ", ".join(map(display_path, paths))
         raise CommandError("NO_FILES", f"no files to upload in {named}", exit_code=EXIT_USAGE)
     return [item for _, item in items.values()]
 
 
-def display(path: str | os.PathLike[str]) -> str:
+def display_path(path: str | os.PathLike[str]) -> str:
     """A path as text for output; bytes that are not UTF-8 become `\ufffd`."""
     return os.fsencode(path).decode(errors="replace")
 
@@ -78,17 +78,17 @@ def _find(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
     if path.is_file():
         yield path, path.name, None
     elif path.is_dir():
-        yield from _below(path)
+        yield from _walk(path)
     elif path.exists():
         raise CommandError(
-            "NOT_A_FILE", f"{display(path)} is not a regular file", exit_code=EXIT_USAGE
+            "NOT_A_FILE", f"{display_path(path)} is not a regular file", exit_code=EXIT_USAGE
         )
     else:
-        detail = f"{display(path)} does not exist"
+        detail = f"{display_path(path)} does not exist"
         raise CommandError("PATH_UNKNOWN", detail, exit_code=EXIT_USAGE)
 
 
-def _below(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
+def _walk(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
     refused: list[OSError] = []
     for folder, below, here in os.walk(top, onerror=refused.append):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -103,22 +103,22 @@ def _below(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
 
 
 def _file_item(file: Path, inside: str, collection: str, error: OSError | None) -> Item:
-    def opened() -> BinaryIO:
+    def open_file() -> BinaryIO:
         if error is not None:
             raise error
         return file.open("rb")
 
     return Item(
-        path=display(file),
+        path=display_path(file),
         header=UploadHeader(
-            document=names.document_name(collection, names.of_path(inside)),
-            file_name=display(file.name)[-FILE_NAME_CHARS:],
+            document=names.document_name(collection, names.id_from_path(inside)),
+            file_name=display_path(file.name)[-FILE_NAME_CHARS:],
         ),
-        open=opened,
+        open=open_file,
     )
 
 
-def lines(file: Path, collection: str) -> list[Item]:
+def read_documents(file: Path, collection: str) -> list[Item]:
     """One document per line: `_id`, `title`, `text`, optional `metadata` (an object).
 
     If lines have the same `_id`, the last one is used and the others are skipped.
@@ -127,10 +127,10 @@ def lines(file: Path, collection: str) -> list[Item]:
         CommandError: FILE_UNREADABLE, LINE_UNREADABLE with the lines, NO_FILES; nothing has been
             sent then.
     """
-    names.collection(collection)
+    names.check_collection(collection)
     items = read_lines(file, lambda line: _line_item(line, collection))
     if not items:
-        raise CommandError("NO_FILES", f"{display(file)} has no lines", exit_code=EXIT_USAGE)
+        raise CommandError("NO_FILES", f"{display_path(file)} has no lines", exit_code=EXIT_USAGE)
     last = {item.header.document: item.path for item in items}
     return [
         item
@@ -152,7 +152,7 @@ def _line_item(line: Line, collection: str) -> Item:
     if not isinstance(given, dict):
         raise line_error(line.where, '"metadata" is not an object')
     metadata, notes = _metadata(given)
-    document = names.of_id(identifier)
+    document = names.id_from_foreign(identifier)
     if document != identifier:
         notes.append(f"_id {identifier!r} is not valid in a name and was changed")
     content = (f"{title}\n\n{text}" if title and not text.startswith(title) else text).encode()

@@ -10,7 +10,7 @@ from aquifer.ops.v1.status_service_pb2_grpc import StatusServiceStub
 from aquifer.services import NAMES
 from aquifer_cli import servers
 from aquifer_cli.client import Client
-from aquifer_cli.crowd import side_by_side
+from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.errors import EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
@@ -35,25 +35,25 @@ async def gather(client: Client) -> dict[str, Any]:
         if isinstance(error, CommandError) and error.exit_code != EXIT_UNAVAILABLE:
             raise
         return {
-            "parts": await _without_token(client, error),
+            "parts": await _check_without_token(client, error),
             "servers": await asked,
             "models": [],
         }
     parts, models = await asyncio.gather(
-        side_by_side(lambda service: _part(client, service), NAMES, len(NAMES)), _models(client)
+        run_concurrently(lambda service: _part(client, service), NAMES, len(NAMES)), _models(client)
     )
     return {"parts": parts, "servers": await asked, "models": models}
 
 
-async def _without_token(client: Client, error: Exception) -> list[dict[str, object]]:
+async def _check_without_token(client: Client, error: Exception) -> list[dict[str, object]]:
     """Without auth only reachability is known.
 
     Raises:
         CommandError: not even that.
     """
-    reachable = await asyncio.gather(*(_reachable(client, service) for service in NAMES))
+    reachable = await asyncio.gather(*(_is_reachable(client, service) for service in NAMES))
     if not any(reachable):
-        raise error if isinstance(error, CommandError) else _nobody(client)
+        raise error if isinstance(error, CommandError) else _no_service_error(client)
     return [
         _unknown_row(
             client,
@@ -64,7 +64,7 @@ async def _without_token(client: Client, error: Exception) -> list[dict[str, obj
     ]
 
 
-def _nobody(client: Client) -> CommandError:
+def _no_service_error(client: Client) -> CommandError:
     addresses = ", ".join(client.endpoints.services.values())
     return CommandError(
         "UNAVAILABLE",
@@ -74,7 +74,7 @@ def _nobody(client: Client) -> CommandError:
     )
 
 
-async def _reachable(client: Client, service: str) -> bool:
+async def _is_reachable(client: Client, service: str) -> bool:
     try:
         async with asyncio.timeout(ASK_S):
             await client.channels[service].channel_ready()
@@ -175,7 +175,10 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
     _show_dead_letters(screen, parts)
     screen.table(
         ["model", "engine", "precision", "does"],
-        [Row(cells=(m["name"], m["engine"], m["precision"], _does(m))) for m in state["models"]],
+        [
+            Row(cells=(m["name"], m["engine"], m["precision"], _describe_model(m)))
+            for m in state["models"]
+        ],
     )
 
 
@@ -201,7 +204,7 @@ def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= GIGABYTE else f"{count / 1e6:,.1f} MB"
 
 
-def _unknown_of(parts: Sequence[Mapping[str, Any]], key: str) -> str:
+def _list_unknown(parts: Sequence[Mapping[str, Any]], key: str) -> str:
     """The services whose state is unknown, as the end of a line."""
     names = [part["service"] for part in parts if part[key] is None]
     return f"; unknown of {', '.join(names)}" if names else ""
@@ -214,7 +217,7 @@ def _show_consumers(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
     uncounted = f", {len(unknown)} are unknown" if unknown else ""
     screen.say(
         f"backlog: {len(busy)} of {len(consumers)} consumers have work or wait{uncounted}"
-        + _unknown_of(parts, "consumers")
+        + _list_unknown(parts, "consumers")
     )
     screen.table(
         ["consumer", "pending", "in flight"],
@@ -237,7 +240,7 @@ def _show_stages(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> None:
     stages = [stage for part in parts for stage in part["stages"] or ()]
     known = any(part["stages"] is not None for part in parts)
     total = f"{sum(stage['documents'] for stage in stages):,}" if known else "unknown"
-    screen.say(f"unfinished documents: {total}" + (_unknown_of(parts, "stages") if known else ""))
+    screen.say(f"unfinished documents: {total}" + (_list_unknown(parts, "stages") if known else ""))
     screen.table(
         ["stage", "tenant", "documents", "oldest"],
         [
@@ -264,7 +267,7 @@ def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> No
         screen.say()
 
 
-def _does(model: Mapping[str, Any]) -> str:
+def _describe_model(model: Mapping[str, Any]) -> str:
     if model["dimensions"]:
         return f"embeds, {model['dimensions']} dimensions"
     return "composes answers" if model["generative"] else "quotes, does not compose"

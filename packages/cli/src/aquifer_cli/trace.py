@@ -79,7 +79,7 @@ def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) 
     if _TRACE_ID.fullmatch(identifier.lower()):
         traces = [load(url, identifier.lower())]
     else:
-        found = [load(url, trace_id) for trace_id in _ids(url, identifier, collection)]
+        found = [load(url, trace_id) for trace_id in _find_ids(url, identifier, collection)]
         traces = [nodes for nodes in found if not _is_miss(nodes)]
     traces = list(filter(None, traces))
     if not traces:
@@ -92,9 +92,9 @@ def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) 
     return traces
 
 
-def _ids(url: str, identifier: str, collection: str) -> list[str]:
+def _find_ids(url: str, identifier: str, collection: str) -> list[str]:
     answers = _search(url, "aquifer.answer.id", identifier)
-    return answers or _search(url, "document.id", names.from_argument(identifier, collection))
+    return answers or _search(url, "document.id", names.name_from_argument(identifier, collection))
 
 
 def _is_miss(nodes: list[Node]) -> bool:
@@ -110,7 +110,7 @@ def _search(url: str, key: str, value: str) -> list[str]:
     try:
         return [str(t["traceID"]).rjust(32, "0") for t in json.loads(body).get("traces") or []]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unread(url, error) from error
+        raise _unreadable_error(url, error) from error
 
 
 def load(url: str, trace_id: str) -> list[Node]:
@@ -123,7 +123,7 @@ def load(url: str, trace_id: str) -> list[Node]:
     try:
         nodes = list(_nodes(TracesData.FromString(body)))
     except DecodeError as error:
-        raise _unread(url, error) from error
+        raise _unreadable_error(url, error) from error
     return sorted(nodes, key=lambda node: (node.start, node.end))
 
 
@@ -152,7 +152,7 @@ def _get(url: str, accept: str) -> bytes:
         ) from error
 
 
-def _unread(url: str, error: Exception) -> CommandError:
+def _unreadable_error(url: str, error: Exception) -> CommandError:
     detail = f"{url} does not speak Tempo: {type(error).__name__}: {error}"
     return CommandError("TRACES_UNAVAILABLE", detail)
 

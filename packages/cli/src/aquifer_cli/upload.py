@@ -12,15 +12,15 @@ import grpc
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import UploadDocumentRequest, UploadHeader
 from aquifer_cli.client import Client
-from aquifer_cli.crowd import crowd
+from aquifer_cli.concurrency import open_task_group
 from aquifer_cli.documents import state_name
 from aquifer_cli.errors import CommandError, from_rpc
 from aquifer_cli.importing import Importing
-from aquifer_cli.outcome import Outcome, given_up, is_temporary, outcome_of
-from aquifer_cli.sources import Item, files, lines
+from aquifer_cli.outcome import Outcome, give_up, is_temporary, outcome_of
+from aquifer_cli.sources import Item, find_files, read_documents
 from aquifer_cli.waiting import FINAL, Waiting
 
-__all__ = ["Item", "Outcome", "files", "lines", "send", "state_name"]
+__all__ = ["Item", "Outcome", "find_files", "read_documents", "send", "state_name"]
 
 PIECE_BYTES = 256 * 1024
 # So many documents are on their way at a time, and so many of the large ones among them.
@@ -45,19 +45,19 @@ async def send(
     items: Sequence[Item],
     *,
     wait: bool,
-    done: Callable[[Outcome], None],
-    accepted: Callable[[Outcome], None] = _ignore,
-    waits: Callable[[str], None] = _ignore,
+    on_done: Callable[[Outcome], None],
+    on_accepted: Callable[[Outcome], None] = _ignore,
+    on_wait: Callable[[str], None] = _ignore,
 ) -> list[Outcome]:
     """Uploads side by side, and with `wait` follows each document until its version is final.
 
     Args:
         client: of the stack.
         items: sent in this order.
-        wait: whether to wait for the index.
-        done: hears of each outcome as it is final.
-        accepted: hears of each document as it is durable.
-        waits: hears the reason why something is tried again, and an empty one when it works again.
+        wait: whether to wait until every version is final.
+        on_done: called with each final outcome.
+        on_accepted: called with each outcome when its document is stored.
+        on_wait: called with the reason of a retry, and with "" when a try succeeds again.
 
     Returns:
         The outcomes in the order of the items.
@@ -66,29 +66,29 @@ async def send(
         CommandError: the key opens no door, or nobody answers; nothing has been sent then.
     """
     await client.sign_in()
-    ways = _Ways(client, wait=wait, done=done, accepted=accepted, waits=waits)
-    return await ways.take(items)
+    uploads = _Uploads(client, wait=wait, on_done=on_done, on_accepted=on_accepted, on_wait=on_wait)
+    return await uploads.take(items)
 
 
-class _Ways:
-    """The ways in of many documents."""
+class _Uploads:
+    """Uploads of many documents at the same time."""
 
     def __init__(
         self,
         client: Client,
         *,
         wait: bool,
-        done: Callable[[Outcome], None],
-        accepted: Callable[[Outcome], None],
-        waits: Callable[[str], None],
+        on_done: Callable[[Outcome], None],
+        on_accepted: Callable[[Outcome], None],
+        on_wait: Callable[[str], None],
     ) -> None:
         self._client = client
         self._wait = wait
-        self._done = done
-        self._accepted = accepted
-        self._waits = waits
+        self._on_done = on_done
+        self._on_accepted = on_accepted
+        self._on_wait = on_wait
         self._clock = asyncio.get_running_loop().time
-        self._answered_at = self._clock()
+        self._succeeded_at = self._clock()
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._importing = Importing(client)
@@ -107,26 +107,26 @@ class _Ways:
             await self._send_all(left, None)
         else:
             names = [item.header.document for item in items]
-            waiting = Waiting(self._client, names, settle=self._settle, waits=self._waits)
-            async with crowd() as following:
+            waiting = Waiting(self._client, names, settle=self._settle, on_wait=self._on_wait)
+            async with open_task_group() as following:
                 follow = following.create_task(waiting.follow())
-                await waiting.subscribed()
+                await waiting.wait_until_subscribed()
                 await self._send_all(left, waiting)
                 await waiting.finish()
                 follow.cancel()
 
     async def _send_all(self, left: Iterator[tuple[int, Item]], waiting: Waiting | None) -> None:
-        async with crowd() as sending:
+        async with open_task_group() as sending:
             for _ in range(SIDE_BY_SIDE):
                 sending.create_task(self._send(left, waiting))
 
     async def _send(self, left: Iterator[tuple[int, Item]], waiting: Waiting | None) -> None:
         for number, item in left:
-            outcome = await self._one(item)
+            outcome = await self._send_one(item)
             if outcome.failed or outcome.state == "SKIPPED":
                 self._settle(number, outcome)
                 continue
-            self._accepted(outcome)
+            self._on_accepted(outcome)
             if waiting is None or outcome.state in FINAL_NAMES:
                 self._settle(number, outcome)
             else:
@@ -134,9 +134,9 @@ class _Ways:
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         self._outcomes[number] = outcome
-        self._done(outcome)
+        self._on_done(outcome)
 
-    async def _one(self, item: Item) -> Outcome:
+    async def _send_one(self, item: Item) -> Outcome:
         """One upload; what is refused for the moment is tried again, safely by its bytes."""
         outcome = Outcome(path=item.path, document=item.header.document)
         if item.skipped:
@@ -149,16 +149,16 @@ class _Ways:
             except CommandError as error:
                 if not is_temporary(error):
                     return replace(outcome, reason=error.reason, detail=error.detail)
-                if self._impatient():
+                if self._is_out_of_patience():
                     self._gone = error
                     break
-                self._waits(error.reason)
+                self._on_wait(error.reason)
                 await asyncio.sleep(max(pause_s, error.retry_s))
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
                 continue
-            self._answered()
+            self._note_success()
             return outcome_of(item.path, document)
-        return given_up(replace(outcome, state="NOT_SENT"), self._gone)
+        return give_up(replace(outcome, state="NOT_SENT"), self._gone)
 
     async def _upload(self, item: Item) -> Document:
         """The document as it was accepted.
@@ -172,12 +172,12 @@ class _Ways:
         async with self._large:
             return await _stream(self._client, item)
 
-    def _answered(self) -> None:
-        self._answered_at = self._clock()
-        self._waits("")
+    def _note_success(self) -> None:
+        self._succeeded_at = self._clock()
+        self._on_wait("")
 
-    def _impatient(self) -> bool:
-        return self._clock() - self._answered_at > PATIENCE_S
+    def _is_out_of_patience(self) -> bool:
+        return self._clock() - self._succeeded_at > PATIENCE_S
 
 
 async def _read_small(item: Item) -> bytes | None:
@@ -211,7 +211,7 @@ async def _stream(client: Client, item: Item) -> Document:
         with stream:
             header = UploadHeader()
             header.CopyFrom(item.header)
-            header.size_bytes, piece = await asyncio.to_thread(_begun, stream)
+            header.size_bytes, piece = await asyncio.to_thread(_read_first, stream)
             call = client.ingest.UploadDocument(
                 timeout=UPLOAD_S, metadata=await client.credentials()
             )
@@ -232,7 +232,7 @@ async def _stream(client: Client, item: Item) -> Document:
         raise CommandError("FILE_UNREADABLE", error.strerror or str(error)) from error
 
 
-def _begun(stream: BinaryIO) -> tuple[int, bytes]:
+def _read_first(stream: BinaryIO) -> tuple[int, bytes]:
     """The size of the whole, and its first piece."""
     size_bytes = stream.seek(0, os.SEEK_END)
     stream.seek(0)

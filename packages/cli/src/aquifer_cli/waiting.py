@@ -8,10 +8,10 @@ import grpc
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, WatchDocumentsRequest
 from aquifer_cli.client import CALL_S, Client
-from aquifer_cli.crowd import side_by_side
+from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.documents import list_documents
 from aquifer_cli.errors import CommandError, from_rpc
-from aquifer_cli.outcome import Outcome, given_up, is_temporary, outcome_of
+from aquifer_cli.outcome import Outcome, give_up, is_temporary, outcome_of
 
 # Below the ten minutes after which the service ends a call.
 STREAM_S = 590.0
@@ -39,7 +39,7 @@ class Waiting:
         client: of the stack.
         names: of the documents that will be waited for.
         settle: called with each number given to `expect`, and its final outcome.
-        waits: called with the reason why something is tried again, and an empty one afterwards.
+        on_wait: called with the reason why something is tried again, and an empty one afterwards.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Waiting:
         names: Sequence[str],
         *,
         settle: Callable[[int, Outcome], None],
-        waits: Callable[[str], None],
+        on_wait: Callable[[str], None],
     ) -> None:
         self._client = client
         self._names = frozenset(names)
         self._settle = settle
-        self._waits = waits
+        self._on_wait = on_wait
         self._clock = asyncio.get_running_loop().time
         self._open: dict[int, Outcome] = {}
         self._numbers: dict[str, list[int]] = {}
@@ -67,13 +67,13 @@ class Waiting:
         self._lost_at: float | None = None
         self._gone: CommandError | None = None
 
-    async def subscribed(self) -> None:
+    async def wait_until_subscribed(self) -> None:
         """Returns once no change is missed any more, or the first try has failed."""
         try:
             async with asyncio.timeout(CALL_S):
                 await self._tried.wait()
         except TimeoutError:
-            self._waits("DEADLINE_EXCEEDED")
+            self._on_wait("DEADLINE_EXCEEDED")
 
     def expect(self, number: int, outcome: Outcome) -> None:
         """Wait for a document that was accepted."""
@@ -81,7 +81,7 @@ class Waiting:
         if early is not None and early.version >= outcome.version:
             self._settle(number, outcome_of(outcome.path, early))
         elif self._gone is not None:
-            self._settle(number, given_up(outcome, self._gone))
+            self._settle(number, give_up(outcome, self._gone))
         else:
             self._open[number] = outcome
             self._numbers.setdefault(outcome.document, []).append(number)
@@ -115,7 +115,7 @@ class Waiting:
                 if not is_temporary(error) or self._clock() - self._lost_at > PATIENCE_S:
                     self._give_up(error)
                     return
-                self._waits(error.reason)
+                self._on_wait(error.reason)
                 await asyncio.sleep(max(pause_s, error.retry_s))
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
 
@@ -139,7 +139,7 @@ class Waiting:
                         self._tried.set()
                     if self._lost_at is not None:
                         self._lost_at = None
-                        self._waits("")
+                        self._on_wait("")
             finally:
                 call.cancel()
         except grpc.aio.AioRpcError as error:
@@ -166,16 +166,16 @@ class Waiting:
 
     async def _look(self) -> None:
         """Reads what may have become final unseen."""
-        unfinished = await self._unfinished()
+        unfinished = await self._list_unfinished()
         names = {each.document for each in self._open.values()} - unfinished
 
         async def read(name: str) -> None:
             request = GetDocumentRequest(name=name)
             self._take(await self._client.call(self._client.ingest.GetDocument, request))
 
-        await side_by_side(read, names, SIDE_BY_SIDE)
+        await run_concurrently(read, names, SIDE_BY_SIDE)
 
-    async def _unfinished(self) -> set[str]:
+    async def _list_unfinished(self) -> set[str]:
         """Names that reading each would show unfinished; none where there are few to read."""
         if len(self._open) <= FEW:
             return set()
@@ -191,4 +191,4 @@ class Waiting:
     def _give_up(self, error: CommandError) -> None:
         self._gone = error
         for number, outcome in list(self._open.items()):
-            self._close(number, given_up(outcome, error))
+            self._close(number, give_up(outcome, error))

@@ -28,7 +28,7 @@ class Branch:
     depth: int
 
 
-def branches(nodes: Sequence[Node]) -> list[Branch]:
+def order_branches(nodes: Sequence[Node]) -> list[Branch]:
     """Every span once, each after its parent; a span without its parent is a root."""
     known = {node.span_id for node in nodes}
     children: dict[str, list[Node]] = {}
@@ -48,7 +48,7 @@ def branches(nodes: Sequence[Node]) -> list[Branch]:
     return list(drawn.values())
 
 
-def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
+def draw_waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
     """The lines of a trace that has at least one span.
 
     Args:
@@ -59,7 +59,7 @@ def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
     services = list(dict.fromkeys(node.service for node in nodes))
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(services)}
     yield from _head(nodes, start, end)
-    drawn = branches(nodes)
+    drawn = order_branches(nodes)
     columns = _columns(drawn, services, width)
     for branch in drawn:
         yield from _lines(branch, columns, styles, start, max(end - start, 1))
@@ -67,7 +67,7 @@ def waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
         yield Text(f"linked: {command_name()} trace {link}")
 
 
-def duration(nanoseconds: int) -> str:
+def render_duration(nanoseconds: int) -> str:
     """A duration as text: `0.42 ms`, `12.3 ms`, `4.56 s`."""
     if nanoseconds >= _SECOND:
         return f"{nanoseconds / _SECOND:,.2f} s"
@@ -84,7 +84,8 @@ def _head(nodes: Sequence[Node], start: int, end: int) -> Iterator[Text]:
     failures = sum(bool(node.error) for node in nodes)
     told = f", {failures} failed" if failures else ""
     yield Text(
-        f"{duration(end - start)}, {len(nodes)} {'span' if len(nodes) == 1 else 'spans'}{told}, "
+        f"{render_duration(end - start)}, "
+        f"{len(nodes)} {'span' if len(nodes) == 1 else 'spans'}{told}, "
         f"from {began:%Y-%m-%d %H:%M:%S} UTC",
         style="dim",
     )
@@ -131,7 +132,7 @@ def _lines(
         line.append(
             _bar(node, columns.bar, start, scale) + " ", style="red" if node.error else style
         )
-    line.append(f"{duration(node.end - node.start):>{TIME_CELLS}}")
+    line.append(f"{render_duration(node.end - node.start):>{TIME_CELLS}}")
     yield line
     if node.error:
         yield Text(f"{' ' * columns.service} {'  ' * branch.depth}✗ {node.error}", style="bold red")

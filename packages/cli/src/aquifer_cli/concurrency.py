@@ -9,7 +9,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-async def side_by_side(
+async def run_concurrently(
     work: Callable[[A], Awaitable[B]], arguments: Iterable[A], limit: int
 ) -> list[B]:
     """`work` on each argument, at most `limit` at a time; results in their order.
@@ -18,17 +18,17 @@ async def side_by_side(
     """
     gate = asyncio.Semaphore(limit)
 
-    async def one(argument: A) -> B:
+    async def run_one(argument: A) -> B:
         async with gate:
             return await work(argument)
 
-    async with crowd() as group:
-        tasks = [group.create_task(one(argument)) for argument in arguments]
+    async with open_task_group() as group:
+        tasks = [group.create_task(run_one(argument)) for argument in arguments]
     return [task.result() for task in tasks]
 
 
 @asynccontextmanager
-async def crowd() -> AsyncIterator[asyncio.TaskGroup]:
+async def open_task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A task group whose first failure is raised as it is, without a group around it."""
     try:
         async with asyncio.TaskGroup() as group:

@@ -20,7 +20,7 @@ from aquifer.services import NAMES, WITH_TABLES
 from chassis.base.errors import ServiceError, UnavailableError
 from chassis.events import topology
 from stack import roles, secrets
-from stack.first_keys import FirstKeys, first_keys
+from stack.first_keys import FirstKeys, make_first_keys
 from stack.private_files import write_private
 
 HOUSE = Path("/house")
@@ -63,14 +63,14 @@ def make_roles() -> None:
 def make_keys() -> None:
     """Makes the first tenant and its keys once, and hands every service its variables."""
     known = _secrets()
-    keys = first_keys(HOUSE / "first-keys.json", lambda output: _bootstrap(known, output))
+    keys = make_first_keys(HOUSE / "first-keys.json", lambda output: _bootstrap(known, output))
     for service in NAMES:
         _write_variables(OUT / service / "env", service_variables(service, known, keys))
 
 
 def show_keys() -> None:
     """Prints the variables of the `aquifer` command, and who the upstream system is."""
-    keys = first_keys(HOUSE / "first-keys.json", _refuse)
+    keys = make_first_keys(HOUSE / "first-keys.json", _refuse)
     upstream = _upstream()
     variables = {
         "AQUIFER_API_KEY": keys.api_key,

@@ -17,7 +17,7 @@ from testcontainers.core.container import DockerContainer
 
 from chassis.events import topology
 from stack import roles
-from stack.ports import LOOPBACK, accepts, free_ports
+from stack.ports import LOOPBACK, free_ports, is_listening
 from testkit.servers import SUPERUSER_PASSWORD, TestBus, TestDatabase, password_of
 from tests.containers.images import NATS, POSTGRES, QDRANT
 
@@ -35,7 +35,7 @@ class Server(ABC):
         container.ports[inner_port] = (LOOPBACK, self.port)  # type: ignore[assignment]
 
     @abstractmethod
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """The server itself answers: the engine's proxy takes connections before it does."""
 
     def kill(self) -> None:
@@ -47,7 +47,7 @@ class Server(ABC):
 
     def wait(self) -> None:
         deadline = time.monotonic() + START_S
-        while not self.ready():
+        while not self.is_ready():
             if time.monotonic() > deadline:
                 out, err = self._container.get_logs()
                 raise TimeoutError((out + err).decode(errors="replace")[-2000:])
@@ -83,7 +83,7 @@ class NatsServer(Server):
     def url(self) -> str:
         return f"nats://{LOOPBACK}:{self.port}"
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with socket.create_connection((LOOPBACK, self.port), timeout=2) as connection:
                 return connection.recv(4) == b"INFO"
@@ -105,7 +105,7 @@ class PostgresServer(Server):
             5432,
         )
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             psycopg.connect(
                 self.dsn("postgres", SUPERUSER_PASSWORD, database="postgres"), connect_timeout=2
@@ -131,10 +131,10 @@ class QdrantServer(Server):
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
-                return answer.status == 200 and accepts(self.grpc_port)
+                return answer.status == 200 and is_listening(self.grpc_port)
         except (urllib.error.URLError, OSError):
             return False
 

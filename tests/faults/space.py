@@ -44,7 +44,7 @@ def disk_is_full(nats: Nats) -> Iterator[None]:
 def has_recovered(nats: Nats) -> bool:
     """Whether the broker serves again by itself, now that there is room."""
     for _ in range(PROBES):
-        if nats.ready():
+        if nats.is_ready():
             return True
         time.sleep(PROBE_S)
     return False

@@ -29,7 +29,7 @@ def nats(module_folder: Path, guardian: Guardian) -> Iterator[Nats]:
 
 
 @asynccontextmanager
-async def connected(nats: Nats, user: NatsUser, **options):
+async def connect(nats: Nats, user: NatsUser, **options):
     refused: list[str] = []
 
     async def on_error(error: Exception) -> None:
@@ -51,8 +51,8 @@ async def connected(nats: Nats, user: NatsUser, **options):
         await connection.close()
 
 
-async def refusals(connection, count: int) -> None:
-    """The server answers in order, the client reports refusals a moment after."""
+async def wait_for_refusals(connection, count: int) -> None:
+    """The server answers in order, the client reports wait_for_refusals a moment after."""
     await connection.flush()
     async with asyncio.timeout(20):
         while len(connection.refused) < count:
@@ -60,7 +60,7 @@ async def refusals(connection, count: int) -> None:
 
 
 async def test_an_acknowledged_message_survives_kill_minus_9(nats: Nats):
-    async with connected(nats, USERS[0]) as connection:
+    async with connect(nats, USERS[0]) as connection:
         jetstream = connection.jetstream()
         await jetstream.add_stream(name="KEPT", subjects=["kept.>"])
         acknowledged = await jetstream.publish("kept.1", b"soaked in")
@@ -69,7 +69,7 @@ async def test_an_acknowledged_message_survives_kill_minus_9(nats: Nats):
     assert nats.exit_code == -9
     nats.start()
     assert nats.pid != first
-    async with connected(nats, USERS[0]) as connection:
+    async with connect(nats, USERS[0]) as connection:
         found = await connection.jetstream().get_msg("KEPT", acknowledged.seq)
     assert found.data == b"soaked in"
 
@@ -99,7 +99,7 @@ def test_wrong_credentials_are_refused(nats: Nats, credentials: dict[str, str]):
 
 
 async def test_a_user_publishes_and_hears_only_what_it_was_granted(nats: Nats):
-    async with connected(nats, USERS[0]) as admin, connected(nats, USERS[1]) as narrow:
+    async with connect(nats, USERS[0]) as admin, connect(nats, USERS[1]) as narrow:
         heard = await admin.subscribe(">")
         await admin.flush()
         await narrow.publish("foreign.1", b"")
@@ -110,7 +110,7 @@ async def test_a_user_publishes_and_hears_only_what_it_was_granted(nats: Nats):
         assert (await heard.next_msg(timeout=20)).subject == "own.1"
         with pytest.raises(client.errors.TimeoutError):
             await heard.next_msg(timeout=0.1)
-        await refusals(narrow, 3)
+        await wait_for_refusals(narrow, 3)
     assert [words.split('"')[1].lower() for words in narrow.refused] == [
         "foreign.1",
         "$js.api.stream.names",
@@ -119,20 +119,20 @@ async def test_a_user_publishes_and_hears_only_what_it_was_granted(nats: Nats):
 
 
 async def test_a_user_without_grants_may_do_nothing(nats: Nats):
-    async with connected(nats, USERS[2]) as mute:
+    async with connect(nats, USERS[2]) as mute:
         await mute.publish("own.1", b"")
         await mute.subscribe("own.1")
-        await refusals(mute, 2)
+        await wait_for_refusals(mute, 2)
     assert all("permissions violation" in words.lower() for words in mute.refused)
 
 
 async def test_a_frozen_server_goes_on_where_it_was(nats: Nats):
     nats.freeze()
-    assert not nats.ready()
+    assert not nats.is_ready()
     nats.thaw()
-    async with connected(nats, USERS[0]) as connection:
+    async with connect(nats, USERS[0]) as connection:
         await connection.flush(timeout=20)
-    assert nats.ready()
+    assert nats.is_ready()
 
 
 def test_passwords_are_written_for_the_owner_alone(nats: Nats):
@@ -154,20 +154,20 @@ def test_a_port_taken_by_another_server_is_a_clear_failure(
 
 async def test_a_server_whose_disk_was_full_is_to_be_started_again(nats: Nats):
     """It never writes again by itself, also when there is room; what was acknowledged is kept."""
-    async with connected(nats, USERS[0]) as connection:
+    async with connect(nats, USERS[0]) as connection:
         jetstream = connection.jetstream(timeout=1)
         await jetstream.add_stream(name="FULL", subjects=["full.>"])
         acknowledged = await jetstream.publish("full.1", b"kept")
-        assert nats.answers()
+        assert nats.is_responding()
         _, most = resource.prlimit(nats.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(nats.pid, resource.RLIMIT_FSIZE, (1, most))
         with pytest.raises((client.errors.TimeoutError, APIError)):
             await jetstream.publish("full.2", b"lost")
         resource.prlimit(nats.pid, resource.RLIMIT_FSIZE, (most, most))
-        assert not nats.answers()
+        assert not nats.is_responding()
     nats.kill()
     nats.start()
-    assert nats.answers()
-    async with connected(nats, USERS[0]) as connection:
+    assert nats.is_responding()
+    async with connect(nats, USERS[0]) as connection:
         found = await connection.jetstream().get_msg("FULL", acknowledged.seq)
     assert found.data == b"kept"

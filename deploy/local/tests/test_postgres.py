@@ -254,13 +254,13 @@ def test_it_runs_below_a_folder_its_user_cannot_enter(guardian: Guardian, folder
     inner.mkdir(parents=True)
     shut.chmod(0o700)
     with Postgres(inner / "postgres", password=PASSWORD, guardian=guardian) as server:
-        assert server.ready()
+        assert server.is_ready()
         uid = Path(f"/proc/{server.pid}").stat().st_uid
         assert uid != 0
         assert shut.stat().st_mode & 0o777 == 0o700
         server.kill()
         server.start()
-        assert server.ready()
+        assert server.is_ready()
 
 
 def test_the_wheel_is_copied_where_its_folder_cannot_be_entered(guardian: Guardian, folder: Path):

@@ -8,7 +8,7 @@ import pytest
 from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
 from stack.processes import LOG_BYTES_MAX, Child, Command, run_all
-from stack.trees import alive, descendants
+from stack.trees import descendants, is_alive
 
 
 def shell(folder: Path, script: str, log: str = "log") -> Command:
@@ -74,9 +74,9 @@ def test_what_a_child_left_behind_in_its_group_ends_with_it(folder: Path, guardi
         time.sleep(0.01)
     orphan = int((folder / "log").read_text())
     deadline = time.monotonic() + 30
-    while alive(orphan) and time.monotonic() < deadline:
+    while is_alive(orphan) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not alive(orphan)
+    assert not is_alive(orphan)
 
 
 def test_a_killed_child_takes_its_descendants_along(folder: Path, guardian: Guardian):
@@ -86,7 +86,7 @@ def test_a_killed_child_takes_its_descendants_along(folder: Path, guardian: Guar
     family = descendants(child.pid)
     child.kill()
     assert child.exit_code == -9
-    assert not any(alive(pid) for pid in family)
+    assert not any(is_alive(pid) for pid in family)
 
 
 def test_a_long_log_is_put_aside_when_its_program_starts_again(folder: Path, guardian: Guardian):
@@ -100,10 +100,10 @@ def test_a_long_log_is_put_aside_when_its_program_starts_again(folder: Path, gua
 
 def test_alive_tells_a_running_process_from_one_not_yet_reaped():
     process = subprocess.Popen(["sleep", "60"])
-    assert alive(process.pid)
+    assert is_alive(process.pid)
     process.kill()
     deadline = time.monotonic() + 30
-    while alive(process.pid) and time.monotonic() < deadline:
+    while is_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not alive(process.pid)
+    assert not is_alive(process.pid)
     process.wait()

@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, set_span_in_context
 
-from stack.forward import target_of
+from stack.forward import parse_target
 from stack.guardian import Guardian
 from stack.ports import free_ports
 from stack.programs import Sink
@@ -366,10 +366,10 @@ def test_spans_go_to_another_collector_as_well_and_are_kept_while_it_is_away(
     ],
 )
 def test_an_endpoint_of_a_collector(endpoint: str, target: tuple[str, bool]):
-    assert target_of(endpoint) == target
+    assert parse_target(endpoint) == target
 
 
 @pytest.mark.parametrize("endpoint", ["http://host", "ftp://host:1", "http://host:port", "x"])
 def test_an_endpoint_that_is_none_is_refused(endpoint: str):
     with pytest.raises(ValueError, match=r"HOST:PORT|[Pp]ort"):
-        target_of(endpoint)
+        parse_target(endpoint)

@@ -52,7 +52,7 @@ class Rebuilding(Part):
     def command(self) -> Command:
         raise NotImplementedError
 
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         return f"{self.done} of 9"
 
     def progress(self) -> int:
@@ -64,10 +64,10 @@ def test_addresses_are_published_once_while_only_a_rebuild_is_left(guardian: Gua
     published: list[int] = []
     stuck, rebuilding = Rebuilding("stuck", guardian, 0), Rebuilding("query", guardian, 3)
     slow = SlowStart(said.append, lambda: published.append(1))
-    slow([Waiting(stuck, stuck.trouble()), Waiting(rebuilding, rebuilding.trouble())])
+    slow([Waiting(stuck, stuck.find_problem()), Waiting(rebuilding, rebuilding.find_problem())])
     assert (said, published) == ([], [])
-    slow([Waiting(rebuilding, rebuilding.trouble())])
-    slow([Waiting(rebuilding, rebuilding.trouble())])
+    slow([Waiting(rebuilding, rebuilding.find_problem())])
+    slow([Waiting(rebuilding, rebuilding.find_problem())])
     slow([])
     assert published == [1]
     assert said == [Notice("query", "waiting", "3 of 9")]

@@ -15,18 +15,18 @@ from signal import Signals
 
 import pytest
 
-from stack.ports import accepts
+from stack.ports import is_listening
 from stack.supervisor import Backoff
-from stack.trees import alive, descendants
+from stack.trees import descendants, is_alive
 
-PROGRAM = Path(__file__).with_name("small_house.py")
+PROGRAM = Path(__file__).with_name("small_stack.py")
 START_S = 90
 
 pytestmark = pytest.mark.timeout(300)
 
 
-class House:
-    """A running `small_house.py` and what it says."""
+class SmallStack:
+    """A running `small_stack.py` and what it says."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.process = subprocess.Popen(
@@ -57,8 +57,8 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, *options: str) -> Iterator[House]:
-    running = House(folder, *options)
+def run_stack(folder: Path, *options: str) -> Iterator[SmallStack]:
+    running = SmallStack(folder, *options)
     try:
         yield running
     finally:
@@ -67,61 +67,61 @@ def house(folder: Path, *options: str) -> Iterator[House]:
         running.process.stdout.close()
 
 
-def soon(condition: Callable[[], bool], within_s: float = 30) -> bool:
+def wait_for(condition: Callable[[], bool], within_s: float = 30) -> bool:
     deadline = time.monotonic() + within_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
 
 
-def survivors(up: dict) -> list[int]:
-    return [pid for pid in (*up["pids"].values(), *up["descendants"]) if alive(pid)]
+def list_survivors(up: dict) -> list[int]:
+    return [pid for pid in (*up["pids"].values(), *up["descendants"]) if is_alive(pid)]
 
 
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
 def test_asked_to_end_it_leaves_no_process_and_no_port(folder: Path, number: Signals):
-    with house(folder) as running:
+    with run_stack(folder) as running:
         up = running.hear("all up")
         assert len(up["descendants"]) >= 6
-        assert all(accepts(port) for port in up["ports"])
+        assert all(is_listening(port) for port in up["ports"])
         assert running.end(number) == 0
         # The last started is the first to stop.
         assert [running.hear("stopped")["part"] for _ in range(3)] == ["family", "postgres", "nats"]
-    assert survivors(up) == []
-    assert not any(accepts(port) for port in up["ports"])
+    assert list_survivors(up) == []
+    assert not any(is_listening(port) for port in up["ports"])
 
 
 def test_killed_it_leaves_no_process_and_no_port_and_can_be_started_again(folder: Path):
-    with house(folder) as running:
+    with run_stack(folder) as running:
         up = running.hear("all up")
         assert running.end(Signals.SIGKILL) == -signal.SIGKILL
-        with house(folder) as again:
+        with run_stack(folder) as again:
             second = again.hear("all up")
             # The data folder was held until the last of them was gone.
-            assert survivors(up) == []
-            assert not any(accepts(port) for port in up["ports"])
+            assert list_survivors(up) == []
+            assert not any(is_listening(port) for port in up["ports"])
             assert again.end(Signals.SIGKILL) == -signal.SIGKILL
-    assert soon(lambda: survivors(second) == [])
+    assert wait_for(lambda: list_survivors(second) == [])
 
 
 def test_killed_while_starting_it_leaves_nothing(folder: Path):
-    with house(folder) as running:
+    with run_stack(folder) as running:
         logs = folder / "postgres.log"
-        assert soon(logs.exists, START_S)
+        assert wait_for(logs.exists, START_S)
         running.end(Signals.SIGKILL)
-    assert soon(lambda: not processes_of(folder))
+    assert wait_for(lambda: not processes_of(folder))
 
 
 def test_a_request_to_end_cuts_the_start_short(folder: Path):
-    with house(folder) as running:
-        assert soon((folder / "postgres.log").exists, START_S)
+    with run_stack(folder) as running:
+        assert wait_for((folder / "postgres.log").exists, START_S)
         assert running.end(Signals.SIGTERM) == 0
         assert running.hear("cut short")
     assert processes_of(folder) == []
 
 
 def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
-    with house(folder) as running:
+    with run_stack(folder) as running:
         up = running.hear("all up")
         for part in ("nats", "postgres", "family"):
             os.kill(up["pids"][part], signal.SIGKILL)
@@ -129,24 +129,24 @@ def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
         running.hear("provisioned", "nats")
         running.hear("restarted", "postgres")
         # The family's child had moved to a session of its own.
-        assert soon(lambda: not set(survivors(up)) - {up["pids"]["guardian"]})
-        assert all(accepts(port) for port in up["ports"])
+        assert wait_for(lambda: not set(list_survivors(up)) - {up["pids"]["guardian"]})
+        assert all(is_listening(port) for port in up["ports"])
         assert running.end(Signals.SIGTERM) == 0
 
 
 def test_a_killed_guardian_is_replaced(folder: Path):
-    with house(folder, "small") as running:
+    with run_stack(folder, "small") as running:
         up = running.hear("all up")
         os.kill(up["pids"]["guardian"], signal.SIGKILL)
-        assert soon(lambda: not alive(up["pids"]["guardian"]))
-        assert soon(lambda: guardian_of(running) is not None)
+        assert wait_for(lambda: not is_alive(up["pids"]["guardian"]))
+        assert wait_for(lambda: guardian_of(running) is not None)
         time.sleep(0.5)  # it is told of the parts
         running.end(Signals.SIGKILL)
-    assert soon(lambda: survivors(up) == [])
+    assert wait_for(lambda: list_survivors(up) == [])
 
 
 def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
-    with house(folder, "fragile", "small") as running:
+    with run_stack(folder, "fragile", "small") as running:
         failed = running.hear("failed")
         assert failed["reason"] == "PART_NOT_READY"
         assert "fragile ended with code 3" in failed["detail"]
@@ -156,7 +156,7 @@ def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
 
 
 def test_a_part_that_is_not_ready_in_time_fails_with_the_wait_and_its_reason(folder: Path):
-    with house(folder, "silent", "small") as running:
+    with run_stack(folder, "silent", "small") as running:
         failed = running.hear("failed")
         assert failed["reason"] == "PART_NOT_READY"
         assert "silent was not ready after" in failed["detail"]
@@ -166,7 +166,7 @@ def test_a_part_that_is_not_ready_in_time_fails_with_the_wait_and_its_reason(fol
 
 
 def test_a_part_that_gets_on_has_no_time_limit(folder: Path):
-    with house(folder, "climber", "small") as running:
+    with run_stack(folder, "climber", "small") as running:
         running.hear("up", "climber")
         assert running.hear("all up")
         assert running.end(Signals.SIGTERM) == 0
@@ -174,13 +174,13 @@ def test_a_part_that_gets_on_has_no_time_limit(folder: Path):
 
 @pytest.mark.parametrize("part", ["nats", "postgres"])
 def test_a_part_that_hangs_is_noticed_reported_and_started_again(folder: Path, part: str):
-    with house(folder) as running:
+    with run_stack(folder) as running:
         up = running.hear("all up")
         os.kill(up["pids"][part], signal.SIGSTOP)
         ended = running.hear("ended", part)
         assert "hung: 2 health checks in a row had no answer" in ended["detail"]
         running.hear("restarted", part)
-        assert not alive(up["pids"][part])
+        assert not is_alive(up["pids"][part])
         assert running.end(Signals.SIGTERM) == 0
 
 
@@ -189,12 +189,12 @@ def test_waits_between_restarts_grow_to_a_bound():
     assert [backoff.wait_s(n) for n in (1, 2, 3, 7, 8, 10_000)] == [0.5, 1, 2, 30, 30, 30]
 
 
-def guardian_of(running: House) -> int | None:
+def guardian_of(running: SmallStack) -> int | None:
     """The living guardian of a house, once its program runs."""
     for pid in descendants(running.process.pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"stack.guardian" in line and alive(pid):
+            if b"stack.guardian" in line and is_alive(pid):
                 return pid
     return None
 
@@ -203,7 +203,7 @@ def processes_of(folder: Path) -> list[str]:
     """Command lines that name the folder."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and alive(int(entry.name)):
+        if entry.name.isdigit() and is_alive(int(entry.name)):
             try:
                 line = (entry / "cmdline").read_bytes()
             except (FileNotFoundError, ProcessLookupError):

@@ -16,7 +16,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from chassis.events import topology
-from stack.first_keys import FirstKeys, first_keys
+from stack.first_keys import FirstKeys, make_first_keys
 from stack.ports import free_ports, ports_from
 from stack.up import Stack
 
@@ -142,8 +142,8 @@ def test_a_collector_that_can_not_be_one_is_refused_at_once(folder: Path, monkey
 
 def test_first_keys_are_made_once(folder: Path):
     path = folder / "first-keys.json"
-    assert first_keys(path, lambda output: output.write_text(json.dumps(KEYS))) == KEPT
-    assert first_keys(path, refused) == KEPT
+    assert make_first_keys(path, lambda output: output.write_text(json.dumps(KEYS))) == KEPT
+    assert make_first_keys(path, refused) == KEPT
     assert [file.name for file in folder.iterdir()] == [path.name]
 
 
@@ -151,24 +151,24 @@ def test_keys_of_a_bootstrap_killed_before_its_commit_are_made_anew(folder: Path
     path = folder / "first-keys.json"
     killed = json.dumps({**KEYS, "api_key": "never counted"})
     with pytest.raises(UnavailableError):
-        first_keys(path, lambda output: output.write_text(killed) and fail("-9"))
-    assert first_keys(path, lambda output: output.write_text(json.dumps(KEYS))) == KEPT
+        make_first_keys(path, lambda output: output.write_text(killed) and fail("-9"))
+    assert make_first_keys(path, lambda output: output.write_text(json.dumps(KEYS))) == KEPT
     assert [file.name for file in folder.iterdir()] == [path.name]
 
 
 def test_keys_of_a_bootstrap_killed_after_its_commit_are_kept(folder: Path):
     path = folder / "first-keys.json"
     with pytest.raises(UnavailableError):
-        first_keys(path, lambda output: output.write_text(json.dumps(KEYS)) and fail("-9"))
+        make_first_keys(path, lambda output: output.write_text(json.dumps(KEYS)) and fail("-9"))
     # Postgres was away, then the killed bootstrap turned out to have done its work.
     with pytest.raises(UnavailableError):
-        first_keys(path, lambda _: fail("1"))
-    assert first_keys(path, refused) == KEPT
+        make_first_keys(path, lambda _: fail("1"))
+    assert make_first_keys(path, refused) == KEPT
 
 
 def test_a_refused_bootstrap_without_any_keys_is_a_failure(folder: Path):
     with pytest.raises(UnavailableError):
-        first_keys(folder / "first-keys.json", refused)
+        make_first_keys(folder / "first-keys.json", refused)
 
 
 def fail(exit_code: str) -> None:

@@ -23,35 +23,35 @@ class Console:
     def __init__(self, *, json_lines: bool) -> None:
         self._json_lines = json_lines
 
-    def starting(self, folder: Path) -> None:
+    def show_start(self, folder: Path) -> None:
         """Tells people where; machines hear of it with `ready`."""
         # Who does not listen must not keep the stack from starting.
         with suppress(OSError):
             sys.stderr.write("" if self._json_lines else f"starting in {folder}; Ctrl-C stops it\n")
 
-    def notice(self, notice: Notice) -> None:
+    def show_notice(self, notice: Notice) -> None:
         """Tells what happened to a part."""
-        self._line(
+        self._write(
             {"event": notice.event, "part": notice.part, "detail": notice.detail},
             f"{notice.part:<10}  {notice.event:<10}  {notice.detail}",
         )
 
-    def ready(self, endpoints: Path, seconds: float) -> None:
+    def show_ready(self, endpoints: Path, seconds: float) -> None:
         """Tells that every part serves: the only line for people with the word `ready`."""
-        self._line(
+        self._write(
             {"event": "ready", "endpoints": str(endpoints), "seconds": round(seconds, 2)},
             f"Aquifer is ready after {seconds:.1f} s. Addresses and the first key: {endpoints}",
         )
 
-    def failed(self, reason: str, detail: str) -> None:
+    def show_failure(self, reason: str, detail: str) -> None:
         """Tells why the stack ends."""
         hint = HINTS.get(reason, "")
-        self._line(
+        self._write(
             {"event": "failed", "error": {"reason": reason, "detail": detail, "hint": hint}},
             "\n".join(filter(None, [f"{reason}: {detail}", hint])),
         )
 
-    def _line(self, fields: dict[str, object], text: str) -> None:
+    def _write(self, fields: dict[str, object], text: str) -> None:
         try:
             sys.stdout.write((json.dumps(fields) if self._json_lines else text) + "\n")
             sys.stdout.flush()
@@ -60,26 +60,26 @@ class Console:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def up(path: Path, base_port: int | None, console: Console, *, leashed: bool) -> int:
+def up(path: Path, base_port: int | None, console: Console, *, stop_with_stdin: bool) -> int:
     """Runs the stack until SIGTERM, SIGINT or SIGHUP; returns the exit code."""
     began = time.monotonic()
     with StopRequest() as stop:
-        if leashed:
+        if stop_with_stdin:
             threading.Thread(target=_stop_at_end_of_input, args=(stop,), daemon=True).start()
         try:
             with Stack(
-                path, base_port=base_port, say=console.notice, stop=stop, alone=True
+                path, base_port=base_port, say=console.show_notice, stop=stop, alone=True
             ) as stack:
-                console.starting(stack.data.path)
+                console.show_start(stack.data.path)
                 stack.start()
-                console.ready(stack.data.endpoints, time.monotonic() - began)
+                console.show_ready(stack.data.endpoints, time.monotonic() - began)
                 stack.supervise()
         except StopRequestedError:
             return 0
         except ServiceError as error:
             if stop.made:
                 return 0
-            console.failed(error.reason, error.detail)
+            console.show_failure(error.reason, error.detail)
             return 1
     return 0
 
@@ -99,11 +99,11 @@ def main(arguments: list[str]) -> int:
     starting.add_argument("--data-dir", type=Path, required=True, help="made when missing")
     starting.add_argument("--base-port", type=int, help="first of 13 ports; default: free ones")
     starting.add_argument("--json", action="store_true", help="one JSON object a line")
-    starting.add_argument("--leashed", action="store_true", help="stop at the end of stdin")
+    starting.add_argument("--stop-with-stdin", action="store_true", help="stop at the end of stdin")
     options = parser.parse_args(arguments)
     os.umask(_OWNER_ONLY)
     console = Console(json_lines=options.json)
-    return up(options.data_dir, options.base_port, console, leashed=options.leashed)
+    return up(options.data_dir, options.base_port, console, stop_with_stdin=options.stop_with_stdin)
 
 
 if __name__ == "__main__":

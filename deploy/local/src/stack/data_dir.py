@@ -12,7 +12,7 @@ from typing import Self
 
 from chassis.base.errors import FailedPreconditionError
 from stack.guardian import GRACE_S
-from stack.trees import alive
+from stack.trees import is_alive
 
 # sun_path holds 108 bytes with its closing zero; gRPC refuses more as well.
 SOCKET_PATH_BYTES = 107
@@ -96,7 +96,7 @@ class DataDir:
         deadline = time.monotonic() + _WAIT_S
         while not self._lock_now():
             holder = os.pread(self.lock, 32, 0).decode()
-            living = holder.isdigit() and alive(int(holder))
+            living = holder.isdigit() and is_alive(int(holder))
             if living or time.monotonic() > deadline:
                 raise FailedPreconditionError(
                     "DATA_DIR_IN_USE",

@@ -19,7 +19,7 @@ class FirstKeys:
     service_keys: Mapping[str, str] = field(repr=False)
 
 
-def first_keys(path: Path, bootstrap: Callable[[Path], None]) -> FirstKeys:
+def make_first_keys(path: Path, bootstrap: Callable[[Path], None]) -> FirstKeys:
     """The keys in `path`; when there are none, those `bootstrap` writes to the file it is given.
 
     `bootstrap` writes its file before its transaction commits, so one that was killed leaves a

@@ -16,7 +16,7 @@ _CLOSE_S = 2.0
 log = logging.getLogger(__name__)
 
 
-def target_of(endpoint: str) -> tuple[str, bool]:
+def parse_target(endpoint: str) -> tuple[str, bool]:
     """`host:port` of an OTLP/gRPC endpoint, and whether it is reached by TLS.
 
     Raises:
@@ -35,7 +35,7 @@ class Forwarder:
     """
 
     def __init__(self, endpoint: str) -> None:
-        target, secure = target_of(endpoint)
+        target, secure = parse_target(endpoint)
         self._channel = (
             grpc.secure_channel(target, grpc.ssl_channel_credentials())
             if secure

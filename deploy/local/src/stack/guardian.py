@@ -18,7 +18,7 @@ from signal import Signals
 from types import TracebackType
 from typing import Self
 
-from stack.trees import alive, descendants, kill_tree
+from stack.trees import descendants, is_alive, kill_tree
 
 GRACE_S = 5.0
 _FORGET = 0
@@ -45,14 +45,14 @@ class Guardian:
 
     @property
     def announcements(self) -> int:
-        """Write end of the pipe: standard input of a leashed command."""
+        """Write end of the pipe: standard input of a stop_with_stdin command."""
         return self._pipe
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def leashed(self, argv: Sequence[str], stop_signal: Signals) -> list[str]:
+    def wrap(self, argv: Sequence[str], stop_signal: Signals) -> list[str]:
         """The command that announces itself and then becomes `argv`, under the same process id."""
         return ["/bin/sh", "-c", _ANNOUNCE, str(stop_signal.value), *argv]
 
@@ -65,7 +65,7 @@ class Guardian:
         self._wards.pop(pid, None)
         self._tell(pid, _FORGET)
 
-    def mend(self) -> None:
+    def ensure_running(self) -> None:
         """Starts a new guardian where the old one was killed."""
         if self._process.poll() is None:
             return
@@ -109,7 +109,7 @@ class Guardian:
             os.close(reading)
 
     def _tell(self, pid: int, number: int) -> None:
-        # A guardian killed a moment ago is replaced by `mend`, which tells the new one.
+        # A guardian killed a moment ago is replaced by `ensure_running`, which tells the new one.
         with suppress(BrokenPipeError):
             os.write(self._pipe, f"{pid} {number}\n".encode())
 
@@ -123,7 +123,7 @@ def end(wards: Mapping[int, int], grace_s: float) -> None:
             # A frozen process would never hear the request.
             os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + grace_s
-    while any(alive(pid) for pid in wards) and time.monotonic() < deadline:
+    while any(is_alive(pid) for pid in wards) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     for pid, family in families.items():
         kill_tree(pid, {pid, *family})

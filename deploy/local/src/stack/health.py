@@ -17,12 +17,12 @@ class Answer:
 
     Attributes:
         answered: whether anything came back.
-        trouble: why the server does not serve; empty when it does.
+        problem: why the server does not serve; empty when it does.
         progress: of the work that keeps it from serving; see `chassis.rpc.health`.
     """
 
     answered: bool
-    trouble: str
+    problem: str
     progress: int = 0
 
 
@@ -39,14 +39,14 @@ def check(address: str, timeout_s: float) -> Answer:
         except grpc.RpcError as error:
             code = error.code()
             return Answer(
-                answered=code not in _UNANSWERED, trouble=f"health check failed: {code.name}"
+                answered=code not in _UNANSWERED, problem=f"health check failed: {code.name}"
             )
         said = {key: str(value) for key, value in call.trailing_metadata() or ()}
     if answer.status == HealthCheckResponse.SERVING:
-        return Answer(answered=True, trouble="")
+        return Answer(answered=True, problem="")
     progress = said.get(PROGRESS_KEY, "")
     return Answer(
         answered=True,
-        trouble=said.get(REASONS_KEY) or "health check says NOT_SERVING",
+        problem=said.get(REASONS_KEY) or "health check says NOT_SERVING",
         progress=int(progress) if progress.isdecimal() else 0,
     )

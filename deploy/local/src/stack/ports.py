@@ -52,7 +52,7 @@ def ports_from(base: int, count: int) -> Sequence[int]:
     return range(base, base + count)
 
 
-def accepts(port: int, timeout_s: float = 0.5) -> bool:
+def is_listening(port: int, timeout_s: float = 0.5) -> bool:
     """True when something on 127.0.0.1 accepts a connection on `port`."""
     try:
         socket.create_connection((LOOPBACK, port), timeout_s).close()

@@ -22,9 +22,9 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError
 from stack.guardian import Guardian
-from stack.part import ANSWER_S, Part, nothing
+from stack.part import ANSWER_S, Part, do_nothing
 from stack.ports import LOOPBACK, free_ports
-from stack.postgres_binaries import find_binaries, reachable, shut_folder
+from stack.postgres_binaries import find_binaries, find_closed_folder, make_reachable
 from stack.processes import Account, Command, run_all
 
 SUPERUSER = "postgres"
@@ -73,7 +73,7 @@ class Postgres(Part):
         log: Path | None = None,
         port: int | None = None,
         binaries: Path | None = None,
-        then: Callable[[], None] = nothing,
+        then: Callable[[], None] = do_nothing,
     ) -> None:
         super().__init__(
             "postgres", guardian=guardian, log=log or folder.parent / "postgres.log", then=then
@@ -122,7 +122,7 @@ class Postgres(Part):
         )
 
     @override
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         try:
             with psycopg.connect(self.superuser_dsn, connect_timeout=1) as connection:
                 row = connection.execute("SHOW data_directory").fetchone()
@@ -133,7 +133,7 @@ class Postgres(Part):
         return ""
 
     @override
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         """A request for TLS is answered before anybody logs in, however many are connected."""
         try:
             with socket.create_connection((LOOPBACK, self.port), ANSWER_S) as connection:
@@ -147,7 +147,7 @@ class Postgres(Part):
     ) -> Command:
         argv = (str(self._server() / program), *arguments)
         return Command(
-            argv=(*_passing_through(self._account), *argv) if self._shut else argv,
+            argv=(*_run_as(self._account), *argv) if self._shut else argv,
             environment={"LC_ALL": "C", "PATH": os.defpath},
             folder=self.folder,
             log=self.log,
@@ -162,7 +162,7 @@ class Postgres(Part):
         holder = self.folder.parent
         if not holder.stat().st_mode & _PASS:
             holder.chmod(holder.stat().st_mode | _PASS)
-        shut = shut_folder(holder)
+        shut = find_closed_folder(holder)
         self._shut = shut is not None
         if shut and shutil.which("setpriv") is None:
             raise FailedPreconditionError(
@@ -217,10 +217,10 @@ class Postgres(Part):
         if self._account is None:
             return self._binaries or find_binaries(major)
         folder = self._binaries or find_binaries(major, shared=True)
-        return reachable(folder, self.folder.with_name(f"{self.folder.name}-server"))
+        return make_reachable(folder, self.folder.with_name(f"{self.folder.name}-server"))
 
 
-def _passing_through(account: Account | None) -> tuple[str, ...]:
+def _run_as(account: Account | None) -> tuple[str, ...]:
     """Runs a program as `account` with the one right to pass through folders shut to it.
 
     The right also lets it read files; it is asked for only where there is no other way.

@@ -48,9 +48,9 @@ def package_folders() -> list[Path]:
     return sorted(folders, key=_major, reverse=True)
 
 
-def reachable(folder: Path, copies: Path) -> Path:
+def make_reachable(folder: Path, copies: Path) -> Path:
     """The folder itself, or a copy in `copies` where another user may not pass to the wheel."""
-    if shut_folder(folder) is None:
+    if find_closed_folder(folder) is None:
         return folder
     packages = folder.parents[2]
     if not copies.exists():
@@ -64,7 +64,7 @@ def reachable(folder: Path, copies: Path) -> Path:
     return copies / folder.relative_to(packages)
 
 
-def shut_folder(folder: Path) -> Path | None:
+def find_closed_folder(folder: Path) -> Path | None:
     """The first folder on the way from the root that other users may not pass through."""
     for each in (*reversed(folder.resolve().parents), folder.resolve()):
         if not each.stat().st_mode & _PASS:
@@ -81,7 +81,7 @@ def _candidates(*, shared: bool) -> Iterator[Path]:
     on_path = shutil.which("initdb")
     newest_first = sorted(installed, key=lambda folder: int(folder.parent.name), reverse=True)
     for folder in (*newest_first, *([Path(on_path).resolve().parent] if on_path else [])):
-        if not shared or shut_folder(folder) is None:
+        if not shared or find_closed_folder(folder) is None:
             yield folder
     yield from package_folders()
 

@@ -50,10 +50,10 @@ class Child:
         self.command = command
         self._guardian = guardian
         self._forgotten = False
-        guardian.mend()
+        guardian.ensure_running()
         with _open_log(command.log) as log:
             self._process = subprocess.Popen(  # noqa: S603  (our own programs, no shell text)
-                guardian.leashed(command.argv, command.stop_signal),
+                guardian.wrap(command.argv, command.stop_signal),
                 env=dict(command.environment),
                 cwd=command.folder,
                 stdin=guardian.announcements,
@@ -128,19 +128,19 @@ def run_all(
     children = [Child(command, guardian) for command in commands]
     try:
         while any(child.exit_code is None for child in children):
-            _refuse_failures(children)
+            _raise_if_failed(children)
             if cancelled():
                 raise UnavailableError("STEP_FAILED", "cancelled")
             if time.monotonic() > deadline:
                 raise UnavailableError("STEP_FAILED", f"not done after {timeout_s:.0f} s")
             time.sleep(_POLL_S)
-        _refuse_failures(children)
+        _raise_if_failed(children)
     finally:
         for child in children:
             child.kill()
 
 
-def _refuse_failures(children: Iterable[Child]) -> None:
+def _raise_if_failed(children: Iterable[Child]) -> None:
     for child in children:
         if child.exit_code:
             line = " ".join(Path(part).name for part in child.command.argv[:4])

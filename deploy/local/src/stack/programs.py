@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from stack.guardian import Guardian
 from stack.health import check
-from stack.part import ANSWER_S, Part, nothing
-from stack.ports import LOOPBACK, accepts
+from stack.part import ANSWER_S, Part, do_nothing
+from stack.ports import LOOPBACK, is_listening
 from stack.processes import Command
 
 _PROBE_S = 0.5
 
 
-def python(
+def make_python_command(
     module: str,
     *arguments: str,
     folder: Path,
@@ -85,7 +85,7 @@ class Sink(Part):
     @override
     def command(self) -> Command:
         self.database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return python(
+        return make_python_command(
             "stack.sink",
             *("--otlp", f"{LOOPBACK}:{self.otlp_port}"),
             *("--http", f"{LOOPBACK}:{self.http_port}"),
@@ -96,14 +96,14 @@ class Sink(Part):
         )
 
     @override
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         status = self._status(_PROBE_S)
         if status != http.client.OK:
             return f"its health check says {status}" if status else f"no answer at {self.url}"
-        return "" if accepts(self.otlp_port) else f"nothing listens on port {self.otlp_port}"
+        return "" if is_listening(self.otlp_port) else f"nothing listens on port {self.otlp_port}"
 
     @override
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         return bool(self._status(ANSWER_S))
 
     def _status(self, timeout_s: float) -> int:
@@ -145,7 +145,7 @@ class Vectors(Part):
     @override
     def command(self) -> Command:
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return python(
+        return make_python_command(
             "query.vectors",
             *("--socket", str(self.socket_path), "--data", str(self.data)),
             folder=self.data,
@@ -154,13 +154,13 @@ class Vectors(Part):
         )
 
     @override
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         if not self.socket_path.is_socket():
             return f"no socket at {self.socket_path} yet"
-        return check(self.address, _PROBE_S).trouble
+        return check(self.address, _PROBE_S).problem
 
     @override
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         return check(self.address, ANSWER_S).answered
 
 
@@ -180,7 +180,7 @@ class Service(Part):
         folder: Path,
         guardian: Guardian,
         log: Path,
-        then: Callable[[], None] = nothing,
+        then: Callable[[], None] = do_nothing,
     ) -> None:
         super().__init__(name, guardian=guardian, log=log, then=then)
         self.port = port
@@ -196,7 +196,7 @@ class Service(Part):
     @override
     def command(self) -> Command:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return python(
+        return make_python_command(
             self.name,
             "serve",
             folder=self._folder,
@@ -205,15 +205,15 @@ class Service(Part):
         )
 
     @override
-    def trouble(self) -> str:
-        if not accepts(self.port):
+    def find_problem(self) -> str:
+        if not is_listening(self.port):
             return f"nothing listens on {self.address} yet"
         health = check(self.address, _PROBE_S)
         self._progress = health.progress
-        return health.trouble
+        return health.problem
 
     @override
-    def answers(self) -> bool:
+    def is_responding(self) -> bool:
         return check(self.address, ANSWER_S).answered
 
     @override

@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from typing_extensions import override
 
 from chassis.base import logs
-from stack.forward import Forwarder, target_of
+from stack.forward import Forwarder, parse_target
 from stack.spans import SpanStore
 from stack.tempo import TempoServer
 
@@ -108,7 +108,7 @@ def loopback(text: str) -> tuple[str, int]:
 def endpoint(text: str) -> str:
     """An OTLP/gRPC endpoint, as it was given."""
     try:
-        target_of(text)
+        parse_target(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text

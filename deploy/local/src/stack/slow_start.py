@@ -35,5 +35,5 @@ class SlowStart:
             self._due = time.monotonic()
         if time.monotonic() >= self._due:
             for each in waiting:
-                self._say(Notice(each.part.name, "waiting", each.trouble))
+                self._say(Notice(each.part.name, "waiting", each.problem))
             self._due = time.monotonic() + SAY_EVERY_S

@@ -103,10 +103,10 @@ class SpanStore:
         """
         refused = 0
         with self._lock, self._db:
-            for source, spans in _by_source(batches):
+            for source, spans in _group_by_source(batches):
                 source_id = self._source_id(source)
                 for span in spans:
-                    if _sound(span):
+                    if _is_valid(span):
                         self._count += self._insert(source_id, span)
                     else:
                         refused += 1
@@ -207,7 +207,7 @@ class SpanStore:
         self._count = self._db.execute("SELECT count(*) FROM spans").fetchone()[0]
 
 
-def _by_source(
+def _group_by_source(
     batches: Iterable[ResourceSpans],
 ) -> Iterator[tuple[ResourceSpans, Iterable[Span]]]:
     """Spans by what they share: a message of resource and scope that holds no span itself."""
@@ -222,7 +222,7 @@ def _by_source(
             )
 
 
-def _sound(span: Span) -> bool:
+def _is_valid(span: Span) -> bool:
     return (
         len(span.trace_id) == TRACE_ID_BYTES
         and len(span.span_id) == SPAN_ID_BYTES

@@ -40,10 +40,12 @@ def provision(url: str, user: str, password: str, *, cancelled: Callable[[], boo
         UnavailableError: STEP_FAILED, the broker refused or did not answer within
             `PROVISION_S`, or `cancelled` turned true.
     """
-    return asyncio.run(_unless(cancelled, url, user, password))
+    return asyncio.run(_run_unless_cancelled(cancelled, url, user, password))
 
 
-async def _unless(cancelled: Callable[[], bool], url: str, user: str, password: str) -> list[str]:
+async def _run_unless_cancelled(
+    cancelled: Callable[[], bool], url: str, user: str, password: str
+) -> list[str]:
     work = asyncio.create_task(_provision(url, user, password))
     while not work.done():
         if cancelled():
@@ -60,13 +62,13 @@ async def _provision(url: str, user: str, password: str) -> list[str]:
     from nats.js.errors import Error as JetStreamError  # noqa: PLC0415
 
     from chassis.events.bus import open_bus  # noqa: PLC0415
-    from chassis.events.provision import provision as bring_in_line  # noqa: PLC0415
+    from chassis.events.provision import provision as apply_contract  # noqa: PLC0415
 
     try:
         async with asyncio.timeout(PROVISION_S):
             async with open_bus(url, user, password, name=user, lost=lambda: None) as bus:
                 await bus.first_connection()
-                changes = await bring_in_line(bus.jetstream, replicas=1, apply=True)
+                changes = await apply_contract(bus.jetstream, replicas=1, apply=True)
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:
         raise UnavailableError(
             "STEP_FAILED",

@@ -36,13 +36,13 @@ class StopRequest:
     def __call__(self) -> None:
         self.made = True
 
-    def refuse(self) -> None:
+    def raise_if_made(self) -> None:
         """Raises StopRequestedError once the request was made."""
         if self.made:
             raise StopRequestedError
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._heard) for number in self._SIGNALS}
+        self._before = {number: signal.signal(number, self._on_signal) for number in self._SIGNALS}
         return self
 
     def __exit__(
@@ -54,7 +54,7 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _heard(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self()
 
 
@@ -72,7 +72,7 @@ class Waiting:
     """A part that does not serve yet, and why."""
 
     part: Part
-    trouble: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class _Watched:
     failures: int = 0
     misses: int = 0
     progress: int = 0
-    trouble: str = ""
+    problem: str = ""
     step: Future[Any] | None = None
     served: bool = False
 
@@ -185,7 +185,7 @@ class Supervisor:
             StopRequestedError: the request to stop came first.
         """
         for part in parts:
-            self._stop.refuse()
+            self._stop.raise_if_made()
             part.spawn()
             now = time.monotonic()
             self._watched.append(_Watched(part=part, state=_State.COMING, since=now))
@@ -205,19 +205,19 @@ class Supervisor:
         """
         awaited = [watched for watched in self._watched if watched.part in parts]
         while any(watched.state is not _State.UP for watched in awaited):
-            self._stop.refuse()
+            self._stop.raise_if_made()
             for watched in self._watched:
                 if watched.served:
                     self._look(watched)
                 else:
                     self._advance(watched, "up")
-            waiting([Waiting(w.part, w.trouble) for w in awaited if w.state is not _State.UP])
+            waiting([Waiting(w.part, w.problem) for w in awaited if w.state is not _State.UP])
             time.sleep(_POLL_S)
 
     def watch(self) -> None:
         """Restarts what ends or hangs, until the request to stop."""
         while not self._stop.made:
-            self._guardian.mend()
+            self._guardian.ensure_running()
             for watched in self._watched:
                 self._look(watched)
             time.sleep(_WATCH_S)
@@ -237,7 +237,7 @@ class Supervisor:
         part = watched.part
         match watched.state:
             case _State.UP if not part.running:
-                self._fell(watched, f"ended with code {part.exit_code}")
+                self._mark_down(watched, f"ended with code {part.exit_code}")
                 self._end_strays()
             case _ if time.monotonic() < watched.due:
                 return
@@ -259,27 +259,27 @@ class Supervisor:
         """
         part, now = watched.part, time.monotonic()
         if watched.state is _State.COMING:
-            watched.trouble = part.trouble() if part.running else ""
-            if watched.trouble or not part.running:
+            watched.problem = part.find_problem() if part.running else ""
+            if watched.problem or not part.running:
                 if part.progress() > watched.progress:
                     watched.progress, watched.since = part.progress(), now
-                part.refuse_failure(watched.trouble, now - watched.since)
+                part.raise_if_failed(watched.problem, now - watched.since)
                 return
-            watched.state, watched.trouble = _State.FINISHING, "the steps after its start"
+            watched.state, watched.problem = _State.FINISHING, "the steps after its start"
             watched.step = self._threads.submit(part.then)
         if watched.step is None or not watched.step.done():
             return
         step, watched.step = watched.step, None
         step.result()
         watched.state, watched.since, watched.misses = _State.UP, now, 0
-        watched.trouble, watched.progress, watched.served = "", 0, True
+        watched.problem, watched.progress, watched.served = "", 0, True
         watched.due = now + self._patience.every_s
         self._say(Notice(part.name, event, part.address))
 
     def _ask(self, watched: _Watched) -> None:
         """Ends a part that runs and has not answered for long; `_look` then starts it again."""
         if watched.step is None:
-            watched.step = self._threads.submit(watched.part.answers)
+            watched.step = self._threads.submit(watched.part.is_responding)
             return
         if not watched.step.done():
             return
@@ -291,7 +291,7 @@ class Supervisor:
             watched.failures = 0
         if watched.misses >= self._patience.misses_max:
             watched.part.kill()
-            self._fell(watched, f"hung: {watched.misses} health checks in a row had no answer")
+            self._mark_down(watched, f"hung: {watched.misses} health checks in a row had no answer")
             self._end_strays()
 
     def _end_strays(self) -> None:
@@ -303,25 +303,25 @@ class Supervisor:
         try:
             watched.part.spawn()
         except (ServiceError, OSError) as error:
-            self._fell(watched, f"not started: {error}")
+            self._mark_down(watched, f"not started: {error}")
         else:
             watched.state, watched.since = _State.COMING, time.monotonic()
 
     def _retry(self, watched: _Watched, why: str) -> None:
         """A part that did not come up is started again; one whose `then` failed runs on."""
         if not watched.part.running:
-            self._fell(watched, why)
+            self._mark_down(watched, why)
             return
         watched.state, watched.since = _State.COMING, time.monotonic()
-        wait_s = self._put_off(watched)
+        wait_s = self._set_next_try(watched)
         self._say(Notice(watched.part.name, "unfinished", f"{why}; next try in {wait_s:g} s"))
 
-    def _fell(self, watched: _Watched, why: str) -> None:
+    def _mark_down(self, watched: _Watched, why: str) -> None:
         watched.state, watched.step = _State.DOWN, None
-        wait_s = self._put_off(watched)
+        wait_s = self._set_next_try(watched)
         self._say(Notice(watched.part.name, "ended", f"{why}; next start in {wait_s:g} s"))
 
-    def _put_off(self, watched: _Watched) -> float:
+    def _set_next_try(self, watched: _Watched) -> float:
         watched.failures += 1
         wait_s = self._backoff.wait_s(watched.failures)
         watched.due = time.monotonic() + wait_s

@@ -16,7 +16,7 @@ _GONE_WAIT_S = 5.0
 _POLL_S = 0.005
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """True while a process runs; one that has ended and waits to be reaped does not."""
     if _PROC.joinpath("self/stat").exists():
         status = _status(pid)
@@ -55,7 +55,7 @@ def kill_tree(leader: int, family: Iterable[int]) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, Signals.SIGKILL)
     deadline = time.monotonic() + _GONE_WAIT_S
-    while any(alive(pid) for pid in family) and time.monotonic() < deadline:
+    while any(is_alive(pid) for pid in family) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
 
 

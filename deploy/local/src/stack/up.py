@@ -14,8 +14,8 @@ from chassis.base.errors import InvalidInputError
 from chassis.events import topology
 from stack import roles, secrets, steps
 from stack.data_dir import DataDir
-from stack.first_keys import first_keys, read_first_keys
-from stack.forward import target_of
+from stack.first_keys import make_first_keys, read_first_keys
+from stack.forward import parse_target
 from stack.guardian import Guardian
 from stack.nats import Nats, NatsUser
 from stack.part import Part
@@ -23,7 +23,7 @@ from stack.ports import LOOPBACK, free_ports, ports_from
 from stack.postgres import SUPERUSER, Postgres
 from stack.private_files import write_private
 from stack.processes import append_log, run_all
-from stack.programs import Service, Sink, Vectors, python
+from stack.programs import Service, Sink, Vectors, make_python_command
 from stack.slow_start import SlowStart
 from stack.supervisor import Notice, StopRequest, Supervisor
 
@@ -161,7 +161,7 @@ class Stack:
             http_port=self._ports["traces"],
             guardian=self.guardian,
             log=self.data.log("traces"),
-            forward=_collector(),
+            forward=_read_collector(),
         )
         self.vectors = Vectors(
             self.data.path / "vectors",
@@ -214,10 +214,10 @@ class Stack:
         if applied:
             append_log(self.data.log("migrate"), applied)
             self._say(Notice("postgres", "migrated", f"{len(applied)} migrations applied"))
-        first_keys(self.data.first_keys, self._bootstrap)
+        make_first_keys(self.data.first_keys, self._bootstrap)
 
     def _bootstrap(self, output: Path) -> None:
-        command = python(
+        command = make_python_command(
             "auth",
             *("bootstrap", "--tenant", TENANT, "--output", str(output)),
             folder=self.data.path,
@@ -314,7 +314,7 @@ class Stack:
         return endpoints
 
 
-def _collector() -> str:
+def _read_collector() -> str:
     """The OTLP collector named by whoever started the stack; it gets every span as well.
 
     Raises:
@@ -323,7 +323,7 @@ def _collector() -> str:
     endpoint = os.environ.get("AQUIFER_OTLP_ENDPOINT", "")
     if endpoint:
         try:
-            target_of(endpoint)
+            parse_target(endpoint)
         except ValueError as error:
             raise InvalidInputError("SETTING_INVALID", f"AQUIFER_OTLP_ENDPOINT: {error}") from error
     return endpoint

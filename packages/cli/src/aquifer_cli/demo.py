@@ -78,7 +78,7 @@ def _make_folder() -> Iterator[Path]:
 @contextmanager
 def _start_stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
     """A stack in a child process that ends with this process in any case."""
-    line = command_of("stack", "up", "--data-dir", str(folder), "--leashed")
+    line = command_of("stack", "up", "--data-dir", str(folder), "--stop-with-stdin")
     with (folder / "up.log").open("wb") as log:
         # Its standard input is the leash: when this process is gone, the stack sees the end of it.
         child = subprocess.Popen(  # noqa: S603

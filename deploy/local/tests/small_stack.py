@@ -1,6 +1,6 @@
 """A small stack in a process of its own, so that a test can kill its supervisor.
 
-    python small_house.py DIR [fragile] [silent] [climber] [small]
+    python small_stack.py DIR [fragile] [silent] [climber] [small]
 
 It prints one JSON object a line: what happens to a part, and what runs once all serve.
 """
@@ -56,7 +56,7 @@ class Family(Part):
             log=self.log,
         )
 
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         there = self.pid is not None and len(descendants(self.pid)) >= 1
         return "" if there else "no child yet"
 
@@ -66,7 +66,7 @@ class Silent(Family):
 
     start_s = 0.5
 
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         return "it waits for rain"
 
 
@@ -75,7 +75,7 @@ class Climber(Silent):
 
     looks = 0
 
-    def trouble(self) -> str:
+    def find_problem(self) -> str:
         self.looks += 1
         return "" if self.looks > 100 else f"{self.looks} of 100 looks"
 

@@ -86,7 +86,7 @@ async def test_a_broker_that_is_away_is_not_reported_as_missing_durables(
         there = [reason async for reason in wrong(process, verifier, known)]
         await query.client.close()
         away = [reason async for reason in wrong(process, verifier, known)]
-    rest = ["keys of auth not loaded", "revocations not loaded"]
+    rest = ["public keys of auth not loaded", "revocations not loaded"]
     assert there == [durable, *rest]
     assert away == ["bus does not answer", *rest]
 

@@ -1,1 +1,1 @@
-"""What every wing stands on: errors, settings, logs, metrics, spans, Postgres."""
+"""Used by every other package of the chassis: errors, settings, logs, metrics, traces, Postgres."""

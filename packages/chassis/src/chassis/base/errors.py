@@ -1,8 +1,8 @@
-"""What can go wrong, said once and without naming a transport.
+"""The errors of all services, independent of the transport.
 
-`chassis.rpc.status` turns each class into a gRPC status, `chassis.events.consume` decides from it
-whether a message is retried, waits for a dependency or becomes a dead letter; a service only
-raises.
+Services raise these errors and do not handle them. `chassis.rpc.status` converts each class to a
+gRPC status; `chassis.events.settlement` decides by the class whether an event is retried, waits
+for a dependency or becomes a dead letter.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that must change, and how."""
+    """A field of a request that must be changed, and how."""
 
     field: str
     description: str
 
 
 class ServiceError(Exception):
-    """Base of every failure a caller may act on.
+    """Base class of all failures that a caller can act on.
 
     Args:
-        reason: stable UPPER_SNAKE name of the cause, at most 63 characters; callers switch on it.
-        detail: one sentence for a developer; holds no secret and no document text.
-        facts: every value named in `detail`, again, for machines.
+        reason: stable UPPER_SNAKE name of the cause, at most 63 characters; callers branch on it.
+        detail: one sentence for a developer; contains no secret and no document text.
+        facts: every value in `detail`, for programs.
     """
 
     def __init__(self, reason: str, detail: str, **facts: object) -> None:
@@ -34,7 +34,7 @@ class ServiceError(Exception):
 
 
 class InvalidInputError(ServiceError):
-    """The caller must change the request; never retried."""
+    """The request is invalid; the caller must change it. Never retried."""
 
     def __init__(
         self, reason: str, detail: str, *, fields: Sequence[FieldViolation] = (), **facts: object
@@ -44,31 +44,31 @@ class InvalidInputError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """The caller did not prove who it is: no token, or an expired, revoked or foreign one."""
+    """The caller is not authenticated: its token is missing, expired, revoked or invalid."""
 
 
 class ForbiddenError(ServiceError):
-    """The caller is known and lacks the scope."""
+    """The caller is authenticated but does not have the required scope."""
 
 
 class NotFoundError(ServiceError):
-    """Nothing of that name, or nothing this caller may know of: the two look the same."""
+    """Does not exist, or the caller may not know that it exists; both get the same answer."""
 
 
 class AlreadyExistsError(ServiceError):
-    """The same idempotency key or name was used for something else."""
+    """The idempotency key or name is already used for something else."""
 
 
 class FailedPreconditionError(ServiceError):
-    """The thing named is not in a state that allows this."""
+    """The current state does not allow this request."""
 
 
 class ConflictError(ServiceError):
-    """Someone else won; read again, then retry."""
+    """A concurrent change was faster; read again, then retry."""
 
 
 class OverloadedError(ServiceError):
-    """Shedding load; retry after `retry_after_s` seconds."""
+    """The service is overloaded; retry after `retry_after_s` seconds."""
 
     def __init__(
         self, reason: str, detail: str, *, retry_after_s: float = 1.0, **facts: object
@@ -78,7 +78,7 @@ class OverloadedError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """A dependency is away, the request is fine. Retry after `retry_after_s` seconds."""
+    """A dependency is unavailable. The request is valid; retry after `retry_after_s` seconds."""
 
     def __init__(
         self, reason: str, detail: str, *, retry_after_s: float = 1.0, **facts: object
@@ -88,7 +88,7 @@ class UnavailableError(ServiceError):
 
 
 class DeadlineError(ServiceError):
-    """The caller's deadline passed before the work was done."""
+    """The deadline of the call passed before the work was done."""
 
 
 class DataLossError(ServiceError):

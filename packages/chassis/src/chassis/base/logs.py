@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line on standard output, tied to the trace and the document.
+"""Logs: one JSON object per line on standard output, with trace id, tenant and document.
 
-Call sites log a constant dotted event name and put values in `extra`. No call site may pass
-document text; a value is cut at `VALUE_MAX_CHARS` all the same.
+Callers log a constant event name with dots and pass values in `extra`. They must not log document
+text; as a safeguard, each value is cut at `VALUE_MAX_CHARS`.
 """
 
 import json
@@ -22,7 +22,7 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonFormatter(logging.Formatter):
-    """Renders a record; the fixed fields win over an `extra` of the same name."""
+    """Renders a record as JSON; fixed fields replace an `extra` of the same name."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         }
         line |= _context_fields()
         if record.exc_info:
-            # The end says what was raised, and where.
+            # Keep the end: it names the exception and where it was raised.
             line["exception"] = self.formatException(record.exc_info)[-EXCEPTION_MAX_CHARS:]
         return json.dumps(line, ensure_ascii=False)
 
@@ -69,9 +69,9 @@ def _context_fields() -> dict[str, str]:
 
 
 def start(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Make the root logger write JSON lines to `stream`, by default standard output.
+    """Makes the root logger write JSON lines to `stream`, by default standard output.
 
-    Replaces the handlers there were, so calling it again is harmless; warnings are logged too.
+    Replaces existing handlers, so it can be called again. Python warnings are logged too.
     """
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(JsonFormatter(service))

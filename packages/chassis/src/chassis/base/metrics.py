@@ -1,6 +1,6 @@
-"""Metrics every service has, and the port they are read from.
+"""Metrics that every service exports, and the HTTP server for them.
 
-Labels name events, consumers, stages, methods, codes and tenants; never a document.
+Labels contain events, consumers, stages, methods, codes and tenants, never documents.
 """
 
 import threading
@@ -34,21 +34,21 @@ EVENTS = Counter(
 )
 EVENT_SECONDS = Histogram(
     "aquifer_event_duration_seconds",
-    "Time a delivery took to settle.",
+    "Time from a delivery to its settlement.",
     _EVENT,
     buckets=_SECONDS,
     registry=REGISTRY,
 )
 EVENT_QUEUE_AGE_SECONDS = Histogram(
     "aquifer_event_queue_age_seconds",
-    "Time an event lay in its stream.",
+    "Time that an event was in its stream.",
     _EVENT,
     buckets=_AGE_SECONDS,
     registry=REGISTRY,
 )
 RPC_SECONDS = Histogram(
     "aquifer_rpc_duration_seconds",
-    "Time from request to status of a call served here.",
+    "Duration of a served call, from request to status.",
     ("method", "code"),
     buckets=_SECONDS,
     registry=REGISTRY,
@@ -56,7 +56,7 @@ RPC_SECONDS = Histogram(
 BACKLOG = Gauge("aquifer_backlog", "Documents waiting in a stage.", _STAGE, registry=REGISTRY)
 OLDEST_AGE_SECONDS = Gauge(
     "aquifer_oldest_age_seconds",
-    "Age of the document waiting longest in a stage; alert on this, not on depth.",
+    "Age of the oldest document that waits in a stage; alert on this, not on depth.",
     _STAGE,
     registry=REGISTRY,
 )
@@ -79,19 +79,19 @@ class MetricsPort:
         return self.server.server_port
 
     def close(self) -> None:
-        """Stop answering and free the port."""
+        """Stops the server and frees the port."""
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
 
 
 def serve(listen: str) -> MetricsPort:
-    """Serve `/metrics` on `host:port`, on a thread of its own.
+    """Serves `/metrics` on `host:port` in a separate thread.
 
-    An empty host means loopback; port 0 takes a free one.
+    An empty host means 127.0.0.1; port 0 means any free port.
 
     Raises:
-        OSError: the address is taken; the process should not start.
+        OSError: the address is in use; the process should not start.
     """
     host, _, port = listen.rpartition(":")
     server, thread = start_http_server(

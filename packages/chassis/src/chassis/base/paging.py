@@ -1,4 +1,4 @@
-"""Pages of a list: how many rows, from where on, and the opaque token in between."""
+"""Pages of a list: their size, where they begin, and the opaque token for the next page."""
 
 import base64
 import json
@@ -18,10 +18,10 @@ Position = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page as it was asked for.
+    """A requested page.
 
-    `after` is the position it begins after, empty for the first page; `bound` what the list is
-    filtered by: a token is good for no other filter.
+    `after` is the position of the last row before this page, empty for the first page. `bound` is
+    the filter of the list: a token is only valid for the same filter.
     """
 
     size: int
@@ -30,25 +30,25 @@ class Page:
 
     @property
     def limit(self) -> int:
-        """Rows to fetch: one more than are shown tells whether another page follows."""
+        """Rows to fetch: one more than the page shows, to see whether another page follows."""
         return self.size + 1
 
     @property
     def after_name(self) -> str:
-        """The same where positions are a single name; empty for the first page."""
+        """The position if it is a single name; empty for the first page."""
         return "".join(self.after)
 
     def cut(
         self, rows: Sequence[Row], position: Callable[[Row], Position]
     ) -> tuple[Sequence[Row], str]:
-        """The rows to show of those fetched, and the next page's token; empty on the last page."""
+        """The rows of this page and the token of the next page, which is empty on the last page."""
         shown = rows[: self.size]
         more = len(rows) > self.size
         return shown, _token(*position(shown[-1]), *self.bound) if more else ""
 
 
 def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = ()) -> Page:
-    """The page a request asks for, in a list whose positions have that many parts.
+    """The requested page of a list; each position has `parts` parts.
 
     Raises:
         InvalidInputError: PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
@@ -60,18 +60,18 @@ def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = 
     if len(found) != parts + len(bound):
         raise invalid_token_error()
     if found[parts:] != bound:
-        raise _invalid_error("page_token belongs to a list with another filter")
+        raise _invalid_error("page_token is from a list with another filter; start without a token")
     return Page(size=size, after=found[:parts], bound=bound)
 
 
 def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
-    """Rows to return; 0 means `default`.
+    """The number of rows to return; a `page_size` of 0 means `default`.
 
     Raises:
         InvalidInputError: PAGE_SIZE_RANGE.
     """
     if not 0 <= page_size <= PAGE_MAX:
-        detail = f"page_size is 1 to {PAGE_MAX}, or 0 for {default}"
+        detail = f"page_size must be 1 to {PAGE_MAX}, or 0 for {default}"
         raise InvalidInputError(
             "PAGE_SIZE_RANGE",
             detail,
@@ -83,8 +83,8 @@ def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
 
 
 def invalid_token_error() -> InvalidInputError:
-    """PAGE_TOKEN_INVALID, for a position that this list could not have given out."""
-    return _invalid_error("page_token is not one of a previous response")
+    """PAGE_TOKEN_INVALID: this list cannot have returned the position."""
+    return _invalid_error("page_token is not from a previous response")
 
 
 def _token(*parts: str) -> str:
@@ -92,7 +92,7 @@ def _token(*parts: str) -> str:
 
 
 def _parts(token: str) -> Position:
-    """The parts of a token; whatever a client made up must not reach a database."""
+    """The parts of a token, checked because an invented token must not reach a database."""
     if len(token) > TOKEN_MAX_CHARS:
         raise invalid_token_error()
     try:

@@ -1,4 +1,4 @@
-"""Postgres as every service uses it: bound to a tenant, or an explicit sweep across tenants."""
+"""Access to Postgres for all services: transactions of one tenant, or sweeps across tenants."""
 
 import asyncio
 import time
@@ -26,10 +26,10 @@ Transaction = psycopg.AsyncConnection[DictRow]
 
 
 class Database:
-    """A pool of connections that only hands out bounded, tenant-bound transactions.
+    """A connection pool whose transactions have time limits and belong to one tenant.
 
     Raises in every method:
-        UnavailableError: DATABASE_UNAVAILABLE, the server is away or out of connections.
+        UnavailableError: DATABASE_UNAVAILABLE, the server is unreachable or has no free connection.
         ConflictError: DATABASE_CONFLICT, a deadlock or serialization failure; retry.
         OverloadedError: DATABASE_FULL, its disk is full.
     """
@@ -47,14 +47,14 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
-        """A transaction that sees and writes the rows of one tenant and no others."""
+        """A transaction that can read and write the rows of one tenant only."""
         bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
         async with self._begin(bound) as connection:
             yield connection
 
     @asynccontextmanager
     async def sweep(self, *, synchronous: bool = True) -> AsyncIterator[Transaction]:
-        """A transaction across tenants, for work that belongs to none: relay, repair, gauges.
+        """A transaction across all tenants, for the relay, repairs and metrics.
 
         A sweep that is not `synchronous` does not wait for the disk: a crash of the server may
         undo it after its commit.
@@ -66,7 +66,7 @@ class Database:
 
     @asynccontextmanager
     async def _begin(self, opening: sql.SQL | sql.Composed) -> AsyncIterator[Transaction]:
-        """A transaction that `opening` begins, in one round trip."""
+        """A transaction started by the statements `opening`, in one round trip."""
         with _translate_errors():
             connection = await self._open(opening)
             try:
@@ -77,15 +77,15 @@ class Database:
                 await self._pool.putconn(connection)
 
     async def _open(self, opening: sql.SQL | sql.Composed) -> Transaction:
-        """A connection on which `opening` has run: that alone tells whether it still stands.
+        """A connection on which `opening` has run, which proves that it still works.
 
-        One that died in the pool makes room for the next.
+        Connections of the pool that no longer work are discarded.
         """
         for _ in range(self._pool.max_size + 1):
             connection = await self._pool.getconn(POOL_WAIT_S)
             try:
                 raise_if_cancelled()
-                # Several statements at once can not be prepared.
+                # Several statements in one string cannot be prepared.
                 await connection.execute(opening, prepare=False)
             except BaseException as error:
                 died = connection.closed and isinstance(error, psycopg.OperationalError)
@@ -94,13 +94,13 @@ class Database:
                     raise
             else:
                 return connection
-        raise psycopg.OperationalError("no connection of the pool stands")
+        raise psycopg.OperationalError("no connection of the pool works")
 
     async def is_reachable(self) -> bool:
-        """True when the server answers a trivial query within `ANSWER_S`, or has just answered.
+        """True if the server answers a trivial query within `ANSWER_S`, or has just answered one.
 
-        A frozen server would hold even a cancelled query for long, so the question is left open
-        and asked again only when it has ended.
+        If the server hangs, even a cancelled query would block. So the query keeps running,
+        and a new one is sent only when it has ended.
         """
         if time.monotonic() - self._answered_at < ANSWERED_RECENTLY_S:
             return True
@@ -113,7 +113,7 @@ class Database:
         return answer
 
     async def find_problem(self) -> str:
-        """Why the database makes a process not ready; empty when it answers."""
+        """Why the process is not ready because of the database; empty if the database answers."""
         return "" if await self.is_reachable() else "database does not answer"
 
     async def _ask(self) -> bool:
@@ -127,21 +127,21 @@ class Database:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turns driver errors into those a caller may act on."""
+    """Converts errors of the driver to service errors."""
     try:
         yield
     except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
-        raise ConflictError("DATABASE_CONFLICT", "two transactions met; one must retry") from error
+        raise ConflictError("DATABASE_CONFLICT", "two transactions conflicted; retry") from error
     except psycopg.errors.DiskFull as error:
         raise OverloadedError(
-            "DATABASE_FULL", "the database's disk is full", retry_after_s=30
+            "DATABASE_FULL", "the disk of the database is full; free space", retry_after_s=30
         ) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise UnavailableError(
             "SCHEMA_MISSING", "the schema is older than this software: run `migrate`"
         ) from error
     except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex):
-        # Operational errors to the driver, but it is the data that does not fit.
+        # The driver calls these operational errors, but the data is the cause.
         raise
     except (
         PoolTimeout,
@@ -149,16 +149,16 @@ def _translate_errors() -> Iterator[None]:
         psycopg.InterfaceError,
         psycopg.errors.IdleInTransactionSessionTimeout,
         psycopg.errors.TransactionTimeout,
-        psycopg.errors.ReadOnlySqlTransaction,  # a primary that is one no more
+        psycopg.errors.ReadOnlySqlTransaction,  # a former primary
     ) as error:
         raise UnavailableError(
-            "DATABASE_UNAVAILABLE", "the database is away or has no free connection"
+            "DATABASE_UNAVAILABLE", "the database cannot be reached or has no free connection"
         ) from error
 
 
 @asynccontextmanager
 async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator[Database]:
-    """A `Database` whose pool heals by itself; opening does not wait for the server."""
+    """A `Database` whose pool reconnects by itself; opening does not wait for the server."""
     pool = AsyncConnectionPool[Transaction](
         dsn,
         min_size=1,
@@ -171,7 +171,7 @@ async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator
             "row_factory": dict_row,
             "application_name": f"aquifer-{service}",
             "connect_timeout": 3,
-            # A server that vanishes without a word is found out within half a minute.
+            # Detects within half a minute that a server is gone without closing.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -190,11 +190,11 @@ async def open_database(dsn: str, service: str, pool_size: int) -> AsyncIterator
 
 
 def migrate(dsn: str, service: str, packages: Sequence[str] = ()) -> list[str]:
-    """Applies what is missing of the chassis' and the service's migrations; idempotent.
+    """Applies the missing migrations of the chassis and the service; can be repeated.
 
-    `dsn` is that of the owner role. Files are `migrations/NNNN_verb_noun.sql` of `packages` (by
-    default the chassis and the package named like the service), plain SQL in which `{service}`
-    stands for the role name. Returns the names applied.
+    `dsn` is the address for the owner role. Files are `migrations/NNNN_verb_noun.sql` of `packages`
+    (by default `chassis` and the package of the service), plain SQL in which `{service}` is
+    replaced by the role name. Returns the names of the applied files.
     """
     applied = []
     with psycopg.connect(dsn, connect_timeout=10) as connection:

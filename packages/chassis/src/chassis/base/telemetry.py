@@ -1,4 +1,4 @@
-"""Traces: where spans go, what each one carries, and how a trace crosses a process."""
+"""Traces: export of spans, their attributes, and trace context between processes."""
 
 import threading
 import uuid
@@ -23,13 +23,13 @@ EXPORT_DELAY_MS = 500
 QUEUE_MAX_SPANS = 8_192
 SHUTDOWN_MAX_S = 3.0
 
-# W3C trace context and nothing else: a caller's baggage is neither read nor sent on.
+# W3C trace context only: the baggage of callers is neither read nor forwarded.
 _propagator = TraceContextTextMapPropagator()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What work is about: on every span, log line and event produced meanwhile."""
+    """The tenant and document of the current work, added to its spans, logs and events."""
 
     tenant: str
     document: str | None = None
@@ -39,15 +39,15 @@ _scope: ContextVar[Scope | None] = ContextVar("chassis_scope", default=None)
 
 
 def scope() -> Scope | None:
-    """The innermost `document_scope`, or None outside of any."""
+    """The innermost `document_scope`; None outside one."""
     return _scope.get()
 
 
 @contextmanager
 def document_scope(tenant: str, document: str | None = None) -> Iterator[None]:
-    """Name the tenant, and the document if it is one document's work, for spans and logs.
+    """Sets the tenant, and the document if there is only one, for spans and logs.
 
-    The span already open is marked too. Describes work; authorises nothing.
+    Also sets the attributes of the current span. This grants no access.
     """
     entered = Scope(tenant=tenant, document=document)
     token = _scope.set(entered)
@@ -65,7 +65,7 @@ def _set_attributes(span: trace.Span, about: Scope) -> None:
 
 
 class ScopeProcessor(SpanProcessor):
-    """Copies the current `Scope` onto every span as it starts."""
+    """Copies the current `Scope` to every span when it starts."""
 
     @override
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -74,40 +74,40 @@ class ScopeProcessor(SpanProcessor):
 
 
 def extract(carrier: Mapping[str, object]) -> Context:
-    """The remote parent named by `traceparent` in headers or metadata; empty when there is none.
+    """The remote parent from `traceparent` in headers or metadata; empty if there is none.
 
-    Built on an empty context, so nothing of the current span leaks into it.
+    Starts from an empty context, so it contains nothing of the current span.
     """
     names = {key: value for key in _propagator.fields if isinstance(value := carrier.get(key), str)}
     return _propagator.extract(names, context=Context())
 
 
 def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:
-    """Write `traceparent` and `tracestate` of the context (by default the current one)."""
+    """Writes `traceparent` and `tracestate` of a context, by default the current one."""
     _propagator.inject(carrier, context=context)
 
 
 def sampler(ratio: float) -> Sampler:
-    """Keeps `ratio` of the traces, the same ones in every process that has the same ratio.
+    """A sampler that keeps `ratio` of the traces, the same ones in every process.
 
-    A local parent decides for its children. A remote parent's flag is ignored and its trace id
-    decides: so no caller can switch our recording on or off, yet a trace is kept whole.
+    A local parent decides for its children. For a remote parent the trace id decides, not its flag:
+    callers cannot switch recording on or off, and a trace is still kept as a whole.
     """
     by_id = TraceIdRatioBased(ratio)
     return ParentBased(by_id, remote_parent_sampled=by_id, remote_parent_not_sampled=by_id)
 
 
 class Telemetry:
-    """The process's tracer provider, until `shutdown`."""
+    """The tracer provider of the process, until `shutdown`."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider = provider
         self.tracer = provider.get_tracer(TRACER_NAME)
 
     def shutdown(self) -> None:
-        """Export what is queued and stop; blocks for at most `SHUTDOWN_MAX_S`.
+        """Exports queued spans and stops; blocks for at most `SHUTDOWN_MAX_S`.
 
-        With the collector away the rest is dropped: telemetry never holds up a restart.
+        If the collector is unavailable, the rest is dropped: telemetry never delays a restart.
         """
         flush = threading.Thread(target=self.provider.shutdown, name="telemetry-flush", daemon=True)
         flush.start()
@@ -122,14 +122,14 @@ def start(
     version: str = "unknown",
     instance: str = "",
 ) -> Telemetry:
-    """Make the process's tracer provider and install it as the global one.
+    """Creates the tracer provider of the process and installs it globally.
 
     Args:
         service: `service.name` of every span.
         otlp_endpoint: `http://host:port` of an OTLP/gRPC collector; empty exports nothing.
-        sample_ratio: share of traces kept, 0 to 1; use one value for all services.
+        sample_ratio: share of traces to keep, 0 to 1; use the same value in all services.
         version: `service.version`.
-        instance: `service.instance.id`; empty makes a random one.
+        instance: `service.instance.id`; empty: a random one.
     """
     provider = TracerProvider(
         sampler=sampler(sample_ratio),

@@ -1,8 +1,8 @@
-"""Who must be refused although the token still verifies.
+"""Revoked keys and suspended tenants, which are refused although their tokens are valid.
 
-A process hears of revocations on the bus and asks auth every `POLL_EVERY_S`. Either way alone is
-enough to go on; when both have been silent for `STALE_AFTER_S` nobody is admitted, because a
-revocation may have been missed.
+A process receives revocations from the bus and polls auth every `POLL_EVERY_S`. One of the two is
+enough. If neither has worked for `STALE_AFTER_S`, all callers are refused, because a revocation may
+have been missed.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 POLL_EVERY_S = 2.0
 FIRST_POLL_EVERY_S = 0.25
 POLL_TIMEOUT_S = 1.5
-TICK_EVERY_S = 0.5
-# Refused everywhere within 5 s, less one tick and some time for a busy event loop.
+TICK_EVERY_S = 0.25
+# A revocation takes effect within 5 s: minus one tick and a margin for a busy event loop.
 STALE_AFTER_S = 4.5
-# Longer than any token lives (`identity.TOKEN_MAX_S` and leeway): then its own end refuses it.
+# Longer than the lifetime of any token (`TOKEN_MAX_S` plus leeway), which then has expired.
 KEPT_S = 1_000.0
 
 
@@ -35,7 +35,7 @@ def _is_never_connected() -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenCall:
-    """A call being served, ended early by `end` when its key or tenant is refused."""
+    """A call in progress; `end` ends it early when its key or tenant is revoked."""
 
     key_id: str
     tenant: str
@@ -44,7 +44,7 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _TenantState:
-    """What was said last of a tenant; by `sequence`, since what is heard comes in any order."""
+    """The last known state of a tenant; `sequence` orders events that arrive in any order."""
 
     suspended: bool
     sequence: int
@@ -52,10 +52,10 @@ class _TenantState:
 
 
 class Revocations:
-    """Revoked keys, suspended tenants, and whether this process can still hear of new ones.
+    """Revoked keys and suspended tenants, and whether this process still receives new ones.
 
     Args:
-        bus_connected: whether the bus connection that carries revocations is alive right now.
+        bus_connected: whether the bus connection that delivers revocations works now.
         clock: monotonic seconds.
     """
 
@@ -75,21 +75,21 @@ class Revocations:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether auth answered once; a process that can not say is not ready."""
+        """True once auth has answered; before that the process is not ready."""
         return self._loaded
 
     def on_key_revoked(self, key_id: str) -> None:
-        """Refuse a key from now on and end its open calls; a repeat is harmless."""
+        """Refuses a key from now on and ends its open calls; can be repeated."""
         self._keys[key_id] = self._clock() + KEPT_S
         self._end(lambda call: call.key_id == key_id)
 
     def on_tenant_suspended(self, tenant: str, sequence: int) -> None:
-        """Refuse a tenant from now on and end its open calls, unless more is known already."""
+        """Refuses a tenant from now on and ends its open calls, unless a later state is known."""
         if self._note(tenant, sequence, suspended=True):
             self._end(lambda call: call.tenant == tenant)
 
     def on_tenant_resumed(self, tenant: str, sequence: int) -> None:
-        """Refuse a tenant no longer, unless more is known already."""
+        """Accepts a tenant again, unless a later state is known."""
         self._note(tenant, sequence, suspended=False)
 
     def _note(self, tenant: str, sequence: int, *, suspended: bool) -> bool:
@@ -102,24 +102,24 @@ class Revocations:
         return True
 
     def reset_sequences(self) -> None:
-        """Auth counts from an older state: whatever is said next of a tenant is the last."""
+        """Accepts the next state of each tenant, because auth was restored from a backup."""
         self._tenants = {name: replace(it, sequence=0) for name, it in self._tenants.items()}
 
     def note_contact(self, at: float | None = None) -> None:
-        """Note a sign of life of a way revocations come by, at monotonic second `at`."""
+        """Records that the bus or auth could deliver revocations at monotonic second `at`."""
         self._fresh_at = max(self._fresh_at, self._clock() if at is None else at)
 
     def mark_polled(self, at: float) -> None:
-        """Note that everything decided before monotonic second `at` is known."""
+        """Records that all revocations before monotonic second `at` are known."""
         self._loaded = True
         self.note_contact(at)
 
     def check(self, key_id: str, tenant: str) -> None:
-        """Pass when the key and its tenant may still act.
+        """Checks that the key and its tenant are not revoked.
 
         Raises:
             UnauthenticatedError: KEY_REVOKED or TENANT_SUSPENDED.
-            UnavailableError: REVOCATIONS_STALE; this process can not know.
+            UnavailableError: REVOCATIONS_STALE, this process cannot check.
         """
         if key_id in self._keys:
             raise UnauthenticatedError("KEY_REVOKED", "the key of this token was revoked")
@@ -128,18 +128,19 @@ class Revocations:
             raise UnauthenticatedError("TENANT_SUSPENDED", "the tenant is suspended")
         if not self._loaded or self._is_stale():
             raise UnavailableError(
-                "REVOCATIONS_STALE", "cut off from auth and the bus: can not tell who is revoked"
+                "REVOCATIONS_STALE",
+                "cannot reach auth or NATS, so revocations cannot be checked; retry",
             )
 
     def watch(self, call: OpenCall) -> None:
-        """End the call as soon as `check` would refuse it, until `unwatch`."""
+        """Ends the call as soon as `check` would refuse it, until `unwatch`."""
         self._open.add(call)
 
     def unwatch(self, call: OpenCall) -> None:
         self._open.discard(call)
 
     def tick(self) -> None:
-        """Bring everything up to now; to be called every `TICK_EVERY_S`."""
+        """Ends calls if the state is stale, forgets old entries. Call every `TICK_EVERY_S`."""
         if self._is_stale():
             self._end(lambda _: True)
         now = self._clock()
@@ -160,10 +161,10 @@ Pages = Callable[[int], Awaitable[ListRevocationsResponse]]
 
 
 async def poll(revocations: Revocations, pages: Pages, after: int, at: float) -> int:
-    """Take over every revocation after a sequence, as decided before monotonic second `at`.
+    """Reads every revocation after a sequence; all before monotonic second `at` are known then.
 
     Returns:
-        The sequence to ask with next; 0 when auth counts from an older state (a restored backup).
+        The sequence for the next poll; 0 if auth was restored from a backup.
     """
     while True:
         page = await pages(after)
@@ -190,12 +191,12 @@ async def poll(revocations: Revocations, pages: Pages, after: int, at: float) ->
 async def follow(
     revocations: Revocations, pages: Pages, *, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Keep `revocations` up to date until cancelled; auth may come and go meanwhile.
+    """Keeps `revocations` up to date until cancelled; auth may be unavailable for a while.
 
     Args:
-        revocations: what to keep up to date.
-        pages: asks auth for at most `PAGE_MAX` revocations after a sequence.
-        clock: the one `revocations` was given.
+        revocations: updated by this function.
+        pages: reads at most `PAGE_MAX` revocations after a sequence from auth.
+        clock: the same clock as in `revocations`.
     """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_tick(revocations))
@@ -223,6 +224,6 @@ async def _poll(revocations: Revocations, pages: Pages, clock: Callable[[], floa
             if away:
                 log.info("revocations.reachable")
             away = False
-        # Until auth answered once the process is not ready, and whoever starts it waits.
+        # Until auth has answered the process is not ready, and its start waits for it.
         every_s = POLL_EVERY_S if revocations.is_loaded else FIRST_POLL_EVERY_S
         await asyncio.sleep(max(0.0, asked_at + every_s - clock()))

@@ -1,4 +1,4 @@
-"""Who is calling: access tokens verified offline, and the token this service calls others with."""
+"""Identity: verifies access tokens offline, and gets the token for calls to other services."""
 
 import asyncio
 import hashlib
@@ -54,10 +54,10 @@ class Caller:
     expires_at: float
 
     def require(self, scopes: frozenset[str]) -> None:
-        """Pass when the caller holds at least one of the scopes.
+        """Checks that the caller has at least one of the scopes.
 
         Raises:
-            ForbiddenError: SCOPE_MISSING, naming what would have been enough.
+            ForbiddenError: SCOPE_MISSING, with the scopes that would be sufficient.
         """
         if not self.scopes & scopes:
             enough = " or ".join(sorted(scopes))
@@ -75,13 +75,13 @@ _acting_for: ContextVar[str | None] = ContextVar("chassis_acting_for", default=N
 
 
 def caller() -> Caller:
-    """Who sent the call being served.
+    """The sender of the current call.
 
     Raises:
-        LookupError: outside of a call, or in a public method: a bug of the service.
+        LookupError: outside a call, or in a public method; a bug of the service.
     """
     if (admitted := _admitted.get()) is None:
-        raise LookupError("no verified caller here")
+        raise LookupError("no verified caller in this context")
     return admitted.caller
 
 
@@ -92,7 +92,7 @@ def admit(who: Caller, token: str) -> None:
 
 @contextmanager
 def act_for(tenant: str) -> Iterator[None]:
-    """Name the tenant this service's own calls act for, where no call is being served."""
+    """Sets the tenant for which this service makes calls, outside a served call."""
     token = _acting_for.set(tenant)
     try:
         yield
@@ -101,21 +101,21 @@ def act_for(tenant: str) -> Iterator[None]:
 
 
 async def forward_caller() -> Metadata:
-    """Credentials of the call being served, passed on unchanged; none outside of one."""
+    """The credentials of the current call, unchanged; empty outside a call."""
     admitted = _admitted.get()
     return [] if admitted is None else [("authorization", f"Bearer {admitted.token}")]
 
 
 async def send_no_credentials() -> Metadata:
-    """No credentials, for the public methods of auth."""
+    """No credentials; for the public methods of auth."""
     return []
 
 
 def read_bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The access token in a call's metadata.
+    """The access token in the metadata of a call.
 
     Raises:
-        UnauthenticatedError: TOKEN_MISSING, or TOKEN_INVALID for anything but one bearer token.
+        UnauthenticatedError: TOKEN_MISSING; TOKEN_INVALID unless there is exactly one bearer token.
     """
     found = [value for key, value in metadata if key == "authorization"]
     if not found:
@@ -127,10 +127,10 @@ def read_bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def apply_acting_tenant(who: Caller, metadata: Mapping[str, object]) -> Caller:
-    """The caller, moved to the tenant it names if it is a service.
+    """The caller, with the tenant it names in the metadata if it is a service.
 
     Raises:
-        ForbiddenError: TENANT_FOREIGN, a tenant named by anybody else, or one that can not be.
+        ForbiddenError: TENANT_FOREIGN, the caller is not a service, or the tenant id is invalid.
     """
     tenant = metadata.get(TENANT_KEY)
     if tenant is None:
@@ -150,10 +150,10 @@ def _refusal(reason: str) -> UnauthenticatedError:
 
 
 class Verifier:
-    """Turns an access token into a `Caller` without asking anybody, once the keys are loaded.
+    """Converts access tokens to `Caller`s; offline, once the keys are loaded.
 
     Args:
-        fetch: returns auth's JWK set (RFC 7517 JSON).
+        fetch: returns the JWK set of auth (RFC 7517 JSON).
         now: Unix seconds.
         clock: monotonic seconds.
     """
@@ -175,11 +175,11 @@ class Verifier:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a key set was ever loaded; without one nobody can be verified."""
+        """True once a key set was loaded; before that no token can be verified."""
         return bool(self._keys)
 
     async def load(self) -> None:
-        """Fetch the keys, trying `KEYS_LOAD_ATTEMPTS` times; later calls of `verify` try on.
+        """Fetches the keys, in at most `KEYS_LOAD_ATTEMPTS` tries.
 
         Raises:
             UnavailableError: KEYS_NOT_LOADED.
@@ -192,10 +192,10 @@ class Verifier:
         raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
 
     async def verify(self, token: str) -> Caller:
-        """Who a token was issued to; its revocation is for `Revocations` to tell.
+        """The caller a token was issued to; revocations are checked by `Revocations`.
 
         Raises:
-            UnauthenticatedError: TOKEN_INVALID without a hint which part, or TOKEN_EXPIRED.
+            UnauthenticatedError: TOKEN_INVALID, without the reason, or TOKEN_EXPIRED.
             UnavailableError: KEYS_NOT_LOADED.
         """
         if len(token) > TOKEN_MAX_CHARS or not token.isascii():
@@ -230,7 +230,7 @@ class Verifier:
         return self._keys[kid]
 
     async def _refresh(self, pause_s: float) -> None:
-        """Fetch the keys, then not again for `pause_s`; auth being away leaves the old ones."""
+        """Fetches the keys, at most once per `pause_s`; on failure the old ones stay."""
         async with self._fetching:
             if self._clock() < self._fetch_from:
                 return
@@ -255,8 +255,8 @@ def _public_keys(jwks: str) -> dict[str, Ed25519PublicKey]:
     }
 
 
-# What a token's text can do to its readers, whatever the library catches itself: no number, no
-# UTF-8, nested deeper than the stack, a number beyond any float.
+# Raised for malformed tokens: the library's own errors, invalid numbers or UTF-8, nesting deeper
+# than the stack, a number too large for a float.
 _UNREADABLE = (jwt.PyJWTError, ValueError, RecursionError, OverflowError)
 
 
@@ -290,7 +290,7 @@ def _decode(token: str, key: Ed25519PublicKey) -> Caller:
         raise _refusal("TOKEN_EXPIRED") from error
     except _UNREADABLE as error:
         raise _refusal("TOKEN_INVALID") from error
-    # A revocation is remembered no longer than this, so no token may outlive it.
+    # Revocations are kept only this long, so no token may live longer.
     if lifetime_s > TOKEN_MAX_S or not _TENANT.fullmatch(who.tenant):
         raise _refusal("TOKEN_INVALID")
     return who
@@ -298,15 +298,15 @@ def _decode(token: str, key: Ed25519PublicKey) -> Caller:
 
 def _text(claim: object) -> str:
     if not isinstance(claim, str) or not claim:
-        raise ValueError("claim is not a string")
-    claim.encode()  # a lone surrogate could be neither logged nor stored
+        raise ValueError("claim is not a non-empty string")
+    claim.encode()  # a lone surrogate cannot be logged or stored
     return claim
 
 
 class TokenSource:
-    """This service's own access token, exchanged for its API key and renewed at half its life.
+    """The access token of this service, exchanged for its API key and renewed at half its lifetime.
 
-    While auth is away the token at hand is used until it ends.
+    While auth is unavailable, the current token is used until it expires.
 
     Args:
         channel: to auth, opened with `send_no_credentials`.
@@ -325,7 +325,7 @@ class TokenSource:
         self._renewing = asyncio.Lock()
 
     async def __call__(self) -> Metadata:
-        """Credentials for a sibling: the token, and the tenant acted for, if there is one."""
+        """Metadata for calls to other services: the token, and the tenant to act for, if any."""
         credentials = [("authorization", f"Bearer {await self.token()}")]
         tenant = _acting_for.get()
         if tenant is None and (admitted := _admitted.get()) is not None:
@@ -333,10 +333,10 @@ class TokenSource:
         return credentials if tenant is None else [*credentials, (TENANT_KEY, tenant)]
 
     async def token(self) -> str:
-        """A token that has not ended.
+        """A token that has not expired.
 
         Raises:
-            UnavailableError: auth is away and nothing is at hand, or it refuses the key.
+            UnavailableError: SERVICE_TOKEN_UNAVAILABLE, auth is unavailable or refuses the key.
         """
         usable = self._now() < self._expires_at
         if usable and (self._now() < self._renew_from or self._renewing.locked()):
@@ -346,7 +346,8 @@ class TokenSource:
                 await self._renew()
         if self._now() >= self._expires_at:
             raise UnavailableError(
-                "SERVICE_TOKEN_UNAVAILABLE", "this service could not get a token from auth"
+                "SERVICE_TOKEN_UNAVAILABLE",
+                "this service could not get a token from auth; check auth and AQUIFER_SERVICE_KEY",
             )
         return self._token
 

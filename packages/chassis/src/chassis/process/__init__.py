@@ -1,1 +1,1 @@
-"""A process of a service from start to end, and what it tells operators."""
+"""The process of a service from start to end, and what it reports to operators."""

@@ -1,4 +1,4 @@
-"""Where a process learns whose tokens are good: auth, asked over gRPC."""
+"""Fetches public keys and revocations from auth over gRPC."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ from chassis.rpc.channel import open_channel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """The public keys of tokens as a JWK set, and the revocations after a sequence."""
+    """Functions that return the public keys as a JWK set, and the revocations after a sequence."""
 
     keys: Callable[[], Awaitable[str]]
     revocations: Callable[[int], Awaitable[ListRevocationsResponse]]
@@ -26,7 +26,7 @@ class Authority:
 
 @asynccontextmanager
 async def remote_authority(address: str, service_key: str) -> AsyncIterator[Authority]:
-    """Auth at `address`, asked with the API key of this service."""
+    """The authority at `address`, called with the API key of this service."""
     async with open_channel(address, service="auth", credentials=send_no_credentials) as public:
         credentials = TokenSource(public, service_key)
         async with open_channel(address, service="auth", credentials=credentials) as own:

@@ -1,4 +1,4 @@
-"""The life of a process: open, take traffic, stop taking it, close, in that order."""
+"""Runs a process: open, accept traffic, drain, close, in this order."""
 
 import asyncio
 import logging
@@ -37,9 +37,9 @@ def run(name: str, settings: ServiceSettings, build: Build, access: Access) -> i
 
 
 async def serve(name: str, settings: ServiceSettings, build: Build, access: Access) -> int:
-    """Opens, takes traffic until told to stop, drains within `drain_s`, closes.
+    """Opens, accepts traffic until a stop signal, drains within `drain_s`, closes.
 
-    0: stopped as asked. 1: the bus connection was lost for good.
+    Returns 0: stopped by a signal, 1: the bus connection was lost permanently.
     """
     stop, lost = asyncio.Event(), asyncio.Event()
 
@@ -63,7 +63,7 @@ async def serve(name: str, settings: ServiceSettings, build: Build, access: Acce
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doors:
-    """A process with what guards its doors."""
+    """A process with its health, token verifier and revocations."""
 
     process: Process
     health: Health
@@ -78,7 +78,7 @@ async def _open(
     stack: AsyncExitStack,
     on_lost: Callable[[], None],
 ) -> _Doors:
-    """Opens what every process has; it is closed in reverse when `stack` unwinds."""
+    """Opens what every process needs; `stack` closes it in reverse order."""
     spans = telemetry.start(
         name,
         settings.otlp_endpoint,
@@ -116,7 +116,7 @@ async def _open(
 
 
 async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> None:
-    """Works until told to stop; then closes the doors before anything behind them."""
+    """Works until `stop` is set, then drains calls and events before anything is closed."""
     process, revocations = doors.process, doors.revocations
     loops: list[Loop] = [
         *([process.events.run] if process.events else []),
@@ -133,7 +133,7 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
         log.info("service.draining")
         process.not_ready = ("draining",)
         await doors.health.enter_graceful_shutdown()
-        # Calls on their way when health changed still find the door open.
+        # Calls sent before clients saw the change of health are still accepted.
         await asyncio.sleep(DRAIN_NOTICE_S)
         await asyncio.gather(
             process.server.stop(drain_s),

@@ -1,4 +1,4 @@
-"""What every service serves to operators: its state, and its dead letters."""
+"""The operator services of every process: its status and its dead letters."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ from chassis.rpc.server import Access, any_of
 
 log = logging.getLogger(__name__)
 
-# The command waits 5 s for everything: its sign-in and the way there and back included.
+# `aquifer status` waits 5 s in all, including sign-in and network.
 READ_TIMEOUT_S = 1.5
 
 _STATUS = ("aquifer.ops.v1.StatusService/GetStatus",)
@@ -39,14 +39,14 @@ _DEAD_LETTERS = tuple(
 
 
 def access(*, consumes: bool) -> Access:
-    """Who may call what is served here; dead letters only exist where events are consumed."""
+    """The access rules of these services; only services that consume events have dead letters."""
     methods = (*_STATUS, *_DEAD_LETTERS) if consumes else _STATUS
     return {method: any_of("operate") for method in methods}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Unfinished work of one tenant in one stage; the age is that of its oldest document."""
+    """Unfinished work of one tenant in one stage, with the age of its oldest document."""
 
     name: str
     tenant: str
@@ -77,9 +77,9 @@ class StatusRpc(StatusServiceServicer):
     async def GetStatus(
         self, request: status_pb.GetStatusRequest, context: ServicerContext[Any, Any]
     ) -> status_pb.GetStatusResponse:
-        """Reads the state of this process; what can not be read is unset, never 0."""
+        """The state of this process; a value that cannot be read is unset, never 0."""
         not_ready = list(self._not_ready())
-        # Side by side: with everything away each takes its whole limit.
+        # Concurrently: if every dependency is unavailable, each read takes its whole timeout.
         consumers, unfinished, dead_letters = await asyncio.gather(
             asyncio.gather(*map(_backlog, self._settlements)),
             self._read_unfinished(),
@@ -165,7 +165,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     async def GetDeadLetter(
         self, request: dead_pb.GetDeadLetterRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.GetDeadLetterResponse:
-        """Reads a dead letter with its bytes; who read it is logged."""
+        """Reads a dead letter with its bytes; logs the caller."""
         letter = await self._dead_letters.get(request.dead_letter_id)
         log.warning("dead_letter.read", extra=_audit_fields(letter))
         return dead_pb.GetDeadLetterResponse(
@@ -176,7 +176,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     async def ReplayDeadLetter(
         self, request: dead_pb.ReplayDeadLetterRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.ReplayDeadLetterResponse:
-        """Handles a dead letter again, here and now, as a new event; removes it on success."""
+        """Handles a dead letter at once, as a new event, and removes it on success."""
         letter = await self._dead_letters.get(request.dead_letter_id)
         log.warning("dead_letter.replayed", extra=_audit_fields(letter))
         settlement = next(
@@ -202,7 +202,7 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     async def DiscardDeadLetter(
         self, request: dead_pb.DiscardDeadLetterRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.DiscardDeadLetterResponse:
-        """Removes a dead letter; who removed it is logged."""
+        """Removes a dead letter; logs the caller."""
         letter = await self._dead_letters.get(request.dead_letter_id)
         log.warning("dead_letter.discarded_by", extra=_audit_fields(letter))
         await self._dead_letters.discard(letter.dead_letter_id)
@@ -210,10 +210,10 @@ class DeadLetterRpc(DeadLetterServiceServicer):
 
 
 def _choose_replay_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
-    """A new one for each replay: the inbox must not take it for the event that failed.
+    """A new id for each replay, so that the inbox does not drop it as a duplicate.
 
-    An upload keeps its producer's, by which its results refer to it; that is remembered with what
-    was accepted, never in an inbox.
+    An upload event keeps the id of its producer, because its results refer to it. Uploads are
+    deduplicated by the accepted document, not by the inbox.
     """
     if topology.options(settlement.event).stream_class == STREAM_CLASS_UPLOADS:
         return letter.event_id
@@ -250,7 +250,7 @@ def _summary(letter: DeadLetter) -> dead_pb.DeadLetter:
 
 
 def _parse_position(name: str) -> int:
-    """Id after which the page begins; 0 for the first page."""
+    """The id after which the page begins; 0 for the first page."""
     if not name:
         return 0
     if not (name.isascii() and name.isdecimal()):

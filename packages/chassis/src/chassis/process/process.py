@@ -1,4 +1,4 @@
-"""A process as its service sees it: the doors traffic enters by, and what is attached to them."""
+"""The process as its service sees it: gRPC server, events, background loops and probes."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -28,11 +28,11 @@ def _no_progress() -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """The doors traffic enters by; a service attaches its edges, loops and probes to them.
+    """A running process; the service adds its gRPC services, subscribers, loops and probes.
 
-    `stack` holds what the doors need: it unwinds only after both doors are closed. `authority` is
-    where tokens' keys and revocations come from; only auth, which is it, sets another. `progress`
-    is a number that rises while the process works on what keeps it from being ready.
+    `stack` closes resources after the server and the subscribers have stopped. `authority` provides
+    public keys and revocations; only auth replaces it. `progress` returns a number that increases
+    while the process works on what keeps it from being ready.
     """
 
     name: str
@@ -49,22 +49,22 @@ class Process:
     not_ready: tuple[str, ...] = ("starting",)
 
     def consume(self, router: EventRouter, **injected: object) -> None:
-        """Handles what `router` subscribes to; `injected` are the handlers' `Context()` by name."""
+        """Runs the subscribers of `router`; handlers receive `injected` by name as `Context()`."""
         self.events = EventBroker(
             self.bus, self.name, router.subscriptions, self.dead_letters, injected
         )
 
     @property
     def settlements(self) -> Sequence[Settlement[Any]]:
-        """One for each durable of this process."""
+        """One settlement per durable of this process."""
         return self.events.settlements if self.events else ()
 
     def add_loop(self, loop: Loop) -> None:
-        """Keeps a background loop running while the process takes traffic; its end is a bug."""
+        """Runs a background loop while the process accepts traffic; the loop must not end."""
         self.loops.append(loop)
 
     def add_probe(self, probe: Probe) -> None:
-        """Adds a condition of readiness: `probe` says what is wrong, or nothing."""
+        """Adds a readiness probe; it returns the problem, or an empty text."""
         self.probes.append(probe)
 
 

@@ -1,4 +1,4 @@
-"""What every process does beside its work: hear of revocations, know its readiness, keep gauges."""
+"""Background loops of every process: revocations, readiness and gauges."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 READINESS_S = 0.5
 STARTING_S = 0.05
-# Reasons that hold a count change all the time.
+# Problems that contain a count change all the time.
 LOG_EVERY_S = 5.0
 BACKLOG_S = 5.0
 
@@ -33,7 +33,7 @@ E = TypeVar("E", bound=Message)
 
 
 async def subscribe_to_revocations(bus: Bus, revocations: Revocations) -> None:
-    """Every process hears what auth broadcasts; what it misses, polling brings."""
+    """Subscribes to the revocations that auth publishes; polling finds those that are missed."""
 
     def on_revoked(event: ApiKeyRevoked, _: str) -> None:
         revocations.on_key_revoked(event.key_id)
@@ -49,8 +49,8 @@ async def subscribe_to_revocations(bus: Bus, revocations: Revocations) -> None:
     await _subscribe(bus, TenantResumed, on_resumed)
 
 
-async def _subscribe(bus: Bus, kind: type[E], told: Callable[[E, str], None]) -> None:
-    """Calls `told` with each event of a kind and its tenant."""
+async def _subscribe(bus: Bus, kind: type[E], on_event: Callable[[E, str], None]) -> None:
+    """Calls `on_event` with each event of a type and its tenant."""
 
     async def on_message(message: Msg) -> None:
         try:
@@ -58,7 +58,7 @@ async def _subscribe(bus: Bus, kind: type[E], told: Callable[[E, str], None]) ->
         except DecodeError:
             log.exception("revocation.undecodable")
         else:
-            told(event, message.subject.rsplit(".", 1)[-1])
+            on_event(event, message.subject.rsplit(".", 1)[-1])
 
     await bus.hear(subject(kind, "*"), on_message)
 
@@ -74,9 +74,9 @@ async def load_keys(verifier: Verifier) -> None:
 async def watch_readiness(
     process: Process, verifier: Verifier, revocations: Revocations, health: Health
 ) -> None:
-    """Tells health whether this process can do its work right now.
+    """Reports to the health service whether this process can do its work.
 
-    It looks every half second, and until it was ready once, more often: others wait for it.
+    Checks every half second, and more often until the first success, because others wait for it.
     """
     pause_s = STARTING_S
     said, say_from = process.not_ready, 0.0
@@ -96,26 +96,26 @@ async def watch_readiness(
 async def _find_problems(
     process: Process, verifier: Verifier, revocations: Revocations
 ) -> AsyncIterator[str]:
-    """Everything that keeps the process from its work."""
+    """Every problem that keeps the process from being ready."""
     for probe in process.probes:
         if reason := await probe():
             yield reason
     if not process.bus.connected:
         yield "bus does not answer"
     for settlement in process.settlements:
-        # Without a broker nobody knows whether a durable is there.
+        # Without a broker it is unknown whether a durable exists.
         if settlement.bound.missing and process.bus.connected:
             yield settlement.bound.missing
         if settlement.pause_reason:
             yield f"{settlement.durable.name} waits: {settlement.pause_reason}"
     if not verifier.is_loaded:
-        yield "keys of auth not loaded"
+        yield "public keys of auth not loaded"
     if not revocations.is_loaded:
         yield "revocations not loaded"
 
 
 async def export_backlog(process: Process) -> None:
-    """Keeps the gauges of unfinished work by stage and tenant, and of dead letters."""
+    """Updates the gauges of dead letters and of unfinished work per stage and tenant."""
     while True:
         await asyncio.sleep(BACKLOG_S)
         try:

@@ -1,8 +1,8 @@
-"""Calls to sibling services: traced, with a deadline, with credentials, failing as `ServiceError`.
+"""Calls to other services, with traces, deadlines and credentials; failures are `ServiceError`s.
 
-A wrapper of the channel and not `grpc.aio` client interceptors: those cost a task per call and
-lose cancellations (opentelemetry-python-contrib 3271). The stubs disagree with both, so this file
-(and `rpc.py`) types them as `Any`; nothing above needs to.
+This wraps the channel instead of using `grpc.aio` client interceptors, which cost a task per call
+and lose cancellations (opentelemetry-python-contrib 3271). The type stubs fit neither, so this file
+and `server.py` use `Any`; other code does not need to.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from chassis.rpc.server import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, time_left_
 from chassis.rpc.status import from_rpc_error
 
 TIMEOUT_S = 10.0
-# Kept back of the deadline of the call being served, to answer it with a reason.
+# Reserved from the deadline of the current call, to answer it with a reason.
 MARGIN_S = 0.05
 
 Credentials = Callable[[], Awaitable[identity.Metadata]]
@@ -45,20 +45,20 @@ def open_channel(
     retried: Collection[str] = (),
     tracer: Tracer | None = None,
 ) -> grpc.aio.Channel:
-    """A channel to a sibling, for generated stubs; open it in the running loop, close it after.
+    """A channel to another service for generated stubs; open it in the running loop and close it.
 
     A unary method of a stub returns a coroutine, a stream an async iterator (see `use_stream`).
     Both raise `ServiceError`. The rest of the `grpc.aio.Call` interface is not available. `timeout`
-    is by default the time left to the call being served, or `TIMEOUT_S` outside of one.
+    is by default the time left in the current call, or `TIMEOUT_S` outside a call.
 
     Args:
         address: `host:port`.
-        service: the sibling's name, for errors: `inference` fails as INFERENCE_UNAVAILABLE.
-        credentials: `forward_caller` passes the caller's token on, a `TokenSource` calls as this
-            service, `send_no_credentials` sends none.
-        retried: `package.Service/Method` of unary idempotent methods, tried up to 4 times within
-            their deadline while the sibling is UNAVAILABLE.
-        tracer: by default the process's.
+        service: name for errors: a failed call of `inference` is INFERENCE_UNAVAILABLE.
+        credentials: `forward_caller` sends the caller's token, a `TokenSource` the token of this
+            service, `send_no_credentials` none.
+        retried: `package.Service/Method` of idempotent unary methods, tried up to 4 times within
+            their deadline while the service is UNAVAILABLE.
+        tracer: by default that of the process.
     """
     inner = grpc.aio.insecure_channel(address, options=_options(retried))
     return SiblingChannel(
@@ -84,21 +84,21 @@ def _options(retried: Collection[str]) -> list[tuple[str, Any]]:
         ("grpc.service_config", json.dumps(config)),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        # Without this the pings of a long silent call stop after the second.
+        # Otherwise the pings of a long silent call stop after the second one.
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.enable_http_proxy", 0),
-        ("grpc.use_local_subchannel_pool", 1),  # else all channels share one connection
+        ("grpc.use_local_subchannel_pool", 1),  # otherwise all channels share one connection
     ]
 
 
 @asynccontextmanager
 async def use_stream(call: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """A server stream that is cancelled at the end of the block, however the block ends.
+    """The responses of a stream, which is cancelled at the end of the block in any case.
 
-    `async for` alone is not enough: left by `break`, the sibling would go on producing.
+    `async for` alone is not enough: after a `break` the service would keep producing.
     """
     messages = aiter(call)
     try:
@@ -163,7 +163,7 @@ class SiblingChannel(grpc.aio.Channel):
 
     @contextmanager
     def _record(self, method: str) -> Iterator[Span]:
-        """One CLIENT span per call, ended however the call ends; errors become ServiceError."""
+        """Records one CLIENT span per call and converts its errors to `ServiceError`."""
         name = method.removeprefix("/")
         attributes = {
             "rpc.system.name": "grpc",
@@ -196,9 +196,11 @@ class SiblingChannel(grpc.aio.Channel):
         meant = from_rpc_error(error, peer=self._peer)
         own = self._credentials not in (identity.forward_caller, identity.send_no_credentials)
         if own and isinstance(meant, UnauthenticatedError | ForbiddenError):
-            # Ours were refused, not the caller's: nothing the caller could change.
+            # The credentials of this service were refused, not the caller's.
             return UnavailableError(
-                "SERVICE_REFUSED", f"{self._peer} refused this service", cause=meant.reason
+                "SERVICE_REFUSED",
+                f"{self._peer} refused the credentials of this service",
+                cause=meant.reason,
             )
         return meant
 
@@ -234,15 +236,15 @@ def _trace_headers(span: Span) -> list[tuple[str, str]]:
 
 
 def _limit_timeout(timeout_s: float | None) -> float:
-    """The time a call may take: what was asked for, within the call being served.
+    """The timeout of a call: as requested, but at most the time left in the current call.
 
     Raises:
-        DeadlineError: no time is left; the sibling need not hear of it.
+        DeadlineError: no time is left, so the call is not made.
     """
     left_s = time_left_s()
     if left_s is None:
         return TIMEOUT_S if timeout_s is None else timeout_s
     left_s -= MARGIN_S
     if left_s <= 0:
-        raise DeadlineError("DEADLINE_EXCEEDED", "no time is left to call a sibling")
+        raise DeadlineError("DEADLINE_EXCEEDED", "no time is left to call another service")
     return left_s if timeout_s is None else min(timeout_s, left_s)

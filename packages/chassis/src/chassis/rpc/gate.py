@@ -1,4 +1,4 @@
-"""Who may call: the caller's token, its scopes, and their end when the right to call is revoked."""
+"""Authorises calls: checks token, scopes and revocations, and ends calls that are revoked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from chassis.identity.revocations import OpenCall, Revocations
 
 
 class Gate:
-    """Admits callers by their tokens. Without one a server can have public methods alone."""
+    """Authorises callers by their tokens. A server without a gate has only public methods."""
 
     def __init__(self, verifier: identity.Verifier, revocations: Revocations) -> None:
         self._verifier = verifier
@@ -17,10 +17,10 @@ class Gate:
     async def admit(
         self, scopes: frozenset[str], context: Any, end: Callable[[], None]
     ) -> OpenCall:
-        """Verify the caller and its right to call; a later revocation calls `end`.
+        """Verifies the caller and its scopes; a later revocation calls `end`.
 
         Raises:
-            UnauthenticatedError, ForbiddenError: it may not call.
+            UnauthenticatedError, ForbiddenError: the caller is refused.
         """
         sent = context.invocation_metadata()
         token = identity.read_bearer_token(sent)
@@ -33,9 +33,9 @@ class Gate:
         return call
 
     def check(self, call: OpenCall) -> None:
-        """Raise what an admitted caller is to be told that lost its right meanwhile."""
+        """Raises the reason if an admitted caller has been revoked meanwhile."""
         self._revocations.check(call.key_id, call.tenant)
 
     def leave(self, call: OpenCall) -> None:
-        """The call is over."""
+        """Stops watching a call that has ended."""
         self._revocations.unwatch(call)

@@ -1,4 +1,4 @@
-"""Standard gRPC health, per service and for the whole process."""
+"""The standard gRPC health service, per service and for the whole process."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ from typing_extensions import override
 from chassis.base.errors import NotFoundError
 
 WATCH_S = 0.5
-# Trailing metadata of a check that answers NOT_SERVING, for callers on this machine alone: why,
-# and a number that rises while the process works on it.
+# Trailing metadata of a NOT_SERVING response, only for callers on this machine: the reasons, and a
+# number that increases while the process works on them.
 REASONS_KEY = "aquifer-not-ready"
 PROGRESS_KEY = "aquifer-progress"
 _REASONS_MAX_CHARS = 500
@@ -19,9 +19,9 @@ _LOCAL_PEERS = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Standard health: NOT_SERVING, for "" and for each service, until it is told otherwise.
+    """Health of "" and of each service, NOT_SERVING until it is set.
 
-    The library's own forgets one watcher when another leaves, and its watchers hold up a drain.
+    The library's class loses a watcher when another leaves, and its watchers delay a drain.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -33,28 +33,28 @@ class Health(health_pb2_grpc.HealthServicer):
         self._progress = 0
 
     def explain(self, reasons: Sequence[str], progress: int) -> None:
-        """What the process lacks, and how far it is with what it does about it."""
+        """Sets why the process is not ready, and the progress of its work on that."""
         self._reasons, self._progress = reasons, progress
 
     async def set(self, service: str, state: int) -> None:
-        """Change the answer for a service; ignored once the process drains."""
+        """Sets the health of a service; ignored while the process drains."""
         if not self._draining:
             self._states[service] = state
 
     async def set_all(self, state: int) -> None:
-        """Change the answer for the process and every service of it."""
+        """Sets the health of the process and of all its services."""
         for service in self._states:
             await self.set(service, state)
 
     async def enter_graceful_shutdown(self) -> None:
-        """Answer NOT_SERVING from now on, and end the watchers after they heard it."""
+        """Answers NOT_SERVING from now on; watchers receive it, then their streams end."""
         self._states = dict.fromkeys(self._states, health_pb2.HealthCheckResponse.NOT_SERVING)
         self._draining = True
 
     @override
     async def Check(self, request: Any, context: Any) -> Any:
         if request.service not in self._states:
-            raise NotFoundError("SERVICE_UNKNOWN", "no such service here")
+            raise NotFoundError("SERVICE_UNKNOWN", "this process does not have the service")
         if self._reasons and context.peer().startswith(_LOCAL_PEERS):
             reasons = "; ".join(self._reasons)[:_REASONS_MAX_CHARS]
             context.set_trailing_metadata(

@@ -1,7 +1,7 @@
-"""What happens around every method a service serves: span, status, deadline, identity.
+"""Wraps every served method: span, status, deadline, identity.
 
-The `grpc.aio` stubs disagree with the runtime on interceptors, so this file (and `channel.py`)
-types them as `Any`; nothing above needs to.
+The type stubs of `grpc.aio` do not match the runtime for interceptors, so this file and
+`channel.py` use `Any`; other code does not need to.
 """
 
 import asyncio
@@ -53,20 +53,21 @@ SERVER_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Below the 10 s that clients may count on: the network brings pings closer together.
+    # Less than the 10 s promised to clients, because the network can bring pings closer together.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.so_reuseport", 0),  # a second process on the port fails instead of taking half the calls
+    # A second process on the port must fail instead of sharing its calls.
+    ("grpc.so_reuseport", 0),
 )
 
-# Which scopes open a method, by `package.Service/Method`: any one of them is enough. A method of
-# a listed service that is itself not listed stops the process from starting.
+# The scopes of each method, by `package.Service/Method`; one of them is enough. The process does
+# not start if a method of a listed service is missing.
 Access = Mapping[str, frozenset[str]]
 PUBLIC: Final = frozenset({"*"})
 
 _STANDARD = ("grpc.health.v1.Health/", "grpc.reflection.v1alpha.ServerReflection/")
-# Every method that is not served: the name a stranger made up becomes no label and no span name.
+# Stands for every unknown method: a name sent by a client must not become a label or span name.
 _OTHER = "_OTHER"
-# Statuses that are the server's fault; the others are answers (semantic conventions for RPC).
+# Codes that are faults of the server (OpenTelemetry semantic conventions for RPC).
 _FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
@@ -75,12 +76,12 @@ _deadline: ContextVar[float | None] = ContextVar("chassis_deadline", default=Non
 
 
 def any_of(*scopes: str) -> frozenset[str]:
-    """Scopes of which a caller needs one."""
+    """An access rule: the caller needs one of the scopes."""
     return frozenset(scopes)
 
 
 def time_left_s() -> float | None:
-    """Seconds until the call being served ends; None outside of one, never negative."""
+    """Seconds until the current call ends, at least 0; None outside a call."""
     if (deadline := _deadline.get()) is None:
         return None
     return max(0.0, deadline - time.monotonic())
@@ -91,7 +92,7 @@ Body = Callable[[Any, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Method:
-    """One method as it is served: `body` runs the handler, whatever its arity."""
+    """A served method; `body` runs its handler, unary or streaming."""
 
     name: str
     body: Body
@@ -101,10 +102,10 @@ class _Method:
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Everything around a handler, outermost first: span, status, deadline, identity.
+    """Wraps every handler, from the outside in: span, status, deadline, identity.
 
     Raises:
-        ValueError: a method asks for a scope and there is no gate that could look for it.
+        ValueError: a method requires a scope, but there is no gate to check it.
     """
 
     def __init__(self, service: str, access: Access, gate: Gate | None, tracer: Tracer) -> None:
@@ -129,10 +130,10 @@ class Edge(grpc.aio.ServerInterceptor):
         return served
 
     def _wrap(self, name: str, handler: Any) -> Any:
-        """A handler of the same arity; the unary ones take and give bytes.
+        """A handler of the same kind; its unary sides are bytes.
 
-        grpc.aio answers UNKNOWN, with the exception's text, to what its serializers raise; so
-        they run inside our `try`.
+        grpc.aio answers exceptions of serializers with UNKNOWN and their text, so they run inside
+        the `try` of this class.
         """
         method = _Method(
             name=name,
@@ -158,7 +159,7 @@ class Edge(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(answer, decode, encode)
 
     async def _trace(self, method: _Method, request: Any, context: Any) -> Any:
-        """Record the call as one SERVER span, child of the caller's, and one duration."""
+        """Records one SERVER span, a child of the caller's span, and one duration."""
         started, given_s = time.perf_counter(), context.time_remaining()
         parent = telemetry.extract(dict(context.invocation_metadata()))
         span = self._tracer.start_span(
@@ -167,7 +168,7 @@ class Edge(grpc.aio.ServerInterceptor):
             kind=SpanKind.SERVER,
             attributes={"rpc.system.name": "grpc", "rpc.method": method.name},
         )
-        otel_context.attach(trace.set_span_in_context(span, parent))  # until the call's task ends
+        otel_context.attach(trace.set_span_in_context(span, parent))  # until the task ends
         code = "INTERNAL"
         try:
             result = await self._run_handler(method, request, context)
@@ -187,7 +188,7 @@ class Edge(grpc.aio.ServerInterceptor):
             metrics.RPC_SECONDS.labels(method.name, code).observe(time.perf_counter() - started)
 
     async def _run_handler(self, method: _Method, request: Any, context: Any) -> Any:
-        """Turn what the handler raises into a status."""
+        """Runs the handler and converts its exceptions to a status."""
         try:
             return await self._run_limited(method, request, context)
         except ServiceError as error:
@@ -202,7 +203,7 @@ class Edge(grpc.aio.ServerInterceptor):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not this call was cancelled but something in it; unanswered, the client would hang.
+            # Something inside the call was cancelled, not the call; it needs a status.
             status = self._report_bug(method, error)
         except Exception as error:  # noqa: BLE001 (the edge of the process; `_report_bug` logs it)
             status = self._report_bug(method, error)
@@ -210,24 +211,24 @@ class Edge(grpc.aio.ServerInterceptor):
         return None
 
     def _report_bug(self, method: _Method, error: BaseException) -> Status:
-        """INTERNAL with an id that is found in the log, and nothing of what happened."""
+        """INTERNAL with an incident id that is also in the log, without details."""
         incident = secrets.token_hex(8)
         trace.get_current_span().set_attribute("aquifer.incident", incident)
         log.error("rpc.failed", exc_info=error, extra={"method": method.name, "incident": incident})
         return make_status(
             grpc.StatusCode.INTERNAL,
-            f"internal error, incident {incident}",
+            f"internal error; look for incident {incident} in the log",
             reason="INTERNAL",
             domain=self._domain,
             facts={"incident": incident},
         )
 
     async def _run_limited(self, method: _Method, request: Any, context: Any) -> Any:
-        """Run the body for as long as its deadline, the key and the process allow."""
+        """Runs the body until its deadline, at most `CALL_MAX_S`, or until its key is revoked."""
         if method.standard:
             return await method.body(request, context)
         if self._open >= OPEN_CALLS_MAX:
-            raise OverloadedError("CALLS_OPEN", "too many calls are open", limit=OPEN_CALLS_MAX)
+            raise OverloadedError("CALLS_OPEN", "too many open calls; retry", limit=OPEN_CALLS_MAX)
         remaining_s = context.time_remaining()
         limit_s = CALL_MAX_S if remaining_s is None else min(remaining_s, CALL_MAX_S)
         _deadline.set(time.monotonic() + limit_s)
@@ -246,7 +247,7 @@ class Edge(grpc.aio.ServerInterceptor):
             if call is not None and self._gate is not None:
                 self._gate.check(call)
             raise DeadlineError(
-                "DEADLINE_EXCEEDED", "the call did not end in time", limit_s=round(limit_s, 3)
+                "DEADLINE_EXCEEDED", "the deadline of the call passed", limit_s=round(limit_s, 3)
             ) from None
         finally:
             self._open -= 1
@@ -256,7 +257,7 @@ class Edge(grpc.aio.ServerInterceptor):
     async def _refuse(self, _: Any, context: Any) -> None:
         status = make_status(
             grpc.StatusCode.UNIMPLEMENTED,
-            "no such method",
+            "this server does not have the method",
             reason="METHOD_UNKNOWN",
             domain=self._domain,
             facts={},
@@ -265,7 +266,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
 
 def _make_end(bound: asyncio.Timeout) -> Callable[[], None]:
-    """What ends a call at once, as its deadline would."""
+    """A function that ends a call at once, like its deadline."""
 
     def end() -> None:
         if not bound.expired():
@@ -275,11 +276,10 @@ def _make_end(bound: asyncio.Timeout) -> Callable[[], None]:
 
 
 async def _abort(context: Any, status: Status, *, drain: bool) -> None:
-    """End a call with a status.
+    """Ends a call with a status.
 
-    The call keeps the exception that `abort` raises (grpc.aio raises it again when we return).
-    With its traceback it would keep the call in turn, and so the call's stream, which counts
-    against STREAMS_PER_CONNECTION, until the garbage collector comes by.
+    The call keeps the exception of `abort`. Its traceback is removed, because it would keep the
+    call, and so a stream of STREAMS_PER_CONNECTION, until the next garbage collection.
     """
     if drain:
         await _drain(context)
@@ -290,9 +290,9 @@ async def _abort(context: Any, status: Status, *, drain: bool) -> None:
 
 
 async def _drain(context: Any) -> None:
-    """Let the client send its last message before it is refused, for `LINGER_S` at most.
+    """Reads what the client still sends before it is refused, for at most `LINGER_S`.
 
-    A grpc.aio client that writes while its call ends sees INTERNAL, not our status (grpc 36066).
+    A grpc.aio client that writes while its call ends sees INTERNAL instead (grpc issue 36066).
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_S):
@@ -308,7 +308,7 @@ def _code_name(context: Any) -> str:
 
 
 def _make_body(handler: Any) -> Body:
-    """The handler as one coroutine; a stream's generator is closed when the call ends."""
+    """The handler as one coroutine; the generator of a stream is closed when the call ends."""
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
@@ -325,7 +325,7 @@ def _make_body(handler: Any) -> Body:
             request = decode(request)
         responses = behaviour(request, context)
         if inspect.isawaitable(responses):
-            await responses  # it calls `context.write` itself
+            await responses  # the handler calls `context.write` itself
             return
         async with aclosing(responses):
             async for response in responses:
@@ -339,7 +339,10 @@ def _make_decoder(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes
         try:
             return sent if deserialize is None else deserialize(sent)
         except DecodeError as error:
-            raise InvalidInputError("REQUEST_UNREADABLE", "not a message of this method") from error
+            raise InvalidInputError(
+                "REQUEST_UNREADABLE",
+                "the request is not a message of this method; check the client's proto version",
+            ) from error
 
     return decode
 
@@ -352,14 +355,14 @@ def server_interceptors(
     *,
     tracer: Tracer | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
-    """What every server of `service` is made with, all arities alike."""
+    """The interceptors of every server of `service`."""
     return [Edge(service, access, Gate(verifier, revocations), tracer or _tracer())]
 
 
 def private_interceptors(
     service: str, access: Access, *, tracer: Tracer | None = None
 ) -> list[grpc.aio.ServerInterceptor]:
-    """The same for a server that only its own user can reach: every method is public."""
+    """Interceptors of a server that only its own user can reach: every method is public."""
     return [Edge(service, access, None, tracer or _tracer())]
 
 
@@ -370,12 +373,12 @@ def _tracer() -> Tracer:
 async def create_server(
     interceptors: list[grpc.aio.ServerInterceptor], access: Access
 ) -> tuple[grpc.aio.Server, Health]:
-    """A server with health and reflection, to which the services of `access` are still to be added.
+    """A server with health and reflection; the caller adds the services of `access`.
 
-    A coroutine, since the server belongs to the loop it is made in.
+    A coroutine, because the server belongs to the running loop.
 
     Raises:
-        ValueError: a service of `access` has a method without a rule.
+        ValueError: a service of `access` has a method without an access rule.
     """
     services = sorted({name.rpartition("/")[0] for name in access})
     if open_doors := [name for name in _methods(services) if name not in access]:

@@ -1,4 +1,4 @@
-"""`ServiceError` and gRPC status, each turned into the other: for who serves and for who calls."""
+"""Converts `ServiceError` to gRPC status for servers, and back for clients."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -27,7 +27,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 
-# On the wire a deadline is rounded up, by a hundredth at most.
+# On the wire a deadline is rounded up, by one percent at most.
 DEADLINE_ROUNDING: Final = 0.011
 
 STATUS_OF: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
@@ -44,26 +44,26 @@ STATUS_OF: Final[Mapping[type[ServiceError], grpc.StatusCode]] = {
     DataLossError: grpc.StatusCode.DATA_LOSS,
 }
 _ERROR_OF = {code: kind for kind, code in STATUS_OF.items()}
-# Without an ErrorInfo these come from the connection (a peer killed mid-call), not from the peer.
+# Without an ErrorInfo these come from a broken connection, not from the other process.
 _CONNECTION_FAILURES = frozenset(
     {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 )
 
 CONFLICT_RETRY_S = 0.1
-# Encoded, an error must fit a client's default limit of 8 KiB for all metadata: above it the
-# client sees another error instead.
+# An encoded error must fit a client's default limit of 8 KiB for all metadata; above it the client
+# sees another error instead.
 TEXT_MAX_BYTES, FACT_MAX_BYTES, FACTS_MAX, FIELDS_MAX = 400, 128, 8, 8
 
 
 def domain(service: str) -> str:
-    """`ErrorInfo.domain` of a service's errors."""
+    """The `ErrorInfo.domain` of a service."""
     return f"{service}.aquifer"
 
 
 def to_status(error: ServiceError, domain: str) -> Status:
-    """The error for the wire: one ErrorInfo, field violations, and when to retry if that helps.
+    """The status of an error: ErrorInfo, field violations, and RetryInfo if a retry can help.
 
-    Long texts are cut: a trailer beyond the client's limit would hide the error.
+    Long texts are cut: metadata above the client's limit would hide the error.
     """
     details: list[Message] = []
     match error:
@@ -94,7 +94,7 @@ def code_of(error: ServiceError) -> grpc.StatusCode:
 
 
 def retry_after_s(error: ServiceError) -> float:
-    """Seconds after which a retry may help; 0 where none does."""
+    """Seconds after which a retry may help; 0 if none does."""
     match error:
         case OverloadedError(retry_after_s=after_s) | UnavailableError(retry_after_s=after_s):
             return float(after_s)
@@ -113,7 +113,7 @@ def make_status(
     facts: Mapping[str, str],
     details: Iterable[Message] = (),
 ) -> Status:
-    """A status with its one ErrorInfo, then the other details."""
+    """A status with its ErrorInfo first, then the other details."""
     few = {key: _cut(value) for key, value in list(facts.items())[:FACTS_MAX]}
     packed = []
     for detail in (ErrorInfo(reason=reason, domain=domain, metadata=few), *details):
@@ -134,13 +134,12 @@ def _retry(after_s: float) -> RetryInfo:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | None:
-    """What a sibling's failure means here, with its reason, facts, fields and retry time.
+    """The service error for a failed call, with its reason, facts, fields and retry time.
 
-    A connection that fails or tears is UnavailableError `<PEER>_UNAVAILABLE`.
+    A failed or broken connection is UnavailableError `<PEER>_UNAVAILABLE`.
 
     Returns:
-        None for what is a bug (INTERNAL, a method it lacks, a message too big): nobody can act on
-        it.
+        None for a bug (INTERNAL, an unknown method, a message too large): callers cannot act on it.
     """
     code, status = error.code(), _read_status(error)
     info, retry, fields = ErrorInfo(), RetryInfo(), BadRequest()
@@ -148,9 +147,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: str) -> ServiceError | 
         for known in (info, retry, fields):
             detail.Unpack(known)
     if not info.reason and (code in _CONNECTION_FAILURES or code is grpc.StatusCode.UNAVAILABLE):
-        return UnavailableError(f"{peer.upper()}_UNAVAILABLE", f"{peer} can not be reached")
+        return UnavailableError(f"{peer.upper()}_UNAVAILABLE", f"{peer} cannot be reached")
     if not info.reason and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return None  # a message over the limit: a retry would not make it smaller
+        return None  # a message above the limit; a retry would not help
     kind = _ERROR_OF.get(code, UnavailableError if code is grpc.StatusCode.CANCELLED else None)
     if kind is None:
         return None
@@ -174,11 +173,11 @@ def _read_status(error: grpc.aio.AioRpcError) -> Status | None:
 
 
 def is_deadline_exceeded(given_s: float | None, left_s: float | None) -> bool:
-    """Whether a call was cut off by its deadline.
+    """True if a call was ended by its deadline.
 
     Args:
-        given_s: seconds it had as the server saw it, None without a deadline.
-        left_s: seconds the server still sees: the client's own clock ended it a little before.
+        given_s: seconds the server had at the start, None without a deadline.
+        left_s: seconds left on the server's clock; the client's clock ends a call slightly earlier.
     """
     if given_s is None or left_s is None:
         return False

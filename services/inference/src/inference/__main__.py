@@ -1,4 +1,4 @@
-"""`python -m inference serve`; everything else is in AQUIFER_* variables."""
+"""`python -m inference serve`; settings are in AQUIFER_*."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from inference.settings import Settings
 
 
 def main() -> int:
-    """Runs the service. 0: stopped as asked. 1: it could not start or lost the bus."""
+    """Runs the service. Returns 0: stopped by a signal, 1: not started, or the bus was lost."""
     parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
     parser.add_argument("command", choices=["serve"])
     parser.parse_args()

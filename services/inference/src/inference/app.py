@@ -1,4 +1,4 @@
-"""The one place that knows which class stands behind which port."""
+"""Connects the ports of the use cases to their implementations."""
 
 import asyncio
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ SERVICE = "inference"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """Everything outside the use cases; the first embedder and generator are the defaults."""
+    """Everything outside the use cases."""
 
     embedder: Embedder
     generator: Generator
 
 
 def wire(process: Process, adapters: Adapters) -> None:
-    """Attaches the service's edges to the doors of the process."""
+    """Adds the service and its subscribers to the process."""
     profile, model = adapters.embedder.profile.name, adapters.generator.card.name
     embedders, generators = {profile: adapters.embedder}, {model: adapters.generator}
     embed = EmbedTexts(embedders)
@@ -55,7 +55,7 @@ def wire(process: Process, adapters: Adapters) -> None:
 
 
 async def build(process: Process, settings: Settings) -> None:
-    """Opens the engines and attaches the service to the process."""
+    """Opens the engines and adds the service to the process."""
     embedder, vocabulary = await _open_embedder(process, settings)
     generator = Extractive(embedder, vocabulary)
     wire(process, Adapters(embedder=embedder, generator=generator))
@@ -65,6 +65,6 @@ async def _open_embedder(process: Process, settings: Settings) -> tuple[Embedder
     if settings.embedder == "null":
         null = NullEmbedder()
         return null, null
-    # In a thread: the process connects to the bus and to auth meanwhile.
+    # In a thread, because the process connects to the bus and to auth meanwhile.
     engine = await asyncio.to_thread(minilm.load)
     return await process.stack.enter_async_context(Batcher(engine)), engine

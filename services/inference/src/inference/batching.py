@@ -1,6 +1,6 @@
-"""Texts of many callers in batches an engine likes: of one size, little padding, bounded.
+"""Collects texts of many callers into batches of limited size with little padding.
 
-Everything but the engine's own work happens on the event loop, so no state needs a lock.
+Only the engine runs in threads; all state belongs to the event loop and needs no lock.
 """
 
 import asyncio
@@ -30,27 +30,27 @@ log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 
-# Measured on two Zen 5 cores in bf16: beyond 1,024 tokens a batch, throughput no longer rises.
-# Half of what may wait in bulk is for documents, which fill theirs; callers find room in the rest.
+# Measured on two Zen 5 cores in bf16: above 1,024 tokens per batch, throughput no longer rises.
+# Document events use at most half of the bulk limit, so calls of `Embed` can use the other half.
 LIMITS = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=512, gather_s=0.0, waiting_texts=8192),
     Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.005, waiting_texts=8192),
 }
 _RETRY_AFTER_S = (0.1, 30.0)
-# A span with more links than this tells nobody more.
+# More links in a span are not useful.
 LINKS_MAX = 64
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Windows that run together; `alone` if they are one caller's, tried again."""
+    """Windows that run together; `alone` if they are those of one caller in a second try."""
 
     lane: Lane
     windows: list[Window]
     alone: bool = False
 
     def span(self) -> trace.Span:
-        """A started span of its own trace, linked to those of the callers served."""
+        """A started span in its own trace, with links to the spans of the callers."""
         callers = {window.call: window.call.caller for window in self.windows}
         links = [Link(caller) for caller in callers.values() if caller.is_valid]
         longest = max(window.padded for window in self.windows)
@@ -68,9 +68,9 @@ class _Batch:
 
 
 class Batcher(Embedder):
-    """An `Embedder` over an `Engine`, for use in `async with`; on exit waiting callers are told.
+    """An `Embedder` over an `Engine`; use it in `async with`. On exit waiting calls fail.
 
-    Interactive windows leave before bulk ones and have the express slot to themselves.
+    Interactive windows go before bulk ones and are the only ones in the express slot.
     """
 
     def __init__(self, engine: Engine, limits: dict[Lane, LaneLimits] = LIMITS) -> None:
@@ -84,7 +84,7 @@ class Batcher(Embedder):
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._inferring = ThreadPoolExecutor(engine.slots, "infer")
-        # A thread a lane, lest a question wait while 256 long texts are cut into tokens.
+        # One thread per lane, so that a question does not wait until 256 long texts are tokenized.
         self._tokenizing = {lane: ThreadPoolExecutor(1, f"tokenize-{lane.value}") for lane in Lane}
 
     @property
@@ -98,7 +98,7 @@ class Batcher(Embedder):
         return self._engine.card
 
     def waiting_texts(self, lane: Lane) -> int:
-        """Texts accepted and not yet answered."""
+        """The number of texts accepted and not yet answered."""
         return self._queues[lane].waiting_texts
 
     async def __aenter__(self) -> Self:
@@ -128,7 +128,7 @@ class Batcher(Embedder):
             windows = await asyncio.get_running_loop().run_in_executor(
                 self._tokenizing[lane], self._engine.tokenize, texts
             )
-            # A question waits for milliseconds: that lane keeps the order of arrival.
+            # Questions wait only milliseconds, so that lane keeps the order of arrival.
             return await self._wait_for_vectors(
                 windows, lane, owner if lane is Lane.BULK else NOBODY
             )
@@ -179,10 +179,10 @@ class Batcher(Embedder):
         return _scale_to_unit(call.sums)
 
     def _dispatch(self) -> None:
-        """Give every free slot a batch, as long as there are any."""
+        """Starts a batch in every free slot, while there are batches."""
         if self._closed:
             return
-        # One time for both: a lane that became ready between two would get no batch and no timer.
+        # One time for both steps: a lane due between them would get no batch and no timer.
         now_s = time.monotonic()
         for slot in sorted(self._free, reverse=True):
             batch = self._next_batch(now_s, express=slot == self._engine.slots - 1)
@@ -200,7 +200,7 @@ class Batcher(Embedder):
         return None
 
     def _set_timer(self, now_s: float) -> None:
-        """Come back when the bulk lane has gathered long enough; a freed slot comes by itself."""
+        """Dispatches again when the bulk lane is due; a freed slot dispatches by itself."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -249,7 +249,7 @@ class Batcher(Embedder):
         self._seconds_per_text += 0.1 * (measured - self._seconds_per_text)
 
     def _retry_alone(self, batch: _Batch, error: BaseException) -> None:
-        """Find out whose windows the engine can not do: each caller's run once more, alone."""
+        """Runs the windows of each caller once more, alone, to find the cause of a failure."""
         by_call: dict[Call, list[Window]] = {}
         for window in batch.windows:
             if not window.call.done.done():
@@ -282,14 +282,16 @@ def _fail(call: Call, error: ServiceError) -> None:
 
 
 def _scale_to_unit(sums: Matrix) -> Matrix:
-    """Rows scaled to unit length.
+    """The rows scaled to unit length.
 
     Raises:
-        UnavailableError: a row has no direction, since its windows cancel out.
+        UnavailableError: ENGINE_OUTPUT, a row has no direction because its windows cancel out.
     """
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise UnavailableError("ENGINE_OUTPUT", "the engine returned a vector without direction")
+        raise UnavailableError(
+            "ENGINE_OUTPUT", "the engine returned a vector without direction; retry"
+        )
     sums /= norms
     return sums
 
@@ -297,10 +299,12 @@ def _scale_to_unit(sums: Matrix) -> Matrix:
 def _to_service_error(error: BaseException) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
-    failure = UnavailableError("ENGINE_FAILED", "the embedding engine failed on this request")
+    failure = UnavailableError(
+        "ENGINE_FAILED", "the embedding engine failed on this request; retry"
+    )
     failure.__cause__ = error
     return failure
 
 
 def _closed_error() -> UnavailableError:
-    return UnavailableError("SHUTTING_DOWN", "the embedder is shutting down")
+    return UnavailableError("SHUTTING_DOWN", "the embedder is shutting down; retry")

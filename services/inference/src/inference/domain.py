@@ -1,4 +1,4 @@
-"""Models, texts, passages and answers, and what makes them valid."""
+"""Models, texts, passages and answers, and their validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PASSAGES_MAX = 64
 
 
 class Lane(Enum):
-    """Who goes first: a person waiting for an answer, or documents soaking in."""
+    """The priority of work: someone waits for the answer, or documents are indexed."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -21,9 +21,9 @@ class Lane(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose texts these are: tenants share the bulk lane alike, and so do a tenant's documents.
+    """The owner of texts: tenants share the bulk lane equally, and so do the documents of a tenant.
 
-    What a tenant calls for itself counts as one more tenant.
+    The calls of a tenant to `Embed` count as one more tenant.
     """
 
     tenant: str = ""
@@ -34,7 +34,7 @@ NOBODY = Owner()
 
 
 class Precision(Enum):
-    """Number format an engine computes in; what it hands out is f32 always."""
+    """The number format in which an engine computes; its results are always f32."""
 
     F32 = "f32"
     BF16 = "bf16"
@@ -55,9 +55,9 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingProfile:
-    """What two vectors must share to be comparable.
+    """The properties that two vectors must have in common to be comparable.
 
-    `name` is stable and stored beside vectors. `precision` is not part of it: vectors of one
+    `name` is stable and stored with the vectors. `precision` is not part of it: vectors of one
     profile computed in bf16 and in f32 have a cosine of at least 0.9999 and may be mixed.
     """
 
@@ -72,9 +72,9 @@ class EmbeddingProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a caller may know of a model.
+    """The description of a model for callers.
 
-    `generative` is true where the text is composed rather than quoted. `precision` and
+    `generative` is true if the model composes text instead of quoting. `precision` and
     `dimensions` are None for a model that computes no vectors.
     """
 
@@ -89,7 +89,7 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRequest:
-    """Texts to embed under one profile; answered in the order given."""
+    """Texts to embed with one profile; vectors are returned in the same order."""
 
     profile: str
     texts: Sequence[str]
@@ -100,7 +100,7 @@ class EmbeddingRequest:
         if not 0 < len(self.texts) <= TEXTS_MAX:
             raise InvalidInputError(
                 "TEXT_COUNT",
-                f"a request must hold 1 to {TEXTS_MAX} texts, not {len(self.texts)}",
+                f"a request must have 1 to {TEXTS_MAX} texts, not {len(self.texts)}",
                 fields=[FieldViolation("texts", f"1 to {TEXTS_MAX} texts")],
                 max_texts=TEXTS_MAX,
                 texts=len(self.texts),
@@ -110,7 +110,7 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A stretch of a document; `index` is what quotes refer to, unique within a question."""
+    """A part of a document; quotes refer to its `index`, unique within a question."""
 
     index: int
     text: str
@@ -118,9 +118,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question and the passages, best first, that may hold its answer.
+    """A question, and the passages that may contain its answer, best first.
 
-    `model` names the generator. `max_output_tokens` bounds the answer; None leaves it to the model.
+    `model` names the generator. `max_output_tokens` limits the answer; None: no limit is given.
     """
 
     model: str
@@ -132,14 +132,14 @@ class Question:
         if not self.text.strip() or len(self.text) > QUESTION_MAX_CHARS:
             raise InvalidInputError(
                 "QUESTION_LENGTH",
-                f"question must hold 1 to {QUESTION_MAX_CHARS} characters and not only white space",
+                f"a question must have 1 to {QUESTION_MAX_CHARS} characters, not only white space",
                 fields=[FieldViolation("question", f"1 to {QUESTION_MAX_CHARS} characters")],
                 max_chars=QUESTION_MAX_CHARS,
             )
         if len(self.passages) > PASSAGES_MAX:
             raise InvalidInputError(
                 "PASSAGE_COUNT",
-                f"a question may bring at most {PASSAGES_MAX} passages, not {len(self.passages)}",
+                f"a question may have at most {PASSAGES_MAX} passages, not {len(self.passages)}",
                 fields=[FieldViolation("passages", f"at most {PASSAGES_MAX} passages")],
                 max_passages=PASSAGES_MAX,
                 passages=len(self.passages),
@@ -169,7 +169,7 @@ class GenerationDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """Where the text just sent stands: `passage.text[start:end] == text`, in characters."""
+    """The source of the text just sent, in characters: `passage.text[start:end] == text`."""
 
     passage: int
     start: int
@@ -187,10 +187,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The end of an answer, sent once and last.
+    """The end of an answer, sent once as the last item.
 
-    `confidence` in [0, 1] is the calibrated chance that the passages support an answer; None
-    where the model states none.
+    `confidence` in [0, 1] is the calibrated probability that the passages support an answer;
+    None if the model gives none.
     """
 
     reason: FinishReason
@@ -206,7 +206,7 @@ def _refuse_bad_lengths(field: str, texts: Sequence[str]) -> None:
     if bad:
         raise InvalidInputError(
             "TEXT_LENGTH",
-            f"every text must hold 1 to {TEXT_MAX_CHARS} characters",
+            f"every text must have 1 to {TEXT_MAX_CHARS} characters",
             fields=[
                 FieldViolation(f"{field}[{index}]", f"1 to {TEXT_MAX_CHARS} characters")
                 for index in bad

@@ -1,4 +1,4 @@
-"""What an engine is, and the work done with it in threads."""
+"""The interface of embedding engines, and the work that threads do with them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,17 +12,17 @@ from inference.usecases import Matrix
 
 Ids = npt.NDArray[np.int32]
 
-# Lengths are rounded up to this: an engine prepares anew for every new shape (6 ms), while
-# multiples of 32 cost 4 % more in padding.
+# Lengths are rounded up to a multiple of this: an engine takes 6 ms to prepare each new shape,
+# while multiples of 32 cost 4 % more in padding.
 GRANULE_TOKENS = 16
 
 PROBE = "The engine works."
 
 
 class Engine(Protocol):
-    """Blocking work, called from threads; `slots` batches may run at once, one in each slot.
+    """A blocking engine, called from threads; `slots` batches can run at once, one in each slot.
 
-    The last slot is the express slot: it stays quick while all the others are busy.
+    The last slot is the express slot: it stays fast while all others are busy.
     """
 
     @property
@@ -35,22 +35,22 @@ class Engine(Protocol):
     def slots(self) -> int: ...
 
     def tokenize(self, texts: Sequence[str]) -> Sequence[Sequence[Ids]]:
-        """Token ids of every text, in one window or, where it is too long for that, in several."""
+        """The token ids of every text, in one window, or in several if the text is too long."""
 
     def infer(self, slot: int, ids: Ids) -> Matrix:
         """Vectors [rows, dimensions] of windows [rows, length] padded with zeros on the right."""
 
 
 def padded_tokens(length: int) -> int:
-    """Tokens that a window of this length takes in a batch."""
+    """The length of a window in a batch, with padding, in tokens."""
     return -(-length // GRANULE_TOKENS) * GRANULE_TOKENS
 
 
 def infer(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
-    """Vectors of the windows, each multiplied by its window's length.
+    """Vectors of the windows, each multiplied by the length of its window.
 
     Raises:
-        FloatingPointError: the engine computed a vector without direction.
+        FloatingPointError: the engine returned a vector without direction.
     """
     lengths = np.array([len(ids) for ids in windows])
     padded = np.zeros((len(windows), padded_tokens(int(lengths.max()))), np.int32)
@@ -59,16 +59,16 @@ def infer(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
     vectors = engine.infer(slot, padded)
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.isfinite(norms) & (norms > 0)).all():
-        raise FloatingPointError("a vector is zero or holds something that is no number")
+        raise FloatingPointError("a vector is zero or contains a value that is not a number")
     return vectors * lengths.astype(np.float32)[:, None]
 
 
 def infer_alone(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
-    """`infer` for one caller's windows that failed before: is it them, or the engine?
+    """`infer` for windows of one caller that failed before, to find out whether they are the cause.
 
     Raises:
-        InvalidInputError: it is them, since the engine does its work on a text known to be good.
-        Exception: whatever the engine raised on that text.
+        InvalidInputError: TEXT_BREAKS_ENGINE, the engine works on a text known to be good.
+        Exception: the engine also fails on that text.
     """
     try:
         return infer(engine, slot, windows)
@@ -78,5 +78,6 @@ def infer_alone(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
         [[ids]] = engine.tokenize([PROBE])
         infer(engine, slot, [ids])
         raise InvalidInputError(
-            "TEXT_BREAKS_ENGINE", "a text of this request makes the embedding engine fail"
+            "TEXT_BREAKS_ENGINE",
+            "a text of this request makes the embedding engine fail; change the text",
         ) from error

@@ -1,4 +1,4 @@
-"""What waits for the engine in one lane, and whose turn it is."""
+"""The queue of one lane, shared fairly between tenants and their documents."""
 
 import asyncio
 from collections import deque
@@ -11,16 +11,17 @@ from inference.domain import Owner
 from inference.engine import GRANULE_TOKENS, Ids, padded_tokens
 from inference.usecases import Matrix
 
-# Who gets more than its part as a filler of others' batches has no turn of its own, and what of it
-# fits no such batch would wait for ever: so every so many batches are led by the oldest window.
+# An owner whose windows fill the batches of others gets more than its share. Its windows would
+# never lead a batch, and those that fit no other batch would wait forever. Therefore the oldest
+# window leads one of so many batches.
 OLDEST_LEADS_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLimits:
-    """How much of a lane goes together, how long it may gather, how much may wait.
+    """Limits of a lane: tokens per batch, seconds to gather a batch, texts that may wait.
 
-    A text counts as waiting from its arrival until its vector is handed out.
+    A text counts as waiting from its arrival until its vector is returned.
     """
 
     batch_tokens: int
@@ -30,7 +31,7 @@ class LaneLimits:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One caller's texts; `sums` gathers their windows' vectors, weighted by length."""
+    """The texts of one caller; `sums` adds up the vectors of their windows, weighted by length."""
 
     owner: Owner
     caller: SpanContext
@@ -41,7 +42,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """A stretch of one text that the engine takes in one piece."""
+    """A part of one text that the engine embeds at once."""
 
     call: Call
     row: int
@@ -55,13 +56,14 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class _Share:
-    """What one owner was served, in padded tokens, and who shares that in turn.
+    """The padded tokens that an owner was served, and its parts, which share them.
 
-    Tenants share the lane, documents their tenant's part; a document's windows wait on shelves by
-    padded length, each in order of arrival. Who waits for nothing is forgotten.
+    Tenants share the lane, documents share the part of their tenant. The windows of a document wait
+    in `shelves` by padded length, each in order of arrival. Owners without windows are removed.
 
-    A newcomer starts at `level`, which is where all would be now had each been served alike: it
-    waits for nothing that others were served before, and overtakes nobody who lags behind.
+    A new owner starts at `level`, the amount each would have now if all had been served equally. So
+    it does not wait for what others were served before, and does not go before owners that have
+    been served less.
     """
 
     served: float = 0.0
@@ -85,7 +87,7 @@ class _Share:
 
 @dataclass(slots=True, eq=False)
 class FairQueue:
-    """The windows of one lane: batches of similar length, and in them everybody's fair part."""
+    """The windows of one lane; a batch has windows of similar length and serves owners fairly."""
 
     limits: LaneLimits
     waiting_texts: int = 0
@@ -101,7 +103,7 @@ class FairQueue:
             self.tokens += window.padded
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until a batch should leave, not positive if now; None while nothing waits."""
+        """Seconds until a batch is due, 0 or less if now; None if no window waits."""
         if not self.tokens:
             return None
         if self.tokens >= self.limits.batch_tokens:
@@ -109,10 +111,10 @@ class FairQueue:
         return min(map(_age, self._documents())) + self.limits.gather_s - now_s
 
     def take(self) -> list[Window]:
-        """The window whose turn it is and others of its length, filled up with shorter ones.
+        """The next batch: a window of the owner served least, others as long, then shorter ones.
 
-        Nothing is padded beyond twice its length, and nothing starves: a window leaves at the
-        latest after `OLDEST_LEADS_EVERY` batches for each one older than it and for itself.
+        A window is padded to at most twice its length. No window starves: it is taken at the latest
+        after `OLDEST_LEADS_EVERY` batches for each older window and for itself.
         """
         self.batches += 1
         lead = _age if self.batches % OLDEST_LEADS_EVERY == 0 else _amount_served
@@ -126,7 +128,7 @@ class FairQueue:
         return batch
 
     def drop(self, call: Call) -> None:
-        """Everything of this call that has not left yet."""
+        """Removes the windows of a call that are still in the queue."""
         document = self.lane.part(call.owner.tenant).part(call.owner.document)
         for length, shelf in list(document.shelves.items()):
             kept = deque(window for window in shelf if window.call is not call)
@@ -136,13 +138,13 @@ class FairQueue:
         self._forget_idle(call.owner)
 
     def _documents(self) -> Iterator[tuple[_Share, _Share]]:
-        """Every document that waits, after its tenant."""
+        """The tenant and the document of every document with windows."""
         for tenant in self.lane.parts.values():
             for document in tenant.parts.values():
                 yield tenant, document
 
     def _choose_document(self, length: int) -> tuple[_Share, _Share] | None:
-        """Whose turn it is among those with a window of this padded length."""
+        """The owner served least among those with a window of this padded length."""
         fitting = (shares for shares in self._documents() if length in shares[1].shelves)
         return min(fitting, key=_amount_served, default=None)
 
@@ -161,7 +163,7 @@ class FairQueue:
 
 
 def _amount_served(shares: tuple[_Share, _Share]) -> tuple[float, float]:
-    """Least first: the tenant served least, and of its documents the one served least."""
+    """Sort key: the amount served to the tenant, then to the document."""
     tenant, document = shares
     return tenant.served, document.served
 

@@ -1,4 +1,4 @@
-"""Methods this service offers."""
+"""`InferenceService`, and the scope that its methods need."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -43,7 +43,7 @@ KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceRpc(InferenceServiceServicer):
-    """`InferenceService` on top of the use cases; holds no rule of its own."""
+    """`InferenceService` on top of the use cases; converts messages and contains no rules."""
 
     embed: EmbedTexts
     generate: GenerateAnswer
@@ -55,14 +55,14 @@ class InferenceRpc(InferenceServiceServicer):
     async def Embed(
         self, request: pb.EmbedRequest, context: ServicerContext[Any, Any]
     ) -> pb.EmbedResponse:
-        """Vectors of texts, in the order given; interactive unless the lane says bulk."""
+        """Vectors of texts in the same order; interactive unless the lane is bulk."""
         done = await self.embed.run(
             EmbeddingRequest(
                 profile=request.profile or self.default_profile,
                 texts=list(request.texts),
                 lane=LANES.get(request.lane, Lane.INTERACTIVE),
-                # A share beside that of the tenant's documents: they wait on the bus as long as it
-                # takes, a call has a deadline.
+                # Separate from the tenant's documents: those can wait on the bus, a call has a
+                # deadline.
                 owner=Owner(f"{caller().tenant}/calls"),
             )
         )
@@ -76,7 +76,7 @@ class InferenceRpc(InferenceServiceServicer):
     async def Generate(
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateResponse]:
-        """Streams an answer; a quote is followed by its marker in the text."""
+        """Streams an answer; the text of a quote is followed by its marker."""
         question = Question(
             model=request.model or self.default_model,
             text=request.question,
@@ -104,7 +104,7 @@ class InferenceRpc(InferenceServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
-        """What each engine really is."""
+        """The models of this process and their engines."""
         return pb.ListModelsResponse(models=[_model(card) for card in self.models.run()])
 
 

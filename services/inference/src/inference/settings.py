@@ -1,4 +1,4 @@
-"""The knobs of inference, read once from variables named AQUIFER_*."""
+"""Settings of inference, read once from variables AQUIFER_*."""
 
 from typing import Literal
 
@@ -8,8 +8,9 @@ from chassis.base.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """What `serve` needs."""
+    """Settings of `serve`."""
 
     embedder: Literal["minilm", "null"] = Field(
-        "minilm", description="null: vectors without meaning, to measure everything around them"
+        "minilm",
+        description="null: hashes instead of vectors, to measure everything except the model",
     )

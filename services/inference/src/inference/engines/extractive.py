@@ -1,4 +1,4 @@
-"""Answers by quoting: the sentences that bear on the question, word for word, or a refusal."""
+"""Answers questions with verbatim sentences of the passages, or refuses."""
 
 import asyncio
 import math
@@ -30,39 +30,39 @@ LEAD_IN = "The documents say:"
 REFUSAL = "The documents given do not answer this question."
 
 QUOTES_MAX = 4
-# Embedding is the cost of an answer; beyond so many sentences the words alone decide.
+# Embedding is most of the cost of an answer; the words select the sentences to embed.
 EMBEDDED_MAX = 64
 
 _OVERLAP_WEIGHT = 0.8
-# A word that only the heading holds speaks for a sentence three quarters as loudly.
+# The weight of a word that only the heading of a sentence contains.
 _HEADING_SHARE = 0.75
 _RANK_WEIGHT = 0.15
-# A further quote must come this close to the best one, and not repeat what was quoted.
+# A further quote must reach this share of the best score and must not repeat a quote.
 _QUOTE_MIN_SHARE = 0.75
 _REPETITION_WEIGHT = 0.3
 _SAME_LIKENESS = 0.95
 
 # Logistic fit of the best support on answerable questions against questions about other collections
-# (SQuAD 2.0, Cranfield, CACM, CISI; 1 to 20 passages). Refusing below 0.35 keeps 98 % of the former
-# and turns away 95 % of the latter.
+# (SQuAD 2.0, Cranfield, CACM, CISI; 1 to 20 passages). Refusing below 0.35 answers 98 % of the
+# former and refuses 95 % of the latter.
 _CONFIDENCE_SLOPE = 19.0
 _CONFIDENCE_CENTRE = 0.75
 CONFIDENCE_MIN = 0.35
 
 
 class Vocabulary(Protocol):
-    """What a tokenizer knows of words."""
+    """The word statistics of a tokenizer."""
 
     def count_tokens(self, texts: Sequence[str]) -> Sequence[int]:
-        """Tokens of every text."""
+        """The number of tokens of every text."""
 
     def rarity(self, word: str) -> float:
-        """From 0, for the commonest words, to 1 for those the vocabulary lacks."""
+        """0 for the most common words to 1 for words not in the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidate:
-    """A sentence, its word stems in order, and those of the headings above it."""
+    """A sentence, its word stems in order, and the stems of the headings above it."""
 
     passage: Passage
     rank: int
@@ -77,7 +77,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scored:
-    """`support` says whether the passages bear on the question at all, `score` which is best."""
+    """`support` shows if the passages are about the question, `score` which sentence is best."""
 
     candidate: _Candidate
     support: float
@@ -87,13 +87,13 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _QuestionTerms:
-    """How much each stem of the question tells sentences apart, 1 in all; which are neighbours."""
+    """The weights of the stems of a question, 1 in sum, and its pairs of adjacent stems."""
 
     weights: Mapping[str, float]
     pairs: frozenset[tuple[str, str]]
 
     def support(self, candidate: _Candidate) -> float:
-        """What the words say for a sentence, before the meaning is looked at."""
+        """The score of a sentence by its words and the rank of its passage, without its vector."""
         held = frozenset(candidate.stems)
         own = sum(weight for word, weight in self.weights.items() if word in held)
         lent = sum(self.weights.get(word, 0.0) for word in candidate.heading - held)
@@ -101,19 +101,19 @@ class _QuestionTerms:
         return _OVERLAP_WEIGHT * words_held + _RANK_WEIGHT / (1 + candidate.rank)
 
     def closeness(self, candidate: _Candidate) -> float:
-        """More for words that stand side by side as they do in the question: not any stage, two."""
+        """A bonus for words that are adjacent in the sentence and in the question (`stage two`)."""
         shared = self.pairs.intersection(pairwise(candidate.stems))
         return _OVERLAP_WEIGHT * sum(min(map(self.weights.__getitem__, pair)) for pair in shared)
 
 
 class Extractive(Generator):
-    """Scores every sentence of the passages and quotes the best, or refuses.
+    """Scores every sentence of the passages and quotes the best ones, or refuses.
 
-    What supports a sentence is its cosine to the question, the share of the question's words that
-    it holds, rare ones counting more, those of its headings less, and a little the rank of its
-    passage. Which is best also depends on words that are neighbours in the question too. The best
-    is quoted first, then what comes near it. The same question and passages always give the same
-    answer.
+    The support of a sentence combines its cosine to the question, the words of the question it
+    contains (rare words count more, words of its headings less), and a little of the rank of its
+    passage. The score adds a bonus for words that are also adjacent in the question. The best
+    sentence is quoted first, then those with a similar score. The same question and passages
+    always give the same answer.
     """
 
     def __init__(self, embedder: Embedder, vocabulary: Vocabulary) -> None:
@@ -128,7 +128,7 @@ class Extractive(Generator):
             kind=ModelKind.GENERATE,
             engine="extractive",
             generative=False,
-            description="quotes the best-supported sentences; composes, computes, translates none",
+            description="quotes the best sentences; does not write, calculate or translate",
         )
 
     @override
@@ -160,7 +160,7 @@ class Extractive(Generator):
         yield Finish(reason=reason, usage=usage, confidence=confidence)
 
     def _read(self, question: Question) -> tuple[int, _QuestionTerms, list[_Candidate]]:
-        """Tokens read, what the question asks for, and the sentences worth embedding."""
+        """The number of input tokens, the terms of the question, and the sentences to embed."""
         found = [
             _Candidate(
                 passage,
@@ -195,7 +195,7 @@ class Extractive(Generator):
     async def _rank(
         self, question: Question, asked: _QuestionTerms, found: Sequence[_Candidate]
     ) -> list[_Scored]:
-        """Every candidate with its full score, best first."""
+        """All candidates with their scores, best first."""
         if not found:
             return []
         texts = [question.text, *(candidate.text for candidate in found)]
@@ -203,7 +203,7 @@ class Extractive(Generator):
         scored: list[_Scored] = []
         for candidate, vector in zip(found, vectors[1:], strict=True):
             support = asked.support(candidate) + float(vector @ vectors[0])
-            # Rounded, so that near ties fall to reading order and not to the last bits of a cosine.
+            # Rounded, so that the reading order decides near ties, not the last bits of a cosine.
             score = round(support + asked.closeness(candidate), 4)
             scored.append(_Scored(candidate, support, score, vector))
         return sorted(scored, key=lambda one: -one.score)
@@ -221,7 +221,7 @@ def _stems(text: str) -> list[str]:
 
 
 def _confidence(ranked: Sequence[_Scored]) -> float:
-    """The chance that the passages are about the question, from the best support alone."""
+    """The probability that the passages are about the question, from the best support."""
     if not ranked:
         return 0.0
     best = round(max(one.support for one in ranked), 4)
@@ -229,7 +229,7 @@ def _confidence(ranked: Sequence[_Scored]) -> float:
 
 
 def _choose_quotes(ranked: Sequence[_Scored]) -> list[_Scored]:
-    """At most `QUOTES_MAX`: each time the best that repeats least of what is chosen (MMR)."""
+    """At most `QUOTES_MAX` quotes by maximal marginal relevance: good scores, little repetition."""
     chosen: list[_Scored] = []
     rest = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]
 

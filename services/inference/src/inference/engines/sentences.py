@@ -1,11 +1,11 @@
-"""Sentences of a text, with exact offsets, and the words two sentences have in common."""
+"""Splits text into sentences with exact offsets, and into words and word stems."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# A stop and what may trail it, a stop standing alone (old abstracts), an ideographic stop, a blank
-# line, or a line break before a list item.
+# A full stop with closing quotes or brackets, a full stop between spaces (old abstracts), an
+# ideographic full stop, a blank line, or a line break before a list item.
 _BOUNDARY = re.compile(
     r"""(?<=\S)[.!?]+["'\u201d\u2019)\]]*(?=\s) | (?<=\s)[.!?](?=\s) | [\u3002\uff01\uff1f]
       | \n\s*\n | \n(?=\s*(?:[-*\u2022\u2013]|\d{1,3}[.)])\s)""",
@@ -23,12 +23,12 @@ _WORD = re.compile(r"\w+")
 _SUFFIX = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|s|y)$")
 _STEM_CHARS = 6
 
-# A sentence longer than this (a table, code, a list without stops) is cut at white space.
+# A longer sentence (a table, code, a list without full stops) is split at white space.
 SENTENCE_MAX_CHARS = 600
 _FRAGMENT_MAX_WORDS = 3
 _FRAGMENT_MAX_CHARS = 24
 
-# More short lines in a row than this are no headings but what the text consists of.
+# More short lines in a row than this are text, not headings.
 _HEADINGS_MAX = 3
 _HEADING_MAX_CHARS = 80
 _NO_HEADING = re.compile(
@@ -42,7 +42,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`text[start:end]`, and the span of the headings above it, empty where there is none."""
+    """`text[start:end]`, and the span of the headings above it (empty if there are none)."""
 
     start: int
     end: int
@@ -50,10 +50,10 @@ class Sentence:
 
 
 def sentences(text: str) -> list[Sentence]:
-    """Every sentence without the white space around it, in reading order.
+    """Every sentence in reading order, without surrounding white space.
 
-    A heading is no sentence, but context of those below it. A question or a fragment stays with the
-    sentence that follows: alone it tells nobody anything.
+    A heading is not a sentence but the context of the sentences below it. A question or a fragment
+    is joined with the next sentence, because alone it answers nothing.
     """
     found: list[Sentence] = []
     lines: list[Span] = []
@@ -84,7 +84,7 @@ def words(text: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """What a word shares with its other forms, roughly: no plural, no tense, six characters."""
+    """The approximate stem of a word: without plural and tense endings, at most six characters."""
     return _SUFFIX.sub("", word)[:_STEM_CHARS]
 
 
@@ -98,7 +98,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_inner_stop(text: str, match: re.Match[str]) -> bool:
-    """Whether a full stop belongs to an abbreviation, or a small letter goes on after it."""
+    """True if a full stop belongs to an abbreviation or is followed by a lower-case letter."""
     stop = match.start()
     if match.group() != "." or text[stop - 1 : stop].isspace():
         return False
@@ -122,7 +122,7 @@ def _trim(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_heading(text: str, start: int, end: int) -> bool:
-    """Whether a piece is a short line of its own, above a blank line and without a stop."""
+    """True if a piece is a short line above a blank line, without a full stop."""
     return (
         end - start <= _HEADING_MAX_CHARS
         and _NO_HEADING.match(text, start, end) is None

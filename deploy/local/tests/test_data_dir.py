@@ -100,7 +100,7 @@ def test_a_new_user_gets_a_password_and_the_others_keep_theirs(folder: Path):
 def test_a_spoiled_file_of_secrets_is_never_replaced(folder: Path, text: str):
     path = folder / "secrets.json"
     path.write_text(text)
-    with pytest.raises(DataLossError, match="does not hold the secrets"):
+    with pytest.raises(DataLossError, match="does not contain the secrets"):
         load(path, nats=["auth"], postgres=["auth"])
     assert path.read_text() == text
 

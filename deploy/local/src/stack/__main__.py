@@ -1,4 +1,4 @@
-"""The command line of the embedded stack: `python -m stack up --data-dir DIR`."""
+"""Command line of the local stack: `python -m stack up --data-dir DIR`."""
 
 import argparse
 import json
@@ -14,37 +14,37 @@ from stack.supervisor import Notice, StopRequest, StopRequestedError
 from stack.up import Stack
 
 _OWNER_ONLY = 0o077
-HINTS = {"DATA_DIR_IN_USE": "it is running already: `aquifer status`"}
+HINTS = {"DATA_DIR_IN_USE": "it is already running; `aquifer status` shows its state"}
 
 
 class Console:
-    """Tells people, or machines (`json_lines`: one object a line), what happens."""
+    """Prints what happens, for people or for programs (`json_lines`: one object per line)."""
 
     def __init__(self, *, json_lines: bool) -> None:
         self._json_lines = json_lines
 
     def show_start(self, folder: Path) -> None:
-        """Tells people where; machines hear of it with `ready`."""
-        # Who does not listen must not keep the stack from starting.
+        """Prints the data folder, for people only; programs get the addresses with `ready`."""
+        # A closed stderr must not prevent the start.
         with suppress(OSError):
             sys.stderr.write("" if self._json_lines else f"starting in {folder}; Ctrl-C stops it\n")
 
     def show_notice(self, notice: Notice) -> None:
-        """Tells what happened to a part."""
+        """Prints an event of a part."""
         self._write(
             {"event": notice.event, "part": notice.part, "detail": notice.detail},
             f"{notice.part:<10}  {notice.event:<10}  {notice.detail}",
         )
 
     def show_ready(self, endpoints: Path, seconds: float) -> None:
-        """Tells that every part serves: the only line for people with the word `ready`."""
+        """Prints that every part is ready: the only line for people with the word `ready`."""
         self._write(
             {"event": "ready", "endpoints": str(endpoints), "seconds": round(seconds, 2)},
             f"Aquifer is ready after {seconds:.1f} s. Addresses and the first key: {endpoints}",
         )
 
     def show_failure(self, reason: str, detail: str) -> None:
-        """Tells why the stack ends."""
+        """Prints why the stack ends."""
         hint = HINTS.get(reason, "")
         self._write(
             {"event": "failed", "error": {"reason": reason, "detail": detail, "hint": hint}},
@@ -56,7 +56,7 @@ class Console:
             sys.stdout.write((json.dumps(fields) if self._json_lines else text) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
-            # A reader that went away must not take the stack with it.
+            # A closed pipe must not stop the stack.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -85,7 +85,7 @@ def up(path: Path, base_port: int | None, console: Console, *, stop_with_stdin: 
 
 
 def _stop_at_end_of_input(stop: StopRequest) -> None:
-    """Whoever holds the other end of standard input is gone, in whatever way."""
+    """Stops when standard input is closed, because the process at its other end has ended."""
     while os.read(sys.stdin.fileno(), 4096):
         continue
     stop()
@@ -95,11 +95,15 @@ def main(arguments: list[str]) -> int:
     """Parses the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    starting = commands.add_parser("up", help="start everything and stay until stopped")
-    starting.add_argument("--data-dir", type=Path, required=True, help="made when missing")
+    starting = commands.add_parser("up", help="start everything and run until stopped")
+    starting.add_argument(
+        "--data-dir", type=Path, required=True, help="created if it does not exist"
+    )
     starting.add_argument("--base-port", type=int, help="first of 13 ports; default: free ones")
-    starting.add_argument("--json", action="store_true", help="one JSON object a line")
-    starting.add_argument("--stop-with-stdin", action="store_true", help="stop at the end of stdin")
+    starting.add_argument("--json", action="store_true", help="one JSON object per line")
+    starting.add_argument(
+        "--stop-with-stdin", action="store_true", help="stop when stdin is closed"
+    )
     options = parser.parse_args(arguments)
     os.umask(_OWNER_ONLY)
     console = Console(json_lines=options.json)

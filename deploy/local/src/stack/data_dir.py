@@ -1,4 +1,4 @@
-"""The folder a stack keeps everything in, held by one supervisor at a time."""
+"""The data folder of a stack, locked by one supervisor at a time."""
 
 import fcntl
 import hashlib
@@ -14,20 +14,20 @@ from chassis.base.errors import FailedPreconditionError
 from stack.guardian import GRACE_S
 from stack.trees import is_alive
 
-# sun_path holds 108 bytes with its closing zero; gRPC refuses more as well.
+# sun_path has 108 bytes with its final zero; gRPC has the same limit.
 SOCKET_PATH_BYTES = 107
 _POLL_S = 0.05
-# A killed supervisor's guardian keeps the lock until it has ended what it guards.
+# The guardian of a killed supervisor keeps the lock until it has ended all children.
 _WAIT_S = GRACE_S + 10
 _PRIVATE = 0o700
 
 
 class DataDir:
-    """A data folder, made when it is missing, mode 0700, and locked until `close`.
+    """A data folder, created if missing with mode 0700, and locked until `close`.
 
-    The lock is the kernel's, so it never outlives its holders: this process, and the guardian it
-    is handed to (`lock`). A new supervisor waits for a guardian at work and refuses at once while
-    the older supervisor lives.
+    The kernel releases the lock when its holders have ended: this process, and the guardian that
+    inherits `lock`. A new supervisor waits while a guardian cleans up, and fails at once while
+    another supervisor runs.
 
     Raises:
         FailedPreconditionError: DATA_DIR_IN_USE.
@@ -59,11 +59,11 @@ class DataDir:
         return self.path / "logs" / f"{part}.log"
 
     def socket(self, name: str) -> Path:
-        """A unix socket in this folder, or in a short private one when the path is too long.
+        """A unix socket in this folder, or in a short private folder if the path is too long.
 
         Raises:
-            FailedPreconditionError: SOCKET_FOLDER_UNSAFE, the short folder belongs to another
-                user, or others may enter it.
+            FailedPreconditionError: SOCKET_FOLDER_UNSAFE, the short folder belongs to another user
+                or is open to others.
         """
         here = self.path / f"{name}.sock"
         if len(os.fsencode(here)) <= SOCKET_PATH_BYTES:
@@ -74,7 +74,9 @@ class DataDir:
         status = short.lstat()
         if status.st_uid != os.geteuid() or status.st_mode != stat.S_IFDIR | _PRIVATE:
             raise FailedPreconditionError(
-                "SOCKET_FOLDER_UNSAFE", f"{short} is not a private folder of ours", folder=short
+                "SOCKET_FOLDER_UNSAFE",
+                f"{short} is not a private folder of this user; remove it",
+                folder=short,
             )
         return short / f"{name}.sock"
 
@@ -100,7 +102,7 @@ class DataDir:
             if living or time.monotonic() > deadline:
                 raise FailedPreconditionError(
                     "DATA_DIR_IN_USE",
-                    f"{self.path} is in use by process {holder or 'unknown'}",
+                    f"{self.path} is in use by process {holder or 'unknown'}; stop it first",
                     path=self.path,
                     process=holder,
                 )

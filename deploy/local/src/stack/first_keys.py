@@ -1,4 +1,4 @@
-"""The first tenant and its keys, made once for a data folder."""
+"""The first tenant and its keys, created once per data folder."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ _REFUSED = "2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstKeys:
-    """What `auth bootstrap` leaves: the tenant, its first key, and a key for each service."""
+    """The output of `auth bootstrap`: the tenant, its first key, and a key for each service."""
 
     tenant: str
     api_key: str = field(repr=False)
@@ -20,14 +20,14 @@ class FirstKeys:
 
 
 def make_first_keys(path: Path, bootstrap: Callable[[Path], None]) -> FirstKeys:
-    """The keys in `path`; when there are none, those `bootstrap` writes to the file it is given.
+    """The keys in `path`; if it does not exist, `bootstrap` writes them to the file it gets.
 
-    `bootstrap` writes its file before its transaction commits, so one that was killed leaves a
-    file of which nobody knows whether its keys count. That file is put aside: when the next
-    `bootstrap` is refused, because somebody exists already, it held the keys that count.
+    `bootstrap` writes its file before its transaction commits. If it is killed, it is unknown
+    whether the keys in the file are valid. The file is moved aside: if the next `bootstrap` is
+    refused because keys exist, the keys in that file are the valid ones.
 
     Raises:
-        UnavailableError: STEP_FAILED, as `bootstrap` raised it.
+        UnavailableError: STEP_FAILED, raised by `bootstrap`.
         DataLossError: FIRST_KEYS_UNREADABLE.
     """
     if not path.exists():
@@ -56,5 +56,7 @@ def read_first_keys(path: Path) -> FirstKeys:
         return FirstKeys(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise DataLossError(
-            "FIRST_KEYS_UNREADABLE", f"{path} does not hold tenant and keys", path=path
+            "FIRST_KEYS_UNREADABLE",
+            f"{path} does not contain tenant and keys; restore it from a backup",
+            path=path,
         ) from error

@@ -1,4 +1,4 @@
-"""Sends on to another collector what the trace store was sent, without ever holding it up."""
+"""Forwards received spans to another collector without delaying the trace store."""
 
 import logging
 import queue
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def parse_target(endpoint: str) -> tuple[str, bool]:
-    """`host:port` of an OTLP/gRPC endpoint, and whether it is reached by TLS.
+    """`host:port` of an OTLP/gRPC endpoint, and True if it uses TLS.
 
     Raises:
         ValueError: it is not `http://host:port`, `https://host:port` or `host:port`.
@@ -29,9 +29,10 @@ def parse_target(endpoint: str) -> tuple[str, bool]:
 
 
 class Forwarder:
-    """Keeps at most `QUEUE_MAX` requests waiting; what finds no room, or no collector, is dropped.
+    """Forwards requests from a queue of at most `QUEUE_MAX`.
 
-    The trace store keeps every span in any case.
+    Requests are dropped if the queue is full or the collector is unavailable. The trace store keeps
+    every span in any case.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -48,14 +49,14 @@ class Forwarder:
         self._thread.start()
 
     def forward(self, request: ExportTraceServiceRequest) -> None:
-        """Takes a request on its way; returns at once."""
+        """Queues a request; returns at once."""
         try:
             self._waiting.put_nowait(request)
         except queue.Full:
             self._note(away=True, why="the queue is full")
 
     def close(self) -> None:
-        """Sends what waits, within two seconds."""
+        """Sends queued requests within two seconds, then stops."""
         try:
             self._waiting.put(None, timeout=_CLOSE_S)
         except queue.Full:
@@ -73,7 +74,7 @@ class Forwarder:
                 self._note(away=False)
 
     def _note(self, *, away: bool, why: str = "") -> None:
-        """Logs the first failure and the first success after it, nothing between."""
+        """Logs the first failure and the first success after it."""
         if away and not self._away:
             log.warning("spans.not_forwarded", extra={"error": why})
         elif self._away and not away:

@@ -1,10 +1,10 @@
-"""The process that outlives its holder just long enough to end what the holder started.
+"""A small process that ends the children of its parent after the parent has ended.
 
-A holder killed by `kill -9` can clean up nothing, and a death signal set in each child would reach
-neither its children nor a child that another thread started. So a small process in a session of
-its own reads a pipe that only the holder writes. A child announces itself on that pipe before it
-becomes its program: there is no moment at which it runs and is not known. When the pipe closes,
-every child still known is asked to end, then killed, its descendants included.
+A parent killed by `kill -9` cannot clean up, and a parent-death signal reaches neither
+grandchildren nor children started by another thread. So the guardian, in its own session, reads a
+pipe to which only the parent and its children write. A child writes its process id to the pipe
+before it becomes its program, so the guardian knows every running child. When the pipe closes, the
+guardian asks each known child to end, then kills it with its descendants.
 """
 
 import os
@@ -29,12 +29,12 @@ _ANNOUNCE = 'echo "$$ $0" >&0 && exec "$@" </dev/null'
 
 
 class Guardian:
-    """Holds the pipe; when this process ends, in whatever way, all its children do.
+    """Starts the guardian; when this process ends, for any reason, all its children are ended.
 
     Args:
-        keep_open: file descriptors that stay open until every child is gone, such as a lock on
-            the folder they write to.
-        grace_s: what children get between the request to end and the kill.
+        keep_open: file descriptors that stay open until every child has ended, for example the lock
+            of the data folder.
+        grace_s: seconds between the request to end and the kill.
     """
 
     def __init__(self, *, keep_open: Sequence[int] = (), grace_s: float = GRACE_S) -> None:
@@ -45,7 +45,7 @@ class Guardian:
 
     @property
     def announcements(self) -> int:
-        """Write end of the pipe: standard input of a stop_with_stdin command."""
+        """Write end of the pipe: standard input of a wrapped command."""
         return self._pipe
 
     @property
@@ -53,20 +53,20 @@ class Guardian:
         return self._process.pid
 
     def wrap(self, argv: Sequence[str], stop_signal: Signals) -> list[str]:
-        """The command that announces itself and then becomes `argv`, under the same process id."""
+        """A command that announces its process id and then becomes `argv`, with the same id."""
         return ["/bin/sh", "-c", _ANNOUNCE, str(stop_signal.value), *argv]
 
     def remember(self, pid: int, stop_signal: Signals) -> None:
-        """Notes a started child, so that a new guardian can be told of it."""
+        """Records a started child, so that a new guardian can get it."""
         self._wards[pid] = stop_signal
 
     def forget(self, pid: int) -> None:
-        """Releases a child that has ended: its number may soon be another process's."""
+        """Removes a child that has ended, because its process id can be reused."""
         self._wards.pop(pid, None)
         self._tell(pid, _FORGET)
 
     def ensure_running(self) -> None:
-        """Starts a new guardian where the old one was killed."""
+        """Starts a new guardian if the old one was killed."""
         if self._process.poll() is None:
             return
         os.close(self._pipe)
@@ -75,7 +75,7 @@ class Guardian:
             self._tell(pid, stop_signal)
 
     def close(self) -> None:
-        """Ends every child not forgotten and returns when they are gone."""
+        """Ends every known child and returns when they have ended."""
         os.close(self._pipe)
         try:
             self._process.wait(self._grace_s + _KILL_WAIT_S)
@@ -109,7 +109,7 @@ class Guardian:
             os.close(reading)
 
     def _tell(self, pid: int, number: int) -> None:
-        # A guardian killed a moment ago is replaced by `ensure_running`, which tells the new one.
+        # If the guardian was just killed, `ensure_running` starts a new one with all children.
         with suppress(BrokenPipeError):
             os.write(self._pipe, f"{pid} {number}\n".encode())
 
@@ -120,7 +120,7 @@ def end(wards: Mapping[int, int], grace_s: float) -> None:
     for pid, number in wards.items():
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-            # A frozen process would never hear the request.
+            # A stopped process would not receive the signal.
             os.kill(pid, signal.SIGCONT)
     deadline = time.monotonic() + grace_s
     while any(is_alive(pid) for pid in wards) and time.monotonic() < deadline:
@@ -130,7 +130,7 @@ def end(wards: Mapping[int, int], grace_s: float) -> None:
 
 
 def main(grace_s: float) -> None:
-    """Reads announcements `<pid> <stop signal>` until the holder is gone, then ends the rest."""
+    """Reads lines `<pid> <stop signal>` until the parent has ended, then ends its children."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     wards: dict[int, int] = {}

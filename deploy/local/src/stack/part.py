@@ -1,4 +1,4 @@
-"""One supervised process of the stack: started, asked whether it serves, stopped, killed."""
+"""The base class of the parts of the stack, each a supervised process."""
 
 import time
 from abc import ABC, abstractmethod
@@ -17,16 +17,16 @@ _POLL_S = 0.02
 
 
 def do_nothing() -> None:
-    """What most parts do once they are up."""
+    """The default for `then`."""
 
 
 class Part(ABC):
-    """A server of the stack, on its own port and folder; may be started again after it ended.
+    """A server of the stack with its own port and folder; it can be started again after its end.
 
     Args:
-        name: shown to people, and the name of its log file.
-        log: file its output is appended to.
-        then: called each time the part has come up, before it counts as started.
+        name: shown in output, and the name of its log file.
+        log: file to which its output is appended.
+        then: called after each start, before the part counts as started.
     """
 
     start_s: ClassVar[float] = 30.0
@@ -44,34 +44,34 @@ class Part(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it listens, for people."""
+        """The address it listens on, for output."""
 
     @abstractmethod
     def command(self) -> Command:
-        """What to run; makes the folders and files it needs first."""
+        """Creates the folders and files it needs, and returns the command to run."""
 
     @abstractmethod
     def find_problem(self) -> str:
-        """One look, within a second: why this very process does not serve; empty when it does."""
+        """One check, within a second: why this process is not ready; empty if it is."""
 
     def is_ready(self) -> bool:
-        """True when this very process serves."""
+        """True if this process is ready."""
         return not self.find_problem()
 
     def is_responding(self) -> bool:
-        """One look, within `ANSWER_S`: does it answer at all, if only that it can not serve now?
+        """One check, within `ANSWER_S`: True if it answers at all, even if it is not ready.
 
-        A process that is stopped, or hangs, does not.
+        A process that is stopped, or hangs, does not answer.
         """
         return self.is_ready()
 
     def progress(self) -> int:
-        """A number that rises while it still works on what keeps it from serving."""
+        """A number that increases while it works on what keeps it from being ready."""
         return 0
 
     @property
     def pid(self) -> int | None:
-        """Process id; None before the first start and after the end."""
+        """Process id; None before the first start and after its end."""
         return self._child.pid if self._child and self.running else None
 
     @property
@@ -80,14 +80,14 @@ class Part(ABC):
 
     @property
     def exit_code(self) -> int | None:
-        """How it last ended; minus the signal number when a signal did. None while it runs."""
+        """Exit code of its last run, minus the signal number after a signal; None while it runs."""
         return self._child.exit_code if self._child else None
 
     def start(self) -> None:
-        """Starts it and waits until it serves; nothing happens when it already runs.
+        """Starts it and waits until it is ready; does nothing if it is running.
 
         Raises:
-            UnavailableError: PART_NOT_READY, it ended or does not serve within `start_s`.
+            UnavailableError: PART_NOT_READY, it ended or is not ready within `start_s`.
         """
         if self.running:
             return
@@ -99,16 +99,16 @@ class Part(ABC):
         self.then()
 
     def spawn(self) -> None:
-        """Starts it without waiting; `problem` is empty once it serves."""
+        """Starts it without waiting; `find_problem` shows when it is ready."""
         assert not self.running
         self._child = Child(self.command(), self.guardian)
 
     def raise_if_failed(self, problem: str, waited_s: float) -> None:
-        """Kills it and raises when it has ended, or was waited for longer than `start_s`.
+        """Kills it and raises if it has ended or is not ready after `start_s`.
 
         Args:
-            problem: what it was waited for.
-            waited_s: since it was started, or since its progress last rose.
+            problem: why it is not ready.
+            waited_s: seconds since its start, or since its progress last increased.
 
         Raises:
             UnavailableError: PART_NOT_READY, with the last lines of its log.
@@ -127,27 +127,27 @@ class Part(ABC):
         )
 
     def stop(self) -> None:
-        """Ends it in order; killed when it takes longer than `grace_s`."""
+        """Asks it to end; kills it after `grace_s`."""
         if self._child:
             self._child.stop(self.grace_s)
 
     def kill(self) -> None:
-        """Kills it and all its children at once, as `kill -9` would."""
+        """Kills it and all its children at once, like `kill -9`."""
         if self._child:
             self._child.kill()
 
     def restart(self) -> None:
-        """Ends it in order and starts it again on the same folder and port."""
+        """Stops it and starts it again with the same folder and port."""
         self.stop()
         self.start()
 
     def freeze(self) -> None:
-        """Suspends it with all its children: its sockets stay open and nothing answers."""
+        """Suspends it and all its children: its sockets stay open, but nothing answers."""
         if self._child:
             self._child.send(Signals.SIGSTOP)
 
     def thaw(self) -> None:
-        """Lets a frozen part go on."""
+        """Continues a suspended part."""
         if self._child:
             self._child.send(Signals.SIGCONT)
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from chassis.base.errors import FailedPreconditionError
 
 LOOPBACK = "127.0.0.1"
-# Below 32768, where Linux starts to take ports for outgoing connections: a client that keeps
-# dialling a dead server could otherwise be given the server's own port, and hold it.
+# Below 32768, where Linux starts the ports of outgoing connections: a client that keeps connecting
+# to a stopped server could otherwise get the port of that server and hold it.
 _FIRST = 20_000
 _LAST = 32_000
 _TRIES = 200
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports nobody listens on, picked at random.
+    """Different free ports, chosen at random.
 
     Raises:
         FailedPreconditionError: NO_FREE_PORT.
@@ -29,7 +29,9 @@ def free_ports(count: int) -> list[int]:
             if taken:
                 held.append(taken)
         if len(held) < count:
-            raise FailedPreconditionError("NO_FREE_PORT", f"no {count} free ports on {LOOPBACK}")
+            raise FailedPreconditionError(
+                "NO_FREE_PORT", f"no {count} free ports on {LOOPBACK}; stop other programs"
+            )
         return [each.getsockname()[1] for each in held]
     finally:
         for each in held:
@@ -53,7 +55,7 @@ def ports_from(base: int, count: int) -> Sequence[int]:
 
 
 def is_listening(port: int, timeout_s: float = 0.5) -> bool:
-    """True when something on 127.0.0.1 accepts a connection on `port`."""
+    """True if a server on 127.0.0.1 accepts a connection on `port`."""
     try:
         socket.create_connection((LOOPBACK, port), timeout_s).close()
     except OSError:

@@ -1,9 +1,9 @@
-"""The metadata store: a real PostgreSQL cluster on loopback, entered by password only.
+"""PostgreSQL on loopback, with password authentication only.
 
-The server refuses to run as root. Started by root, it runs as the existing user `postgres`, else
-`nobody`: the cluster belongs to that user, and the folder that holds it (the data folder, one
-level up) is opened for passing through, `o+x`, which shows none of its names. Folders above that
-one are left as they are; where one of them stops the user, start is refused and says so.
+The server refuses to run as root. If root starts the stack, it runs as the user `postgres`, else as
+`nobody`. The cluster belongs to that user, and the data folder above it gets `o+x`, which lets the
+user pass through but not list it. Folders above the data folder are not changed; if the user cannot
+pass through one of them, the start fails with an explanation.
 """
 
 import os
@@ -31,7 +31,7 @@ SUPERUSER = "postgres"
 _ACCOUNTS = ("postgres", "nobody")
 _INITDB_S = 60.0
 _PASS = 0o001
-# The protocol's SSLRequest: its length, and the number that stands for it.
+# The SSLRequest message of the protocol: its length and its code.
 _TLS_REQUEST = struct.pack("!ii", 8, 80_877_103)
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
@@ -46,19 +46,19 @@ _SETTINGS: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "jit": "off",
-    # Detail lines quote the failing row, and rows hold document text.
+    # Detail lines would log the failing row, which can contain document text.
     "log_error_verbosity": "terse",
 }
 
 
 class Postgres(Part):
-    """A PostgreSQL cluster, made on the first start.
+    """A PostgreSQL cluster, created on the first start.
 
     Args:
         folder: of the cluster; its parent must exist.
-        password: of the superuser `postgres`, when the cluster is made and ever after.
+        password: of the superuser `postgres`, set when the cluster is created.
         port: a free one by default.
-        binaries: folder of `initdb` and `postgres`; found by `find_binaries` by default.
+        binaries: folder of `initdb` and `postgres`; by default from `find_binaries`.
     """
 
     start_s: ClassVar[float] = 30.0
@@ -83,7 +83,7 @@ class Postgres(Part):
         self._password = password
         self._binaries = binaries
         self._account = _account()
-        # A folder above ours that only root may enter, such as /root.
+        # True if only root can enter a folder above, for example /root.
         self._shut = False
 
     @property
@@ -93,7 +93,7 @@ class Postgres(Part):
 
     @property
     def cluster(self) -> Path:
-        """The server's own data directory."""
+        """The data directory of the server."""
         return self.folder / "cluster"
 
     @property
@@ -114,7 +114,7 @@ class Postgres(Part):
             self._make_cluster()
         self._forget_dead_server()
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-        # Fast shutdown: open transactions are rolled back, clients are not waited for.
+        # Fast shutdown: rolls back open transactions and does not wait for clients.
         return self._run(
             "postgres",
             *("-D", str(self.cluster), "-p", str(self.port), *settings),
@@ -134,7 +134,7 @@ class Postgres(Part):
 
     @override
     def is_responding(self) -> bool:
-        """A request for TLS is answered before anybody logs in, however many are connected."""
+        """The server answers a TLS request before login, even if all connections are in use."""
         try:
             with socket.create_connection((LOOPBACK, self.port), ANSWER_S) as connection:
                 connection.sendall(_TLS_REQUEST)
@@ -167,15 +167,15 @@ class Postgres(Part):
         if shut and shutil.which("setpriv") is None:
             raise FailedPreconditionError(
                 "POSTGRES_FOLDER_UNREACHABLE",
-                f"PostgreSQL does not run as root, and the user {self._account.name} may not pass "
-                f"through {shut}; choose a data folder elsewhere, such as /var/lib/aquifer, or "
-                "start the stack as an ordinary user",
+                f"PostgreSQL does not run as root, and the user {self._account.name} cannot enter "
+                f"{shut}; choose another data folder, for example /var/lib/aquifer, or start "
+                "the stack as an ordinary user",
                 folder=shut,
             )
         os.chown(self.folder, self._account.uid, self._account.gid)
 
     def _make_cluster(self) -> None:
-        """Makes it beside its place and moves it there whole: half a cluster is never seen."""
+        """Creates the cluster in a temporary folder and renames it when complete."""
         draft = self.folder / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         secret = self.folder / "password"
@@ -196,11 +196,11 @@ class Postgres(Part):
         draft.rename(self.cluster)
 
     def _forget_dead_server(self) -> None:
-        """Removes the note of a killed server when it names no living server.
+        """Removes the pid file of a killed server, unless that server still runs.
 
-        The server takes any process of its own user under the noted number for its older self,
-        and an empty note for one being written: it would never start. Whoever starts this one
-        holds the data folder alone.
+        The server takes any process of its user with that pid for a running server, and an empty
+        file for one being written, and would never start. This is safe because the data folder is
+        locked.
         """
         note = self.cluster / "postmaster.pid"
         if not note.exists():
@@ -211,7 +211,7 @@ class Postgres(Part):
             note.unlink()
 
     def _server(self) -> Path:
-        """Folder of the programs: those that made the cluster, once there is one."""
+        """Folder of the programs, of the version that created the cluster."""
         made_by = self.cluster / "PG_VERSION"
         major = int(made_by.read_text()) if made_by.exists() else None
         if self._account is None:
@@ -221,9 +221,9 @@ class Postgres(Part):
 
 
 def _run_as(account: Account | None) -> tuple[str, ...]:
-    """Runs a program as `account` with the one right to pass through folders shut to it.
+    """A prefix that runs a program as `account` with the right to enter closed folders.
 
-    The right also lets it read files; it is asked for only where there is no other way.
+    The right also lets it read files; it is used only if there is no other way.
     """
     assert account is not None
     right = "+dac_read_search"
@@ -234,7 +234,7 @@ def _run_as(account: Account | None) -> tuple[str, ...]:
 
 
 def _account() -> Account | None:
-    """Whom the server runs as: ourselves, unless that is root."""
+    """The user that runs the server: None for the current user, unless that is root."""
     if os.geteuid() != 0:
         return None
     for name in _ACCOUNTS:
@@ -244,5 +244,6 @@ def _account() -> Account | None:
             continue
         return Account(name=name, uid=found.pw_uid, gid=found.pw_gid)
     raise FailedPreconditionError(
-        "POSTGRES_ACCOUNT_MISSING", f"root needs one of the users {', '.join(_ACCOUNTS)}"
+        "POSTGRES_ACCOUNT_MISSING",
+        f"PostgreSQL does not run as root; create one of the users {', '.join(_ACCOUNTS)}",
     )

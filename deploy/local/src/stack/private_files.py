@@ -1,11 +1,11 @@
-"""Files that only their owner may read, written whole or not at all."""
+"""Writes files that only their owner can read, atomically."""
 
 import os
 from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces the file at once, mode 0600, on the disk when it returns."""
+    """Replaces the file atomically with mode 0600; it is on disk when this returns."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""Children of this process: how one is started, watched and ended with all its descendants."""
+"""Starts children of this process and ends them with all their descendants."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to start; `environment` is the whole of it, nothing is inherited."""
+    """A program to start; `environment` is complete, nothing is inherited."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
@@ -43,7 +43,7 @@ class Command:
 
 
 class Child:
-    """A running program in a process group of its own, known to the guardian."""
+    """A running program in its own process group, known to the guardian."""
 
     def __init__(self, command: Command, guardian: Guardian) -> None:
         account = command.account
@@ -73,7 +73,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal number when a signal ended it."""
+        """None while it runs; minus the signal number after a signal."""
         code = self._process.poll()
         if code is not None and not self._forgotten:
             kill_tree(self.pid, ())
@@ -82,24 +82,24 @@ class Child:
         return code
 
     def stop(self, grace_s: float) -> None:
-        """Asks it to end, waits `grace_s`, then kills what is left of it and its children."""
+        """Asks it to end, waits `grace_s`, then kills it and its children."""
         if self.exit_code is not None:
             return
         family = descendants(self.pid)
         self._process.send_signal(self.command.stop_signal)
-        # A frozen process would never hear the request.
+        # A stopped process would not receive the signal.
         self._process.send_signal(Signals.SIGCONT)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_s)
         self._end(family)
 
     def kill(self) -> None:
-        """Kills it and all its children at once, as `kill -9` would; returns when it is gone."""
+        """Kills it and all its children at once, like `kill -9`; returns when it has ended."""
         if self.exit_code is None:
             self._end(descendants(self.pid))
 
     def send(self, number: Signals) -> None:
-        """Sends a signal to it and to all its children."""
+        """Sends a signal to it and all its children."""
         if self.exit_code is None:
             for pid in (self.pid, *descendants(self.pid)):
                 with suppress(ProcessLookupError):
@@ -118,11 +118,11 @@ def run_all(
     timeout_s: float,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs programs side by side until each has ended well.
+    """Runs programs concurrently until each has ended with code 0.
 
     Raises:
-        UnavailableError: STEP_FAILED, one ended with another code than 0, they took more than
-            `timeout_s` seconds, or `cancelled` turned true; what still runs is killed.
+        UnavailableError: STEP_FAILED, one ended with another code, they took more than `timeout_s`
+            seconds, or `cancelled` returned true; running programs are killed.
     """
     deadline = time.monotonic() + timeout_s
     children = [Child(command, guardian) for command in commands]
@@ -153,7 +153,7 @@ def _raise_if_failed(children: Iterable[Child]) -> None:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a log, indented; empty when there is none."""
+    """The last lines of a log, indented; empty if there is no log."""
     if not log.exists():
         return ""
     with log.open("rb") as lines:

@@ -25,11 +25,11 @@ def make_python_command(
     log: Path,
     environment: Mapping[str, str] | None = None,
 ) -> Command:
-    """A module run by this interpreter, in our environment and `environment` over it."""
+    """A command that runs a module with this interpreter; `environment` extends the current one."""
     settings = {
         **os.environ,
-        # Logs appear as they are written; nothing is imported from the working folder; no
-        # numeric library takes every core for work that fits one.
+        # Logs are not buffered; nothing is imported from the working folder; numeric libraries do
+        # not use every core for small work.
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -46,7 +46,7 @@ def make_python_command(
 class Sink(Part):
     """The trace store: OTLP over gRPC on one port, Tempo's query API on another.
 
-    What it is sent goes to the collector at `forward` as well, where there is one.
+    If `forward` is set, it also forwards every span to that collector.
     """
 
     grace_s: ClassVar[float] = 5.0
@@ -69,12 +69,12 @@ class Sink(Part):
 
     @property
     def endpoint(self) -> str:
-        """Where spans are sent: OTLP over gRPC."""
+        """The address for spans, OTLP over gRPC."""
         return f"http://{LOOPBACK}:{self.otlp_port}"
 
     @property
     def url(self) -> str:
-        """Where traces are asked for."""
+        """The address of the query API."""
         return f"http://{LOOPBACK}:{self.http_port}"
 
     @property
@@ -107,7 +107,7 @@ class Sink(Part):
         return bool(self._status(ANSWER_S))
 
     def _status(self, timeout_s: float) -> int:
-        """HTTP status of its readiness; 0 without an answer."""
+        """HTTP status of `/ready`; 0 without an answer."""
         connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=timeout_s)
         try:
             connection.request("GET", "/ready")
@@ -119,7 +119,7 @@ class Sink(Part):
 
 
 class Vectors(Part):
-    """The vector engine in a process of its own, behind a unix socket; ready when it serves."""
+    """The vector process, on a unix socket; ready when its health says SERVING."""
 
     grace_s: ClassVar[float] = 25.0
 
@@ -165,10 +165,10 @@ class Vectors(Part):
 
 
 class Service(Part):
-    """One of the services, `python -m <name> serve`; ready when its gRPC health says SERVING."""
+    """A service, `python -m <name> serve`; ready when its health says SERVING."""
 
     start_s: ClassVar[float] = 90.0
-    # A little more than a service takes to finish what is in flight.
+    # A little more than the drain time of a service.
     grace_s: ClassVar[float] = 25.0
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Who may do what in the database `aquifer`: a schema for each service and three roles around it.
+"""Roles and schemas of the database `aquifer`: one schema and three roles per service.
 
-`<service>_owner` owns the schema and migrates it; `<service>` reads and writes rows and neither
-owns a table nor bypasses a policy; `<service>_sweeper` works across tenants and is reached from
-`<service>` by an explicit SET ROLE alone.
+`<service>_owner` owns the schema and migrates it. `<service>` reads and writes rows; it owns no
+table and bypasses no policy. `<service>_sweeper` works across tenants; `<service>` can only use it
+with an explicit SET ROLE.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ _POWERLESS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
 
 def prepare(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Makes the database, schemas and roles, or brings them back to what they should be.
+    """Creates or corrects the database, its schemas and roles; can be repeated.
 
     Args:
-        superuser_dsn: of a superuser, in any database of the cluster.
-        passwords: one for each name of `LOGINS`; they replace what was set before.
+        superuser_dsn: address for a superuser, with any database of the cluster.
+        passwords: one for each name in `LOGINS`; they replace existing ones.
 
     Raises:
-        UnavailableError: DATABASE_UNAVAILABLE; doing it again is safe.
+        UnavailableError: DATABASE_UNAVAILABLE; retry.
     """
     try:
         with psycopg.connect(superuser_dsn, autocommit=True) as connection:
@@ -61,7 +61,7 @@ def _prepare_roles(
         if not _exists(connection, "pg_roles", "rolname", role):
             _run(connection, "CREATE ROLE {}", role)
         login = "NOLOGIN" if role == sweeper else "LOGIN"
-        # NOINHERIT: the sweeper's wide policies must not apply until SET ROLE asks for them.
+        # NOINHERIT: the policies of the sweeper must apply only after SET ROLE.
         _run(connection, f"ALTER ROLE {{}} {login} NOINHERIT {_POWERLESS}", role)
         _run(connection, "ALTER ROLE {} SET search_path TO {}", role, service)
     for role in (service, owner):
@@ -96,7 +96,7 @@ def _prepare_schema(connection: psycopg.Connection, service: str) -> None:
 
 
 def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
-    """Sends the verifier, so that no statement and no log ever holds the password."""
+    """Sends only the verifier, so that no statement or log contains the password."""
     verifier = connection.pgconn.encrypt_password(
         password.encode(), role.encode(), b"scram-sha-256"
     ).decode()
@@ -113,5 +113,5 @@ def _exists(connection: psycopg.Connection, catalog: str, column: str, name: str
 
 
 def _run(connection: psycopg.Connection, statement: str, *names: str) -> None:
-    """Runs a statement of this module with names of roles and schemas in its braces."""
+    """Runs a statement with names of roles and schemas in place of its braces."""
     connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))

@@ -1,4 +1,4 @@
-"""Passwords and keys of a data folder: made once, kept in one file only its owner may read."""
+"""Passwords and keys of a data folder, created once, in a file that only its owner can read."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ PEPPER_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """What the parts of one data folder prove themselves with.
+    """The secrets of the parts of one data folder.
 
     Attributes:
         nats: password of each NATS user.
@@ -35,10 +35,10 @@ class Secrets:
 
 
 def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets:
-    """The secrets in `path`; what is missing, the file itself included, is made and kept.
+    """The secrets in `path`; missing ones, or the whole file, are created and stored.
 
     Raises:
-        DataLossError: SECRETS_UNREADABLE, the file exists and is not what this module wrote.
+        DataLossError: SECRETS_UNREADABLE, the file exists but does not contain secrets.
     """
     known = _read(path) if path.exists() else None
     complete = Secrets(
@@ -57,7 +57,9 @@ def _read(path: Path) -> Secrets:
         return Secrets(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise DataLossError(
-            "SECRETS_UNREADABLE", f"{path} does not hold the secrets of a stack", path=path
+            "SECRETS_UNREADABLE",
+            f"{path} does not contain the secrets of a stack; restore it from a backup",
+            path=path,
         ) from error
 
 

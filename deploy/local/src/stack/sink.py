@@ -1,4 +1,4 @@
-"""A small trace store: OTLP over gRPC in, Grafana Tempo's query API out.
+"""A small trace store: receives OTLP over gRPC, offers the query API of Grafana Tempo.
 
 python -m stack.sink --otlp 127.0.0.1:4317 --http 127.0.0.1:3200 --database traces.sqlite
 """
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class TraceReceiver(TraceServiceServicer):
-    """The OTLP service; what it answers is on the disk's way, not yet surely on the disk."""
+    """The OTLP service; it may respond before spans are on disk."""
 
     def __init__(self, store: SpanStore, forwarder: Forwarder | None) -> None:
         self._store = store
@@ -69,8 +69,8 @@ def serve(
     max_spans: int = MAX_SPANS,
     forward: str | None = None,
 ) -> None:
-    """Serves both doors until SIGTERM or SIGINT, then answers what is in flight and closes."""
-    # Before any thread exists, so that none of them is interrupted and `sigwait` below hears it.
+    """Serves both ports until SIGTERM or SIGINT, then finishes running requests and closes."""
+    # Before any thread exists, so that only `sigwait` below receives the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
     store = SpanStore(database, max_spans=max_spans)
     forwarder = Forwarder(forward) if forward else None
@@ -98,7 +98,7 @@ def serve(
 
 
 def loopback(text: str) -> tuple[str, int]:
-    """Host and port of an address on this machine; traces hold what documents are called."""
+    """Host and port of a loopback address; traces contain names of documents."""
     host, _, port = text.rpartition(":")
     if host not in _LOOPBACK or not port.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not 127.0.0.1:PORT")
@@ -106,7 +106,7 @@ def loopback(text: str) -> tuple[str, int]:
 
 
 def endpoint(text: str) -> str:
-    """An OTLP/gRPC endpoint, as it was given."""
+    """Checks and returns an OTLP/gRPC endpoint."""
     try:
         parse_target(text)
     except ValueError as error:
@@ -117,8 +117,8 @@ def endpoint(text: str) -> str:
 def main(arguments: list[str]) -> None:
     """Parses the command line and serves."""
     parser = argparse.ArgumentParser(prog="python -m stack.sink", description=__doc__)
-    parser.add_argument("--otlp", type=loopback, required=True, help="gRPC door")
-    parser.add_argument("--http", type=loopback, required=True, help="query door")
+    parser.add_argument("--otlp", type=loopback, required=True, help="address for OTLP over gRPC")
+    parser.add_argument("--http", type=loopback, required=True, help="address of the query API")
     parser.add_argument("--database", type=Path, required=True)
     parser.add_argument("--forward", type=endpoint, help="another OTLP collector")
     parser.add_argument("--max-spans", type=int, default=MAX_SPANS)

@@ -11,11 +11,11 @@ SAY_EVERY_S = 10.0
 class SlowStart:
     """Reports every `SAY_EVERY_S` which parts the start waits for.
 
-    A part whose progress rises works on something large, such as the rebuild of lost vectors.
-    When only such parts are left, clients get the addresses: everything else can be used.
+    A part with progress works on a long task, for example the rebuild of lost vectors.
+    If only such parts are left, the addresses are published, because the rest can be used.
 
     Args:
-        say: called with a notice for each part that is waited for.
+        say: called with a notice for each part that is not ready.
         publish: called once, when only parts with progress are left.
     """
 
@@ -26,7 +26,7 @@ class SlowStart:
         self._due = time.monotonic() + SAY_EVERY_S
 
     def __call__(self, waiting: Sequence[Waiting]) -> None:
-        """Takes note of the parts that do not serve yet."""
+        """Called with the parts that are not ready yet."""
         if not waiting:
             return
         if not self._published and all(each.part.progress() for each in waiting):

@@ -1,4 +1,4 @@
-"""Spans in one SQLite file: the newest are kept, found again by trace or by attribute."""
+"""Stores the newest spans in one SQLite file; finds them by trace or attribute."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ ROOT_MISSING = "<root span not yet received>"
 _TIME_MAX = 2**63 - 1
 _BUSY_S = 5.0
 _SERVICE = "service.name"
-# Spans above the bound are deleted together: one sweep for each twentieth of it.
+# Spans above the limit are deleted in groups of one twentieth of the limit.
 _SLACK = 20
 
 _SCHEMA = """
@@ -69,7 +69,7 @@ ORDER BY first_ns DESC LIMIT ?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSummary:
-    """One found trace; times in nanoseconds since 1970."""
+    """A trace found by a search; times in nanoseconds since 1970."""
 
     trace_id: bytes
     root_service: str
@@ -79,9 +79,9 @@ class TraceSummary:
 
 
 class SpanStore:
-    """Stores spans, each once, at most `max_spans` and a twentieth more at any moment.
+    """Stores each span once, at most `max_spans` plus one twentieth.
 
-    Safe to use from several threads: writes take turns, each read opens its own connection.
+    Thread-safe: writes use a lock, each read opens its own connection.
     """
 
     def __init__(self, path: Path, *, max_spans: int) -> None:
@@ -96,10 +96,10 @@ class SpanStore:
         self._count: int = self._db.execute("SELECT count(*) FROM spans").fetchone()[0]
 
     def add(self, batches: Iterable[ResourceSpans]) -> int:
-        """Stores spans in one transaction; one already there stays as it is.
+        """Stores spans in one transaction; existing spans are not changed.
 
         Returns:
-            How many were refused: ids of the wrong length, or a time beyond the year 2262.
+            The number of refused spans: ids of the wrong length, or a time after the year 2262.
         """
         refused = 0
         with self._lock, self._db:
@@ -115,7 +115,7 @@ class SpanStore:
         return refused
 
     def trace(self, trace_id: bytes) -> TracesData:
-        """All spans of a trace, each with its resource and scope; empty when there is none."""
+        """All spans of a trace with resource and scope; empty if there are none."""
         with self._reader() as db:
             rows = db.execute(
                 "SELECT source_id, sources.body, spans.body FROM spans JOIN sources"
@@ -132,7 +132,7 @@ class SpanStore:
     def search(
         self, tags: Mapping[str, str], *, from_ns: int, to_ns: int, limit: int
     ) -> list[TraceSummary]:
-        """Traces that overlap the time and hold a span with all tags, the newest first.
+        """Traces in the time range with a span that has all tags, newest first.
 
         A tag is an attribute of the span or of its resource, equal as text.
         """
@@ -210,7 +210,7 @@ class SpanStore:
 def _group_by_source(
     batches: Iterable[ResourceSpans],
 ) -> Iterator[tuple[ResourceSpans, Iterable[Span]]]:
-    """Spans by what they share: a message of resource and scope that holds no span itself."""
+    """Groups spans by source: a message with resource and scope but without spans."""
     for batch in batches:
         for scoped in batch.scope_spans:
             shared = ScopeSpans(scope=scoped.scope, schema_url=scoped.schema_url)
@@ -231,7 +231,7 @@ def _is_valid(span: Span) -> bool:
 
 
 def _tags(attributes: Iterable[KeyValue]) -> Iterator[tuple[str, str]]:
-    """Attributes one can search for: the scalar ones, the first 1,024 characters of each."""
+    """Attributes for the search: scalar ones, the first 1,024 characters of each."""
     for attribute in attributes:
         value = _text(attribute.value)
         if value is not None:

@@ -1,4 +1,4 @@
-"""What is done to servers once they are up, in this process: migrations, streams and consumers."""
+"""Steps after the start of servers, run in this process: migrations, streams and consumers."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ _POLL_S = 0.05
 
 
 def migrate(owner_dsns: Mapping[str, str]) -> list[str]:
-    """Brings the schema of each service up to date; returns the names of applied migrations.
+    """Updates the schema of each service; returns the names of applied migrations.
 
     Args:
         owner_dsns: connection address of each service's owner role.
 
     Raises:
-        UnavailableError: STEP_FAILED; doing it again is safe.
+        UnavailableError: STEP_FAILED; retry.
     """
     applied = []
     for service, dsn in owner_dsns.items():
@@ -34,11 +34,11 @@ def migrate(owner_dsns: Mapping[str, str]) -> list[str]:
 
 
 def provision(url: str, user: str, password: str, *, cancelled: Callable[[], bool]) -> list[str]:
-    """Brings streams and consumers in line with the contract; returns what was changed.
+    """Creates and updates streams and consumers as the contract requires; returns the changes.
 
     Raises:
-        UnavailableError: STEP_FAILED, the broker refused or did not answer within
-            `PROVISION_S`, or `cancelled` turned true.
+        UnavailableError: STEP_FAILED, the broker refused or did not answer within `PROVISION_S`, or
+            `cancelled` returned true.
     """
     return asyncio.run(_run_unless_cancelled(cancelled, url, user, password))
 
@@ -57,7 +57,7 @@ async def _run_unless_cancelled(
 
 
 async def _provision(url: str, user: str, password: str) -> list[str]:
-    # Imported while the servers come up: nothing needs it before.
+    # Imported here because nothing needs it before the servers have started.
     from nats.errors import Error as NatsError  # noqa: PLC0415
     from nats.js.errors import Error as JetStreamError  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""Processes that outlive the part that started them: handed to this process, and ended by it.
+"""Ends processes that a part has left behind.
 
-A part killed from outside leaves its children to the system's first process, where nobody could
-tell whose they were. A process that has asked to (Linux) is given its orphaned descendants instead.
+Children of a killed part normally become children of process 1, where they cannot be recognised. On
+Linux a process can ask to become the parent of its orphaned descendants instead.
 """
 
 import ctypes
@@ -15,13 +15,13 @@ _SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> bool:
-    """Makes this process the parent of its orphaned descendants; False where none can be."""
+    """Makes this process the parent of its orphaned descendants; False if not supported."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def end_strays(known: Collection[int]) -> int:
-    """Kills each child of this process that is not `known`, with its descendants; their number."""
+    """Kills children that are not `known`, with their descendants; returns their number."""
     strays = children(os.getpid()) - set(known)
     for pid in strays:
         kill_tree(pid, {pid, *descendants(pid)})

@@ -1,4 +1,4 @@
-"""Keeps the parts of a stack running until asked to stop, and then ends them in reverse order."""
+"""Keeps the parts of a stack running until a request to stop, then ends them in reverse order."""
 
 import signal
 import time
@@ -16,28 +16,28 @@ from stack.strays import adopt_orphans, end_strays
 
 _POLL_S = 0.02
 _WATCH_S = 0.1
-# Each part has at most one look or one step under way.
+# Each part has at most one running check or step.
 _THREADS = 16
 
 
 class StopRequestedError(Exception):
-    """Start-up was cut short by a request to stop."""
+    """A request to stop interrupted the start."""
 
 
 class StopRequest:
-    """Made by SIGTERM, SIGINT or SIGHUP while entered, or by calling it."""
+    """A request to stop: made by SIGTERM, SIGINT or SIGHUP inside `with`, or by calling it."""
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
-        # A plain flag: a lock taken by a signal handler could be the one it interrupted.
+        # A plain flag, because a signal handler must not wait for a lock that it interrupted.
         self.made = False
 
     def __call__(self) -> None:
         self.made = True
 
     def raise_if_made(self) -> None:
-        """Raises StopRequestedError once the request was made."""
+        """Raises StopRequestedError if the request was made."""
         if self.made:
             raise StopRequestedError
 
@@ -60,7 +60,7 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something an operator wants to know of a part; `event` is one lower case word."""
+    """An event of a part for the operator; `event` is one lower-case word."""
 
     part: str
     event: str
@@ -69,7 +69,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A part that does not serve yet, and why."""
+    """A part that is not ready yet, and why."""
 
     part: Part
     problem: str
@@ -77,9 +77,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Waits between restarts, in seconds: `first_s`, doubled each time up to `longest_s`.
+    """Pauses between restarts, in seconds: `first_s`, doubled each time up to `longest_s`.
 
-    A part that stayed up for `calm_s` starts again from the first.
+    After `calm_s` without a failure the pause starts at `first_s` again.
     """
 
     first_s: float = 0.5
@@ -87,16 +87,16 @@ class Backoff:
     calm_s: float = 60.0
 
     def wait_s(self, failures: int) -> float:
-        """Wait after the `failures`-th failure in a row, counted from 1."""
+        """The pause after so many failures in a row, at least 1."""
         return float(min(self.longest_s, self.first_s * 2 ** min(failures - 1, 16)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """When a part that runs and does not answer is taken for hung.
+    """When a part that runs but does not answer counts as hung.
 
-    It is asked every `every_s` seconds, and ended after `misses_max` questions in a row without
-    an answer. Questions are counted and not seconds: a machine that slept has missed none.
+    It is checked every `every_s` seconds and killed after `misses_max` checks in a row without an
+    answer. Checks are counted, not seconds, because a machine that was suspended made no checks.
     """
 
     every_s: float = 10.0
@@ -112,12 +112,12 @@ class _State(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """A part; `due` is the monotonic time before which nothing is done about it.
+    """The state of a part; nothing is done before the monotonic time `due`.
 
     Attributes:
-        since: when it came into its state, or when its progress last rose.
-        step: what is under way in a thread: its `then`, or the question whether it answers.
-        served: whether it was up once; from then on it is restarted.
+        since: when it entered its state, or when its progress last increased.
+        step: the work that runs in a thread: its `then`, or `is_responding`.
+        served: True once it was ready; from then on it is restarted.
     """
 
     part: Part
@@ -133,14 +133,14 @@ class _Watched:
 
 
 class Supervisor:
-    """Starts parts side by side, restarts what ends or hangs, stops all.
+    """Starts parts concurrently, restarts those that end or hang, and stops all.
 
     Args:
-        guardian: that of the parts; replaced when it was killed.
-        say: told what happens to each part.
-        stop: asked at every step.
-        alone: this process has no children but parts and the guardian. What a part that ended has
-            left behind is then handed to this process, known as no part, and killed.
+        guardian: of the parts; it is replaced if it was killed.
+        say: called with the events of each part.
+        stop: checked at every step.
+        alone: this process has no children but parts and the guardian. Processes left behind by a
+            part that ended then become its children, and are killed.
     """
 
     def __init__(
@@ -165,14 +165,14 @@ class Supervisor:
 
     @property
     def ending(self) -> bool:
-        """True once nothing that is under way should go on."""
+        """True if running work should stop."""
         return self._ending or self._stop.made
 
     def start(self, *parts: Part) -> None:
-        """Starts parts side by side and returns when each serves.
+        """Starts parts concurrently and returns when all are ready.
 
         Raises:
-            UnavailableError: PART_NOT_READY; parts already started stay until `stop`.
+            UnavailableError: PART_NOT_READY; parts that were started run until `stop`.
             StopRequestedError: the request to stop came first.
         """
         self.spawn(*parts)
@@ -193,11 +193,11 @@ class Supervisor:
     def wait(
         self, *parts: Part, waiting: Callable[[Sequence[Waiting]], None] = lambda _: None
     ) -> None:
-        """Returns when each of the parts serves; sees to all that were spawned meanwhile.
+        """Returns when all of these parts are ready; also supervises all others meanwhile.
 
         Args:
-            parts: some that were spawned.
-            waiting: called at each look with the parts still waited for, and why.
+            parts: to wait for; they were spawned before.
+            waiting: called at each check with the parts that are not ready, and why.
 
         Raises:
             UnavailableError: PART_NOT_READY, or what the `then` of a part raised.
@@ -215,7 +215,7 @@ class Supervisor:
             time.sleep(_POLL_S)
 
     def watch(self) -> None:
-        """Restarts what ends or hangs, until the request to stop."""
+        """Restarts parts that end or hang, until the request to stop."""
         while not self._stop.made:
             self._guardian.ensure_running()
             for watched in self._watched:
@@ -223,7 +223,7 @@ class Supervisor:
             time.sleep(_WATCH_S)
 
     def stop(self) -> None:
-        """Stops every part, the last started first."""
+        """Stops all parts, the last one started first."""
         self._ending = True
         while self._watched:
             part = self._watched.pop().part
@@ -252,10 +252,10 @@ class Supervisor:
                     self._retry(watched, str(error))
 
     def _advance(self, watched: _Watched, event: str) -> None:
-        """Takes a part one step further on its way up, if that step is done.
+        """Continues the start of a part if its current step is done.
 
         Raises:
-            ServiceError: it does not come up.
+            ServiceError: the start has failed.
         """
         part, now = watched.part, time.monotonic()
         if watched.state is _State.COMING:
@@ -277,7 +277,7 @@ class Supervisor:
         self._say(Notice(part.name, event, part.address))
 
     def _ask(self, watched: _Watched) -> None:
-        """Ends a part that runs and has not answered for long; `_look` then starts it again."""
+        """Checks a running part and kills it if it hangs; `_look` then starts it again."""
         if watched.step is None:
             watched.step = self._threads.submit(watched.part.is_responding)
             return
@@ -308,7 +308,7 @@ class Supervisor:
             watched.state, watched.since = _State.COMING, time.monotonic()
 
     def _retry(self, watched: _Watched, why: str) -> None:
-        """A part that did not come up is started again; one whose `then` failed runs on."""
+        """Restarts a part whose start has failed; if only its `then` failed, it keeps running."""
         if not watched.part.running:
             self._mark_down(watched, why)
             return

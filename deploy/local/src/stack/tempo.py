@@ -42,7 +42,7 @@ _HOSTS = {"127.0.0.1", "localhost"}
 
 
 class RefusedError(Exception):
-    """A request that is answered by an error status."""
+    """A request that is answered with an error status."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -50,7 +50,7 @@ class RefusedError(Exception):
 
 
 class TempoServer(ThreadingHTTPServer):
-    """Serves the API on an address until `shutdown`; port 0 takes a free one."""
+    """Serves the API on an address until `shutdown`; port 0 means any free port."""
 
     daemon_threads = True
 
@@ -61,14 +61,14 @@ class TempoServer(ThreadingHTTPServer):
     @override
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if not isinstance(error, ConnectionError):  # a client that went away
+        if not isinstance(error, ConnectionError):  # the client has disconnected
             log.error("request.failed", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: TempoServer
     protocol_version = "HTTP/1.1"
-    # Of one read from the socket; a client that sends nothing does not hold its thread for ever.
+    # Limit of one read, so that a silent client does not keep its thread.
     timeout = 10
 
     def do_GET(self) -> None:
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(HTTPStatus.OK, _batches(trace))
 
     def _refuse_foreign_host(self) -> None:
-        """A web page can make its name point here; its requests then still carry that name."""
+        """Refuses other hosts: a web page can point its name at this address (DNS rebinding)."""
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         if host not in _HOSTS:
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "only for requests to this machine")
@@ -132,12 +132,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     @override
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answers what http.server itself refuses: an unreadable request, another method."""
+        """Answers requests that http.server refuses: malformed ones, other methods."""
         status = HTTPStatus(code)
         if status is HTTPStatus.NOT_IMPLEMENTED:
             status = HTTPStatus.METHOD_NOT_ALLOWED
         self.close_connection = True
-        # Of a request not understood the version is unknown, and http.server then omits the status.
+        # Without a known version http.server would omit the status line.
         self.request_version = self.protocol_version
         self._answer_json(status, {"error": message or status.phrase})
 

@@ -1,6 +1,6 @@
-"""Who descends from a process, and how all of them are ended at once.
+"""Finds the descendants of a process and kills them.
 
-Read from /proc; on a system without it a process's own group is all that is found.
+Reads /proc; on a system without it only the process group is found.
 """
 
 import os
@@ -17,7 +17,7 @@ _POLL_S = 0.005
 
 
 def is_alive(pid: int) -> bool:
-    """True while a process runs; one that has ended and waits to be reaped does not."""
+    """True while a process runs; False for a zombie."""
     if _PROC.joinpath("self/stat").exists():
         status = _status(pid)
         return status is not None and status[0] not in _GONE
@@ -31,12 +31,12 @@ def is_alive(pid: int) -> bool:
 
 
 def children(pid: int) -> frozenset[int]:
-    """Processes whose parent is `pid`, those that wait to be reaped included."""
+    """Processes whose parent is `pid`, including zombies."""
     return frozenset(child for child, parent in _parents().items() if parent == pid)
 
 
 def descendants(pid: int) -> frozenset[int]:
-    """Children of a process, their children and so on, whatever session they moved to."""
+    """All descendants of a process, in any session."""
     parents = _parents()
     found: set[int] = set()
     generation = {pid}
@@ -47,7 +47,7 @@ def descendants(pid: int) -> frozenset[int]:
 
 
 def kill_tree(leader: int, family: Iterable[int]) -> None:
-    """Kills the process group of `leader` and all of `family`; returns when the latter are gone."""
+    """Kills the process group of `leader` and all of `family`; returns when `family` has ended."""
     family = frozenset(family)
     with suppress(ProcessLookupError):
         os.killpg(leader, Signals.SIGKILL)
@@ -68,11 +68,11 @@ def _parents() -> dict[int, int]:
 
 
 def _status(pid: int) -> tuple[str, int] | None:
-    """State letter and parent of a process; None when it is gone."""
+    """State letter and parent of a process; None if it does not exist."""
     try:
         text = _PROC.joinpath(str(pid), "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the program's name, which may hold spaces and brackets.
+    # The second field is the program name, which can contain spaces and brackets.
     state, parent = text.rpartition(")")[2].split()[:2]
     return state, int(parent)

@@ -1,4 +1,4 @@
-"""The whole of Aquifer on one machine: every part on loopback, everything in one data folder."""
+"""Aquifer on one machine: every part on loopback, all data in one folder."""
 
 import json
 import os
@@ -34,19 +34,19 @@ TABLELESS = tuple(name for name in NAMES if name not in WITH_TABLES)
 _DOORS = (*NAMES, "nats", "postgres", "otlp", "traces", "nats-monitor")
 _PORTS = (*_DOORS, *(f"{service}-metrics" for service in NAMES))
 _STEP_S = 60.0
-# Streams reserve their whole `max_bytes`; a little stays for what the server itself keeps.
+# Streams reserve their whole `max_bytes`; this is left for the server itself.
 _SPARE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where everything is and how the first caller gets in; kept in `endpoints.json`.
+    """Addresses of all parts, and the first key; stored in `endpoints.json`.
 
     Attributes:
         services: address of each service.
         nats: address, user and password of the first tenant's upstream system.
-        parts: address of each part that is no service.
-        metrics: address of each service's metrics.
+        parts: address of each part that is not a service.
+        metrics: URL of the metrics of each service.
     """
 
     version: int = 1
@@ -61,13 +61,13 @@ class Endpoints:
 
 
 class Stack:
-    """Aquifer on one machine: held from construction to `close`.
+    """Aquifer on one machine; locks its data folder until `close`.
 
     Args:
-        path: the data folder; a new one becomes a new, empty Aquifer.
-        base_port: first of 13 ports; free ones picked at random by default.
-        say: told what happens to each part.
-        stop: the request that cuts `start` short and ends `supervise`.
+        path: the data folder; a new folder starts empty.
+        base_port: first of 13 ports; by default free ports, chosen at random.
+        say: called with the events of each part.
+        stop: the request that interrupts `start` and ends `supervise`.
         alone: this process does nothing else, see `Supervisor`.
 
     Raises:
@@ -87,7 +87,7 @@ class Stack:
         self._say = say
         with ExitStack() as held:
             self.data = held.enter_context(DataDir(path))
-            # Ports of a killed stack are free once its folder is.
+            # The ports of a killed stack are free when its folder is unlocked.
             count = len(_PORTS)
             picked = free_ports(count) if base_port is None else ports_from(base_port, count)
             self._ports = dict(zip(_PORTS, picked, strict=True))
@@ -100,10 +100,10 @@ class Stack:
             self._held = held.pop_all()
 
     def start(self) -> Endpoints:
-        """Brings everything up and writes `endpoints.json`; returns when every part serves.
+        """Starts everything and writes `endpoints.json`; returns when every part is ready.
 
-        Nothing waits for what it does not need. On the first start the services wait for their
-        keys; later only those with tables wait, for Postgres and its migrations.
+        Each part waits only for what it needs. On the first start services wait for their keys;
+        later only those with tables wait for Postgres and its migrations.
 
         Raises:
             UnavailableError: PART_NOT_READY or STEP_FAILED; call `close`.
@@ -122,11 +122,11 @@ class Stack:
         return self._write_endpoints()
 
     def supervise(self) -> None:
-        """Restarts what ends, until the request to stop."""
+        """Restarts parts that end, until the request to stop."""
         self._supervisor.watch()
 
     def close(self) -> None:
-        """Stops every part, the last started first, and lets go of the data folder."""
+        """Stops all parts, the last one started first, and unlocks the data folder."""
         self.data.endpoints.unlink(missing_ok=True)
         self._held.close()
 
@@ -195,7 +195,7 @@ class Stack:
         )
 
     def _provision(self) -> None:
-        """Declares streams and consumers: after each start, for the store may have been lost."""
+        """Declares streams and consumers, after each start because the store may have been lost."""
         changes = steps.provision(
             self.nats.url,
             PROVISIONER,
@@ -207,7 +207,7 @@ class Stack:
             self._say(Notice("nats", "declared", f"{len(changes)} streams and consumers"))
 
     def _prepare_database(self) -> None:
-        """Brings roles and schemas up to date, and makes the first keys where there are none."""
+        """Updates roles and schemas, and creates the first keys if there are none."""
         roles.prepare(self.postgres.superuser_dsn, self._secrets.postgres)
         owners = {service: self._dsn(f"{service}_owner") for service in WITH_TABLES}
         applied = steps.migrate(owners)
@@ -251,7 +251,7 @@ class Stack:
         )
 
     def _environment(self, service: str) -> dict[str, str]:
-        """Settings of a service; each gets its own password and no other's."""
+        """Settings of a service; it gets only its own password."""
         settings = {
             **self._bus(service),
             "AQUIFER_METRICS_LISTEN": self._address(f"{service}-metrics"),
@@ -307,7 +307,7 @@ class Stack:
             tenant=keys.tenant,
             api_key=keys.api_key,
         )
-        # Addresses of services lie flat in the file: scripts read `.query`, not `.services.query`.
+        # Addresses of services are at the top level of the file: scripts read `.query`.
         kept = asdict(endpoints)
         text = json.dumps({**kept.pop("services"), **kept}, indent=1)
         write_private(self.data.endpoints, text + "\n")
@@ -315,7 +315,7 @@ class Stack:
 
 
 def _read_collector() -> str:
-    """The OTLP collector named by whoever started the stack; it gets every span as well.
+    """The OTLP collector in the environment of the stack, which also gets every span.
 
     Raises:
         InvalidInputError: SETTING_INVALID.

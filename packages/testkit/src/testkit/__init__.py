@@ -1,1 +1,1 @@
-"""Real servers for tests; nothing in production imports this."""
+"""Real servers for tests; production code must not import this."""

@@ -1,4 +1,4 @@
-"""A process that consumes one event of query's, as small as it can be."""
+"""The smallest process that consumes one event."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ def prepare(
     groups: int = 4,
     **injected: object,
 ) -> EventBroker:
-    """FastStream's broker with one subscription, not started."""
+    """A broker with one subscription, not started."""
     router = EventRouter()
     router.on(event, batch=batch, groups=groups, on_dead=on_dead)(handler)
     return EventBroker(bus, service, router.subscriptions, DeadLetters(bus, service), injected)
@@ -38,7 +38,7 @@ def prepare(
 async def consume_events(
     bus: Bus, handler: Handler, **options: Any
 ) -> AsyncIterator[Settlement[ChunksEmbedded]]:
-    """Handles ChunksEmbedded until the end of the block, then drains as a process does."""
+    """Handles an event until the end of the block, then drains like a process."""
     broker = prepare(bus, handler, **options)
     task = asyncio.get_running_loop().create_task(broker.run())
     try:
@@ -53,7 +53,7 @@ async def consume_events(
 async def run_relay(
     database: Database, bus: Bus, service: str = "query"
 ) -> AsyncIterator[Transactions]:
-    """Units of work of a service, with the relay of its outbox running."""
+    """Units of work of a service; the relay of its outbox runs until the end of the block."""
     outbox = Outbox(database, bus, service)
     relay = asyncio.get_running_loop().create_task(outbox.relay())
     try:
@@ -64,7 +64,7 @@ async def run_relay(
 
 
 async def wait_until_settled(settlement: Settlement[ChunksEmbedded]) -> None:
-    """Waits until the broker holds nothing for this durable any more."""
+    """Waits until the durable has no pending and no unacknowledged messages."""
     async with asyncio.timeout(20):
         while True:
             info = await settlement.bound.info() if settlement.bound.is_connected else None
@@ -74,7 +74,7 @@ async def wait_until_settled(settlement: Settlement[ChunksEmbedded]) -> None:
 
 
 async def wait_until_missing(settlement: Settlement[ChunksEmbedded], words: str) -> None:
-    """Waits until this is said of the durable."""
+    """Waits until the durable is reported missing with these words."""
     async with asyncio.timeout(20):
         while words not in settlement.bound.missing:
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Pytest fixtures around `testkit.servers`; `pytest_plugins = ["testkit.fixtures"]` brings them."""
+"""Pytest fixtures for `testkit.servers`; load them with `pytest_plugins = ["testkit.fixtures"]`."""
 
 import asyncio
 import tempfile
@@ -13,34 +13,34 @@ from testkit.servers import TestBus, TestDatabase, start_bus, start_database
 
 @pytest.fixture(scope="session")
 def guardian(servers_folder: Path) -> Iterator[Guardian]:
-    """Ends every server of the run however the run ends."""
+    """Ends all servers when the test run ends, for any reason."""
     with Guardian() as guardian:
         yield guardian
 
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
-    """Where servers keep their data; not pytest's own folder, which only its owner may enter."""
+    """The folder for server data; other users must be able to enter it, unlike pytest's folder."""
     with tempfile.TemporaryDirectory(prefix="aquifer-test-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def nats(servers_folder: Path, guardian: Guardian) -> Iterator[TestBus]:
-    """One broker for the run."""
+    """One broker for the test run."""
     with start_bus(servers_folder, guardian) as bus:
         yield bus
 
 
 @pytest.fixture
 def bus(nats: TestBus) -> TestBus:
-    """The broker of the run with fresh, empty streams."""
+    """The broker of the test run, with new, empty streams."""
     asyncio.run(nats.reset())
     return nats
 
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
-    """One PostgreSQL for the run, without tables; `migrate` and `truncate` as needed."""
+    """One PostgreSQL for the test run, without tables; use `migrate` and `truncate`."""
     with start_database(servers_folder, guardian) as database:
         yield database

@@ -1,4 +1,4 @@
-"""A nats-server and a PostgreSQL for tests: real, on free ports, gone when the tests are."""
+"""A nats-server and a PostgreSQL for tests, on free ports."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,13 +21,13 @@ SUPERUSER_PASSWORD = "test-superuser"  # noqa: S105  (a server on loopback that 
 
 
 def password_of(name: str) -> str:
-    """Password of a NATS user or Postgres role in tests."""
+    """The password of a NATS user or Postgres role in tests."""
     return f"test-{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class TestBus:
-    """A broker with every service's user and exact grants, and one that may do anything."""
+    """A broker with the users and permissions of all services, and an administrator."""
 
     __test__ = False
 
@@ -35,12 +35,12 @@ class TestBus:
 
     @property
     def url(self) -> str:
-        """Where to connect."""
+        """The address of the broker."""
         return self.server.url
 
     @asynccontextmanager
     async def connect(self, user: str) -> AsyncIterator[Bus]:
-        """A connected bus of one user; `provisioner` reaches the whole JetStream API."""
+        """A connected bus of one user; `provisioner` may use the whole JetStream API."""
         async with open_bus(
             self.url, user, password_of(user), name=f"test-{user}", lost=lambda: None
         ) as bus:
@@ -48,12 +48,12 @@ class TestBus:
             yield bus
 
     async def provision(self) -> None:
-        """What is missing of the streams and durables the contract implies."""
+        """Creates missing streams and durables of the contract."""
         async with self.connect("provisioner") as bus:
             await provision(bus.jetstream, replicas=1, apply=True)
 
     async def reset(self) -> None:
-        """Everything gone and made again: nothing is left in flight from another test."""
+        """Deletes and creates all streams, so that nothing is left from another test."""
         async with self.connect("provisioner") as bus:
             for info in await bus.jetstream.streams_info():
                 await bus.jetstream.delete_stream(str(info.config.name))
@@ -62,7 +62,7 @@ class TestBus:
 
 @contextmanager
 def start_bus(folder: Path, guardian: Guardian) -> Iterator[TestBus]:
-    """A broker on a free port; `upstream` is an upstream system of tenant `default`."""
+    """A broker on a free port; the user `upstream` is an upstream system of tenant `default`."""
     grants = dict(topology.permissions())
     grants["upstream"] = topology.upstream_permissions("default")
     users = [
@@ -80,27 +80,27 @@ def start_bus(folder: Path, guardian: Guardian) -> Iterator[TestBus]:
 
 @dataclass(frozen=True, slots=True)
 class TestDatabase:
-    """A database `aquifer` with every role, and the schemas of the services asked for."""
+    """A database `aquifer` with the roles and schemas of all services."""
 
     __test__ = False
 
     server: Postgres
 
     def dsn(self, role: str) -> str:
-        """Connection address of a role."""
+        """The connection address for a role."""
         return self.server.dsn(role, password_of(role))
 
     @property
     def superuser_dsn(self) -> str:
-        """Connection address that sees everything."""
+        """The connection address for the superuser."""
         return self.server.dsn("postgres", SUPERUSER_PASSWORD)
 
     def migrate(self, service: str) -> None:
-        """Brings a service's schema up to date."""
+        """Creates or updates the tables of a service."""
         migrate(self.dsn(f"{service}_owner"), service)
 
     def truncate(self, service: str) -> None:
-        """Empties every table of a service."""
+        """Deletes all rows of a service."""
         with psycopg.connect(self.superuser_dsn) as connection:
             names = connection.execute(
                 "SELECT tablename FROM pg_tables"

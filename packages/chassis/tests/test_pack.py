@@ -235,7 +235,9 @@ async def test_upload_events_never_travel_in_packs(bus):
         while not await messages(bus, "UPLOADS"):
             await asyncio.sleep(0.02)
     async with bus.connect("ingest") as own:
-        async with consume_events(own, handler, event=DocumentUploaded, service="ingest") as settlement:
+        async with consume_events(
+            own, handler, event=DocumentUploaded, service="ingest"
+        ) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "ingest").list(0, 10)
     assert letter.reason == "EVENT_HEADER_MISSING"

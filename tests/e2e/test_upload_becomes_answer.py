@@ -2,6 +2,8 @@
 
 import pytest
 
+from testkit.pdf import lines, pdf
+
 pytestmark = pytest.mark.timeout(300)
 
 HANDBOOK = """# Handbook of the ferry
@@ -47,6 +49,22 @@ def test_an_answer_quotes_it_verbatim(house, uploaded):
         text = citation["passage"]["text"]
         assert text[citation["quote_start"] : citation["quote_end"]] == citation["quote"]
     assert "seven in the morning" in "".join(s["text"] for s in steps if s["step"] == "delta")
+
+
+def test_a_citation_names_the_page_on_which_its_quote_stands(house, tmp_path):
+    file = tmp_path / "lighthouse.pdf"
+    file.write_bytes(
+        pdf(
+            lines(b"The lighthouse was built of granite."),
+            lines(b"Its lamp burns whale oil."),
+            lines(b"The keeper winds the clockwork every four hours."),
+        )
+    )
+    house.json("upload", str(file), "--collection", "coast", "--wait")
+    steps = house.json("ask", "How often does the keeper wind the clockwork?", "-c", "coast")
+    citations = [step for step in steps if step["step"] == "citation"]
+    [citation] = [one for one in citations if "clockwork" in one["quote"]]
+    assert (citation["passage"]["page"], citation["page"]) == (1, 3)
 
 
 def test_a_question_the_documents_do_not_answer_is_refused(house, uploaded):

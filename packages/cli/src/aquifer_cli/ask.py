@@ -180,6 +180,7 @@ def citation_json(citation: Citation) -> dict[str, object]:
         "quote": citation.quote,
         "quote_start": citation.quote_start,
         "quote_end": citation.quote_end,
+        "page": citation.page,
         "passage": passage_json(citation.passage),
     }
 
@@ -187,7 +188,7 @@ def citation_json(citation: Citation) -> dict[str, object]:
 def citation_line(citation: Citation) -> str:
     """A citation for people."""
     passage = citation.passage
-    page = f", page {passage.page}" if passage.page else ""
+    page = f", page {citation.page}" if citation.page else ""
     start, end = passage.start + citation.quote_start, passage.start + citation.quote_end
     where = f"{passage.document} v{passage.version}{page}, characters {start:,} to {end:,}"
     return f"{citation.marker} {where}"

@@ -1,10 +1,10 @@
 """Cuts clean text into chunks, the unit that is embedded, found and quoted."""
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # Part of every chunk id: raise it whenever the same text and sizes may be cut differently.
 ALGORITHM = 1
@@ -43,6 +43,13 @@ class Document(Protocol):
     def pages(self) -> Sequence[Page]: ...
 
 
+class PageBreak(NamedTuple):
+    """The character offset at which a page begins, and its number."""
+
+    start: int
+    page: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkSettings:
     """Sizes in characters.
@@ -69,7 +76,8 @@ class ChunkSettings:
 class Chunk:
     """`text == document.text[start:end]`, without white space around it.
 
-    `ordinal` counts from 0, `page` is the page the chunk begins on.
+    `ordinal` counts from 0, `page` is the page the chunk begins on, `page_breaks` are the further
+    pages that begin inside it.
     """
 
     ordinal: int
@@ -77,6 +85,7 @@ class Chunk:
     start: int
     end: int
     page: int | None
+    page_breaks: tuple[PageBreak, ...] = ()
 
 
 def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
@@ -88,15 +97,22 @@ def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
     chunks: list[Chunk] = []
     for start, end in _spans(document.text, settings):
         text = document.text[start:end]
-        chunks.append(with_page(len(chunks), text, start, end, document.pages))
+        chunks.append(place(len(chunks), text, start, end, document.pages))
     return chunks
 
 
-def with_page(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
-    """A chunk, on the page it begins on."""
-    page = bisect_right(pages, start, key=lambda page: page.start_char) - 1
-    number = pages[page].number if page >= 0 else None
-    return Chunk(ordinal=ordinal, text=text, start=start, end=end, page=number)
+def place(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
+    """A chunk with the pages it lies on."""
+    first = bisect_right(pages, start, key=lambda page: page.start_char)
+    behind = bisect_left(pages, end, lo=first, key=lambda page: page.start_char)
+    return Chunk(
+        ordinal=ordinal,
+        text=text,
+        start=start,
+        end=end,
+        page=pages[first - 1].number if first else None,
+        page_breaks=tuple(PageBreak(one.start_char, one.number) for one in pages[first:behind]),
+    )
 
 
 def _spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:

@@ -56,6 +56,7 @@ class Cut(ports.Cut):
                 start=one.start,
                 end=one.end,
                 page=one.page or 0,
+                page_breaks=one.page_breaks,
             )
 
 

@@ -324,7 +324,11 @@ SUPERSEDED: Final = Verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A chunk as it is stored: `page` is 0 where the format has none."""
+    """A chunk as it is stored: `page` is the one it begins on, 0 where the format has none.
+
+    `page_breaks` are the pages that begin inside it: the offset in the document's cleaned text, and
+    the number of the page.
+    """
 
     chunk_id: uuid.UUID
     ordinal: int
@@ -333,6 +337,7 @@ class Piece:
     start: int
     end: int
     page: int
+    page_breaks: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import sys
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.document import MediaType, PageStart
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.parser import Parser, ParserLimits
+from testkit.pdf import lines, pdf
 
 COLLECTION = Path(__file__).parents[5] / "shared/data/parser-files-a"
 # By file name, for those no media type table knows by a type of ours.
@@ -32,38 +32,6 @@ REASONS = {
 async def parser():
     async with Parser(ParserLimits()) as parser:
         yield parser
-
-
-def pdf(*pages: bytes, font: bytes = b"/Type1 /BaseFont /Helvetica", title: bytes = b"") -> bytes:
-    """A PDF of content streams, compressed, with a true cross-reference table."""
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Count %d /Kids [%s] >>"
-        % (len(pages), b" ".join(b"%d 0 R" % (5 + 2 * page) for page in range(len(pages)))),
-        b"<< /Type /Font /Subtype %s >>" % font,
-        b"<< /Title (%s) >>" % title,
-    ]
-    for number, content in enumerate(pages):
-        packed = zlib.compress(content)
-        objects += [
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R"
-            b" /Resources << /Font << /F1 3 0 R >> >> >>" % (6 + 2 * number),
-            b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed),
-        ]
-    out, table = b"%PDF-1.4\n", b"0000000000 65535 f \n"
-    for number, body in enumerate(objects, 1):
-        table += b"%010d 00000 n \n" % len(out)
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    size = len(objects) + 1
-    return out + (
-        b"xref\n0 %d\n%strailer << /Size %d /Root 1 0 R /Info 4 0 R >>\nstartxref\n%d\n%%%%EOF\n"
-        % (size, table, size, len(out))
-    )
-
-
-def lines(*texts: bytes) -> bytes:
-    shown = b" ".join(b"0 -14 Td (%s) Tj" % text for text in texts)
-    return b"BT /F1 12 Tf 72 700 Td %s ET" % shown
 
 
 async def refused(parser, data, **hints):
@@ -172,6 +140,11 @@ async def test_pdf_has_pages_and_a_title(parser):
         "\n\nChapter Two"
     )
     starts = [document.text.index(text) for text in ("The", "edge", "Chapter")]
+    [chunk] = document.chunks
+    assert chunk.page == document.pages[0].number
+    assert [PageStart(number=page, start_char=start) for start, page in chunk.page_breaks] == list(
+        document.pages[1:]
+    )
     assert document.pages == tuple(
         PageStart(number=number, start_char=start)
         for number, start in zip((1, 3, 4), starts, strict=True)

@@ -140,7 +140,15 @@ def test_chunk_carries_the_page_it_begins_on():
                 key=lambda page: page.number,
             ).number
         )
-    assert {one.page for one in chunk(Document(text), SETTINGS)} == {None}
+        inside = [page for page in pages if one.start < page.start_char < one.end]
+        assert one.page_breaks == tuple((page.start_char, page.number) for page in inside)
+    assert {(one.page, one.page_breaks) for one in chunk(Document(text), SETTINGS)} == {(None, ())}
+
+
+def test_chunk_knows_every_page_that_begins_in_it():
+    pages = (Page(1, 0), Page(2, 6), Page(5, 12))
+    [one] = chunk(Document("first\nsecond\nfifth", pages), SETTINGS)
+    assert (one.page, one.page_breaks) == (1, ((6, 2), (12, 5)))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Passages, batches, questions and answers, and what makes them valid."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -78,12 +79,20 @@ class Version:
         return collection_of(self.document)
 
 
+class PageBreak(NamedTuple):
+    """Where a page begins in the document's cleaned text, and its number."""
+
+    start: int
+    page: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A stretch of one document version, the unit of retrieval.
 
-    `start` and `end` are character offsets in the document's cleaned text, `page` counts from 1
-    and is 0 where the format has no pages, `ingest_trace_id` is the W3C trace of its way in.
+    `start` and `end` are character offsets in the document's cleaned text. `page` is the one it
+    begins on, from 1, or 0 where the format has no pages; `page_breaks` are the further pages that
+    begin inside it. `ingest_trace_id` is the W3C trace of its way in.
     """
 
     version: Version
@@ -94,7 +103,13 @@ class Passage:
     start: int
     end: int
     page: int
+    page_breaks: tuple[PageBreak, ...] = ()
     ingest_trace_id: str
+
+    def page_at(self, offset: int) -> int:
+        """The page of the character at an offset of `text`; 0 where the format has no pages."""
+        behind = bisect_right(self.page_breaks, self.start + offset, key=lambda one: one.start)
+        return self.page_breaks[behind - 1].page if behind else self.page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +319,11 @@ class Citation:
     quote: str
     start: int
     end: int
+
+    @property
+    def page(self) -> int:
+        """The page on which the quote starts; 0 where the format has no pages."""
+        return self.passage.page_at(self.start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

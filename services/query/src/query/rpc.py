@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, TraceFlags
 from typing_extensions import override
 
+from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
 from chassis.base.errors import NotFoundError
@@ -172,6 +173,7 @@ def _citation(citation: Citation) -> pb.Citation:
         quote=citation.quote,
         quote_start=citation.start,
         quote_end=citation.end,
+        page=citation.page,
     )
 
 
@@ -196,6 +198,7 @@ def _passage(passage: Passage) -> pb.Passage:
         start=passage.start,
         end=passage.end,
         page=passage.page,
+        page_breaks=[PageBreak(start=one.start, page=one.page) for one in passage.page_breaks],
         ingest_trace_id=passage.ingest_trace_id,
     )
 

@@ -44,6 +44,17 @@ async def test_an_answer_is_read_back_as_it_was_given(world):
     assert (answer.question, answer.principal, answer.trace_id) == ("impeller", "user:ada", TRACE)
 
 
+async def test_a_citation_names_the_page_of_its_quote(world):
+    event = world.embedded("Contents.\n\nthe impeller wears out in a year")
+    event.prepared.chunks[0].page_breaks.add(start=11, page=2)
+    await world.deliver(event)
+    world.generator.quotes = lambda _: [Quote(passage=0, start=11, end=23, marker="[1]")]
+    started, *steps = await answered(world)
+    [citation] = [step for step in steps if isinstance(step, Citation)]
+    assert (citation.quote, citation.passage.page, citation.page) == ("the impeller", 1, 2)
+    assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
+
+
 async def test_nobody_else_reads_an_answer(world):
     await world.deliver(world.embedded("the impeller wears out"))
     started, *_ = await answered(world)

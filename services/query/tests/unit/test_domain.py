@@ -1,5 +1,6 @@
 """What makes a version, a batch, a question and an answer valid."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -12,6 +13,7 @@ from query.domain import (
     Citation,
     Finish,
     FinishReason,
+    PageBreak,
     Passage,
     Profile,
     Quote,
@@ -36,6 +38,14 @@ def passage(ordinal: int = 0, text: str = "the impeller wears", version: Version
         page=0,
         ingest_trace_id="",
     )
+
+
+@pytest.mark.parametrize(("offset", "page"), [(0, 3), (9, 3), (10, 4), (19, 4), (20, 7), (29, 7)])
+def test_a_quote_stands_on_the_page_it_starts_on(offset, page):
+    breaks = (PageBreak(110, 4), PageBreak(120, 7))
+    one = replace(passage(text="x" * 30), start=100, end=130, page=3, page_breaks=breaks)
+    cited = cite([one], Quote(passage=0, start=offset, end=30, marker="[1]"))
+    assert cited.page == page
 
 
 def batch(**changes) -> Batch:

@@ -123,7 +123,8 @@ CREATE POLICY tenant ON contents TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
--- Text of versions that are on their way or live; what can be embedded again.
+-- Text of versions that are on their way or live; what can be embedded again. `page_breaks` holds
+-- `[offset, page]` of each page that begins inside a chunk.
 CREATE TABLE chunks (
     tenant_id text COLLATE "C" NOT NULL,
     document text COLLATE "C" NOT NULL,
@@ -135,6 +136,7 @@ CREATE TABLE chunks (
     start_char integer NOT NULL,
     end_char integer NOT NULL,
     page integer NOT NULL,
+    page_breaks jsonb NOT NULL,
     PRIMARY KEY (tenant_id, document, version, ordinal)
 );
 ALTER TABLE chunks ENABLE ROW LEVEL SECURITY;

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chassis.base.errors import InvalidInputError
-from ingest.chunking import Chunk, ChunkSettings, with_page
+from ingest.chunking import Chunk, ChunkSettings, place
 from ingest.parsing.clean import clean_title, is_clean
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
@@ -101,7 +101,7 @@ class Reply:
             if text[0].isspace() or text[-1].isspace():
                 raise _senseless()
             ordinal = len(self._chunks)
-            self._chunks.append(with_page(ordinal, text, start, end, self._pages))
+            self._chunks.append(place(ordinal, text, start, end, self._pages))
 
     def _whole(self, title: str) -> CutDocument:
         return CutDocument(

@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ingest.domain import State
+from ingest.domain import Piece, State
 from ingest.usecases.work import Addition
 
 
@@ -56,11 +56,19 @@ def pieces(made: Sequence[Addition]) -> dict[str, Any]:
     return {
         "names": [one.draft.name for one, _ in cut],
         "numbers": [one.number for one, _ in cut],
-        "chunk_ids": [piece.chunk_id for _, piece in cut],
-        "ordinals": [piece.ordinal for _, piece in cut],
-        "batches": [piece.batch for _, piece in cut],
-        "texts": [piece.text for _, piece in cut],
-        "starts": [piece.start for _, piece in cut],
-        "ends": [piece.end for _, piece in cut],
-        "pages": [piece.page for _, piece in cut],
+        **chunks([piece for _, piece in cut]),
+    }
+
+
+def chunks(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """Pieces, whatever version they are of."""
+    return {
+        "chunk_ids": [piece.chunk_id for piece in pieces],
+        "ordinals": [piece.ordinal for piece in pieces],
+        "batches": [piece.batch for piece in pieces],
+        "texts": [piece.text for piece in pieces],
+        "starts": [piece.start for piece in pieces],
+        "ends": [piece.end for piece in pieces],
+        "pages": [piece.page for piece in pieces],
+        "page_breaks": [Jsonb(list(piece.page_breaks)) for piece in pieces],
     }

@@ -123,13 +123,7 @@ class PostgresDocuments(Documents):
             chunk_count=len(pieces),
             batch_count=prepared.batch_count,
             wait_s=wait_s,
-            chunk_ids=[piece.chunk_id for piece in pieces],
-            ordinals=[piece.ordinal for piece in pieces],
-            batches=[piece.batch for piece in pieces],
-            texts=[piece.text for piece in pieces],
-            starts=[piece.start for piece in pieces],
-            ends=[piece.end for piece in pieces],
-            pages=[piece.page for piece in pieces],
+            **columns.chunks(pieces),
         )
         return rows.version(row) if row else None
 

@@ -20,7 +20,7 @@ UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
     " u.result, u.result_detail"
 )
-PIECE: Final = "chunk_id, ordinal, batch, text, start_char, end_char, page"
+PIECE: Final = "chunk_id, ordinal, batch, text, start_char, end_char, page, page_breaks"
 
 Row = dict[str, Any]
 
@@ -94,6 +94,7 @@ def piece(row: Row) -> Piece:
         start=row["start_char"],
         end=row["end_char"],
         page=row["page"],
+        page_breaks=[(start, page) for start, page in row["page_breaks"]],
     )
 
 

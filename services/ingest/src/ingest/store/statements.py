@@ -102,11 +102,11 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(contents)b::bytea[]) AS 
 
 KEEP_PIECES: Final = """
 INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
-    end_char, page)
+    end_char, page, page_breaks)
 SELECT %(tenant)s, given.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(ordinals)b::int[],
-    %(batches)b::int[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[])
-    AS given
+    %(batches)b::int[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
+    %(page_breaks)b::jsonb[]) AS given
 """
 
 RAISE_ORDER: Final = f"""
@@ -133,10 +133,11 @@ WITH moved AS (
     RETURNING {rows.VERSION}
 ), written AS (
     INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text,
-        start_char, end_char, page)
+        start_char, end_char, page, page_breaks)
     SELECT moved.tenant_id, moved.document, moved.version, piece.*
     FROM moved, unnest(%(chunk_ids)b::uuid[], %(ordinals)b::int[], %(batches)b::int[],
-        %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[]) AS piece
+        %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
+        %(page_breaks)b::jsonb[]) AS piece
 )
 SELECT * FROM moved
 """  # noqa: S608

@@ -16,7 +16,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentIndexed,
     VersionAccepted,
 )
-from aquifer.ingest.v1.document_pb2 import DeletionReceipt
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt, PageBreak
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from chassis.events.delivery import Delivery
 from ingest.domain import (
@@ -93,6 +93,9 @@ def prepared(
                     start=piece.start,
                     end=piece.end,
                     page=piece.page,
+                    page_breaks=[
+                        PageBreak(start=start, page=page) for start, page in piece.page_breaks
+                    ],
                 )
                 for piece in members
             ],

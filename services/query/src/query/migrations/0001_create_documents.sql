@@ -52,6 +52,8 @@ CREATE TABLE passages (
     start_offset integer NOT NULL,
     end_offset integer NOT NULL,
     page integer NOT NULL,
+    -- `[offset, page]` of each page that begins inside it.
+    page_breaks jsonb NOT NULL,
     ingest_trace_id text NOT NULL,
     PRIMARY KEY (tenant_id, document, version, ordinal)
 );

@@ -10,7 +10,7 @@ from typing_extensions import override
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.postgres import Transaction
 from chassis.events.work import Transactions
-from query.domain import Answer, Citation, Finish, FinishReason, Passage, Version
+from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
 # A deletion either waits for this transaction and finds the answer, or is seen by it.
@@ -130,6 +130,7 @@ def _to_json(citation: Citation) -> dict[str, Any]:
         "start": passage.start,
         "end": passage.end,
         "page": passage.page,
+        "page_breaks": passage.page_breaks,
         "ingest_trace_id": passage.ingest_trace_id,
     }
 
@@ -146,6 +147,7 @@ def _citation(stored: Mapping[str, Any]) -> Citation:
             start=stored["start"],
             end=stored["end"],
             page=stored["page"],
+            page_breaks=tuple(PageBreak(*one) for one in stored["page_breaks"]),
             ingest_trace_id=stored["ingest_trace_id"],
         ),
         quote=stored["quote"],

@@ -8,13 +8,13 @@ from typing_extensions import override
 
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
-from query.domain import Hit, Passage, Standing, Version
+from query.domain import Hit, PageBreak, Passage, Standing, Version
 from query.store.rows import STANDING, standing_of
 from query.usecases.ports import Doomed, Found, Ledger, Wanted
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, start_offset, end_offset, page,"
-    " ingest_trace_id"
+    " page_breaks, ingest_trace_id"
 )
 
 _STANDING: Final = f"""
@@ -193,5 +193,6 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         start=row["start_offset"],
         end=row["end_offset"],
         page=row["page"],
+        page_breaks=tuple(PageBreak(*one) for one in row["page_breaks"]),
         ingest_trace_id=row["ingest_trace_id"],
     )

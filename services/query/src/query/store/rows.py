@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
@@ -22,15 +23,18 @@ RETURNING document, {STANDING}
 
 _PUT: Final = """
 INSERT INTO passages (tenant_id, document, version, title, ingest_trace_id,
-                      ordinal, chunk_id, point_id, text, start_offset, end_offset, page)
+                      ordinal, chunk_id, point_id, text, start_offset, end_offset, page,
+                      page_breaks)
 SELECT %(tenant)s, given.*
 FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(titles)b::text[], %(traces)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
-            %(starts)b::int[], %(ends)b::int[], %(pages)b::int[]) AS given
+            %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
+            %(page_breaks)b::jsonb[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET title = excluded.title, ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
-    start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page
+    start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
+    page_breaks = excluded.page_breaks
 """
 
 _MARK: Final = """
@@ -210,6 +214,7 @@ class PostgresRows(Rows):
                 "starts": [passage.start for passage in passages],
                 "ends": [passage.end for passage in passages],
                 "pages": [passage.page for passage in passages],
+                "page_breaks": [Jsonb(list(passage.page_breaks)) for passage in passages],
             },
         )
 

@@ -15,7 +15,7 @@ from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchabl
 from chassis.base.errors import InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
-from query.domain import Batch, Matrix, Passage, Profile, Standing, Version
+from query.domain import Batch, Matrix, PageBreak, Passage, Profile, Standing, Version
 from query.retrieval.vector_store import Point, TenantScope, VectorStore
 from query.usecases.points import point_of
 from query.usecases.ports import Begin, Ledger, Work
@@ -249,6 +249,7 @@ def _passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passag
         start=chunk.start,
         end=chunk.end,
         page=chunk.page,
+        page_breaks=tuple(PageBreak(one.start, one.page) for one in chunk.page_breaks),
         # Only for people to follow: a malformed one costs the link, not the document.
         ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
     )

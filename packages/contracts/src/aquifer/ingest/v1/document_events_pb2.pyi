@@ -171,6 +171,7 @@ class Chunk(message.Message):
     START_FIELD_NUMBER: builtins.int
     END_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
+    PAGE_BREAKS_FIELD_NUMBER: builtins.int
     chunk_id: builtins.str
     """uuid5 of tenant, document, version, ordinal and chunker settings, as 36 characters."""
     ordinal: builtins.int
@@ -183,6 +184,10 @@ class Chunk(message.Message):
     """Character offset of its end, exclusive."""
     page: builtins.int
     """Page on which it starts, from 1; 0 if the format has no pages."""
+    @builtins.property
+    def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
+        """Each further page that begins inside it, ascending; empty for a chunk within one page."""
+
     def __init__(
         self,
         *,
@@ -192,10 +197,11 @@ class Chunk(message.Message):
         start: builtins.int = ...,
         end: builtins.int = ...,
         page: builtins.int = ...,
+        page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "ordinal", b"ordinal", "page", b"page", "start", b"start", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -172,6 +172,30 @@ class Document(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class PageBreak(message.Message):
+    """Where a page begins in the cleaned text of a document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    PAGE_FIELD_NUMBER: builtins.int
+    start: builtins.int
+    """Character offset of the first character of the page."""
+    page: builtins.int
+    """Number of the page, from 1. Pages without text are left out, so numbers may skip."""
+    def __init__(
+        self,
+        *,
+        start: builtins.int = ...,
+        page: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page", b"page", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class DeletionReceipt(message.Message):
     """What a finished delete removed from each store."""
 

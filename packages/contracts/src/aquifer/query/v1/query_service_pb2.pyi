@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
@@ -140,6 +141,7 @@ class Passage(message.Message):
     END_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
     INGEST_TRACE_ID_FIELD_NUMBER: builtins.int
+    PAGE_BREAKS_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name of the document."""
     version: builtins.int
@@ -160,6 +162,10 @@ class Passage(message.Message):
     """Page on which it starts, from 1; 0 if the format has no pages."""
     ingest_trace_id: builtins.str
     """W3C trace id of the upload of this version."""
+    @builtins.property
+    def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
+        """Each further page that begins inside it, ascending; empty for a passage within one page."""
+
     def __init__(
         self,
         *,
@@ -173,10 +179,11 @@ class Passage(message.Message):
         end: builtins.int = ...,
         page: builtins.int = ...,
         ingest_trace_id: builtins.str = ...,
+        page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "ingest_trace_id", b"ingest_trace_id", "ordinal", b"ordinal", "page", b"page", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "ingest_trace_id", b"ingest_trace_id", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,6 +316,7 @@ class Citation(message.Message):
     QUOTE_FIELD_NUMBER: builtins.int
     QUOTE_START_FIELD_NUMBER: builtins.int
     QUOTE_END_FIELD_NUMBER: builtins.int
+    PAGE_FIELD_NUMBER: builtins.int
     marker: builtins.str
     """Marker used in the text, for example `[1]`."""
     quote: builtins.str
@@ -317,6 +325,8 @@ class Citation(message.Message):
     """Character offset of its start in the passage's text."""
     quote_end: builtins.int
     """Character offset of its end, exclusive."""
+    page: builtins.int
+    """Page on which the quote starts, from 1; 0 if the format has no pages."""
     @builtins.property
     def passage(self) -> Passage:
         """The quoted passage, as it was when the answer was produced."""
@@ -329,10 +339,11 @@ class Citation(message.Message):
         quote: builtins.str = ...,
         quote_start: builtins.int = ...,
         quote_end: builtins.int = ...,
+        page: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["passage", b"passage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["marker", b"marker", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["marker", b"marker", "page", b"page", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,7 +55,7 @@ DOCUMENT = {
 }
 HIT = {
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
-    *("start", "end", "text", "ingest_trace_id"),
+    *("start", "end", "text", "metadata", "ingest_trace_id"),
 }
 TABLE = {
     "upload": (["upload", "{file}", "-c", "tides"], UPLOADED),

@@ -68,6 +68,7 @@ def passage_json(passage: Passage) -> dict[str, object]:
         "chunk_id": passage.chunk_id,
         "ordinal": passage.ordinal,
         "title": passage.title,
+        "metadata": dict(passage.metadata),
         "page": passage.page,
         "start": passage.start,
         "end": passage.end,

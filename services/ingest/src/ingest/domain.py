@@ -17,6 +17,8 @@ TITLE_MAX_CHARS: Final = 512
 METADATA_MAX_PAIRS: Final = 32
 METADATA_KEY_MAX_CHARS: Final = 64
 METADATA_VALUE_MAX_CHARS: Final = 512
+# Goes with every passage of an answer: a hundred of them must fit into one message.
+METADATA_MAX_BYTES: Final = 16 * 1024
 ID_MAX_CHARS: Final = 128
 # Source and id share a key, and Postgres indexes none above 2,704 bytes.
 ORIGIN_MAX_BYTES: Final = 512
@@ -171,16 +173,18 @@ def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
+    texts = (*metadata.keys(), *metadata.values())
     fits = len(metadata) <= METADATA_MAX_PAIRS and all(
         1 <= len(key) <= METADATA_KEY_MAX_CHARS
         and len(value) <= METADATA_VALUE_MAX_CHARS
         and "\x00" not in key + value
         for key, value in metadata.items()
     )
-    if not fits:
+    if not fits or sum(len(text.encode()) for text in texts) > METADATA_MAX_BYTES:
         bounds = (
             f"at most {METADATA_MAX_PAIRS} pairs, keys 1 to {METADATA_KEY_MAX_CHARS},"
-            f" values up to {METADATA_VALUE_MAX_CHARS} characters, no NUL"
+            f" values up to {METADATA_VALUE_MAX_CHARS} characters, no NUL,"
+            f" together at most {METADATA_MAX_BYTES} bytes"
         )
         raise InvalidInputError(
             "METADATA_RANGE", "metadata out of range", fields=[FieldViolation("metadata", bounds)]

@@ -428,7 +428,7 @@ async def test_an_upload_over_grpc_is_told_under_an_empty_id(tenant: Live):
     [indexed] = await tenant.told(DocumentIndexed)
     assert (indexed.upload_event_id, indexed.version) == ("", 1)
     [prepared] = await tenant.told(ChunksPrepared)
-    assert prepared.title == "Water"
+    assert prepared.description.title == "Water"
 
 
 async def test_a_hundred_documents_all_end(tenant: Live):

@@ -214,13 +214,13 @@ async def test_a_list_goes_on_from_page_to_page(client: Client):
 
 
 async def test_a_page_of_large_documents_is_shorter_and_none_is_missed(client: Client):
-    metadata = {f"key-{number}": "\N{DROPLET}" * 512 for number in range(32)}
-    names = [f"collections/x/documents/{number:02}" for number in range(70)]
+    metadata = {f"key-{number}": "\N{DROPLET}" * 512 for number in range(7)}
+    names = [f"collections/x/documents/{number:03}" for number in range(230)]
     sending = [client.send(b"Text.", document=name, metadata=metadata) for name in names]
     await asyncio.gather(*sending)
-    first = await client.list_all(page_size=100)
+    first = await client.list_all(page_size=300)
     assert 0 < len(first.documents) < len(names)
-    rest = await client.list_all(page_size=100, page_token=first.next_page_token)
+    rest = await client.list_all(page_size=300, page_token=first.next_page_token)
     assert [document.name for document in (*first.documents, *rest.documents)] == names
     assert rest.next_page_token == ""
 

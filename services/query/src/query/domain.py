@@ -2,8 +2,8 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
@@ -87,6 +87,19 @@ class PageBreak(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Title and metadata of a version; of several the one with the highest revision is valid."""
+
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        if any("\x00" in text for text in (self.title, *self.metadata, *self.metadata.values())):
+            raise InvalidInputError("TEXT_NUL", "text holds the character NUL, no text does")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A stretch of one document version, the unit of retrieval.
 
@@ -100,6 +113,7 @@ class Passage:
     chunk_id: UUID
     text: str
     title: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
     start: int
     end: int
     page: int
@@ -123,6 +137,7 @@ class Batch:
     number: int
     count: int
     chunk_count: int
+    description: Description
     passages: tuple[Passage, ...]
     point_ids: tuple[UUID, ...]
     vectors: Matrix
@@ -157,7 +172,7 @@ def _check_text(passage: Passage) -> None:
     """Refuse what can not be stored, or not be embedded again."""
     if not 0 < len(passage.text) <= TEXT_MAX_CHARS:
         raise InvalidInputError("TEXT_LENGTH", f"a passage holds 1 to {TEXT_MAX_CHARS} characters")
-    if "\x00" in passage.text or "\x00" in passage.title:
+    if "\x00" in passage.text:
         raise InvalidInputError("TEXT_NUL", "text holds the character NUL, no text does")
 
 
@@ -355,7 +370,11 @@ class Answer:
         if not deleted:
             return self
         citations = [
-            replace(citation, quote="", passage=replace(citation.passage, text="", title=""))
+            replace(
+                citation,
+                quote="",
+                passage=replace(citation.passage, text="", title="", metadata={}),
+            )
             if citation.passage.version in deleted
             else citation
             for citation in self.citations

@@ -195,6 +195,7 @@ def _passage(passage: Passage) -> pb.Passage:
         ordinal=passage.ordinal,
         text=passage.text,
         title=passage.title,
+        metadata=passage.metadata,
         start=passage.start,
         end=passage.end,
         page=passage.page,

@@ -24,6 +24,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
 )
+from aquifer.ingest.v1.document_pb2 import Description
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, Transaction
 from chassis.events.bound import BoundClient
@@ -165,6 +166,7 @@ class World:
         chunk_count: int | None = None,
         first: int = 0,
         title: str = "Pump manual",
+        metadata: dict[str, str] | None = None,
         tenant: str = TENANT,
         attempt: int = 0,
     ) -> ChunksEmbedded:
@@ -191,7 +193,7 @@ class World:
                 batch_count=batch_count,
                 chunk_count=len(texts) if chunk_count is None else chunk_count,
                 attempt=attempt,
-                title=title,
+                description=Description(title=title, metadata=metadata or {}),
                 trace_id=TRACE,
                 chunks=chunks,
             ),

@@ -131,7 +131,8 @@ async def test_a_quote_that_is_not_there_ends_the_answer_with_an_error(world, qu
 
 
 async def test_a_deleted_document_takes_its_words_out_of_answers(world):
-    await world.deliver(world.embedded("the impeller wears out in a year"))
+    told = {"secret": "heliotrope"}
+    await world.deliver(world.embedded("the impeller wears out in a year", metadata=told))
     valve = "collections/manuals/documents/valve"
     await world.deliver(world.embedded("impeller and valve", document=valve))
     world.generator.quotes = lambda prompt: [
@@ -147,6 +148,8 @@ async def test_a_deleted_document_takes_its_words_out_of_answers(world):
     assert kept.quote == kept.passage.text[kept.start : kept.end] == "impeller"
     stored = str(world.rows("answers"))
     assert "wears" not in stored
+    assert "heliotrope" not in stored
+    assert gone.passage.metadata == {}
     assert "valve" in stored
     assert world.rows("purges")[0]["redacted_answers"] == 1
 

@@ -84,7 +84,7 @@ async def test_deletes_and_batches_at_random_end_with_nothing_of_the_deleted(wor
     await asyncio.gather(*work)
     await world.remove_doomed.run()
     assert await world.points() == {}
-    assert world.rows("passages") == world.rows("progress") == []
+    assert world.rows("passages") == world.rows("descriptions") == world.rows("progress") == []
     assert await world.search("part") == []
 
 
@@ -160,7 +160,7 @@ async def test_a_failed_version_is_cleaned_up_and_its_late_batches_are_refused(w
     assert await world.fail(1) == []
     await world.remove_doomed.run()
     assert await world.points() == {}
-    assert world.rows("passages") == world.rows("progress") == []
+    assert world.rows("passages") == world.rows("descriptions") == world.rows("progress") == []
     late = world.embedded("part 1", batch=1, batch_count=3, chunk_count=3, first=1)
     assert await world.deliver(late) == []
     assert await world.points() == {}

@@ -16,7 +16,8 @@ DOCUMENTS = tuple(f"collections/manuals/documents/{name}" for name in ("pump", "
 EVERY_COLUMN_THAT_FOLLOWS = {
     "documents": "document, live_version, tombstone_version, failed_versions",
     "progress": "document, version, batch_count, chunk_count, seen::text AS seen",
-    "passages": "document, version, ordinal, text, title, start_offset, end_offset, page",
+    "passages": "document, version, ordinal, text, start_offset, end_offset, page",
+    "descriptions": "document, version, title, metadata, revision",
     "doomed_versions": "document, version",
     "purges": "document, version, passages, points, dead_letters",
 }

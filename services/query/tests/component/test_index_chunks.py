@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from aquifer.ingest.v1.document_pb2 import Description
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from chassis.base.errors import InvalidInputError
 
@@ -45,7 +46,8 @@ async def test_batches_in_any_order_flip_with_the_last_and_never_half(world):
         assert await world.search("impeller") == ["old impeller text"]
     assert await world.deliver(parts[1]) == searchable(2, 3)
     assert sorted(await world.search("impeller")) == [f"new impeller part {n}" for n in range(3)]
-    assert {row["version"] for row in world.rows("passages")} == {2}
+    for table in ("passages", "descriptions"):
+        assert {row["version"] for row in world.rows(table)} == {2}
 
 
 async def test_points_of_a_superseded_version_are_removed(world):
@@ -145,7 +147,10 @@ def broken(world, **changes):
     event = world.embedded("one text", "two text")
     for path, value in changes.items():
         place = event.prepared if hasattr(event.prepared, path) else event
-        setattr(place, path, value)
+        if isinstance(value, Description):
+            place.description.CopyFrom(value)
+        else:
+            setattr(place, path, value)
     return event
 
 
@@ -162,7 +167,8 @@ def broken(world, **changes):
         ({"batch": 1}, "BATCH_NUMBER"),
         ({"batch": -1}, "BATCH_NUMBER"),
         ({"batch_count": 0}, "BATCH_NUMBER"),
-        ({"title": "a\0b"}, "TEXT_NUL"),
+        ({"description": Description(title="a\0b")}, "TEXT_NUL"),
+        ({"description": Description(metadata={"k": "a\0b"})}, "TEXT_NUL"),
     ],
 )
 async def test_what_no_retry_would_mend_is_told_as_rejected(world, changes, reason):

@@ -10,6 +10,7 @@ TENANT_TABLES = (
     "documents",
     "progress",
     "passages",
+    "descriptions",
     "doomed_versions",
     "purges",
     "answers",
@@ -18,7 +19,7 @@ TENANT_TABLES = (
     "outbox",
 )
 SWEPT = ("documents", "progress", "doomed_versions")
-HIDDEN_FROM_SWEEP = ("passages", "purges", "answers", "answer_sources")
+HIDDEN_FROM_SWEEP = ("passages", "descriptions", "purges", "answers", "answer_sources")
 
 
 @pytest.fixture

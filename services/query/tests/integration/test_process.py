@@ -15,6 +15,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
 )
+from aquifer.ingest.v1.document_pb2 import Description
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.passage_events_pb2 import (
     AnswerProduced,
@@ -42,7 +43,7 @@ def prepared(*texts: str, document: str = PUMP, version: int = 1) -> ChunksPrepa
         version=version,
         batch_count=1,
         chunk_count=len(texts),
-        title="Pump manual",
+        description=Description(title="Pump manual"),
         trace_id=TRACE,
         chunks=[
             Chunk(chunk_id=str(uuid.uuid5(name, str(n))), ordinal=n, text=text, end=len(text))

@@ -16,7 +16,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentIndexed,
     VersionAccepted,
 )
-from aquifer.ingest.v1.document_pb2 import DeletionReceipt, PageBreak
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBreak
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from chassis.events.delivery import Delivery
 from ingest.domain import (
@@ -83,7 +83,7 @@ def prepared(
             batch_count=version.batch_count,
             chunk_count=version.chunk_count,
             attempt=version.attempt,
-            title=version.title,
+            description=_describe(version),
             trace_id=version.trace_id,
             chunks=[
                 Chunk(
@@ -258,6 +258,10 @@ def again(work: Work, version: Version, upload: Upload) -> None:
         case reason:
             verdict = Verdict(reason=reason, detail=upload.result_detail)
             result(work, version, upload, verdict)
+
+
+def _describe(version: Version) -> Description:
+    return Description(title=version.title, metadata=version.metadata)
 
 
 def _of(version: Version) -> tuple[object, ...]:

@@ -47,7 +47,6 @@ CREATE TABLE passages (
     chunk_id uuid NOT NULL,
     point_id uuid NOT NULL,
     text text NOT NULL,
-    title text NOT NULL,
     -- Character offsets in the document's cleaned text, the end exclusive.
     start_offset integer NOT NULL,
     end_offset integer NOT NULL,
@@ -61,6 +60,22 @@ CREATE UNIQUE INDEX passages_point ON passages (tenant_id, point_id);
 ALTER TABLE passages ENABLE ROW LEVEL SECURITY;
 ALTER TABLE passages FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON passages TO {service}
+    USING (tenant_id = current_setting('app.tenant', true))
+    WITH CHECK (tenant_id = current_setting('app.tenant', true));
+
+-- Title and metadata of the versions that have passages, or may have some soon.
+CREATE TABLE descriptions (
+    tenant_id text NOT NULL,
+    document text NOT NULL,
+    version bigint NOT NULL,
+    title text NOT NULL,
+    metadata jsonb NOT NULL,
+    revision bigint NOT NULL,
+    PRIMARY KEY (tenant_id, document, version)
+);
+ALTER TABLE descriptions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE descriptions FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON descriptions TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 

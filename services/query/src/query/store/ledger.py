@@ -13,9 +13,17 @@ from query.store.rows import STANDING, standing_of
 from query.usecases.ports import Doomed, Found, Ledger, Wanted
 
 _PASSAGE: Final = (
-    "document, version, ordinal, chunk_id, text, title, start_offset, end_offset, page,"
+    "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
     " page_breaks, ingest_trace_id"
 )
+# The description of a passage's version.
+_DESCRIBED: Final = """
+CROSS JOIN LATERAL (
+    SELECT title, metadata FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = passages.document AND version = passages.version
+    LIMIT 1
+) AS described
+"""
 
 _STANDING: Final = f"""
 SELECT {STANDING} FROM documents WHERE tenant_id = %(tenant)s AND document = %(document)s
@@ -50,14 +58,14 @@ WITH verified AS (
 SELECT complete_store, score, passage.*
 FROM store LEFT JOIN best ON true
 LEFT JOIN LATERAL (
-    SELECT {_PASSAGE} FROM passages
+    SELECT {_PASSAGE} FROM passages {_DESCRIBED}
     WHERE tenant_id = %(tenant)s AND point_id = best.point_id LIMIT 1
 ) AS passage ON true
 ORDER BY place
 """  # noqa: S608
 
 _PAGE: Final = f"""
-SELECT point_id, {_PASSAGE} FROM passages
+SELECT point_id, {_PASSAGE} FROM passages {_DESCRIBED}
 WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
 """  # noqa: S608
 _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
@@ -190,6 +198,7 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         chunk_id=row["chunk_id"],
         text=row["text"],
         title=row["title"],
+        metadata=row["metadata"],
         start=row["start_offset"],
         end=row["end_offset"],
         page=row["page"],

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
-from query.domain import Batch, Removed, Standing, Version
+from query.domain import Batch, Description, Removed, Standing, Version
 from query.usecases.ports import Rows
 
 STANDING: Final = "live_version, tombstone_version, failed_versions"
@@ -21,21 +21,32 @@ ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
 RETURNING document, {STANDING}
 """  # noqa: S608  (a constant of this module)
 
-_PUT: Final = """
-INSERT INTO passages (tenant_id, document, version, title, ingest_trace_id,
-                      ordinal, chunk_id, point_id, text, start_offset, end_offset, page,
-                      page_breaks)
+# A description that came before is only replaced by a later one.
+_DESCRIBE: Final = """
+INSERT INTO descriptions AS known (tenant_id, document, version, title, metadata, revision)
 SELECT %(tenant)s, given.*
-FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(titles)b::text[], %(traces)b::text[],
+FROM unnest(%(described)b::text[], %(described_versions)b::bigint[], %(titles)b::text[],
+            %(metadata)b::jsonb[], %(revisions)b::bigint[]) AS given
+ON CONFLICT (tenant_id, document, version) DO UPDATE
+SET title = excluded.title, metadata = excluded.metadata, revision = excluded.revision
+WHERE known.revision < excluded.revision
+"""
+
+_PUT: Final = f"""
+WITH described AS ({_DESCRIBE})
+INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
+                      text, start_offset, end_offset, page, page_breaks)
+SELECT %(tenant)s, given.*
+FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
             %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
             %(page_breaks)b::jsonb[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
-SET title = excluded.title, ingest_trace_id = excluded.ingest_trace_id,
+SET ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
     start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
     page_breaks = excluded.page_breaks
-"""
+"""  # noqa: S608  (a constant of this module)
 
 _MARK: Final = """
 INSERT INTO progress (tenant_id, document, version, batch_count, chunk_count, seen)
@@ -59,6 +70,9 @@ WITH superseded AS (
 ), doomed AS (
     INSERT INTO doomed_versions (tenant_id, document, version)
     SELECT DISTINCT tenant_id, document, version FROM superseded ON CONFLICT DO NOTHING
+), undescribed AS (
+    DELETE FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
 ), finished AS (
     DELETE FROM progress
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
@@ -90,6 +104,9 @@ WITH removed AS (
 ), doomed AS (
     INSERT INTO doomed_versions (tenant_id, document, version)
     SELECT DISTINCT tenant_id, document, version FROM removed ON CONFLICT DO NOTHING
+), undescribed AS (
+    DELETE FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 ), finished AS (
     DELETE FROM progress
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
@@ -126,7 +143,8 @@ UPDATE answers AS known
 SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
     SELECT COALESCE(jsonb_agg(
         CASE WHEN one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
-             THEN one || '{"text": "", "title": "", "quote": ""}' ELSE one END ORDER BY place
+             THEN one || '{"text": "", "title": "", "metadata": {}, "quote": ""}'
+             ELSE one END ORDER BY place
     ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
 FROM resting
 WHERE known.tenant_id = %(tenant)s AND known.answer_id = resting.answer_id
@@ -135,6 +153,9 @@ WHERE known.tenant_id = %(tenant)s AND known.answer_id = resting.answer_id
 _REMOVE_PASSAGES: Final = """
 WITH finished AS (
     DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+), undescribed AS (
+    DELETE FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 ), gone AS (
     DELETE FROM doomed_versions
@@ -205,7 +226,7 @@ class PostgresRows(Rows):
                 "tenant": self._tenant,
                 "documents": [passage.version.document for passage in passages],
                 "versions": [passage.version.number for passage in passages],
-                "titles": [passage.title for passage in passages],
+                **_descriptions([(batch.version, batch.description) for batch in batches]),
                 "traces": [passage.ingest_trace_id for passage in passages],
                 "ordinals": [passage.ordinal for passage in passages],
                 "chunk_ids": [passage.chunk_id for passage in passages],
@@ -307,6 +328,16 @@ class PostgresRows(Rows):
             "collection": version.collection,
             "version": version.number,
         }
+
+
+def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str, Any]:
+    return {
+        "described": [version.document for version, _ in described],
+        "described_versions": [version.number for version, _ in described],
+        "titles": [description.title for _, description in described],
+        "metadata": [Jsonb(dict(description.metadata)) for _, description in described],
+        "revisions": [description.revision for _, description in described],
+    }
 
 
 def standing_of(row: Mapping[str, Any]) -> Standing:

@@ -10,12 +10,13 @@ from uuid import UUID
 import numpy as np
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
+from aquifer.ingest.v1 import document_pb2 as pb
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from chassis.base.errors import InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
-from query.domain import Batch, Matrix, PageBreak, Passage, Profile, Standing, Version
+from query.domain import Batch, Description, Matrix, PageBreak, Passage, Profile, Standing, Version
 from query.retrieval.vector_store import Point, TenantScope, VectorStore
 from query.usecases.points import point_of
 from query.usecases.ports import Begin, Ledger, Work
@@ -209,15 +210,30 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
     if prepared.tenant != event.tenant:
         raise InvalidInputError("TENANT_MISMATCH", "the batch names another tenant than its event")
     vectors = _vectors(event, profile)
+    description = describe(prepared.description)
     passages = tuple(_passage(version, prepared, chunk) for chunk in prepared.chunks)
     return Batch(
         version=version,
         number=prepared.batch,
         count=prepared.batch_count,
         chunk_count=prepared.chunk_count,
+        description=description,
         passages=passages,
         point_ids=tuple(profile.point_id(passage.chunk_id) for passage in passages),
         vectors=vectors,
+    )
+
+
+def describe(description: pb.Description) -> Description:
+    """The description of a version.
+
+    Raises:
+        InvalidInputError: TEXT_NUL.
+    """
+    return Description(
+        title=description.title,
+        metadata=dict(description.metadata),
+        revision=description.revision,
     )
 
 
@@ -245,7 +261,8 @@ def _passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passag
         ordinal=chunk.ordinal,
         chunk_id=chunk_id,
         text=chunk.text,
-        title=prepared.title,
+        title=prepared.description.title,
+        metadata=dict(prepared.description.metadata),
         start=chunk.start,
         end=chunk.end,
         page=chunk.page,

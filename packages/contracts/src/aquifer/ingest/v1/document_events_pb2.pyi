@@ -110,7 +110,7 @@ class ChunksPrepared(message.Message):
     BATCH_COUNT_FIELD_NUMBER: builtins.int
     CHUNK_COUNT_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
-    TITLE_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
     UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
@@ -128,12 +128,14 @@ class ChunksPrepared(message.Message):
     """Number of chunks of the version."""
     attempt: builtins.int
     """0, or the number of the repetition by the reconciler."""
-    title: builtins.str
-    """Title of the document, possibly empty."""
     trace_id: builtins.str
     """W3C trace id of the upload of the version, for citations."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event; empty for an upload over gRPC."""
+    @builtins.property
+    def description(self) -> document_pb2.Description:
+        """The same in every batch of an attempt."""
+
     @builtins.property
     def chunks(self) -> containers.RepeatedCompositeFieldContainer[Chunk]:
         """In the order of their ordinals."""
@@ -148,14 +150,14 @@ class ChunksPrepared(message.Message):
         batch_count: builtins.int = ...,
         chunk_count: builtins.int = ...,
         attempt: builtins.int = ...,
-        title: builtins.str = ...,
+        description: document_pb2.Description | None = ...,
         trace_id: builtins.str = ...,
         chunks: abc.Iterable[Chunk] | None = ...,
         upload_event_id: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "document", b"document", "tenant", b"tenant", "title", b"title", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "description", b"description", "document", b"document", "tenant", b"tenant", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

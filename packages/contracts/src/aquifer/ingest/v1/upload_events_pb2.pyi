@@ -77,7 +77,7 @@ class DocumentUploaded(message.Message):
     """Repeated in every result event of this upload. At most 128 characters."""
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """At most 32 pairs; keys 1 to 64, values up to 512 characters."""
+        """See `Document.metadata`."""
 
     @builtins.property
     def reference(self) -> ContentReference:

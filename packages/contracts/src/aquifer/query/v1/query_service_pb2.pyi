@@ -131,6 +131,26 @@ class Passage(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class MetadataEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DOCUMENT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     CHUNK_ID_FIELD_NUMBER: builtins.int
@@ -142,6 +162,7 @@ class Passage(message.Message):
     PAGE_FIELD_NUMBER: builtins.int
     INGEST_TRACE_ID_FIELD_NUMBER: builtins.int
     PAGE_BREAKS_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name of the document."""
     version: builtins.int
@@ -166,6 +187,10 @@ class Passage(message.Message):
     def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
         """Each further page that begins inside it, ascending; empty for a passage within one page."""
 
+    @builtins.property
+    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """Metadata of the document."""
+
     def __init__(
         self,
         *,
@@ -180,10 +205,11 @@ class Passage(message.Message):
         page: builtins.int = ...,
         ingest_trace_id: builtins.str = ...,
         page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
+        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "ingest_trace_id", b"ingest_trace_id", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "ingest_trace_id", b"ingest_trace_id", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

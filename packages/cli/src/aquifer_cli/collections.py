@@ -1,13 +1,12 @@
-"""Collections as documents show them: a name that holds none is most often a typing error."""
+"""Collections: a name that is none is most often a typing error."""
 
 from difflib import get_close_matches
 
+from aquifer.ingest.v1.ingest_service_pb2 import ListCollectionsRequest
 from aquifer_cli.client import Client
-from aquifer_cli.documents import list_documents
 from aquifer_cli.errors import CommandError
 
-# Documents looked at for names that are close.
-LOOKED_AT_MAX = 2_000
+PAGE = 1_000
 
 
 async def refuse_unknown(client: Client, collection: str) -> None:
@@ -19,10 +18,10 @@ async def refuse_unknown(client: Client, collection: str) -> None:
         CommandError: NOT_FOUND, with the names that are close.
     """
     try:
-        async for _ in list_documents(client, collection, ""):
-            return
-        known = await _list_names(client)
+        known = await _list_ids(client)
     except CommandError:
+        return
+    if collection in known:
         return
     near = get_close_matches(collection, known, n=3, cutoff=0.5) or sorted(known)[:3]
     raise CommandError(
@@ -32,12 +31,13 @@ async def refuse_unknown(client: Client, collection: str) -> None:
     )
 
 
-async def _list_names(client: Client) -> set[str]:
+async def _list_ids(client: Client) -> set[str]:
     found: set[str] = set()
-    looked_at = 0
-    async for document in list_documents(client, "", ""):
-        found.add(document.name.split("/")[1])
-        looked_at += 1
-        if looked_at >= LOOKED_AT_MAX:
-            break
-    return found
+    token = ""
+    while True:
+        request = ListCollectionsRequest(page_size=PAGE, page_token=token)
+        page = await client.call(client.ingest.ListCollections, request)
+        found |= {one.name.removeprefix("collections/") for one in page.collections}
+        token = page.next_page_token
+        if not token:
+            return found

@@ -47,6 +47,7 @@ from ingest.usecases.ports import (
 from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.read_documents import (
     GetDocument,
+    ListCollections,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
@@ -109,6 +110,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
             list_page=ListDocuments(begin=begin),
+            list_collections=ListCollections(begin=begin),
             watch=WatchDocument(get=get, watchers=watchers),
             watch_many=WatchDocuments(watchers=watchers),
         ),

@@ -238,6 +238,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """Documents with a collection id in common, and how many of them are not deleted."""
+
+    collection_id: str
+    document_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """One version of a document as it is stored. Times are the database's, aware UTC.
 

@@ -12,6 +12,7 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.collection_pb2 import Collection
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from chassis.base import paging, telemetry
@@ -25,6 +26,7 @@ from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import DeleteDocument
 from ingest.usecases.read_documents import (
     GetDocument,
+    ListCollections,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
@@ -44,6 +46,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
+    f"{_SERVICE}/ListCollections": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
     f"{_SERVICE}/WatchDocuments": any_of("documents.read"),
     f"{_SERVICE}/DeleteDocument": any_of("documents.write"),
@@ -58,6 +61,7 @@ class IngestRpc(IngestServiceServicer):
     delete: DeleteDocument
     get: GetDocument
     list_page: ListDocuments
+    list_collections: ListCollections
     watch: WatchDocument
     watch_many: WatchDocuments
 
@@ -119,6 +123,25 @@ class IngestRpc(IngestServiceServicer):
         page = replace(page, size=min(page.size, _fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
+
+    @override
+    async def ListCollections(
+        self, request: pb.ListCollectionsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListCollectionsResponse:
+        page = paging.parse(request.page_size, request.page_token)
+        found = await self.list_collections.run(
+            caller().tenant, after=page.after_name, limit=page.limit
+        )
+        cut, token = page.cut(found, lambda one: (one.collection_id,))
+        return pb.ListCollectionsResponse(
+            collections=[
+                Collection(
+                    name=f"collections/{one.collection_id}", document_count=one.document_count
+                )
+                for one in cut
+            ],
+            next_page_token=token,
+        )
 
     @override
     async def WatchDocument(

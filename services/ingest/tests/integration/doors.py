@@ -90,6 +90,11 @@ class Client:
             pb.ListDocumentsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
         )
 
+    async def list_collections(self, **fields: Any) -> pb.ListCollectionsResponse:
+        return await self.stub.ListCollections(
+            pb.ListCollectionsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
+        )
+
     async def get(self, name: str = NAME, **who: str) -> Document:
         return await self.stub.GetDocument(
             pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10

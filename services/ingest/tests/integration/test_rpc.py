@@ -177,8 +177,11 @@ async def test_each_method_needs_its_scope(client: Client, scope: str):
     listed = client.stub.ListDocuments(
         pb.ListDocumentsRequest(), metadata=client.tokens.metadata(scope=scope), timeout=10
     )
+    collections = client.stub.ListCollections(
+        pb.ListCollectionsRequest(), metadata=client.tokens.metadata(scope=scope), timeout=10
+    )
     calls = {
-        "documents.read": [client.get(scope=scope), listed],
+        "documents.read": [client.get(scope=scope), listed, collections],
         "documents.write": [
             client.upload(opening(), content(b"Water finds its way."), scope=scope),
             client.delete(scope=scope),
@@ -211,6 +214,35 @@ async def test_a_list_goes_on_from_page_to_page(client: Client):
     assert await paged(client, state=DocumentState.DOCUMENT_STATE_ACCEPTED) == ["a", "b", "c", "d"]
     assert await paged(client, state=DocumentState.DOCUMENT_STATE_FAILED) == []
     assert await paged(client, collection="no/such%") == []
+
+
+async def test_collections_are_listed_with_their_documents(client: Client):
+    for name in ("a/documents/1", "a/documents/2", "a-b/documents/1", "b/documents/1"):
+        await client.send(b"Text.", document=f"collections/{name}")
+    await client.delete("collections/a/documents/2")
+    await client.delete("collections/b/documents/1")
+    found = await client.list_collections()
+    counts = {one.name: one.document_count for one in found.collections}
+    assert counts == {"collections/a": 1, "collections/a-b": 1}
+    assert found.next_page_token == ""
+
+
+async def test_a_list_of_collections_goes_on_from_page_to_page(client: Client):
+    names = {f"collections/{name}" for name in ("a", "a-b", "a.b", "ab", "B")}
+    for name in names:
+        await client.send(b"Text.", document=f"{name}/documents/1")
+    found, token = [], ""
+    while True:
+        page = await client.list_collections(page_size=2, page_token=token)
+        found += [one.name for one in page.collections]
+        if not (token := page.next_page_token):
+            break
+    assert (len(found), set(found)) == (len(names), names)
+    for wrong, reason in (
+        ({"page_size": 1_001}, "PAGE_SIZE_RANGE"),
+        ({"page_token": "none"}, "PAGE_TOKEN_INVALID"),
+    ):
+        assert (await refusal(client.list_collections(**wrong)))[1] == reason
 
 
 async def test_a_page_of_large_documents_is_shorter_and_none_is_missed(client: Client):

@@ -9,6 +9,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import (
     UNFINISHED,
+    Collection,
     Entry,
     Piece,
     Prepared,
@@ -195,6 +196,14 @@ class PostgresDocuments(Documents):
                 statements.PAGE_IN_STATE, "", limit=query.limit, state=state, **names
             )
         return [rows.view(row) for row in found]
+
+    @override
+    async def collections(self, after: str, limit: int) -> Sequence[Collection]:
+        behind = f"collections/{after}/documents0" if after else "collections/"
+        found = await self._all(statements.COLLECTIONS, "", after=behind, limit=limit)
+        return [
+            Collection(collection_id=row["id"], document_count=row["documents"]) for row in found
+        ]
 
     @override
     async def count_unfinished(self) -> int:

@@ -224,6 +224,26 @@ WHERE v.tenant_id = %(tenant)s AND v.state = %(state)s
 ORDER BY v.document LIMIT %(limit)s
 """  # noqa: S608
 
+# Hops from one collection to the next on the primary key; `0` comes right behind `/`.
+COLLECTIONS: Final = """
+WITH RECURSIVE found AS (
+    (SELECT split_part(name, '/', 2) AS id FROM documents
+     WHERE tenant_id = %(tenant)s AND name > %(after)s ORDER BY name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT split_part(name, '/', 2) FROM documents
+            WHERE tenant_id = %(tenant)s AND name > 'collections/' || found.id || '/documents0'
+            ORDER BY name LIMIT 1)
+    FROM found WHERE found.id IS NOT NULL
+)
+SELECT found.id, counted.documents FROM found CROSS JOIN LATERAL (
+    SELECT count(*) AS documents FROM documents
+    WHERE tenant_id = %(tenant)s AND name > 'collections/' || found.id || '/documents/'
+        AND name < 'collections/' || found.id || '/documents0'
+        AND latest_version > tombstone_version
+) AS counted
+WHERE counted.documents > 0 LIMIT %(limit)s
+"""
+
 UNFINISHED: Final = """
 SELECT count(*) AS unfinished FROM versions
 WHERE tenant_id = %(tenant)s AND state = ANY(%(states)s) AND step_due_at IS NOT NULL

@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 
 from chassis.events.delivery import Delivery
 from ingest.domain import (
+    Collection,
     Draft,
     Entry,
     Object,
@@ -113,6 +114,9 @@ class Documents(Protocol):
 
     async def page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
+
+    async def collections(self, after: str, limit: int) -> Sequence[Collection]:
+        """At most `limit` collections with documents behind a collection id; empty: the first."""
 
     async def count_unfinished(self) -> int:
         """Versions of the tenant that are on their way."""

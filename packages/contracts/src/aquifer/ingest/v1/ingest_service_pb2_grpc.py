@@ -65,6 +65,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ListCollections = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/ListCollections',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
         self.WatchDocument = channel.unary_stream(
                 '/aquifer.ingest.v1.IngestService/WatchDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentRequest.SerializeToString,
@@ -139,6 +144,14 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCollections(self, request, context):
+        """Lists the collections that have documents, in a stable order. Scope `documents.read`.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchDocument(self, request, context):
         """Streams the document now and after each change, and ends when the newest version has reached a
         final state, or at the caller's deadline, ten minutes at most. Scope `documents.read`.
@@ -191,6 +204,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.ListDocuments,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsResponse.SerializeToString,
+            ),
+            'ListCollections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCollections,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.SerializeToString,
             ),
             'WatchDocument': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDocument,
@@ -326,6 +344,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/ListDocuments',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCollections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/ListCollections',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

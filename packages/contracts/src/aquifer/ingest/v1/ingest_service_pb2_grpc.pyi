@@ -55,6 +55,10 @@ class IngestServiceStub:
     """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
     PAGE_TOKEN_INVALID.
     """
+    ListCollections: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListCollectionsRequest, ingest_service_pb2.ListCollectionsResponse]
+    """Lists the collections that have documents, in a stable order. Scope `documents.read`.
+    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends when the newest version has reached a
     final state, or at the caller's deadline, ten minutes at most. Scope `documents.read`.
@@ -137,6 +141,16 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]:
         """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
         PAGE_TOKEN_INVALID.
+        """
+
+    @abc_1.abstractmethod
+    def ListCollections(
+        self,
+        request: ingest_service_pb2.ListCollectionsRequest,
+        context: aio.ServicerContext[ingest_service_pb2.ListCollectionsRequest, abc.Awaitable[ingest_service_pb2.ListCollectionsResponse]],
+    ) -> abc.Awaitable[ingest_service_pb2.ListCollectionsResponse]:
+        """Lists the collections that have documents, in a stable order. Scope `documents.read`.
+        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod

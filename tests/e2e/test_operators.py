@@ -63,6 +63,7 @@ async def dead_letter_of(endpoints: Endpoints, event_id: str) -> dead.DeadLetter
         (b"\xff\xff", {}, "EVENT_UNDECODABLE"),
         (DocumentUploaded(tenant="other").SerializeToString(), {}, "TENANT_MISMATCH"),
         (b"", {"ce-type": "aquifer.ingest.v2.DocumentUploaded"}, "SCHEMA_UNSUPPORTED"),
+        (b"", {"ce-specversion": "0.3"}, "EVENT_SPEC_VERSION"),
     ],
 )
 def test_an_event_that_can_not_be_read_is_a_dead_letter_with_its_bytes(

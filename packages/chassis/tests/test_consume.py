@@ -308,6 +308,10 @@ async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
         (ChunksEmbedded(tenant="other").SerializeToString(), {}, "TENANT_MISMATCH"),
         (b"", {"ce-type": "aquifer.inference.v2.ChunksEmbedded"}, "SCHEMA_UNSUPPORTED"),
         (b"", {"ce-id": ""}, "EVENT_HEADER_MISSING"),
+        (b"", {"ce-specversion": ""}, "EVENT_HEADER_MISSING"),
+        (b"", {"ce-specversion": "0.3"}, "EVENT_SPEC_VERSION"),
+        (b"", {"Content-Type": "application/json"}, "EVENT_CONTENT_TYPE"),
+        (b"", {"Content-Type": "text/plain"}, "EVENT_CONTENT_TYPE"),
     ],
 )
 async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers, reason):

@@ -15,6 +15,7 @@ from chassis.base.errors import InvalidInputError
 from chassis.events import topology
 
 EVENT_MAX_BYTES = 768 * 1024
+SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/protobuf"
 _IDS = uuid.UUID("6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10")
 _PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
@@ -86,7 +87,7 @@ def outgoing(
     name = event.DESCRIPTOR.full_name
     headers = {
         "Nats-Msg-Id": f"{tenant}.{event_id}",
-        "ce-specversion": "1.0",
+        "ce-specversion": SPEC_VERSION,
         "ce-id": event_id,
         "ce-type": name,
         "ce-source": f"/aquifer/{topology.publisher(type(event))}",
@@ -109,16 +110,24 @@ def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> 
     """Reads the envelope of an event and refuses one that is not `event`.
 
     Raises:
-        InvalidInputError: EVENT_HEADER_MISSING, SCHEMA_UNSUPPORTED (another type or major version).
+        InvalidInputError: EVENT_HEADER_MISSING, EVENT_SPEC_VERSION, SCHEMA_UNSUPPORTED (another
+            type or major version), EVENT_CONTENT_TYPE.
     """
     found = {
         key.lower(): unquote(value) if "%" in value else value for key, value in headers.items()
     }
-    for required in ("ce-id", "ce-type", "ce-source"):
+    for required in ("ce-specversion", "ce-id", "ce-type", "ce-source"):
         if not found.get(required):
             raise InvalidInputError(
                 "EVENT_HEADER_MISSING", f"the event lacks the header {required}", header=required
             )
+    if found["ce-specversion"] != SPEC_VERSION:
+        raise InvalidInputError(
+            "EVENT_SPEC_VERSION",
+            f"send ce-specversion {SPEC_VERSION}, not {found['ce-specversion']}",
+            expected=SPEC_VERSION,
+            found=found["ce-specversion"],
+        )
     if found["ce-type"] != event.DESCRIPTOR.full_name:
         raise InvalidInputError(
             "SCHEMA_UNSUPPORTED",
@@ -126,6 +135,7 @@ def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> 
             expected=event.DESCRIPTOR.full_name,
             found=found["ce-type"],
         )
+    _check_content_type(found)
     return Envelope(
         event_id=found["ce-id"],
         event_type=found["ce-type"],
@@ -133,6 +143,18 @@ def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> 
         tenant=subject.rsplit(".", 1)[-1],
         subject=subject,
     )
+
+
+def _check_content_type(headers: Mapping[str, str]) -> None:
+    """An event without a content type is protobuf."""
+    found = headers.get("content-type") or headers.get("ce-datacontenttype") or CONTENT_TYPE
+    if found.partition(";")[0].strip().lower() != CONTENT_TYPE:
+        raise InvalidInputError(
+            "EVENT_CONTENT_TYPE",
+            f"send Content-Type {CONTENT_TYPE} and a protobuf body, not {found}",
+            expected=CONTENT_TYPE,
+            found=found,
+        )
 
 
 def decode(event: type[E], payload: bytes, tenant: str) -> E:

@@ -42,8 +42,13 @@ HEADERS: dict[str, Schema] = {
     "ce-time": {"type": "string", "format": "date-time"},
     "ce-subject": {"type": "string", "description": "Document name, percent-encoded."},
     "ce-dataschema": {"type": "string", "description": "Full name of the message."},
-    "ce-datacontenttype": {"type": "string", "const": envelope.CONTENT_TYPE},
-    "Content-Type": {"type": "string", "const": envelope.CONTENT_TYPE},
+    "ce-datacontenttype": {"type": "string", "enum": [envelope.CONTENT_TYPE, envelope.JSON_TYPE]},
+    "Content-Type": {
+        "type": "string",
+        "enum": [envelope.CONTENT_TYPE, envelope.JSON_TYPE, envelope.STRUCTURED_TYPE],
+        "description": "JSON for uploads only; headers of CloudEvents are omitted in structured"
+        " mode.",
+    },
     "traceparent": {"type": "string", "description": "W3C trace context."},
     "Nats-Msg-Id": {"type": "string", "description": "Set by services; upstream systems omit it."},
 }

@@ -1,6 +1,7 @@
 """The whole service on a real broker and a real database; the test plays its siblings."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from typing_extensions import override
@@ -348,6 +350,28 @@ async def test_a_replayed_upload_event_is_the_one_its_producer_sent(
     await asyncio.sleep(0.5)
     results = {h["ce-id"] for h, e in live.heard if isinstance(e, DocumentIndexed)}
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
+async def test_an_upload_event_may_be_json(tenant: Live, *, structured: bool):
+    attributes = {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "/tests",
+        "type": DocumentUploaded.DESCRIPTOR.full_name,
+    }
+    body: Any = json_format.MessageToDict(upload())
+    headers = {"Content-Type": "application/json"}
+    if structured:
+        body = attributes | {"data": body}
+        headers = {"Content-Type": "application/cloudevents+json"}
+    else:
+        headers |= {f"ce-{name}": value for name, value in attributes.items()}
+    await tenant.upstream.client.publish(
+        subject(DocumentUploaded, TENANT), json.dumps(body).encode(), headers=headers
+    )
+    [indexed] = await tenant.told(DocumentIndexed)
+    assert (indexed.upload_event_id, indexed.document) == ("e1", NAME)
 
 
 async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):

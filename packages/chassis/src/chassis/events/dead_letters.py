@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
@@ -18,6 +17,7 @@ from nats.js.errors import NotFoundError as JetStreamNotFoundError
 from chassis.base import telemetry
 from chassis.base.errors import NotFoundError, OverloadedError, ServiceError, UnavailableError
 from chassis.events.bus import PUBLISH_TIMEOUT_S, STREAM_FULL, Bus
+from chassis.events.envelope import peek
 from chassis.events.topology import dead_stream, dead_subject, event_class
 
 log = logging.getLogger(__name__)
@@ -192,14 +192,17 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
     own = {key: headers.pop(key) for key in list(headers) if key.startswith(_OWN)}
     subject = own.get(f"{_OWN}Subject", "")
     event_type, payload = subject.rsplit(".", 1)[0], stored.data or b""
+    kind = event_class(event_type)
+    # An upstream system's `ce-subject` may be missing or anything.
+    event_id, document = peek(kind, headers, payload) if kind else ("", "")
     dead_time = stored.time if isinstance(stored.time, datetime) else datetime.now(UTC)
     return DeadLetter(
         dead_letter_id=stored.seq or 0,
         consumer=own.get(f"{_OWN}Consumer", ""),
         event_type=event_type,
-        event_id=lower.get("ce-id", ""),
+        event_id=event_id or lower.get("ce-id", ""),
         tenant=subject.rsplit(".", 1)[-1],
-        document=_read_document(event_type, payload) or lower.get("ce-subject", ""),
+        document=document or lower.get("ce-subject", ""),
         subject=subject,
         reason=own.get(f"{_OWN}Reason", ""),
         detail=own.get(f"{_OWN}Detail", ""),
@@ -216,15 +219,6 @@ def _trace_id(traceparent: str) -> str:
     """The second of its parts; a producer may have sent anything."""
     _, _, rest = traceparent.partition("-")
     return rest.partition("-")[0]
-
-
-def _read_document(event_type: str, payload: bytes) -> str:
-    """The document a body names: an upstream system's `ce-subject` may be missing or anything."""
-    kind = event_class(event_type)
-    try:
-        return str(getattr(kind.FromString(payload), "document", "")) if kind else ""
-    except DecodeError:
-        return ""
 
 
 def _not_found(dead_letter_id: int) -> NotFoundError:

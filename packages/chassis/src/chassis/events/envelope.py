@@ -1,12 +1,15 @@
-"""An event on the wire: a protobuf body under CloudEvents 1.0 headers (binary mode)."""
+"""An event on the wire: CloudEvents 1.0, a protobuf body under headers; from outside also JSON."""
 
+import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.context import Context
 
@@ -17,8 +20,13 @@ from chassis.events import topology
 EVENT_MAX_BYTES = 768 * 1024
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/protobuf"
+JSON_TYPE = "application/json"
+STRUCTURED_TYPE = "application/cloudevents+json"
 _IDS = uuid.UUID("6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10")
 _PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_REQUIRED = ("specversion", "id", "type", "source")
 
 E = TypeVar("E", bound=Message)
 
@@ -106,72 +114,167 @@ def outgoing(
     )
 
 
-def envelope(event: type[Message], subject: str, headers: Mapping[str, str]) -> Envelope:
-    """Reads the envelope of an event and refuses one that is not `event`.
+def read(
+    event: type[E], subject: str, headers: Mapping[str, str], payload: bytes
+) -> tuple[Envelope, E]:
+    """Reads an event and refuses what is not `event`, or not of the tenant of its subject.
+
+    Every event may be protobuf in binary mode. Those that upstream systems publish may also be
+    proto JSON, in binary mode (`application/json`) or in structured mode
+    (`application/cloudevents+json`).
 
     Raises:
-        InvalidInputError: EVENT_HEADER_MISSING, EVENT_SPEC_VERSION, SCHEMA_UNSUPPORTED (another
-            type or major version), EVENT_CONTENT_TYPE.
+        InvalidInputError: EVENT_HEADER_MISSING, EVENT_SPEC_VERSION, EVENT_CONTENT_TYPE,
+            SCHEMA_UNSUPPORTED (another type or major version), EVENT_UNDECODABLE, TENANT_MISMATCH.
     """
-    found = {
-        key.lower(): unquote(value) if "%" in value else value for key, value in headers.items()
-    }
-    for required in ("ce-specversion", "ce-id", "ce-type", "ce-source"):
-        if not found.get(required):
-            raise InvalidInputError(
-                "EVENT_HEADER_MISSING", f"the event lacks the header {required}", header=required
-            )
-    if found["ce-specversion"] != SPEC_VERSION:
-        raise InvalidInputError(
-            "EVENT_SPEC_VERSION",
-            f"send ce-specversion {SPEC_VERSION}, not {found['ce-specversion']}",
-            expected=SPEC_VERSION,
-            found=found["ce-specversion"],
-        )
-    if found["ce-type"] != event.DESCRIPTOR.full_name:
-        raise InvalidInputError(
-            "SCHEMA_UNSUPPORTED",
-            f"this consumer reads {event.DESCRIPTOR.full_name}, the event says {found['ce-type']}",
-            expected=event.DESCRIPTOR.full_name,
-            found=found["ce-type"],
-        )
-    _check_content_type(found)
-    return Envelope(
-        event_id=found["ce-id"],
-        event_type=found["ce-type"],
-        source=found["ce-source"],
-        tenant=subject.rsplit(".", 1)[-1],
-        subject=subject,
-    )
-
-
-def _check_content_type(headers: Mapping[str, str]) -> None:
-    """An event without a content type is protobuf."""
-    found = headers.get("content-type") or headers.get("ce-datacontenttype") or CONTENT_TYPE
-    if found.partition(";")[0].strip().lower() != CONTENT_TYPE:
-        raise InvalidInputError(
-            "EVENT_CONTENT_TYPE",
-            f"send Content-Type {CONTENT_TYPE} and a protobuf body, not {found}",
-            expected=CONTENT_TYPE,
-            found=found,
-        )
-
-
-def decode(event: type[E], payload: bytes, tenant: str) -> E:
-    """Parses an event's body and checks that it belongs to the tenant of its subject.
-
-    Raises:
-        InvalidInputError: EVENT_UNDECODABLE, TENANT_MISMATCH.
-    """
-    try:
-        message = event.FromString(payload)
-    except DecodeError as error:
-        raise InvalidInputError(
-            "EVENT_UNDECODABLE", f"the body is no {event.DESCRIPTOR.full_name}"
-        ) from error
+    found = _unescape(headers)
+    form = _form(event, found)
+    attributes = {name: found.get(f"ce-{name}", "") for name in _REQUIRED}
+    data = None
+    if form == STRUCTURED_TYPE:
+        attributes, data = _open_structured(payload)
+    _check_attributes(event, attributes)
+    if form == CONTENT_TYPE:
+        message = _parse(event, payload)
+    else:
+        message = _parse_json(event, _load_json(payload) if form == JSON_TYPE else data)
+    tenant = subject.rsplit(".", 1)[-1]
     said = str(getattr(message, "tenant"))  # noqa: B009
     if said != tenant:
         raise InvalidInputError(
             "TENANT_MISMATCH", "the body names another tenant than the subject", tenant=tenant
         )
-    return message
+    about = Envelope(
+        event_id=attributes["id"],
+        event_type=attributes["type"],
+        source=attributes["source"],
+        tenant=tenant,
+        subject=subject,
+    )
+    return about, message
+
+
+def peek(event: type[Message], headers: Mapping[str, str], payload: bytes) -> tuple[str, str]:
+    """Id and document of an event that may not be readable; empty what can not be found."""
+    found = _unescape(headers)
+    event_id = found.get("ce-id", "")
+    try:
+        match _media_type(found):
+            case "application/json":
+                data = _load_json(payload)
+            case "application/cloudevents+json":
+                attributes, data = _open_structured(payload)
+                event_id = attributes["id"]
+            case _:
+                return event_id, str(getattr(_parse(event, payload), "document", ""))
+    except InvalidInputError:
+        return event_id, ""
+    document = data.get("document") if isinstance(data, dict) else None
+    return event_id, document if isinstance(document, str) else ""
+
+
+def _unescape(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers by their names in small letters."""
+    return {
+        key.lower(): unquote(value) if "%" in value else value for key, value in headers.items()
+    }
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    """The content type without its parameters; an event that names none is protobuf."""
+    said = headers.get("content-type") or headers.get("ce-datacontenttype") or CONTENT_TYPE
+    return said.partition(";")[0].strip().lower()
+
+
+def _form(event: type[Message], headers: Mapping[str, str]) -> str:
+    """The content type an event comes in, one of those that are allowed for it."""
+    form = _media_type(headers)
+    allowed = [CONTENT_TYPE]
+    if topology.is_upload(event):
+        allowed += [JSON_TYPE, STRUCTURED_TYPE]
+    if form not in allowed:
+        raise InvalidInputError(
+            "EVENT_CONTENT_TYPE",
+            f"send Content-Type {' or '.join(allowed)}, with a body of that form, not {form}",
+            expected=",".join(allowed),
+            found=form,
+        )
+    return form
+
+
+def _check_attributes(event: type[Message], attributes: Mapping[str, str]) -> None:
+    for name in _REQUIRED:
+        if not attributes[name]:
+            raise InvalidInputError(
+                "EVENT_HEADER_MISSING",
+                f"send ce-{name}, or {name} in structured mode",
+                header=f"ce-{name}",
+            )
+    if attributes["specversion"] != SPEC_VERSION:
+        raise InvalidInputError(
+            "EVENT_SPEC_VERSION",
+            f"send specversion {SPEC_VERSION}, not {attributes['specversion']}",
+            expected=SPEC_VERSION,
+            found=attributes["specversion"],
+        )
+    if attributes["type"] != event.DESCRIPTOR.full_name:
+        raise InvalidInputError(
+            "SCHEMA_UNSUPPORTED",
+            f"this consumer reads {event.DESCRIPTOR.full_name}, the event is {attributes['type']}",
+            expected=event.DESCRIPTOR.full_name,
+            found=attributes["type"],
+        )
+
+
+def _open_structured(payload: bytes) -> tuple[dict[str, str], Any]:
+    """The attributes and the data of an event in structured mode."""
+    match _load_json(payload):
+        case {"data": data, **rest} if rest.get("datacontenttype", JSON_TYPE) == JSON_TYPE:
+            attributes: dict[str, Any] = {name: rest.get(name, "") for name in _REQUIRED}
+        case _:
+            raise _undecodable("send one JSON object whose `data` is the message as JSON")
+    try:
+        "".join(attributes.values()).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        raise _undecodable("the attributes of an event are strings") from error
+    return attributes, data
+
+
+def _load_json(payload: bytes) -> Any:
+    try:
+        return json.loads(payload.decode())
+    except (ValueError, RecursionError) as error:
+        raise _undecodable("the body is not JSON in UTF-8") from error
+
+
+def _parse(event: type[E], payload: bytes) -> E:
+    try:
+        return event.FromString(payload)
+    except DecodeError as error:
+        raise _undecodable(f"the body is not {event.DESCRIPTOR.full_name}") from error
+
+
+def _parse_json(event: type[E], data: object) -> E:
+    """A message in protobuf's JSON mapping; a field that it does not have is refused."""
+    wrong = f"the JSON is not {event.DESCRIPTOR.full_name}: check the names and types of its fields"
+    if not isinstance(data, dict) or not _is_base64(event, data):
+        raise _undecodable(wrong)
+    try:
+        return json_format.ParseDict(data, event())
+    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+        raise _undecodable(wrong) from error
+
+
+def _is_base64(event: type[Message], data: Mapping[str, Any]) -> bool:
+    """Whether bytes are given as base64: the parser skips what is none, and would change them."""
+    given = [
+        data.get(name)
+        for field in event.DESCRIPTOR.fields
+        if field.type == field.TYPE_BYTES
+        for name in (field.name, field.json_name)
+    ]
+    return all(_BASE64.fullmatch(text) for text in given if isinstance(text, str))
+
+
+def _undecodable(detail: str) -> InvalidInputError:
+    return InvalidInputError("EVENT_UNDECODABLE", detail)

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from chassis.base import metrics, telemetry
 from chassis.events.arrival import Arrival
 from chassis.events.delivery import Delivery
-from chassis.events.envelope import E, Outgoing, decode, envelope
+from chassis.events.envelope import E, Outgoing, read
 from chassis.events.topology import Durable
 
 tracer = trace.get_tracer(__name__)
@@ -104,9 +104,10 @@ class Hand(Generic[E]):
         Raises:
             InvalidInputError: it can not be read.
         """
-        about = envelope(self.event, self.raw.subject, self.raw.headers)
+        raw = self.raw
+        about, event = read(self.event, raw.subject, raw.headers, raw.payload)
         return Delivery(
-            event=decode(self.event, self.raw.payload, about.tenant),
+            event=event,
             envelope=about,
             consumer=self.durable.name,
             attempt=self.attempt,

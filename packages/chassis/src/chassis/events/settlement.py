@@ -27,7 +27,7 @@ from chassis.events.bound import BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch, Delivery
-from chassis.events.envelope import E, Outgoing, decode, envelope
+from chassis.events.envelope import E, Outgoing, read
 from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
 from chassis.events.hand import Hand, Meters
 from chassis.events.topology import ACK_WAIT_S, Durable, is_work
@@ -179,9 +179,9 @@ class Settlement(Generic[E]):
         Raises:
             ServiceError: as the handler does, or for an event that can not be read.
         """
-        about = envelope(self.event, subject, headers)
+        about, event = read(self.event, subject, headers, payload)
         delivery = Delivery(
-            event=decode(self.event, payload, about.tenant),
+            event=event,
             envelope=about,
             consumer=self.durable.name,
             attempt=attempt,

@@ -105,6 +105,11 @@ def is_work(event: Event) -> bool:
     return bool(options(event).stream_class == STREAM_CLASS_WORK)
 
 
+def is_upload(event: Event) -> bool:
+    """Whether upstream systems publish an event."""
+    return bool(options(event).stream_class == STREAM_CLASS_UPLOADS)
+
+
 def stream_name(event: Event) -> str:
     """Stream that keeps an event."""
     match options(event).stream_class:

@@ -1,5 +1,8 @@
 """A document soaks in and an answer is drawn: through the command, as a person would."""
 
+import json
+import time
+
 import pytest
 
 from testkit.pdf import lines, pdf
@@ -71,6 +74,21 @@ def test_a_question_the_documents_do_not_answer_is_refused(house, uploaded):
     steps = house.json("ask", "Who painted the Mona Lisa?", "-c", "ferry")
     assert steps[-1]["reason"] == "NO_ANSWER"
     assert not [step for step in steps if step["step"] == "citation"]
+
+
+def test_metadata_comes_back_with_passages_and_changes_without_a_new_version(house, tmp_path):
+    file = tmp_path / "harbour.jsonl"
+    line = {"_id": "buoy", "text": "The red buoy marks the channel.", "metadata": {"by": "Ada"}}
+    file.write_text(json.dumps(line))
+    house.json("import", str(file), "--collection", "harbour", "--wait")
+    [hit] = house.json("search", "red buoy", "--collection", "harbour")
+    assert (hit["version"], hit["metadata"]) == (1, {"by": "Ada"})
+    file.write_text(json.dumps(line | {"metadata": {"by": "Bea"}}))
+    house.json("import", str(file), "--collection", "harbour", "--wait")
+    waited_until = time.monotonic() + 20
+    while hit["metadata"] != {"by": "Bea"} and time.monotonic() < waited_until:
+        [hit] = house.json("search", "red buoy", "--collection", "harbour")
+    assert (hit["version"], hit["metadata"]) == (1, {"by": "Bea"})
 
 
 def test_a_new_version_replaces_the_old_one(house, uploaded, tmp_path):

@@ -11,7 +11,7 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from ingest import domain
 from ingest.chunking import Chunk, ChunkSettings, chunk
-from ingest.domain import Draft, Piece, Prepared, Version, batch_numbers
+from ingest.domain import Draft, Piece, Prepared, Version
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
 from ingest.parsing.detect import detect
@@ -27,6 +27,8 @@ SMALL_TEXT_BYTES: Final = 64 * 1024
 SMALL_TEXT_PARAGRAPHS: Final = 4_000
 # Pieces made between two chances for other work: about a millisecond.
 PIECES_AT_ONCE: Final = 250
+BATCH_MAX_CHUNKS: Final = 32
+BATCH_MAX_BYTES: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,17 @@ class Cut(ports.Cut):
                 page=one.page or 0,
                 page_breaks=one.page_breaks,
             )
+
+
+def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
+    """The batch of each text in turn: at most 32 texts and 128 KiB of UTF-8 in one batch."""
+    batch = count = size = 0
+    for text in texts:
+        length = len(text.encode())
+        if count == BATCH_MAX_CHUNKS or (count and size + length > BATCH_MAX_BYTES):
+            batch, count, size = batch + 1, 0, 0
+        count, size = count + 1, size + length
+        yield batch
 
 
 def cut_small_text(

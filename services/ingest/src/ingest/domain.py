@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,8 +22,6 @@ METADATA_MAX_BYTES: Final = 16 * 1024
 ID_MAX_CHARS: Final = 128
 # Source and id share a key, and Postgres indexes none above 2,704 bytes.
 ORIGIN_MAX_BYTES: Final = 512
-BATCH_MAX_CHUNKS: Final = 32
-BATCH_MAX_BYTES: Final = 128 * 1024
 
 _IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
@@ -249,7 +247,8 @@ class Collection:
 class Version:
     """One version of a document as it is stored. Times are the database's, aware UTC.
 
-    `step_due_at` is when unfinished work is first doubted, None when nothing is pending.
+    `step_due_at` is when unfinished work is first doubted, None when nothing is pending. `revision`
+    counts the changes of title and metadata.
     """
 
     tenant: str
@@ -258,7 +257,9 @@ class Version:
     state: State
     reason: str = ""
     reason_detail: str = ""
-    title: str
+    given_title: str
+    text_title: str = ""
+    revision: int = 0
     file_name: str
     media_type_hint: str
     media_type: str = ""
@@ -278,9 +279,26 @@ class Version:
         """Whether nothing more happens to it unless somebody asks for it."""
         return self.state not in STEPS
 
-    def is_same(self, sha256: str) -> bool:
-        """Whether these bytes are already what this version was made of, and it still counts."""
-        return self.stored.sha256 == sha256 and self.state in (*UNFINISHED, State.INDEXED)
+    @property
+    def title(self) -> str:
+        """The producer's title, else that of the text; empty if neither has one."""
+        return self.given_title or self.text_title
+
+    def is_same(self, draft: Draft, sha256: str) -> bool:
+        """Whether an upload would make this version again, and the version still counts.
+
+        An upload that declares no media type does not ask for another one.
+        """
+        declared = (self.media_type_hint or self.media_type).lower()
+        return (
+            self.stored.sha256 == sha256
+            and draft.media_type.lower() in ("", declared)
+            and self.state in (*UNFINISHED, State.INDEXED)
+        )
+
+    def is_described_by(self, draft: Draft) -> bool:
+        """Whether an upload gives the title and metadata that the version has."""
+        return (self.given_title, self.metadata) == (draft.title, draft.metadata)
 
 
 class UploadResult(StrEnum):
@@ -318,7 +336,8 @@ class View:
     @property
     def mark(self) -> object:
         """Differs as soon as the owner would see something else."""
-        return (self.entry, self.version.number, self.version.state, self.version.updated_at)
+        version = self.version
+        return (self.entry, version.number, version.state, version.revision, version.updated_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,14 +395,3 @@ class Receipt:
     points: int
     outbox_rows: int
     dead_letters: int
-
-
-def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
-    """The batch of each text in turn: at most 32 texts and 128 KiB of UTF-8 in one batch."""
-    batch = count = size = 0
-    for text in texts:
-        length = len(text.encode())
-        if count == BATCH_MAX_CHUNKS or (count and size + length > BATCH_MAX_BYTES):
-            batch, count, size = batch + 1, 0, 0
-        count, size = count + 1, size + length
-        yield batch

@@ -53,7 +53,7 @@ def version(media_type):
         document="collections/c/documents/d",
         number=1,
         state=State.ACCEPTED,
-        title="",
+        given_title="",
         file_name="",
         media_type_hint=media_type,
         metadata={},

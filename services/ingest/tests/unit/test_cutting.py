@@ -26,7 +26,7 @@ def version(media_type="", file_name=""):
         document="collections/c/documents/d",
         number=7,
         state=State.ACCEPTED,
-        title="",
+        given_title="",
         file_name=file_name,
         media_type_hint=media_type,
         metadata={},

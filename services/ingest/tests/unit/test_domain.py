@@ -5,16 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
+from ingest.cutting import BATCH_MAX_BYTES, BATCH_MAX_CHUNKS, batch_numbers
 from ingest.domain import (
-    BATCH_MAX_BYTES,
-    BATCH_MAX_CHUNKS,
     MOVES,
     STEPS,
     Draft,
     Origin,
     Reference,
     State,
-    batch_numbers,
     check_name,
     chunk_id,
     sources,

@@ -29,6 +29,7 @@ from query.store.work import units_of_work
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
+    DescribeVersions,
     GiveUpVersion,
     HideDocument,
     PurgeDocument,
@@ -120,6 +121,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         app=UseCases(
             index=IndexChunks(profile, begin, ledger, adapters.vectors),
             reject=RejectChunks(begin),
+            describe=DescribeVersions(begin),
             give_up=GiveUpVersion(begin),
             purge=PurgeDocument(begin, adapters.vectors, process.dead_letters),
         ),

@@ -6,11 +6,15 @@ from typing import Annotated
 from faststream import Context
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
-from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
+from aquifer.ingest.v1.document_events_pb2 import (
+    DescriptionChanged,
+    DocumentDeletionRequested,
+    DocumentFailed,
+)
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
-from query.usecases.documents import GiveUpVersion, PurgeDocument
+from query.usecases.documents import DescribeVersions, GiveUpVersion, PurgeDocument
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 
 
@@ -20,6 +24,7 @@ class UseCases:
 
     index: IndexChunks
     reject: RejectChunks
+    describe: DescribeVersions
     give_up: GiveUpVersion
     purge: PurgeDocument
 
@@ -37,6 +42,11 @@ async def reject_chunks(batch: Batch[ChunksEmbedded], error: ServiceError, app: 
 @events.on(ChunksEmbedded, batch=64, groups=2, on_dead=reject_chunks)
 async def index_chunks(batch: Batch[ChunksEmbedded], app: App) -> None:
     await app.index.run(batch)
+
+
+@events.on(DescriptionChanged, batch=64)
+async def describe_versions(batch: Batch[DescriptionChanged], app: App) -> None:
+    await app.describe.run(batch)
 
 
 @events.on(DocumentFailed, batch=16)

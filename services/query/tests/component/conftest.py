@@ -21,6 +21,7 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import (
     Chunk,
     ChunksPrepared,
+    DescriptionChanged,
     DocumentDeletionRequested,
     DocumentFailed,
 )
@@ -44,6 +45,7 @@ from query.store.work import units_of_work
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
+    DescribeVersions,
     GiveUpVersion,
     HideDocument,
     PurgeDocument,
@@ -138,6 +140,7 @@ class World:
         self.app = UseCases(
             index=IndexChunks(self.profile, self.begin, self.ledger, self.vectors),
             reject=RejectChunks(self.begin),
+            describe=DescribeVersions(self.begin),
             give_up=GiveUpVersion(self.begin),
             purge=PurgeDocument(self.begin, self.vectors, self.dead_letters),
         )
@@ -169,6 +172,7 @@ class World:
         metadata: dict[str, str] | None = None,
         tenant: str = TENANT,
         attempt: int = 0,
+        revision: int = 0,
     ) -> ChunksEmbedded:
         """The event of one batch; `first` is the ordinal of its first chunk."""
         name = uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{document}/{version}")
@@ -193,7 +197,7 @@ class World:
                 batch_count=batch_count,
                 chunk_count=len(texts) if chunk_count is None else chunk_count,
                 attempt=attempt,
-                description=Description(title=title, metadata=metadata or {}),
+                description=Description(title=title, metadata=metadata or {}, revision=revision),
                 trace_id=TRACE,
                 chunks=chunks,
             ),
@@ -263,6 +267,21 @@ class World:
     ) -> list[Message]:
         event = DocumentFailed(tenant=tenant, document=document, version=version, reason="X")
         return await self.deliver(event)
+
+    async def describe(
+        self, *titles: str, version: int = 1, first: int = 1, tenant: str = TENANT
+    ) -> list[Message]:
+        """Titles under ascending revisions; the metadata says the same."""
+        events = [
+            DescriptionChanged(
+                tenant=tenant,
+                document=DOCUMENT,
+                version=version,
+                description=Description(title=title, metadata={"title": title}, revision=revision),
+            )
+            for revision, title in enumerate(titles, first)
+        ]
+        return await self.deliver(*events)
 
     async def purge(
         self,

@@ -34,7 +34,8 @@ CREATE POLICY tenant ON documents TO {service}
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
 -- Times are the database's, so that no service's clock orders anything. `step_due_at` is set while
--- work is pending and says when it is doubted; `source` is empty for an upload over gRPC; `object_key`
+-- work is pending and says when it is doubted; `title` is the producer's, `text_title` that of the text,
+-- `revision` counts changes of title and metadata; `source` is empty for an upload over gRPC; `object_key`
 -- is empty where the bytes lie in `contents`. What a purge removes outside of the database is noted
 -- before the transaction that ends it: the receipt adds up what all its attempts removed. Dead letters
 -- are kept by document and noted at the version the delete goes up to.
@@ -47,10 +48,12 @@ CREATE TABLE versions (
     reason text NOT NULL DEFAULT '',
     reason_detail text NOT NULL DEFAULT '',
     title text NOT NULL,
+    text_title text NOT NULL DEFAULT '',
     file_name text NOT NULL,
     media_type_hint text NOT NULL,
     media_type text NOT NULL DEFAULT '',
     metadata jsonb NOT NULL,
+    revision bigint NOT NULL DEFAULT 0,
     size_bytes bigint NOT NULL,
     sha256 text NOT NULL,
     object_key text NOT NULL,

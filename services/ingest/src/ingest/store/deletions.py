@@ -87,7 +87,7 @@ WITH forgotten AS (
     UPDATE uploads SET sha256 = ''
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
 )
-UPDATE versions SET state = 'DELETED', title = '', file_name = '', media_type = '',
+UPDATE versions SET state = 'DELETED', title = '', text_title = '', file_name = '', media_type = '',
     media_type_hint = '', metadata = '{}', sha256 = '', object_key = '', attempt = 0,
     step_due_at = NULL, updated_at = clock_timestamp(),
     receipt = CASE WHEN version = %(number)s THEN %(receipt)s END

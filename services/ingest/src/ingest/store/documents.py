@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.domain import (
     UNFINISHED,
     Collection,
+    Draft,
     Entry,
     Piece,
     Prepared,
@@ -101,6 +103,18 @@ class PostgresDocuments(Documents):
         if pieces := columns.pieces(kept):
             await self._run(statements.KEEP_PIECES, "", **pieces)
         return made
+
+    @override
+    async def describe(self, version: Version, draft: Draft) -> Version:
+        row = await self._one(
+            statements.DESCRIBE,
+            version.document,
+            number=version.number,
+            title=draft.title,
+            metadata=Jsonb(dict(draft.metadata)),
+        )
+        assert row is not None, "a version is never removed"
+        return rows.version(row)
 
     @override
     async def raise_order(self, name: str, order_ns: int) -> None:

@@ -61,14 +61,15 @@ ORDER BY d.name FOR UPDATE OF d, v
 ADD: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(states)b::text[],
-        %(titles)b::text[], %(file_names)b::text[], %(hints)b::text[], %(media_types)b::text[],
-        %(metadata)b::jsonb[], %(sizes)b::bigint[], %(sha256s)b::text[], %(keys)b::text[],
-        %(sources)b::text[], %(request_ids)b::text[], %(event_ids)b::text[],
-        %(correlation_ids)b::text[], %(trace_ids)b::text[], %(chunk_counts)b::int[],
-        %(batch_counts)b::int[], %(waits_s)b::float8[], %(orders)b::bigint[])
-    AS given(name, number, state, title, file_name, hint, media_type, metadata, size, sha256, key,
-        source, request_id, event_id, correlation_id, trace_id, chunk_count, batch_count, wait_s,
-        upload_order)
+        %(titles)b::text[], %(text_titles)b::text[], %(file_names)b::text[], %(hints)b::text[],
+        %(media_types)b::text[], %(metadata)b::jsonb[], %(sizes)b::bigint[],
+        %(sha256s)b::text[], %(keys)b::text[], %(sources)b::text[],
+        %(request_ids)b::text[], %(event_ids)b::text[], %(correlation_ids)b::text[],
+        %(trace_ids)b::text[], %(chunk_counts)b::int[], %(batch_counts)b::int[],
+        %(waits_s)b::float8[], %(orders)b::bigint[])
+    AS given(name, number, state, title, text_title, file_name, hint, media_type, metadata, size,
+        sha256, key, source, request_id, event_id, correlation_id, trace_id, chunk_count,
+        batch_count, wait_s, upload_order)
 ), noted AS (
     INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
         correlation_id, unchanged, result)
@@ -84,11 +85,11 @@ WITH given AS (
             ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
     FROM first WHERE d.tenant_id = %(tenant)s AND d.name = first.name
 )
-INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name,
-    media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
+INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
+    file_name, media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
     upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at)
-SELECT %(tenant)s, name, number, state, title, file_name, hint, media_type, metadata, size,
-    sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
+SELECT %(tenant)s, name, number, state, title, text_title, file_name, hint, media_type, metadata,
+    size, sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
     clock_timestamp() + make_interval(secs => wait_s)
 FROM first
 RETURNING {rows.VERSION}
@@ -109,6 +110,12 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(o
     %(page_breaks)b::jsonb[]) AS given
 """
 
+DESCRIBE: Final = f"""
+UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.revision + 1
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+RETURNING {rows.VERSION}
+"""  # noqa: S608
+
 RAISE_ORDER: Final = f"""
 UPDATE documents SET upload_order = greatest(upload_order,
     CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END)
@@ -124,7 +131,7 @@ WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 PREPARE: Final = f"""
 WITH moved AS (
     UPDATE versions v SET state = 'PREPARED', attempt = 0, media_type = %(media_type)s,
-        title = CASE WHEN title = '' THEN %(title)s ELSE title END,
+        text_title = %(title)s,
         chunk_count = %(chunk_count)s, batch_count = %(batch_count)s,
         step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
         updated_at = clock_timestamp()

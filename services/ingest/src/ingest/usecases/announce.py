@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from aquifer.ingest.v1.document_events_pb2 import (
     Chunk,
     ChunksPrepared,
+    DescriptionChanged,
     DocumentAccepted,
     DocumentDeleted,
     DocumentDeletionRequested,
@@ -103,6 +104,18 @@ def prepared(
         )
         key = (*_of(version), "prepared", batch, version.attempt)
         work.emit(event, about=version.document, key=key, cause=cause, context=trace)
+
+
+def described(work: Work, version: Version, trace: Trace = None) -> None:
+    """Sends the title and metadata of a version whose chunks were sent with others."""
+    event = DescriptionChanged(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        description=_describe(version),
+    )
+    key = (*_of(version), "described", version.revision)
+    work.emit(event, about=version.document, key=key, context=trace)
 
 
 def to_delete(work: Work, version: Version) -> None:
@@ -261,7 +274,7 @@ def again(work: Work, version: Version, upload: Upload) -> None:
 
 
 def _describe(version: Version) -> Description:
-    return Description(title=version.title, metadata=version.metadata)
+    return Description(title=version.title, metadata=version.metadata, revision=version.revision)
 
 
 def _of(version: Version) -> tuple[object, ...]:

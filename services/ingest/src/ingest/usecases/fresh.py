@@ -15,7 +15,7 @@ Key = tuple[str, str, int]
 class FreshVersions:
     """Saves most reads before parsing; whoever acts on one must still compare-and-set its state.
 
-    Only a version's description is taken from here, and that never changes.
+    What is parsed, and how, is taken from here, and that never changes.
     """
 
     _kept: OrderedDict[Key, Version] = field(default_factory=OrderedDict)

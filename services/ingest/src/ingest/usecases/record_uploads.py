@@ -155,7 +155,7 @@ class RecordUploads:
                 name, entry = one.draft.name, claimed.entries[one.draft.name]
                 if (refusal := _refuse(one.draft, claimed.standing)) is not None:
                     outcomes[name] = refusal
-                elif (known := newest.get(name)) and known.is_same(one.stored.sha256):
+                elif (known := newest.get(name)) and known.is_same(one.draft, one.stored.sha256):
                     outcomes[name] = await _join(work, one, entry, known)
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)
@@ -249,7 +249,10 @@ def _refuse(draft: Draft, standing: Standing) -> Exception | None:
 
 
 async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
-    """The bytes are there already: the upload shares the version, and its result."""
+    """The bytes are there already: the upload shares the version, and its result.
+
+    What it says of the document is valid, unless a later upload was handled before it.
+    """
     origin = one.draft.origin
     upload = Upload(
         origin=origin,
@@ -262,6 +265,11 @@ async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> Vie
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
+    is_latest = not one.draft.order_ns or one.draft.order_ns >= entry.upload_order
+    if is_latest and not newest.is_described_by(one.draft):
+        newest = await work.documents.describe(newest, one.draft)
+        if newest.state is not State.ACCEPTED:
+            announce.described(work, newest, one.trace)
     await work.documents.raise_order(newest.document, one.draft.order_ns)
     if upload.result:
         announce.result(work, newest, upload, trace=one.trace)

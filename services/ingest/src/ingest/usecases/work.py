@@ -82,6 +82,9 @@ class Documents(Protocol):
         Returns those that were made, by document: none of an upload that is known already.
         """
 
+    async def describe(self, version: Version, draft: Draft) -> Version:
+        """Give a version the title and metadata of an upload; the version as it is from now on."""
+
     async def raise_order(self, name: str, order_ns: int) -> None:
         """Note that the document's newest upload is at least as late as that; 0: as now."""
 

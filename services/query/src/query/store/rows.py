@@ -240,6 +240,12 @@ class PostgresRows(Rows):
         )
 
     @override
+    async def describe(self, described: Mapping[Version, Description]) -> None:
+        if described:
+            values = _descriptions(list(described.items()))
+            await self._tx.execute(_DESCRIBE, {"tenant": self._tenant, **values})
+
+    @override
     async def mark(self, batch: Batch) -> bool:
         cursor = await self._tx.execute(
             _MARK,

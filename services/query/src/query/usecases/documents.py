@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from typing import Final
 
-from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
+from aquifer.ingest.v1.document_events_pb2 import (
+    DescriptionChanged,
+    DocumentDeletionRequested,
+    DocumentFailed,
+)
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
 from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Batch, Delivery
-from query.domain import Version
+from query.domain import Description, Version
 from query.retrieval.vector_store import Filter, TenantScope, VectorStore
+from query.usecases.index_chunks import describe
 from query.usecases.ports import Begin, DeadLetters, Ledger, Work
 
 PURGE_ROUNDS: Final = 5
@@ -132,6 +137,35 @@ async def _give_up(work: Work, delivery: Delivery[DocumentFailed], version: Vers
         passage_count=await work.rows.count(version),
     )
     work.emit(event, about=version.document, cause=delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeVersions:
+    """Gives versions another title and other metadata, also those whose chunks are still to come.
+
+    Of several descriptions the one with the highest revision stays, in whatever order they come. A
+    version that is deleted, superseded or given up gets none: nothing would remove it again.
+    """
+
+    begin: Begin
+
+    async def run(self, batch: Batch[DescriptionChanged]) -> None:
+        """Raises InvalidInputError for what names no version that could exist."""
+        async with self.begin(batch.tenant, batch) as work:
+            latest: dict[Version, Description] = {}
+            for one in work.fresh:
+                version = Version(document=one.event.document, number=one.event.version)
+                description = describe(one.event.description)
+                if description.revision >= latest.get(version, description).revision:
+                    latest[version] = description
+            standings = await work.rows.lock_all(list(latest))
+            await work.rows.describe(
+                {
+                    version: description
+                    for version, description in latest.items()
+                    if standings[version.document].wants(version.number)
+                }
+            )
 
 
 @dataclass(frozen=True, slots=True)

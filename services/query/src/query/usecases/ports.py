@@ -13,6 +13,7 @@ from chassis.events.delivery import Delivery
 from query.domain import (
     Answer,
     Batch,
+    Description,
     Generated,
     Hit,
     Matrix,
@@ -104,6 +105,9 @@ class Rows(Protocol):
 
     async def put(self, batches: Sequence[Batch]) -> None:
         """Store the passages of batches; a repeat overwrites."""
+
+    async def describe(self, described: Mapping[Version, Description]) -> None:
+        """Store descriptions of versions, unless a later one is there."""
 
     async def mark(self, batch: Batch) -> bool:
         """Note that a batch is in; true when all batches of its version are.

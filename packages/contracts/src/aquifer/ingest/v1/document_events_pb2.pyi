@@ -208,6 +208,43 @@ class Chunk(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class DescriptionChanged(message.Message):
+    """An upload brought the bytes of a version again, with another title or other metadata. Passages
+    return them from then on. The words of a new title are found by searches only after the version
+    is indexed anew.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Version that is described."""
+    @builtins.property
+    def description(self) -> document_pb2.Description:
+        """Its title and metadata from now on."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
+        description: document_pb2.Description | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "document", b"document", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class DocumentIndexed(message.Message):
     """Final result of an accepted upload: the document is searchable. Once per upload event or version."""
 
@@ -233,7 +270,9 @@ class DocumentIndexed(message.Message):
     chunk_count: builtins.int
     """Number of its chunks."""
     unchanged: builtins.bool
-    """True if the bytes equal those of the newest version, so nothing had to be done."""
+    """True if the bytes equal those of the newest version, so nothing was parsed or embedded; a new
+    title and new metadata are valid.
+    """
     def __init__(
         self,
         *,

@@ -104,7 +104,8 @@ class IngestServiceServicer(object):
         """Stores a document and starts its processing. A reply means that the document is durable: it
         will become indexed, fail with a reason, or be deleted on request. The first message is the
         header, each further message a piece of the content, in order. If the bytes equal those of the
-        newest version of this document, the reply is that version. Scope `documents.write`.
+        newest version of this document, the reply is that version, with the title and metadata of this
+        upload. With another media type the same bytes are a new version. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE

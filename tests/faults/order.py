@@ -110,11 +110,16 @@ def _writer(journal: Journal, operation: str, facts: Facts, row: Row | None) -> 
         kind=str(facts["kind"]),
         version=row["version"] if row else answer.get("version", 0),
         result=(row["result"] if row else "") or answer.get("result", ""),
-        took_effect=row is not None or bool(answer.get("accepted") or answer.get("deleted")),
+        took_effect=_counts(row) or bool(answer.get("accepted") or answer.get("deleted")),
         begun=begun,
         ended=min(ends, default=None),
         copies=copies,
     )
+
+
+def _counts(row: Row | None) -> bool:
+    """Whether an upload is known and was not refused: a refusal leaves a row and no version."""
+    return row is not None and (row["version"] > 0 or row["result"] == LATE)
 
 
 def _live_is_not_the_last(

@@ -355,6 +355,17 @@ def test_an_event_that_was_refused_is_not_lost(history):
     assert history.found == []
 
 
+def test_an_event_that_was_refused_need_not_be_live(history):
+    history.call("first", 1)
+    history.publish("refused")
+    history.evidence.uploads.append(
+        {"request_id": "refused", "version": 0, "result": "BACKLOG_FULL"}
+    )
+    history.journal.end("refused", accepted=False, result="BACKLOG_FULL", version=0)
+    history.live(1)
+    assert history.found == []
+
+
 def test_the_journal_keeps_the_order_of_publication_and_the_sequences(history):
     history.publish("old", "new", "old")
     history.publish("unknown", acked=False)

@@ -1,6 +1,7 @@
 """Parsing and cutting as one step: the bytes of a version to its pieces, numbered and named."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +10,6 @@ from typing import Final
 from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
-from ingest import domain
 from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.domain import Draft, Piece, Prepared, Version
 from ingest.parsing.assemble import assemble
@@ -29,6 +29,7 @@ SMALL_TEXT_PARAGRAPHS: Final = 4_000
 PIECES_AT_ONCE: Final = 250
 BATCH_MAX_CHUNKS: Final = 32
 BATCH_MAX_BYTES: Final = 128 * 1024
+_IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Cut(ports.Cut):
         batches = batch_numbers([one.text for one in self.chunks])
         for one, batch in zip(self.chunks, batches, strict=True):
             yield Piece(
-                chunk_id=domain.chunk_id(tenant, document, number, one.ordinal, self.settings.key),
+                chunk_id=chunk_id(tenant, document, number, one.ordinal, self.settings.key),
                 ordinal=one.ordinal,
                 batch=batch,
                 text=one.text,
@@ -60,6 +61,11 @@ class Cut(ports.Cut):
                 page=one.page or 0,
                 page_breaks=one.page_breaks,
             )
+
+
+def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: str) -> uuid.UUID:
+    """The same for the same chunk of the same version; `settings` names how it was cut."""
+    return uuid.uuid5(_IDS, "\x1f".join((tenant, document, str(version), str(ordinal), settings)))
 
 
 def batch_numbers(texts: Sequence[str]) -> Iterator[int]:

@@ -23,16 +23,10 @@ ID_MAX_CHARS: Final = 128
 # Source and id share a key, and Postgres indexes none above 2,704 bytes.
 ORIGIN_MAX_BYTES: Final = 512
 
-_IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
 _NAME = re.compile(f"collections/{_PART}/documents/{_PART}")
 _COLLECTION = re.compile(_PART)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: str) -> uuid.UUID:
-    """The same for the same chunk of the same version; `settings` names how it was cut."""
-    return uuid.uuid5(_IDS, "\x1f".join((tenant, document, str(version), str(ordinal), settings)))
 
 
 def check_name(name: str, *, field: str = "name") -> None:
@@ -314,7 +308,8 @@ class Upload:
 
     `unchanged`: it brought the bytes that were there already. `result` is empty while an upload
     event waits for one, and always for an upload over gRPC, which has its reply.
-    `result_detail` explains a reason. `version` is 0 where a later upload was handled first.
+    `result_detail` explains a reason. `version` is 0 where a later upload was handled first, and
+    where an upload event was refused, whose texts are kept as far as they fit.
     """
 
     origin: Origin
@@ -324,6 +319,11 @@ class Upload:
     unchanged: bool
     result: str = ""
     result_detail: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it made no version and never will."""
+        return not self.version and self.result != SUPERSEDED.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

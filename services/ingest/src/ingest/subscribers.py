@@ -43,10 +43,10 @@ App = Annotated[UseCases, Context("app")]
 events = EventRouter()
 
 
-async def refuse_upload(batch: Batch[DocumentUploaded], error: ServiceError, app: App) -> None:
-    """An upload event that is given up gets a result like one that is refused."""
+async def give_up_upload(batch: Batch[DocumentUploaded], error: ServiceError, app: App) -> None:
+    """An upload event that becomes a dead letter gets a result like one that is refused."""
     for delivery in batch:
-        await app.accept.refuse(delivery, error)
+        await app.accept.give_up(delivery, error)
 
 
 async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: App) -> None:
@@ -59,7 +59,7 @@ async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: 
 
 
 # Uploads that come together share a transaction by themselves: see `RecordUploads`.
-@events.on(DocumentUploaded, groups=ACCEPT_GROUPS, on_dead=refuse_upload)
+@events.on(DocumentUploaded, groups=ACCEPT_GROUPS, on_dead=give_up_upload)
 async def accept_upload(batch: Batch[DocumentUploaded], app: App) -> None:
     for delivery in batch:
         await app.accept.run(delivery, current_trace_id())

@@ -289,8 +289,39 @@ async def test_a_bad_upload_event_gets_a_result_and_has_no_effect(rig: Rig, fiel
     assert (event.reason, event.version, event.upload_event_id) == (reason, 0, "e1")
     again = await rig.event(**fields)
     assert ids(again) == ids(sent)
-    assert (rig.count("documents"), rig.count("uploads")) == (0, 0)
+    assert (rig.count("documents"), rig.count("uploads")) == (0, 1)
     assert await rig.objects.list(TENANT) == []
+
+
+async def test_a_refusal_is_final_for_its_id_and_a_new_id_is_judged_anew(rig: Rig):
+    large = b"x" * (100 * 1024)
+    sent = await rig.event(large, title="t" * 513, correlation_id="c")
+    again = await rig.event(large, title="corrected", correlation_id="other")
+    assert ids(again) == ids(sent)
+    assert messages(again) == messages(sent)
+    assert (rig.count("documents"), await rig.objects.list(TENANT)) == (0, [])
+    await rig.event(large, event_id="e2", title="corrected", correlation_id="c")
+    assert rig.version()["upload_event_id"] == "e2"
+    assert messages(await rig.event(large)) == messages(sent)
+
+
+async def test_the_same_id_of_another_source_is_not_refused_with_it(rig: Rig):
+    await rig.event(title="t" * 513)
+    await rig.event(source="/other")
+    assert rig.version()["source"] == "/other"
+
+
+async def test_an_upload_event_that_was_given_up_is_judged_again_when_it_is_replayed(rig: Rig):
+    upload = DocumentUploaded(tenant=TENANT, document=NAME, content=b"Water finds its way.")
+    error = NotFoundError("ATTEMPTS_EXHAUSTED", "5 tries failed")
+    [failed] = messages(await rig.give_up(upload, error, event_id="e1"))
+    assert (failed.reason, failed.version, failed.upload_event_id) == (
+        "ATTEMPTS_EXHAUSTED",
+        0,
+        "e1",
+    )
+    await rig.event()
+    assert rig.version()["upload_event_id"] == "e1"
 
 
 async def test_an_upload_event_without_a_body_is_refused(rig: Rig):
@@ -328,8 +359,9 @@ async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Ri
     assert event.reason == "BACKLOG_FULL"
     rig.rows.execute("UPDATE versions SET state = 'SUPERSEDED', step_due_at = NULL")
     await asyncio.sleep(0.15)
-    await rig.event()
-    assert rig.version()["upload_event_id"] == "e1"
+    assert messages(await rig.event()) == [event]
+    await rig.event(event_id="e2")
+    assert rig.version()["upload_event_id"] == "e2"
 
 
 async def test_uploads_that_come_together_share_one_count_of_the_backlog(

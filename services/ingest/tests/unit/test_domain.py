@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
-from ingest.cutting import BATCH_MAX_BYTES, BATCH_MAX_CHUNKS, batch_numbers
+from ingest.cutting import BATCH_MAX_BYTES, BATCH_MAX_CHUNKS, batch_numbers, chunk_id
 from ingest.domain import (
     MOVES,
     STEPS,
@@ -14,7 +14,6 @@ from ingest.domain import (
     Reference,
     State,
     check_name,
-    chunk_id,
     sources,
 )
 from ingest.pace import Pace, work_s

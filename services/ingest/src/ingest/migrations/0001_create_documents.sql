@@ -87,7 +87,7 @@ CREATE POLICY sweep ON versions FOR SELECT TO {service}_sweeper USING (true);
 
 -- Every accepted upload that can be repeated: an upload event by its source and id, kept for ever;
 -- a gRPC upload by its request id, with an empty source. An event's `result` is empty until it has one.
--- `version` is 0 for an upload that was handled after a later one.
+-- `version` is 0 for an upload that was handled after a later one, and for an event that was refused.
 CREATE TABLE uploads (
     tenant_id text COLLATE "C" NOT NULL,
     source text COLLATE "C" NOT NULL,

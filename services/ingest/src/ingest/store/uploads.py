@@ -12,9 +12,9 @@ from ingest.usecases.work import Tenants, Uploads
 
 _ADD: Final = """
 INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256, correlation_id,
-    unchanged, result)
+    unchanged, result, result_detail)
 VALUES (%(tenant)s, %(source)s, %(request_id)s, %(document)s, %(version)s, %(sha256)s,
-    %(correlation_id)s, %(unchanged)s, %(result)s)
+    %(correlation_id)s, %(unchanged)s, %(result)s, %(result_detail)s)
 ON CONFLICT DO NOTHING
 """
 
@@ -52,6 +52,7 @@ class PostgresUploads(Uploads):
                 "correlation_id": upload.origin.correlation_id,
                 "unchanged": upload.unchanged,
                 "result": upload.result,
+                "result_detail": upload.result_detail,
             },
         )
         return cursor.rowcount == 1

@@ -15,7 +15,12 @@ from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects
-from ingest.usecases.record_uploads import Incoming, RecordUploads, TenantLateError
+from ingest.usecases.record_uploads import (
+    Incoming,
+    RecordUploads,
+    RefusedBeforeError,
+    TenantLateError,
+)
 from ingest.usecases.work import Trace
 
 # Bytes up to this size are stored with the version, in the same transaction.
@@ -54,7 +59,7 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
-            TenantLateError: for an upload event.
+            TenantLateError, RefusedBeforeError: for an upload event.
         """
         await self.admission.check(draft.tenant)
         begun, rest = await _begin_reading(content)
@@ -90,6 +95,7 @@ class AcceptDocument:
             AlreadyExistsError,
             ForbiddenError,
             TenantLateError,
+            RefusedBeforeError,
         ):
             await self.objects.delete(key)
             raise

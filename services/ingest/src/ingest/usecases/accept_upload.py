@@ -14,11 +14,11 @@ from chassis.base.errors import (
     ServiceError,
 )
 from chassis.events.delivery import Delivery
-from ingest.domain import Draft, Origin, Reference, Upload, Verdict
+from ingest.domain import ID_MAX_CHARS, Draft, Origin, Reference, Upload, Verdict
 from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.ports import Drops
-from ingest.usecases.record_uploads import TenantLateError
+from ingest.usecases.record_uploads import RefusedBeforeError, TenantLateError
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 
@@ -31,8 +31,8 @@ LATE_ATTEMPTS: Final = 5
 class AcceptUpload:
     """Accepts an upload event once, however often it comes; its memory is the uploads table.
 
-    A refused one has no effect and is not remembered: sent again, it is judged again, and as long
-    as the judgement stays the same so does the result event.
+    A refusal is remembered as well: an id has one result. One that is given up is not, since an
+    operator may replay it after mending what stopped it.
     """
 
     accept: AcceptDocument
@@ -56,27 +56,52 @@ class AcceptUpload:
                 raise
             raise NotFoundError("TENANT_UNKNOWN", "unknown tenant") from error
         except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
-            await self.refuse(delivery, error)
+            await self._refuse(delivery, origin, error)
         except OverloadedError as error:
             # Waiting would hold up every tenant behind this one.
             if error.reason != "BACKLOG_FULL":
                 raise
-            await self.refuse(delivery, error)
+            await self._refuse(delivery, origin, error)
+        except RefusedBeforeError:
+            async with self.begin(delivery.event.tenant) as work:
+                await _repeat(work, delivery.event.tenant, origin)
 
-    async def refuse(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
-        """Tells the result that refuses an upload event, unless it was accepted before.
+    async def give_up(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
+        """Tells the result of an upload event that becomes a dead letter, unless it has one."""
+        event, about = delivery.event, delivery.envelope
+        async with self.begin(event.tenant) as work:
+            try:
+                if await _repeat(work, event.tenant, _origin(delivery)):
+                    return
+            except InvalidInputError:
+                pass  # an id that can not be kept was never accepted
+            verdict = Verdict(reason=error.reason, detail=error.detail)
+            announce.given_up(work, event, about.source, about.event_id, verdict)
+
+    async def _refuse(
+        self, delivery: Delivery[DocumentUploaded], origin: Origin, error: ServiceError
+    ) -> None:
+        """Remembers a refusal and tells it, unless the event has been answered before.
 
         A producer may have cleaned up after the acknowledgement, a tenant may have been suspended
         since: what was accepted stays accepted.
         """
-        event, about = delivery.event, delivery.envelope
+        event = delivery.event
+        correlation_id = announce.echo(event.correlation_id, ID_MAX_CHARS)
+        refusal = Upload(
+            origin=replace(origin, correlation_id=correlation_id),
+            document=announce.echo(event.document),
+            version=0,
+            sha256="",
+            unchanged=False,
+            result=error.reason,
+            result_detail=announce.echo(error.detail),
+        )
         async with self.begin(event.tenant) as work:
-            upload = await _find(work, delivery)
-            if upload is not None:
-                await repeat(work, upload)
-                return
-            verdict = Verdict(reason=error.reason, detail=error.detail)
-            announce.refused(work, event, about.source, about.event_id, verdict)
+            if await work.uploads.add(refusal):
+                announce.refused(work, event.tenant, refusal)
+            else:
+                await _repeat(work, event.tenant, origin)
 
     async def _accept(
         self, delivery: Delivery[DocumentUploaded], origin: Origin, trace_id: str
@@ -104,11 +129,16 @@ def _origin(delivery: Delivery[DocumentUploaded]) -> Origin:
     return Origin(source=about.source, request_id=about.event_id)
 
 
-async def _find(work: Work, delivery: Delivery[DocumentUploaded]) -> Upload | None:
-    try:
-        return await work.uploads.find(_origin(delivery))
-    except InvalidInputError:
-        return None
+async def _repeat(work: Work, tenant: str, origin: Origin) -> bool:
+    """Answers an upload event as before; False if it has no answer yet."""
+    upload = await work.uploads.find(origin)
+    if upload is None:
+        return False
+    if upload.is_refused:
+        announce.refused(work, tenant, upload)
+    else:
+        await repeat(work, upload)
+    return True
 
 
 def _reference(event: DocumentUploaded) -> Reference | None:

@@ -21,6 +21,7 @@ from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBre
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from chassis.events.delivery import Delivery
 from ingest.domain import (
+    ID_MAX_CHARS,
     SUPERSEDED,
     Origin,
     Piece,
@@ -33,7 +34,6 @@ from ingest.domain import (
 )
 from ingest.usecases.work import Trace, Work
 
-# What a refusal repeats of a field that may itself be why it was refused.
 ECHO_MAX_CHARS = 512
 
 Cause = Delivery[Any] | None
@@ -211,19 +211,41 @@ def superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> 
     work.emit(event, about=upload.document, key=key, context=trace)
 
 
-def refused(
+def refused(work: Work, tenant: str, upload: Upload) -> None:
+    """Tells the final result of an upload event that was refused; of no document of ours."""
+    failed = DocumentFailed(
+        tenant=tenant,
+        document=upload.document,
+        upload_event_id=upload.origin.event_id,
+        correlation_id=upload.origin.correlation_id,
+        reason=upload.result,
+        reason_detail=upload.result_detail,
+    )
+    _emit_refusal(work, failed, upload.origin.source, upload.origin.request_id)
+
+
+def given_up(
     work: Work, event: DocumentUploaded, source: str, event_id: str, verdict: Verdict
 ) -> None:
-    """Tells the final result of an upload event that was not accepted; of no document of ours."""
+    """Tells the result of an upload event that becomes a dead letter; its id may be anything."""
     failed = DocumentFailed(
         tenant=event.tenant,
-        document=event.document[:ECHO_MAX_CHARS],
-        upload_event_id=event_id[:ECHO_MAX_CHARS],
-        correlation_id=event.correlation_id[:ECHO_MAX_CHARS],
+        document=echo(event.document),
+        upload_event_id=echo(event_id),
+        correlation_id=echo(event.correlation_id, ID_MAX_CHARS),
         reason=verdict.reason,
         reason_detail=verdict.detail,
     )
-    work.emit(failed, key=(event.tenant, "refused", source, event_id, verdict.reason))
+    _emit_refusal(work, failed, source, event_id)
+
+
+def _emit_refusal(work: Work, failed: DocumentFailed, source: str, event_id: str) -> None:
+    work.emit(failed, key=(failed.tenant, "refused", source, event_id, failed.reason))
+
+
+def echo(text: str, limit_chars: int = ECHO_MAX_CHARS) -> str:
+    """What can be repeated, and stored, of a field that may be why an event was refused."""
+    return text.replace("\x00", "")[:limit_chars]
 
 
 def deleted(

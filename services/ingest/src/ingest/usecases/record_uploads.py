@@ -40,6 +40,10 @@ class TenantLateError(Exception):
     """An upload event came before its tenant was known here; the fact may be under way."""
 
 
+class RefusedBeforeError(Exception):
+    """An upload event was refused when it came for the first time, which is final for its id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
     """An upload whose bytes are at hand or stored.
@@ -87,7 +91,7 @@ class RecordUploads:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             ConflictError: REQUEST_FORGOTTEN, try again.
-            TenantLateError: for an upload event.
+            TenantLateError, RefusedBeforeError: for an upload event.
         """
         tenant = incoming.draft.tenant
         loop = asyncio.get_running_loop()
@@ -196,6 +200,8 @@ class RecordUploads:
                 raise ConflictError(
                     "REQUEST_FORGOTTEN", "the request id expired at this very moment"
                 )
+            if upload.is_refused:
+                raise RefusedBeforeError
             if not one.draft.origin.source:
                 _check_reuse(one, upload)
             return await repeat(work, upload)

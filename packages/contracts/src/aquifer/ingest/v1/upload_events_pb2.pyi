@@ -28,9 +28,11 @@ class DocumentUploaded(message.Message):
     continues the producer's trace. The body is protobuf (`Content-Type: application/protobuf`, also
     without a content type) or this message in protobuf's JSON mapping (`application/json`). In
     structured mode (`application/cloudevents+json`) `data` is that JSON and no `ce-` header is read.
-    `ce-id` and `ce-source` have at most 512 bytes of UTF-8 each. Two events
-    with the same `ce-source` and `ce-id` in a tenant are one event, at any distance in time; do not
-    set `Nats-Msg-Id`. Publish again until `DocumentAccepted` or a final result names the id.
+
+    `ce-id` and `ce-source` have at most 512 bytes of UTF-8 each. Two events with the same `ce-source`
+    and `ce-id` in a tenant are one event, at any distance in time; do not set `Nats-Msg-Id`. Publish
+    again until `DocumentAccepted` or a final result names the id. A refused event is sent again under
+    a new `ce-id`; under the same one it gets the same result.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -21,9 +21,9 @@ from testkit.servers import TestBus
 TENANT = "acme"
 
 
-def embedded(number: int, tenant: str = TENANT, title: str = "") -> Outgoing:
-    prepared = ChunksPrepared(tenant=tenant, document=f"d{number}", version=1, title=title)
-    event = ChunksEmbedded(tenant=tenant, prepared=prepared)
+def embedded(number: int, tenant: str = TENANT, size: int = 0) -> Outgoing:
+    prepared = ChunksPrepared(tenant=tenant, document=f"d{number}", version=1)
+    event = ChunksEmbedded(tenant=tenant, prepared=prepared, vectors=bytes(size))
     return outgoing(event, event_id=f"e{number}", document=f"d{number}")
 
 
@@ -48,9 +48,9 @@ def test_work_of_one_kind_and_tenant_shares_messages_in_order():
 
 
 def test_large_events_and_facts_travel_alone():
-    large = [embedded(n, title="x" * PACK_MAX_BYTES) for n in range(3)]
+    large = [embedded(n, size=PACK_MAX_BYTES) for n in range(3)]
     assert list(map(len, group(large))) == [1, 1, 1]
-    small = [embedded(n, title="x" * (PACK_MAX_BYTES // 3)) for n in range(4)]
+    small = [embedded(n, size=PACK_MAX_BYTES // 3) for n in range(4)]
     assert list(map(len, group(small))) == [2, 2]
     fact = DocumentIndexed(tenant=TENANT, document="d")
     facts = [outgoing(fact, event_id=f"e{n}") for n in range(3)]
@@ -215,7 +215,7 @@ async def test_a_pack_that_cannot_be_read_is_a_dead_letter(bus, payload):
         async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
-    assert letter.reason == "EVENT_HEADER_MISSING"
+    assert letter.reason == "EVENT_CONTENT_TYPE"
 
 
 async def test_upload_events_never_travel_in_packs(bus):
@@ -240,7 +240,7 @@ async def test_upload_events_never_travel_in_packs(bus):
         ) as settlement:
             await wait_until_settled(settlement)
         [letter] = await DeadLetters(own, "ingest").list(0, 10)
-    assert letter.reason == "EVENT_HEADER_MISSING"
+    assert letter.reason == "EVENT_CONTENT_TYPE"
 
 
 async def test_units_that_end_together_share_a_message(bus):

@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import ask, ceiling, flow, grpcio, hop, ingest, machine, memory, quality, search
+from tests.bench import (
+    ask,
+    ceiling,
+    flow,
+    growth,
+    grpcio,
+    hop,
+    ingest,
+    machine,
+    memory,
+    quality,
+    search,
+)
 from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
 from tests.bench.journey import JOURNEY, journey
@@ -20,7 +32,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 CRANFIELD = ROOT.parent / "shared/data/cranfield"
-EXPERIMENTS = (ingest, ceiling, flow, search, ask, memory, quality, grpcio, hop)
+EXPERIMENTS = (ingest, ceiling, flow, growth, search, ask, memory, quality, grpcio, hop)
 NAMES = tuple(each.NAME for each in EXPERIMENTS)
 FAILED = 1
 
@@ -63,6 +75,7 @@ def _figures(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
     alone: dict[str, Callable[[], Figure]] = {
         ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
         flow.NAME: lambda: flow.measure(corpus),
+        growth.NAME: lambda: growth.measure(plan.growth),
         grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),
         hop.NAME: lambda: hop.measure(plan.hop_events, plan.repetitions),
     }
@@ -83,7 +96,9 @@ def _tried(name: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
     parser.add_argument("--documents", type=int, metavar="N", help="only the first N documents")
-    parser.add_argument("--quick", action="store_true", help="fewer of everything, in two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer of everything, for a first look"
+    )
     parser.add_argument("--json", action="store_true", help="one object for machines")
     parser.add_argument("--markdown", action="store_true", help="tables for docs/measurements.md")
     parser.add_argument("--only", action="append", choices=NAMES, help="one figure; repeatable")

@@ -30,7 +30,7 @@ def load(folder: Path, documents: int | None) -> Corpus:
     """The first `documents` of the collection in `folder` (BEIR layout), or of a generated one."""
     if (folder / "corpus.jsonl").exists():
         return _read(folder, documents)
-    return _generate(documents or GENERATED_DOCUMENTS)
+    return generate(documents or GENERATED_DOCUMENTS)
 
 
 def _read(folder: Path, documents: int | None) -> Corpus:
@@ -61,7 +61,7 @@ def _has_text(line: str) -> bool:
     return bool(json.loads(line)["text"].strip())
 
 
-def _generate(documents: int) -> Corpus:
+def generate(documents: int) -> Corpus:
     """Made-up words in topics: questions are rare words of one document, the only one relevant."""
     rng = random.Random(_SEED)  # the same collection every time
     words = sorted({"".join(rng.choices(_SYLLABLES, k=rng.randint(2, 4))) for _ in range(6000)})

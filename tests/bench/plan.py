@@ -1,5 +1,6 @@
 """How often everything is done."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,13 +14,28 @@ class Plan:
     grpcio_rounds: int
     grpcio_s: float
     hop_events: int
+    growth: Sequence[int]
 
     @classmethod
     def full(cls) -> Self:
         """For figures to keep."""
-        return cls(repetitions=3, questions=60, grpcio_rounds=5, grpcio_s=2.0, hop_events=1000)
+        return cls(
+            repetitions=3,
+            questions=60,
+            grpcio_rounds=5,
+            grpcio_s=2.0,
+            hop_events=1000,
+            growth=(1_000, 10_000, 50_000),
+        )
 
     @classmethod
     def quick(cls) -> Self:
         """For a first look."""
-        return cls(repetitions=1, questions=20, grpcio_rounds=2, grpcio_s=1.0, hop_events=300)
+        return cls(
+            repetitions=1,
+            questions=20,
+            grpcio_rounds=2,
+            grpcio_s=1.0,
+            hop_events=300,
+            growth=(1_000, 4_000),
+        )

@@ -13,7 +13,7 @@ from aquifer.services import NAMES, WITH_TABLES
 from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys
-from stack.nats import Nats, NatsUser, binary
+from stack.nats import Nats, NatsUser, find_server
 from tests.containers.servers import prepare
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -49,7 +49,7 @@ def test_server_takes_its_settings(script):
     script.make_secrets()
     settings = script.OUT / "nats" / "nats.conf"
     asked = subprocess.run(
-        [binary(), "-t", "--config", settings],
+        [find_server(), "-t", "--config", settings],
         capture_output=True,
         text=True,
         timeout=20,

@@ -12,7 +12,7 @@ from aquifer_cli import endpoints as found
 from aquifer_cli.endpoints import Endpoints
 from stack.ports import LOOPBACK, free_ports
 from stack.processes import Command
-from stack.programs import Service, python
+from stack.programs import Service, make_python_command
 from stack.up import Stack
 
 SUFFIX = "-2"
@@ -35,7 +35,7 @@ class Replica(Service):
     @override
     def command(self) -> Command:
         environment = {**self._environment, "AQUIFER_LISTEN": self.address}
-        return python(
+        return make_python_command(
             self.module, "serve", folder=self._folder, log=self.log, environment=environment
         )
 

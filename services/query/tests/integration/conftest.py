@@ -25,7 +25,7 @@ from chassis.events.topology import stream_name, subject
 from stack.guardian import Guardian
 from stack.ports import LOOPBACK, free_ports
 from stack.processes import run_all
-from stack.programs import Service, Vectors, python
+from stack.programs import Service, Vectors, make_python_command
 from testkit.servers import (
     TestBus,
     TestDatabase,
@@ -174,7 +174,7 @@ def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
 
 def first_keys(folder: Path, guardian: Guardian, environment: dict[str, str]) -> dict[str, Any]:
     output = folder / "keys.json"
-    command = python(
+    command = make_python_command(
         "auth",
         *("bootstrap", "--tenant", "acme", "--output", str(output)),
         folder=folder,

@@ -98,9 +98,11 @@ async def test_what_is_refused_for_too_long_was_not_sent(monkeypatch):
 def test_what_comes_next_is_told_as_far_as_it_is_true():
     accepted = uploading.Outcome(path="a", document=name(1), state="ACCEPTED")
     unsent = uploading.Outcome(path="b", document=name(2), state="NOT_SENT")
-    assert "goes on" not in advise([unsent], unsent=True)
+    assert "continue" not in advise([unsent], unsent=True)
     assert "sends the rest" in advise([accepted, unsent], unsent=True)
-    assert advise([accepted], unsent=False).startswith("what is accepted goes on by itself while")
+    assert advise([accepted], unsent=False).startswith(
+        "accepted documents continue by themselves while"
+    )
     assert advise([], unsent=False) == ""
 
 

@@ -19,11 +19,11 @@ from aquifer_cli.errors import (
 
 
 def main() -> None:
-    """Runs one command; nothing a person does ends in a traceback."""
-    # Else gRPC's core tells of connections that end, between the lines of ours.
+    """Runs one command; user errors never show a traceback."""
+    # Otherwise gRPC logs ended connections into the output.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for name in ("stdout", "stderr"):
-        # A caller may have closed it.
+        # The caller may have closed it.
         stream = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         stream.reconfigure(errors="replace")
         setattr(sys, name, stream)
@@ -34,17 +34,17 @@ def main() -> None:
         gone = _is_broken_pipe(error)
         if isinstance(error, SystemExit) and not gone:
             raise
-        # A reader that has seen enough needs no word; shells know the code from SIGPIPE.
+        # A closed pipe is not an error message; shells know the exit code from SIGPIPE.
         code = EXIT_PIPE if gone else EXIT_FAILED
         if not gone:
             sys.stderr.write(f"OUTPUT_UNWRITABLE: {error}\n")
-        # The interpreter must not try to write the rest at its end.
+        # Prevents the interpreter from writing the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def _is_broken_pipe(error: BaseException) -> bool:
-    # click and rich turn it into this exit; nothing else here ends with it.
+    # click and rich convert it to this exit code; nothing else here uses it.
     exited = isinstance(error, SystemExit) and error.code == EXIT_FAILED
     return exited or isinstance(error, BrokenPipeError)
 

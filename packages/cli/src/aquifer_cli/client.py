@@ -20,7 +20,7 @@ CALL_S = 30.0
 OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", 8 << 20),
-    # A stream that waits notices a service that is gone.
+    # A waiting stream detects a service that is gone.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -63,10 +63,10 @@ class Client:
         return [("authorization", f"Bearer {self._token}")]
 
     async def sign_in(self) -> None:
-        """Tries the key.
+        """Exchanges the key, to check it.
 
         Raises:
-            CommandError: it opens no door, or nobody answers.
+            CommandError: the key is not accepted, or auth cannot be reached.
         """
         try:
             await self.credentials()

@@ -1,7 +1,7 @@
-"""What every command has: the stack it talks to, its output, and how it fails.
+"""Common to all commands: the stack, the output, and the handling of failures.
 
-Libraries that cost time to import are imported by the command that runs, not here: `--help` and
-usage errors need none of them.
+Commands import slow libraries when they run, not here, because `--help` and usage errors do not
+need them.
 """
 
 import os
@@ -97,7 +97,7 @@ def _epilog(examples: str) -> str | None:
 
 
 def _guard(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001
-    """The exit code of `work`, its failure shown; a bug is told without a traceback."""
+    """Runs `work`, shows its failure, returns the exit code; bugs show no traceback."""
     try:
         return work()
     except CommandError as error:

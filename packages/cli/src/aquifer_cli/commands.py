@@ -1,6 +1,6 @@
-"""The commands: parse, call one function, show what came of it.
+"""The commands: each parses its arguments, calls one function and shows the result.
 
-Each imports what it needs when it runs: `--help` is to be there at once.
+Commands import what they need when they run, so that `--help` is fast.
 """
 
 import os
@@ -52,7 +52,7 @@ def up(run: Run, base_port: int | None) -> int:
     line = command_of("stack", "up", "--data-dir", str(folder))
     line += ["--base-port", str(base_port)] if base_port else []
     line += ["--json"] if run.screen.machine else []
-    # The supervisor takes this process over: one process to stop, and nothing between.
+    # The supervisor replaces this process, so there is only one process to stop.
     os.execv(line[0], line)  # noqa: S606
 
 

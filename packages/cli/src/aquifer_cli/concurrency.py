@@ -1,4 +1,4 @@
-"""Many calls at a time, but not too many."""
+"""Runs many calls concurrently, up to a limit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -12,9 +12,9 @@ B = TypeVar("B")
 async def run_concurrently(
     work: Callable[[A], Awaitable[B]], arguments: Iterable[A], limit: int
 ) -> list[B]:
-    """`work` on each argument, at most `limit` at a time; results in their order.
+    """Calls `work` with each argument, at most `limit` at a time; results are in the same order.
 
-    The first failure cancels the others and is raised as it is.
+    The first failure cancels the others and is raised unchanged.
     """
     gate = asyncio.Semaphore(limit)
 
@@ -29,7 +29,7 @@ async def run_concurrently(
 
 @asynccontextmanager
 async def open_task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose first failure is raised as it is, without a group around it."""
+    """A task group that raises its first failure itself, not an exception group."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group

@@ -80,7 +80,7 @@ def _start_stack(folder: Path, screen: Screen) -> Iterator[Endpoints]:
     """A stack in a child process that ends with this process in any case."""
     line = command_of("stack", "up", "--data-dir", str(folder), "--stop-with-stdin")
     with (folder / "up.log").open("wb") as log:
-        # Its standard input is the leash: when this process is gone, the stack sees the end of it.
+        # The stack stops when its standard input is closed, that is when this process ends.
         child = subprocess.Popen(  # noqa: S603
             line, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )

@@ -1,4 +1,4 @@
-"""Many documents over one ImportDocuments call, each answered on its own."""
+"""Sends many documents over one ImportDocuments call; each gets its own response."""
 
 import asyncio
 from collections import deque
@@ -22,7 +22,7 @@ UNAVAILABLE: int = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 class Importing:
-    """One call that many uploads share; one that ends is made anew by the next upload."""
+    """A call shared by many uploads; after its end the next upload starts a new one."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -30,11 +30,11 @@ class Importing:
         self._writing = asyncio.Lock()
 
     async def send(self, header: UploadHeader, content: bytes) -> Document:
-        """The document as it was accepted: name, version, state and trace.
+        """The accepted document: name, version, state and trace.
 
         Raises:
-            CommandError: the reason of the service; what ends the call fails all that wait for it,
-                and may be sent again.
+            CommandError: the reason of the service. If the call ends, all waiting uploads fail and
+                can be sent again.
         """
         async with self._writing:
             if self._open is None or self._open.ended:
@@ -56,7 +56,7 @@ class Importing:
 
 
 class _Call:
-    """One call, and the uploads that wait for its answers in their order."""
+    """One call, and the uploads that wait for its responses, in order."""
 
     def __init__(self, call: Any) -> None:
         self.ended = False
@@ -67,7 +67,7 @@ class _Call:
     async def write(self, request: ImportDocumentsRequest) -> "asyncio.Future[Document]":
         answer: asyncio.Future[Document] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        # A call that has ended can not be written to; whoever reads from it tells why.
+        # Writing to a call that has ended fails; `_read` reports the reason.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.write(request)
         return answer
@@ -77,7 +77,7 @@ class _Call:
         await asyncio.wait([self._reading])
 
     async def _read(self) -> None:
-        """Hands out answers until the call ends, and why to those who still wait then."""
+        """Returns responses to the uploads until the call ends, then the error to the rest."""
         error = CommandError("CALL_CUT", "the service ended the call")
         try:
             async for response in self._call:
@@ -92,7 +92,7 @@ class _Call:
             for answer in self._waiting:
                 if not answer.done():
                     answer.set_exception(error)
-                    # Seen: after Ctrl-C nobody waits for it any more.
+                    # Marks it as retrieved: after Ctrl-C nothing awaits it.
                     answer.exception()
 
 

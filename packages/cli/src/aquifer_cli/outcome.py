@@ -1,4 +1,4 @@
-"""What became of one document that was to be sent."""
+"""The outcome of sending one document."""
 
 from dataclasses import dataclass, replace
 
@@ -11,9 +11,10 @@ TEMPORARY = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED", "WAT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one item, as far as is known.
+    """The outcome of one item, as far as it is known.
 
-    NOT_SENT is what was given up before anybody took or refused it; `unreachable`: nobody answered.
+    NOT_SENT: given up before the service accepted or refused it. `unreachable`: no service
+        answered.
     """
 
     path: str
@@ -26,7 +27,7 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """True when it is not known to become searchable, and that was not asked for."""
+        """True if it will not become searchable, or that is unknown, unless it was skipped."""
         if self.state in {"DELETING", "DELETED"}:
             return True
         return bool(self.reason) and self.state != "SKIPPED"
@@ -43,7 +44,7 @@ class Outcome:
 
 
 def outcome_of(path: str, document: Document) -> Outcome:
-    """As the service shows it."""
+    """The outcome that the service reports."""
     return Outcome(
         path=path,
         document=document.name,
@@ -55,11 +56,11 @@ def outcome_of(path: str, document: Document) -> Outcome:
 
 
 def give_up(outcome: Outcome, error: CommandError) -> Outcome:
-    """What is known, and why no more."""
+    """The outcome with the error that ended it."""
     unreachable = error.exit_code == EXIT_UNAVAILABLE
     return replace(outcome, reason=error.reason, detail=error.detail, unreachable=unreachable)
 
 
 def is_temporary(error: CommandError) -> bool:
-    """Whether the same call may succeed a little later."""
+    """True if the same call may succeed later."""
     return error.exit_code == EXIT_UNAVAILABLE or error.reason in TEMPORARY

@@ -1,4 +1,4 @@
-"""Where results go: tables and progress for people, one object a line for machines."""
+"""Output: tables and progress for people, one JSON object per line for programs."""
 
 import json
 import sys
@@ -42,9 +42,9 @@ STYLES = {
 
 
 class _Terminal(Console):
-    """A console whose reader may go away: that is for `main` to see, wherever it happens.
+    """A console that raises BrokenPipeError, which `main` handles.
 
-    The library would end the process, inside an event loop as well, which then complains.
+    The library would end the process, even inside an event loop.
     """
 
     def on_broken_pipe(self) -> None:  # type: ignore[explicit-override]
@@ -52,7 +52,7 @@ class _Terminal(Console):
 
 
 class Screen:
-    """Output of one command; results on stdout, everything else on stderr."""
+    """The output of a command: results on stdout, everything else on stderr."""
 
     def __init__(self, *, machine: bool) -> None:
         self.machine = machine
@@ -61,34 +61,34 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """Cells of a line; None where nobody looks and a line may be as long as it is."""
+        """The width of a line in cells; None if stdout is not a terminal."""
         return _width(self._out)
 
     @property
     def animated(self) -> bool:
-        """Whether somebody sees progress move."""
+        """True if progress is visible."""
         return not self.machine and self._err.is_terminal
 
     def record(self, value: Mapping[str, object]) -> None:
-        """One object on one line."""
+        """Writes one JSON object on one line."""
         plain = sys.stdout.encoding.lower().replace("-", "") != "utf8"
         with _translate_errors():
             sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
             sys.stdout.flush()
 
     def say(self, text: str | Text = "", *, style: str = "") -> None:
-        """A line for people, as it is save for what a terminal would obey."""
+        """Prints a line for people, without terminal control characters."""
         if not self.machine:
             with _translate_errors():
                 self._out.print(_escape_controls(text), style=style, markup=False)
 
     def fill(self, text: str, indent: str = "", *, style: str = "") -> None:
-        """Text for people, broken between words."""
+        """Prints text for people, wrapped between words."""
         for line in layout.fill(text, self.width, indent):
             self.say(line, style=style)
 
     def flow(self, indent: str = "") -> Flow:
-        """Text for people that comes in pieces."""
+        """Prints text for people that arrives in pieces."""
 
         def write(piece: str) -> None:
             if not self.machine:
@@ -98,12 +98,12 @@ class Screen:
         return Flow(write, self.width, indent)
 
     def note(self, text: str, indent: str = "") -> None:
-        """A line beside the result."""
+        """Prints a line that is not part of the result."""
         if not self.machine:
             self._write_aside(spell_commands(text), "dim", indent)
 
     def fail(self, text: str, hint: str) -> None:
-        """What went wrong and what to do next."""
+        """Prints what is wrong and what to do next."""
         self._write_aside(text, "red")
         self._write_aside(spell_commands(hint), "dim")
 
@@ -113,7 +113,7 @@ class Screen:
                 self._err.print(_escape_controls(line), style=style, markup=False)
 
     def table(self, head: Sequence[str], rows: Sequence[Row]) -> None:
-        """Rows under their heads; nothing where there are no rows."""
+        """Prints a table; nothing if it has no rows."""
         if not rows or self.machine:
             return
         first, *lines = layout.table(head, rows, self.width)
@@ -125,7 +125,7 @@ class Screen:
 
     @contextmanager
     def show_progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
-        """A bar each on stderr while work goes on; nothing for machines or without a terminal."""
+        """Shows a progress bar per total on stderr; nothing for programs or without a terminal."""
         hidden = not self.animated
         columns = (
             SpinnerColumn(),
@@ -145,7 +145,7 @@ class Screen:
 
     @contextmanager
     def show_waiting(self, text: str) -> Iterator[None]:
-        """A sign of life on stderr while there is nothing to count."""
+        """Shows a spinner on stderr during work that cannot be counted."""
         if not self.animated:
             self.note(text)
             yield
@@ -155,7 +155,7 @@ class Screen:
 
 
 class _Left(ProgressColumn):
-    """How long it goes on; nothing while nothing moves, for then nobody knows."""
+    """The estimated time left; empty while there is no progress."""
 
     def render(self, task: Task) -> Text:  # type: ignore[explicit-override]
         left_s = task.time_remaining
@@ -165,18 +165,18 @@ class _Left(ProgressColumn):
 
 
 class Bar:
-    """One line of progress."""
+    """A progress bar."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
     def advance(self) -> None:
-        """One more is done."""
+        """Counts one more."""
         self._progress.update(self._task, advance=1, moved=monotonic())
 
     def set_label(self, label: str) -> None:
-        """What is going on instead."""
+        """Changes the label."""
         self._progress.update(self._task, description=label)
 
 
@@ -197,13 +197,13 @@ def _translate_errors() -> Iterator[None]:
 def _escape_controls(text: str | Text) -> str | Text:
     if isinstance(text, str):
         return layout.escape_controls(text)
-    # One character for one: styles stay where they are.
+    # Replaces single characters, so styles keep their positions.
     text.plain = layout.escape_controls(text.plain)
     return text
 
 
 def _style(cells: Sequence[str]) -> Text:
-    # Never a string with markup in it: titles may look like markup.
+    # Not a string with markup, because titles may look like markup.
     *whole, aside = cells
     line = Text(GAP).join(Text(cell, style=STYLES.get(cell.strip(), "")) for cell in whole)
     if aside:

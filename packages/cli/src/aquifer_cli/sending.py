@@ -1,4 +1,4 @@
-"""Documents on their way, as people see it: how far, what became of each, what to do next."""
+"""Shows uploads to people: progress, outcomes and what to do next."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ REPEAT_S = 10.0
 
 
 def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
-    """Sends documents under a progress bar, and says what became of them; returns the exit code."""
+    """Sends documents with a progress bar and shows the outcomes; returns the exit code."""
     screen = run.screen
     known: dict[str, uploading.Outcome] = {}
     totals = {"uploaded": len(items), **({"finished": len(items)} if wait else {})}
@@ -70,7 +70,7 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
 
 @asynccontextmanager
 async def _repeat_progress(run: Run, describe_progress: Callable[[], str]) -> AsyncIterator[None]:
-    """A line every `REPEAT_S` where no bar shows how far it is."""
+    """Prints the progress every `REPEAT_S` if there is no progress bar."""
 
     async def say() -> None:
         while True:
@@ -87,23 +87,23 @@ async def _repeat_progress(run: Run, describe_progress: Callable[[], str]) -> As
 
 
 def exit_code(outcomes: Sequence[uploading.Outcome]) -> int:
-    """That nobody answered tells more than that something failed."""
+    """The exit code: an unreachable service takes precedence over a failure."""
     if any(outcome.unreachable for outcome in outcomes):
         return EXIT_UNAVAILABLE
     return EXIT_FAILED if any(outcome.failed for outcome in outcomes) else 0
 
 
 def advise(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
-    """What happens by itself, and what the same command would do."""
+    """What continues by itself, and what the same command would do."""
     hints = []
     if any(outcome.state in {"ACCEPTED", "PREPARED"} for outcome in outcomes):
-        hints.append("what is accepted goes on by itself while the stack is up")
-        hints += [] if unsent else ["the same command with --wait waits for it"]
+        hints.append("accepted documents continue by themselves while the stack is up")
+        hints += [] if unsent else ["the same command with --wait waits for them"]
     hints += ["the same command sends the rest"] if unsent else []
     return "; ".join(hints)
 
 
 def count_states(outcomes: Iterable[uploading.Outcome]) -> str:
-    """Outcomes counted by their state."""
+    """The number of outcomes in each state."""
     counts = Counter(outcome.state for outcome in outcomes)
     return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "nothing"

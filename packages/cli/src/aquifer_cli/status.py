@@ -15,17 +15,17 @@ from aquifer_cli.errors import EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
 
-# Together within 5 s: first the token, then everything side by side.
+# 5 s in all: first the token, then all parts concurrently.
 SIGN_IN_S = 1.5
 ASK_S = 2.5
 GIGABYTE = 10**9
 
 
 async def gather(client: Client) -> dict[str, Any]:
-    """The state of every part; what can not be read is None.
+    """The state of every part; a value that cannot be read is None.
 
     Raises:
-        CommandError: nobody answers, or the key opens no door or not this one.
+        CommandError: no service answers, or the key is not accepted or lacks the scope.
     """
     asked = asyncio.create_task(servers.gather(client.endpoints))
     try:
@@ -46,10 +46,10 @@ async def gather(client: Client) -> dict[str, Any]:
 
 
 async def _check_without_token(client: Client, error: Exception) -> list[dict[str, object]]:
-    """Without auth only reachability is known.
+    """Without a token only reachability is known.
 
     Raises:
-        CommandError: not even that.
+        CommandError: no service can be reached.
     """
     reachable = await asyncio.gather(*(_is_reachable(client, service) for service in NAMES))
     if not any(reachable):
@@ -68,7 +68,7 @@ def _no_service_error(client: Client) -> CommandError:
     addresses = ", ".join(client.endpoints.services.values())
     return CommandError(
         "UNAVAILABLE",
-        f"nobody answers at {addresses}",
+        f"no service answers at {addresses}",
         hint=HINTS["UNAVAILABLE"],
         exit_code=EXIT_UNAVAILABLE,
     )
@@ -84,7 +84,7 @@ async def _is_reachable(client: Client, service: str) -> bool:
 
 
 def _unknown_row(client: Client, service: str, reason: str) -> dict[str, object]:
-    """A service whose state can not be read."""
+    """A service with unknown state."""
     return {
         "service": service,
         "address": client.endpoints.services[service],
@@ -105,7 +105,7 @@ async def _part(client: Client, service: str) -> dict[str, object]:
             timeout_s=ASK_S,
         )
     except CommandError as error:
-        # Of the part this says nothing but that it answers.
+        # This only shows that the part answers.
         if error.of_key:
             raise
         return _unknown_row(client, service, error.reason)
@@ -136,7 +136,7 @@ async def _part(client: Client, service: str) -> dict[str, object]:
         ]
         if answer.HasField("unfinished")
         else None,
-        # Unset as well in a service that consumes nothing: there are none then.
+        # Also unset for a service that consumes nothing and so has no dead letters.
         "dead_letters": answer.dead_letters if answer.HasField("dead_letters") else None,
     }
 
@@ -147,7 +147,7 @@ async def _models(client: Client) -> list[dict[str, object]]:
             client.inference.ListModels, ListModelsRequest(), timeout_s=ASK_S
         )
     except CommandError:
-        # That inference is away is told among the parts.
+        # The parts already show that inference is unavailable.
         return []
     return [
         {
@@ -162,7 +162,7 @@ async def _models(client: Client) -> list[dict[str, object]]:
 
 
 def show(screen: Screen, state: Mapping[str, Any]) -> None:
-    """The same for people; what is idle is counted, not listed."""
+    """Shows the state to people; idle consumers are counted, not listed."""
     parts = state["parts"]
     screen.table(
         ["part", "ready", "version", "disk left", "address"],
@@ -255,7 +255,7 @@ def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> No
     found = [
         f"{part['dead_letters']:,} in {part['service']}" for part in parts if part["dead_letters"]
     ]
-    # A service that is there and consumes nothing has none.
+    # A service that consumes nothing has none.
     unknown = [
         part["service"]
         for part in parts

@@ -1,4 +1,4 @@
-"""Documents in, side by side, each with its own outcome: `aquifer upload` and `aquifer import`."""
+"""Uploads many documents concurrently: `aquifer upload` and `aquifer import`."""
 
 import asyncio
 import os
@@ -23,13 +23,13 @@ from aquifer_cli.waiting import FINAL, Waiting
 __all__ = ["Item", "Outcome", "find_files", "read_documents", "send", "state_name"]
 
 PIECE_BYTES = 256 * 1024
-# So many documents are on their way at a time, and so many of the large ones among them.
+# Maximum number of concurrent uploads, and of large documents among them.
 SIDE_BY_SIDE = 128
 LARGE_SIDE_BY_SIDE = 16
-# Up to this size documents share one call.
+# Documents up to this size share one call.
 IMPORT_MAX_BYTES = 512 * 1024
 UPLOAD_S = 120.0
-# How long nothing may succeed before what is refused for the moment is given up.
+# Retries end when no upload has succeeded for this time.
 PATIENCE_S = 60.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 8.0
@@ -49,7 +49,7 @@ async def send(
     on_accepted: Callable[[Outcome], None] = _ignore,
     on_wait: Callable[[str], None] = _ignore,
 ) -> list[Outcome]:
-    """Uploads side by side, and with `wait` follows each document until its version is final.
+    """Uploads documents concurrently, and with `wait` follows each until its version is final.
 
     Args:
         client: of the stack.
@@ -63,7 +63,7 @@ async def send(
         The outcomes in the order of the items.
 
     Raises:
-        CommandError: the key opens no door, or nobody answers; nothing has been sent then.
+        CommandError: the key is not accepted, or auth cannot be reached; nothing has been sent.
     """
     await client.sign_in()
     uploads = _Uploads(client, wait=wait, on_done=on_done, on_accepted=on_accepted, on_wait=on_wait)
@@ -137,7 +137,7 @@ class _Uploads:
         self._on_done(outcome)
 
     async def _send_one(self, item: Item) -> Outcome:
-        """One upload; what is refused for the moment is tried again, safely by its bytes."""
+        """Uploads one document; retries temporary failures, which is safe for the same bytes."""
         outcome = Outcome(path=item.path, document=item.header.document)
         if item.skipped:
             detail = "; ".join(item.notes)
@@ -181,7 +181,7 @@ class _Uploads:
 
 
 async def _read_small(item: Item) -> bytes | None:
-    """All bytes of a small document; None of a large one.
+    """All bytes of a small document; None for a large one.
 
     Raises:
         CommandError: FILE_UNREADABLE.
@@ -216,7 +216,7 @@ async def _stream(client: Client, item: Item) -> Document:
                 timeout=UPLOAD_S, metadata=await client.credentials()
             )
             try:
-                # The call may be refused before its end; awaiting it then tells why.
+                # If the call is refused early, awaiting it raises the reason.
                 with suppress(asyncio.InvalidStateError):
                     await call.write(UploadDocumentRequest(header=header))
                     while piece and not call.done():
@@ -233,7 +233,7 @@ async def _stream(client: Client, item: Item) -> Document:
 
 
 def _read_first(stream: BinaryIO) -> tuple[int, bytes]:
-    """The size of the whole, and its first piece."""
+    """The size of the file, and its first piece."""
     size_bytes = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     return size_bytes, stream.read(PIECE_BYTES)

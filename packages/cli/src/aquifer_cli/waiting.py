@@ -1,4 +1,4 @@
-"""Waits until documents are final, by one stream of their changes: what `--wait` does."""
+"""Implements `--wait`: waits until documents are final, with one stream of changes."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ from aquifer_cli.documents import list_documents
 from aquifer_cli.errors import CommandError, from_rpc
 from aquifer_cli.outcome import Outcome, give_up, is_temporary, outcome_of
 
-# Below the ten minutes after which the service ends a call.
+# Less than the ten minutes after which the service ends a call.
 STREAM_S = 590.0
-# How long the stream may fail before waiting is given up.
+# Waiting ends when the stream has failed for this time.
 PATIENCE_S = 60.0
-# How long no document may be finished before waiting for the others is given up.
+# Waiting ends when no document has become final for this time.
 WAIT_S = 600.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 8.0
 SIDE_BY_SIDE = 16
-# So many documents are read one by one after a gap; for more, the unfinished ones are listed.
+# After a gap, up to this many documents are read one by one; more are listed by state.
 FEW = 32
 FINAL = {
     DocumentState.DOCUMENT_STATE_INDEXED,
@@ -33,11 +33,11 @@ FINAL = {
 
 
 class Waiting:
-    """Accepted documents on their way to a final state.
+    """Accepted documents that are not final yet.
 
     Args:
         client: of the stack.
-        names: of the documents that will be waited for.
+        names: of the documents to wait for.
         settle: called with each number given to `expect`, and its final outcome.
         on_wait: called with the reason why something is tried again, and an empty one afterwards.
     """
@@ -57,7 +57,7 @@ class Waiting:
         self._clock = asyncio.get_running_loop().time
         self._open: dict[int, Outcome] = {}
         self._numbers: dict[str, list[int]] = {}
-        # Final states that came before the answer to the upload.
+        # Final states that arrived before the response to the upload.
         self._early: dict[str, Document] = {}
         self._tried = asyncio.Event()
         self._idle = asyncio.Event()
@@ -68,7 +68,7 @@ class Waiting:
         self._gone: CommandError | None = None
 
     async def wait_until_subscribed(self) -> None:
-        """Returns once no change is missed any more, or the first try has failed."""
+        """Returns when the stream delivers all changes, or when the first try has failed."""
         try:
             async with asyncio.timeout(CALL_S):
                 await self._tried.wait()
@@ -76,7 +76,7 @@ class Waiting:
             self._on_wait("DEADLINE_EXCEEDED")
 
     def expect(self, number: int, outcome: Outcome) -> None:
-        """Wait for a document that was accepted."""
+        """Adds an accepted document to wait for."""
         early = self._early.get(outcome.document)
         if early is not None and early.version >= outcome.version:
             self._settle(number, outcome_of(outcome.path, early))
@@ -88,7 +88,7 @@ class Waiting:
             self._idle.clear()
 
     async def finish(self) -> None:
-        """Returns once everything expected is settled, or nothing has moved for `WAIT_S`."""
+        """Returns when all documents are final, or none has become final for `WAIT_S`."""
         self._moved_at = self._clock()
         while self._open:
             moved_at = self._moved_at
@@ -101,7 +101,7 @@ class Waiting:
                     self._give_up(CommandError("WAIT_EXPIRED", detail))
 
     async def follow(self) -> None:
-        """Follow the changes until cancelled, or until that is hopeless."""
+        """Follows the changes until cancelled, or until retries are given up."""
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:
@@ -147,7 +147,7 @@ class Waiting:
         raise CommandError("CALL_CUT", "the service ended the stream of changes")
 
     def _take(self, document: Document) -> None:
-        """Settles the uploads that this state is final for."""
+        """Finishes the uploads for which this state is final."""
         if document.state not in FINAL or document.name not in self._names:
             return
         self._early[document.name] = document
@@ -165,7 +165,7 @@ class Waiting:
         self._settle(number, outcome)
 
     async def _look(self) -> None:
-        """Reads what may have become final unseen."""
+        """Reads documents that may have become final during a gap."""
         unfinished = await self._list_unfinished()
         names = {each.document for each in self._open.values()} - unfinished
 
@@ -176,11 +176,11 @@ class Waiting:
         await run_concurrently(read, names, SIDE_BY_SIDE)
 
     async def _list_unfinished(self) -> set[str]:
-        """Names that reading each would show unfinished; none where there are few to read."""
+        """Names of documents that are still unfinished; empty if there are few to read."""
         if len(self._open) <= FEW:
             return set()
         collections = {outcome.document.split("/")[1] for outcome in self._open.values()}
-        # In the order of a document's life: one that moves on meanwhile is found in the next list.
+        # In the order of states, so that a document that changes meanwhile is in the next list.
         return {
             document.name
             for collection in collections

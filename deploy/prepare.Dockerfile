@@ -21,10 +21,10 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
  && pip --python /opt/aquifer install --no-deps --no-index /wheels/*.whl
 
 FROM ${BASE}
-# A new volume takes the owner of the folder it is first mounted on: these are all of ours.
+# A new volume gets the owner of the folder on which it is first mounted.
 RUN groupadd --gid 10001 aquifer \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent aquifer \
- && install -d -o aquifer -g aquifer -m 0700 /house \
+ && install -d -o aquifer -g aquifer -m 0700 /data \
         /out/steps /out/auth /out/ingest /out/query /out/inference /out/nats /out/nats-store \
  && install -d -o aquifer -g aquifer -m 0755 /out/postgres /out/qdrant
 COPY --from=build /opt/aquifer /opt/aquifer

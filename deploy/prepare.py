@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What must be there before containers start: secrets, server settings, roles, the first keys.
+"""Prepares what containers need before they start: secrets, server settings, roles, first keys.
 
-Each step is a one-shot of compose.yaml and may be run again. `/house` keeps everything and is
-mounted by these steps alone; each folder of `/out` is the volume of one part and holds only what
-that part must know.
+Each step is a one-shot service of compose.yaml and can be repeated. `/data` stores everything and
+is mounted only by these steps. Each folder of `/out` is the volume of one part and contains only
+the secrets of that part.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from stack import roles, secrets
 from stack.first_keys import FirstKeys, make_first_keys
 from stack.private_files import write_private
 
-HOUSE = Path("/house")
+DATA = Path("/data")
 OUT = Path("/out")
 NATS_STORE = "/var/lib/aquifer-nats"
 SUPERUSER = "postgres"
 PROVISIONER = "provisioner"
 BOOTSTRAP_S = 90
-# Streams reserve their whole `max_bytes`; a little stays for what the server itself keeps.
+# Streams reserve their whole `max_bytes`; this is left for the server itself.
 _SPARE_BYTES = 1 << 30
 _EVERYONE_READS = 0o444
 
 
 def make_secrets() -> None:
-    """Makes what is missing of the secrets; renders the servers' files and those of one-shots."""
+    """Creates missing secrets, and writes the files of the servers and of the one-shots."""
     known = _secrets()
     settings = nats_settings(_grants(), known.nats)
     write_private(OUT / "nats" / "nats.conf", json.dumps(settings, indent=1))
@@ -55,27 +55,27 @@ def make_secrets() -> None:
 
 
 def make_roles() -> None:
-    """Makes the database, its schemas and roles on the running PostgreSQL."""
+    """Creates the database, its schemas and roles on the running PostgreSQL."""
     known = _secrets()
     roles.prepare(_dsn(known, SUPERUSER, database="postgres"), known.postgres)
 
 
 def make_keys() -> None:
-    """Makes the first tenant and its keys once, and hands every service its variables."""
+    """Creates the first tenant and its keys once, and writes the variables of each service."""
     known = _secrets()
-    keys = make_first_keys(HOUSE / "first-keys.json", lambda output: _bootstrap(known, output))
+    keys = make_first_keys(DATA / "first-keys.json", lambda output: _bootstrap(known, output))
     for service in NAMES:
         _write_variables(OUT / service / "env", service_variables(service, known, keys))
 
 
 def show_keys() -> None:
-    """Prints the variables of the `aquifer` command, and who the upstream system is."""
-    keys = make_first_keys(HOUSE / "first-keys.json", _refuse)
+    """Prints the variables of the `aquifer` command, and the user of the upstream system."""
+    keys = make_first_keys(DATA / "first-keys.json", _refuse)
     upstream = _upstream()
     variables = {
         "AQUIFER_API_KEY": keys.api_key,
         **{name: value for name, value in os.environ.items() if name.endswith("_ADDRESS")},
-        # Not published, but the command wants an address: one where nothing answers.
+        # Inference is not published, but the command needs an address: no server answers there.
         "AQUIFER_INFERENCE_ADDRESS": "127.0.0.1:9",
         "AQUIFER_UPSTREAM_NATS_USER": upstream,
         "AQUIFER_UPSTREAM_NATS_PASSWORD": _secrets().nats[upstream],
@@ -86,11 +86,11 @@ def show_keys() -> None:
 def nats_settings(
     grants: Mapping[str, topology.Permissions], passwords: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Settings of the server, in JSON, which it reads as a dialect of its own format.
+    """The configuration as JSON, which the server also accepts.
 
     Args:
-        grants: what each user may do; there is no other user.
-        passwords: one for each user.
+        grants: permissions of each user; there are no other users.
+        passwords: one per user.
     """
     return {
         "server_name": "aquifer",
@@ -99,7 +99,7 @@ def nats_settings(
         "max_payload": 1 << 20,
         "jetstream": {
             "store_dir": NATS_STORE,
-            # A write is on the disk before it is acknowledged; the default waits two minutes.
+            # A write is on disk before it is acknowledged; the default syncs every two minutes.
             "sync_interval": "always",
             "max_memory_store": 64 << 20,
             "max_file_store": _SPARE_BYTES + sum(each.max_bytes for each in topology.streams()),
@@ -124,7 +124,7 @@ def nats_settings(
 
 
 def service_variables(service: str, known: secrets.Secrets, keys: FirstKeys) -> dict[str, str]:
-    """The secret settings of a service; each gets its own and no other's."""
+    """The secret settings of a service; it gets only its own."""
     variables = {"AQUIFER_NATS_USER": service, "AQUIFER_NATS_PASSWORD": known.nats[service]}
     if service in keys.service_keys:
         variables["AQUIFER_SERVICE_KEY"] = keys.service_keys[service]
@@ -140,7 +140,7 @@ def service_variables(service: str, known: secrets.Secrets, keys: FirstKeys) -> 
 
 
 def _secrets() -> secrets.Secrets:
-    return secrets.load(HOUSE / "secrets.json", nats=_grants(), postgres=(SUPERUSER, *roles.LOGINS))
+    return secrets.load(DATA / "secrets.json", nats=_grants(), postgres=(SUPERUSER, *roles.LOGINS))
 
 
 def _grants() -> Mapping[str, topology.Permissions]:
@@ -156,14 +156,14 @@ def _upstream() -> str:
 
 
 def _qdrant_key() -> str:
-    path = HOUSE / "qdrant-key"
+    path = DATA / "qdrant-key"
     if not path.exists():
         write_private(path, random.token_urlsafe(secrets.PASSWORD_BYTES))
     return path.read_text()
 
 
 def _dsn(known: secrets.Secrets, role: str, database: str = roles.DATABASE) -> str:
-    # The passwords are of the alphabet that needs no quoting in an address.
+    # The passwords contain only characters that need no quoting in an address.
     return f"postgresql://{role}:{known.postgres[role]}@postgres:5432/{database}"
 
 
@@ -188,11 +188,11 @@ def _bootstrap(known: secrets.Secrets, output: Path) -> None:
 
 
 def _refuse(output: Path) -> None:
-    raise UnavailableError("NO_KEYS", f"{output} is made by `up`, which has not come so far")
+    raise UnavailableError("NO_KEYS", f"{output} does not exist yet; run `docker compose up` first")
 
 
 def _only(subjects: Sequence[str]) -> Mapping[str, object]:
-    """The server takes an empty list of allowed subjects for no restriction at all."""
+    """Permissions for these subjects; the server treats an empty list as no restriction."""
     return {"allow": list(subjects)} if subjects else {"deny": [">"]}
 
 
@@ -205,7 +205,7 @@ def _assignments(variables: Mapping[str, str], prefix: str = "") -> str:
 
 
 def _write_for_server(path: Path, text: str) -> None:
-    """For a server that reads as a user of its image's choice; nobody else mounts the volume."""
+    """Readable for all users: the image chooses its user. Only this server mounts the volume."""
     write_private(path, text)
     path.chmod(_EVERYONE_READS)
 
@@ -219,7 +219,7 @@ STEPS: Mapping[str, Callable[[], None]] = {
 
 
 def main() -> int:
-    """Runs a step. 0: done. 1: it failed and may be run again."""
+    """Runs a step. Returns 0: done, 1: failed; the step can be repeated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=STEPS)
     try:

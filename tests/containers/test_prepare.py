@@ -24,8 +24,8 @@ PASSWORDS = {name: f"password-of-{name}" for name in GRANTS}
 @pytest.fixture
 def script(tmp_path):
     script = prepare()
-    script.HOUSE, script.OUT = tmp_path / "house", tmp_path / "out"
-    for folder in (script.HOUSE, *(script.OUT / part for part in OUTS)):
+    script.DATA, script.OUT = tmp_path / "data", tmp_path / "out"
+    for folder in (script.DATA, *(script.OUT / part for part in OUTS)):
         folder.mkdir(parents=True)
     return script
 
@@ -70,7 +70,7 @@ def test_secrets_stay_the_same(script):
 
 def test_a_service_learns_no_secret_of_another(script):
     known = secrets.load(
-        script.HOUSE / "secrets.json", nats=GRANTS, postgres=("postgres", *roles.LOGINS)
+        script.DATA / "secrets.json", nats=GRANTS, postgres=("postgres", *roles.LOGINS)
     )
     keys = FirstKeys(
         tenant="default",

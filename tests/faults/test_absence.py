@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.faults.replicas import service_of
 
 AWAY_S = float(os.environ.get("AQUIFER_AWAY_S", "15"))
 DOCUMENTS = 30
+LOOK_AGAIN_S = 15.0
 
 
 async def paused_consumers(client: Client, service: str) -> list[str]:
@@ -42,7 +44,13 @@ def test_documents_wait_for_the_vector_process(campaign, tmp_path):
             reasons = await paused_consumers(client, "query")
             await asyncio.to_thread(vectors.start)
             outcomes = await sent
-            return outcomes, reasons, await paused_consumers(client, "query")
+            # One that looked just before the process came back looks again within seconds.
+            deadline = time.monotonic() + LOOK_AGAIN_S
+            while (paused := await paused_consumers(client, "query")) and (
+                time.monotonic() < deadline
+            ):
+                await asyncio.sleep(0.2)
+            return outcomes, reasons, paused
 
     outcomes, while_away, afterwards = asyncio.run(run())
     for item in outcomes:

@@ -19,7 +19,7 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.base.postgres import migrate, open_database
 from chassis.events.delivery import Batch
-from chassis.events.envelope import Outgoing, outgoing
+from chassis.events.envelope import Outgoing, encode_event
 from chassis.events.settlement import Size
 from stack.guardian import Guardian
 from testkit.consuming import consume_events, run_relay
@@ -220,7 +220,7 @@ def _each(first: Cost, last: Cost, count: int) -> Cost:
 
 
 def _searchable(event_id: str) -> Outgoing:
-    return outgoing(_searchable_message(), event_id=event_id, document=DOCUMENT)
+    return encode_event(_searchable_message(), event_id=event_id, document=DOCUMENT)
 
 
 def _searchable_message() -> VersionSearchable:
@@ -230,4 +230,4 @@ def _searchable_message() -> VersionSearchable:
 def _embedded(number: int) -> Outgoing:
     prepared = ChunksPrepared(tenant=TENANT, document=DOCUMENT, version=1)
     event = ChunksEmbedded(tenant=TENANT, prepared=prepared)
-    return outgoing(event, event_id=str(uuid.UUID(int=number)), document=DOCUMENT)
+    return encode_event(event, event_id=str(uuid.UUID(int=number)), document=DOCUMENT)

@@ -4,14 +4,14 @@ import asyncio
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
 from chassis.events.bus import WINDOW_EVENTS
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.topology import stream_name
 from testkit.servers import TestBus
 
 
 async def test_of_many_events_only_some_are_on_their_way_at_once(bus: TestBus):
     events = [
-        outgoing(DocumentFailed(tenant="acme", version=number), event_id=f"e{number}")
+        encode_event(DocumentFailed(tenant="acme", version=number), event_id=f"e{number}")
         for number in range(20 * WINDOW_EVENTS + 1)
     ]
     async with bus.connect("ingest") as own:

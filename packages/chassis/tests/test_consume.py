@@ -19,7 +19,7 @@ from chassis.base.postgres import Database, migrate, open_database
 from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.topology import ACK_WAIT_S, durable_of
 from testkit.consuming import consume_events, run_relay, wait_until_missing, wait_until_settled
 from testkit.servers import TestBus, TestDatabase
@@ -52,7 +52,7 @@ def embedded(document: str = "collections/c/documents/d", tenant: str = TENANT) 
 
 async def publish(bus: TestBus, *events: tuple[ChunksEmbedded, str], packed: bool = False) -> None:
     async with bus.connect("inference") as own:
-        outgoings = [outgoing(event, event_id=name) for event, name in events]
+        outgoings = [encode_event(event, event_id=name) for event, name in events]
         await own.publish_all(outgoings, packed=packed)
 
 
@@ -112,7 +112,7 @@ async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, dat
 
         async with bus.connect("inference") as inference:
             for copy in range(3):
-                event = outgoing(embedded(), event_id="e1")
+                event = encode_event(embedded(), event_id="e1")
                 # Another broker id each time: the inbox has to notice, not the broker.
                 headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
                 await inference.jetstream.publish(event.subject, event.payload, headers=headers)
@@ -191,7 +191,7 @@ async def test_an_event_that_can_not_be_read_costs_its_neighbours_nothing(bus):
 
     await publish_many(bus, 5)
     async with bus.connect("inference") as inference:
-        event = outgoing(embedded(), event_id="broken")
+        event = encode_event(embedded(), event_id="broken")
         await inference.jetstream.publish(event.subject, b"\xff\xff", headers=dict(event.headers))
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
@@ -318,7 +318,7 @@ async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers,
     async def handler(batch: Batch[ChunksEmbedded]) -> None:
         raise AssertionError("must not be called")
 
-    event = outgoing(embedded(), event_id="e1")
+    event = encode_event(embedded(), event_id="e1")
     async with bus.connect("inference") as inference:
         await inference.jetstream.publish(
             event.subject, payload, headers={**event.headers, **headers}

@@ -15,7 +15,7 @@ from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.topology import durable_of, streams
 from chassis.identity.tokens import Caller, admit
 from chassis.process.ops import DeadLetterRpc
@@ -43,7 +43,7 @@ class Grave:
         durable = durable_of(ChunksEmbedded, "query")
         puller = await self.query.jetstream.pull_subscribe_bind(durable.name, durable.stream)
         for number, document in enumerate(documents):
-            event = outgoing(
+            event = encode_event(
                 ChunksEmbedded(tenant=tenant),
                 event_id=f"{tenant}-{document}-{number}",
                 document=document,
@@ -176,7 +176,7 @@ async def test_full_dead_letters_hold_up_nobody_else(grave: Grave, bus: TestBus)
         handled.append(one.event.prepared.document)
 
     events = [
-        outgoing(
+        encode_event(
             ChunksEmbedded(tenant="acme", prepared=ChunksPrepared(document=document)),
             event_id=str(number),
         )

@@ -11,7 +11,7 @@ from chassis.base.errors import ConflictError, InvalidInputError, UnavailableErr
 from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
-from chassis.events.envelope import Outgoing, outgoing
+from chassis.events.envelope import Outgoing, encode_event
 from chassis.events.pack import CONTENT_TYPE, PACK_MAX_BYTES, PACK_MAX_EVENTS, group, pack
 from chassis.events.topology import durable_of
 from chassis.events.work import Publications
@@ -24,7 +24,7 @@ TENANT = "acme"
 def embedded(number: int, tenant: str = TENANT, size: int = 0) -> Outgoing:
     prepared = ChunksPrepared(tenant=tenant, document=f"d{number}", version=1)
     event = ChunksEmbedded(tenant=tenant, prepared=prepared, vectors=bytes(size))
-    return outgoing(event, event_id=f"e{number}", document=f"d{number}")
+    return encode_event(event, event_id=f"e{number}", document=f"d{number}")
 
 
 def names(events: list[Outgoing]) -> list[str]:
@@ -53,7 +53,7 @@ def test_large_events_and_facts_travel_alone():
     small = [embedded(n, size=PACK_MAX_BYTES // 3) for n in range(4)]
     assert list(map(len, group(small))) == [2, 2]
     fact = DocumentIndexed(tenant=TENANT, document="d")
-    facts = [outgoing(fact, event_id=f"e{n}") for n in range(3)]
+    facts = [encode_event(fact, event_id=f"e{n}") for n in range(3)]
     assert list(map(len, group(facts))) == [1, 1, 1]
 
 
@@ -225,7 +225,7 @@ async def test_upload_events_never_travel_in_packs(bus):
         raise AssertionError("must not be called")
 
     upload = DocumentUploaded(tenant="default", document="collections/c/documents/d")
-    events = [outgoing(upload, event_id=f"e{n}") for n in range(2)]
+    events = [encode_event(upload, event_id=f"e{n}") for n in range(2)]
     assert list(map(len, group(events))) == [1, 1]
     async with bus.connect("upstream") as own:
         forged = pack(events)

@@ -14,7 +14,7 @@ from chassis.base.errors import UnauthenticatedError
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.router import EventRouter
 from chassis.events.topology import subject
 from chassis.identity.revocations import Revocations
@@ -26,7 +26,7 @@ from testkit.servers import TestBus
 
 
 async def say(auth: Bus, event: Message, event_id: str) -> None:
-    await auth.publish_all([outgoing(event, event_id=event_id)])
+    await auth.publish_all([encode_event(event, event_id=event_id)])
 
 
 def refused(known: Revocations, key: str, tenant: str) -> str:

@@ -67,7 +67,7 @@ async def _provision(url: str, user: str, password: str) -> list[str]:
     try:
         async with asyncio.timeout(PROVISION_S):
             async with open_bus(url, user, password, name=user, lost=lambda: None) as bus:
-                await bus.first_connection()
+                await bus.wait_until_connected()
                 changes = await apply_contract(bus.jetstream, replicas=1, apply=True)
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:
         raise UnavailableError(

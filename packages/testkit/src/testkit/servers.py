@@ -44,7 +44,7 @@ class TestBus:
         async with open_bus(
             self.url, user, password_of(user), name=f"test-{user}", lost=lambda: None
         ) as bus:
-            await bus.first_connection()
+            await bus.wait_until_connected()
             yield bus
 
     async def provision(self) -> None:

@@ -23,7 +23,7 @@ from auth.usecases.tenants import CreateTenant, ResumeTenant, SuspendTenant
 from chassis.base.errors import AlreadyExistsError
 from chassis.base.postgres import Database, migrate, open_database
 from chassis.events import outbox
-from chassis.events.envelope import derived_id
+from chassis.events.envelope import derive_id
 from chassis.events.topology import stream_name
 from chassis.events.work import Transactions
 from testkit.consuming import run_relay
@@ -84,7 +84,7 @@ async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
     ]
     for event, about in expected:
         [(headers, message)] = published(everything, event)
-        assert headers["ce-id"] == derived_id(event.DESCRIPTOR.full_name, "acme", about)
+        assert headers["ce-id"] == derive_id(event.DESCRIPTOR.full_name, "acme", about)
         assert message.tenant == "acme"  # type: ignore[attr-defined]
 
 

@@ -10,7 +10,7 @@ from aquifer.inference.v1.inference_service_pb2 import LANE_BULK, EmbedRequest
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.pack import unpack
 from chassis.events.topology import stream_name
 from inference.domain import Lane
@@ -30,7 +30,7 @@ async def publish(bus, *events):
     async with bus.connect("ingest") as own:
         await own.publish_all(
             [
-                outgoing(event, event_id=f"batch-{event.batch}", document=event.document)
+                encode_event(event, event_id=f"batch-{event.batch}", document=event.document)
                 for event in events
             ]
         )
@@ -155,7 +155,7 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
 
 
 async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_house, ticking):
-    event = outgoing(prepared("good"), event_id="batch-0", document=DOCUMENT)
+    event = encode_event(prepared("good"), event_id="batch-0", document=DOCUMENT)
     async with bus.connect("ingest") as ingest:
         for copy in range(3):
             # Another broker id each time, so that the broker itself drops none of them.

@@ -204,7 +204,7 @@ async def build(process: Process, settings: Settings) -> None:
         expire=wired.expire,
         sweep_objects=wired.sweep_objects,
         sweeper=sweeper,
-        connected=lambda: process.bus.connected,
+        connected=lambda: process.bus.is_connected,
         settings=settings,
     )
     process.bus.on_reconnected.append(wired.watchers.notice_all)

@@ -77,7 +77,7 @@ class FactFeed:
 
     async def open(self, changed: Changed) -> bool:
         """Everything published after this returned true is told of, unless NATS drops it."""
-        if not self._bus.connected:
+        if not self._bus.is_connected:
             return False
 
         async def on_fact(message: Msg) -> None:

@@ -31,7 +31,7 @@ from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, 
 from chassis.base.errors import UnavailableError
 from chassis.base.postgres import open_database
 from chassis.events.delivery import Batch
-from chassis.events.envelope import derived_id
+from chassis.events.envelope import derive_id
 from ingest.cutting import CutSmallText
 from ingest.domain import MOVES, STEPS, State
 from ingest.usecases.ports import CutText
@@ -81,7 +81,7 @@ class Query:
                 return ()
             case _:
                 return ()
-        return ((derived_id(event_id, "query"), said),)
+        return ((derive_id(event_id, "query"), said),)
 
     def hide(self, version: int) -> None:
         self.tombstone = max(self.tombstone, version)

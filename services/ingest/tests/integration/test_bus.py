@@ -45,7 +45,7 @@ from chassis.base.postgres import Database
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
-from chassis.events.envelope import derived_id, outgoing
+from chassis.events.envelope import derive_id, encode_event
 from chassis.events.topology import subject
 from chassis.identity.tokens import Caller, TokenSource, admit, send_no_credentials
 from chassis.process.authority import Authority
@@ -124,7 +124,7 @@ class Live:
 
     async def say(self, bus: Bus, event: Message, event_id: str = "") -> None:
         event_id = event_id or str(uuid.uuid4())
-        await bus.publish_all([outgoing(event, event_id=event_id, document=NAME)])
+        await bus.publish_all([encode_event(event, event_id=event_id, document=NAME)])
 
     async def told(self, kind: type[Any], number: int = 1) -> list[Any]:
         """At least that many events of a kind, once they were said."""
@@ -146,7 +146,7 @@ class Live:
                 said = VersionSearchable(
                     tenant=event.tenant, document=event.document, version=event.version
                 )
-                await self.say(self.query, said, derived_id(delivery.envelope.event_id, "said"))
+                await self.say(self.query, said, derive_id(delivery.envelope.event_id, "said"))
 
     async def on_deletion_requested(self, batch: Batch[DocumentDeletionRequested]) -> None:
         self.heard.extend(({}, delivery.event) for delivery in batch)
@@ -227,7 +227,7 @@ async def live(
             prepare(query, running.on_deletion_requested, event=DocumentDeletionRequested),
         ]
         for kind in RESULTS:
-            await upstream.hear(subject(kind, TENANT), running.listener(kind))
+            await upstream.subscribe(subject(kind, TENANT), running.listener(kind))
         assert process.events is not None
         brokers = [process.events, *siblings]
         loops = [*(broker.run for broker in brokers), *process.loops]

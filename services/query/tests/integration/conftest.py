@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from aquifer.auth.v1 import auth_service_pb2 as auth_pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
-from chassis.events.envelope import outgoing
+from chassis.events.envelope import encode_event
 from chassis.events.topology import stream_name, subject
 from stack.guardian import Guardian
 from stack.ports import LOOPBACK, free_ports
@@ -76,7 +76,7 @@ class House:
         async with self.bus.connect(user) as own:
             await own.publish_all(
                 [
-                    outgoing(
+                    encode_event(
                         event,
                         event_id=str(uuid.uuid4()),
                         document=getattr(event, "document", ""),

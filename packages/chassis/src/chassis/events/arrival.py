@@ -7,7 +7,7 @@ from typing import Self
 from nats.aio.msg import Msg
 
 from chassis.events.envelope import Outgoing
-from chassis.events.pack import as_event, unpack
+from chassis.events.pack import read_event, unpack
 
 _FIELDS_WITHOUT_DOMAIN = 9
 
@@ -32,7 +32,7 @@ class Arrival:
     _open: int
 
     @classmethod
-    def of(cls, message: Msg, *, may_be_pack: bool) -> Self:
+    def read(cls, message: Msg, *, may_be_pack: bool) -> Self:
         """Reads what the broker says of a message; the events stay encoded.
 
         The reply subject says it: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.
@@ -40,7 +40,7 @@ class Arrival:
         """
         fields = message.reply.split(".")
         first = 4 if len(fields) == _FIELDS_WITHOUT_DOMAIN else 6
-        events = unpack(message) if may_be_pack else [as_event(message)]
+        events = unpack(message) if may_be_pack else [read_event(message)]
         return cls(
             message=message,
             events=events,

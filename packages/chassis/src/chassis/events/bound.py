@@ -58,7 +58,7 @@ class BoundDurable:
         """Returns once the durable is there and as declared."""
         while self.missing or time.monotonic() - self._checked > CHECK_S:
             self._checked = time.monotonic()
-            self.missing = await self._difference()
+            self.missing = await self._find_problem()
             if self.missing:
                 await asyncio.sleep(AGAIN_S)
 
@@ -70,7 +70,7 @@ class BoundDurable:
         )
         return info
 
-    async def _difference(self) -> str:
+    async def _find_problem(self) -> str:
         """What keeps it from being used; empty when nothing does."""
         if not self.is_connected:
             return "bus not connected"
@@ -80,10 +80,10 @@ class BoundDurable:
             return f"durable {self.durable.name} not found: run `aquifer bus apply`"
         except (JetStreamError, NatsError, TimeoutError) as error:
             return f"bus does not answer ({type(error).__name__})"
-        return difference(self.durable, info)
+        return find_differences(self.durable, info)
 
 
-def difference(durable: Durable, info: ConsumerInfo) -> str:
+def find_differences(durable: Durable, info: ConsumerInfo) -> str:
     """How a durable differs from its declaration; empty when it does not."""
     config = info.config
     expected = {
@@ -144,10 +144,10 @@ class Pull:
     async def subscribe(self) -> None:
         """Receives what is requested; first of all."""
         self._subscription = await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._arrive, pending_msgs_limit=-1, pending_bytes_limit=-1
+            f"{self._inbox}.*", cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
 
-    async def _arrive(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         self._arrived.append(message)
         self._news.set()
 
@@ -192,24 +192,24 @@ class Pull:
                 # A server that was away holds no request any more.
                 if time.monotonic() > until or self._client.stats["reconnects"] != connections:
                     break
-                await self._wait()
+                await self._wait_for_message()
                 continue
             message = self._arrived.popleft()
             if message.reply:
                 arrived.append(message)
             elif message.subject == reply:
-                self._end(message)
+                self._end_request(message)
                 break
         return arrived
 
-    async def _wait(self) -> None:
+    async def _wait_for_message(self) -> None:
         """Until something arrives, a second at most."""
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(AGAIN_S):
                 await self._news.wait()
 
-    def _end(self, message: Msg) -> None:
+    def _end_request(self, message: Msg) -> None:
         """Notes why the server has ended a request."""
         headers = message.headers or {}
         status, why = headers.get("Status", ""), headers.get("Description", "")

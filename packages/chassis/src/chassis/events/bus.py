@@ -43,12 +43,12 @@ class Bus:
         # Of each kind, how many events the latest messages hold.
         self._sent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=SENT_MAX))
 
-    async def first_connection(self) -> None:
+    async def wait_until_connected(self) -> None:
         """Waits until the connection has stood once; the client itself retries until then."""
         await asyncio.shield(self._connecting)
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """True while the connection stands."""
         return bool(self.client.is_connected)
 
@@ -69,7 +69,7 @@ class Bus:
                 log.warning("event.publish_retried", extra={"attempt": attempt})
                 await asyncio.sleep(0.2 * attempt)
             failed: list[tuple[Outgoing, ServiceError]] = []
-            for window in _windows(left):
+            for window in _split_into_windows(left):
                 outcomes = await self.send(window, packed=packed)
                 failed += [
                     (event, error)
@@ -99,14 +99,14 @@ class Bus:
             await asyncio.wait(pending, timeout=PUBLISH_TIMEOUT_S)
         outcomes: dict[int, ServiceError | None] = {}
         for part, future in zip(parts, futures, strict=True):
-            outcome = _outcome(part[0], future)
+            outcome = _find_failure(part[0], future)
             outcomes |= {id(event): outcome for event in part}
             if outcome is None:
                 self._sent[part[0].kind].append(len(part))
         return [outcomes[id(event)] for event in events]
 
     async def _begin_publish(self, event: Outgoing) -> "asyncio.Future[PubAck] | None":
-        if not self.connected:
+        if not self.is_connected:
             return None
         try:
             # Subjects belong to one stream each: a header that names it would only cost time.
@@ -156,9 +156,9 @@ class Bus:
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
         return idle or floor >= sequence
 
-    async def hear(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
+    async def subscribe(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
         """Calls `listener` with every message of a core NATS subject, once connected."""
-        await self.first_connection()
+        await self.wait_until_connected()
         await self.client.subscribe(subject, cb=listener)
 
 
@@ -171,7 +171,7 @@ def _translate_errors() -> Iterator[None]:
         raise UnavailableError("BUS_UNAVAILABLE", "NATS does not answer") from error
 
 
-def _windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+def _split_into_windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
     """Events in their order, `WINDOW_EVENTS` and about `WINDOW_BYTES` at a time."""
     window: list[Outgoing] = []
     size = 0
@@ -185,7 +185,7 @@ def _windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
         yield window
 
 
-def _outcome(event: Outgoing, future: "asyncio.Future[PubAck] | None") -> ServiceError | None:
+def _find_failure(event: Outgoing, future: "asyncio.Future[PubAck] | None") -> ServiceError | None:
     """What kept an event from being published; None when the broker has it."""
     stream = stream_of(event.subject)
     error: BaseException | None = None
@@ -214,7 +214,7 @@ def stream_of(subject: str) -> str:
 async def open_bus(
     url: str, user: str, password: str, *, name: str, lost: Callable[[], None]
 ) -> AsyncIterator[Bus]:
-    """A bus that connects in its own time and for ever; `Bus.connected` says whether it has.
+    """A bus that connects in its own time and for ever; `Bus.is_connected` says whether it has.
 
     `lost` is called when the client gives up for good: the process should then end.
     """

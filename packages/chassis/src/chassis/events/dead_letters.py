@@ -98,22 +98,22 @@ class DeadLetters:
                 raise OverloadedError(
                     "DEAD_LETTERS_FULL", f"{self._stream} takes no more", stream=self._stream
                 ) from cause
-            raise _unavailable() from cause
+            raise _unavailable_error() from cause
         except (NatsError, JetStreamError, TimeoutError, OSError) as cause:
-            raise _unavailable() from cause
+            raise _unavailable_error() from cause
 
     async def count(self) -> int:
         """How many there are."""
         try:
             state = (await self._bus.jetstream.stream_info(self._stream)).state
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-            raise _unavailable() from error
+            raise _unavailable_error() from error
         return int(state.messages)
 
     async def list(self, after: int, limit: int) -> list[DeadLetter]:
         """At most `limit` dead letters with an id above `after`, oldest first."""
         found = []
-        async for letter in self._walk(dead_subject(self._service, "*", "*"), after):
+        async for letter in self._iterate(dead_subject(self._service, "*", "*"), after):
             found.append(letter)
             if len(found) == limit:
                 break
@@ -127,7 +127,7 @@ class DeadLetters:
         """
         letter = await self._find(dead_letter_id)
         if letter is None:
-            raise _not_found(dead_letter_id)
+            raise _not_found_error(dead_letter_id)
         return letter
 
     async def discard(self, dead_letter_id: int) -> None:
@@ -141,17 +141,17 @@ class DeadLetters:
         except APIError as error:
             # The broker says the same of a message it has not and of one it can not remove.
             if await self._find(dead_letter_id) is None:
-                raise _not_found(dead_letter_id) from error
-            raise _unavailable() from error
+                raise _not_found_error(dead_letter_id) from error
+            raise _unavailable_error() from error
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-            raise _unavailable() from error
+            raise _unavailable_error() from error
         log.info("dead_letter.discarded", extra={"dead_letter_id": dead_letter_id})
 
     async def discard_document(self, tenant: str, document: str) -> int:
         """Removes every dead letter of a document; returns their number."""
         doomed = [
             letter.dead_letter_id
-            async for letter in self._walk(dead_subject(self._service, "*", tenant))
+            async for letter in self._iterate(dead_subject(self._service, "*", tenant))
             if letter.document == document
         ]
         removed = 0
@@ -162,7 +162,7 @@ class DeadLetters:
                 removed += 1
         return removed
 
-    async def _walk(self, subject: str, after: int = 0) -> AsyncIterator[DeadLetter]:
+    async def _iterate(self, subject: str, after: int = 0) -> AsyncIterator[DeadLetter]:
         """Those of a subject with an id above `after`; the broker skips what lies between."""
         # Not all that a page token may name is an id to the broker.
         after = max(after, 0)
@@ -182,7 +182,7 @@ class DeadLetters:
         except JetStreamNotFoundError:
             return None
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-            raise _unavailable() from error
+            raise _unavailable_error() from error
         return _read(stored)
 
 
@@ -221,11 +221,11 @@ def _trace_id(traceparent: str) -> str:
     return rest.partition("-")[0]
 
 
-def _not_found(dead_letter_id: int) -> NotFoundError:
+def _not_found_error(dead_letter_id: int) -> NotFoundError:
     return NotFoundError(
         "DEAD_LETTER_UNKNOWN", "no such dead letter", dead_letter_id=dead_letter_id
     )
 
 
-def _unavailable() -> UnavailableError:
+def _unavailable_error() -> UnavailableError:
     return UnavailableError("BUS_UNAVAILABLE", "the broker did not answer")

@@ -67,12 +67,12 @@ class Envelope:
     subject: str
 
 
-def derived_id(*parts: object) -> str:
+def derive_id(*parts: object) -> str:
     """An id that is the same for the same parts: uuid5 over them, in order."""
     return str(uuid.uuid5(_IDS, "\x1f".join(str(part) for part in parts)))
 
 
-def outgoing(
+def encode_event(
     event: Message, *, event_id: str, document: str = "", context: Context | None = None
 ) -> Outgoing:
     """Wraps an event of this service for its subject, in a trace, by default the current one.
@@ -128,7 +128,7 @@ def read(
             SCHEMA_UNSUPPORTED (another type or major version), EVENT_UNDECODABLE, TENANT_MISMATCH.
     """
     found = _unescape(headers)
-    form = _form(event, found)
+    form = _read_content_type(event, found)
     attributes = {name: found.get(f"ce-{name}", "") for name in _REQUIRED}
     data = None
     if form == STRUCTURED_TYPE:
@@ -186,7 +186,7 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return said.partition(";")[0].strip().lower()
 
 
-def _form(event: type[Message], headers: Mapping[str, str]) -> str:
+def _read_content_type(event: type[Message], headers: Mapping[str, str]) -> str:
     """The content type an event comes in, one of those that are allowed for it."""
     form = _media_type(headers)
     allowed = [CONTENT_TYPE]
@@ -232,11 +232,11 @@ def _open_structured(payload: bytes) -> tuple[dict[str, str], Any]:
         case {"data": data, **rest} if rest.get("datacontenttype", JSON_TYPE) == JSON_TYPE:
             attributes: dict[str, Any] = {name: rest.get(name, "") for name in _REQUIRED}
         case _:
-            raise _undecodable("send one JSON object whose `data` is the message as JSON")
+            raise _undecodable_error("send one JSON object whose `data` is the message as JSON")
     try:
         "".join(attributes.values()).encode()
     except (TypeError, UnicodeEncodeError) as error:
-        raise _undecodable("the attributes of an event are strings") from error
+        raise _undecodable_error("the attributes of an event are strings") from error
     return attributes, data
 
 
@@ -244,25 +244,25 @@ def _load_json(payload: bytes) -> Any:
     try:
         return json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
-        raise _undecodable("the body is not JSON in UTF-8") from error
+        raise _undecodable_error("the body is not JSON in UTF-8") from error
 
 
 def _parse(event: type[E], payload: bytes) -> E:
     try:
         return event.FromString(payload)
     except DecodeError as error:
-        raise _undecodable(f"the body is not {event.DESCRIPTOR.full_name}") from error
+        raise _undecodable_error(f"the body is not {event.DESCRIPTOR.full_name}") from error
 
 
 def _parse_json(event: type[E], data: object) -> E:
     """A message in protobuf's JSON mapping; a field that it does not have is refused."""
     wrong = f"the JSON is not {event.DESCRIPTOR.full_name}: check the names and types of its fields"
     if not isinstance(data, dict) or not _is_base64(event, data):
-        raise _undecodable(wrong)
+        raise _undecodable_error(wrong)
     try:
         return json_format.ParseDict(data, event())
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
-        raise _undecodable(wrong) from error
+        raise _undecodable_error(wrong) from error
 
 
 def _is_base64(event: type[Message], data: Mapping[str, Any]) -> bool:
@@ -276,5 +276,5 @@ def _is_base64(event: type[Message], data: Mapping[str, Any]) -> bool:
     return all(_BASE64.fullmatch(text) for text in given if isinstance(text, str))
 
 
-def _undecodable(detail: str) -> InvalidInputError:
+def _undecodable_error(detail: str) -> InvalidInputError:
     return InvalidInputError("EVENT_UNDECODABLE", detail)

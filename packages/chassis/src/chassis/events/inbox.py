@@ -5,12 +5,12 @@ from uuid import UUID
 
 from chassis.base.postgres import Database, Transaction
 from chassis.events.delivery import Delivery
-from chassis.events.envelope import E, derived_id
+from chassis.events.envelope import E, derive_id
 
 FORGET_BATCH = 5_000
 
 
-async def note(
+async def record(
     tx: Transaction, tenant: str, deliveries: Sequence[Delivery[E]]
 ) -> Sequence[Delivery[E]]:
     """Notes events in one statement; returns those whose effect is not committed yet.
@@ -31,7 +31,7 @@ async def note(
 
 
 def _key(delivery: Delivery[E]) -> UUID:
-    return UUID(derived_id(delivery.consumer, delivery.envelope.event_id))
+    return UUID(derive_id(delivery.consumer, delivery.envelope.event_id))
 
 
 async def forget_old(database: Database, age_s: float) -> int:

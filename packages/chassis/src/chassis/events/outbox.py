@@ -227,7 +227,7 @@ class Outbox:
 
     async def _release(self, kind: str) -> None:
         """Publishes some events of a kind from the table, tenants in turn."""
-        limit = await self._room(kind)
+        limit = await self._count_releasable(kind)
         if not limit:
             return
         async with self._database.sweep(synchronous=False) as tx:
@@ -237,14 +237,14 @@ class Outbox:
             rows = await (await tx.execute(_RELEASE, wanted)).fetchall()
             if len(rows) == limit:
                 self._backlog.add(kind)
-            await self._bus.publish_all([_event(row) for row in rows])
+            await self._bus.publish_all([_to_outgoing(row) for row in rows])
             self._released[kind] += len(rows)
             done = [row["outbox_id"] for row in rows]
             await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
 
-    async def _room(self, kind: str) -> int:
+    async def _count_releasable(self, kind: str) -> int:
         """How many events of a kind may be released now."""
-        if not self._bus.connected:
+        if not self._bus.is_connected:
             return 0
         if not self._kinds[kind]:
             return RELAY_BATCH
@@ -262,5 +262,5 @@ def _delays_s(about: Sequence[tuple[str, str]]) -> list[float]:
     return delays
 
 
-def _event(row: dict[str, Any]) -> Outgoing:
+def _to_outgoing(row: dict[str, Any]) -> Outgoing:
     return Outgoing(subject=row["subject"], headers=row["headers"], payload=bytes(row["payload"]))

@@ -14,7 +14,7 @@ from nats.js.api import RawStreamMsg
 
 from aquifer.bus.v1.event_pack_pb2 import EventPack, PackedEvent
 from chassis.events import topology
-from chassis.events.envelope import Outgoing, derived_id
+from chassis.events.envelope import Outgoing, derive_id
 
 CONTENT_TYPE = "application/vnd.aquifer.event-pack"
 PACK_MAX_EVENTS = 16
@@ -31,10 +31,10 @@ def group(events: Sequence[Outgoing]) -> Sequence[Sequence[Outgoing]]:
     by_subject: defaultdict[str, list[Outgoing]] = defaultdict(list)
     for event in events:
         by_subject[event.subject].append(event)
-    return [part for mine in sorted(by_subject.values(), key=len) for part in _part(mine)]
+    return [part for mine in sorted(by_subject.values(), key=len) for part in _split(mine)]
 
 
-def _part(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
+def _split(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
     if not _may_be_packed(events[0].kind):
         yield from ([event] for event in events)
         return
@@ -68,12 +68,12 @@ def pack(events: Sequence[Outgoing]) -> Outgoing:
     )
     return Outgoing(
         subject=events[0].subject,
-        headers={"Nats-Msg-Id": f"pack.{derived_id(*unique)}", "Content-Type": CONTENT_TYPE},
+        headers={"Nats-Msg-Id": f"pack.{derive_id(*unique)}", "Content-Type": CONTENT_TYPE},
         payload=packed.SerializeToString(),
     )
 
 
-def as_event(message: Msg | RawStreamMsg) -> Outgoing:
+def read_event(message: Msg | RawStreamMsg) -> Outgoing:
     """A message taken for one event, whatever it is."""
     return Outgoing(
         subject=message.subject or "", headers=message.headers or {}, payload=message.data or b""
@@ -85,7 +85,7 @@ def unpack(message: Msg | RawStreamMsg) -> Sequence[Outgoing]:
 
     A pack that cannot be read is returned as it is, and judged like an event that cannot be read.
     """
-    itself = as_event(message)
+    itself = read_event(message)
     if itself.headers.get("Content-Type") != CONTENT_TYPE:
         return [itself]
     try:

@@ -85,9 +85,9 @@ async def provision(jetstream: JetStreamContext, *, replicas: int, apply: bool) 
     """Compares and, when `apply` is set, changes; returns the steps in order."""
     changes = []
     for stream in topology.streams():
-        changes += await _stream(jetstream, stream_config(stream, replicas), apply=apply)
+        changes += await _provision_stream(jetstream, stream_config(stream, replicas), apply=apply)
     for durable in topology.durables():
-        changes += await _durable(jetstream, durable, apply=apply)
+        changes += await _provision_durable(jetstream, durable, apply=apply)
     known = {stream.name for stream in topology.streams()}
     for info in await jetstream.streams_info():
         if info.config.name not in known:
@@ -95,7 +95,9 @@ async def provision(jetstream: JetStreamContext, *, replicas: int, apply: bool) 
     return changes
 
 
-async def _stream(js: JetStreamContext, config: StreamConfig, *, apply: bool) -> list[Change]:
+async def _provision_stream(
+    js: JetStreamContext, config: StreamConfig, *, apply: bool
+) -> list[Change]:
     assert config.name is not None
     try:
         current = (await js.stream_info(config.name)).config
@@ -103,7 +105,7 @@ async def _stream(js: JetStreamContext, config: StreamConfig, *, apply: bool) ->
         if apply:
             await js.add_stream(config)
         return [Change("stream", config.name, "create")]
-    wrong = _differences(config, current)
+    wrong = _find_differences(config, current)
     if not wrong:
         return []
     if apply:
@@ -111,7 +113,9 @@ async def _stream(js: JetStreamContext, config: StreamConfig, *, apply: bool) ->
     return [Change("stream", config.name, "update", ", ".join(wrong))]
 
 
-async def _durable(js: JetStreamContext, durable: Durable, *, apply: bool) -> list[Change]:
+async def _provision_durable(
+    js: JetStreamContext, durable: Durable, *, apply: bool
+) -> list[Change]:
     config = consumer_config(durable)
     try:
         current = (await js.consumer_info(durable.stream, durable.name)).config
@@ -119,7 +123,7 @@ async def _durable(js: JetStreamContext, durable: Durable, *, apply: bool) -> li
         if apply:
             await js.add_consumer(durable.stream, config)
         return [Change("durable", durable.name, "create")]
-    wrong = _differences(config, current)
+    wrong = _find_differences(config, current)
     if not wrong:
         return []
     if apply:
@@ -127,7 +131,7 @@ async def _durable(js: JetStreamContext, durable: Durable, *, apply: bool) -> li
     return [Change("durable", durable.name, "update", ", ".join(wrong))]
 
 
-def _differences(wanted: StreamConfig | ConsumerConfig, current: object) -> list[str]:
+def _find_differences(wanted: StreamConfig | ConsumerConfig, current: object) -> list[str]:
     """Fields that were declared and differ; what the contract leaves open is the operator's."""
     return [
         f"{field} {getattr(current, field, None)} -> {value}"
@@ -143,14 +147,14 @@ def _list_settings(config: StreamConfig | ConsumerConfig) -> Iterator[tuple[str,
             yield field, value
 
 
-async def _main(arguments: argparse.Namespace) -> int:
+async def _run(arguments: argparse.Namespace) -> int:
     environment = os.environ
     url = environment["AQUIFER_NATS_URL"]
     user = environment.get("AQUIFER_NATS_USER", "provisioner")
     password = environment.get("AQUIFER_NATS_PASSWORD", "")
     async with asyncio.timeout(arguments.timeout):
         async with open_bus(url, user, password, name="provision", lost=lambda: None) as bus:
-            await bus.first_connection()
+            await bus.wait_until_connected()
             version = bus.client.connected_server_version
             if (version.major, version.minor) < VERSION_FLOOR:
                 sys.stderr.write(f"nats-server {version} is too old: 2.12 or newer is needed\n")
@@ -173,7 +177,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for the whole run")
     parser.add_argument("--json", action="store_true", help="one object a line")
     try:
-        return asyncio.run(_main(parser.parse_args()))
+        return asyncio.run(_run(parser.parse_args()))
     except KeyError as error:
         sys.stderr.write(f"set {error.args[0]}\n")
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:

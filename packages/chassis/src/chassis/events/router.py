@@ -101,7 +101,10 @@ class EventBroker(NatsBroker):
             one.size,
         )
         self.settlements.append(settlement)
-        self._bus.client.pulled[settlement.durable.name] = (settlement.bound, settlement.room)
+        self._bus.client.pulled[settlement.durable.name] = (
+            settlement.bound,
+            settlement.wait_for_room,
+        )
 
         async def take(messages: list[Msg]) -> None:
             settlement.take(messages)
@@ -126,7 +129,7 @@ class EventBroker(NatsBroker):
 
     @override
     async def _connect(self) -> Client:
-        await self._bus.first_connection()
+        await self._bus.wait_until_connected()
         for settlement in self.settlements:
             settlement.bound.connect(self._bus.client)
         self.config.connect(self._bus.client)

@@ -29,7 +29,7 @@ from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import E, Outgoing, read
 from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
-from chassis.events.hand import Hand, Meters
+from chassis.events.received import Meters, ReceivedEvent
 from chassis.events.topology import ACK_WAIT_S, Durable, is_work
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Settlement(Generic[E]):
         """Reason of the dependency it waits for; empty while it works."""
         return next(iter(self._waiting.values()), "")
 
-    async def room(self) -> int:
+    async def wait_for_room(self) -> int:
         """Waits until there is room for events; returns for how many."""
         while self._waiting or self._stopping.is_set() or len(self._groups) >= self.size.groups:
             self._changed.clear()
@@ -121,19 +121,19 @@ class Settlement(Generic[E]):
     def take(self, messages: Sequence[Msg]) -> None:
         """Begins the work on messages that have come; each is settled in its own time."""
         packable = is_work(self.event)
-        hands: list[Hand[E]] = []
+        received: list[ReceivedEvent[E]] = []
         for message in messages:
-            arrival = Arrival.of(message, may_be_pack=packable)
+            arrival = Arrival.read(message, may_be_pack=packable)
             if arrival.is_pack and arrival.attempt > 1:
-                self._begin(self._part(arrival), [arrival])
+                self._begin(self._split_pack(arrival), [arrival])
                 continue
-            hands += [
-                Hand.of(self.event, self.durable, self._meters, arrival, raw)
+            received += [
+                ReceivedEvent.start(self.event, self.durable, self._meters, arrival, raw)
                 for raw in arrival.events
             ]
-        for start in range(0, len(hands), self.size.batch):
-            group = hands[start : start + self.size.batch]
-            self._begin(self._settle(group), [hand.arrival for hand in group])
+        for start in range(0, len(received), self.size.batch):
+            group = received[start : start + self.size.batch]
+            self._begin(self._settle_group(group), [one.arrival for one in group])
 
     def _begin(self, work: Coroutine[Any, Any, None], arrivals: Sequence[Arrival]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -190,7 +190,7 @@ class Settlement(Generic[E]):
         )
         await self._handle(Batch(about.tenant, [delivery]))
 
-    async def _part(self, arrival: Arrival) -> None:
+    async def _split_pack(self, arrival: Arrival) -> None:
         """Publishes the events of a pack alone: one of them may have ended a process."""
         log.warning(
             "pack.parted", extra={"consumer": self.durable.name, "events": len(arrival.events)}
@@ -204,51 +204,53 @@ class Settlement(Generic[E]):
             await arrival.give_back(HAND_BACK_S)
 
     async def _publish_alone(self, events: Sequence[Outgoing]) -> None:
-        await self._wait_out(lambda: self._bus.publish_all(events, packed=False), events)
+        await self._retry_while_unavailable(
+            lambda: self._bus.publish_all(events, packed=False), events
+        )
 
-    async def _settle(self, hands: Sequence[Hand[E]]) -> None:
+    async def _settle_group(self, received: Sequence[ReceivedEvent[E]]) -> None:
         """Brings a group to its end: tenants side by side, suspects alone and last."""
-        together: dict[str, list[Hand[E]]] = defaultdict(list)
+        together: dict[str, list[ReceivedEvent[E]]] = defaultdict(list)
         suspects = []
-        for hand in hands:
-            if hand.attempt > SUSPECT_DELIVERIES:
-                suspects.append(hand)
+        for one in received:
+            if one.attempt > SUSPECT_DELIVERIES:
+                suspects.append(one)
             else:
-                together[hand.tenant].append(hand)
+                together[one.tenant].append(one)
         random.shuffle(suspects)
         try:
             async with self._slots:
                 await asyncio.gather(*(self._finish(mine) for mine in together.values()))
-                for hand in suspects:
-                    await self._finish([hand])
+                for one in suspects:
+                    await self._finish([one])
         finally:
-            for hand in hands:
+            for one in received:
                 # Only after a cancellation or a fault of ours is any left.
-                if not hand.ended:
-                    await hand.give_back(HAND_BACK_S, "handed_back")
+                if not one.ended:
+                    await one.give_back(HAND_BACK_S, "handed_back")
 
-    async def _finish(self, hands: Sequence[Hand[E]]) -> None:
+    async def _finish(self, received: Sequence[ReceivedEvent[E]]) -> None:
         """Handles events together and, where that fails, one by one."""
         try:
-            await self._wait_out(lambda: self._try(hands), hands)
+            await self._retry_while_unavailable(lambda: self._handle_once(received), received)
         except StoppingError:
             log.info("events.handed_back", extra={"consumer": self.durable.name})
         except Exception as error:  # noqa: BLE001  (whatever it is, it is judged here)
-            if len(hands) == 1:
-                await self._end_failed(hands[0], error)
+            if len(received) == 1:
+                await self._end_failed(received[0], error)
                 return
             log.warning(
                 "batch.parted",
                 extra={
                     "consumer": self.durable.name,
-                    "events": len(hands),
+                    "events": len(received),
                     "error": repr(error),
                 },
             )
-            for hand in hands:
-                await self._finish([hand])
+            for one in received:
+                await self._finish([one])
 
-    async def _wait_out(
+    async def _retry_while_unavailable(
         self, attempt: Callable[[], Awaitable[None]], waiting: Sequence[object]
     ) -> None:
         """Makes attempts for as long as a dependency stays away."""
@@ -276,108 +278,106 @@ class Settlement(Generic[E]):
         if self._stopping.is_set():
             raise StoppingError
 
-    async def _try(self, hands: Sequence[Hand[E]]) -> None:
+    async def _handle_once(self, received: Sequence[ReceivedEvent[E]]) -> None:
         """One attempt: handles events and acknowledges them."""
-        for hand in hands:
-            if hand.attempt >= CRASH_DELIVERIES:
-                raise CrashLoopError(hand.attempt)
-        batch = Batch(hands[0].tenant, [hand.open() for hand in hands])
-        with self._scope(hands):
+        for one in received:
+            if one.attempt >= CRASH_DELIVERIES:
+                raise CrashLoopError(one.attempt)
+        batch = Batch(received[0].tenant, [one.open() for one in received])
+        with self._use_span(received):
             await self._handle(batch)
-        for hand in hands:
-            await hand.acknowledge()
-            self._failures.forget(hand.arrival.sequence)
+        for one in received:
+            await one.acknowledge()
+            self._failures.forget(one.arrival.sequence)
 
     @contextmanager
-    def _scope(self, hands: Sequence[Hand[E]]) -> Iterator[None]:
+    def _use_span(self, received: Sequence[ReceivedEvent[E]]) -> Iterator[None]:
         """An event alone is handled in its own span, a group in one that links to its events'."""
-        if len(hands) == 1:
-            [hand] = hands
+        if len(received) == 1:
+            [one] = received
             with (
-                telemetry.document_scope(hand.tenant, hand.document),
-                trace.use_span(hand.span, record_exception=False, set_status_on_exception=False),
+                telemetry.document_scope(one.tenant, one.document),
+                trace.use_span(one.span, record_exception=False, set_status_on_exception=False),
             ):
                 yield
             return
         with (
-            telemetry.document_scope(hands[0].tenant),
+            telemetry.document_scope(received[0].tenant),
             tracer.start_as_current_span(
                 f"process group {self.event.DESCRIPTOR.name}",
                 context=Context(),
-                links=[Link(hand.span.get_span_context()) for hand in hands],
-                attributes={"messaging.batch.message_count": len(hands)},
+                links=[Link(one.span.get_span_context()) for one in received],
+                attributes={"messaging.batch.message_count": len(received)},
             ),
         ):
             yield
 
-    async def _end_failed(self, hand: Hand[E], error: Exception) -> None:
+    async def _end_failed(self, one: ReceivedEvent[E], error: Exception) -> None:
         """A single event has failed."""
-        if hand.arrival.is_pack:
-            await self._unpack(hand, error)
+        if one.arrival.is_pack:
+            await self._publish_unpacked(one, error)
             return
         match error:
             case ConflictError():
-                await hand.give_back(CONFLICT_S * _jitter(), "retried")
+                await one.give_back(CONFLICT_S * _jitter(), "retried")
             case ServiceError():
-                await self._bury(hand, error)
+                await self._make_dead_letter(one, error)
             case _:
-                await self._blame(hand, error)
+                await self._count_failure(one, error)
 
-    async def _unpack(self, hand: Hand[E], error: Exception) -> None:
+    async def _publish_unpacked(self, one: ReceivedEvent[E], error: Exception) -> None:
         """Publishes an event of a pack again, alone: there it is judged."""
         log.warning("event.unpacked", extra={"consumer": self.durable.name, "error": repr(error)})
-        hand.record(error)
+        one.record(error)
         try:
-            await self._publish_alone([hand.raw])
-            await hand.acknowledge("retried")
+            await self._publish_alone([one.raw])
+            await one.acknowledge("retried")
         except StoppingError:
             log.info("events.handed_back", extra={"consumer": self.durable.name})
 
-    async def _blame(self, hand: Hand[E], error: Exception) -> None:
+    async def _count_failure(self, one: ReceivedEvent[E], error: Exception) -> None:
         """Counts a failure against the event: another try later, or the end."""
         log.error("event.failed", exc_info=error, extra={"consumer": self.durable.name})
-        hand.record(error)
-        count = self._failures.add(hand.arrival.sequence)
+        one.record(error)
+        count = self._failures.add(one.arrival.sequence)
         if count >= BLAMED_ATTEMPTS:
-            await self._bury(hand, AttemptsExhaustedError(count))
+            await self._make_dead_letter(one, AttemptsExhaustedError(count))
             return
         delay_s = min(BACKOFF_FIRST_S * 2 ** (count - 1), BACKOFF_LAST_S) * _jitter()
-        await hand.give_back(delay_s, "retried")
+        await one.give_back(delay_s, "retried")
 
-    async def _bury(self, hand: Hand[E], error: ServiceError) -> None:
+    async def _make_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Lets the document fail, keeps the event as a dead letter, and only then ends it."""
         log.error("event.dead", extra={"reason": error.reason, "consumer": self.durable.name})
         try:
-            await self._wait_out(lambda: self._report(hand, error), [hand])
-            await self._wait_out(lambda: self._keep(hand, error), [hand])
+            await self._retry_while_unavailable(lambda: self._call_on_dead(one, error), [one])
+            await self._retry_while_unavailable(lambda: self._store_dead_letter(one, error), [one])
         except StoppingError:
             log.info("events.handed_back", extra={"consumer": self.durable.name})
 
-    async def _report(self, hand: Hand[E], error: ServiceError) -> None:
+    async def _call_on_dead(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Tells the service that an event is given up."""
         if self._on_dead is None:
             return
         try:
-            delivery = hand.open()
+            delivery = one.open()
         except ServiceError:
             return  # what can not be read names no document; the dead letter itself keeps why
-        with self._scope([hand]):
-            await self._on_dead(Batch(hand.tenant, [delivery]), error)
+        with self._use_span([one]):
+            await self._on_dead(Batch(one.tenant, [delivery]), error)
 
-    async def _keep(self, hand: Hand[E], error: ServiceError) -> None:
+    async def _store_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Keeps an event as a dead letter and ends its delivery."""
-        with self._scope([hand]):
+        with self._use_span([one]):
             try:
-                await self._dead_letters.put(
-                    self.event.DESCRIPTOR.name, hand.arrival.message, error
-                )
+                await self._dead_letters.put(self.event.DESCRIPTOR.name, one.arrival.message, error)
             except OverloadedError as full:
                 # Whose events fill the dead letters must not hold up everybody else's.
                 log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
-                await hand.give_back(DEAD_FULL_S * _jitter(), "retried")
+                await one.give_back(DEAD_FULL_S * _jitter(), "retried")
                 return
-        self._failures.forget(hand.arrival.sequence)
-        await hand.terminate(error.reason)
+        self._failures.forget(one.arrival.sequence)
+        await one.terminate(error.reason)
 
 
 def _jitter() -> float:

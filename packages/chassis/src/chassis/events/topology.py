@@ -244,7 +244,7 @@ def durables() -> tuple[Durable, ...]:
     )
 
 
-def consumes(service: str) -> bool:
+def has_durables(service: str) -> bool:
     """True for a service that has a durable, and with it a stream of dead letters."""
     return any(durable.service == service for durable in durables())
 

@@ -17,7 +17,7 @@ from chassis.base.postgres import Database, Transaction
 from chassis.events import inbox
 from chassis.events.bus import Bus
 from chassis.events.delivery import Delivery
-from chassis.events.envelope import Outgoing, derived_id, outgoing
+from chassis.events.envelope import Outgoing, derive_id, encode_event
 from chassis.events.outbox import Outbox
 
 
@@ -60,7 +60,7 @@ class Work:
             context = context or cause.context
             key = key or (cause.envelope.event_id, cause.consumer, event.DESCRIPTOR.name)
         self.outgoing.append(
-            outgoing(event, event_id=derived_id(*key), document=about, context=context)
+            encode_event(event, event_id=derive_id(*key), document=about, context=context)
         )
 
 
@@ -88,7 +88,7 @@ class Transactions:
         effect at most once, however often it is delivered.
         """
         async with self.database.transaction(tenant) as tx:
-            fresh = await inbox.note(tx, tenant, deliveries) if deliveries else ()
+            fresh = await inbox.record(tx, tenant, deliveries) if deliveries else ()
             work = TransactionWork(tenant, fresh, tx=tx)
             yield work
             stored = await self.outbox.store(tx, tenant, work.outgoing)

@@ -16,7 +16,7 @@ from chassis.base import logs, metrics, telemetry
 from chassis.base.settings import ServiceSettings
 from chassis.events.bus import open_bus
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.topology import consumes
+from chassis.events.topology import has_durables
 from chassis.identity.revocations import Revocations, follow
 from chassis.identity.tokens import Verifier
 from chassis.process import ops, upkeep
@@ -99,8 +99,8 @@ async def _open(
     async def keys() -> str:
         return await process.authority.keys()
 
-    verifier, revocations = Verifier(keys), Revocations(bus_connected=lambda: bus.connected)
-    whole_access = {**access, **ops.access(consumes=consumes(name))}
+    verifier, revocations = Verifier(keys), Revocations(bus_connected=lambda: bus.is_connected)
+    whole_access = {**access, **ops.access(consumes=has_durables(name))}
     server, health = await create_server(
         server_interceptors(name, verifier, revocations, whole_access), whole_access
     )
@@ -153,6 +153,6 @@ def _serve_operators(process: Process) -> None:
         process.stages,
     )
     add_StatusServiceServicer_to_server(status, process.server)
-    if consumes(process.name):
+    if has_durables(process.name):
         letters = ops.DeadLetterRpc(process.dead_letters, process.settlements)
         add_DeadLetterServiceServicer_to_server(letters, process.server)

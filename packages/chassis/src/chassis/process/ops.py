@@ -21,7 +21,7 @@ from chassis.base import paging
 from chassis.base.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
 from chassis.events import topology
 from chassis.events.dead_letters import DeadLetter, DeadLetters
-from chassis.events.envelope import derived_id
+from chassis.events.envelope import derive_id
 from chassis.events.settlement import Settlement
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
@@ -217,7 +217,7 @@ def _choose_replay_id(settlement: Settlement[Any], letter: DeadLetter) -> str:
     """
     if topology.options(settlement.event).stream_class == STREAM_CLASS_UPLOADS:
         return letter.event_id
-    return derived_id(letter.event_id, "replay", letter.dead_letter_id)
+    return derive_id(letter.event_id, "replay", letter.dead_letter_id)
 
 
 def _audit_fields(letter: DeadLetter) -> dict[str, object]:

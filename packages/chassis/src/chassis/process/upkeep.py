@@ -60,7 +60,7 @@ async def _subscribe(bus: Bus, kind: type[E], on_event: Callable[[E, str], None]
         else:
             on_event(event, message.subject.rsplit(".", 1)[-1])
 
-    await bus.hear(subject(kind, "*"), on_message)
+    await bus.subscribe(subject(kind, "*"), on_message)
 
 
 async def load_keys(verifier: Verifier) -> None:
@@ -100,11 +100,11 @@ async def _find_problems(
     for probe in process.probes:
         if reason := await probe():
             yield reason
-    if not process.bus.connected:
+    if not process.bus.is_connected:
         yield "bus does not answer"
     for settlement in process.settlements:
         # Without a broker it is unknown whether a durable exists.
-        if settlement.bound.missing and process.bus.connected:
+        if settlement.bound.missing and process.bus.is_connected:
             yield settlement.bound.missing
         if settlement.pause_reason:
             yield f"{settlement.durable.name} waits: {settlement.pause_reason}"

@@ -36,7 +36,7 @@ class Meters:
 
 
 @dataclass(slots=True, eq=False)
-class Hand(Generic[E]):
+class ReceivedEvent(Generic[E]):
     """One delivery of one event, from its arrival to its acknowledgement; has one span."""
 
     event: type[E]
@@ -49,7 +49,7 @@ class Hand(Generic[E]):
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(
+    def start(
         cls, event: type[E], durable: Durable, meters: Meters, arrival: Arrival, raw: Outgoing
     ) -> Self:
         """Takes an event of a message into hand; starts its span, in the trace that it came in."""

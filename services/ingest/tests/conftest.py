@@ -41,7 +41,7 @@ from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.work import units_of_work
+from ingest.store.work import make_begin
 from ingest.subscribers import events
 from ingest.usecases.ports import Changed, CutText
 from ingest.usecases.work import Begin
@@ -294,7 +294,7 @@ class Rig:
 
     async def known(self, version: int = 1) -> Version:
         async with self.begin(TENANT) as work:
-            found = await work.documents.version(NAME, version)
+            found = await work.documents.find_version(NAME, version)
         assert found is not None
         return found
 
@@ -406,7 +406,7 @@ async def open_rig(
     # Not entered: plain text needs no child process.
     parser = Parser(ParserLimits())
     async with nowhere() as bus:
-        begin = units_of_work(Transactions(database, Outbox(database, bus, "ingest")))
+        begin = make_begin(Transactions(database, Outbox(database, bus, "ingest")))
         adapters = Adapters(
             begin=begin,
             sweeper=sweeper,

@@ -15,7 +15,7 @@ from chassis.process.process import Process
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.drops import DropsFolder
-from ingest.gateways import BusQueue, FactFeed, QueryGateway, query_channel
+from ingest.gateways import BusQueue, FactFeed, QueryGateway, open_query_channel
 from ingest.objects import LocalObjects
 from ingest.pace import Pace
 from ingest.parsing.jailed import ParserLimits
@@ -24,7 +24,7 @@ from ingest.reconciler import Reconciler
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
-from ingest.store.work import units_of_work
+from ingest.store.work import make_begin
 from ingest.subscribers import UseCases, events
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
@@ -90,7 +90,7 @@ class Wired:
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
     """The use cases on top of the adapters."""
-    pace, begin, objects = _pace(settings), adapters.begin, adapters.objects
+    pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
     watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
     accept = AcceptDocument(
@@ -100,7 +100,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             begin=begin, pace=pace, cut_text=adapters.cut_text, notice=watchers.notice
         ),
         fresh=fresh,
-        new_key=new_key,
+        make_key=make_key,
         max_bytes=settings.upload_max_bytes,
     )
     get = GetDocument(begin=begin)
@@ -146,7 +146,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     )
 
 
-def _pace(settings: Settings) -> Pace:
+def _make_pace(settings: Settings) -> Pace:
     return Pace(
         first_s=settings.step_due_s,
         last_s=max(settings.step_due_s, settings.step_due_max_s),
@@ -154,7 +154,7 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def new_key(tenant: str, document: str) -> str:
+def make_key(tenant: str, document: str) -> str:
     """A new object's key; it tells when the object came, and no name."""
     folder = hashlib.sha256(document.encode()).hexdigest()
     return f"{tenant}/{folder}/{round(time.time() * 1_000):013d}-{uuid.uuid4().hex}"
@@ -179,12 +179,14 @@ async def build(process: Process, settings: Settings) -> None:
     objects = LocalObjects(settings.objects_dir)
     await objects.delete_unfinished()
     parser = await opened(Parser(ParserLimits(children=settings.parser_children)))
-    channel = await opened(query_channel(settings.query_address, process.authority.credentials))
+    channel = await opened(
+        open_query_channel(settings.query_address, process.authority.credentials)
+    )
     sweeper = PostgresSweeper(database)
     chunks = ChunkSettings()
     wired = wire(
         Adapters(
-            begin=units_of_work(Transactions(database, outbox)),
+            begin=make_begin(Transactions(database, outbox)),
             sweeper=sweeper,
             objects=objects,
             drops=DropsFolder(settings.drops_dir),
@@ -224,5 +226,5 @@ async def _stages(sweeper: Sweeper) -> Sequence[Stage]:
             documents=backlog.documents,
             oldest_age_s=backlog.oldest_age_s,
         )
-        for backlog in await sweeper.backlog()
+        for backlog in await sweeper.count_backlog()
     ]

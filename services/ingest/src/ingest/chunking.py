@@ -95,13 +95,13 @@ def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
     same text and settings give the same chunks. Time is linear in the length of the text.
     """
     chunks: list[Chunk] = []
-    for start, end in _spans(document.text, settings):
+    for start, end in _find_spans(document.text, settings):
         text = document.text[start:end]
-        chunks.append(place(len(chunks), text, start, end, document.pages))
+        chunks.append(locate_chunk(len(chunks), text, start, end, document.pages))
     return chunks
 
 
-def place(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
+def locate_chunk(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
     """A chunk with the pages it lies on."""
     first = bisect_right(pages, start, key=lambda page: page.start_char)
     behind = bisect_left(pages, end, lo=first, key=lambda page: page.start_char)
@@ -115,15 +115,15 @@ def place(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) 
     )
 
 
-def _spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
+def _find_spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
     end, stop = 0, len(text.rstrip())
     while end < stop:
         start = _BLANKS.match(text, end).end()  # type: ignore[union-attr]  # it matches anywhere
-        end = _end(text, start, stop, settings)
+        end = _find_end(text, start, stop, settings)
         yield start, start + len(text[start:end].rstrip())
 
 
-def _end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
+def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
     """Where the chunk that begins at `start` ends, white space behind it included."""
     left = stop - start
     if left <= settings.max_chars:
@@ -141,13 +141,13 @@ def _end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
         shortest = start + int(ideal * (1 - reach))
         cuts = [match.end() for match in pattern.finditer(text, shortest, longest)]
         if pattern is _PARAGRAPH:
-            cuts = [cut for cut in cuts if not _after_heading(text, start, cut)]
+            cuts = [cut for cut in cuts if not _is_after_heading(text, start, cut)]
         if cuts:
             return min(cuts, key=lambda cut: abs(cut - start - ideal))
     return longest
 
 
-def _after_heading(text: str, start: int, cut: int) -> bool:
+def _is_after_heading(text: str, start: int, cut: int) -> bool:
     """A short line without a full stop belongs to what follows it."""
     paragraph = text[max(start, cut - HEADING_MAX_CHARS - 8) : cut].rstrip()
     line = paragraph[paragraph.rfind("\n") + 1 :]

@@ -78,7 +78,7 @@ MOVES: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
 )
 
 
-def sources(target: State) -> tuple[State, ...]:
+def source_states(target: State) -> tuple[State, ...]:
     """States from which a version may move to `target`."""
     return tuple(state for state, targets in MOVES.items() if target in targets)
 
@@ -269,7 +269,7 @@ class Version:
     updated_at: datetime
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing more happens to it unless somebody asks for it."""
         return self.state not in STEPS
 

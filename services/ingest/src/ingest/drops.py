@@ -37,41 +37,41 @@ class DropsFolder:
             NotFoundError: REFERENCE_MISSING, or not readable for this service.
             UnavailableError: DROPS_UNAVAILABLE, the folder itself is away.
         """
-        parts = self._parts(reference.uri)
+        parts = self._split_path(reference.uri)
         file = _File()
         try:
-            with _typed_errors():
+            with _translate_errors():
                 await asyncio.to_thread(file.open, self._folder(), parts)
-            while piece := await self._piece(file):
+            while piece := await self._read_piece(file):
                 yield piece
         finally:
             # Whoever ends the call now must not leave the file open.
             await asyncio.shield(asyncio.to_thread(file.close))
 
-    async def _piece(self, file: "_File") -> bytes:
-        with _typed_errors():
+    async def _read_piece(self, file: "_File") -> bytes:
+        with _translate_errors():
             return await asyncio.to_thread(file.read)
 
     def _folder(self) -> Path:
         assert self._root is not None, "without a root no path has parts"
         return self._root
 
-    def _parts(self, uri: str) -> Sequence[str]:
+    def _split_path(self, uri: str) -> Sequence[str]:
         """Names from the root down to the file."""
         if self._root is None:
-            raise _forbidden("no folder is open for references")
+            raise _forbidden_error("no folder is open for references")
         try:
             address = urlsplit(uri)
         except ValueError as error:
-            raise _forbidden("not an address") from error
+            raise _forbidden_error("not an address") from error
         local = address.scheme == "file" and address.netloc in ("", "localhost")
         path = PurePosixPath(unquote(address.path))
         root = next((r for r in self._roots() if path.is_relative_to(r)), None)
         if not local or root is None or address.query or address.fragment:
-            raise _forbidden("only files below the folder opened for references")
+            raise _forbidden_error("only files below the folder opened for references")
         parts = path.relative_to(root).parts
         if not parts or ".." in parts or any("\x00" in part for part in parts):
-            raise _forbidden("only files below the folder opened for references")
+            raise _forbidden_error("only files below the folder opened for references")
         return parts
 
     def _roots(self) -> Iterator[Path]:
@@ -103,7 +103,7 @@ class _File:
             finally:
                 os.close(folder)
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                raise _special()
+                raise _special_file_error()
 
     def read(self) -> bytes:
         with self._lock:
@@ -127,15 +127,15 @@ def _open_root(root: Path) -> int:
 
 
 @contextmanager
-def _typed_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Blames the entry for whatever it does: waiting for one would hold up every other upload."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _forbidden("links are not followed") from error
+            raise _forbidden_error("links are not followed") from error
         if error.errno in _SPECIAL:
-            raise _special() from error
+            raise _special_file_error() from error
         if error.errno in _EXHAUSTED:
             raise UnavailableError(
                 "DROPS_UNAVAILABLE", "this process is out of descriptors or memory"
@@ -145,9 +145,9 @@ def _typed_errors() -> Iterator[None]:
         ) from error
 
 
-def _special() -> InvalidInputError:
-    return _forbidden("only regular files can be referred to")
+def _special_file_error() -> InvalidInputError:
+    return _forbidden_error("only regular files can be referred to")
 
 
-def _forbidden(detail: str) -> InvalidInputError:
+def _forbidden_error(detail: str) -> InvalidInputError:
     return InvalidInputError("REFERENCE_FORBIDDEN", detail)

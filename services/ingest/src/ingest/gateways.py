@@ -27,7 +27,7 @@ FLUSH_TIMEOUT_S: Final = 2
 log = logging.getLogger(__name__)
 
 
-def query_channel(address: str, credentials: TokenSource) -> grpc.aio.Channel:
+def open_query_channel(address: str, credentials: TokenSource) -> grpc.aio.Channel:
     """To query, as this service on behalf of the tenant of the call being served."""
     return open_channel(
         address,

@@ -99,10 +99,12 @@ class ImportStream:
             trace_id = trace.format_trace_id(span.get_span_context().trace_id)
             try:
                 with telemetry.document_scope(self._tenant, document):
-                    view = await self._accept.run(self._draft(request, trace_id), request.content)
+                    view = await self._accept.run(
+                        self._make_draft(request, trace_id), request.content
+                    )
             except ServiceError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
-                return pb.ImportDocumentsResponse(document=document, refused=_refusal(error))
+                return pb.ImportDocumentsResponse(document=document, refused=_to_refusal(error))
             version = view.version
             return pb.ImportDocumentsResponse(
                 document=document,
@@ -113,7 +115,7 @@ class ImportStream:
                 ),
             )
 
-    def _draft(self, request: pb.ImportDocumentsRequest, trace_id: str) -> Draft:
+    def _make_draft(self, request: pb.ImportDocumentsRequest, trace_id: str) -> Draft:
         header = request.header
         if header.size_bytes and header.size_bytes != len(request.content):
             detail = (
@@ -141,7 +143,7 @@ class ImportStream:
         )
 
 
-def _refusal(error: ServiceError) -> pb.ImportRefusal:
+def _to_refusal(error: ServiceError) -> pb.ImportRefusal:
     return pb.ImportRefusal(
         code=code_of(error).value[0],
         reason=error.reason,

@@ -67,14 +67,14 @@ class LocalObjects:
         partial = _Partial(self._path(key), max_bytes)
         try:
             if isinstance(content, bytes):
-                await _in_thread(partial.write, content)
+                await _run_in_thread(partial.write, content)
             else:
                 async for piece in content:
-                    await _in_thread(partial.write, piece)
-            return await _in_thread(partial.commit)
+                    await _run_in_thread(partial.write, piece)
+            return await _run_in_thread(partial.commit)
         except BaseException:
             # Whoever ends the call now must not leave the file behind.
-            await asyncio.shield(_in_thread(partial.discard))
+            await asyncio.shield(_run_in_thread(partial.discard))
             raise
 
     async def read(self, key: str, *, sha256: str) -> bytes:
@@ -84,20 +84,20 @@ class LocalObjects:
             NotFoundError: `OBJECT_MISSING`.
             DataLossError: `OBJECT_CORRUPT`, the bytes are not those `sha256` (hex) was made of.
         """
-        return await _in_thread(_read, self._path(key), key, sha256)
+        return await _run_in_thread(_read, self._path(key), key, sha256)
 
     async def delete(self, key: str) -> None:
         """Remove an object for good; one that is not there is no error."""
-        await _in_thread(_remove, self._path(key))
+        await _run_in_thread(_remove, self._path(key))
 
     async def list(self, prefix: str = "") -> Sequence[str]:
         """Keys below `<tenant>/<document>`, below `<tenant>` or all, in order."""
         folder = self._path(prefix, depths=range(1, KEY_DEPTH)) if prefix else self._root
-        return await _in_thread(self._keys, folder)
+        return await _run_in_thread(self._list_keys, folder)
 
     async def delete_unfinished(self) -> int:
         """Remove what writes left behind that a crash cut short; only while none is running."""
-        return await _in_thread(_remove_partials, self._root)
+        return await _run_in_thread(_remove_partials, self._root)
 
     def _path(self, key: str, depths: Sequence[int] = (KEY_DEPTH,)) -> Path:
         parts = key.split("/")
@@ -105,8 +105,8 @@ class LocalObjects:
             raise InvalidInputError("OBJECT_KEY_INVALID", "not a key of this store", key=key[:256])
         return self._root.joinpath(*parts)
 
-    def _keys(self, folder: Path) -> Sequence[str]:
-        files = (path for path in _files(folder) if path.suffix != _PARTIAL)
+    def _list_keys(self, folder: Path) -> Sequence[str]:
+        files = (path for path in _list_files(folder) if path.suffix != _PARTIAL)
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
 
@@ -217,18 +217,18 @@ def _remove(path: Path) -> None:
 
 
 def _remove_partials(root: Path) -> int:
-    partials = [path for path in _files(root) if path.suffix == _PARTIAL]
+    partials = [path for path in _list_files(root) if path.suffix == _PARTIAL]
     for path in partials:
         _remove(path)
     return len(partials)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for inner, _, names in os.walk(folder, onerror=_unless_missing):
+def _list_files(folder: Path) -> Iterator[Path]:
+    for inner, _, names in os.walk(folder, onerror=_ignore_missing):
         yield from (Path(inner, name) for name in names)
 
 
-def _unless_missing(error: OSError) -> None:
+def _ignore_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
 
@@ -241,13 +241,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    with _typed_errors():
+async def _run_in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with _translate_errors():
         return await asyncio.to_thread(call, *args, **kwargs)
 
 
 @contextmanager
-def _typed_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -30,14 +30,14 @@ class Reconciler:
             await asyncio.sleep(self.settings.reconcile_s)
             # Without the bus nothing could be sent, and an attempt would be counted for it.
             if self.connected():
-                await _round("steps.repaired", self.repair.run)
-            await _round("versions.expired", self.expire.run)
+                await _run_round("steps.repaired", self.repair.run)
+            await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
         """Removes objects nobody needs, old inbox rows and old request ids."""
         while True:
-            await _round("objects.swept", self.sweep_objects.run)
-            await _round("rows.forgotten", self._forget)
+            await _run_round("objects.swept", self.sweep_objects.run)
+            await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 
     async def _forget(self) -> int:
@@ -46,7 +46,7 @@ class Reconciler:
         )
 
 
-async def _round(event: str, work: Callable[[], Awaitable[int]]) -> None:
+async def _run_round(event: str, work: Callable[[], Awaitable[int]]) -> None:
     try:
         count = await work()
     except (UnavailableError, OverloadedError, ConflictError) as error:

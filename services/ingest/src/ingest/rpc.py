@@ -72,7 +72,7 @@ class IngestRpc(IngestServiceServicer):
         context: ServicerContext[Any, Any],
     ) -> Document:
         parts = aiter(request_iterator)
-        header = await _header(parts)
+        header = await _read_header(parts)
         draft = Draft(
             tenant=caller().tenant,
             name=header.document,
@@ -84,7 +84,9 @@ class IngestRpc(IngestServiceServicer):
             trace_id=current_trace_id(),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
-            return to_document(await self.accept.run(draft, _content(parts, header.size_bytes)))
+            return to_document(
+                await self.accept.run(draft, _read_content(parts, header.size_bytes))
+            )
 
     @override
     async def ImportDocuments(
@@ -120,7 +122,7 @@ class IngestRpc(IngestServiceServicer):
         )
         views = await self.list_page.run(caller().tenant, query)
         documents = [to_document(view) for view in views]
-        page = replace(page, size=min(page.size, _fitting(documents)))
+        page = replace(page, size=min(page.size, _count_fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
 
@@ -171,26 +173,26 @@ class IngestRpc(IngestServiceServicer):
             return to_document(await self.delete.run(caller().tenant, request.name))
 
 
-async def _header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
+async def _read_header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise _order("the first message carries the header")
+        raise _order_error("the first message carries the header")
     return first.header
 
 
-async def _content(
+async def _read_content(
     parts: AsyncIterator[pb.UploadDocumentRequest], size_bytes: int
 ) -> AsyncIterator[bytes]:
     """Ends only with the content whole, as far as that can be known."""
     came = 0
     async for part in parts:
         if part.WhichOneof("part") != "content":
-            raise _order("after the header every message carries content")
+            raise _order_error("after the header every message carries content")
         if len(part.content) > PIECE_MAX_BYTES:
-            raise _order(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
+            raise _order_error(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
         came += len(part.content)
         if size_bytes and came > size_bytes:
-            raise _size_mismatch(size_bytes, came)
+            raise _size_mismatch_error(size_bytes, came)
         yield part.content
     # The stream of a client that was killed ends here like one that is complete.
     if not size_bytes:
@@ -198,10 +200,10 @@ async def _content(
         # after that end: 60 us after, 7 ms at most on a machine with ten times its load.
         await asyncio.sleep(CUT_OFF_S)
     elif came != size_bytes:
-        raise _size_mismatch(size_bytes, came)
+        raise _size_mismatch_error(size_bytes, came)
 
 
-def _size_mismatch(told: int, came: int) -> InvalidInputError:
+def _size_mismatch_error(told: int, came: int) -> InvalidInputError:
     detail = f"the header tells {told} bytes, {came} came"
     violation = FieldViolation("header.size_bytes", detail)
     return InvalidInputError(
@@ -209,11 +211,11 @@ def _size_mismatch(told: int, came: int) -> InvalidInputError:
     )
 
 
-def _order(detail: str) -> InvalidInputError:
+def _order_error(detail: str) -> InvalidInputError:
     return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
 
 
-def _fitting(documents: Sequence[Document]) -> int:
+def _count_fitting(documents: Sequence[Document]) -> int:
     """How many of them, from the first on, one message carries."""
     left_bytes = PAGE_MAX_BYTES
     for number, document in enumerate(documents):
@@ -239,13 +241,13 @@ def to_document(view: View) -> Document:
         sha256=version.stored.sha256,
         chunk_count=version.chunk_count,
         metadata=version.metadata,
-        create_time=_stamp(version.accepted_at),
-        update_time=_stamp(version.updated_at),
+        create_time=_to_timestamp(version.accepted_at),
+        update_time=_to_timestamp(version.updated_at),
         trace_id=version.trace_id,
     )
 
 
-def _stamp(time: datetime) -> Timestamp:
+def _to_timestamp(time: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp

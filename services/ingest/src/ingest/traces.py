@@ -28,7 +28,7 @@ def continue_trace(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterat
         yield
 
 
-def start_linked(name: str, before: Context | None, tracer: Tracer = _tracer) -> Context:
+def start_linked_trace(name: str, before: Context | None, tracer: Tracer = _tracer) -> Context:
     """Starts a trace that goes on from another one, by default the current; returns its context."""
     link = Link(trace.get_current_span(before).get_span_context())
     with tracer.start_as_current_span(name, Context(), links=[link]) as span:

@@ -479,7 +479,7 @@ async def test_an_object_without_a_row_is_swept_by_age_and_no_other(rig: Rig):
     await rig.indexed(LARGE)
     kept = await rig.objects.list(TENANT)
     old = f"{TENANT}/{'0' * 64}/{1_000_000_000_000:013d}-orphan"
-    young = rig.wired.rpc.accept.new_key(TENANT, NAME)
+    young = rig.wired.rpc.accept.make_key(TENANT, NAME)
     for key in (old, young):
         await rig.objects.put(key, b"left by a crash", max_bytes=100)
     assert await rig.wired.sweep_objects.run() == 1

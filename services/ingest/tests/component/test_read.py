@@ -156,10 +156,10 @@ async def test_the_backlog_counts_unfinished_documents_by_tenant_and_state(rig: 
     await rig.upload(tenant="globex")
     await rig.indexed(name="collections/reports/documents/b")
     await rig.delete("collections/reports/documents/b")
-    found = {(b.tenant, b.state): b.documents for b in await rig.sweeper.backlog()}
+    found = {(b.tenant, b.state): b.documents for b in await rig.sweeper.count_backlog()}
     assert found == {
         ("acme", State.ACCEPTED): 1,
         ("acme", State.DELETING): 1,
         ("globex", State.ACCEPTED): 1,
     }
-    assert all(b.oldest_age_s >= 0 for b in await rig.sweeper.backlog())
+    assert all(b.oldest_age_s >= 0 for b in await rig.sweeper.count_backlog())

@@ -121,7 +121,7 @@ async def test_what_was_sent_after_a_round_began_is_not_judged_by_it(rig: Rig):
     await rig.upload()
     rig.clear_outbox()
     rig.siblings.handled = {"VersionAccepted": 5}
-    until = await rig.wired.repair.handled.look(State.ACCEPTED)
+    until = await rig.wired.repair.handled.check(State.ACCEPTED)
     assert until is not None
     assert until < rig.version()["accepted_at"]
 
@@ -129,7 +129,7 @@ async def test_what_was_sent_after_a_round_began_is_not_judged_by_it(rig: Rig):
 async def test_two_reconcilers_send_a_step_once(rig: Rig):
     await rig.upload()
     await lose(rig)
-    due = await rig.sweeper.due(State.ACCEPTED, 10)
+    due = await rig.sweeper.list_overdue(State.ACCEPTED, 10)
     assert await rig.wired.repair._send_again(due[0]) is True
     assert await rig.wired.repair._send_again(due[0]) is False
 

@@ -100,7 +100,7 @@ async def test_what_a_watcher_was_not_told_is_found_by_the_second_look(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
     await rig.upload()
-    monkeypatch.setattr(watching, "SECOND_LOOK_S", 0.3)
+    monkeypatch.setattr(watching, "RELOAD_S", 0.3)
     monkeypatch.setattr(watching, "TICK_S", 0.05)
     rig.siblings.bus_is_away = True
     # One that starts with these times.

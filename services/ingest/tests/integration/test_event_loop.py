@@ -125,7 +125,7 @@ def test_small_text_is_cut_on_the_spot_within_that_time(kind):
 async def test_small_text_needs_no_child_and_large_text_no_parser():
     async with Parser(ParserLimits(children=1)) as parser:
         parse = ParseAndCut(parser, ChunkSettings())
-        async with parser._parsers.slot("acme"), parser._parsers.slot("globex"):
+        async with parser._parsers.acquire("acme"), parser._parsers.acquire("globex"):
             await parse(version("text/plain"), b"Water finds its way.")
             await parse(version("text/plain"), filled(b"Water finds its way. ", MIB))
             with pytest.raises(TimeoutError):

@@ -232,7 +232,7 @@ import asyncio, sys
 from ingest.parsing.jailed import JailedChild, ParserLimits
 async def main():
     child = await JailedChild.start("html", ParserLimits())
-    await child.report()
+    await child.read_report()
     print(child._process.pid, flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
@@ -369,7 +369,7 @@ async def test_damaged_documents_end_in_text_or_a_typed_refusal():
 async def test_child_that_floods_its_pipe_is_stopped():
     child = await JailedChild.start("html", ParserLimits())
     try:
-        await child.report()
+        await child.read_report()
         child._reader.feed_data((1 << 31).to_bytes(4))
         with pytest.raises(InvalidInputError) as refusal:
             [frame async for frame in child.ask(TASK, HTML)]

@@ -45,7 +45,7 @@ def the_long_way(data, of):
     try:
         found = detect(data, media_type=of.media_type_hint, file_name=of.file_name)
         reply = Reply(found, SETTINGS)
-        frames = child.reply(found, task, data, 1 << 20)
+        frames = child.build_reply(found, task, data, 1 << 20)
         [document] = filter(None, [reply.add(frame[4:]) for frame in frames])
     except InvalidInputError as refused:
         if refused.reason == ParseFailure.PARSER_CRASHED:

@@ -14,7 +14,7 @@ from ingest.domain import (
     Reference,
     State,
     check_name,
-    sources,
+    source_states,
 )
 from ingest.pace import Pace, work_s
 
@@ -131,7 +131,7 @@ def test_every_state_is_reached_and_only_steps_and_delete_lead_on():
     assert MOVES[State.DELETED] == frozenset()
     for state in set(State) - {State.DELETING, State.DELETED}:
         assert State.DELETING in MOVES[state]
-    assert sources(State.DELETED) == (State.DELETING,)
+    assert source_states(State.DELETED) == (State.DELETING,)
     assert set(STEPS) == {State.ACCEPTED, State.PREPARED, State.DELETING}
 
 

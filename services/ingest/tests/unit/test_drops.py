@@ -10,7 +10,7 @@ import pytest
 
 from chassis.base.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
 from ingest.domain import Reference
-from ingest.drops import PIECE_BYTES, DropsFolder, _typed_errors
+from ingest.drops import PIECE_BYTES, DropsFolder, _translate_errors
 
 
 def reference(uri: str) -> Reference:
@@ -99,7 +99,7 @@ async def test_only_regular_files_are_read(folder: Path):
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_nothing_that_an_entry_does_is_waited_for(number: int):
-    with pytest.raises(ServiceError) as refusal, _typed_errors():
+    with pytest.raises(ServiceError) as refusal, _translate_errors():
         raise OSError(number, os.strerror(number))
     ours = number in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
     assert isinstance(refusal.value, UnavailableError) == ours

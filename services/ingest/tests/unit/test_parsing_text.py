@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
 from ingest.parsing.clean import MARKS_MAX, clean, clean_title
-from ingest.parsing.decode import decode, html_charset
+from ingest.parsing.decode import decode, find_html_charset
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
@@ -176,7 +176,7 @@ def test_long_line_without_newline_is_sampled_in_linear_time():
     ],
 )
 def test_html_names_its_own_charset(head, expected):
-    assert html_charset(head) == expected
+    assert find_html_charset(head) == expected
 
 
 @pytest.mark.parametrize(

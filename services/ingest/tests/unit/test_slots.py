@@ -20,7 +20,7 @@ class Holders:
 
     def ask(self, tenant):
         async def hold():
-            async with self.slots.slot(tenant):
+            async with self.slots.acquire(tenant):
                 done = asyncio.Event()
                 self.held.append((tenant, done))
                 await done.wait()
@@ -86,7 +86,7 @@ async def test_a_waiter_that_goes_away_leaves_its_turn_to_the_next():
 async def test_a_turn_handed_out_to_one_that_is_cancelled_is_given_on():
     slots = FairSlots(each=1, total=1)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(slots.slot("a"))
+        await stack.enter_async_context(slots.acquire("a"))
         holders = Holders(slots)
         cancelled, waiting = holders.ask("b"), holders.ask("c")
         await settle()

@@ -14,7 +14,7 @@ from opentelemetry.trace import Tracer
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.events.work import TransactionWork
 from ingest.store.work import PostgresWork
-from ingest.traces import continue_trace, current_trace_id, start_linked
+from ingest.traces import continue_trace, current_trace_id, start_linked_trace
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -33,7 +33,7 @@ def tracer(exporter: InMemorySpanExporter) -> Tracer:
 
 def test_a_linked_trace_is_new_and_points_back(tracer: Tracer, exporter: InMemorySpanExporter):
     with tracer.start_as_current_span("process") as span:
-        context = start_linked("continue document", None, tracer)
+        context = start_linked_trace("continue document", None, tracer)
     own = span.get_span_context()
     [linked] = [one for one in exporter.get_finished_spans() if one.name == "continue document"]
     assert [link.context.trace_id for link in linked.links] == [own.trace_id]
@@ -45,7 +45,9 @@ def test_a_linked_trace_is_new_and_points_back(tracer: Tracer, exporter: InMemor
 def test_every_200_events_of_a_document_get_a_linked_trace(
     tracer: Tracer, monkeypatch, count: int, traces: list[int]
 ):
-    monkeypatch.setattr("ingest.store.work.start_linked", partial(start_linked, tracer=tracer))
+    monkeypatch.setattr(
+        "ingest.store.work.start_linked_trace", partial(start_linked_trace, tracer=tracer)
+    )
     nothing: Any = None
     unit = TransactionWork("acme", (), tx=nothing)
     work = PostgresWork(unit)

@@ -15,11 +15,11 @@ from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings, chunk
 from ingest.parsing import jail
 from ingest.parsing.assemble import assemble
-from ingest.parsing.decode import decode, html_charset, load_statistics
+from ingest.parsing.decode import decode, find_html_charset, load_statistics
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.reading import Reading
-from ingest.parsing.reply import frames_of, refusal
+from ingest.parsing.reply import build_frames, failure_frame
 from ingest.parsing.task import Task
 
 Reader = Callable[[bytes, int], Reading]
@@ -32,28 +32,34 @@ def encode_frame(message: object) -> bytes:
     return len(body).to_bytes(4) + body
 
 
-def reply(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> Iterator[bytes]:
+def build_reply(
+    media_type: MediaType, task: Task, data: bytes, output_bytes: int
+) -> Iterator[bytes]:
     """The frames of the parsed and cut document, or one that says why there is none.
 
     One that says so may also come after others, which are void then.
     """
     try:
-        yield from _frames(media_type, task, data, output_bytes)
+        yield from _build_frames(media_type, task, data, output_bytes)
     except MemoryError:
-        yield encode_frame(refusal(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory"))
+        yield encode_frame(
+            failure_frame(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory")
+        )
     except RecursionError:
-        yield encode_frame(refusal(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply"))
+        yield encode_frame(failure_frame(ParseFailure.DOCUMENT_DAMAGED, "nested too deeply"))
     except RefusalError as refused:
-        yield encode_frame(refusal(refused.failure, refused.detail))
+        yield encode_frame(failure_frame(refused.failure, refused.detail))
     except InvalidInputError as refused:
-        yield encode_frame(refusal(refused.reason, refused.detail))
+        yield encode_frame(failure_frame(refused.reason, refused.detail))
 
 
-def _frames(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -> Iterator[bytes]:
+def _build_frames(
+    media_type: MediaType, task: Task, data: bytes, output_bytes: int
+) -> Iterator[bytes]:
     parsed = assemble(_read(media_type, task, data, output_bytes), media_type)
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
-    for message in frames_of(parsed, chunk(parsed, settings)):
+    for message in build_frames(parsed, chunk(parsed, settings)):
         frame = encode_frame(message)
         left_bytes -= len(frame)
         if left_bytes < 0:
@@ -65,15 +71,15 @@ def _frames(media_type: MediaType, task: Task, data: bytes, output_bytes: int) -
 
 def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> Reading:
     if media_type is MediaType.PDF:
-        return _reader(media_type)(data, limit_chars)
-    hint = task.charset or (html_charset(data) if media_type is MediaType.HTML else "")
+        return _load_reader(media_type)(data, limit_chars)
+    hint = task.charset or (find_html_charset(data) if media_type is MediaType.HTML else "")
     text = decode(data, charset=hint)
     if media_type is MediaType.TEXT:
         return Reading("", [text], 0)
-    return _reader(media_type)(text.encode(), limit_chars)
+    return _load_reader(media_type)(text.encode(), limit_chars)
 
 
-def _reader(media_type: MediaType) -> Reader:
+def _load_reader(media_type: MediaType) -> Reader:
     """The reader of one format; the others' libraries are never loaded."""
     if media_type is MediaType.PDF:
         from ingest.parsing import read_pdf  # noqa: PLC0415
@@ -100,7 +106,7 @@ def main(media_format: str, *numbers: str) -> None:
     media_type = MediaType[media_format.upper()]
     # Everything that is ever needed: nothing can be loaded once the jail is sealed.
     if media_type is not MediaType.TEXT:
-        _reader(media_type)
+        _load_reader(media_type)
     if media_type is not MediaType.PDF:
         load_statistics()
     _write_all(encode_frame(report | jail.seal()))
@@ -108,7 +114,7 @@ def main(media_format: str, *numbers: str) -> None:
         task = Task(**json.loads(source.read(int.from_bytes(source.read(4)))))
         data = source.read()
     jail.bound_time(task.cpu_s)
-    for frame in reply(media_type, task, data, output_bytes):
+    for frame in build_reply(media_type, task, data, output_bytes):
         _write_all(frame)
 
 

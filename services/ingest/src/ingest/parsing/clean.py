@@ -65,11 +65,11 @@ def clean(text: str) -> str:
         text = text.translate(_TABLE)
     if not text.isascii():
         text = unicodedata.normalize("NFC", _MARK_RUN.sub(rf"\1{GRAPHEME_JOINER}", text))
-    text = "".join(_without_blanks_at_line_ends(text))
+    text = "".join(_strip_line_ends(text))
     return _BLANK_LINES.sub("\n\n", text).strip()
 
 
-def _without_blanks_at_line_ends(text: str) -> Iterator[str]:
+def _strip_line_ends(text: str) -> Iterator[str]:
     """Block by block: a string for each line of a large text would fill the memory."""
     start = 0
     while start < len(text):

@@ -59,12 +59,12 @@ def decode_unicode(data: bytes) -> str | None:
     """Text of `data` where nothing is to be guessed; None where `decode` has to look closer."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return _strict(data[len(mark) :], encoding)
-    if b"\x00" in data and (wide := _wide(data)) is not None:
+            return _decode_strict(data[len(mark) :], encoding)
+    if b"\x00" in data and (wide := _decode_wide(data)) is not None:
         return wide
     if _is_binary(data) or _SEVEN_BIT.search(data):
         return None
-    return _strict(data, "utf-8")
+    return _decode_strict(data, "utf-8")
 
 
 def load_statistics() -> ModuleType:
@@ -74,7 +74,7 @@ def load_statistics() -> ModuleType:
     return charset_normalizer
 
 
-def html_charset(data: bytes) -> str:
+def find_html_charset(data: bytes) -> str:
     """The encoding an HTML document names in its own head, empty when it names none."""
     found = _META_CHARSET.search(data[:2048])
     return found[1].decode("ascii", "replace") if found else ""
@@ -89,19 +89,19 @@ def _is_binary(data: bytes) -> bool:
 
 
 def _decode_legacy(data: bytes, charset: str) -> str | None:
-    guesses = [guess for guess in (_check_charset(charset), *_guesses(data)) if guess]
-    decoded = (_strict(data, guess) for guess in guesses)
+    guesses = [guess for guess in (_check_charset(charset), *_guess_encodings(data)) if guess]
+    decoded = (_decode_strict(data, guess) for guess in guesses)
     return next((text for text in decoded if text is not None), None)
 
 
-def _strict(data: bytes, encoding: str) -> str | None:
+def _decode_strict(data: bytes, encoding: str) -> str | None:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return None
 
 
-def _wide(data: bytes) -> str | None:
+def _decode_wide(data: bytes) -> str | None:
     """Text in UTF-16 or UTF-32 without a mark, when it reads as such.
 
     The wrong byte order turns blanks and ASCII into rare ideographs, so of the candidates the
@@ -110,12 +110,12 @@ def _wide(data: bytes) -> str | None:
     best, best_share = None, 0.1
     for encoding in _WIDE:
         width = 4 if encoding.startswith("utf-32") else 2
-        if len(data) % width or (head := _strict(data[:SAMPLE_BYTES], encoding)) is None:
+        if len(data) % width or (head := _decode_strict(data[:SAMPLE_BYTES], encoding)) is None:
             continue
         share = sum(character.isspace() or " " <= character <= "~" for character in head)
         if share / len(head) > best_share:
             best, best_share = encoding, share / len(head)
-    return _strict(data, best) if best else None
+    return _decode_strict(data, best) if best else None
 
 
 def _check_charset(charset: str) -> str:
@@ -129,9 +129,9 @@ def _check_charset(charset: str) -> str:
     return name if name in _BYTEWISE else ""
 
 
-def _guesses(data: bytes) -> list[str]:
+def _guess_encodings(data: bytes) -> list[str]:
     """Encodings by plausibility, from lines that are not plain ASCII."""
-    sample = _sample(data)
+    sample = _take_sample(data)
     matches = load_statistics().from_bytes(sample, cp_isolation=_BYTEWISE, enable_fallback=False)
     best = matches.best()
     if best is None:
@@ -149,7 +149,7 @@ def _guesses(data: bytes) -> list[str]:
     return ["cp1252", *ranked] if unsure or "cp1252" in twins else ranked
 
 
-def _sample(data: bytes) -> bytes:
+def _take_sample(data: bytes) -> bytes:
     """The first lines that hold a byte above ASCII; the opening when there is none."""
     lines, size, start = [], 0, 0
     while size < SAMPLE_BYTES and (high := _HIGH.search(data, start)):

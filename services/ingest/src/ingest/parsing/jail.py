@@ -52,7 +52,7 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
         no_new_privileges=lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
         own_network=_leave_network,
         no_capabilities=_drop_capabilities,
-        dies_with_parent=lambda: _die_with(parent),
+        dies_with_parent=lambda: _die_with_parent(parent),
     )
 
 
@@ -110,7 +110,7 @@ def _drop_capabilities() -> None:
     _call(_libc.capset, header, bytes(24))
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("parent is gone")

@@ -44,7 +44,7 @@ class ParserLimits:
     open_files: int = 64
     children: int = 2
 
-    def cpu_s_for(self, size_bytes: int) -> int:
+    def limit_cpu_s(self, size_bytes: int) -> int:
         """Processor time for a document of this size."""
         return min(self.cpu_s, self.cpu_base_s + self.cpu_mib_s * size_bytes // MIB)
 
@@ -90,10 +90,10 @@ class JailedChild:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise _unavailable(error.strerror or "no process") from error
+            raise _unavailable_error(error.strerror or "no process") from error
         return cls(process, pipe, limits)
 
-    async def report(self) -> dict[str, str]:
+    async def read_report(self) -> dict[str, str]:
         """What the jail could take from the child: control to refusal, empty where it holds.
 
         Raises:
@@ -102,9 +102,9 @@ class JailedChild:
         if self._report is None:
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    report = json.loads(await self._frame(REPORT_BYTES_MAX))
+                    report = json.loads(await self._read_frame(REPORT_BYTES_MAX))
             except (TimeoutError, EOFError, ConnectionError, ValueError) as error:
-                raise _unavailable("the parser process did not come up") from error
+                raise _unavailable_error("the parser process did not come up") from error
             self._report = {str(name): str(said) for name, said in report.items()}
         return self._report
 
@@ -117,17 +117,17 @@ class JailedChild:
             InvalidInputError: `PARSER_TIME_LIMIT`, `PARSER_OUTPUT_LIMIT` or `PARSER_CRASHED`.
             UnavailableError: `PARSER_UNAVAILABLE`.
         """
-        await self.report()
+        await self.read_report()
         if self._process.returncode is not None:
             # It died idle, which is no document's fault.
-            raise _unavailable("the parser process is gone")
+            raise _unavailable_error("the parser process is gone")
         wall_s = min(self._limits.wall_s, WALL_FACTOR * task.cpu_s)
         left_bytes = self._limits.output_bytes
         try:
             async with asyncio.timeout(wall_s) as bound:
                 await self._feed(task, data)
                 while True:
-                    frame = await self._frame(min(left_bytes, FRAME_MAX_BYTES))
+                    frame = await self._read_frame(min(left_bytes, FRAME_MAX_BYTES))
                     left_bytes -= len(frame)
                     yield frame
                     await asyncio.sleep(0)
@@ -159,7 +159,7 @@ class JailedChild:
                 await self._writer.drain()
             self._writer.write_eof()
 
-    async def _frame(self, limit_bytes: int) -> bytes:
+    async def _read_frame(self, limit_bytes: int) -> bytes:
         size = int.from_bytes(await self._reader.readexactly(4))
         if size > limit_bytes:
             raise _failure_error(
@@ -179,5 +179,5 @@ def _failure_error(failure: ParseFailure, detail: str) -> InvalidInputError:
     return InvalidInputError(failure, detail)
 
 
-def _unavailable(detail: str) -> UnavailableError:
+def _unavailable_error(detail: str) -> UnavailableError:
     return UnavailableError("PARSER_UNAVAILABLE", detail)

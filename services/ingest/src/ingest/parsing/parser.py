@@ -49,7 +49,7 @@ class Parser:
             for media_type in KEPT_READY:
                 self._keep_ready(media_type)
             for starting in list(self._ready.values()):
-                self._note(await (await starting).report())
+                self._log_jail(await (await starting).read_report())
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -80,19 +80,19 @@ class Parser:
             InvalidInputError: with a `ParseFailure` as reason; final for these bytes.
             UnavailableError: `PARSER_UNAVAILABLE`; no fault of the document.
         """
-        self._bound(len(data), self._limits.document_bytes)
+        self._check_size(len(data), self._limits.document_bytes)
         found = detect(data, media_type=media_type, file_name=file_name)
         if found is not MediaType.PDF:
-            self._bound(len(data), self._limits.text_bytes)
+            self._check_size(len(data), self._limits.text_bytes)
         task = Task(
             charset=charset(media_type),
             target_chars=settings.target_chars,
             max_chars=settings.max_chars,
-            cpu_s=self._limits.cpu_s_for(len(data)),
+            cpu_s=self._limits.limit_cpu_s(len(data)),
         )
         slots = self._decoders if found is MediaType.TEXT else self._parsers
-        async with slots.slot(tenant), self._child(found) as child:
-            self._note(await child.report())
+        async with slots.acquire(tenant), self._take_child(found) as child:
+            self._log_jail(await child.read_report())
             reply = Reply(found, settings)
             async with aclosing(child.ask(task, data)) as frames:
                 async for frame in frames:
@@ -100,7 +100,7 @@ class Parser:
                         return document
         raise AssertionError("a child's frames end with a document or an error")
 
-    def _bound(self, size_bytes: int, limit_bytes: int) -> None:
+    def _check_size(self, size_bytes: int, limit_bytes: int) -> None:
         if not size_bytes:
             raise InvalidInputError(ParseFailure.EMPTY_DOCUMENT, "the document has no bytes")
         if size_bytes > limit_bytes:
@@ -112,7 +112,7 @@ class Parser:
             )
 
     @asynccontextmanager
-    async def _child(self, media_type: MediaType) -> AsyncIterator[JailedChild]:
+    async def _take_child(self, media_type: MediaType) -> AsyncIterator[JailedChild]:
         starting = self._ready.pop(media_type, None) or self._start(media_type)
         if media_type in KEPT_READY:
             self._keep_ready(media_type)
@@ -129,7 +129,7 @@ class Parser:
         # Owned: whoever pops the task, or `__aexit__`, awaits it in `_end`.
         return asyncio.create_task(JailedChild.start(media_type.name.lower(), self._limits))
 
-    def _note(self, jail: dict[str, str]) -> None:
+    def _log_jail(self, jail: dict[str, str]) -> None:
         """Log what holds the children, once and again whenever it changes."""
         if jail == self._jail:
             return

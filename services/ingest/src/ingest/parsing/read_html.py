@@ -50,15 +50,15 @@ def read(data: bytes, limit_chars: int) -> Reading:
         raise RefusalError(ParseFailure.DOCUMENT_DAMAGED, f"HTML: {fatal[0].type_name}")
     if root is None:
         return Reading("", [""], 0)
-    title = " ".join("".join(_title(root)).split())
-    text = _Lines(limit_chars).of(root)
+    title = " ".join("".join(_find_title(root)).split())
+    text = _Lines(limit_chars).collect(root)
     # A title that the page shows nowhere is text of the document all the same.
     if title and title not in text[: 4 * len(title) + 400]:
         text = f"{title}\n\n{text}"
     return Reading(title, [text], 0)
 
 
-def _title(root: etree._Element) -> Iterator[str]:
+def _find_title(root: etree._Element) -> Iterator[str]:
     for name in ("title", "h1"):
         element = next(root.iter(name), None)
         if element is not None and (text := "".join(element.itertext())).strip():
@@ -66,7 +66,7 @@ def _title(root: etree._Element) -> Iterator[str]:
             return
 
 
-def _hidden(element: etree._Element) -> bool:
+def _is_hidden(element: etree._Element) -> bool:
     name, attributes = element.tag, element.attrib
     if name in SKIPPED or attributes.get("role", "").lower() in SKIPPED_ROLES:
         return True
@@ -106,11 +106,11 @@ class _Lines:
         self._rows: list[bool] = []
         self._counters: list[int | None] = []
 
-    def of(self, root: etree._Element) -> str:
+    def collect(self, root: etree._Element) -> str:
         walk = etree.iterwalk(root, events=("start", "end"))
         skipped = None
         for event, element in walk:
-            if event == "start" and _hidden(element):
+            if event == "start" and _is_hidden(element):
                 skipped = element
                 walk.skip_subtree()
             elif event == "start":
@@ -124,17 +124,17 @@ class _Lines:
 
     def _enter(self, element: etree._Element) -> None:
         name = element.tag
-        self._space_out(name)
+        self._add_breaks(name)
         if name in LISTS:
-            self._counters.append(_first_number(element))
+            self._counters.append(_read_first_number(element))
         elif name == "li":
-            self._prefix = self._bullet()
+            self._prefix = self._make_bullet()
         elif name == "tr":
             self._rows.append(_is_row(element))
-        elif name in CELLS and self._in_row() and element.getprevious() is not None:
+        elif name in CELLS and self._is_in_row() and element.getprevious() is not None:
             self._gap = f"{self._gap}| " if self._gap.endswith("| ") else " | "
         elif name == "br":
-            self._need(LINE)
+            self._request_break(LINE)
         elif name == "pre":
             self._verbatim += 1
 
@@ -148,24 +148,24 @@ class _Lines:
             self._rows.pop()
         elif name == "pre":
             self._verbatim -= 1
-        self._space_out(name)
+        self._add_breaks(name)
 
-    def _space_out(self, name: str) -> None:
+    def _add_breaks(self, name: str) -> None:
         if name in PARAGRAPHS and not (name in LISTS and len(self._counters) > 0):
-            self._need(PARAGRAPH)
-        elif name in LINES or name in LISTS or (name in CELLS and not self._in_row()):
-            self._need(LINE)
+            self._request_break(PARAGRAPH)
+        elif name in LINES or name in LISTS or (name in CELLS and not self._is_in_row()):
+            self._request_break(LINE)
 
-    def _need(self, lines: int) -> None:
-        if self._in_row():
+    def _request_break(self, lines: int) -> None:
+        if self._is_in_row():
             self._gap = self._gap or " "
         elif not self._prefix:
             self._break = max(self._break, lines)
 
-    def _in_row(self) -> bool:
+    def _is_in_row(self) -> bool:
         return bool(self._rows) and self._rows[-1]
 
-    def _bullet(self) -> str:
+    def _make_bullet(self) -> str:
         if not self._counters or self._counters[-1] is None:
             return "- "
         number = self._counters[-1]
@@ -179,18 +179,18 @@ class _Lines:
         if not self._verbatim and text[0].isspace():
             self._gap = self._gap or " "
         if words:
-            self._out.append(self._separator() + words)
+            self._out.append(self._take_separator() + words)
             self._size_chars += len(self._out[-1])
             check_length(self._size_chars, self._limit_chars)
             self._gap = " " if not self._verbatim and text[-1].isspace() else ""
 
-    def _separator(self) -> str:
+    def _take_separator(self) -> str:
         separator = "\n" * self._break if self._break else self._gap
         prefix, self._prefix, self._break = self._prefix, "", 0
         return (separator if self._out else "") + prefix
 
 
-def _first_number(element: etree._Element) -> int | None:
+def _read_first_number(element: etree._Element) -> int | None:
     if element.tag == "ul":
         return None
     start = element.get("start", "1")

@@ -61,8 +61,8 @@ def read(data: bytes, limit_chars: int) -> Reading:
     _add_cmaps()
     try:
         reader = _open(data)
-        texts = _rejoin(list(_pages(reader, limit_chars)))
-        return Reading(_title(reader), texts, repairs.total())
+        texts = _rejoin(list(_read_pages(reader, limit_chars)))
+        return Reading(_read_title(reader), texts, repairs.total())
     except FileNotDecryptedError as error:
         raise RefusalError(ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password") from error
     except LimitReachedError as error:
@@ -73,18 +73,20 @@ def read(data: bytes, limit_chars: int) -> Reading:
         raise
     except Exception as error:
         # The library promises no closed set of errors for a broken file.
-        raise RefusalError(ParseFailure.DOCUMENT_DAMAGED, f"PDF: {_where(error)}") from error
+        raise RefusalError(
+            ParseFailure.DOCUMENT_DAMAGED, f"PDF: {_describe_position(error)}"
+        ) from error
 
 
 def _count_repairs(repairs: Counter[str]) -> None:
     """Count what the library warns of, and drop its words: they could quote the document."""
 
-    def counted(record: logging.LogRecord) -> bool:
+    def count(record: logging.LogRecord) -> bool:
         repairs[record.name] += 1
         return False
 
     handler = logging.Handler(logging.WARNING)
-    handler.addFilter(counted)
+    handler.addFilter(count)
     library = logging.getLogger("pypdf")
     library.addHandler(handler)
     library.propagate = False
@@ -99,12 +101,12 @@ def _open(data: bytes) -> pypdf.PdfReader:
         # Without a pointer to its object table the library gives up; with a false one it
         # rebuilds the table from the objects themselves.
         reader = pypdf.PdfReader(io.BytesIO(data + b"\nstartxref\n0\n%%EOF\n"))
-    if reader.is_encrypted and not _opens_without_password(reader):
+    if reader.is_encrypted and not _is_open_without_password(reader):
         raise RefusalError(ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password")
     return reader
 
 
-def _opens_without_password(reader: pypdf.PdfReader) -> bool:
+def _is_open_without_password(reader: pypdf.PdfReader) -> bool:
     """The empty user password opens it. An empty owner password is a slip and does not count."""
     opened = reader.decrypt("")
     rules: Any = reader.trailer["/Encrypt"].get_object()
@@ -114,7 +116,7 @@ def _opens_without_password(reader: pypdf.PdfReader) -> bool:
     return bool(AlgV5.verify_user_password(rules["/R"], b"", user, user_key))
 
 
-def _pages(reader: pypdf.PdfReader, limit_chars: int) -> Iterator[str]:
+def _read_pages(reader: pypdf.PdfReader, limit_chars: int) -> Iterator[str]:
     size_chars = 0
     for page in reader.pages:
         text = page.extract_text()
@@ -131,19 +133,19 @@ def _rejoin(texts: list[str]) -> list[str]:
         head, tail = match.groups()
         if not tail[0].islower():
             return match[0]
-        # Each half is counted once for this very place.
+        # Each half is count once for this very place.
         compound = f"{head}-{tail}" in words or (words[head] > 1 and words[tail] > 1)
         return f"{head}-{tail}" if compound and f"{head}{tail}" not in words else f"{head}{tail}"
 
     return [_HYPHENATED.sub(join, text) for text in texts]
 
 
-def _title(reader: pypdf.PdfReader) -> str:
+def _read_title(reader: pypdf.PdfReader) -> str:
     title = (reader.metadata.title if reader.metadata else None) or ""
     return "" if _NO_TITLE.fullmatch(title.strip()) else title
 
 
-def _where(error: Exception) -> str:
+def _describe_position(error: Exception) -> str:
     """Class and code position of an error; its message could quote the document."""
     trace = error.__traceback__
     while trace and trace.tb_next:
@@ -153,13 +155,13 @@ def _where(error: Exception) -> str:
 
 
 def _add_cmaps() -> None:
-    codecs.register(_jis_codec)
+    codecs.register(_find_jis_codec)
     for writing in "HV":
         table = {f"/{name}-{writing}": codec for name, codec in CMAPS.items()}
         _cmap._predefined_cmap.update(table, **{f"/{writing}": JIS_X_0208})  # noqa: SLF001
 
 
-def _jis_codec(name: str) -> codecs.CodecInfo | None:
+def _find_jis_codec(name: str) -> codecs.CodecInfo | None:
     """The 7-bit form of JIS X 0208, which differs from EUC-JP in the high bits alone."""
     if name != JIS_X_0208:
         return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chassis.base.errors import InvalidInputError
-from ingest.chunking import Chunk, ChunkSettings, place
+from ingest.chunking import Chunk, ChunkSettings, locate_chunk
 from ingest.parsing.clean import clean_title, is_clean
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
@@ -19,7 +19,7 @@ PART_ITEMS = 1024
 FRAME_MAX_BYTES = 1 << 20
 
 
-def frames_of(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
+def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
     """A document in parts; of a chunk only its bounds, since it is a part of the text."""
     for start in range(0, len(parsed.text), PART_CHARS):
         yield {"text": parsed.text[start : start + PART_CHARS]}
@@ -32,7 +32,7 @@ def frames_of(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[
     yield {"title": parsed.title}
 
 
-def refusal(failure: str, detail: str) -> dict[str, Any]:
+def failure_frame(failure: str, detail: str) -> dict[str, Any]:
     """Why there is no document."""
     return {"failure": failure, "detail": detail}
 
@@ -67,11 +67,11 @@ class Reply:
                 case {"chunks": [*bounds]}:
                     self._add_chunks(bounds)
                 case {"title": str(title)} if self._chunks:
-                    return self._whole(title)
+                    return self._build_document(title)
                 case _:
-                    raise _senseless()
+                    raise _malformed_reply_error()
         except (ValueError, TypeError, RecursionError) as error:
-            raise _senseless() from error
+            raise _malformed_reply_error() from error
         return None
 
     def _is_next(self, text: str) -> bool:
@@ -88,7 +88,7 @@ class Reply:
         for number, start in pages:
             last = self._pages[-1] if self._pages else PageStart(number=0, start_char=0)
             if not (_is_int(number, start) and number > last.number and start >= last.start_char):
-                raise _senseless()
+                raise _malformed_reply_error()
             self._pages.append(PageStart(number=number, start_char=start))
 
     def _add_chunks(self, bounds: Sequence[Any]) -> None:
@@ -96,14 +96,14 @@ class Reply:
             last = self._chunks[-1].end if self._chunks else 0
             fits = _is_int(start, end) and last <= start < end <= self._size_chars
             if not fits or end - start > self._max_chars:
-                raise _senseless()
+                raise _malformed_reply_error()
             text = self._slice(start, end)
             if text[0].isspace() or text[-1].isspace():
-                raise _senseless()
+                raise _malformed_reply_error()
             ordinal = len(self._chunks)
-            self._chunks.append(place(ordinal, text, start, end, self._pages))
+            self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages))
 
-    def _whole(self, title: str) -> CutDocument:
+    def _build_document(self, title: str) -> CutDocument:
         return CutDocument(
             title=clean_title(title),
             parts=self._parts,
@@ -117,5 +117,5 @@ def _is_int(*values: object) -> bool:
     return all(type(value) is int for value in values)
 
 
-def _senseless() -> InvalidInputError:
+def _malformed_reply_error() -> InvalidInputError:
     return InvalidInputError(ParseFailure.PARSER_CRASHED, "the parser's reply makes no sense")

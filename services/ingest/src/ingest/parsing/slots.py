@@ -19,12 +19,12 @@ class FairSlots:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def slot(self, tenant: str) -> AsyncIterator[None]:
+    async def acquire(self, tenant: str) -> AsyncIterator[None]:
         """Waits for a slot and keeps it for the block."""
         if tenant not in self._waiting and self._is_free(tenant):
             self._used[tenant] += 1
         else:
-            await self._turn(tenant)
+            await self._wait_for_turn(tenant)
         try:
             yield
         finally:
@@ -33,14 +33,14 @@ class FairSlots:
     def _is_free(self, tenant: str) -> bool:
         return self._used.total() < self._total and self._used[tenant] < self._each
 
-    async def _turn(self, tenant: str) -> None:
+    async def _wait_for_turn(self, tenant: str) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._hand_out()
+                self._grant_free_slots()
             else:
                 self._release(tenant)  # it was handed out at the same moment
             raise
@@ -49,9 +49,9 @@ class FairSlots:
         self._used[tenant] -= 1
         if not self._used[tenant]:
             del self._used[tenant]
-        self._hand_out()
+        self._grant_free_slots()
 
-    def _hand_out(self) -> None:
+    def _grant_free_slots(self) -> None:
         for tenant in list(self._waiting):
             turns = self._waiting[tenant]
             while turns and turns[0].cancelled():

@@ -111,15 +111,15 @@ class PostgresDeletions(Deletions):
         self._tenant = tenant
 
     @override
-    async def bury(self, entry: Entry, wait_s: float) -> None:
+    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
         await self._run(_BURY, entry.name, entry.latest_version, wait_s=wait_s)
 
     @override
-    async def hidden(self, document: str, number: int) -> None:
+    async def mark_hidden(self, document: str, number: int) -> None:
         await self._run(_HIDDEN, document, number)
 
     @override
-    async def list_doomed(self, document: str, number: int) -> Sequence[Version]:
+    async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
         cursor = await self._tx.execute(_DOOMED.encode(), self._names(document, number))
         return [rows.version(row) for row in await cursor.fetchall()]
 
@@ -150,7 +150,7 @@ class PostgresDeletions(Deletions):
         await self._run(_CLOSE, document, number, receipt=Jsonb(asdict(receipt)))
 
     @override
-    async def receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
+    async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
         cursor = await self._tx.execute(_RECEIPT, self._names(document, number))
         row = await cursor.fetchone()
         return (row["version"], rows.receipt(row["receipt"])) if row else None

@@ -20,7 +20,7 @@ from ingest.domain import (
     Verdict,
     Version,
     View,
-    sources,
+    source_states,
 )
 from ingest.store import columns, rows, statements
 from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pending, Standing
@@ -35,7 +35,7 @@ class PostgresDocuments(Documents):
 
     @override
     async def claim(self, names: Sequence[str]) -> Claimed:
-        found = await self._all(statements.CLAIM, "", names=list(names))
+        found = await self._fetch_all(statements.CLAIM, "", names=list(names))
         standing = {None: Standing.UNKNOWN, False: Standing.ACTIVE, True: Standing.SUSPENDED}
         return Claimed(
             entries={row["name"]: rows.entry(row) for row in found},
@@ -48,35 +48,36 @@ class PostgresDocuments(Documents):
 
     @override
     async def lock(self, name: str) -> Entry | None:
-        row = await self._one(f"{statements.ENTRY} FOR UPDATE", name)
+        row = await self._fetch_one(f"{statements.ENTRY} FOR UPDATE", name)
         return rows.entry(row) if row else None
 
     @override
-    async def entry(self, name: str) -> Entry | None:
-        row = await self._one(statements.ENTRY, name)
+    async def find_entry(self, name: str) -> Entry | None:
+        row = await self._fetch_one(statements.ENTRY, name)
         return rows.entry(row) if row else None
 
     @override
-    async def newest(self, name: str) -> View | None:
-        row = await self._one(statements.NEWEST, name)
+    async def find_newest(self, name: str) -> View | None:
+        row = await self._fetch_one(statements.NEWEST, name)
         return rows.view(row) if row else None
 
     @override
-    async def newest_of(self, names: Sequence[str]) -> Sequence[View]:
+    async def list_newest(self, names: Sequence[str]) -> Sequence[View]:
         return [
-            rows.view(row) for row in await self._all(statements.NEWEST_OF, "", names=list(names))
+            rows.view(row)
+            for row in await self._fetch_all(statements.NEWEST_OF, "", names=list(names))
         ]
 
     @override
-    async def version(self, name: str, number: int) -> Version | None:
-        row = await self._one(statements.VERSION, name, number=number)
+    async def find_version(self, name: str, number: int) -> Version | None:
+        row = await self._fetch_one(statements.VERSION, name, number=number)
         return rows.version(row) if row else None
 
     @override
-    async def versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
+    async def list_versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
         if not numbers:
             return {}
-        found = await self._all(statements.VERSIONS, "", **_columns_of(numbers.items()))
+        found = await self._fetch_all(statements.VERSIONS, "", **_to_columns(numbers.items()))
         return {row["document"]: rows.version(row) for row in found}
 
     @override
@@ -88,14 +89,14 @@ class PostgresDocuments(Documents):
     async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
         return [
             rows.view(row)
-            for row in await self._all(statements.LOCK_VERSIONS, "", **_columns_of(versions))
+            for row in await self._fetch_all(statements.LOCK_VERSIONS, "", **_to_columns(versions))
         ]
 
     @override
     async def add(self, additions: Sequence[Addition]) -> Mapping[str, Version]:
         if not additions:
             return {}
-        found = await self._all(statements.ADD, "", **columns.additions(additions))
+        found = await self._fetch_all(statements.ADD, "", **columns.additions(additions))
         made = {row["document"]: rows.version(row) for row in found}
         kept = [one for one in additions if one.draft.name in made]
         if contents := columns.contents(kept):
@@ -106,7 +107,7 @@ class PostgresDocuments(Documents):
 
     @override
     async def describe(self, version: Version, draft: Draft) -> Version:
-        row = await self._one(
+        row = await self._fetch_one(
             statements.DESCRIBE,
             version.document,
             number=version.number,
@@ -121,18 +122,18 @@ class PostgresDocuments(Documents):
         await self._run(statements.RAISE_ORDER, name, order=order_ns)
 
     @override
-    async def content(self, name: str, number: int) -> bytes | None:
-        row = await self._one(statements.CONTENT, name, number=number)
+    async def read_content(self, name: str, number: int) -> bytes | None:
+        row = await self._fetch_one(statements.CONTENT, name, number=number)
         return bytes(row["content"]) if row else None
 
     @override
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         pieces = prepared.pieces
-        row = await self._one(
+        row = await self._fetch_one(
             statements.PREPARE,
             version.document,
             number=version.number,
-            sources=_names(sources(State.PREPARED)),
+            sources=_names(source_states(State.PREPARED)),
             media_type=prepared.media_type,
             title=prepared.title,
             chunk_count=len(pieces),
@@ -146,15 +147,15 @@ class PostgresDocuments(Documents):
     async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
         uploads: dict[str, list[Upload]] = defaultdict(list)
         if versions:
-            wanted = _columns_of((version.document, version.number) for version in versions)
-            for row in await self._all(statements.INDEX, "", **wanted):
+            wanted = _to_columns((version.document, version.number) for version in versions)
+            for row in await self._fetch_all(statements.INDEX, "", **wanted):
                 uploads[row["document"]].append(rows.upload(row))
         return uploads
 
     @override
     async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
         number = version.number
-        found = await self._all(
+        found = await self._fetch_all(
             statements.FAIL,
             version.document,
             number=number,
@@ -167,27 +168,31 @@ class PostgresDocuments(Documents):
 
     @override
     async def list_retired(self, entry: Entry, number: int) -> Sequence[Version]:
-        found = await self._all(
+        found = await self._fetch_all(
             statements.RETIRED,
             entry.name,
             number=number,
-            **_from(entry),
-            states=_names((*sources(State.SUPERSEDED), State.FAILED)),
+            **_deletable_from(entry),
+            states=_names((*source_states(State.SUPERSEDED), State.FAILED)),
         )
         return [rows.version(row) for row in found]
 
     @override
     async def retire(self, entry: Entry, number: int) -> None:
-        states = _names(sources(State.SUPERSEDED))
-        await self._run(statements.RETIRE, entry.name, number=number, **_from(entry), states=states)
+        states = _names(source_states(State.SUPERSEDED))
+        await self._run(
+            statements.RETIRE, entry.name, number=number, **_deletable_from(entry), states=states
+        )
 
     @override
-    async def pieces(self, name: str, number: int) -> Sequence[Piece]:
-        return [rows.piece(row) for row in await self._all(statements.PIECES, name, number=number)]
+    async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
+        return [
+            rows.piece(row) for row in await self._fetch_all(statements.PIECES, name, number=number)
+        ]
 
     @override
     async def repeat(self, pending: Pending, wait_s: float) -> Version | None:
-        row = await self._one(
+        row = await self._fetch_one(
             statements.REPEAT,
             pending.document,
             number=pending.number,
@@ -198,51 +203,51 @@ class PostgresDocuments(Documents):
         return rows.version(row) if row else None
 
     @override
-    async def page(self, query: PageQuery) -> Sequence[View]:
+    async def list_page(self, query: PageQuery) -> Sequence[View]:
         # Names of a collection lie between its prefix and the same with `/` raised to `0`.
         prefix = f"collections/{query.collection}/documents" if query.collection else "collections"
         names = {"after": max(query.after, f"{prefix}/"), "before": f"{prefix}0"}
         if query.state is None:
-            found = await self._all(statements.PAGE, "", limit=query.limit, **names)
+            found = await self._fetch_all(statements.PAGE, "", limit=query.limit, **names)
         else:
             state = query.state.value
-            found = await self._all(
+            found = await self._fetch_all(
                 statements.PAGE_IN_STATE, "", limit=query.limit, state=state, **names
             )
         return [rows.view(row) for row in found]
 
     @override
-    async def collections(self, after: str, limit: int) -> Sequence[Collection]:
+    async def list_collections(self, after: str, limit: int) -> Sequence[Collection]:
         behind = f"collections/{after}/documents0" if after else "collections/"
-        found = await self._all(statements.COLLECTIONS, "", after=behind, limit=limit)
+        found = await self._fetch_all(statements.COLLECTIONS, "", after=behind, limit=limit)
         return [
             Collection(collection_id=row["id"], document_count=row["documents"]) for row in found
         ]
 
     @override
     async def count_unfinished(self) -> int:
-        row = await self._one(statements.UNFINISHED, "", states=_names(UNFINISHED))
+        row = await self._fetch_one(statements.UNFINISHED, "", states=_names(UNFINISHED))
         return int(row["unfinished"]) if row else 0
 
     async def _run(self, statement: str, name: str, **values: Any) -> None:
         names = {"tenant": self._tenant, "name": name, **values}
         await self._tx.execute(statement.encode(), names)
 
-    async def _one(self, statement: str, name: str, **values: Any) -> rows.Row | None:
+    async def _fetch_one(self, statement: str, name: str, **values: Any) -> rows.Row | None:
         names = {"tenant": self._tenant, "name": name, **values}
         return await (await self._tx.execute(statement.encode(), names)).fetchone()
 
-    async def _all(self, statement: str, name: str, **values: Any) -> list[rows.Row]:
+    async def _fetch_all(self, statement: str, name: str, **values: Any) -> list[rows.Row]:
         names = {"tenant": self._tenant, "name": name, **values}
         return await (await self._tx.execute(statement.encode(), names)).fetchall()
 
 
-def _columns_of(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
+def _to_columns(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
     pairs = list(versions)
     return {"names": [name for name, _ in pairs], "numbers": [number for _, number in pairs]}
 
 
-def _from(entry: Entry) -> dict[str, int]:
+def _deletable_from(entry: Entry) -> dict[str, int]:
     """First version that may still hold anything and is not for a delete to remove."""
     return {"from": max(entry.live_version, entry.tombstone_version + 1)}
 

@@ -64,24 +64,24 @@ class PostgresSweeper(Sweeper):
 
     @override
     async def now(self) -> datetime:
-        [row] = await self._swept("SELECT clock_timestamp() AS now", {})
+        [row] = await self._fetch_all("SELECT clock_timestamp() AS now", {})
         time: datetime = row["now"]
         return time
 
     @override
-    async def due(self, state: State, limit: int) -> Sequence[Pending]:
+    async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
         names = {"state": state.value, "limit": limit}
-        return [_pending(row) for row in await self._swept(_DUE, names)]
+        return [_pending(row) for row in await self._fetch_all(_DUE, names)]
 
     @override
     async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         states = [state.value for state in UNFINISHED]
         names = {"states": states, "deadline_s": deadline_s, "limit": limit}
-        return [_pending(row) for row in await self._swept(_EXPIRED, names)]
+        return [_pending(row) for row in await self._fetch_all(_EXPIRED, names)]
 
     @override
-    async def backlog(self) -> Sequence[Backlog]:
-        found = await self._swept(_BACKLOG, {"states": [state.value for state in STEPS]})
+    async def count_backlog(self) -> Sequence[Backlog]:
+        found = await self._fetch_all(_BACKLOG, {"states": [state.value for state in STEPS]})
         return [
             Backlog(
                 tenant=row["tenant_id"],
@@ -93,12 +93,12 @@ class PostgresSweeper(Sweeper):
         ]
 
     @override
-    async def tenants(self) -> Sequence[str]:
-        found = await self._swept("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
+    async def list_tenants(self) -> Sequence[str]:
+        found = await self._fetch_all("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
         return [row["tenant_id"] for row in found]
 
     @override
-    async def kept_keys(self, tenant: str) -> frozenset[str]:
+    async def list_kept_keys(self, tenant: str) -> frozenset[str]:
         async with self._database.transaction(tenant) as tx:
             cursor = await tx.execute(_KEPT_KEYS, {"tenant": tenant})
             return frozenset([row["object_key"] async for row in cursor])
@@ -113,7 +113,7 @@ class PostgresSweeper(Sweeper):
             forgotten += removed
         return forgotten
 
-    async def _swept(self, statement: str, names: Mapping[str, object]) -> list[Row]:
+    async def _fetch_all(self, statement: str, names: Mapping[str, object]) -> list[Row]:
         async with self._database.sweep() as tx:
             return await (await tx.execute(statement.encode(), names)).fetchall()
 

@@ -14,7 +14,7 @@ from chassis.events.work import Transactions, TransactionWork
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.uploads import PostgresTenants, PostgresUploads
-from ingest.traces import start_linked
+from ingest.traces import start_linked_trace
 from ingest.usecases.work import Begin, Work
 
 # A trace of a long document holds so many of its batches; the next ones go on in a linked one.
@@ -71,12 +71,12 @@ class PostgresWork(Work):
         count = self._emitted[about] = self._emitted[about] + 1
         if about and count > 1 and count % TRACE_EVENTS_MAX == 1:
             before = context or (cause.context if cause else None)
-            self._linked[about] = start_linked("continue document", before)
+            self._linked[about] = start_linked_trace("continue document", before)
         context = self._linked.get(about, context)
         self._unit.emit(event, about=about, key=key, cause=cause, context=context)
 
 
-def units_of_work(transactions: Transactions) -> Begin:
+def make_begin(transactions: Transactions) -> Begin:
     """How the use cases begin theirs."""
 
     @asynccontextmanager

@@ -40,7 +40,7 @@ class AcceptDocument:
     admission: Admission
     record: RecordUploads
     fresh: FreshVersions
-    new_key: Callable[[str, str], str]
+    make_key: Callable[[str, str], str]
     max_bytes: int
 
     async def run(
@@ -72,7 +72,7 @@ class AcceptDocument:
             )
             self.fresh.put(view.version)
             return view
-        return await self._accept_object(draft, _join(begun, rest), expected, trace)
+        return await self._accept_object(draft, _chain(begun, rest), expected, trace)
 
     async def _accept_object(
         self,
@@ -81,7 +81,7 @@ class AcceptDocument:
         expected: Reference | None,
         trace: Trace,
     ) -> View:
-        key = self.new_key(draft.tenant, draft.name)
+        key = self.make_key(draft.tenant, draft.name)
         put = await self.objects.put(key, content, max_bytes=self.max_bytes)
         stored = Object(key=key, size_bytes=put.size_bytes, sha256=put.sha256)
         try:
@@ -111,7 +111,7 @@ async def _begin_reading(
 ) -> tuple[bytes, AsyncIterator[bytes] | None]:
     """The whole content, where it is small enough for a row; else its begin, and the rest."""
     if isinstance(content, bytes):
-        return (content, None) if len(content) <= INLINE_MAX_BYTES else (b"", _whole(content))
+        return (content, None) if len(content) <= INLINE_MAX_BYTES else (b"", _iterate(content))
     begun = bytearray()
     async for piece in content:
         begun += piece
@@ -120,11 +120,11 @@ async def _begin_reading(
     return bytes(begun), None
 
 
-async def _whole(content: bytes) -> AsyncIterator[bytes]:
+async def _iterate(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def _join(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _chain(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield begun
     async for piece in rest:
         yield piece

@@ -48,7 +48,7 @@ class AcceptUpload:
             NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` of that.
             UnavailableError, OverloadedError, ConflictError: a dependency's, try again.
         """
-        origin = _origin(delivery)
+        origin = _read_origin(delivery)
         try:
             await self._accept(delivery, origin, trace_id)
         except TenantLateError as error:
@@ -71,12 +71,12 @@ class AcceptUpload:
         event, about = delivery.event, delivery.envelope
         async with self.begin(event.tenant) as work:
             try:
-                if await _repeat(work, event.tenant, _origin(delivery)):
+                if await _repeat(work, event.tenant, _read_origin(delivery)):
                     return
             except InvalidInputError:
                 pass  # an id that can not be kept was never accepted
             verdict = Verdict(reason=error.reason, detail=error.detail)
-            announce.given_up(work, event, about.source, about.event_id, verdict)
+            announce.send_dead_letter_result(work, event, about.source, about.event_id, verdict)
 
     async def _refuse(
         self, delivery: Delivery[DocumentUploaded], origin: Origin, error: ServiceError
@@ -87,19 +87,19 @@ class AcceptUpload:
         since: what was accepted stays accepted.
         """
         event = delivery.event
-        correlation_id = announce.echo(event.correlation_id, ID_MAX_CHARS)
+        correlation_id = announce.truncate(event.correlation_id, ID_MAX_CHARS)
         refusal = Upload(
             origin=replace(origin, correlation_id=correlation_id),
-            document=announce.echo(event.document),
+            document=announce.truncate(event.document),
             version=0,
             sha256="",
             unchanged=False,
             result=error.reason,
-            result_detail=announce.echo(error.detail),
+            result_detail=announce.truncate(error.detail),
         )
         async with self.begin(event.tenant) as work:
             if await work.uploads.add(refusal):
-                announce.refused(work, event.tenant, refusal)
+                announce.send_refusal(work, event.tenant, refusal)
             else:
                 await _repeat(work, event.tenant, origin)
 
@@ -118,13 +118,13 @@ class AcceptUpload:
             trace_id=trace_id,
             order_ns=delivery.stored_ns,
         )
-        reference = _reference(event)
+        reference = _read_reference(event)
         content: bytes | AsyncIterator[bytes]
-        content = self.drops.read(reference) if reference else _inline(event)
+        content = self.drops.read(reference) if reference else _read_content(event)
         await self.accept.run(draft, content, expected=reference)
 
 
-def _origin(delivery: Delivery[DocumentUploaded]) -> Origin:
+def _read_origin(delivery: Delivery[DocumentUploaded]) -> Origin:
     about = delivery.envelope
     return Origin(source=about.source, request_id=about.event_id)
 
@@ -135,20 +135,20 @@ async def _repeat(work: Work, tenant: str, origin: Origin) -> bool:
     if upload is None:
         return False
     if upload.is_refused:
-        announce.refused(work, tenant, upload)
+        announce.send_refusal(work, tenant, upload)
     else:
         await repeat(work, upload)
     return True
 
 
-def _reference(event: DocumentUploaded) -> Reference | None:
+def _read_reference(event: DocumentUploaded) -> Reference | None:
     if event.WhichOneof("body") != "reference":
         return None
     found = event.reference
     return Reference(uri=found.uri, sha256=found.sha256, size_bytes=found.size_bytes)
 
 
-def _inline(event: DocumentUploaded) -> bytes:
+def _read_content(event: DocumentUploaded) -> bytes:
     if event.WhichOneof("body") != "content":
         raise InvalidInputError("BODY_MISSING", "the event carries neither content nor reference")
     if len(event.content) > CONTENT_MAX_BYTES:

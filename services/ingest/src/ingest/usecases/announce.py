@@ -39,7 +39,7 @@ ECHO_MAX_CHARS = 512
 Cause = Delivery[Any] | None
 
 
-def accepted(work: Work, version: Version, origin: Origin, trace: Trace = None) -> None:
+def send_acknowledgement(work: Work, version: Version, origin: Origin, trace: Trace = None) -> None:
     """Acknowledges an upload event; an upload over gRPC has its reply."""
     if not origin.source:
         return
@@ -50,11 +50,11 @@ def accepted(work: Work, version: Version, origin: Origin, trace: Trace = None) 
         upload_event_id=origin.event_id,
         correlation_id=origin.correlation_id,
     )
-    key = (*_of(version), "accepted", origin.source, origin.request_id)
+    key = (*_version_key(version), "accepted", origin.source, origin.request_id)
     work.emit(event, about=version.document, key=key, context=trace)
 
 
-def to_prepare(work: Work, version: Version, trace: Trace = None) -> None:
+def order_preparation(work: Work, version: Version, trace: Trace = None) -> None:
     """Orders a version to be parsed and cut, for the first time or again."""
     event = VersionAccepted(
         tenant=version.tenant,
@@ -62,11 +62,11 @@ def to_prepare(work: Work, version: Version, trace: Trace = None) -> None:
         version=version.number,
         attempt=version.attempt,
     )
-    key = (*_of(version), "to prepare", version.attempt)
+    key = (*_version_key(version), "to prepare", version.attempt)
     work.emit(event, about=version.document, key=key, context=trace)
 
 
-def prepared(
+def send_chunks(
     work: Work,
     version: Version,
     pieces: Sequence[Piece],
@@ -84,7 +84,7 @@ def prepared(
             batch_count=version.batch_count,
             chunk_count=version.chunk_count,
             attempt=version.attempt,
-            description=_describe(version),
+            description=_to_description(version),
             trace_id=version.trace_id,
             chunks=[
                 Chunk(
@@ -102,23 +102,23 @@ def prepared(
             ],
             upload_event_id=version.origin.event_id,
         )
-        key = (*_of(version), "prepared", batch, version.attempt)
+        key = (*_version_key(version), "prepared", batch, version.attempt)
         work.emit(event, about=version.document, key=key, cause=cause, context=trace)
 
 
-def described(work: Work, version: Version, trace: Trace = None) -> None:
+def send_description(work: Work, version: Version, trace: Trace = None) -> None:
     """Sends the title and metadata of a version whose chunks were sent with others."""
     event = DescriptionChanged(
         tenant=version.tenant,
         document=version.document,
         version=version.number,
-        description=_describe(version),
+        description=_to_description(version),
     )
-    key = (*_of(version), "described", version.revision)
+    key = (*_version_key(version), "described", version.revision)
     work.emit(event, about=version.document, key=key, context=trace)
 
 
-def to_delete(work: Work, version: Version) -> None:
+def order_deletion(work: Work, version: Version) -> None:
     """Orders everything up to this version to be removed from every store."""
     event = DocumentDeletionRequested(
         tenant=version.tenant,
@@ -126,11 +126,11 @@ def to_delete(work: Work, version: Version) -> None:
         version=version.number,
         attempt=version.attempt,
     )
-    key = (*_of(version), "deletion", version.attempt)
+    key = (*_version_key(version), "deletion", version.attempt)
     work.emit(event, about=version.document, key=key)
 
 
-def results(
+def send_results(
     work: Work,
     version: Version,
     uploads: Sequence[Upload],
@@ -143,12 +143,12 @@ def results(
     an empty id.
     """
     for upload in uploads:
-        result(work, version, upload, verdict, cause=cause)
+        send_result(work, version, upload, verdict, cause=cause)
     if not version.origin.source:
-        _result(work, version, Origin(), verdict, unchanged=False, cause=cause)
+        _emit_result(work, version, Origin(), verdict, unchanged=False, cause=cause)
 
 
-def result(
+def send_result(
     work: Work,
     version: Version,
     upload: Upload,
@@ -159,10 +159,12 @@ def result(
 ) -> None:
     """Tells the final result of one upload; without a verdict the version is searchable."""
     unchanged = upload.unchanged
-    _result(work, version, upload.origin, verdict, unchanged=unchanged, cause=cause, trace=trace)
+    _emit_result(
+        work, version, upload.origin, verdict, unchanged=unchanged, cause=cause, trace=trace
+    )
 
 
-def _result(
+def _emit_result(
     work: Work,
     version: Version,
     origin: Origin,
@@ -193,11 +195,11 @@ def _result(
             reason=verdict.reason,
             reason_detail=verdict.detail,
         )
-    key = (*_of(version), "result", origin.source, origin.request_id)
+    key = (*_version_key(version), "result", origin.source, origin.request_id)
     work.emit(event, about=version.document, key=key, cause=cause, context=trace)
 
 
-def superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> None:
+def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> None:
     """Tells an upload event that a later upload, or a delete, was handled before it."""
     event = DocumentFailed(
         tenant=tenant,
@@ -211,7 +213,7 @@ def superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> 
     work.emit(event, about=upload.document, key=key, context=trace)
 
 
-def refused(work: Work, tenant: str, upload: Upload) -> None:
+def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
     """Tells the final result of an upload event that was refused; of no document of ours."""
     failed = DocumentFailed(
         tenant=tenant,
@@ -224,15 +226,15 @@ def refused(work: Work, tenant: str, upload: Upload) -> None:
     _emit_refusal(work, failed, upload.origin.source, upload.origin.request_id)
 
 
-def given_up(
+def send_dead_letter_result(
     work: Work, event: DocumentUploaded, source: str, event_id: str, verdict: Verdict
 ) -> None:
     """Tells the result of an upload event that becomes a dead letter; its id may be anything."""
     failed = DocumentFailed(
         tenant=event.tenant,
-        document=echo(event.document),
-        upload_event_id=echo(event_id),
-        correlation_id=echo(event.correlation_id, ID_MAX_CHARS),
+        document=truncate(event.document),
+        upload_event_id=truncate(event_id),
+        correlation_id=truncate(event.correlation_id, ID_MAX_CHARS),
         reason=verdict.reason,
         reason_detail=verdict.detail,
     )
@@ -243,12 +245,12 @@ def _emit_refusal(work: Work, failed: DocumentFailed, source: str, event_id: str
     work.emit(failed, key=(failed.tenant, "refused", source, event_id, failed.reason))
 
 
-def echo(text: str, limit_chars: int = ECHO_MAX_CHARS) -> str:
+def truncate(text: str, limit_chars: int = ECHO_MAX_CHARS) -> str:
     """What can be repeated, and stored, of a field that may be why an event was refused."""
     return text.replace("\x00", "")[:limit_chars]
 
 
-def deleted(
+def send_deletion(
     work: Work, version: Version, origin: Origin, receipt: Receipt, cause: Cause = None
 ) -> None:
     """Tells the end of a document up to `version`, as the result of the upload by `origin`."""
@@ -267,37 +269,37 @@ def deleted(
         upload_event_id=origin.event_id,
         correlation_id=origin.correlation_id,
     )
-    key = (*_of(version), "deleted", origin.source, origin.request_id)
+    key = (*_version_key(version), "deleted", origin.source, origin.request_id)
     work.emit(event, about=version.document, key=key, cause=cause)
 
 
-def ends_deleted(version: Version, upload: Upload) -> bool:
+def is_ended_by_delete(version: Version, upload: Upload) -> bool:
     """Whether the result of an upload is that its document was deleted first."""
     if upload.result:
         return upload.result == UploadResult.DELETED
     return version.state is State.DELETING
 
 
-def again(work: Work, version: Version, upload: Upload) -> None:
+def resend(work: Work, version: Version, upload: Upload) -> None:
     """Repeats to a repeated upload event what it should have received, under the same id.
 
-    Nothing where `ends_deleted`.
+    Nothing where `is_ended_by_delete`.
     """
-    if ends_deleted(version, upload):
+    if is_ended_by_delete(version, upload):
         return
     match upload.result:
         case "":
-            accepted(work, version, upload.origin)
+            send_acknowledgement(work, version, upload.origin)
         case UploadResult.INDEXED:
-            result(work, version, upload)
+            send_result(work, version, upload)
         case reason:
             verdict = Verdict(reason=reason, detail=upload.result_detail)
-            result(work, version, upload, verdict)
+            send_result(work, version, upload, verdict)
 
 
-def _describe(version: Version) -> Description:
+def _to_description(version: Version) -> Description:
     return Description(title=version.title, metadata=version.metadata, revision=version.revision)
 
 
-def _of(version: Version) -> tuple[object, ...]:
+def _version_key(version: Version) -> tuple[object, ...]:
     return (version.tenant, version.document, version.number)

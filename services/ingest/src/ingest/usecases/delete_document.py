@@ -36,7 +36,7 @@ class DeleteDocument:
             UnavailableError: HIDE_PENDING; the tombstone stands, hiding is tried on.
         """
         check_name(name)
-        view = await self._bury(tenant, name)
+        view = await self._mark_deleting(tenant, name)
         tombstone = view.entry.tombstone_version
         if view.entry.hidden_version >= tombstone:
             return view
@@ -50,25 +50,25 @@ class DeleteDocument:
                 retry_after_s=HIDE_RETRY_S,
             ) from error
         async with self.begin(tenant) as work:
-            await work.deletions.hidden(name, tombstone)
+            await work.deletions.mark_hidden(name, tombstone)
         entry = replace(view.entry, hidden_version=tombstone, live_version=0)
         return replace(view, entry=entry)
 
-    async def _bury(self, tenant: str, name: str) -> View:
+    async def _mark_deleting(self, tenant: str, name: str) -> View:
         async with self.begin(tenant) as work:
             entry = await work.documents.lock(name)
             if entry is None:
-                raise unknown()
+                raise unknown_document_error()
             if entry.tombstone_version < entry.latest_version:
-                await work.deletions.bury(entry, self.pace.wait_s(0))
-            view = await work.documents.newest(name)
+                await work.deletions.mark_deleting(entry, self.pace.wait_s(0))
+            view = await work.documents.find_newest(name)
             assert view is not None, "a document's newest version is never removed"
             if entry.tombstone_version < entry.latest_version:
-                announce.to_delete(work, view.version)
+                announce.order_deletion(work, view.version)
             return view
 
 
-def unknown() -> NotFoundError:
+def unknown_document_error() -> NotFoundError:
     """The same for a document that does not exist and for one of another tenant."""
     return NotFoundError("DOCUMENT_UNKNOWN", "no such document")
 
@@ -89,9 +89,9 @@ class PurgeDocument:
         """Without effect when the versions are gone already."""
         event = delivery.event
         async with self.begin(event.tenant) as work:
-            doomed = await work.deletions.list_doomed(event.document, event.version)
-        if doomed:
-            keys = [version.stored.key for version in doomed if version.stored.key]
+            deleting = await work.deletions.list_deleting(event.document, event.version)
+        if deleting:
+            keys = [version.stored.key for version in deleting if version.stored.key]
             await self._remove_objects(event, keys)
             await self._discard_letters(event)
         async with self.begin(event.tenant, [delivery]) as work:
@@ -122,8 +122,8 @@ async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
     """Removes the rows and tells what was removed."""
     event = delivery.event
     await work.documents.lock(event.document)
-    doomed = await work.deletions.list_doomed(event.document, event.version)
-    if not doomed:
+    deleting = await work.deletions.list_deleting(event.document, event.version)
+    if not deleting:
         return
     purged = await work.deletions.purge(event.document, event.version)
     receipt = Receipt(
@@ -134,7 +134,7 @@ async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
         outbox_rows=purged.outbox_rows,
         dead_letters=purged.dead_letters + event.dead_letters,
     )
-    last = doomed[-1]
+    last = deleting[-1]
     waiting = await work.uploads.settle_deleted(event.document, last.number)
     await work.deletions.close(event.document, last.number, receipt)
     origins: dict[tuple[str, str], Origin] = {
@@ -142,4 +142,4 @@ async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
         for origin in (last.origin, *(upload.origin for upload in waiting))
     }
     for origin in origins.values():
-        announce.deleted(work, last, origin, receipt, delivery)
+        announce.send_deletion(work, last, origin, receipt, delivery)

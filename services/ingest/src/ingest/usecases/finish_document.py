@@ -17,7 +17,7 @@ from ingest.domain import (
     Verdict,
     Version,
     View,
-    sources,
+    source_states,
 )
 from ingest.usecases import announce
 from ingest.usecases.ports import Objects
@@ -42,7 +42,7 @@ class MarkSearchable:
         """
         retired: list[Version] = []
         async with self.begin(batch.tenant, batch) as work:
-            first, others = _part(work.fresh)
+            first, others = _split(work.fresh)
             await _index_first(work, first)
             for delivery in others:
                 retired += await _index(work, delivery)
@@ -54,7 +54,7 @@ class MarkSearchable:
 Searchable = Delivery[VersionSearchable]
 
 
-def _part(fresh: Sequence[Searchable]) -> tuple[Sequence[Searchable], Sequence[Searchable]]:
+def _split(fresh: Sequence[Searchable]) -> tuple[Sequence[Searchable], Sequence[Searchable]]:
     """Events of first versions that come once, and all others in their order."""
     seen = Counter(one.event.document for one in fresh)
     first = [one for one in fresh if one.event.version == 1 and seen[one.event.document] == 1]
@@ -86,14 +86,14 @@ async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
 
 def _is_new(view: View) -> bool:
     is_newer = view.version.number > view.entry.live_version
-    return is_newer and view.version.state in sources(State.INDEXED)
+    return is_newer and view.version.state in source_states(State.INDEXED)
 
 
 def _announce_indexed(
     work: Work, version: Version, uploads: Mapping[str, Sequence[Upload]], cause: Searchable
 ) -> None:
     if version.state in UNFINISHED:
-        announce.results(work, version, uploads.get(version.document, ()), None, cause)
+        announce.send_results(work, version, uploads.get(version.document, ()), None, cause)
 
 
 async def _retire(
@@ -108,7 +108,7 @@ async def _retire(
     for old in retired:
         if old.state in UNFINISHED:
             uploads = await work.uploads.settle(old.document, old.number, SUPERSEDED)
-            announce.results(work, old, uploads, SUPERSEDED, cause)
+            announce.send_results(work, old, uploads, SUPERSEDED, cause)
     return retired
 
 
@@ -139,8 +139,8 @@ async def give_up(
 ) -> bool:
     """Fails a version and tells who waits for it; False when it is finished or unknown."""
     view = await work.documents.lock_version(document, number)
-    if view is None or view.version.state not in sources(State.FAILED):
+    if view is None or view.version.state not in source_states(State.FAILED):
         return False
     uploads = await work.documents.fail(view.version, verdict)
-    announce.results(work, view.version, uploads, verdict, cause)
+    announce.send_results(work, view.version, uploads, verdict, cause)
     return True

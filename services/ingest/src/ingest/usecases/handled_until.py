@@ -54,7 +54,7 @@ class HandledUntil:
     _rounds: dict[State, _Round] = field(default_factory=dict)
     _until: dict[State, datetime] = field(default_factory=dict)
 
-    async def look(self, state: State) -> datetime | None:
+    async def check(self, state: State) -> datetime | None:
         """Goes on with the round; the time (the database's) of the last whole one, if there is one.
 
         Raises:

@@ -112,22 +112,22 @@ class DeadLetters(Protocol):
 class Sweeper(Protocol):
     """Looks across tenants for what needs doing; changes happen in a tenant's transaction."""
 
-    async def due(self, state: State, limit: int) -> Sequence[Pending]:
+    async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
         """Steps past due, longest first."""
 
     async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         """Unfinished versions whose state is older than the deadline."""
 
-    async def backlog(self) -> Sequence["Backlog"]:
+    async def count_backlog(self) -> Sequence["Backlog"]:
         """Unfinished work by tenant and state."""
 
-    async def tenants(self) -> Sequence[str]:
+    async def list_tenants(self) -> Sequence[str]:
         """Every tenant heard of."""
 
     async def now(self) -> datetime:
         """The database's time."""
 
-    async def kept_keys(self, tenant: str) -> frozenset[str]:
+    async def list_kept_keys(self, tenant: str) -> frozenset[str]:
         """Keys of a tenant's objects that a version still needs."""
 
     async def forget(self, inbox_s: float, requests_s: float) -> int:

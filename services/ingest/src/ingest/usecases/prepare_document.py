@@ -47,7 +47,7 @@ class PrepareDocument:
             wait_s = self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
-                announce.prepared(work, prepared, outcome.pieces, cause=delivery)
+                announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
         # No fact tells of this state.
         self.changed(version.tenant, version.document)
 
@@ -56,7 +56,7 @@ class PrepareDocument:
         version = self.fresh.take(event.tenant, event.document, event.version)
         if version is None:
             async with self.begin(event.tenant) as work:
-                version = await work.documents.version(event.document, event.version)
+                version = await work.documents.find_version(event.document, event.version)
         if version is None:
             log.warning("version.unknown", extra={"version": event.version})
             return None
@@ -73,7 +73,7 @@ class PrepareDocument:
         if version.stored.key:
             return await self.objects.read(version.stored.key, sha256=version.stored.sha256)
         async with self.begin(version.tenant) as work:
-            content = await work.documents.content(version.document, version.number)
+            content = await work.documents.read_content(version.document, version.number)
         if content is None:
             raise NotFoundError("OBJECT_MISSING", "the bytes of the version are gone")
         return content

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from ingest.domain import Collection, View, check_name
-from ingest.usecases.delete_document import unknown
+from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin, PageQuery
 
@@ -22,9 +22,9 @@ class GetDocument:
         """
         check_name(name)
         async with self.begin(tenant) as work:
-            view = await work.documents.newest(name)
+            view = await work.documents.find_newest(name)
         if view is None:
-            raise unknown()
+            raise unknown_document_error()
         return view
 
 
@@ -35,7 +35,7 @@ class ListDocuments:
     async def run(self, tenant: str, query: PageQuery) -> Sequence[View]:
         """At most `query.limit` documents in the order of their names."""
         async with self.begin(tenant) as work:
-            return await work.documents.page(query)
+            return await work.documents.list_page(query)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class ListCollections:
     async def run(self, tenant: str, *, after: str, limit: int) -> Sequence[Collection]:
         """At most `limit` collections that have documents, those behind a collection id."""
         async with self.begin(tenant) as work:
-            return await work.documents.collections(after, limit)
+            return await work.documents.list_collections(after, limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class WatchDocument:
         async with self.watchers.join(tenant, document=name) as watcher:
             seen = await self.get.run(tenant, name)
             yield seen
-            while not seen.version.finished:
+            while not seen.version.is_finished:
                 for view in await watcher.take() or ():
                     if view.mark != seen.mark and not _is_older(view, seen):
                         seen = view

@@ -95,7 +95,7 @@ class RecordUploads:
         """
         tenant = incoming.draft.tenant
         loop = asyncio.get_running_loop()
-        cut = await self._cut(incoming)
+        cut = await self._cut_small_text(incoming)
         trace = incoming.trace or otel_context.get_current()
         waiting = _Waiting(replace(incoming, cut=cut, trace=trace), loop.create_future())
         self._lines[tenant].append(waiting)
@@ -105,7 +105,7 @@ class RecordUploads:
             self._running[tenant] = loop.create_task(work, context=contextvars.Context())
         return await waiting.done
 
-    async def _cut(self, incoming: Incoming) -> Cut | None:
+    async def _cut_small_text(self, incoming: Incoming) -> Cut | None:
         """Small plain text in chunks; one text at a time, and other work between two of them."""
         if incoming.content is None:
             return None
@@ -146,7 +146,7 @@ class RecordUploads:
         """Records uploads of different documents in one transaction."""
         async with self.begin(tenant) as work:
             claimed = await work.documents.claim(sorted(one.draft.name for one in group))
-            newest = await work.documents.versions(
+            newest = await work.documents.list_versions(
                 {
                     name: entry.latest_version
                     for name, entry in claimed.entries.items()
@@ -170,7 +170,7 @@ class RecordUploads:
                 if (version := made.get(name)) is None:
                     outcomes[name] = None
                     continue
-                _send_on(work, one, addition, version)
+                _announce_version(work, one, addition, version)
                 entry = replace(claimed.entries[name], latest_version=version.number)
                 outcomes[name] = View(entry=entry, version=version)
             if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
@@ -275,12 +275,12 @@ async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> Vie
     if is_latest and not newest.is_described_by(one.draft):
         newest = await work.documents.describe(newest, one.draft)
         if newest.state is not State.ACCEPTED:
-            announce.described(work, newest, one.trace)
+            announce.send_description(work, newest, one.trace)
     await work.documents.raise_order(newest.document, one.draft.order_ns)
     if upload.result:
-        announce.result(work, newest, upload, trace=one.trace)
+        announce.send_result(work, newest, upload, trace=one.trace)
     else:
-        announce.accepted(work, newest, origin, one.trace)
+        announce.send_acknowledgement(work, newest, origin, one.trace)
     return View(entry=entry, version=newest)
 
 
@@ -297,17 +297,17 @@ async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -
     )
     if not await work.uploads.add(upload):
         return None
-    announce.superseded(work, one.draft.tenant, upload, one.trace)
+    announce.send_superseded(work, one.draft.tenant, upload, one.trace)
     return View(entry=entry, version=newest)
 
 
-def _send_on(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
+def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
     """Acknowledges a new version and orders what is next."""
-    announce.accepted(work, version, one.draft.origin, one.trace)
+    announce.send_acknowledgement(work, version, one.draft.origin, one.trace)
     if addition.prepared is None:
-        announce.to_prepare(work, version, one.trace)
+        announce.order_preparation(work, version, one.trace)
     else:
-        announce.prepared(work, version, addition.prepared.pieces, trace=one.trace)
+        announce.send_chunks(work, version, addition.prepared.pieces, trace=one.trace)
 
 
 def _check_reuse(one: Incoming, upload: Upload) -> None:

@@ -42,10 +42,10 @@ class RepairSteps:
         return sum([await self._repair(state) for state in STEPS])
 
     async def _repair(self, state: State) -> int:
-        until = await self.handled.look(state)
+        until = await self.handled.check(state)
         if until is None:
             return 0
-        overdue = await self.sweeper.due(state, BATCH)
+        overdue = await self.sweeper.list_overdue(state, BATCH)
         lost = [one for one in overdue if self._sent_at(one) < until]
         return sum([await self._send_again(one) for one in lost])
 
@@ -80,12 +80,12 @@ class RepairSteps:
         with continue_trace("repeat step", version.trace_id):
             match version.state:
                 case State.ACCEPTED:
-                    announce.to_prepare(work, version)
+                    announce.order_preparation(work, version)
                 case State.PREPARED:
-                    pieces = await work.documents.pieces(version.document, version.number)
-                    announce.prepared(work, version, pieces)
+                    pieces = await work.documents.list_pieces(version.document, version.number)
+                    announce.send_chunks(work, version, pieces)
                 case _:
-                    announce.to_delete(work, version)
+                    announce.order_deletion(work, version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +132,10 @@ class SweepObjects:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next sweep.
         """
         removed = 0
-        for tenant in await self.sweeper.tenants():
+        for tenant in await self.sweeper.list_tenants():
             keys = await self.objects.list(tenant)
             old = [key for key in keys if self.key_age_s(key) > self.age_s]
-            kept = await self.sweeper.kept_keys(tenant) if old else frozenset()
+            kept = await self.sweeper.list_kept_keys(tenant) if old else frozenset()
             for key in old:
                 if key not in kept:
                     await self.objects.delete(key)

@@ -15,26 +15,26 @@ async def repeat(work: Work, upload: Upload) -> View:
     """
     if not upload.version:
         return await _repeat_superseded(work, upload)
-    entry = await work.documents.entry(upload.document) or Entry(name=upload.document)
-    version = await work.documents.version(upload.document, upload.version)
+    entry = await work.documents.find_entry(upload.document) or Entry(name=upload.document)
+    version = await work.documents.find_version(upload.document, upload.version)
     assert version is not None, "an upload's version is never removed"
     if upload.origin.source:
-        announce.again(work, version, upload)
+        announce.resend(work, version, upload)
         await _repeat_deletion(work, version, upload)
     return View(entry=entry, version=version)
 
 
 async def _repeat_superseded(work: Work, upload: Upload) -> View:
-    newest = await work.documents.newest(upload.document)
+    newest = await work.documents.find_newest(upload.document)
     assert newest is not None, "what superseded it is never removed"
-    announce.superseded(work, newest.version.tenant, upload)
+    announce.send_superseded(work, newest.version.tenant, upload)
     return newest
 
 
 async def _repeat_deletion(work: Work, version: Version, upload: Upload) -> None:
-    if not announce.ends_deleted(version, upload):
+    if not announce.is_ended_by_delete(version, upload):
         return
-    found = await work.deletions.receipt(version.document, version.number)
+    found = await work.deletions.find_receipt(version.document, version.number)
     if found is not None:
         last, receipt = found
-        announce.deleted(work, replace(version, number=last), upload.origin, receipt)
+        announce.send_deletion(work, replace(version, number=last), upload.origin, receipt)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Nobody waits noticeably longer, and a burst of changes costs a few queries a second.
 GATHER_S: Final = 0.05
-SECOND_LOOK_S: Final = 30.0
+RELOAD_S: Final = 30.0
 TICK_S: Final = 1.0
 RETRY_READ_S: Final = 1.0
 RETRY_WATCH_S: Final = 5.0
@@ -48,19 +48,19 @@ class Watcher:
     views: dict[str, View] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def covers(self, document: str) -> bool:
+    def is_watching(self, document: str) -> bool:
         """Whether a watcher of many documents watches this one."""
         return document.startswith(self.prefix)
 
     def put(self, view: View) -> None:
         """Keep the newest state of a document until it is taken."""
         if len(self.views) >= PENDING_MAX and view.entry.name not in self.views:
-            self.miss()
+            self.note_missed()
         else:
             self.views[view.entry.name] = view
             self.news.set()
 
-    def miss(self) -> None:
+    def note_missed(self) -> None:
         """Whoever waits has to look for itself."""
         self.missed = True
         self.views.clear()
@@ -125,22 +125,22 @@ class Watchers:
 
     def notice(self, tenant: str, document: str) -> None:
         """A document has changed; nothing happens where nobody watches it."""
-        if any(self._watchers_of(tenant, document)):
+        if any(self._find_watchers(tenant, document)):
             self._changed[tenant][document] = None
             self._news.set()
             if len(self._changed[tenant]) > CHANGED_MAX:
-                self._look_at_all_of(tenant)
+                self._reload_tenant(tenant)
 
     def notice_all(self) -> None:
         """Changes may have been missed: look at everything that is watched."""
         for tenant in self._watchers:
-            self._look_at_all_of(tenant)
+            self._reload_tenant(tenant)
 
     async def run(self) -> None:
         """Read what changes and hand it to its watchers, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_changes())
-            tasks.create_task(self._look_again())
+            tasks.create_task(self._reload_periodically())
 
     def _check_limits(self, tenant: str) -> None:
         counts = {
@@ -162,12 +162,12 @@ class Watchers:
         if not watchers:
             del self._watchers[tenant]
 
-    def _look_at_all_of(self, tenant: str) -> None:
+    def _reload_tenant(self, tenant: str) -> None:
         watchers = self._watchers[tenant]
         self._changed[tenant] = dict.fromkeys(name for name in watchers if name)
         self._news.set()
         for watcher in watchers.get("", ()):
-            watcher.miss()
+            watcher.note_missed()
 
     async def _read_changes(self) -> None:
         while True:
@@ -183,7 +183,7 @@ class Watchers:
     async def _read(self, tenant: str, names: Sequence[str]) -> None:
         try:
             async with self._begin(tenant) as work:
-                views = await work.documents.newest_of(names)
+                views = await work.documents.list_newest(names)
         except (UnavailableError, OverloadedError, ConflictError) as error:
             log.warning("changes.not_read", extra={"reason": error.reason})
             self._changed[tenant].update(dict.fromkeys(names))
@@ -191,28 +191,28 @@ class Watchers:
             await asyncio.sleep(RETRY_READ_S)
             return
         for view in views:
-            for watcher in self._watchers_of(tenant, view.entry.name):
+            for watcher in self._find_watchers(tenant, view.entry.name):
                 watcher.put(view)
 
-    def _watchers_of(self, tenant: str, document: str) -> Iterator[Watcher]:
+    def _find_watchers(self, tenant: str, document: str) -> Iterator[Watcher]:
         if (watchers := self._watchers.get(tenant)) is not None:
             yield from watchers.get(document, ())
-            yield from (one for one in watchers.get("", ()) if one.covers(document))
+            yield from (one for one in watchers.get("", ()) if one.is_watching(document))
 
-    async def _look_again(self) -> None:
+    async def _reload_periodically(self) -> None:
         """Keep the feed open while somebody watches, and find what it has missed."""
-        due_at = self._next_look()
+        due_at = self._next_reload_at()
         while True:
             await asyncio.sleep(TICK_S)
             if not self._watchers:
                 await self._close_feed()
             elif await self._open_feed() or self._clock() >= due_at:
                 self.notice_all()
-                due_at = self._next_look()
+                due_at = self._next_reload_at()
 
-    def _next_look(self) -> float:
+    def _next_reload_at(self) -> float:
         spread = random.uniform(0.75, 1.25)  # noqa: S311  (spreads replicas, keeps no secret)
-        return self._clock() + SECOND_LOOK_S * spread
+        return self._clock() + RELOAD_S * spread
 
     async def _open_feed(self) -> bool:
         """Whether it was opened just now."""

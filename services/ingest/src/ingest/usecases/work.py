@@ -55,22 +55,22 @@ class Documents(Protocol):
     async def lock(self, name: str) -> Entry | None:
         """The document's row, locked until the transaction ends."""
 
-    async def entry(self, name: str) -> Entry | None:
+    async def find_entry(self, name: str) -> Entry | None:
         """The document's row as it was a moment ago."""
 
-    async def newest(self, name: str) -> View | None:
+    async def find_newest(self, name: str) -> View | None:
         """The document through its newest version, as it was a moment ago."""
 
-    async def newest_of(self, names: Sequence[str]) -> Sequence[View]:
+    async def list_newest(self, names: Sequence[str]) -> Sequence[View]:
         """Those of the documents that exist, through their newest versions, in any order."""
 
-    async def version(self, name: str, number: int) -> Version | None:
+    async def find_version(self, name: str, number: int) -> Version | None:
         """One version as it was a moment ago; final under the document's lock."""
 
     async def lock_version(self, name: str, number: int) -> View | None:
         """The document's row and this version's, both locked until the transaction ends."""
 
-    async def versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
+    async def list_versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
         """One version of each document by its name; final under the documents' locks."""
 
     async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
@@ -88,7 +88,7 @@ class Documents(Protocol):
     async def raise_order(self, name: str, order_ns: int) -> None:
         """Note that the document's newest upload is at least as late as that; 0: as now."""
 
-    async def content(self, name: str, number: int) -> bytes | None:
+    async def read_content(self, name: str, number: int) -> bytes | None:
         """The bytes of a version that lie in the database; None when they do not."""
 
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
@@ -106,7 +106,7 @@ class Documents(Protocol):
     async def retire(self, entry: Entry, number: int) -> None:
         """Remove their chunks and bytes, and make those SUPERSEDED that have not failed."""
 
-    async def pieces(self, name: str, number: int) -> Sequence[Piece]:
+    async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
         """All pieces of a version, in order."""
 
     async def repeat(self, pending: "Pending", wait_s: float) -> Version | None:
@@ -115,10 +115,10 @@ class Documents(Protocol):
         None when the step has moved on, was repeated meanwhile, or still waits in the outbox.
         """
 
-    async def page(self, query: "PageQuery") -> Sequence[View]:
+    async def list_page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
-    async def collections(self, after: str, limit: int) -> Sequence[Collection]:
+    async def list_collections(self, after: str, limit: int) -> Sequence[Collection]:
         """At most `limit` collections with documents behind a collection id; empty: the first."""
 
     async def count_unfinished(self) -> int:
@@ -144,13 +144,13 @@ class Uploads(Protocol):
 class Deletions(Protocol):
     """What a delete does to the rows, under the document's lock."""
 
-    async def bury(self, entry: Entry, wait_s: float) -> None:
+    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
         """Write the tombstone up to the newest version; all of them are DELETING from now on."""
 
-    async def hidden(self, document: str, number: int) -> None:
+    async def mark_hidden(self, document: str, number: int) -> None:
         """Note that no search finds a version up to this one any more."""
 
-    async def list_doomed(self, document: str, number: int) -> Sequence[Version]:
+    async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
         """Versions up to this one that are DELETING, oldest first."""
 
     async def begin_purge(self, document: str, number: int, keys: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class Deletions(Protocol):
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
         """Make those versions DELETED and forget what was said of them; keep the receipt."""
 
-    async def receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
+    async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
         """The delete that removed this version: the last version it removed, and its receipt."""
 
 

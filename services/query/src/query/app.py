@@ -25,7 +25,7 @@ from query.settings import Settings
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresStoreRecords
-from query.store.work import units_of_work
+from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
@@ -33,7 +33,7 @@ from query.usecases.documents import (
     GiveUpVersion,
     HideDocument,
     PurgeDocument,
-    RemoveDoomedPoints,
+    RemovePoints,
 )
 from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
@@ -44,7 +44,7 @@ from query.vectors import engine_client
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "query"
-DOOMED_EVERY_S: Final = 2.0
+REMOVE_EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 600.0
 
 
@@ -60,11 +60,11 @@ class Adapters:
 
 async def build(process: Process, settings: Settings) -> None:
     """Opens what the service stands on and attaches it to the process."""
-    wire(process, await _adapters(process, settings), settings)
+    wire(process, await _open_adapters(process, settings), settings)
 
 
-async def _adapters(process: Process, settings: Settings) -> Adapters:
-    profile = _profile(settings)
+async def _open_adapters(process: Process, settings: Settings) -> Adapters:
+    profile = _make_profile(settings)
     database = await process.stack.enter_async_context(
         open_database(
             settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
@@ -80,13 +80,13 @@ async def _adapters(process: Process, settings: Settings) -> Adapters:
     )
     return Adapters(
         database=database,
-        vectors=await _vectors(process.stack, settings, profile),
+        vectors=await _open_vectors(process.stack, settings, profile),
         embedder=InferenceEmbedder(inference, profile),
         generator=InferenceGenerator(inference),
     )
 
 
-async def _vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) -> VectorStore:
+async def _open_vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) -> VectorStore:
     if settings.vectors.startswith("unix:"):
         channel = await stack.enter_async_context(engine_client.open_channel(settings.vectors))
         return engine_client.EngineVectors(
@@ -109,10 +109,10 @@ async def _vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) 
 
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     """Attaches edges, loops and probes of the service to the process."""
-    profile, serving = _profile(settings), Serving()
+    profile, serving = _make_profile(settings), Serving()
     outbox = Outbox(adapters.database, process.bus, SERVICE)
     transactions = Transactions(adapters.database, outbox)
-    begin = units_of_work(transactions)
+    begin = make_begin(transactions)
     ledger = PostgresLedger(adapters.database)
     answers = PostgresAnswers(transactions)
     find = FindPassages(adapters.embedder, adapters.vectors, ledger, serving, profile.name)
@@ -145,20 +145,20 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     process.add_loop(outbox.relay)
-    process.add_loop(_every(settings.reconcile_s, rebuild.run))
-    process.add_loop(_every(DOOMED_EVERY_S, RemoveDoomedPoints(ledger, adapters.vectors).run))
-    process.add_loop(_every(FORGET_EVERY_S, _forget_inbox(adapters.database, settings)))
-    process.stages = ledger.backlog
+    process.add_loop(_make_loop(settings.reconcile_s, rebuild.run))
+    process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, adapters.vectors).run))
+    process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
+    process.stages = ledger.count_backlog
     process.progress = lambda: serving.progress
     process.add_probe(adapters.database.find_problem)
-    process.add_probe(_vectors_probe(serving))
+    process.add_probe(_make_vectors_probe(serving))
 
 
-def _profile(settings: Settings) -> Profile:
+def _make_profile(settings: Settings) -> Profile:
     return Profile(name=settings.embedding_profile, dimensions=settings.embedding_dimensions)
 
 
-def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
+def _make_loop(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
     """Work that is looked for again and again; what is away now may be there next time."""
 
     async def loop() -> None:
@@ -178,14 +178,14 @@ def _every(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
     return loop
 
 
-def _forget_inbox(database: Database, settings: Settings) -> Callable[[], Awaitable[object]]:
+def _make_forget_inbox(database: Database, settings: Settings) -> Callable[[], Awaitable[object]]:
     async def forget_inbox() -> None:
         await forget_old(database, settings.inbox_retention_s)
 
     return forget_inbox
 
 
-def _vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:
+def _make_vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:
     async def probe() -> str:
         return serving.trouble
 

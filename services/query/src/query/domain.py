@@ -184,7 +184,7 @@ class Standing:
     tombstone_version: int = 0
     failed_versions: frozenset[int] = frozenset()
 
-    def wants(self, version: int) -> bool:
+    def is_wanted(self, version: int) -> bool:
         """Whether this version may still become, or is, what searches see."""
         return (
             version > self.tombstone_version
@@ -365,7 +365,7 @@ class Answer:
     finish: Finish
     trace_id: str
 
-    def without(self, deleted: Collection[Version]) -> "Answer":
+    def redact(self, deleted: Collection[Version]) -> "Answer":
         """The answer without its text, and without the quotes from these versions."""
         if not deleted:
             return self

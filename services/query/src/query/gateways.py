@@ -82,9 +82,9 @@ class InferenceGenerator(Generator):
             max_output_tokens=prompt.max_output_tokens,
         )
         async with use_stream(self._stub.Generate(request)) as responses:
-            yield self._steps(responses)
+            yield self._read_steps(responses)
 
-    async def _steps(
+    async def _read_steps(
         self, responses: AsyncIterator[pb.GenerateResponse]
     ) -> AsyncIterator[Generated]:
         finish: pb.Finish | None = None
@@ -99,19 +99,19 @@ class InferenceGenerator(Generator):
                     finish = response.finish
         if finish is None:
             raise UnavailableError("INFERENCE_UNAVAILABLE", "inference left the answer unfinished")
-        yield await self._finish(finish)
+        yield await self._to_finish(finish)
 
-    async def _finish(self, finish: pb.Finish) -> Finish:
+    async def _to_finish(self, finish: pb.Finish) -> Finish:
         return Finish(
             reason=FINISH_REASONS[finish.reason],
             input_tokens=finish.input_tokens,
             output_tokens=finish.output_tokens,
             model=finish.model,
-            generative=await self._composes(finish.model),
+            generative=await self._is_generative(finish.model),
             confidence=finish.confidence,
         )
 
-    async def _composes(self, model: str) -> bool:
+    async def _is_generative(self, model: str) -> bool:
         """Whether a model composes text; one that inference does not list is taken to."""
         if model not in self._generative:
             listed = await self._stub.ListModels(pb.ListModelsRequest())

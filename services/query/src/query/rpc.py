@@ -103,7 +103,7 @@ class QueryRpc(QueryServiceServicer):
         self, request: pb.GetAnswerRequest, context: ServicerContext[Any, Any]
     ) -> pb.Answer:
         """Reads an answer; words of documents deleted since are left out."""
-        answer_id = _uuid(request.answer_id)
+        answer_id = _parse_uuid(request.answer_id)
         answer = await self.answers.find(caller().tenant, answer_id) if answer_id else None
         if answer is None:
             raise NotFoundError("ANSWER_UNKNOWN", "no such answer")
@@ -125,7 +125,7 @@ def _annotate(span: Span, step: Step) -> None:
             span.set_attribute("aquifer.answer.id", str(step.answer_id))
         case Citation(passage=passage) if passage.ingest_trace_id:
             span.add_link(
-                _somewhere_in(passage.ingest_trace_id),
+                _remote_context(passage.ingest_trace_id),
                 {
                     "document.id": passage.version.document,
                     "aquifer.document.version": passage.version.number,
@@ -135,7 +135,7 @@ def _annotate(span: Span, step: Step) -> None:
             pass
 
 
-def _somewhere_in(trace_id: str) -> SpanContext:
+def _remote_context(trace_id: str) -> SpanContext:
     """A context of a trace of which no span is known; one without a span id would be dropped."""
     number = int(trace_id, 16)
     span_id = number & _SPAN_ID_MAX or 1
@@ -204,7 +204,7 @@ def _passage(passage: Passage) -> pb.Passage:
     )
 
 
-def _uuid(text: str) -> UUID | None:
+def _parse_uuid(text: str) -> UUID | None:
     """The id, or None: what is no id is no answer's either."""
     try:
         return UUID(text)

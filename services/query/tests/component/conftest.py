@@ -41,7 +41,7 @@ from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresStoreRecords
-from query.store.work import units_of_work
+from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
 from query.usecases.documents import (
@@ -49,7 +49,7 @@ from query.usecases.documents import (
     GiveUpVersion,
     HideDocument,
     PurgeDocument,
-    RemoveDoomedPoints,
+    RemovePoints,
 )
 from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
@@ -128,14 +128,14 @@ class World:
         # Never connected and never relayed: what is published stays in the table.
         outbox = WatchedOutbox(self.database, Bus(BoundClient(), connecting), "query")
         transactions = Transactions(self.database, outbox)
-        self.begin = units_of_work(transactions)
+        self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
         self.find = FindPassages(
             self.embedder, self.vectors, self.ledger, self.serving, self.profile.name
         )
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
         self.hide = HideDocument(self.begin)
-        self.remove_doomed = RemoveDoomedPoints(self.ledger, self.vectors)
+        self.remove_points = RemovePoints(self.ledger, self.vectors)
         self.rebuild = self.rebuilder()
         self.app = UseCases(
             index=IndexChunks(self.profile, self.begin, self.ledger, self.vectors),

@@ -82,7 +82,7 @@ async def test_deletes_and_batches_at_random_end_with_nothing_of_the_deleted(wor
     work = [world.deliver(event) for event in (*parts, *parts)]
     work.insert(7, world.purge(1))
     await asyncio.gather(*work)
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     assert await world.points() == {}
     assert world.rows("passages") == world.rows("descriptions") == world.rows("progress") == []
     assert await world.search("part") == []
@@ -158,7 +158,7 @@ async def test_other_tenants_documents_of_the_same_name_stay(world):
 async def test_a_failed_version_is_cleaned_up_and_its_late_batches_are_refused(world):
     await world.deliver(world.embedded("part 0", batch_count=3, chunk_count=3))
     assert await world.fail(1) == []
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     assert await world.points() == {}
     assert world.rows("passages") == world.rows("descriptions") == world.rows("progress") == []
     late = world.embedded("part 1", batch=1, batch_count=3, chunk_count=3, first=1)

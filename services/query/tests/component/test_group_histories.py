@@ -100,7 +100,7 @@ class History:
             case "fail":
                 self._note(await self.world.fail(one.version, one.document, tenant=self.tenant))
             case _:
-                await self.world.remove_doomed.run()
+                await self.world.remove_points.run()
 
     async def outcome(self) -> Outcome:
         """What is left now; then it is removed."""
@@ -115,7 +115,7 @@ class History:
         scope = TenantScope(self.tenant)
         # A repeat that shares a group with its successor removes its points at once; one by one
         # they stay until the superseded version is removed.
-        await self.world.remove_doomed.run()
+        await self.world.remove_points.run()
         entries = (await self.world.vectors.scroll(scope)).entries
         await self.world.vectors.delete_points(scope, [one.point_id for one in entries])
         points = sorted((one.document, one.version, one.ordinal) for one in entries)
@@ -188,7 +188,7 @@ async def test_groups_all_at_once_leave_both_stores_in_agreement(world, history)
         # What is hidden after it was stored stays stored until its purge, which always follows.
         if isinstance(step, Decision) and step.kind == "hide":
             await run.decide(step._replace(kind="purge"))
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     outcome = await run.outcome()
     rows = outcome.tables["passages"]
     assert outcome.points == [(row["document"], row["version"], row["ordinal"]) for row in rows]

@@ -166,7 +166,7 @@ async def test_a_repeat_of_a_superseded_version_in_a_group_loses_its_points(worl
     old = world.embedded("old text")
     await world.deliver(old, ids=["old"])
     await world.deliver(world.embedded("new text", version=2))
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     valve = world.embedded("valve text", document=VALVE)
     assert await world.deliver(old, valve, ids=["old", "valve"]) == [searchable(VALVE)]
     assert sorted((await world.points()).values()) == [1, 2]

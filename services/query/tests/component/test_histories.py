@@ -75,11 +75,11 @@ async def run(world, kind: str, version: int, number: int) -> None:
         case "purge":
             await world.purge(version)
         case "drain":
-            await world.remove_doomed.run()
+            await world.remove_points.run()
 
 
 async def check_both_stores(world) -> None:
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     passages = {str(row["point_id"]): row["version"] for row in world.rows("passages")}
     assert await world.points() == passages
     for row in world.rows("documents"):

@@ -56,7 +56,7 @@ async def test_points_of_a_superseded_version_are_removed(world):
     assert [(row["document"], row["version"]) for row in world.rows("doomed_versions")] == [
         (DOCUMENT, 1)
     ]
-    assert await world.remove_doomed.run() == 1
+    assert await world.remove_points.run() == 1
     assert set((await world.points()).values()) == {2}
     assert world.rows("doomed_versions") == []
 
@@ -73,7 +73,7 @@ async def test_an_unfinished_old_version_goes_when_a_newer_one_goes_live(world):
     await world.deliver(world.embedded("new text", version=2))
     late = world.embedded("late part", batch=1, batch_count=2, chunk_count=2, first=1)
     assert await world.deliver(late) == []
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     assert set((await world.points()).values()) == {2}
     assert world.rows("progress") == []
 
@@ -104,7 +104,7 @@ async def test_a_frozen_worker_that_wakes_after_all_is_over_leaves_no_points(wor
     await asleep.wait()
     await world.deliver(event, ids=["one"])
     await world.deliver(world.embedded("new text", version=2))
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     awake.set()
     assert await frozen == []
     assert set((await world.points()).values()) == {2}
@@ -214,7 +214,7 @@ async def test_a_version_whose_chunks_overlap_never_goes_live(world):
     assert rejected.reason == "CHUNKS_MISSING"
     assert await world.search("part") == []
     await world.fail(1)
-    await world.remove_doomed.run()
+    await world.remove_points.run()
     assert await world.points() == {}
 
 

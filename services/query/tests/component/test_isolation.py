@@ -88,6 +88,6 @@ async def test_every_tenant_is_found_by_the_sweep(full):
         await full.hide.run(
             f"tenant-{number}", Version(document="collections/c/documents/d", number=1)
         )
-    assert sorted(await full.ledger.tenants()) == sorted(
+    assert sorted(await full.ledger.list_tenants()) == sorted(
         ["acme", "globex", *(f"tenant-{number}" for number in range(5))]
     )

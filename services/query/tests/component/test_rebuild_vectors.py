@@ -117,7 +117,7 @@ async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world):
 async def test_only_one_process_rebuilds(world):
     await world.deliver(world.embedded("impeller one"))
     await world.vectors.drop()
-    async with world.records.rebuilding(world.profile.name):
+    async with world.records.begin_rebuild(world.profile.name):
         await world.rebuild.run()
         assert world.embedder.embedded == []
         assert await refused(world) == "VECTORS_REBUILDING"
@@ -143,9 +143,9 @@ class Overtaken:
         self._records, self._rebuild = records, rebuild
 
     @asynccontextmanager
-    async def rebuilding(self, profile):
+    async def begin_rebuild(self, profile):
         await self._rebuild()
-        async with self._records.rebuilding(profile) as right:
+        async with self._records.begin_rebuild(profile) as right:
             yield right
 
 
@@ -275,7 +275,7 @@ class Away:
 async def test_the_backlog_is_the_documents_of_which_batches_are_missing(world):
     await world.deliver(world.embedded("part 0", batch_count=2, chunk_count=2))
     await world.deliver(world.embedded("whole", document="collections/manuals/documents/d"))
-    [stage] = await world.ledger.backlog()
+    [stage] = await world.ledger.count_backlog()
     assert (stage.name, stage.tenant, stage.documents) == ("INDEXING", "acme", 1)
     assert 0 <= stage.oldest_age_s < 60
 

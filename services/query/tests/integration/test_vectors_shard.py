@@ -59,7 +59,7 @@ def read(shard: Shard) -> None:
 
 def test_a_sound_store_is_whole(shard):
     assert shard.is_whole()
-    assert shard.points() == 1000
+    assert shard.count_points() == 1000
 
 
 def engine_vectors(shard: Shard, ids: list[str]) -> np.ndarray:

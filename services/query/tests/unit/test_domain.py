@@ -21,7 +21,7 @@ from query.domain import (
     Standing,
     Version,
 )
-from query.usecases.ask import cite, fact_of, sources
+from query.usecases.ask import cite, list_sources, to_event
 
 PUMP = Version(document="collections/manuals/documents/pump", number=2)
 VALVE = Version(document="collections/manuals/documents/valve", number=1)
@@ -118,7 +118,7 @@ def test_a_version_that_could_not_exist_is_refused(document, number, reason):
     ],
 )
 def test_only_what_may_still_be_seen_is_wanted(standing, wanted):
-    assert {version for version in (1, 2, 3) if standing.wants(version)} == wanted
+    assert {version for version in (1, 2, 3) if standing.is_wanted(version)} == wanted
 
 
 @pytest.mark.parametrize("length", [0.98, 1.02, 0.0, 1e30, float("nan"), float("inf")])
@@ -168,14 +168,14 @@ def test_a_quote_from_nowhere_is_an_error(number, start, end):
 def test_a_quoting_model_repeats_what_it_cites_a_composing_one_what_it_saw():
     shown = [passage(0), passage(1, version=VALVE)]
     cited = cite(shown, Quote(passage=0, start=0, end=3, marker="[1]"))
-    assert sources(answer(cited), shown) == [PUMP]
-    assert sources(answer(cited, generative=True), shown) == [PUMP, VALVE]
-    assert sources(answer(), shown) == []
+    assert list_sources(answer(cited), shown) == [PUMP]
+    assert list_sources(answer(cited, generative=True), shown) == [PUMP, VALVE]
+    assert list_sources(answer(), shown) == []
 
 
 def test_each_cited_version_is_told_once():
     quotes = [Quote(passage=0, start=n, end=n + 1, marker=f"[{n}]") for n in range(2)]
-    fact = fact_of(answer(*(cite([passage()], quote) for quote in quotes)))
+    fact = to_event(answer(*(cite([passage()], quote) for quote in quotes)))
     assert [(one.document, one.version) for one in fact.cited] == [(PUMP.document, 2)]
 
 
@@ -183,8 +183,8 @@ def test_an_answer_without_a_deleted_version_keeps_the_other_quotes():
     shown = [passage(0), passage(1, version=VALVE)]
     citations = [cite(shown, Quote(passage=n, start=0, end=3, marker=f"[{n}]")) for n in (0, 1)]
     given = answer(*citations)
-    assert given.without(set()) is given
-    left = given.without({PUMP})
+    assert given.redact(set()) is given
+    left = given.redact({PUMP})
     assert (left.text, left.citations[0].quote, left.citations[0].passage.text) == ("", "", "")
     assert left.citations[0].passage.version == PUMP
     assert left.citations[1] == citations[1]

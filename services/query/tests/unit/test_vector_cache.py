@@ -47,12 +47,12 @@ def test_what_was_read_before_a_write_is_not_kept():
     one = cache()
     before = one.writes
     one.forget("acme", ["a"])
-    one.offer("acme", [("a", row(1))], writes=before)
+    one.put_if_unchanged("acme", [("a", row(1))], writes=before)
     assert known(one, "acme", "a") == {}
     one.put("acme", [("a", row(2))])
-    one.offer("acme", [("a", row(1))], writes=before)
+    one.put_if_unchanged("acme", [("a", row(1))], writes=before)
     assert known(one, "acme", "a") == {"a": 2}
-    one.offer("acme", [("b", row(3))], writes=one.writes)
+    one.put_if_unchanged("acme", [("b", row(3))], writes=one.writes)
     assert known(one, "acme", "b") == {"b": 3}
 
 

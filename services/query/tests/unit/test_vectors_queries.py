@@ -37,7 +37,7 @@ def tenants(where: models.Filter) -> list[str]:
 
 @given(scope=SCOPES, probe=PROBES)
 def test_every_query_to_a_server_demands_the_tenant_once(scope, probe):
-    requests = qdrant.queries(scope, probe)
+    requests = qdrant.build_queries(scope, probe)
     assert len(requests) == (probe.dense is not None) + bool(probe.sparse.indices)
     for request in requests:
         assert tenants(request.filter) == [scope.tenant]

@@ -126,12 +126,12 @@ def smooth(scores: Scores, vectors: Matrix, limit: int) -> Scores:
             if reach[first] < last - 10.0**-DIGITS:
                 break
         rows = order[first : first + BLOCK]
-        around = _mean_of_neighbours(rows, scores, vectors)
+        around = _average_neighbours(rows, scores, vectors)
         smoothed[rows] = (1 - SMOOTHING) * scores[rows] + SMOOTHING * around
     return smoothed
 
 
-def _mean_of_neighbours(rows: NDArray[np.intp], scores: Scores, vectors: Matrix) -> Scores:
+def _average_neighbours(rows: NDArray[np.intp], scores: Scores, vectors: Matrix) -> Scores:
     """Mean score of each row's nearest, weighed by squared cosine; equally near ones all count."""
     closeness = np.maximum(vectors[rows] @ vectors.T, 0.0) ** 2
     closeness[np.arange(len(rows)), rows] = -1.0  # nobody is a neighbour of its own

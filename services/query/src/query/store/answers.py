@@ -62,7 +62,7 @@ class PostgresAnswers(Answers):
         async with self._transactions.begin(answer.tenant) as work:
             tx = work.tx
             deleted = await _find_deleted(tx, answer.tenant, sources)
-            await tx.execute(_KEEP, _values(answer.without(deleted), redacted=bool(deleted)))
+            await tx.execute(_KEEP, _values(answer.redact(deleted), redacted=bool(deleted)))
             await tx.execute(
                 _KEEP_SOURCES,
                 {
@@ -84,7 +84,7 @@ class PostgresAnswers(Answers):
             # Hidden at once, whenever the purge comes to empty the row.
             found = await (await tx.execute(_FIND_DELETED, names)).fetchall()
         deleted = {Version(document=one["document"], number=one["version"]) for one in found}
-        return _answer(tenant, row).without(deleted)
+        return _answer(tenant, row).redact(deleted)
 
 
 async def _find_deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:

@@ -9,8 +9,8 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Version
-from query.store.rows import STANDING, standing_of
-from query.usecases.ports import Doomed, Found, Ledger, Wanted
+from query.store.rows import STANDING, read_standing
+from query.usecases.ports import Found, Ledger, RemovedVersion, Wanted
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
@@ -84,9 +84,11 @@ WITH RECURSIVE found AS (
 SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
 """
 
-_DOOMED: Final = "SELECT tenant_id, document, version FROM doomed_versions LIMIT %(limit)s"
+_REMOVED_VERSIONS: Final = (
+    "SELECT tenant_id, document, version FROM doomed_versions LIMIT %(limit)s"
+)
 
-_UNDOOM: Final = """
+_MARK_POINTS_REMOVED: Final = """
 DELETE FROM doomed_versions
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
@@ -105,9 +107,9 @@ class PostgresLedger(Ledger):
         self._database = database
 
     @override
-    async def standing(self, tenant: str, document: str) -> Standing:
+    async def read_standing(self, tenant: str, document: str) -> Standing:
         rows = await self._read(tenant, _STANDING, document=document)
-        return standing_of(rows[0]) if rows else Standing()
+        return read_standing(rows[0]) if rows else Standing()
 
     @override
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
@@ -129,7 +131,7 @@ class PostgresLedger(Ledger):
         return Found(hits=hits, complete_store=rows[0]["complete_store"])
 
     @override
-    async def passages(
+    async def list_passages(
         self, tenant: str, after: UUID | None, limit: int
     ) -> Sequence[tuple[UUID, Passage]]:
         query = _PAGE if after else _FIRST_PAGE
@@ -137,22 +139,22 @@ class PostgresLedger(Ledger):
         return [(row["point_id"], _passage(row)) for row in rows]
 
     @override
-    async def passage_count(self, tenant: str) -> int:
+    async def count_passages(self, tenant: str) -> int:
         rows = await self._read(tenant, _COUNT)
         return int(rows[0]["passages"])
 
     @override
-    async def tenants(self) -> Sequence[str]:
+    async def list_tenants(self) -> Sequence[str]:
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_TENANTS)
             return [row["tenant_id"] for row in await cursor.fetchall()]
 
     @override
-    async def list_doomed(self, limit: int) -> Sequence[Doomed]:
+    async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
         async with self._database.sweep() as tx:
-            cursor = await tx.execute(_DOOMED, {"limit": limit})
+            cursor = await tx.execute(_REMOVED_VERSIONS, {"limit": limit})
             return [
-                Doomed(
+                RemovedVersion(
                     tenant=row["tenant_id"],
                     version=Version(document=row["document"], number=row["version"]),
                 )
@@ -160,18 +162,18 @@ class PostgresLedger(Ledger):
             ]
 
     @override
-    async def undoom(self, doomed: Doomed) -> None:
-        async with self._database.transaction(doomed.tenant) as tx:
+    async def mark_points_removed(self, removed: RemovedVersion) -> None:
+        async with self._database.transaction(removed.tenant) as tx:
             await tx.execute(
-                _UNDOOM,
+                _MARK_POINTS_REMOVED,
                 {
-                    "tenant": doomed.tenant,
-                    "document": doomed.version.document,
-                    "version": doomed.version.number,
+                    "tenant": removed.tenant,
+                    "document": removed.version.document,
+                    "version": removed.version.number,
                 },
             )
 
-    async def backlog(self) -> Sequence[Stage]:
+    async def count_backlog(self) -> Sequence[Stage]:
         """Documents of which some batches are in and others are not."""
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_BACKLOG)

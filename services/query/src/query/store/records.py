@@ -46,7 +46,7 @@ class PostgresStoreRecords(StoreRecords):
 
     @override
     @asynccontextmanager
-    async def rebuilding(self, profile: str) -> AsyncIterator[Rebuilding | None]:
+    async def begin_rebuild(self, profile: str) -> AsyncIterator[Rebuilding | None]:
         async with self._database.sweep() as tx:
             row = await (await tx.execute(_TRY_LOCK, [_REBUILD_LOCK, profile])).fetchone()
             yield PostgresRebuilding(tx, profile) if row and row["locked"] else None

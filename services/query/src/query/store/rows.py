@@ -210,7 +210,7 @@ class PostgresRows(Rows):
                 "collections": [collections[document] for document in documents],
             },
         )
-        return {row["document"]: standing_of(row) for row in await cursor.fetchall()}
+        return {row["document"]: read_standing(row) for row in await cursor.fetchall()}
 
     @override
     async def put(self, batches: Sequence[Batch]) -> None:
@@ -319,7 +319,7 @@ class PostgresRows(Rows):
         return Removed(**row)
 
     @override
-    async def hold(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
         wanted = {"tenant": self._tenant, "point_ids": list(point_ids)}
         # Whoever removes passages locks their document first. Only a statement after the lock
         # sees what a remover that was waited for has done.
@@ -346,7 +346,7 @@ def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str,
     }
 
 
-def standing_of(row: Mapping[str, Any]) -> Standing:
+def read_standing(row: Mapping[str, Any]) -> Standing:
     """The standing in the columns `STANDING`."""
     return Standing(
         live_version=row["live_version"],

@@ -42,7 +42,7 @@ class PostgresWork(Work):
         self._unit.emit(event, about=about, key=key, cause=cause)
 
 
-def units_of_work(transactions: Transactions) -> Begin:
+def make_begin(transactions: Transactions) -> Begin:
     """How the use cases begin theirs."""
 
     @asynccontextmanager

@@ -50,7 +50,7 @@ class Ask:
         """
         answer_id = self.new_id()
         yield Started(answer_id=answer_id, trace_id=trace_id)
-        passages = await self._passages(inquiry)
+        passages = await self._find_passages(inquiry)
         text: list[str] = []
         citations: list[Citation] = []
         finish: Finish | None = None
@@ -82,10 +82,10 @@ class Ask:
             finish=finish,
             trace_id=trace_id,
         )
-        await self.answers.keep(answer, sources(answer, passages), fact_of(answer))
+        await self.answers.keep(answer, list_sources(answer, passages), to_event(answer))
         yield finish
 
-    async def _passages(self, inquiry: Inquiry) -> list[Passage]:
+    async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
         question = Question(
             tenant=inquiry.tenant,
             text=inquiry.question,
@@ -115,15 +115,15 @@ def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
     )
 
 
-def sources(answer: Answer, shown: Sequence[Passage]) -> list[Version]:
+def list_sources(answer: Answer, shown: Sequence[Passage]) -> list[Version]:
     """Versions whose words the answer may repeat; a model that only quotes repeats its quotes."""
     cited = [citation.passage for citation in answer.citations]
-    return _versions(shown if answer.finish.generative else cited)
+    return _distinct_versions(shown if answer.finish.generative else cited)
 
 
-def fact_of(answer: Answer) -> AnswerProduced:
+def to_event(answer: Answer) -> AnswerProduced:
     """What others may know of an answer: no text."""
-    cited = _versions([citation.passage for citation in answer.citations])
+    cited = _distinct_versions([citation.passage for citation in answer.citations])
     return AnswerProduced(
         tenant=answer.tenant,
         answer_id=str(answer.answer_id),
@@ -135,5 +135,5 @@ def fact_of(answer: Answer) -> AnswerProduced:
     )
 
 
-def _versions(passages: Sequence[Passage]) -> list[Version]:
+def _distinct_versions(passages: Sequence[Passage]) -> list[Version]:
     return list(dict.fromkeys(passage.version for passage in passages))

@@ -13,11 +13,11 @@ from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Batch, Delivery
 from query.domain import Description, Version
 from query.retrieval.vector_store import Filter, TenantScope, VectorStore
-from query.usecases.index_chunks import describe
+from query.usecases.index_chunks import to_description
 from query.usecases.ports import Begin, DeadLetters, Ledger, Work
 
 PURGE_ROUNDS: Final = 5
-DOOMED_BATCH: Final = 100
+REMOVED_BATCH: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PurgeDocument:
         event = delivery.event
         version = Version(document=event.document, number=event.version)
         scope = TenantScope(event.tenant)
-        points = await self._points(scope, version)
+        points = await self._list_points(scope, version)
         async with self.begin(event.tenant) as work:
             await work.rows.hide(version)
             await work.rows.begin_purge(version, len(points))
@@ -59,7 +59,7 @@ class PurgeDocument:
 
     async def _remove_points(self, scope: TenantScope, version: Version) -> None:
         for _ in range(PURGE_ROUNDS):
-            points = await self._points(scope, version)
+            points = await self._list_points(scope, version)
             if not points:
                 return
             await self.vectors.delete_points(scope, points)
@@ -72,7 +72,7 @@ class PurgeDocument:
             async with self.begin(tenant) as work:
                 await work.rows.mark_discarded(version, letters)
 
-    async def _points(self, scope: TenantScope, version: Version) -> list[str]:
+    async def _list_points(self, scope: TenantScope, version: Version) -> list[str]:
         """Ids of every point of this version and of older ones."""
         found: list[str] = []
         within = Filter(documents=frozenset({version.document}))
@@ -125,7 +125,7 @@ class GiveUpVersion:
 
 async def _give_up(work: Work, delivery: Delivery[DocumentFailed], version: Version) -> None:
     standing = await work.rows.lock(version)
-    if not standing.wants(version.number):
+    if not standing.is_wanted(version.number):
         return
     if version.number != standing.live_version:
         await work.rows.fail(version)
@@ -155,7 +155,7 @@ class DescribeVersions:
             latest: dict[Version, Description] = {}
             for one in work.fresh:
                 version = Version(document=one.event.document, number=one.event.version)
-                description = describe(one.event.description)
+                description = to_description(one.event.description)
                 if description.revision >= latest.get(version, description).revision:
                     latest[version] = description
             standings = await work.rows.lock_all(list(latest))
@@ -163,13 +163,13 @@ class DescribeVersions:
                 {
                     version: description
                     for version, description in latest.items()
-                    if standings[version.document].wants(version.number)
+                    if standings[version.document].is_wanted(version.number)
                 }
             )
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveDoomedPoints:
+class RemovePoints:
     """Removes the points of versions whose passages are gone already."""
 
     ledger: Ledger
@@ -177,10 +177,10 @@ class RemoveDoomedPoints:
 
     async def run(self) -> int:
         """Versions done now; a crash in between repeats the last one, without harm."""
-        doomed = await self.ledger.list_doomed(DOOMED_BATCH)
-        for one in doomed:
+        removed = await self.ledger.list_removed_versions(REMOVED_BATCH)
+        for one in removed:
             await self.vectors.delete_document(
                 TenantScope(one.tenant), one.version.document, one.version.number
             )
-            await self.ledger.undoom(one)
-        return len(doomed)
+            await self.ledger.mark_points_removed(one)
+        return len(removed)

@@ -60,7 +60,7 @@ class FindPassages:
         """
         store_id = self.serving.store_id
         if store_id is None:
-            raise _rebuilding()
+            raise _rebuilding_error()
         ranked = await self._rank(question)
         # The first few nearly always suffice: candidates that do not stand any more are rare. Many
         # good ones may be of one document, though.
@@ -72,7 +72,7 @@ class FindPassages:
             found = await self._look_up(question, ranked, len(ranked.point_ids))
         # The same store before and after: it was whole all the while in between.
         if found.complete_store != store_id:
-            raise _rebuilding()
+            raise _rebuilding_error()
         return list(found.hits)
 
     async def _look_up(self, question: Question, ranked: Ranked, first: int) -> Found:
@@ -97,11 +97,11 @@ class FindPassages:
             return await self.vectors.search(TenantScope(question.tenant), probe)
         except UnavailableError as error:
             if error.reason == STORE_MISSING:
-                raise _rebuilding() from error
+                raise _rebuilding_error() from error
             raise
 
 
-def _rebuilding() -> UnavailableError:
+def _rebuilding_error() -> UnavailableError:
     return UnavailableError(
         "VECTORS_REBUILDING",
         "the index is being rebuilt from the passages",

@@ -18,7 +18,7 @@ from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.domain import Batch, Description, Matrix, PageBreak, Passage, Profile, Standing, Version
 from query.retrieval.vector_store import Point, TenantScope, VectorStore
-from query.usecases.points import point_of
+from query.usecases.points import make_point
 from query.usecases.ports import Begin, Ledger, Work
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -50,16 +50,18 @@ class IndexChunks:
         scope = TenantScope(events.tenant)
         read = {id(one): self._read(one) for one in events}
         batches = [batch for batch in read.values() if isinstance(batch, Batch)]
-        await self.vectors.upsert(scope, [point for batch in batches for point in points(batch)])
+        await self.vectors.upsert(
+            scope, [point for batch in batches for point in make_points(batch)]
+        )
         async with self.begin(events.tenant, events) as work:
-            wanted = await _land_all(work, [(one, read[id(one)]) for one in work.fresh])
-        landed = {one.envelope.event_id: id(one) in wanted for one in work.fresh}
+            wanted = await _store_all(work, [(one, read[id(one)]) for one in work.fresh])
+        stored = {one.envelope.event_id: id(one) in wanted for one in work.fresh}
         unwanted: set[UUID] = set()
         for one in events:
             batch = read[id(one)]
             if not isinstance(batch, Batch):
                 continue
-            stays = landed.pop(one.envelope.event_id, None)
+            stays = stored.pop(one.envelope.event_id, None)
             if stays is None:
                 # Handled before: points just written again may have lost their version since.
                 stays = await self._is_wanted(events.tenant, batch.version)
@@ -71,20 +73,20 @@ class IndexChunks:
             await self.vectors.delete_points(scope, [str(each) for each in unwanted])
 
     def _read(self, one: Embedded) -> Batch | InvalidInputError:
-        version = version_of(one.event)
+        version = read_version(one.event)
         try:
             return read_batch(one.event, version, self.profile)
         except InvalidInputError as refusal:
             return refusal
 
     async def _is_wanted(self, tenant: str, version: Version) -> bool:
-        standing = await self.ledger.standing(tenant, version.document)
-        return standing.wants(version.number)
+        standing = await self.ledger.read_standing(tenant, version.document)
+        return standing.is_wanted(version.number)
 
 
-def points(batch: Batch) -> Iterator[Point]:
+def make_points(batch: Batch) -> Iterator[Point]:
     """The points of a batch."""
-    return map(point_of, batch.point_ids, batch.passages, batch.vectors)
+    return map(make_point, batch.point_ids, batch.passages, batch.vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class RejectChunks:
         async with self.begin(events.tenant, events) as work:
             for one in work.fresh:
                 with suppress(InvalidInputError):
-                    version_of(one.event)
+                    read_version(one.event)
                     _reject(work, one, reason)
 
 
@@ -115,7 +117,7 @@ def _reject(work: Work, one: Embedded, reason: str) -> None:
     work.emit(event, about=prepared.document, cause=one)
 
 
-async def _land_all(
+async def _store_all(
     work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]]
 ) -> set[int]:
     """Stores the passages of batches; returns the ids of the deliveries whose points stay.
@@ -145,7 +147,7 @@ async def _land_all(
         _announce_live(work, one, batch)
         wanted.add(id(one))
     for one, batch in batches:
-        if id(one) not in wanted and await _land(work, one, batch):
+        if id(one) not in wanted and await _store(work, one, batch):
             wanted.add(id(one))
     return wanted
 
@@ -156,11 +158,11 @@ def _is_first(standings: Mapping[str, Standing], batch: Batch) -> bool:
     return batch.version.number == batch.count == 1 and standing == Standing()
 
 
-async def _land(work: Work, one: Embedded, batch: Batch) -> bool:
+async def _store(work: Work, one: Embedded, batch: Batch) -> bool:
     """Stores the passages unless the version is unwanted by now; says whether its points stay."""
     version = batch.version
     standing = await work.rows.lock(version)
-    if not standing.wants(version.number):
+    if not standing.is_wanted(version.number):
         return False
     live = standing.live_version == version.number
     try:
@@ -191,7 +193,7 @@ def _announce_live(work: Work, one: Embedded, batch: Batch) -> None:
     work.emit(event, about=batch.version.document, cause=one)
 
 
-def version_of(event: ChunksEmbedded) -> Version:
+def read_version(event: ChunksEmbedded) -> Version:
     """The version a batch belongs to.
 
     Raises:
@@ -209,9 +211,9 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
     prepared = event.prepared
     if prepared.tenant != event.tenant:
         raise InvalidInputError("TENANT_MISMATCH", "the batch names another tenant than its event")
-    vectors = _vectors(event, profile)
-    description = describe(prepared.description)
-    passages = tuple(_passage(version, prepared, chunk) for chunk in prepared.chunks)
+    vectors = _read_vectors(event, profile)
+    description = to_description(prepared.description)
+    passages = tuple(_read_passage(version, prepared, chunk) for chunk in prepared.chunks)
     return Batch(
         version=version,
         number=prepared.batch,
@@ -224,7 +226,7 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
     )
 
 
-def describe(description: pb.Description) -> Description:
+def to_description(description: pb.Description) -> Description:
     """The description of a version.
 
     Raises:
@@ -237,7 +239,7 @@ def describe(description: pb.Description) -> Description:
     )
 
 
-def _vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
+def _read_vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
     if (event.profile, event.dimensions) != (profile.name, profile.dimensions):
         raise InvalidInputError(
             "PROFILE_MISMATCH",
@@ -251,7 +253,7 @@ def _vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
     return np.frombuffer(event.vectors, dtype="<f4").reshape(rows, profile.dimensions)
 
 
-def _passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passage:
+def _read_passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passage:
     try:
         chunk_id = UUID(chunk.chunk_id)
     except ValueError as error:

@@ -7,7 +7,7 @@ from query.retrieval.lexical import encode_passage
 from query.retrieval.vector_store import Point
 
 
-def point_of(point_id: UUID, passage: Passage, dense: Vector) -> Point:
+def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
     """The point of a passage; its words are weighed here, its meaning was embedded before."""
     return Point(
         point_id=str(point_id),

@@ -144,7 +144,7 @@ class Rows(Protocol):
         purge removed.
         """
 
-    async def hold(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
         """Those of the ids that have a passage, kept from removal until the transaction ends."""
 
 
@@ -184,7 +184,7 @@ class Begin(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doomed:
+class RemovedVersion:
     """A version whose points have to go."""
 
     tenant: str
@@ -200,27 +200,27 @@ class Ledger(Protocol):
         ConflictError: DATABASE_CONFLICT.
     """
 
-    async def standing(self, tenant: str, document: str) -> Standing:
+    async def read_standing(self, tenant: str, document: str) -> Standing:
         """What has been decided of a document up to now."""
 
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
         """Find candidates again: of this tenant, in a live version, not deleted."""
 
-    async def passages(
+    async def list_passages(
         self, tenant: str, after: UUID | None, limit: int
     ) -> Sequence[tuple[UUID, Passage]]:
         """At most `limit` passages with the ids of their points, in the order of those ids."""
 
-    async def passage_count(self, tenant: str) -> int:
+    async def count_passages(self, tenant: str) -> int:
         """Passages of a tenant, those of versions on their way in included."""
 
-    async def tenants(self) -> Sequence[str]:
+    async def list_tenants(self) -> Sequence[str]:
         """Every tenant of whom a document is known."""
 
-    async def list_doomed(self, limit: int) -> Sequence[Doomed]:
+    async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
         """Versions of any tenant whose points have to go."""
 
-    async def undoom(self, doomed: Doomed) -> None:
+    async def mark_points_removed(self, removed: RemovedVersion) -> None:
         """Note that the points of a version are gone."""
 
 
@@ -272,7 +272,7 @@ class StoreRecords(Protocol):
     async def forget(self, profile: str) -> None:
         """Declare that no store of the profile is whole."""
 
-    def rebuilding(self, profile: str) -> AbstractAsyncContextManager[Rebuilding | None]:
+    def begin_rebuild(self, profile: str) -> AbstractAsyncContextManager[Rebuilding | None]:
         """The right to rebuild, or None while another process has it; ends with the process."""
 
 

@@ -10,7 +10,7 @@ from chassis.base.errors import UnavailableError
 from query.domain import Passage, Profile
 from query.retrieval.vector_store import TenantScope, VectorStore
 from query.usecases.find_passages import STORE_MISSING, Serving
-from query.usecases.points import point_of
+from query.usecases.points import make_point
 from query.usecases.ports import Begin, Embedder, Ledger, Rebuilding, StoreRecords
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class RebuildVectors:
     serving: Serving
     mend_s: float
     clock: Callable[[], float]
-    _mend_at: float = field(default=0.0, init=False)
-    _strangers: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
+    _repair_at: float = field(default=0.0, init=False)
+    _orphans: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """One look, and what follows from it.
@@ -49,19 +49,19 @@ class RebuildVectors:
         Raises:
             UnavailableError, OverloadedError, ConflictError: to be called again later.
         """
-        if not await self._look():
-            async with self.records.rebuilding(self.profile.name) as right:
+        if not await self._check():
+            async with self.records.begin_rebuild(self.profile.name) as right:
                 # Another process may have finished just before the right became free.
-                if right is None or await self._look():
+                if right is None or await self._check():
                     return
                 store_id = await self._rebuild(right)
             self._serve(store_id)
             # What was on its way into the old store when that went is found by comparing again.
-            self._mend_at = self.clock() + SETTLED_S
-        elif self.clock() >= self._mend_at:
-            await self._mend()
+            self._repair_at = self.clock() + SETTLED_S
+        elif self.clock() >= self._repair_at:
+            await self._repair()
 
-    async def _look(self) -> bool:
+    async def _check(self) -> bool:
         """Whether the store is the one that is whole; searches are served or refused from now."""
         record = await self.records.read(self.profile.name)
         try:
@@ -84,8 +84,8 @@ class RebuildVectors:
         await self.records.forget(self.profile.name)
         store_id = (await self.vectors.prepare()).store_id
         log.warning("vectors.rebuilding", extra={"store_id": store_id})
-        tenants = await self.ledger.tenants()
-        total = sum([await self.ledger.passage_count(tenant) for tenant in tenants])
+        tenants = await self.ledger.list_tenants()
+        total = sum([await self.ledger.count_passages(tenant) for tenant in tenants])
         restored = rebuilt = 0
         self.serving.count(rebuilt, total)
 
@@ -101,20 +101,20 @@ class RebuildVectors:
         log.warning("vectors.rebuilt", extra={"store_id": store_id, "restored": restored})
         return store_id
 
-    async def _mend(self) -> None:
+    async def _repair(self) -> None:
         """Compare the tenants whose counts differ; what is just being written differs as well."""
-        for tenant in await self.ledger.tenants():
-            passages = await self.ledger.passage_count(tenant)
+        for tenant in await self.ledger.list_tenants():
+            passages = await self.ledger.count_passages(tenant)
             points = await self.vectors.count(TenantScope(tenant))
             if passages == points:
-                self._strangers.pop(tenant, None)
+                self._orphans.pop(tenant, None)
                 continue
-            restored = await self._compare(tenant, _nothing)
+            restored = await self._compare(tenant, _do_nothing)
             log.info(
                 "vectors.compared",
                 extra={"tenant": tenant, "passages": passages, "restored": restored},
             )
-        self._mend_at = self.clock() + self.mend_s
+        self._repair_at = self.clock() + self.mend_s
 
     async def _compare(self, tenant: str, keep: Callable[[int], Awaitable[None]]) -> int:
         """Give every passage its point and take every point without passage; counts the former.
@@ -124,14 +124,14 @@ class RebuildVectors:
         the number of passages that have their point in addition.
         """
         scope = TenantScope(tenant)
-        restored, strangers = 0, set[UUID]()
+        restored, orphans = 0, set[UUID]()
         after: UUID | None = None
         while True:
-            page = await self.ledger.passages(tenant, after, PAGE)
+            page = await self.ledger.list_passages(tenant, after, PAGE)
             last = page[-1][0] if len(page) == PAGE else None
             present = await self._list_present(scope, after, last)
             missing = [row for row in page if row[0] not in present]
-            strangers |= present - {point_id for point_id, _ in page}
+            orphans |= present - {point_id for point_id, _ in page}
             await keep(len(page) - len(missing))
             for first in range(0, len(missing), EMBEDDED_TOGETHER):
                 batch = missing[first : first + EMBEDDED_TOGETHER]
@@ -140,8 +140,8 @@ class RebuildVectors:
             if last is None:
                 break
             after = last
-        await self._take(scope, strangers & self._strangers.get(tenant, frozenset()))
-        self._strangers[tenant] = frozenset(strangers)
+        await self._remove_orphans(scope, orphans & self._orphans.get(tenant, frozenset()))
+        self._orphans[tenant] = frozenset(orphans)
         return restored
 
     async def _list_present(
@@ -168,9 +168,9 @@ class RebuildVectors:
             scope.tenant, [passage.text for _, passage in rows]
         )
         async with self.begin(scope.tenant) as work:
-            held = set(await work.rows.hold([point_id for point_id, _ in rows]))
+            held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
             points = [
-                point_of(point_id, passage, dense)
+                make_point(point_id, passage, dense)
                 for (point_id, passage), dense in zip(rows, vectors, strict=True)
                 if point_id in held
             ]
@@ -178,11 +178,11 @@ class RebuildVectors:
                 await self.vectors.upsert(scope, points)
         return len(points)
 
-    async def _take(self, scope: TenantScope, strangers: set[UUID]) -> None:
-        if strangers:
-            removed = await self.vectors.delete_points(scope, [str(one) for one in strangers])
+    async def _remove_orphans(self, scope: TenantScope, orphans: set[UUID]) -> None:
+        if orphans:
+            removed = await self.vectors.delete_points(scope, [str(one) for one in orphans])
             log.warning("points.orphaned", extra={"tenant": scope.tenant, "removed": removed})
 
 
-async def _nothing(_passages: int) -> None:
+async def _do_nothing(_passages: int) -> None:
     """A comparison needs no right that could be lost."""

@@ -66,13 +66,13 @@ class EngineVectors(VectorStore):
     @override
     async def prepare(self) -> StoreInfo:
         request = pb.PrepareRequest(profile=self._profile, dimensions=self._dimensions)
-        with _failures():
+        with _translate_errors():
             response = await self._stub.Prepare(request, timeout=WRITE_TIMEOUT_S)
         return _info(response.info)
 
     @override
     async def info(self) -> StoreInfo:
-        with _failures():
+        with _translate_errors():
             response = await self._stub.Info(
                 pb.InfoRequest(profile=self._profile), timeout=READ_TIMEOUT_S
             )
@@ -80,7 +80,7 @@ class EngineVectors(VectorStore):
 
     @override
     async def drop(self) -> None:
-        with _failures():
+        with _translate_errors():
             await self._stub.Drop(pb.DropRequest(profile=self._profile), timeout=WRITE_TIMEOUT_S)
 
     @override
@@ -93,7 +93,7 @@ class EngineVectors(VectorStore):
                 tenant=scope.tenant,
                 points=map(_point, points[first : first + size]),
             )
-            with _failures():
+            with _translate_errors():
                 await self._stub.Upsert(request, timeout=WRITE_TIMEOUT_S)
 
     @override
@@ -107,7 +107,7 @@ class EngineVectors(VectorStore):
             limit=probe.limit,
             filter=_filter(probe.within),
         )
-        with _failures():
+        with _translate_errors():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)
         return Ranked(
             point_ids=list(response.point_ids),
@@ -125,7 +125,7 @@ class EngineVectors(VectorStore):
                 tenant=scope.tenant,
                 point_ids=point_ids[first : first + UPSERT_BATCH_MAX],
             )
-            with _failures():
+            with _translate_errors():
                 response = await self._stub.DeletePoints(request, timeout=WRITE_TIMEOUT_S)
             deleted += response.deleted
         return deleted
@@ -137,7 +137,7 @@ class EngineVectors(VectorStore):
         request = pb.DeleteVersionRequest(
             profile=self._profile, tenant=scope.tenant, document=document, version=version or 0
         )
-        with _failures():
+        with _translate_errors():
             response = await self._stub.DeleteVersion(request, timeout=WRITE_TIMEOUT_S)
         return response.deleted
 
@@ -146,7 +146,7 @@ class EngineVectors(VectorStore):
         request = pb.CountRequest(
             profile=self._profile, tenant=scope.tenant, filter=_filter(within)
         )
-        with _failures():
+        with _translate_errors():
             response = await self._stub.Count(request, timeout=READ_TIMEOUT_S)
         return response.points
 
@@ -166,7 +166,7 @@ class EngineVectors(VectorStore):
             start=start or "",
             limit=limit,
         )
-        with _failures():
+        with _translate_errors():
             response = await self._stub.Scroll(request, timeout=READ_TIMEOUT_S)
         entries = [
             Entry(
@@ -181,7 +181,7 @@ class EngineVectors(VectorStore):
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Tell a store that is away, or lost its points, from a request that is wrong."""
     try:
         yield

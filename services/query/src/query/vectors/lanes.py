@@ -38,13 +38,13 @@ class Lane:
         self._held += 1
         future = self._pool.submit(call)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
-        return await self._settle(future)
+        return await self._wait_for(future)
 
     def close(self) -> None:
         """Finish what runs, drop what waits; blocks for as long as the longest call."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _settle(self, future: Future[T]) -> T:
+    async def _wait_for(self, future: Future[T]) -> T:
         try:
             async with asyncio.timeout(self._wait_max_s):
                 return await asyncio.wrap_future(future)

@@ -158,7 +158,7 @@ class QdrantVectors(VectorStore):
             self._check_width(probe.dense)
         lists: dict[str, dict[str, float]] = {DENSE: {}, SPARSE: {}}
         vectors: dict[str, Vector] = {}
-        if requests := queries(scope, probe):
+        if requests := build_queries(scope, probe):
             async with _limit(READ_TIMEOUT_S):
                 found = await self._client.query_batch_points(self._profile, requests)
             for request, response in zip(requests, found, strict=True):
@@ -265,17 +265,17 @@ def tenant_filter(
     scope: TenantScope, within: Filter = EVERYTHING, *, also: Sequence[models.Condition] = ()
 ) -> models.Filter:
     """The one place a filter is made: its first condition is the tenant."""
-    must: Conditions = [_is("tenant", scope.tenant)]
+    must: Conditions = [_match("tenant", scope.tenant)]
     if within.collections:
-        must.append(_is_any("collection", within.collections))
+        must.append(_match_any("collection", within.collections))
     if within.documents:
-        must.append(_is_any("document", within.documents))
+        must.append(_match_any("document", within.documents))
     if within.version is not None:
-        must.append(_is("version", within.version))
+        must.append(_match("version", within.version))
     return models.Filter(must=[*must, *also])
 
 
-def queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
+def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
     """One request for each way the probe asks to look: by meaning, by words."""
     asked: list[tuple[str, Any, models.SearchParams | None]] = []
     if probe.dense is not None:
@@ -301,11 +301,11 @@ def queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
     ]
 
 
-def _is(key: str, value: str | int) -> models.FieldCondition:
+def _match(key: str, value: str | int) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
-def _is_any(key: str, values: frozenset[str]) -> models.FieldCondition:
+def _match_any(key: str, values: frozenset[str]) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
 
 
@@ -347,12 +347,12 @@ async def _limit(timeout_s: float) -> AsyncIterator[None]:
     except (TimeoutError, ResponseHandlingException) as error:
         raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is away") from error
     except (UnexpectedResponse, grpc.aio.AioRpcError, ValueError) as error:
-        if (meant := _meaning(error)) is None:
+        if (meant := _to_service_error(error)) is None:
             raise
         raise meant from error
 
 
-def _meaning(error: Exception) -> UnavailableError | None:
+def _to_service_error(error: Exception) -> UnavailableError | None:
     match error:
         case UnexpectedResponse(status_code=int(code)):
             away, missing = code >= 500, code in _MISSING  # noqa: PLR2004 (HTTP's server errors)

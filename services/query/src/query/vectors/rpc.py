@@ -163,12 +163,12 @@ class VectorRpc(VectorServiceServicer):
         return pb.ScrollResponse(entries=entries, next_id=page.next_id or "")
 
     async def _write(self, request: Scoped, call: Callable[[Shard, TenantScope], T]) -> T:
-        return await self._in_scope(self._writer, request, call)
+        return await self._run_in_scope(self._writer, request, call)
 
     async def _read(self, request: Scoped, call: Callable[[Shard, TenantScope], T]) -> T:
-        return await self._in_scope(self._readers, request, call)
+        return await self._run_in_scope(self._readers, request, call)
 
-    async def _in_scope(
+    async def _run_in_scope(
         self, lane: Lane, request: Scoped, call: Callable[[Shard, TenantScope], T]
     ) -> T:
         scope = TenantScope(request.tenant)

@@ -22,7 +22,7 @@ from chassis.rpc.server import PUBLIC, Access, create_server, private_intercepto
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
 from query.vectors.shard import EngineBrokenError
-from query.vectors.stores import Stores, exclusive
+from query.vectors.stores import Stores, lock_folder
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ async def serve(options: Options, settings: ProcessSettings) -> bool:
         stack.callback(spans.shutdown)
         if settings.metrics_listen:
             stack.callback(metrics.serve(settings.metrics_listen).close)
-        stack.enter_context(exclusive(options.data))
+        stack.enter_context(lock_folder(options.data))
         claim_socket(options.socket)
         stores = Stores(options.data, uuid4)
         stores.load()
@@ -88,7 +88,7 @@ def compact(data: Path) -> None:
     Raises:
         DataInUseError: a process serves the folder.
     """
-    with exclusive(data):
+    with lock_folder(data):
         stores = Stores(data, uuid4)
         stores.load()
         stores.compact()

@@ -75,7 +75,7 @@ class Shard:
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=0, default_segment_number=1),
             wal_enabled=True,
         )
-        with _named_failures():
+        with _translate_errors():
             shard = edge.EdgeShard.create(str(folder), config)
             for key, index in (
                 ("tenant", edge.KeywordIndexParams(is_tenant=True)),
@@ -88,16 +88,16 @@ class Shard:
     @classmethod
     def load(cls, folder: Path, dimensions: int) -> "Shard":
         """Open a store and replay its log; UnavailableError where it cannot be read back."""
-        with _named_failures():
+        with _translate_errors():
             shard = cls(edge.EdgeShard.load(str(folder)), dimensions)
         if not shard.is_whole():
             shard.close()
             raise UnavailableError("VECTORS_FAILED", "the store has points that cannot be read")
         return shard
 
-    def points(self) -> int:
+    def count_points(self) -> int:
         """Points of all tenants, exactly."""
-        with self._engine():
+        with self._use_engine():
             return self._shard.count(edge.CountRequest())
 
     def is_whole(self) -> bool:
@@ -105,7 +105,7 @@ class Shard:
         # No index knows ordinals, so counting them reads each payload.
         every = edge.FieldCondition("ordinal", range=edge.RangeFloat(gte=0))
         try:
-            with _named_failures():
+            with _translate_errors():
                 read = self._shard.count(edge.CountRequest(filter=edge.Filter(must=[every])))
                 return read == self._shard.count(edge.CountRequest())
         except UnavailableError:
@@ -117,7 +117,7 @@ class Shard:
             self._check_width(point.dense)
         if not points:
             return
-        rows = _unit_rows([point.dense for point in points])
+        rows = _normalise([point.dense for point in points])
         stored = [
             edge.Point(
                 point.point_id,
@@ -159,7 +159,7 @@ class Shard:
             corpus = edge.IdfParams(corpus=_filter(scope, EVERYTHING))
             sparse = self._query(nearest, probe.depth, within, edge.SearchParams(idf=corpus))
         found = Candidates.merge(dense, sparse)
-        vectors, kept = self._vectors(scope, found.point_ids)
+        vectors, kept = self._read_vectors(scope, found.point_ids)
         if len(kept) < len(found.point_ids):
             found = found.take(kept)
         return fuse(found, vectors, depth=probe.depth, limit=probe.limit)
@@ -167,7 +167,7 @@ class Shard:
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove at most `DELETE_BATCH` points, and count those there were."""
         where = edge.Filter(must=[_tenant(scope), edge.HasIdCondition(set(point_ids))])
-        with self._engine():
+        with self._use_engine():
             found = self._shard.count(edge.CountRequest(filter=where))
         if found:
             self._cache.forget(scope.tenant, point_ids)
@@ -182,11 +182,11 @@ class Shard:
         return self.delete_points(scope, [entry.point_id for entry in page.entries])
 
     def count(self, scope: TenantScope, within: Filter) -> int:
-        with self._engine():
+        with self._use_engine():
             return self._shard.count(edge.CountRequest(filter=_filter(scope, within)))
 
     def scroll(self, scope: TenantScope, within: Filter, *, start: str | None, limit: int) -> Page:
-        with self._engine():
+        with self._use_engine():
             records, next_id = self._shard.scroll(
                 edge.ScrollRequest(
                     offset=start, limit=limit, filter=_filter(scope, within), with_payload=True
@@ -194,7 +194,7 @@ class Shard:
             )
         return Page(
             entries=tuple(
-                Entry(point_id=str(record.id), **_place(record.payload)) for record in records
+                Entry(point_id=str(record.id), **_read_place(record.payload)) for record in records
             ),
             next_id=None if next_id is None else str(next_id),
         )
@@ -202,24 +202,24 @@ class Shard:
     def flush(self) -> None:
         """Bring what was written since the last flush to the disk, if anything was."""
         if self._dirty:
-            with self._engine(writing=True):
+            with self._use_engine(writing=True):
                 self._shard.flush()
             self._dirty = False
 
     def compact(self) -> None:
         """Give the space of removed points back; holds the interpreter's lock all the while."""
-        with self._engine(writing=True):
+        with self._use_engine(writing=True):
             self._shard.optimize()
 
     def close(self) -> None:
         """Close for good; a call that meets it finds no store."""
         self._closed = True
-        with _named_failures():
+        with _translate_errors():
             self._shard.close()
 
     def _write(self, operation: edge.UpdateOperation) -> None:
         self._dirty = True
-        with self._engine(writing=True):
+        with self._use_engine(writing=True):
             self._shard.update(operation)
 
     def _query(
@@ -230,7 +230,7 @@ class Shard:
         params: edge.SearchParams,
     ) -> dict[str, float]:
         """Scores by point id."""
-        with self._engine():
+        with self._use_engine():
             points = self._shard.query(
                 edge.QueryRequest(
                     limit=limit, query=query, filter=within, params=params, with_payload=False
@@ -238,7 +238,7 @@ class Shard:
             )
         return {str(point.id): point.score for point in points}
 
-    def _vectors(
+    def _read_vectors(
         self, scope: TenantScope, point_ids: Sequence[str]
     ) -> tuple[Matrix, NDArray[np.intp]]:
         """Dense vectors of those points that are still there, and which they are."""
@@ -247,35 +247,35 @@ class Shard:
         if not missing:
             return vectors, np.arange(len(point_ids))
         wanted: list[edge.PointId] = [point_ids[row] for row in missing]
-        with self._engine():
+        with self._use_engine():
             records = self._shard.retrieve(wanted, with_payload=False, with_vector=[DENSE])
-        read = {str(record.id): self._vector(record) for record in records}
-        self._cache.offer(scope.tenant, list(read.items()), writes=writes)
+        read = {str(record.id): self._read_vector(record) for record in records}
+        self._cache.put_if_unchanged(scope.tenant, list(read.items()), writes=writes)
         gone = [row for row in missing if point_ids[row] not in read]
         for row in missing:
             vectors[row] = read.get(point_ids[row], 0.0)
         kept = np.delete(np.arange(len(point_ids)), gone)
         return vectors[kept], kept
 
-    def _vector(self, record: edge.Record) -> Vector:
+    def _read_vector(self, record: edge.Record) -> Vector:
         """The engine gives a list of floats; packing it is twice as fast as an array made of it."""
         given: Any = record.vector
         return np.frombuffer(self._packed.pack(*given[DENSE]), dtype="<f4")
 
     @contextmanager
-    def _engine(self, *, writing: bool = False) -> Iterator[None]:
+    def _use_engine(self, *, writing: bool = False) -> Iterator[None]:
         """Tell a call that failed from an engine that cannot go on.
 
         After a failed write the engine refuses all others; only opening the store anew helps.
         """
         try:
-            with _named_failures():
+            with _translate_errors():
                 yield
         except EngineBrokenError:
             raise
         except UnavailableError as error:
             if self._closed:
-                raise store_missing() from error
+                raise store_missing_error() from error
             if writing or not self.is_whole():
                 raise EngineBrokenError("VECTORS_BROKEN", "the vector store is broken") from error
             raise
@@ -290,7 +290,7 @@ class Shard:
             )
 
 
-def _unit_rows(vectors: Sequence[Vector]) -> Matrix:
+def _normalise(vectors: Sequence[Vector]) -> Matrix:
     """Rows of unit length, as the engine would make them: so it keeps them bit by bit."""
     rows = np.stack(vectors).astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -298,7 +298,7 @@ def _unit_rows(vectors: Sequence[Vector]) -> Matrix:
     return unit
 
 
-def store_missing() -> FailedPreconditionError:
+def store_missing_error() -> FailedPreconditionError:
     """Nothing is stored for a profile, or not any more."""
     return FailedPreconditionError("STORE_MISSING", "no store for this embedding profile")
 
@@ -320,12 +320,12 @@ def _filter(scope: TenantScope, within: Filter) -> edge.Filter:
     return edge.Filter(must=must)
 
 
-def _place(payload: Any) -> dict[str, Any]:
+def _read_place(payload: Any) -> dict[str, Any]:
     return {key: payload[key] for key in ("document", "version", "ordinal")}
 
 
 @contextmanager
-def _named_failures() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Name the engine's failures: it raises bare `Exception`, and a panic outside even of that."""
     try:
         yield

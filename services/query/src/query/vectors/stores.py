@@ -26,7 +26,7 @@ from chassis.base.errors import (
     ServiceError,
 )
 from query.retrieval.vector_store import StoreInfo, check_profile
-from query.vectors.shard import ENGINE, Shard, store_missing
+from query.vectors.shard import ENGINE, Shard, store_missing_error
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Stores:
         found = self._get(profile)
         return StoreInfo(
             store_id=UUID(found.record.store_id),
-            points=found.shard.points(),
+            points=found.shard.count_points(),
             dimensions=found.record.dimensions,
             engine=ENGINE,
         )
@@ -146,7 +146,7 @@ class Stores:
     def close(self) -> None:
         """Close every store and note what it holds."""
         for profile, found in self._open.items():
-            points = found.shard.points()
+            points = found.shard.count_points()
             found.shard.flush()
             found.shard.close()
             _write_record(self._folder / profile, replace(found.record, points=points))
@@ -155,7 +155,7 @@ class Stores:
     def _get(self, profile: str) -> _Open:
         found = self._open.get(profile)
         if found is None:
-            raise store_missing()
+            raise store_missing_error()
         return found
 
     def _load_one(self, path: Path) -> _Open:
@@ -165,7 +165,7 @@ class Stores:
         _write_record(path, replace(record, loads=record.loads + 1))
         try:
             shard = Shard.load(path / "shard", record.dimensions)
-            points = shard.points()
+            points = shard.count_points()
         except ServiceError as error:
             raise StoreDamagedError("the engine cannot read it") from error
         if record.points is not None and points != record.points:
@@ -206,7 +206,7 @@ class Stores:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold the folder for this process alone, until it ends, however it ends.
 
     Raises:

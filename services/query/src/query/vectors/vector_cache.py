@@ -52,7 +52,9 @@ class VectorCache:
             self._writes += 1
             self._keep(tenant, vectors)
 
-    def offer(self, tenant: str, vectors: Sequence[tuple[str, Vector]], *, writes: int) -> None:
+    def put_if_unchanged(
+        self, tenant: str, vectors: Sequence[tuple[str, Vector]], *, writes: int
+    ) -> None:
         """Keep what was read, unless something was written since `writes` was looked up."""
         with self._lock:
             if writes == self._writes:
@@ -62,11 +64,11 @@ class VectorCache:
         for point_id, vector in vectors[-len(self._rows) :]:
             place = self._places.pop((tenant, point_id), None)
             if place is None:
-                place = self._place()
+                place = self._take_row()
             self._rows[place] = vector
             self._places[tenant, point_id] = place
 
-    def _place(self) -> int:
+    def _take_row(self) -> int:
         if self._free:
             return self._free.pop()
         if self._used < len(self._rows):

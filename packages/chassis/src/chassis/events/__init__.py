@@ -1,1 +1,1 @@
-"""Events between services: their form, their streams, publishing and handling them."""
+"""Events between services: their format, their streams, how they are published and handled."""

@@ -1,4 +1,4 @@
-"""A message that was pulled, and the events in it: one, or those of a pack."""
+"""A message that was pulled, and the events in it: one event, or the events of a pack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _FIELDS_WITHOUT_DOMAIN = 9
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A message from its arrival to its acknowledgement: it ends once all its events have.
+    """A message from its arrival to its acknowledgement, which follows its last event.
 
     Args:
-        message: what the broker has delivered.
-        events: what is in it, at least one.
-        attempt: 1 for the first delivery.
-        sequence: its place in the stream.
+        message: as the broker delivered it.
+        events: the events in it, at least one.
+        attempt: delivery number, from 1.
+        sequence: its sequence number in the stream.
         stored_ns: when the broker stored it, in nanoseconds since 1970.
     """
 
@@ -33,10 +33,10 @@ class Arrival:
 
     @classmethod
     def read(cls, message: Msg, *, may_be_pack: bool) -> Self:
-        """Reads what the broker says of a message; the events stay encoded.
+        """Reads the delivery data of a message; its events stay encoded.
 
-        The reply subject says it: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.
-        <sequence>.<sequence of the consumer>.<time>.<pending>[.<random>]`.
+        The data is in the reply subject: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.
+        <deliveries>.<sequence>.<sequence of the consumer>.<time>.<pending>[.<random>]`.
         """
         fields = message.reply.split(".")
         first = 4 if len(fields) == _FIELDS_WITHOUT_DOMAIN else 6
@@ -52,16 +52,16 @@ class Arrival:
 
     @property
     def is_pack(self) -> bool:
-        """Whether its events share their acknowledgement."""
+        """Whether several events share the acknowledgement of this message."""
         return len(self.events) > 1
 
     async def acknowledge_one(self) -> None:
-        """Notes that one of its events has ended; acknowledges the message after the last."""
+        """Counts one event as done; acknowledges the message after the last one."""
         self._open -= 1
         if not self._open and not self.message.is_acked:
             await self.message.ack()
 
     async def give_back(self, delay_s: float) -> None:
-        """Has it delivered again, with all its events."""
+        """Returns the message with all its events; the broker delivers it again after a delay."""
         if not self.message.is_acked:
             await self.message.nak(delay=delay_s)

@@ -1,8 +1,9 @@
-"""What FastStream pulls from: durables that exist, as many events as there is room for.
+"""The NATS client that FastStream pulls from: binds to existing durables, pulls what fits.
 
-FastStream asks a NATS client for `jetstream().pull_subscribe(...)`, and that for `fetch` and
-`unsubscribe`. The classes here answer: they bind to a durable and never make one, check it against
-the contract, ask only for what can be worked on at once, and hand over events as they come.
+FastStream calls `jetstream().pull_subscribe(...)` on a NATS client, and on the result `fetch` and
+`unsubscribe`. The classes here implement these calls. They bind to a durable and never create one,
+compare it with the contract, request only as many events as can be handled now, and return events
+as they arrive.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ Room = Callable[[], Awaitable[int]]
 
 
 class BoundDurable:
-    """A durable of the contract, and what is wrong with the one that is there."""
+    """A durable of the contract, and what is wrong with the one on the server."""
 
     def __init__(self, durable: Durable) -> None:
         self.durable = durable
@@ -46,16 +47,16 @@ class BoundDurable:
         self._checked = 0.0
 
     def connect(self, client: Client) -> None:
-        """Sets the connection it is reached by; before anything else."""
+        """Sets the connection; to be called first."""
         self._client = client
 
     @property
     def is_connected(self) -> bool:
-        """Whether its connection stands; False before `connect`."""
+        """Whether the connection works now; False before `connect`."""
         return self._client is not None and bool(self._client.is_connected)
 
     async def wait_until_usable(self) -> None:
-        """Returns once the durable is there and as declared."""
+        """Waits until the durable exists and matches its declaration."""
         while self.missing or time.monotonic() - self._checked > CHECK_S:
             self._checked = time.monotonic()
             self.missing = await self._find_problem()
@@ -63,7 +64,7 @@ class BoundDurable:
                 await asyncio.sleep(AGAIN_S)
 
     async def info(self) -> ConsumerInfo:
-        """The durable as the server knows it."""
+        """The server's description of the durable."""
         assert self._client is not None, "connect comes first"
         info: ConsumerInfo = await JetStreamContext(self._client).consumer_info(
             self.durable.stream, self.durable.name, timeout=INFO_S
@@ -71,7 +72,7 @@ class BoundDurable:
         return info
 
     async def _find_problem(self) -> str:
-        """What keeps it from being used; empty when nothing does."""
+        """Why the durable cannot be used; empty if it can."""
         if not self.is_connected:
             return "bus not connected"
         try:
@@ -84,7 +85,7 @@ class BoundDurable:
 
 
 def find_differences(durable: Durable, info: ConsumerInfo) -> str:
-    """How a durable differs from its declaration; empty when it does not."""
+    """Differences between a durable and its declaration; empty if there are none."""
     config = info.config
     expected = {
         "filter_subject": durable.subject,
@@ -101,7 +102,7 @@ def find_differences(durable: Durable, info: ConsumerInfo) -> str:
 
 
 class BoundClient(Client):
-    """A NATS client whose JetStream binds to durables that are registered here."""
+    """A NATS client with a JetStream context that binds to the durables in `pulled`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class _BoundJetStream(JetStreamContext):
 
 
 class Pull:
-    """The pull loop's side of a durable: a request at a time, none without room for its events."""
+    """The pull subscription of a durable: one request at a time, for as many events as fit."""
 
     def __init__(self, client: Client, bound: BoundDurable, room: Room) -> None:
         self._client = client
@@ -142,7 +143,7 @@ class Pull:
         self._whole = 0
 
     async def subscribe(self) -> None:
-        """Receives what is requested; first of all."""
+        """Subscribes to the replies; to be called first."""
         self._subscription = await self._client.subscribe(
             f"{self._inbox}.*", cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
@@ -152,11 +153,11 @@ class Pull:
         self._news.set()
 
     async def fetch(self, batch: int, timeout: float) -> list[Msg]:  # noqa: ASYNC109
-        """Waits for an event; returns it with those that wait behind it, as many as have room.
+        """Waits for an event; returns it and the events that wait behind it, as many as fit.
 
         Raises:
-            NothingCameError: none came in time; also at once when FastStream would fill up what
-                it has just been given.
+            NothingCameError: no event came in time. Also raised at once for FastStream's second
+                request for the rest of a batch.
         """
         self._whole = max(self._whole, batch)
         if batch < self._whole:
@@ -166,7 +167,7 @@ class Pull:
         try:
             arrived = await self._request(room, timeout)
         except NatsError as error:
-            # FastStream asks again at once; nothing else would ever run.
+            # FastStream asks again at once; without a pause nothing else would run.
             await asyncio.sleep(AGAIN_S)
             raise NothingCameError from error
         if not arrived:
@@ -176,7 +177,8 @@ class Pull:
     async def _request(self, count: int, wait_s: float) -> list[Msg]:
         self._requests += 1
         reply, durable = f"{self._inbox}.{self._requests}", self._bound.durable
-        # With both, the server waits for a first event, sends what there is and ends the request.
+        # With both options, the server waits for a first event, sends what it has and ends the
+        # request.
         body = {
             "batch": count,
             "max_bytes": PULL_MAX_BYTES,
@@ -189,7 +191,7 @@ class Pull:
         arrived: list[Msg] = []
         while len(arrived) < count:
             if not self._arrived:
-                # A server that was away holds no request any more.
+                # After a reconnection the server no longer knows the request.
                 if time.monotonic() > until or self._client.stats["reconnects"] != connections:
                     break
                 await self._wait_for_message()
@@ -203,22 +205,22 @@ class Pull:
         return arrived
 
     async def _wait_for_message(self) -> None:
-        """Until something arrives, a second at most."""
+        """Waits for a message, at most a second."""
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(AGAIN_S):
                 await self._news.wait()
 
     def _end_request(self, message: Msg) -> None:
-        """Notes why the server has ended a request."""
+        """Records why the server ended a request."""
         headers = message.headers or {}
         status, why = headers.get("Status", ""), headers.get("Description", "")
         if status not in {_NO_MESSAGES, _EXPIRED} and "MaxBytes" not in why:
-            # 409: deleted, leadership moved, server going down; 503: nobody answers for it.
+            # 409: deleted, leadership changed, server shutting down; 503: no responders.
             self._bound.missing = f"pull from {self._bound.durable.name} refused ({status} {why})"
 
     async def unsubscribe(self) -> None:
-        """Ends the pulling and hands back what nobody has taken."""
+        """Ends the subscription and returns messages that were not fetched."""
         with suppress(NatsError):
             if self._subscription is not None:
                 await self._subscription.unsubscribe()

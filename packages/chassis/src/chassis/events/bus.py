@@ -1,4 +1,4 @@
-"""The connection to NATS: for ever reconnecting, publishing only with an acknowledgement."""
+"""The connection to NATS: reconnects without a limit and waits for every acknowledgement."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
 PUBLISH_ATTEMPTS = 3
-# Acknowledgements of a window share one limit: more at once would only wait in line.
+# The acknowledgements of a window share one timeout; a larger window would only queue.
 WINDOW_EVENTS = 64
 WINDOW_BYTES = 2 << 20
 SENT_MAX = 128
@@ -33,35 +33,35 @@ STREAM_FULL = {10047, 10077, 10122}
 
 
 class Bus:
-    """Publishes events and reaches JetStream's consumers; one for each process."""
+    """Publishes events and gives access to JetStream's consumers; one per process."""
 
     def __init__(self, client: BoundClient, connecting: "asyncio.Task[None]") -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._connecting = connecting
         self.on_reconnected: list[Callable[[], None]] = []
-        # Of each kind, how many events the latest messages hold.
+        # By kind of event: how many events the latest messages hold.
         self._sent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=SENT_MAX))
 
     async def wait_until_connected(self) -> None:
-        """Waits until the connection has stood once; the client itself retries until then."""
+        """Waits for the first connection; the client retries until then."""
         await asyncio.shield(self._connecting)
 
     @property
     def is_connected(self) -> bool:
-        """True while the connection stands."""
+        """Whether the connection works now."""
         return bool(self.client.is_connected)
 
     async def publish_all(self, events: Sequence[Outgoing], *, packed: bool = True) -> None:
-        """Publishes events and waits for every acknowledgement; a repeat is dropped by its id.
+        """Publishes events and waits for every acknowledgement; the broker drops repeats by id.
 
         Args:
-            events: of any kinds and tenants, published in their order per subject.
-            packed: whether work of one kind and tenant may share messages.
+            events: of any kinds and tenants, published in this order per subject.
+            packed: whether work events of one kind and tenant may share messages.
 
         Raises:
-            UnavailableError: BUS_UNAVAILABLE, one was not acknowledged after three tries.
-            OverloadedError: STREAM_FULL, a stream refuses more; retry later.
+            UnavailableError: BUS_UNAVAILABLE, an event was not acknowledged after three tries.
+            OverloadedError: STREAM_FULL, a stream is full; retry later.
         """
         left = list(events)
         for attempt in range(PUBLISH_ATTEMPTS):
@@ -87,10 +87,10 @@ class Bus:
     async def send(
         self, events: Sequence[Outgoing], *, packed: bool = True
     ) -> Sequence[ServiceError | None]:
-        """Publishes a window of events at once, one try each; returns what kept each from it.
+        """Publishes a window of events, one try each; returns an error or None for each event.
 
-        Work of one kind and tenant shares messages, unless `packed` is False. Waits for all
-        acknowledgements, five seconds at most.
+        Work events of one kind and tenant share messages, unless `packed` is False. Waits up to
+        five seconds for all acknowledgements.
         """
         parts = group(events) if packed else [[event] for event in events]
         futures = [await self._begin_publish(pack(part)) for part in parts]
@@ -109,7 +109,7 @@ class Bus:
         if not self.is_connected:
             return None
         try:
-            # Subjects belong to one stream each: a header that names it would only cost time.
+            # Each subject belongs to one stream, so no header needs to name it.
             return await self.jetstream.publish_async(
                 event.subject, event.payload, headers=dict(event.headers)
             )
@@ -118,10 +118,10 @@ class Bus:
             return None
 
     async def count_unfinished(self, kind: str) -> int:
-        """Events of a kind, by full name, that lie in a work queue and are not acknowledged.
+        """Number of events of a kind, by full name, in a work queue and not acknowledged.
 
-        The broker counts messages. They are taken for the newest that this process has sent, whose
-        events are known; of a replica's messages only the number is.
+        The broker counts messages, not events. The count assumes that they are the newest messages
+        of this process, for which it knows the number of events; any further message counts as one.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
@@ -134,7 +134,7 @@ class Bus:
         return sum(known) + messages - len(known)
 
     async def last_sequence(self, event: type[Message]) -> int:
-        """Place of the newest message in the stream of an event; 0 for an empty stream.
+        """Sequence number of the newest message in the stream of an event; 0 if it is empty.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
@@ -144,7 +144,7 @@ class Bus:
         return int(info.state.last_seq)
 
     async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
-        """Whether a service has acknowledged every event of a kind up to a place in its stream.
+        """Whether a service has acknowledged all events of a kind up to a sequence number.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
@@ -157,22 +157,24 @@ class Bus:
         return idle or floor >= sequence
 
     async def subscribe(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
-        """Calls `listener` with every message of a core NATS subject, once connected."""
+        """Subscribes to a core NATS subject, after connecting; `listener` gets every message."""
         await self.wait_until_connected()
         await self.client.subscribe(subject, cb=listener)
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turns the client's errors into the one a caller may act on."""
+    """Translates the client's errors into `UnavailableError`."""
     try:
         yield
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-        raise UnavailableError("BUS_UNAVAILABLE", "NATS does not answer") from error
+        raise UnavailableError(
+            "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
+        ) from error
 
 
 def _split_into_windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
-    """Events in their order, `WINDOW_EVENTS` and about `WINDOW_BYTES` at a time."""
+    """Yields windows of at most `WINDOW_EVENTS` events and about `WINDOW_BYTES`, in order."""
     window: list[Outgoing] = []
     size = 0
     for event in events:
@@ -186,7 +188,7 @@ def _split_into_windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoin
 
 
 def _find_failure(event: Outgoing, future: "asyncio.Future[PubAck] | None") -> ServiceError | None:
-    """What kept an event from being published; None when the broker has it."""
+    """The reason why an event was not published; None if the broker acknowledged it."""
     stream = stream_of(event.subject)
     error: BaseException | None = None
     if future is not None and not future.done():
@@ -196,17 +198,19 @@ def _find_failure(event: Outgoing, future: "asyncio.Future[PubAck] | None") -> S
         if error is None:
             return None
     if isinstance(error, APIError) and error.err_code in STREAM_FULL:
-        return OverloadedError("STREAM_FULL", f"stream {stream} takes no more", stream=stream)
+        return OverloadedError("STREAM_FULL", f"stream {stream} is full; retry", stream=stream)
     log.warning("event.not_acknowledged", extra={"stream": stream, "error": repr(error)})
-    return UnavailableError("BUS_UNAVAILABLE", f"{stream} did not acknowledge", stream=stream)
+    return UnavailableError(
+        "BUS_UNAVAILABLE", f"{stream} did not acknowledge the event; retry", stream=stream
+    )
 
 
 @cache
 def stream_of(subject: str) -> str:
-    """Stream that keeps the event of a subject `<full proto name>.<tenant>`."""
+    """Name of the stream for a subject `<full proto name>.<tenant>`."""
     event = topology.event_class(subject.rsplit(".", 1)[0])
     if event is None:
-        raise ValueError(f"{subject} is no event of the contract")
+        raise ValueError(f"{subject} is not an event of the contract")
     return topology.stream_name(event)
 
 
@@ -214,9 +218,9 @@ def stream_of(subject: str) -> str:
 async def open_bus(
     url: str, user: str, password: str, *, name: str, lost: Callable[[], None]
 ) -> AsyncIterator[Bus]:
-    """A bus that connects in its own time and for ever; `Bus.is_connected` says whether it has.
+    """Opens a bus that connects in the background and reconnects without a limit.
 
-    `lost` is called when the client gives up for good: the process should then end.
+    `lost` is called if the client gives up for good; the process should then end.
     """
     closing = False
 

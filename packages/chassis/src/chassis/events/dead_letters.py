@@ -1,4 +1,4 @@
-"""Dead letters of one service: kept with their bytes and reason until an operator decides."""
+"""Dead letters of one service, stored with their bytes and reason until an operator decides."""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +28,7 @@ _ID_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An event that was given up, as it came, and why. Times are aware UTC."""
+    """An event that was given up, as it was received, and why. Times are aware UTC."""
 
     dead_letter_id: int
     consumer: str
@@ -48,9 +48,9 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The stream `DEAD_<SERVICE>`.
+    """Access to the stream `DEAD_<SERVICE>`.
 
-    Raises in every method:
+    Every method raises:
         UnavailableError: BUS_UNAVAILABLE.
     """
 
@@ -60,13 +60,13 @@ class DeadLetters:
         self._stream = dead_stream(service)
 
     async def put(self, event_name: str, message: Msg, error: ServiceError) -> None:
-        """Keeps a delivery's original bytes; returns once the broker has acknowledged them.
+        """Stores the original bytes of a message; returns after the broker has acknowledged them.
 
         Raises:
             OverloadedError: DEAD_LETTERS_FULL, an operator must replay or discard some.
         """
         metadata = message.metadata
-        # What a producer told its broker, for example to expect a sequence, is not for this stream.
+        # A producer's instructions to the broker, such as an expected sequence, do not apply here.
         kept = {
             key: value
             for key, value in (message.headers or {}).items()
@@ -96,14 +96,16 @@ class DeadLetters:
         except APIError as cause:
             if cause.err_code in STREAM_FULL:
                 raise OverloadedError(
-                    "DEAD_LETTERS_FULL", f"{self._stream} takes no more", stream=self._stream
+                    "DEAD_LETTERS_FULL",
+                    f"{self._stream} is full: replay or discard dead letters",
+                    stream=self._stream,
                 ) from cause
             raise _unavailable_error() from cause
         except (NatsError, JetStreamError, TimeoutError, OSError) as cause:
             raise _unavailable_error() from cause
 
     async def count(self) -> int:
-        """How many there are."""
+        """Number of dead letters."""
         try:
             state = (await self._bus.jetstream.stream_info(self._stream)).state
         except (NatsError, JetStreamError, TimeoutError, OSError) as error:
@@ -139,7 +141,7 @@ class DeadLetters:
         try:
             await self._bus.jetstream.delete_msg(self._stream, dead_letter_id)
         except APIError as error:
-            # The broker says the same of a message it has not and of one it can not remove.
+            # The broker gives the same error for a missing message and for one it cannot remove.
             if await self._find(dead_letter_id) is None:
                 raise _not_found_error(dead_letter_id) from error
             raise _unavailable_error() from error
@@ -149,22 +151,22 @@ class DeadLetters:
 
     async def discard_document(self, tenant: str, document: str) -> int:
         """Removes every dead letter of a document; returns their number."""
-        doomed = [
+        letters = [
             letter.dead_letter_id
             async for letter in self._iterate(dead_subject(self._service, "*", tenant))
             if letter.document == document
         ]
         removed = 0
-        for dead_letter_id in doomed:
-            # Somebody else may have removed it meanwhile.
+        for dead_letter_id in letters:
+            # An operator may have removed it in the meantime.
             with suppress(NotFoundError):
                 await self.discard(dead_letter_id)
                 removed += 1
         return removed
 
     async def _iterate(self, subject: str, after: int = 0) -> AsyncIterator[DeadLetter]:
-        """Those of a subject with an id above `after`; the broker skips what lies between."""
-        # Not all that a page token may name is an id to the broker.
+        """Dead letters of a subject with an id above `after`; the broker skips other subjects."""
+        # A page token may name a number that the broker does not accept.
         after = max(after, 0)
         while after < _ID_MAX and (
             letter := await self._get(seq=after + 1, subject=subject, next=True)
@@ -176,7 +178,7 @@ class DeadLetters:
         return await self._get(seq=dead_letter_id) if dead_letter_id > 0 else None
 
     async def _get(self, **which: Any) -> DeadLetter | None:
-        """As the broker finds it; None when there is no such message."""
+        """Reads one message by the broker's criteria; None if there is none."""
         try:
             stored = await self._bus.jetstream.get_msg(self._stream, **which)
         except JetStreamNotFoundError:
@@ -193,7 +195,7 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
     subject = own.get(f"{_OWN}Subject", "")
     event_type, payload = subject.rsplit(".", 1)[0], stored.data or b""
     kind = event_class(event_type)
-    # An upstream system's `ce-subject` may be missing or anything.
+    # The `ce-subject` of an upstream system may be missing or arbitrary.
     event_id, document = peek(kind, headers, payload) if kind else ("", "")
     dead_time = stored.time if isinstance(stored.time, datetime) else datetime.now(UTC)
     return DeadLetter(
@@ -216,16 +218,20 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
 
 
 def _trace_id(traceparent: str) -> str:
-    """The second of its parts; a producer may have sent anything."""
+    """The trace id in a `traceparent`, unchecked: a producer may have sent any text."""
     _, _, rest = traceparent.partition("-")
     return rest.partition("-")[0]
 
 
 def _not_found_error(dead_letter_id: int) -> NotFoundError:
     return NotFoundError(
-        "DEAD_LETTER_UNKNOWN", "no such dead letter", dead_letter_id=dead_letter_id
+        "DEAD_LETTER_UNKNOWN",
+        "no dead letter has this id; it may have been replayed or discarded",
+        dead_letter_id=dead_letter_id,
     )
 
 
 def _unavailable_error() -> UnavailableError:
-    return UnavailableError("BUS_UNAVAILABLE", "the broker did not answer")
+    return UnavailableError(
+        "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
+    )

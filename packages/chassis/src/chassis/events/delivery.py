@@ -1,4 +1,4 @@
-"""Events in hand: a delivery each, and the batch of one tenant in which a handler meets them."""
+"""What a handler receives: a batch of one tenant, with a delivery for each event."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from chassis.events.envelope import E, Envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Delivery(Generic[E]):
-    """One event in hand.
+    """One delivery of an event.
 
     Args:
         event: the decoded body.
-        envelope: what its headers say.
+        envelope: attributes from its headers.
         consumer: the durable it came through.
-        attempt: 1 for the first delivery.
-        stored_ns: when the broker stored it, in nanoseconds since 1970: of two events in a stream
-            the later one has the higher value, also in a stream that was made anew.
-        context: trace context of its processing; what it causes continues there.
+        attempt: delivery number, from 1.
+        stored_ns: when the broker stored it, in nanoseconds since 1970. Of two events in a stream
+            the later one has the higher value, also after the stream was created again.
+        context: trace context in which it is handled; events it causes continue this trace.
     """
 
     event: E

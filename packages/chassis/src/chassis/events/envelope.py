@@ -1,4 +1,4 @@
-"""An event on the wire: CloudEvents 1.0, a protobuf body under headers; from outside also JSON."""
+"""The wire format of events: CloudEvents 1.0 with a protobuf body; uploads may also be JSON."""
 
 import json
 import re
@@ -33,7 +33,7 @@ E = TypeVar("E", bound=Message)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """An event encoded as it travels; the same bytes however often it is sent."""
+    """An encoded event; every time it is sent it has the same bytes."""
 
     subject: str
     headers: Mapping[str, str]
@@ -42,23 +42,23 @@ class Outgoing:
 
     @property
     def kind(self) -> str:
-        """Full name of its message."""
+        """Full proto name of its message."""
         return self.subject.rpartition(".")[0]
 
     @property
     def tenant(self) -> str:
-        """Whose it is: the last token of the subject."""
+        """Tenant of the event: the last token of its subject."""
         return self.subject.rpartition(".")[2]
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the body; the headers have some 500 more."""
+        """Size of the body; the headers add about 500 bytes."""
         return len(self.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What an event's subject and headers say of it."""
+    """Attributes of an event from its subject and headers."""
 
     event_id: str
     event_type: str
@@ -68,17 +68,17 @@ class Envelope:
 
 
 def derive_id(*parts: object) -> str:
-    """An id that is the same for the same parts: uuid5 over them, in order."""
+    """Derives an id (uuid5) from the parts, in order: equal parts give the same id."""
     return str(uuid.uuid5(_IDS, "\x1f".join(str(part) for part in parts)))
 
 
 def encode_event(
     event: Message, *, event_id: str, document: str = "", context: Context | None = None
 ) -> Outgoing:
-    """Wraps an event of this service for its subject, in a trace, by default the current one.
+    """Encodes an event of this service; `context` is its trace, by default the current one.
 
-    The message must have a `tenant` field. Its broker id bears the tenant, so two tenants never
-    shadow one another.
+    The message must have a `tenant` field. The broker id includes the tenant, so equal ids of two
+    tenants are different events.
 
     Raises:
         InvalidInputError: EVENT_TOO_LARGE, above 768 KiB.
@@ -87,7 +87,7 @@ def encode_event(
     if len(payload) > EVENT_MAX_BYTES:
         raise InvalidInputError(
             "EVENT_TOO_LARGE",
-            f"{event.DESCRIPTOR.name} has {len(payload)} bytes, the limit is {EVENT_MAX_BYTES}",
+            f"{event.DESCRIPTOR.name} has {len(payload)} bytes; the limit is {EVENT_MAX_BYTES}",
             size_bytes=len(payload),
             max_bytes=EVENT_MAX_BYTES,
         )
@@ -117,11 +117,10 @@ def encode_event(
 def read(
     event: type[E], subject: str, headers: Mapping[str, str], payload: bytes
 ) -> tuple[Envelope, E]:
-    """Reads an event and refuses what is not `event`, or not of the tenant of its subject.
+    """Decodes an event and checks its type, and its tenant against its subject.
 
-    Every event may be protobuf in binary mode. Those that upstream systems publish may also be
-    proto JSON, in binary mode (`application/json`) or in structured mode
-    (`application/cloudevents+json`).
+    Every event may be protobuf in binary mode. Events of upstream systems may also be proto JSON,
+    in binary mode (`application/json`) or structured mode (`application/cloudevents+json`).
 
     Raises:
         InvalidInputError: EVENT_HEADER_MISSING, EVENT_SPEC_VERSION, EVENT_CONTENT_TYPE,
@@ -142,7 +141,7 @@ def read(
     said = str(getattr(message, "tenant"))  # noqa: B009
     if said != tenant:
         raise InvalidInputError(
-            "TENANT_MISMATCH", "the body names another tenant than the subject", tenant=tenant
+            "TENANT_MISMATCH", "the tenant in the body is not that of the subject", tenant=tenant
         )
     about = Envelope(
         event_id=attributes["id"],
@@ -155,7 +154,7 @@ def read(
 
 
 def peek(event: type[Message], headers: Mapping[str, str], payload: bytes) -> tuple[str, str]:
-    """Id and document of an event that may not be readable; empty what can not be found."""
+    """Id and document of an event that may be unreadable; each is empty if it cannot be read."""
     found = _unescape(headers)
     event_id = found.get("ce-id", "")
     try:
@@ -174,20 +173,20 @@ def peek(event: type[Message], headers: Mapping[str, str], payload: bytes) -> tu
 
 
 def _unescape(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers by their names in small letters."""
+    """Unescaped headers by their lower-case names."""
     return {
         key.lower(): unquote(value) if "%" in value else value for key, value in headers.items()
     }
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
-    """The content type without its parameters; an event that names none is protobuf."""
+    """The content type without its parameters; without a content type, an event is protobuf."""
     said = headers.get("content-type") or headers.get("ce-datacontenttype") or CONTENT_TYPE
     return said.partition(";")[0].strip().lower()
 
 
 def _read_content_type(event: type[Message], headers: Mapping[str, str]) -> str:
-    """The content type an event comes in, one of those that are allowed for it."""
+    """Reads the content type and checks that this event may have it."""
     form = _media_type(headers)
     allowed = [CONTENT_TYPE]
     if topology.is_upload(event):
@@ -195,7 +194,7 @@ def _read_content_type(event: type[Message], headers: Mapping[str, str]) -> str:
     if form not in allowed:
         raise InvalidInputError(
             "EVENT_CONTENT_TYPE",
-            f"send Content-Type {' or '.join(allowed)}, with a body of that form, not {form}",
+            f"send Content-Type {' or '.join(allowed)}, with a body of that type, not {form}",
             expected=",".join(allowed),
             found=form,
         )
@@ -220,7 +219,7 @@ def _check_attributes(event: type[Message], attributes: Mapping[str, str]) -> No
     if attributes["type"] != event.DESCRIPTOR.full_name:
         raise InvalidInputError(
             "SCHEMA_UNSUPPORTED",
-            f"this consumer reads {event.DESCRIPTOR.full_name}, the event is {attributes['type']}",
+            f"send type {event.DESCRIPTOR.full_name}, not {attributes['type']}",
             expected=event.DESCRIPTOR.full_name,
             found=attributes["type"],
         )
@@ -255,7 +254,7 @@ def _parse(event: type[E], payload: bytes) -> E:
 
 
 def _parse_json(event: type[E], data: object) -> E:
-    """A message in protobuf's JSON mapping; a field that it does not have is refused."""
+    """Parses a message from proto JSON; unknown fields are refused."""
     wrong = f"the JSON is not {event.DESCRIPTOR.full_name}: check the names and types of its fields"
     if not isinstance(data, dict) or not _is_base64(event, data):
         raise _undecodable_error(wrong)
@@ -266,7 +265,7 @@ def _parse_json(event: type[E], data: object) -> E:
 
 
 def _is_base64(event: type[Message], data: Mapping[str, Any]) -> bool:
-    """Whether bytes are given as base64: the parser skips what is none, and would change them."""
+    """Whether all bytes fields are valid base64: the parser would skip other characters."""
     given = [
         data.get(name)
         for field in event.DESCRIPTOR.fields

@@ -1,4 +1,4 @@
-"""How often events have failed in this process, and the errors that end one for it."""
+"""Counts failed attempts of events in this process; errors for events that failed too often."""
 
 from chassis.base.errors import FailedPreconditionError
 
@@ -6,13 +6,13 @@ EVENTS_MAX = 10_000
 
 
 class Failures:
-    """Failed tries of events, by their place in the stream; the oldest are forgotten."""
+    """Failed attempts of events by their sequence in the stream; the oldest are forgotten."""
 
     def __init__(self) -> None:
         self._tries: dict[int, int] = {}
 
     def add(self, sequence: int) -> int:
-        """Counts a failed try; returns how many there were."""
+        """Counts a failed attempt; returns the number so far."""
         count = self._tries[sequence] = self._tries.get(sequence, 0) + 1
         if len(self._tries) > EVENTS_MAX:
             self._tries.pop(next(iter(self._tries)))
@@ -24,18 +24,22 @@ class Failures:
 
 
 class AttemptsExhaustedError(FailedPreconditionError):
-    """Every try failed with an error that is blamed on the event."""
+    """Every attempt failed with an error that counts against the event."""
 
     def __init__(self, attempts: int) -> None:
         super().__init__(
-            "ATTEMPTS_EXHAUSTED", f"{attempts} tries failed; the log holds why", attempts=attempts
+            "ATTEMPTS_EXHAUSTED",
+            f"{attempts} attempts failed; look up the errors in the log",
+            attempts=attempts,
         )
 
 
 class CrashLoopError(FailedPreconditionError):
-    """Delivered so often without an end that it must be what ends the process."""
+    """The event was delivered so often without a result that it probably crashes the process."""
 
     def __init__(self, deliveries: int) -> None:
         super().__init__(
-            "CRASH_LOOP", f"{deliveries} deliveries without an end", deliveries=deliveries
+            "CRASH_LOOP",
+            f"{deliveries} deliveries without a result; check whether the process crashes on it",
+            deliveries=deliveries,
         )

@@ -1,4 +1,4 @@
-"""Which events have had their effect: one compact row each, committed with the effect."""
+"""Records which events were handled: one compact row each, committed with their effect."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,14 +13,14 @@ FORGET_BATCH = 5_000
 async def record(
     tx: Transaction, tenant: str, deliveries: Sequence[Delivery[E]]
 ) -> Sequence[Delivery[E]]:
-    """Notes events in one statement; returns those whose effect is not committed yet.
+    """Records events in one statement; returns those that were not recorded before.
 
-    An event that another transaction is about to commit is waited for.
+    Waits if another open transaction has recorded one of them.
     """
     keys: dict[UUID, Delivery[E]] = {}
     for delivery in deliveries:
         keys.setdefault(_key(delivery), delivery)
-    # Sorted: two transactions with the same events wait for each other in one order.
+    # Sorted, so that two transactions with the same events cannot deadlock.
     cursor = await tx.execute(
         "INSERT INTO inbox (tenant_id, key) SELECT %s, unnest(%b::uuid[])"
         " ON CONFLICT DO NOTHING RETURNING key",
@@ -35,9 +35,9 @@ def _key(delivery: Delivery[E]) -> UUID:
 
 
 async def forget_old(database: Database, age_s: float) -> int:
-    """Removes rows of events handled longer ago than that; returns their number.
+    """Removes rows older than `age_s`; returns their number.
 
-    No broker delivers an event that long after it was published.
+    After that time the broker does not deliver a handled event again.
     """
     forgotten, removed = 0, FORGET_BATCH
     while removed == FORGET_BATCH:

@@ -1,11 +1,11 @@
-"""Events stored with what caused them, published right after, and again if that fails.
+"""Stores events in the transaction that causes them and publishes them after it has committed.
 
-An event is published from memory as soon as its transaction has committed; its row goes a little
-later, many at a time. Rows that nobody published in time (a process died, the broker was away) are
-published from the table by whoever finds them.
+An event is published from memory as soon as its transaction has committed; its row is deleted a
+little later, together with others. Rows that were not published in time (a process died, the broker
+was unavailable) are published from the table, by any process of the service.
 
-Work is released evenly: of each kind at most `RELEASED_MAX` events lie in the stream. The others
-wait in the table, from which tenants are served in turn, so nobody waits behind another's import.
+Work events are released evenly: at most `RELEASED_MAX` events of each kind are in the stream. The
+others wait in the table. Tenants take turns there, so no tenant waits behind the import of another.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ RELAY_BATCH = 128
 POLL_S = 2.0
 BACKLOG_POLL_S = 0.05
 REMOVE_AFTER_S = 0.2
-# Younger rows are still in the memory of the process that wrote them.
+# Newer rows are still in the memory of the process that wrote them.
 STALE_S = 2.0
 MEMORY_MAX_EVENTS = 2_048
 MEMORY_MAX_BYTES = 16 << 20
-# A later event of one document waits behind this much newer work of others.
+# Delay for each further event of the same document, so that other work comes in between.
 PLACE_STEP_S = 0.05
 
 _STORE = """
@@ -56,7 +56,7 @@ SELECT event FROM unnest(%(events)s::text[]) AS event WHERE EXISTS (
         AND NOT outbox_id = ANY(%(in_memory)s))
 """
 
-# Hops from tenant to tenant on the index, then takes each tenant's first, each tenant's second ...
+# Finds the tenants on the index, then takes the first event of each, the second of each, and so on.
 _RELEASE = """
 WITH RECURSIVE tenants AS (
     (SELECT tenant_id FROM outbox WHERE event = %(event)s ORDER BY tenant_id LIMIT 1)
@@ -83,14 +83,14 @@ ORDER BY chosen.turn, chosen.place FOR UPDATE OF outbox SKIP LOCKED
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event and its row."""
+    """An event and the id of its row."""
 
     outbox_id: int
     event: Outgoing
 
 
 class Outbox:
-    """The outbox of one service; any number of its processes may run side by side."""
+    """The outbox of one service; several processes of it can run at the same time."""
 
     def __init__(self, database: Database, bus: Bus, service: str) -> None:
         self._database = database
@@ -100,12 +100,12 @@ class Outbox:
             for event in topology.events()
             if topology.publisher(event) == service
         }
-        # In memory: waiting to be published, or published and not yet removed.
+        # Events in memory: not published yet, or published and their row not deleted yet.
         self._queue: deque[Stored] = deque()
         self._in_memory: dict[int, int] = {}
         self._memory_bytes = 0
         self._published: list[int] = []
-        # Estimates, corrected by the broker whenever one has grown to the limit.
+        # Estimates, replaced by the broker's count when they reach the limit.
         self._released: Counter[str] = Counter()
         self._backlog: set[str] = set()
         self._queued, self._removable = asyncio.Event(), asyncio.Event()
@@ -114,7 +114,7 @@ class Outbox:
     async def store(
         self, tx: Transaction, tenant: str, events: Sequence[Outgoing]
     ) -> Sequence[Stored]:
-        """Stores events of a tenant; to be handed to `publish` once `tx` has committed."""
+        """Stores events of a tenant; pass the result to `publish` after `tx` has committed."""
         if not events:
             return ()
         documents = [event.document for event in events]
@@ -135,7 +135,7 @@ class Outbox:
         return [Stored(row["outbox_id"], one) for row, one in zip(rows, events, strict=True)]
 
     def publish(self, stored: Sequence[Stored]) -> None:
-        """Publishes committed events soon; returns at once and never fails."""
+        """Queues committed events for publishing; returns at once and never fails."""
         for one in stored:
             if self._has_room(one.event):
                 self._in_memory[one.outbox_id] = one.event.size_bytes
@@ -158,7 +158,7 @@ class Outbox:
         return True
 
     async def relay(self) -> None:
-        """Publishes what is stored, until cancelled."""
+        """Publishes stored events, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_queued())
             group.create_task(self._remove_published())
@@ -176,7 +176,7 @@ class Outbox:
                         self._published.append(one.outbox_id)
                         self._removable.set()
                     else:
-                        # Its row stays, and is published from there.
+                        # Its row stays and is published from the table.
                         self._forget(one.outbox_id)
                         self._backlog.add(one.event.kind)
                         self._relay_woken.set()
@@ -219,19 +219,19 @@ class Outbox:
             self._relay_woken.clear()
 
     async def _find_stale(self) -> set[str]:
-        """Kinds of which there are rows that should have been published by now."""
+        """Kinds that have rows older than `STALE_S`."""
         wanted = {"events": list(self._kinds), "age_s": STALE_S, "in_memory": list(self._in_memory)}
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_STALE, wanted)
             return {row["event"] for row in await cursor.fetchall()}
 
     async def _release(self, kind: str) -> None:
-        """Publishes some events of a kind from the table, tenants in turn."""
+        """Publishes some events of a kind from the table; tenants take turns."""
         limit = await self._count_releasable(kind)
         if not limit:
             return
         async with self._database.sweep(synchronous=False) as tx:
-            # What `publish` meets from here on waits for the next look.
+            # Events that `publish` gets from now on set the backlog again.
             self._backlog.discard(kind)
             wanted = {"event": kind, "limit": limit, "in_memory": list(self._in_memory)}
             rows = await (await tx.execute(_RELEASE, wanted)).fetchall()
@@ -243,7 +243,7 @@ class Outbox:
             await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
 
     async def _count_releasable(self, kind: str) -> int:
-        """How many events of a kind may be released now."""
+        """Number of events of a kind that may be released now."""
         if not self._bus.is_connected:
             return 0
         if not self._kinds[kind]:
@@ -253,7 +253,7 @@ class Outbox:
 
 
 def _delays_s(about: Sequence[tuple[str, str]]) -> list[float]:
-    """Later events of one kind and document stand behind newer work of others."""
+    """Delays for later events of the same kind and document, so that others come in between."""
     seen: Counter[tuple[str, str]] = Counter()
     delays = []
     for one in about:

@@ -1,7 +1,7 @@
-"""Several events in one message: stored, delivered and acknowledged by the broker once.
+"""Packs: several events in one message, which the broker stores, delivers and acknowledges once.
 
-A pack is tried once. An event in it that fails, and every event of a pack that is delivered again,
-is published alone: retries, suspects and dead letters are about single events.
+A pack is tried once. A failed event of it, and every event of a pack that is delivered again, is
+published as a single event. Retries and dead letters are about single events only.
 """
 
 from collections import defaultdict
@@ -18,15 +18,15 @@ from chassis.events.envelope import Outgoing, derive_id
 
 CONTENT_TYPE = "application/vnd.aquifer.event-pack"
 PACK_MAX_EVENTS = 16
-# A large event gains nothing from company.
+# Large events gain nothing from sharing a message.
 PACK_MAX_BYTES = 128 << 10
 _HEADERS_BYTES = 512
 
 
 def group(events: Sequence[Outgoing]) -> Sequence[Sequence[Outgoing]]:
-    """Parts events into those that may share a message, in the order given for each subject.
+    """Groups events that may share a message; the order of each subject is kept.
 
-    Who has few comes first: nobody waits behind another tenant's pack.
+    Subjects with few events come first, so that a tenant does not wait behind another's packs.
     """
     by_subject: defaultdict[str, list[Outgoing]] = defaultdict(list)
     for event in events:
@@ -56,9 +56,9 @@ def _may_be_packed(kind: str) -> bool:
 
 
 def pack(events: Sequence[Outgoing]) -> Outgoing:
-    """One message for events of one subject; a single event travels as it is, a repeat once.
+    """Packs events of one subject into one message; a single event is returned as it is.
 
-    The same events in the same order have the same broker id.
+    Repeated events are packed once. The same events in the same order give the same broker id.
     """
     unique = {event.headers["Nats-Msg-Id"]: event for event in events}
     if len(unique) == 1:
@@ -74,16 +74,16 @@ def pack(events: Sequence[Outgoing]) -> Outgoing:
 
 
 def read_event(message: Msg | RawStreamMsg) -> Outgoing:
-    """A message taken for one event, whatever it is."""
+    """Reads a message as one event, without looking at its content type."""
     return Outgoing(
         subject=message.subject or "", headers=message.headers or {}, payload=message.data or b""
     )
 
 
 def unpack(message: Msg | RawStreamMsg) -> Sequence[Outgoing]:
-    """The events in a message: those of a pack, else the message itself.
+    """The events in a message: those of a pack, or the message itself.
 
-    A pack that cannot be read is returned as it is, and judged like an event that cannot be read.
+    A pack that cannot be decoded is returned as one event, which then cannot be read either.
     """
     itself = read_event(message)
     if itself.headers.get("Content-Type") != CONTENT_TYPE:

@@ -1,8 +1,8 @@
-"""Brings the broker's streams and durables in line with the contract: the one place that may.
+"""Creates and updates the broker's streams and durables as the contract declares them.
 
 `python -m chassis.events.provision apply` creates what is missing, updates what differs and prints
-each step; `diff` only prints. Both are idempotent. What the contract no longer names is reported
-and left alone: it may hold messages.
+each step; `diff` only prints. Both are idempotent. A stream that the contract does not name is
+reported and left alone, because it may hold messages. No other program changes streams.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Change:
 
 
 def stream_config(stream: Stream, replicas: int) -> StreamConfig:
-    """A declared stream as JetStream wants it."""
+    """JetStream's configuration of a declared stream."""
     return StreamConfig(
         name=stream.name,
         subjects=list(stream.subjects),
@@ -69,7 +69,7 @@ def stream_config(stream: Stream, replicas: int) -> StreamConfig:
 
 
 def consumer_config(durable: Durable) -> ConsumerConfig:
-    """A declared durable as JetStream wants it."""
+    """JetStream's configuration of a declared durable."""
     return ConsumerConfig(
         durable_name=durable.name,
         filter_subject=durable.subject,
@@ -82,7 +82,10 @@ def consumer_config(durable: Durable) -> ConsumerConfig:
 
 
 async def provision(jetstream: JetStreamContext, *, replicas: int, apply: bool) -> list[Change]:
-    """Compares and, when `apply` is set, changes; returns the steps in order."""
+    """Compares streams and durables with the contract; changes them if `apply` is set.
+
+    Returns the steps in order.
+    """
     changes = []
     for stream in topology.streams():
         changes += await _provision_stream(jetstream, stream_config(stream, replicas), apply=apply)
@@ -132,7 +135,7 @@ async def _provision_durable(
 
 
 def _find_differences(wanted: StreamConfig | ConsumerConfig, current: object) -> list[str]:
-    """Fields that were declared and differ; what the contract leaves open is the operator's."""
+    """Declared fields that differ; fields that the contract leaves open are not compared."""
     return [
         f"{field} {getattr(current, field, None)} -> {value}"
         for field, value in _list_settings(wanted)
@@ -165,12 +168,12 @@ async def _run(arguments: argparse.Namespace) -> int:
     for change in changes:
         sys.stdout.write((json.dumps(asdict(change)) if arguments.json else str(change)) + "\n")
     if not changes and not arguments.json:
-        sys.stdout.write("in line with the contract, nothing to do\n")
+        sys.stdout.write("streams and durables match the contract; nothing to do\n")
     return 0
 
 
 def main() -> int:
-    """Runs the command; exit code 0 done, 1 refused or unreachable."""
+    """Runs the command. Exit code 0: done. 1: the broker refused or did not answer."""
     parser = argparse.ArgumentParser(prog="python -m chassis.events.provision", description=__doc__)
     parser.add_argument("action", choices=["apply", "diff"])
     parser.add_argument("--replicas", type=int, default=1, help="copies of each stream (1, 3, 5)")
@@ -181,7 +184,7 @@ def main() -> int:
     except KeyError as error:
         sys.stderr.write(f"set {error.args[0]}\n")
     except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-        sys.stderr.write(f"the broker did not do it: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"the broker refused or did not answer: {type(error).__name__}: {error}\n")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""An event in hand: its span, its metrics, and how it ends."""
+"""An event that was received: its span, its metrics, and how it ends."""
 
 import time
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Meters:
         self._outcomes: dict[str, Counter] = {}
 
     def outcome(self, name: str) -> Counter:
-        """The counter of an outcome."""
+        """Counter of an outcome."""
         if name not in self._outcomes:
             self._outcomes[name] = metrics.EVENTS.labels(*self._labels, name)
         return self._outcomes[name]
@@ -37,7 +37,7 @@ class Meters:
 
 @dataclass(slots=True, eq=False)
 class ReceivedEvent(Generic[E]):
-    """One delivery of one event, from its arrival to its acknowledgement; has one span."""
+    """One delivery of one event, from its arrival to its acknowledgement, with its own span."""
 
     event: type[E]
     durable: Durable
@@ -52,7 +52,7 @@ class ReceivedEvent(Generic[E]):
     def start(
         cls, event: type[E], durable: Durable, meters: Meters, arrival: Arrival, raw: Outgoing
     ) -> Self:
-        """Takes an event of a message into hand; starts its span, in the trace that it came in."""
+        """Records the arrival of an event and starts its span, which continues its trace."""
         headers = raw.headers
         age_s = max(0.0, time.time() - arrival.stored_ns / 1e9)
         meters.age_s.observe(age_s)
@@ -80,17 +80,17 @@ class ReceivedEvent(Generic[E]):
 
     @property
     def attempt(self) -> int:
-        """1 for the first delivery of its message."""
+        """Delivery number of its message, from 1."""
         return self.arrival.attempt
 
     @property
     def tenant(self) -> str:
-        """Whose event it is: the last token of its subject."""
+        """Tenant of the event: the last token of its subject."""
         return self.raw.tenant
 
     @property
     def document(self) -> str | None:
-        """The document it says it is about."""
+        """Document named in its `ce-subject` header, if any."""
         return self.raw.headers.get("ce-subject")
 
     @property
@@ -99,10 +99,10 @@ class ReceivedEvent(Generic[E]):
         return trace.set_span_in_context(self.span, Context())
 
     def open(self) -> Delivery[E]:
-        """What a handler gets.
+        """Decodes the event for a handler.
 
         Raises:
-            InvalidInputError: it can not be read.
+            InvalidInputError: the event cannot be read.
         """
         raw = self.raw
         about, event = read(self.event, raw.subject, raw.headers, raw.payload)
@@ -116,23 +116,23 @@ class ReceivedEvent(Generic[E]):
         )
 
     async def acknowledge(self, outcome: str = "handled") -> None:
-        """Ends it; nothing of it is left to do here."""
+        """Acknowledges the event: its work is done."""
         await self.arrival.acknowledge_one()
         self._end(outcome)
 
     async def give_back(self, delay_s: float, outcome: str) -> None:
-        """Has it delivered again, after a delay."""
+        """Returns the event to the broker, which delivers it again after a delay."""
         await self.arrival.give_back(delay_s)
         self._end(outcome)
 
     async def terminate(self, reason: str) -> None:
-        """Ends it for good; it is kept as a dead letter. Never for an event of a pack."""
+        """Stops further deliveries of a dead letter. Not for an event of a pack."""
         await self.arrival.message.term()
         self.span.set_status(Status(StatusCode.ERROR, reason))
         self._end("dead")
 
     def record(self, error: Exception) -> None:
-        """Notes an attempt that failed."""
+        """Records a failed attempt."""
         self.span.record_exception(error)
         self.span.set_status(Status(StatusCode.ERROR, type(error).__name__))
         self.meters.outcome("failed").inc()

@@ -1,7 +1,7 @@
-"""How a service declares what it consumes, and FastStream's broker that runs it.
+"""Declarations of the events that a service consumes, and the FastStream broker that runs them.
 
-FastStream declares, pulls and injects; what becomes of an event is the settlement's. Streams and
-durables follow from the contract and are never made here.
+FastStream pulls events and injects parameters; `Settlement` handles and acknowledges the events.
+Streams and durables follow from the contract and are never created here.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ Handler = Callable[..., Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A handler, what it handles and how many at once."""
+    """A handler, its event, and how many events it gets at once."""
 
     event: type[Message]
     handler: Handler
@@ -58,9 +58,10 @@ class EventRouter:
     ) -> Callable[[Handler], Handler]:
         """Subscribes a handler to `event`.
 
-        The handler gets a `Batch` of one tenant: up to `batch` events that wait, `groups` of them
-        side by side. Further parameters annotated with FastStream's `Context()` are injected.
-        `on_dead` gets a batch of one and the error that ended it, before it becomes a dead letter.
+        The handler gets a `Batch` of one tenant with up to `batch` events; up to `groups` batches
+        are handled at the same time. Parameters annotated with FastStream's `Context()` are
+        injected. Before an event becomes a dead letter, `on_dead` gets it as a batch of one, with
+        the error.
         """
 
         def register(handler: Handler) -> Handler:
@@ -71,7 +72,7 @@ class EventRouter:
 
 
 class EventBroker(NatsBroker):
-    """FastStream's broker on the connection of this process's bus, which outlives it."""
+    """FastStream's broker on the connection of the process's bus; it does not close the bus."""
 
     def __init__(
         self,
@@ -143,14 +144,14 @@ class EventBroker(NatsBroker):
                 group.create_task(settlement.keep_alive())
 
     async def drain(self, grace_s: float) -> None:
-        """Takes nothing new, lets what runs finish within `grace_s`, hands back the rest.
+        """Stops pulling, waits `grace_s` for running groups and returns the rest to the bus.
 
-        Ends the subscribers, not the broker: that would close the connection of the process.
+        Stops the subscribers but not the broker, which would close the connection of the process.
         """
         await asyncio.gather(*(settlement.stop(grace_s) for settlement in self.settlements))
         await asyncio.gather(*(subscriber.stop() for subscriber in self.subscribers))
 
 
 async def _leave_undecoded(message: StreamMessage[list[Msg]]) -> list[Msg]:
-    """Reading is the settlement's: an event that can not be read must not harm its neighbours."""
+    """`Settlement` decodes events, so that an unreadable one does not fail the others."""
     return message.raw_message

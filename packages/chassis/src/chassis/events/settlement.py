@@ -1,4 +1,4 @@
-"""What becomes of the events of a durable: acknowledged, handed back, or kept as dead letters."""
+"""Handles the events of a durable and acknowledges, retries or dead-letters each of them."""
 
 import asyncio
 import logging
@@ -51,33 +51,33 @@ OnDead = Callable[[Batch[E], ServiceError], Awaitable[None]]
 
 
 class StoppingError(Exception):
-    """The process is told to stop while a dependency is away: the bus gets back what waits."""
+    """The process stops while a dependency is unavailable; waiting events return to the bus."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Up to `batch` events in one group, `groups` groups side by side."""
+    """Up to `batch` events in one group, up to `groups` groups at the same time."""
 
     batch: int
     groups: int
 
 
 class Settlement(Generic[E]):
-    """One durable of this process.
+    """Settles the events of one durable in this process.
 
-    * A dependency that is away or full (`UnavailableError`, `OverloadedError`) is no event's fault:
-      what is in hand waits, kept alive on the bus, and nothing more is pulled meanwhile.
-    * Whatever else a batch fails with, its events are tried again one at a time. Then a
-      `ConflictError` is tried again soon, and any other `ServiceError` is final: the event becomes
-      a dead letter. Every other exception is blamed on the event: tried again after a growing,
-      jittered delay, `BLAMED_ATTEMPTS` times, then a dead letter.
-    * An event that was delivered more than `SUSPECT_DELIVERIES` times is tried alone and last:
-      should it end the process, it takes no other event along. At `CRASH_DELIVERIES` it becomes a
-      dead letter without being run again. The broker counts deliveries before work starts.
-    * An event of a pack that fails is published again alone, and so is every event of a pack that
-      is delivered again: all of the above is about single events.
+    * If a dependency is unavailable or full (`UnavailableError`, `OverloadedError`), no event is to
+      blame: received events wait, kept alive on the bus, and no more events are pulled.
+    * If a batch fails for another reason, its events are tried again one at a time. A
+      `ConflictError` is then retried soon. Any other `ServiceError` is final: the event becomes a
+      dead letter. Any other exception counts against the event: it is retried after a growing,
+      jittered delay, up to `BLAMED_ATTEMPTS` times, and then becomes a dead letter.
+    * An event that was delivered more than `SUSPECT_DELIVERIES` times may have crashed the process,
+      so it is tried alone and last. At `CRASH_DELIVERIES` it becomes a dead letter without another
+      try. The broker counts deliveries before work starts.
+    * A failed event of a pack is published again as a single event, and so is every event of a pack
+      that is delivered again. The rules above are about single events.
 
-    `on_dead` runs before an event becomes a dead letter, so that its document can fail with it.
+    `on_dead` runs before an event becomes a dead letter, for example to fail its document.
     """
 
     def __init__(
@@ -101,25 +101,25 @@ class Settlement(Generic[E]):
         self._meters = Meters(event, durable)
         self._failures = Failures()
         self._waiting: dict[int, str] = {}
-        # A pull brings more groups than there are slots when it brings packs.
+        # With packs, one pull can bring more groups than there are slots.
         self._groups: dict[asyncio.Task[None], Sequence[Arrival]] = {}
         self._slots = asyncio.Semaphore(size.groups)
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
 
     @property
     def pause_reason(self) -> str:
-        """Reason of the dependency it waits for; empty while it works."""
+        """Reason of the unavailable dependency; empty while there is none."""
         return next(iter(self._waiting.values()), "")
 
     async def wait_for_room(self) -> int:
-        """Waits until there is room for events; returns for how many."""
+        """Waits until more events can be handled; returns how many."""
         while self._waiting or self._stopping.is_set() or len(self._groups) >= self.size.groups:
             self._changed.clear()
             await self._changed.wait()
         return (self.size.groups - len(self._groups)) * self.size.batch
 
     def take(self, messages: Sequence[Msg]) -> None:
-        """Begins the work on messages that have come; each is settled in its own time."""
+        """Starts work on received messages and returns at once."""
         packable = is_work(self.event)
         received: list[ReceivedEvent[E]] = []
         for message in messages:
@@ -145,7 +145,7 @@ class Settlement(Generic[E]):
         self._changed.set()
 
     async def stop(self, grace_s: float) -> None:
-        """Lets what runs finish within `grace_s` and hands back the rest; takes nothing new."""
+        """Waits `grace_s` for running groups, then returns the rest to the bus; takes no more."""
         self._stopping.set()
         if self._groups:
             await asyncio.wait(set(self._groups), timeout=grace_s)
@@ -155,7 +155,7 @@ class Settlement(Generic[E]):
             await asyncio.wait(set(self._groups), timeout=2.0)
 
     async def keep_alive(self) -> None:
-        """Keeps everything in hand from being delivered elsewhere meanwhile; until cancelled."""
+        """Extends the acknowledgement deadline of all messages in work, until cancelled."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             for arrival in {one for group in self._groups.values() for one in group}:
@@ -172,12 +172,13 @@ class Settlement(Generic[E]):
         attempt: int,
         stored_ns: int,
     ) -> None:
-        """Handles an event that does not come from its durable: an operator replays it.
+        """Handles an event that an operator replays, outside of its durable.
 
-        `stored_ns` is when it was stored first: a replay is no later upload.
+        `stored_ns` is the time at which it was first stored: a replay does not count as a later
+        upload.
 
         Raises:
-            ServiceError: as the handler does, or for an event that can not be read.
+            ServiceError: as the handler does, or if the event cannot be read.
         """
         about, event = read(self.event, subject, headers, payload)
         delivery = Delivery(
@@ -191,7 +192,7 @@ class Settlement(Generic[E]):
         await self._handle(Batch(about.tenant, [delivery]))
 
     async def _split_pack(self, arrival: Arrival) -> None:
-        """Publishes the events of a pack alone: one of them may have ended a process."""
+        """Publishes the events of a pack one by one: one of them may have crashed a process."""
         log.warning(
             "pack.parted", extra={"consumer": self.durable.name, "events": len(arrival.events)}
         )
@@ -209,7 +210,7 @@ class Settlement(Generic[E]):
         )
 
     async def _settle_group(self, received: Sequence[ReceivedEvent[E]]) -> None:
-        """Brings a group to its end: tenants side by side, suspects alone and last."""
+        """Settles a group: tenants at the same time, suspects alone and last."""
         together: dict[str, list[ReceivedEvent[E]]] = defaultdict(list)
         suspects = []
         for one in received:
@@ -225,7 +226,7 @@ class Settlement(Generic[E]):
                     await self._finish([one])
         finally:
             for one in received:
-                # Only after a cancellation or a fault of ours is any left.
+                # Some are left only after a cancellation or a bug.
                 if not one.ended:
                     await one.give_back(HAND_BACK_S, "handed_back")
 
@@ -235,7 +236,7 @@ class Settlement(Generic[E]):
             await self._retry_while_unavailable(lambda: self._handle_once(received), received)
         except StoppingError:
             log.info("events.handed_back", extra={"consumer": self.durable.name})
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is judged here)
+        except Exception as error:  # noqa: BLE001  (`_end_failed` decides what follows)
             if len(received) == 1:
                 await self._end_failed(received[0], error)
                 return
@@ -253,7 +254,7 @@ class Settlement(Generic[E]):
     async def _retry_while_unavailable(
         self, attempt: Callable[[], Awaitable[None]], waiting: Sequence[object]
     ) -> None:
-        """Makes attempts for as long as a dependency stays away."""
+        """Repeats an attempt for as long as a dependency is unavailable."""
         pause_s = PAUSE_FIRST_S
         try:
             while True:
@@ -279,7 +280,7 @@ class Settlement(Generic[E]):
             raise StoppingError
 
     async def _handle_once(self, received: Sequence[ReceivedEvent[E]]) -> None:
-        """One attempt: handles events and acknowledges them."""
+        """Makes one attempt: handles events and acknowledges them."""
         for one in received:
             if one.attempt >= CRASH_DELIVERIES:
                 raise CrashLoopError(one.attempt)
@@ -292,7 +293,7 @@ class Settlement(Generic[E]):
 
     @contextmanager
     def _use_span(self, received: Sequence[ReceivedEvent[E]]) -> Iterator[None]:
-        """An event alone is handled in its own span, a group in one that links to its events'."""
+        """Runs one event in its own span, several in a new span that links to theirs."""
         if len(received) == 1:
             [one] = received
             with (
@@ -313,7 +314,7 @@ class Settlement(Generic[E]):
             yield
 
     async def _end_failed(self, one: ReceivedEvent[E], error: Exception) -> None:
-        """A single event has failed."""
+        """Decides what happens to a single event that failed."""
         if one.arrival.is_pack:
             await self._publish_unpacked(one, error)
             return
@@ -326,7 +327,7 @@ class Settlement(Generic[E]):
                 await self._count_failure(one, error)
 
     async def _publish_unpacked(self, one: ReceivedEvent[E], error: Exception) -> None:
-        """Publishes an event of a pack again, alone: there it is judged."""
+        """Publishes an event of a pack again as a single event, which is then retried."""
         log.warning("event.unpacked", extra={"consumer": self.durable.name, "error": repr(error)})
         one.record(error)
         try:
@@ -336,7 +337,7 @@ class Settlement(Generic[E]):
             log.info("events.handed_back", extra={"consumer": self.durable.name})
 
     async def _count_failure(self, one: ReceivedEvent[E], error: Exception) -> None:
-        """Counts a failure against the event: another try later, or the end."""
+        """Counts a failure of the event; retries it later or makes it a dead letter."""
         log.error("event.failed", exc_info=error, extra={"consumer": self.durable.name})
         one.record(error)
         count = self._failures.add(one.arrival.sequence)
@@ -347,7 +348,7 @@ class Settlement(Generic[E]):
         await one.give_back(delay_s, "retried")
 
     async def _make_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
-        """Lets the document fail, keeps the event as a dead letter, and only then ends it."""
+        """Calls `on_dead`, stores the dead letter, and only then ends the event."""
         log.error("event.dead", extra={"reason": error.reason, "consumer": self.durable.name})
         try:
             await self._retry_while_unavailable(lambda: self._call_on_dead(one, error), [one])
@@ -356,23 +357,23 @@ class Settlement(Generic[E]):
             log.info("events.handed_back", extra={"consumer": self.durable.name})
 
     async def _call_on_dead(self, one: ReceivedEvent[E], error: ServiceError) -> None:
-        """Tells the service that an event is given up."""
+        """Tells the service that the event becomes a dead letter."""
         if self._on_dead is None:
             return
         try:
             delivery = one.open()
         except ServiceError:
-            return  # what can not be read names no document; the dead letter itself keeps why
+            return  # an unreadable event names no document; the dead letter keeps the reason
         with self._use_span([one]):
             await self._on_dead(Batch(one.tenant, [delivery]), error)
 
     async def _store_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
-        """Keeps an event as a dead letter and ends its delivery."""
+        """Stores an event as a dead letter and ends its delivery."""
         with self._use_span([one]):
             try:
                 await self._dead_letters.put(self.event.DESCRIPTOR.name, one.arrival.message, error)
             except OverloadedError as full:
-                # Whose events fill the dead letters must not hold up everybody else's.
+                # A tenant that fills the dead letters must not delay the events of others.
                 log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
                 await one.give_back(DEAD_FULL_S * _jitter(), "retried")
                 return

@@ -1,7 +1,7 @@
-"""Which streams, durables and grants the contract implies.
+"""The streams, durables and NATS permissions that follow from the contract.
 
-Nothing is listed here: every figure follows from the `aquifer.bus.v1.event` option on the event
-messages, so a new event needs no entry anywhere else.
+They are derived from the `aquifer.bus.v1.event` option of the event messages, so a new event needs
+no entry here.
 """
 
 import importlib
@@ -33,7 +33,7 @@ UPLOADS_PER_TENANT = 4096
 _DAY_S = 86_400.0
 _KIB = 1 << 10
 _MIB = 1 << 20
-# Headers included. The broker takes 1 MiB at most, and a dead letter is an event with more headers.
+# Headers included. The broker accepts at most 1 MiB; a dead letter is an event with more headers.
 _UPLOAD_MAX_BYTES = 512 * _KIB
 _EVENT_MAX_BYTES = 800 * _KIB
 _DEAD_MAX_BYTES = _MIB
@@ -41,7 +41,7 @@ _DEAD_MAX_BYTES = _MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """A JetStream stream as it should be; sizes in bytes, times in seconds."""
+    """Declaration of a JetStream stream; sizes in bytes, times in seconds."""
 
     name: str
     subjects: tuple[str, ...]
@@ -57,7 +57,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durable:
-    """A pull consumer as it should be."""
+    """Declaration of a durable pull consumer."""
 
     name: str
     stream: str
@@ -70,7 +70,7 @@ class Durable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """Everything a NATS user may do; what is not listed is refused."""
+    """Everything a NATS user may do; all else is refused."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -80,12 +80,12 @@ Event = type[Message] | Descriptor
 
 
 def descriptor_of(event: Event) -> Descriptor:
-    """Descriptor of a generated class; a descriptor stands for itself."""
+    """Descriptor of a generated class; a descriptor is returned as it is."""
     return cast(Descriptor, event if isinstance(event, Descriptor) else event.DESCRIPTOR)
 
 
 def options(event: Event) -> EventOptions:
-    """How an event travels; every field unset for a message that is no event."""
+    """Options of an event; all fields are unset for a message that is not an event."""
     return descriptor_of(event).GetOptions().Extensions[event_options_pb2.event]
 
 
@@ -95,13 +95,13 @@ def publisher(event: Event) -> str:
 
 
 def subject(event: Event, tenant: str) -> str:
-    """Subject an event of a tenant travels on; `*` stands for all tenants."""
+    """Subject of an event of a tenant; `*` matches all tenants."""
     descriptor = descriptor_of(event)
     return f"{descriptor.full_name}.{tenant}"
 
 
 def is_work(event: Event) -> bool:
-    """Whether an event lies in a work queue until it is acknowledged."""
+    """Whether an event stays in a work queue until it is acknowledged."""
     return bool(options(event).stream_class == STREAM_CLASS_WORK)
 
 
@@ -111,7 +111,7 @@ def is_upload(event: Event) -> bool:
 
 
 def stream_name(event: Event) -> str:
-    """Stream that keeps an event."""
+    """Name of the stream that stores an event."""
     match options(event).stream_class:
         case event_options_pb2.STREAM_CLASS_UPLOADS:
             return "UPLOADS"
@@ -120,7 +120,7 @@ def stream_name(event: Event) -> str:
         case event_options_pb2.STREAM_CLASS_FACTS:
             return f"FACTS_{publisher(event).upper()}"
         case unknown:
-            raise ValueError(f"{descriptor_of(event).full_name} names no stream class ({unknown})")
+            raise ValueError(f"{descriptor_of(event).full_name} has no stream class ({unknown})")
 
 
 def durable_of(event: Event, service: str) -> Durable:
@@ -135,7 +135,7 @@ def durable_of(event: Event, service: str) -> Durable:
 
 
 def dead_stream(service: str) -> str:
-    """Stream that keeps the dead letters of a consuming service."""
+    """Name of the stream for the dead letters of a consuming service."""
     return f"DEAD_{service.upper()}"
 
 
@@ -146,7 +146,7 @@ def dead_subject(service: str, event_name: str, tenant: str) -> str:
 
 @cache
 def events() -> tuple[Descriptor, ...]:
-    """Every event message of the contract, in the order of their full names."""
+    """Every event message of the contract, sorted by full name."""
     found = (
         message
         for module in _event_modules()
@@ -157,7 +157,7 @@ def events() -> tuple[Descriptor, ...]:
 
 
 def _event_modules() -> Iterator[str]:
-    """`aquifer.<service>.v<N>.<noun>_events_pb2`, wherever the contract is installed."""
+    """Names of the installed modules `aquifer.<service>.v<N>.<noun>_events_pb2`."""
     for service in resources.files("aquifer").iterdir():
         for version in service.iterdir() if service.is_dir() else ():
             for file in version.iterdir() if version.is_dir() else ():
@@ -166,7 +166,7 @@ def _event_modules() -> Iterator[str]:
 
 
 def event_class(full_name: str) -> type[Message] | None:
-    """Generated class of an event, or None when the contract has no such event."""
+    """Generated class of an event; None if the contract has no such event."""
     for event in events():
         if event.full_name == full_name:
             return message_factory.GetMessageClass(event)
@@ -174,7 +174,7 @@ def event_class(full_name: str) -> type[Message] | None:
 
 
 def streams() -> tuple[Stream, ...]:
-    """Every stream the contract implies, dead letters included."""
+    """Every stream of the contract, dead letters included."""
     subjects: dict[str, list[str]] = {}
     classes: dict[str, StreamClass.ValueType] = {}
     for event in events():
@@ -199,7 +199,10 @@ def streams() -> tuple[Stream, ...]:
 
 
 def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[str]) -> Stream:
-    """The settings of a class: uploads refuse when full, work is freed on ack, facts grow old."""
+    """A stream with the settings of its class.
+
+    Uploads are refused when the stream is full, work is deleted when acknowledged, facts expire.
+    """
     per_class = {
         STREAM_CLASS_UPLOADS: Stream(
             name=name,
@@ -238,24 +241,24 @@ def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[s
 
 
 def durables() -> tuple[Durable, ...]:
-    """Every durable the contract implies."""
+    """Every durable of the contract."""
     return tuple(
         durable_of(event, service) for event in events() for service in options(event).consumers
     )
 
 
 def has_durables(service: str) -> bool:
-    """True for a service that has a durable, and with it a stream of dead letters."""
+    """Whether a service has durables, and therefore a stream of dead letters."""
     return any(durable.service == service for durable in durables())
 
 
 def broadcasts() -> tuple[Descriptor, ...]:
-    """Events every process hears on core NATS."""
+    """Events that every process receives on core NATS."""
     return tuple(event for event in events() if options(event).broadcast)
 
 
 def own_facts(service: str) -> tuple[Descriptor, ...]:
-    """Facts that `service` publishes; its replicas learn from them of one another's commits."""
+    """Facts that `service` publishes; its replicas learn of each other's commits from them."""
     return tuple(
         event
         for event in events()
@@ -269,7 +272,7 @@ def inbox_prefix(user: str) -> str:
 
 
 def permissions() -> Mapping[str, Permissions]:
-    """Grants of each service and of the provisioning step, by NATS user name."""
+    """Permissions of each service and of the provisioning step, by NATS user name."""
     grants = {service: _service_permissions(service) for service in services.NAMES}
     grants["provisioner"] = Permissions(
         publish=("$JS.API.>",), subscribe=(f"{inbox_prefix('provisioner')}.>",)
@@ -279,11 +282,11 @@ def permissions() -> Mapping[str, Permissions]:
 
 def _service_permissions(service: str) -> Permissions:
     publish = [subject(event, "*") for event in events() if publisher(event) == service]
-    # How far work has come is known to every service: that tells lost work from work that waits.
+    # Every service can read how far others have come: this distinguishes lost from waiting work.
     publish += sorted({f"$JS.API.STREAM.INFO.{stream_name(event)}" for event in events()})
     publish += [f"$JS.API.CONSUMER.INFO.{one.stream}.{one.name}" for one in durables()]
     own = [durable for durable in durables() if durable.service == service]
-    # What fails in a pack is published again alone by the one who consumes it.
+    # A consumer publishes a failed event of a pack again as a single event.
     publish += [
         subject(event, "*")
         for event in events()
@@ -302,12 +305,12 @@ def _service_permissions(service: str) -> Permissions:
             f"$JS.API.STREAM.MSG.GET.{dead}",
             f"$JS.API.STREAM.MSG.DELETE.{dead}",
         ]
-    heard = {subject(event, "*"): None for event in (*broadcasts(), *own_facts(service))}
-    return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *heard))
+    received = {subject(event, "*"): None for event in (*broadcasts(), *own_facts(service))}
+    return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *received))
 
 
 def upstream_permissions(tenant: str) -> Permissions:
-    """Grants of an upstream system of one tenant: publish uploads, hear their results."""
+    """Permissions of an upstream system of one tenant: publish uploads, receive their results."""
     public = [event for event in events() if options(event).public]
     uploads = [e for e in public if options(e).stream_class == STREAM_CLASS_UPLOADS]
     results = [e for e in public if options(e).stream_class != STREAM_CLASS_UPLOADS]

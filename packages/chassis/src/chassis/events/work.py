@@ -1,7 +1,7 @@
 """The unit of work: what a call or a batch of events changes and publishes, all or nothing.
 
-Services with a database begin theirs with `Transactions`; one without, whose effects are the events
-it publishes, with `Publications`. Handlers and use cases see the same `begin` and `emit`.
+A service with a database uses `Transactions`. A service without one, which only publishes events,
+uses `Publications`. Both have the same `begin` and `emit` for handlers and use cases.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from chassis.events.outbox import Outbox
 class Work:
     """One unit of work of one tenant.
 
-    `fresh` are the deliveries to act on: the others have had their effect before.
+    `fresh` are the deliveries to act on; the others were handled before.
     """
 
     tenant: str
@@ -41,15 +41,15 @@ class Work:
         cause: Delivery[Any] | None = None,
         context: Context | None = None,
     ) -> None:
-        """Publishes `event` once the work is done.
+        """Publishes `event` at the end of the unit of work.
 
         Args:
-            event: of this service and tenant.
-            about: resource name of the document it is about, if it is about one.
-            key: makes the event's id: equal keys are one event however often it is published.
-                Without one the id follows from `cause` and the kind of event.
-            cause: the delivery it follows from; its trace goes on.
-            context: the trace it belongs to, where that is neither the cause's nor the current one.
+            event: an event of this service and tenant.
+            about: resource name of the document it is about, if any.
+            key: determines the event's id; events with equal keys are the same event. Without a
+                key, the id follows from `cause` and the kind of event.
+            cause: the delivery that caused it; the event continues its trace.
+            context: its trace, if that is neither the trace of the cause nor the current one.
 
         Raises:
             InvalidInputError: EVENT_TOO_LARGE.
@@ -66,14 +66,14 @@ class Work:
 
 @dataclass(slots=True, eq=False)
 class TransactionWork(Work):
-    """A unit of work with a transaction that is bound to the tenant."""
+    """A unit of work with a database transaction bound to the tenant."""
 
     tx: Transaction = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """Units of work on a database: effects, inbox rows and outgoing events commit together."""
+    """Units of work on a database: changes, inbox rows and outgoing events commit together."""
 
     database: Database
     outbox: Outbox
@@ -84,8 +84,8 @@ class Transactions:
     ) -> AsyncIterator[TransactionWork]:
         """Begins a unit of work; its events are published soon after it has committed.
 
-        `deliveries` are the events in hand that it is the effect of, none for a call: each has its
-        effect at most once, however often it is delivered.
+        `deliveries` are the events that it handles, none for a call. Each takes effect at most
+        once, however often it is delivered.
         """
         async with self.database.transaction(tenant) as tx:
             fresh = await inbox.record(tx, tenant, deliveries) if deliveries else ()
@@ -96,9 +96,9 @@ class Transactions:
 
 
 class Publications:
-    """Units of work of a service without a database: a repeat publishes the same events again.
+    """Units of work without a database: a repeat publishes the same events again.
 
-    Events of units that end while others are being published share the next window.
+    Units that end while others are being published share the next window.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -110,7 +110,7 @@ class Publications:
     async def begin(
         self, tenant: str, deliveries: Sequence[Delivery[Any]] = ()
     ) -> AsyncIterator[Work]:
-        """Begins a unit of work; at its end the broker has every event.
+        """Begins a unit of work; it ends after the broker has acknowledged every event.
 
         Raises:
             UnavailableError, OverloadedError: as `Bus.publish_all`, at the end.
@@ -133,7 +133,7 @@ class Publications:
                 error = failed
             for _, published in units:
                 if published.done():
-                    continue  # its handler was cancelled meanwhile
+                    continue  # its handler was cancelled
                 if error is None:
                     published.set_result(None)
                 else:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,9 +164,10 @@ class Campaign:
         request = GetDocumentRequest(name=document)
         deadline = time.monotonic() + ALONE_S
         while time.monotonic() < deadline:
-            answer = await client.call(client.ingest.GetDocument, request)
-            if answer.state == DocumentState.DOCUMENT_STATE_INDEXED:
-                return ""
+            with suppress(CommandError):  # the replica that is asked may still be starting
+                answer = await client.call(client.ingest.GetDocument, request)
+                if answer.state == DocumentState.DOCUMENT_STATE_INDEXED:
+                    return ""
             await asyncio.sleep(0.05)
         return f"stalled though nothing else went on: {document}"
 

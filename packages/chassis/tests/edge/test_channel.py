@@ -12,8 +12,8 @@ from chassis.base import errors
 from chassis.base.errors import DeadlineError, FieldViolation, InvalidInputError, UnavailableError
 from chassis.identity import tokens as identity
 from chassis.rpc import channel as channels
+from chassis.rpc import limits, status
 from chassis.rpc import server as rpc
-from chassis.rpc import status
 from chassis.rpc.channel import use_stream
 
 KINDS = list(status.STATUS_OF)
@@ -92,7 +92,10 @@ async def test_a_torn_connection_is_not_mistaken_for_a_bug_of_the_sibling(edge, 
 async def test_a_message_too_big_for_the_sibling_is_not_retryable(edge):
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await edge.call(
-            await edge.sibling(), "Unary", "x" * (rpc.MESSAGE_MAX_BYTES + 1), metadata=edge.bearer()
+            await edge.sibling(),
+            "Unary",
+            "x" * (limits.MESSAGE_MAX_BYTES + 1),
+            metadata=edge.bearer(),
         )
     assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 

@@ -15,8 +15,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.base import errors, metrics
 from chassis.base.errors import FieldViolation, InvalidInputError, OverloadedError, ServiceError
+from chassis.rpc import limits, status
 from chassis.rpc import server as rpc
-from chassis.rpc import status
 
 KINDS = list(status.STATUS_OF)
 RETRIED = {"OverloadedError", "UnavailableError", "ConflictError"}
@@ -362,16 +362,46 @@ async def test_failed_calls_give_their_streams_back_at_once(edge, arity):
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rpc.STREAMS_PER_CONNECTION + 50):
+        for _ in range(limits.STREAMS_PER_CONNECTION + 50):
             code, _ = await edge.failure(edge.call(channel, arity, metadata=edge.bearer()))
             assert code == "NOT_FOUND"
     finally:
         gc.enable()
 
 
+async def test_a_connection_to_a_server_with_public_methods_has_few_calls_open(edge):
+    """What strangers send costs time before it is refused, so others would wait for all of it."""
+    most = limits.STREAMS_PER_CONNECTION_OF_STRANGERS
+    go_on = asyncio.Event()
+
+    async def does():
+        await go_on.wait()
+
+    async def until(number):
+        async with asyncio.timeout(20):
+            while edge.echo.calls < number:
+                await asyncio.sleep(0.01)
+
+    edge.echo.does = does
+    greedy, other = await edge.plain(), await edge.sibling()
+    calls = [asyncio.create_task(edge.call(greedy, "Open")) for _ in range(most + 8)]
+    await until(most)
+    await asyncio.sleep(0.2)
+    assert edge.echo.calls == most
+    one_more = asyncio.create_task(edge.call(other, "Open"))
+    await until(most + 1)
+    go_on.set()
+    assert await one_more == "a b"
+    # The transport refuses the others, or lets them wait, without the service.
+    refused = [e for e in await asyncio.gather(*calls, return_exceptions=True) if e != "a b"]
+    assert {error.code() for error in refused} <= {grpc.StatusCode.UNAVAILABLE}
+
+
 async def test_a_message_beyond_the_limit_ends_only_its_own_call(edge, arity):
     channel = await edge.plain()
     with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await edge.call(channel, arity, "x" * (rpc.MESSAGE_MAX_BYTES + 1), metadata=edge.bearer())
+        await edge.call(
+            channel, arity, "x" * (limits.MESSAGE_MAX_BYTES + 1), metadata=edge.bearer()
+        )
     assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert await edge.call(channel, arity, metadata=edge.bearer()) == "a b"

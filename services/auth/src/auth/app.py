@@ -22,7 +22,9 @@ from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.founding import FirstKeys, FoundPlatform
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
+from auth.usecases.service_lane import ServiceKeys
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
+from auth.usecases.turns import Turns
 from chassis.base.postgres import open_database
 from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
@@ -32,6 +34,12 @@ from chassis.process.authority import Authority
 from chassis.process.process import Build, Process
 
 SERVICE = "auth"
+# Both together leave connections of the default pool for revocations and administration.
+SERVICE_EXCHANGES_AT_ONCE = 2
+OTHER_EXCHANGES_AT_ONCE = 3
+EXCHANGES_WAITING_MAX = 256
+EXCHANGES_WAITING_MAX_PER_CONNECTION = 32
+EXCHANGE_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,9 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
             signer=adapters.signer,
             clock=clock,
             new_token_id=adapters.new_token_id,
+            service_keys=ServiceKeys(registry=registry, peppers=adapters.peppers),
+            service_turns=_turns(SERVICE_EXCHANGES_AT_ONCE),
+            other_turns=_turns(OTHER_EXCHANGES_AT_ONCE),
         ),
         list_revocations=ListRevocations(registry=registry, clock=clock),
         create_tenant=CreateTenant(registry=registry, clock=clock),
@@ -72,6 +83,15 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
     )
     add_AuthServiceServicer_to_server(rpc, server)
     return rpc
+
+
+def _turns(at_once: int) -> Turns:
+    return Turns(
+        at_once=at_once,
+        waiting_max=EXCHANGES_WAITING_MAX,
+        waiting_max_per_connection=EXCHANGES_WAITING_MAX_PER_CONNECTION,
+        wait_s=EXCHANGE_WAIT_S,
+    )
 
 
 def make_build(settings: Settings) -> Build:
@@ -97,8 +117,10 @@ def make_build(settings: Settings) -> Build:
             new_key=new_key,
             new_token_id=lambda: str(uuid.uuid4()),
         )
-        process.authority = _own_authority(process.authority, wire(process.server, adapters))
+        rpc = wire(process.server, adapters)
+        process.authority = _own_authority(process.authority, rpc)
         process.add_loop(outbox.relay)
+        process.add_loop(rpc.exchange_token.service_keys.follow)
         process.add_probe(database.find_problem)
 
     return build

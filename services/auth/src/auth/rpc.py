@@ -60,7 +60,7 @@ class AuthRpc(AuthServiceServicer):
     async def ExchangeToken(
         self, request: pb.ExchangeTokenRequest, context: ServicerContext[Any, Any]
     ) -> pb.ExchangeTokenResponse:
-        issued = await self.exchange_token.run(request.api_key)
+        issued = await self.exchange_token.run(request.api_key, context.peer())
         return pb.ExchangeTokenResponse(
             access_token=issued.text,
             expire_time=to_timestamp(issued.grant.expire_time),

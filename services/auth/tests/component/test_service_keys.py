@@ -13,6 +13,7 @@ from auth.keys import KeyText, Peppers, new_key
 from auth.usecases.founding import FirstKeys
 from auth.usecases.ports import Registry
 from auth.usecases.service_keys import IssueServiceKey
+from auth.usecases.service_lane import ServiceKeys
 from chassis.base.errors import FailedPreconditionError
 
 Metadata = list[tuple[str, str]]
@@ -100,3 +101,23 @@ async def test_there_is_no_service_key_before_the_platform(
         await issue.run("query", kept.append)
     assert refused.value.reason == "NOT_FOUNDED"
     assert (kept, dict(memory.state.keys)) == ([], {})
+
+
+async def test_services_are_recognised_by_their_secret(
+    house: House, memory: Memory, peppers: Peppers, issue: IssueServiceKey
+) -> None:
+    lane = ServiceKeys(registry=memory, peppers=peppers)
+    known = house.first.services["query"]
+    assert not lane.recognise(known)
+    await lane.load()
+    assert all(lane.recognise(key) for key in house.first.services.values())
+    assert not lane.recognise(house.first.operator)
+    assert not lane.recognise(new_key())
+    assert not lane.recognise(KeyText(known.key_id, new_key().secret))
+    assert not lane.recognise(KeyText(known.key_id, house.first.services["ingest"].secret))
+
+    kept: list[KeyText] = []
+    await issue.run("query", kept.append)
+    assert not lane.recognise(kept[0])
+    await lane.load()
+    assert lane.recognise(kept[0])

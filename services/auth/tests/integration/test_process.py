@@ -33,6 +33,7 @@ REFUSED_WITHIN_S = 5.0
 @dataclass
 class Running:
     process: asyncio.subprocess.Process
+    address: str
     channel: grpc.aio.Channel
     stub: AuthServiceStub
     first: FirstKeys
@@ -91,9 +92,10 @@ async def running(
             *(sys.executable, "-m", "auth", "serve"), env=environment, stdout=output, stderr=output
         )
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        address = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(address) as channel:
             await until(channel, HealthCheckResponse.SERVING)
-            yield Running(process, channel, AuthServiceStub(channel), first, log)
+            yield Running(process, address, channel, AuthServiceStub(channel), first, log)
     finally:
         if process.returncode is None:
             process.kill()

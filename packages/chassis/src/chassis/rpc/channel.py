@@ -26,7 +26,8 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from chassis.identity import tokens as identity
-from chassis.rpc.server import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES, time_left_s
+from chassis.rpc.limits import MESSAGE_MAX_BYTES, METADATA_MAX_BYTES
+from chassis.rpc.server import time_left_s
 from chassis.rpc.status import from_rpc_error
 
 TIMEOUT_S = 10.0

@@ -34,30 +34,14 @@ from chassis.identity import tokens as identity
 from chassis.identity.revocations import OpenCall, Revocations
 from chassis.rpc.gate import Gate
 from chassis.rpc.health import Health
+from chassis.rpc.limits import SERVER_OPTIONS, limit_strangers
 from chassis.rpc.status import domain, is_deadline_exceeded, make_status, to_status
 
 log = logging.getLogger(__name__)
 
-MESSAGE_MAX_BYTES = 4 * 1024 * 1024
-METADATA_MAX_BYTES = 16 * 1024
-STREAMS_PER_CONNECTION = 256
 OPEN_CALLS_MAX = 1_024
 CALL_MAX_S = 600.0
 LINGER_S = 0.5
-
-SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_metadata_size", METADATA_MAX_BYTES),
-    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Less than the 10 s promised to clients, because the network can bring pings closer together.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # A second process on the port must fail instead of sharing its calls.
-    ("grpc.so_reuseport", 0),
-)
 
 # The scopes of each method, by `package.Service/Method`; one of them is enough. The process does
 # not start if a method of a listed service is missing.
@@ -383,7 +367,10 @@ async def create_server(
     services = sorted({name.rpartition("/")[0] for name in access})
     if open_doors := [name for name in _methods(services) if name not in access]:
         raise ValueError(f"no access rule for {', '.join(open_doors)}")
-    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+    # Private servers have public methods only.
+    strangers = PUBLIC in access.values() and any(rule != PUBLIC for rule in access.values())
+    options = limit_strangers(SERVER_OPTIONS) if strangers else SERVER_OPTIONS
+    server = grpc.aio.server(interceptors=interceptors, options=options)
     checks = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     standard = (HEALTH_NAME, reflection.SERVICE_NAME)

@@ -8,6 +8,8 @@ from datetime import datetime
 from auth.domain import REVOCATION_MATTERS, Credential, Grant, Revocation, grant
 from auth.keys import KeyText, Peppers
 from auth.usecases.ports import Clock, Registry, Signer
+from auth.usecases.service_lane import ServiceKeys
+from auth.usecases.turns import Turns
 from chassis.base.errors import FieldViolation, InvalidInputError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
@@ -23,9 +25,13 @@ class IssuedToken:
 class ExchangeToken:
     """Exchanges an API key for an access token.
 
+    What is not a complete key is refused by its form and checksum, before any other work. Services
+    have turns of their own, so strangers cannot delay them.
+
     Raises:
         UnauthenticatedError: KEY_INVALID for everything that is not a valid key, without details;
             KEY_REVOKED, KEY_EXPIRED, TENANT_SUSPENDED only if the secret is correct.
+        OverloadedError: EXCHANGES_OPEN.
     """
 
     registry: Registry
@@ -33,12 +39,17 @@ class ExchangeToken:
     signer: Signer
     clock: Clock
     new_token_id: Callable[[], str]
+    service_keys: ServiceKeys
+    service_turns: Turns
+    other_turns: Turns
 
-    async def run(self, api_key: str) -> IssuedToken:
+    async def run(self, api_key: str, peer: str) -> IssuedToken:
         presented = KeyText.parse(api_key)
         if presented is None:
             raise _refusal_error("KEY_INVALID")
-        found = await self.registry.find_credential(presented.key_id)
+        recognised = self.service_keys.recognise(presented)
+        async with (self.service_turns if recognised else self.other_turns).take(peer):
+            found = await self.registry.find_credential(presented.key_id)
         now = self.clock()
         refusal = self._find_refusal(presented, found, now)
         if found is None or refusal:

@@ -14,7 +14,8 @@ from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from chassis.base.errors import DeadlineError, FailedPreconditionError, UnavailableError
 from chassis.identity import tokens as identity
 from chassis.rpc import channel
-from chassis.rpc.server import MESSAGE_MAX_BYTES, time_left_s
+from chassis.rpc.limits import MESSAGE_MAX_BYTES
+from chassis.rpc.server import time_left_s
 from query.domain import Vector
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import SparseVector

@@ -112,7 +112,8 @@ class AuthServiceServicer(object):
 
     def ExchangeToken(self, request, context):
         """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
-        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
+        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED. RESOURCE_EXHAUSTED
+        EXCHANGES_OPEN: too many exchanges wait, of this connection or of all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,8 @@ class AuthServiceStub:
     def __init__(self, channel: aio.Channel) -> None: ...
     ExchangeToken: aio.UnaryUnaryMultiCallable[auth_service_pb2.ExchangeTokenRequest, auth_service_pb2.ExchangeTokenResponse]
     """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
-    UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
+    UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED. RESOURCE_EXHAUSTED
+    EXCHANGES_OPEN: too many exchanges wait, of this connection or of all.
     """
     GetJwks: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetJwksRequest, auth_service_pb2.GetJwksResponse]
     """Returns the public keys that verify access tokens, as a JWK set. Public."""
@@ -92,7 +93,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[auth_service_pb2.ExchangeTokenRequest, abc.Awaitable[auth_service_pb2.ExchangeTokenResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ExchangeTokenResponse]:
         """Exchanges an API key for an access token that is valid for ten minutes. Public: needs no token.
-        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED.
+        UNAUTHENTICATED KEY_INVALID, KEY_EXPIRED, KEY_REVOKED, TENANT_SUSPENDED. RESOURCE_EXHAUSTED
+        EXCHANGES_OPEN: too many exchanges wait, of this connection or of all.
         """
 
     @abc_1.abstractmethod

@@ -21,6 +21,7 @@ from chassis.base.errors import ServiceError, UnavailableError
 from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys, make_first_keys
+from stack.nats_limits import LIMITS
 from stack.private_files import write_private
 
 DATA = Path("/data")
@@ -96,7 +97,7 @@ def nats_settings(
         "server_name": "aquifer",
         "port": 4222,
         "http": "127.0.0.1:8222",
-        "max_payload": 1 << 20,
+        **LIMITS,
         "jetstream": {
             "store_dir": NATS_STORE,
             # A write is on disk before it is acknowledged; the default syncs every two minutes.

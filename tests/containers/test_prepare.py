@@ -14,6 +14,7 @@ from chassis.events import topology
 from stack import roles, secrets
 from stack.first_keys import FirstKeys
 from stack.nats import Nats, NatsUser, find_server
+from stack.nats_limits import LIMITS
 from tests.containers.servers import prepare
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -41,7 +42,7 @@ def test_users_may_do_what_they_may_on_the_embedded_stack(script, tmp_path, guar
     embedded = Nats(tmp_path / "nats", users=users, guardian=guardian)._configuration()
     settings = script.nats_settings(GRANTS, PASSWORDS)
     assert settings["accounts"] == embedded["accounts"]
-    assert settings["max_payload"] == embedded["max_payload"]
+    assert {name: settings[name] for name in LIMITS} == {name: embedded[name] for name in LIMITS}
     assert settings["jetstream"]["sync_interval"] == "always"
 
 

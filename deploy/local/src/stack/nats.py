@@ -13,11 +13,11 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, UnavailableError
 from stack.guardian import Guardian
+from stack.nats_limits import LIMITS
 from stack.part import ANSWER_S, Part, do_nothing
 from stack.ports import LOOPBACK, free_ports, is_listening
 from stack.processes import Command
 
-MAX_PAYLOAD_BYTES = 1 << 20
 MAX_MEMORY_BYTES = 64 << 20
 _EVERYTHING = ">"
 _WRITE_ERROR = "write error"
@@ -159,7 +159,7 @@ class Nats(Part):
             "host": LOOPBACK,
             "port": self.port,
             "http": f"{LOOPBACK}:{self.monitor_port}",
-            "max_payload": MAX_PAYLOAD_BYTES,
+            **LIMITS,
             "jetstream": {
                 "store_dir": str(self.store),
                 # A write is on disk before it is acknowledged; the default syncs every two minutes.

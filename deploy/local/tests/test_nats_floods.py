@@ -13,7 +13,7 @@ import pytest
 
 from chassis.events import topology
 from stack.guardian import Guardian
-from stack.nats import Nats, NatsUser
+from stack.nats import LOG_MAX_BYTES, LOGS_MAX, Nats, NatsUser
 from stack.nats_limits import (
     AUTHENTICATE_WITHIN_S,
     LIMITS,
@@ -178,6 +178,20 @@ async def test_endless_messages_delay_nobody_else(nats, raw) -> None:
         await service_works(nats)
     await flood
     assert nats.monitoring()["mem"] < 256 << 20
+
+
+async def test_refused_messages_do_not_fill_the_disk(nats, raw) -> None:
+    upstream = raw("upstream")
+    drain = asyncio.create_task(asyncio.to_thread(upstream.read_end))
+    refused = "PUB aquifer.ingest.v1.DocumentUploaded.other 0\r\n\r\n" * 1_000
+    for _ in range(4 * LOG_MAX_BYTES // 100_000):  # each of them is a line of about 130 bytes
+        await asyncio.to_thread(upstream.send, refused)
+    await service_works(nats)
+    logs = [file.stat().st_size for file in nats.log.parent.glob(f"{nats.log.name}*")]
+    assert len(logs) > 1
+    assert sum(logs) < (LOGS_MAX + 1) * LOG_MAX_BYTES + 1_000_000
+    upstream.socket.shutdown(socket.SHUT_RDWR)
+    await drain
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from stack.ports import LOOPBACK, free_ports, is_listening
 from stack.processes import Command
 
 MAX_MEMORY_BYTES = 64 << 20
+LOG_MAX_BYTES = 16 << 20
+LOGS_MAX = 2
 _EVERYTHING = ">"
 _WRITE_ERROR = "write error"
 
@@ -159,6 +161,10 @@ class Nats(Part):
             "host": LOOPBACK,
             "port": self.port,
             "http": f"{LOOPBACK}:{self.monitor_port}",
+            # Each refused message is a line, so a user that sends nothing else would fill the disk.
+            "log_file": str(self.log),
+            "logfile_size_limit": LOG_MAX_BYTES,
+            "logfile_max_num": LOGS_MAX,
             **LIMITS,
             "jetstream": {
                 "store_dir": str(self.store),

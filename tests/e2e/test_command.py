@@ -91,11 +91,25 @@ def test_an_answer_comes_step_by_step(house, tides):
     assert {"delta", "citation"} <= set(kinds)
 
 
+@pytest.mark.parametrize("typed", ["tidse", "Tides", "tides2x"])
 @pytest.mark.parametrize("command", ["ask", "search"])
-def test_a_collection_without_documents_is_not_found_with_the_nearest_names(house, tides, command):
-    [*_, last] = house.json(command, "high water", "-c", "tidse")
-    assert last["error"]["reason"] == "NOT_FOUND"
-    assert "tides" in last["error"]["hint"]
+def test_a_collection_without_documents_is_not_found_before_anything_is_told(
+    house, tides, command, typed
+):
+    [only] = house.json(command, "high water", "-c", typed)
+    assert only["error"]["reason"] == "NOT_FOUND"
+    assert "tides" in only["error"]["hint"]
+    for_people = house.run(command, "high water", "-c", typed)
+    assert (for_people.returncode, for_people.stdout) == (1, "")
+    assert "tides" in for_people.stderr
+
+
+def test_a_run_over_a_collection_without_documents_writes_nothing(house, tides):
+    run = tides["folder"] / "no-run"
+    queries = str(tides["folder"] / "queries.jsonl")
+    [only] = house.json("search", "--queries", queries, "--run", str(run), "-c", "tidse")
+    assert only["error"]["reason"] == "NOT_FOUND"
+    assert not run.exists()
 
 
 def test_an_answer_has_a_trace(house, tides):

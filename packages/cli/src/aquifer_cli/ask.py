@@ -18,30 +18,12 @@ from aquifer.query.v1.query_service_pb2 import (
 from aquifer_cli import names
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import run_concurrently
-from aquifer_cli.errors import EXIT_USAGE, CommandError, from_rpc
+from aquifer_cli.errors import from_rpc
 from aquifer_cli.jsonl import Line, line_error, read_lines
 
 SIDE_BY_SIDE = 4
 ASK_S = 120.0
 RUN_NAME = "aquifer"
-
-
-def check_question(argument: str) -> str:
-    """A question as it was typed.
-
-    Raises:
-        CommandError: ARGUMENT_ENCODING, it holds bytes that are no UTF-8.
-    """
-    try:
-        argument.encode()
-    except UnicodeEncodeError as error:
-        raise CommandError(
-            "ARGUMENT_ENCODING",
-            f"the question is not UTF-8 text (character {error.start + 1})",
-            hint="set a UTF-8 locale, or convert the text with `iconv`",
-            exit_code=EXIT_USAGE,
-        ) from error
-    return argument
 
 
 async def search(

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from aquifer.ingest.v1.ingest_service_pb2 import ListCollectionsRequest
+from aquifer.ingest.v1.ingest_service_pb2 import ListCollectionsRequest, ListDocumentsRequest
 from aquifer_cli.client import Client
 from aquifer_cli.errors import CommandError
 
@@ -10,7 +10,7 @@ PAGE = 1_000
 
 
 async def refuse_unknown(client: Client, collection: str) -> None:
-    """Raises when a collection, in which nothing was found, has no documents at all.
+    """Raises if a collection has no documents.
 
     With a key that may not list documents nothing is raised.
 
@@ -18,6 +18,8 @@ async def refuse_unknown(client: Client, collection: str) -> None:
         CommandError: NOT_FOUND, with the names that are close.
     """
     try:
+        if await _has_documents(client, collection):
+            return
         known = await _list_ids(client)
     except CommandError:
         return
@@ -29,6 +31,12 @@ async def refuse_unknown(client: Client, collection: str) -> None:
         f"there is no document in a collection {collection!r}",
         hint=f"did you mean {', '.join(near)}?" if near else "no collection has documents yet",
     )
+
+
+async def _has_documents(client: Client, collection: str) -> bool:
+    """One row, however many collections there are."""
+    request = ListDocumentsRequest(collection=collection, page_size=1)
+    return bool((await client.call(client.ingest.ListDocuments, request)).documents)
 
 
 async def _list_ids(client: Client) -> set[str]:

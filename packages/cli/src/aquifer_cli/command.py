@@ -5,14 +5,20 @@ need them.
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aquifer_cli.errors import EXIT_BUG, CommandError, OutputError, interrupted_error
+from aquifer_cli.errors import (
+    EXIT_BUG,
+    EXIT_USAGE,
+    CommandError,
+    OutputError,
+    interrupted_error,
+)
 
 if TYPE_CHECKING:
     from aquifer_cli.client import Client
@@ -78,7 +84,12 @@ def command(
             outer = context.find_root().params
             screen = Screen(machine=machine or bool(outer.get("machine")))
             run = Run(data_dir or outer.get("data_dir"), screen)
-            context.exit(_guard(screen.machine, lambda: function(run, **options) or 0))
+
+            def work() -> int:
+                _check_encoding(context.command, {**options, "data_dir": str(data_dir or "")})
+                return function(run, **options) or 0
+
+            context.exit(_guard(screen.machine, work))
 
         call.__doc__ = function.__doc__
         made: Any = call
@@ -94,6 +105,28 @@ def command(
 
 def _epilog(examples: str) -> str | None:
     return f"\b\nExamples:\n{examples}" if examples else None
+
+
+def _check_encoding(command: click.Command, options: Mapping[str, object]) -> None:
+    """Checks that texts and the data folder are UTF-8; names of files need not be.
+
+    Raises:
+        CommandError: ARGUMENT_ENCODING.
+    """
+    for parameter in command.params:
+        given = options.get(parameter.name or "")
+        for text in given if isinstance(given, tuple) else (given,):
+            try:
+                (text if isinstance(text, str) else "").encode()
+            except UnicodeEncodeError as error:
+                option = isinstance(parameter, click.Option)
+                name = parameter.opts[0] if option else parameter.human_readable_name
+                raise CommandError(
+                    "ARGUMENT_ENCODING",
+                    f"{name} is not UTF-8 text (character {error.start + 1})",
+                    hint="set a UTF-8 locale, or convert the text with `iconv`",
+                    exit_code=EXIT_USAGE,
+                ) from error
 
 
 def _guard(machine: bool, work: Callable[[], int]) -> int:  # noqa: FBT001

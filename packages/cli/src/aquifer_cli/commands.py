@@ -186,10 +186,9 @@ def search(
         return _search_run(run, queries, run_file, collection, limit)
     if question is None or queries is not None or run_file is not None:
         raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-    text = asking.check_question(question)
 
     async def work(client: "Client") -> list["Hit"]:
-        hits = await asking.search(client, text, collection=collection, limit=limit)
+        hits = await asking.search(client, question, collection=collection, limit=limit)
         if collection and not hits:
             await refuse_unknown(client, collection)
         return hits
@@ -207,6 +206,7 @@ def search(
 
 def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit: int) -> int:
     from aquifer_cli import ask as asking
+    from aquifer_cli.collections import refuse_unknown
 
     pairs = asking.read_queries(queries)
     if not run_file.parent.is_dir():
@@ -214,16 +214,16 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
         raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE)
     out = StringIO()
     with run.screen.show_progress(answered=len(pairs)) as bars:
-        run.with_client(
-            lambda client: asking.write_run(
-                client,
-                pairs,
-                out,
-                collection=collection,
-                limit=limit,
-                done=bars["answered"].advance,
+
+        async def work(client: "Client") -> None:
+            if collection:
+                await refuse_unknown(client, collection)
+            advance = bars["answered"].advance
+            await asking.write_run(
+                client, pairs, out, collection=collection, limit=limit, done=advance
             )
-        )
+
+        run.with_client(work)
     try:
         run_file.write_text(out.getvalue(), encoding="utf-8")
     except OSError as error:
@@ -241,17 +241,16 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
 def ask(run: Run, question: str, collection: str) -> int:
     """Answers a question from the documents, with citations."""
     from aquifer_cli.answer import show_answer
-    from aquifer_cli.ask import check_question
     from aquifer_cli.collections import refuse_unknown
 
     if collection:
         names.check_collection(collection)
-    text = check_question(question)
 
     async def work(client: "Client") -> int:
-        answer = await show_answer(client, run.screen, text, collection)
-        if collection and answer.reason == "NO_ANSWER":
+        if collection:
+            # Before the answer: its first words cannot be taken back.
             await refuse_unknown(client, collection)
+        answer = await show_answer(client, run.screen, question, collection)
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0

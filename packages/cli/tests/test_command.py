@@ -55,6 +55,19 @@ def run(*arguments, **environment):
         ([b"\xff", "--json"], "USAGE"),
         (["status", b"--\xff", "--json"], "USAGE"),
         (["bus", "apply", "--json"], "SETTING_MISSING"),
+        (["keys", "--json"], "USAGE"),
+        (["keys", "create", "reader", "--json"], "USAGE"),
+        (["keys", "create", "reader", "-s", "search", "--days", "400", "--json"], "USAGE"),
+        (["keys", "create", b"\xff", "-s", "search", "--json"], "ARGUMENT_ENCODING"),
+        (
+            ["keys", "create", "reader", "-s", "search", "-s", b"\xff", "--json"],
+            "ARGUMENT_ENCODING",
+        ),
+        (["keys", "revoke", b"\xff", "--json"], "ARGUMENT_ENCODING"),
+        (["keys", "list", "--tenant", b"\xff", "--json"], "ARGUMENT_ENCODING"),
+        (["tenants", "create", "acme", "--name", b"\xff", "--json"], "ARGUMENT_ENCODING"),
+        (["keys", "list", "--json"], "NOT_RUNNING"),
+        (["tenants", "suspend", "acme", "--json"], "NOT_RUNNING"),
     ],
 )
 def test_what_is_typed_wrong_is_one_object_with_a_reason(tmp_path, arguments, reason):

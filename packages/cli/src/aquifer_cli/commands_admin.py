@@ -1,0 +1,207 @@
+"""The commands of administrators: keys and tenants. They follow those of everyone.
+
+Like all commands they import what they need when they run.
+"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aquifer_cli.command import Commands, Run, command
+from aquifer_cli.commands import cli
+
+if TYPE_CHECKING:
+    from aquifer.auth.v1.auth_service_pb2 import Tenant
+
+__all__ = ["cli"]
+
+_TENANT = click.option(
+    "--tenant",
+    default="",
+    help="Tenant of the key; default: that of the key in use. Another one needs tenants.admin.",
+)
+
+
+@cli.group(cls=Commands)
+def keys() -> None:
+    """Lists, creates and revokes API keys.
+
+    The key in use needs the scope keys.admin; for another tenant, tenants.admin as well.
+    """
+
+
+@command(
+    keys,
+    "list",
+    examples="""\
+  aquifer keys list
+  aquifer keys list --tenant acme --json | jq -r 'select(.state == "ACTIVE").key_id'""",
+)
+@_TENANT
+def list_keys(run: Run, tenant: str) -> int:
+    """Lists the keys of a tenant, newest first, without their secrets."""
+    from aquifer_cli import keys as administration
+
+    found = run.with_client(lambda client: administration.list_keys(client, tenant))
+    if run.screen.machine:
+        for key in found:
+            run.screen.record(administration.as_json(key))
+    administration.show_keys(run.screen, found)
+    return 0
+
+
+@command(
+    keys,
+    "create",
+    examples="""\
+  aquifer keys create reader -s search -s ask
+  aquifer keys create importer -s documents.write --days 30
+  aquifer keys create first --tenant acme -s keys.admin -s documents.write -s search -s ask""",
+)
+@click.argument("name")
+@click.option(
+    "--scope",
+    "-s",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="What the key may do; repeat it for several: documents.read, documents.write, search, "
+    "ask, models, keys.admin, tenants.admin, operate. At most those of the key in use.",
+)
+@click.option(
+    "--days",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, 365),
+    help="Days until it expires.",
+)
+@_TENANT
+def create_key(run: Run, name: str, scopes: tuple[str, ...], days: int, tenant: str) -> int:
+    """Creates a key and shows it, this once.
+
+    NAME says what it is for. The key is the only line on stdout; store it at once, because it
+    cannot be read again.
+    """
+    from aquifer_cli import keys as administration
+
+    made = run.with_client(
+        lambda client: administration.create_key(client, name, scopes, days=days, tenant=tenant)
+    )
+    if run.screen.machine:
+        run.screen.record({"api_key": made.api_key, **administration.as_json(made.key)})
+    administration.show_new_key(run.screen, made)
+    return 0
+
+
+@command(
+    keys,
+    "revoke",
+    examples="""\
+  aquifer keys revoke 4fK9sTq0bXz81LmP
+  aquifer keys revoke 4fK9sTq0bXz81LmP --tenant acme""",
+)
+@click.argument("key_id")
+@click.option("--own", is_flag=True, help="Also if it is the key that this command uses.")
+@_TENANT
+def revoke_key(run: Run, key_id: str, tenant: str, *, own: bool) -> int:
+    """Revokes a key: within 5 s every service refuses it and its tokens.
+
+    KEY_ID is the public id of the key, as `aquifer keys list` shows it. It cannot be undone.
+    """
+    from aquifer_cli import keys as administration
+
+    revoked = run.with_client(
+        lambda client: administration.revoke_key(client, key_id, tenant=tenant, own=own)
+    )
+    if run.screen.machine:
+        run.screen.record(administration.as_json(revoked))
+    run.screen.say(f"{revoked.key_id}: REVOKED, within 5 s every service refuses it")
+    return 0
+
+
+@cli.group(cls=Commands)
+def tenants() -> None:
+    """Lists, creates, suspends and resumes tenants.
+
+    The key in use needs the scope tenants.admin.
+    """
+
+
+@command(
+    tenants,
+    "list",
+    examples="""\
+  aquifer tenants list
+  aquifer tenants list --json | jq -r 'select(.state == "SUSPENDED").tenant'""",
+)
+def list_tenants(run: Run) -> int:
+    """Lists all tenants, ordered by id."""
+    from aquifer_cli import tenants as administration
+
+    found = run.with_client(administration.list_tenants)
+    if run.screen.machine:
+        for tenant in found:
+            run.screen.record(administration.as_json(tenant))
+    administration.show_tenants(run.screen, found)
+    return 0
+
+
+@command(
+    tenants,
+    "create",
+    examples="""\
+  aquifer tenants create acme --name "Acme Ltd"
+  aquifer keys create first --tenant acme -s keys.admin -s documents.write -s search -s ask""",
+)
+@click.argument("tenant")
+@click.option("--name", default="", help="Name shown to people; default: the id.")
+def create_tenant(run: Run, tenant: str, name: str) -> int:
+    """Creates a tenant; it has no key yet.
+
+    TENANT is its id: 1 to 63 of a-z 0-9 and -. No data crosses the border of a tenant.
+    """
+    from aquifer_cli import tenants as administration
+
+    created = run.with_client(
+        lambda client: administration.create_tenant(client, tenant, name or tenant)
+    )
+    _show(run, created, "")
+    run.screen.note(
+        f"next: its first key, `aquifer keys create NAME --tenant {created.tenant} -s keys.admin"
+        " -s documents.write -s search -s ask`"
+    )
+    return 0
+
+
+@command(tenants, "suspend", examples="  aquifer tenants suspend acme")
+@click.argument("tenant")
+def suspend_tenant(run: Run, tenant: str) -> int:
+    """Suspends a tenant: within 5 s every service refuses its keys and ends its calls.
+
+    Nothing is deleted; `aquifer tenants resume` ends it. Upload events that arrive meanwhile are
+    refused.
+    """
+    from aquifer_cli import tenants as administration
+
+    suspended = run.with_client(lambda client: administration.suspend_tenant(client, tenant))
+    _show(run, suspended, ", within 5 s every service refuses its keys")
+    return 0
+
+
+@command(tenants, "resume", examples="  aquifer tenants resume acme")
+@click.argument("tenant")
+def resume_tenant(run: Run, tenant: str) -> int:
+    """Ends the suspension of a tenant: within 5 s every service accepts its keys again."""
+    from aquifer_cli import tenants as administration
+
+    resumed = run.with_client(lambda client: administration.resume_tenant(client, tenant))
+    _show(run, resumed, ", within 5 s every service accepts its keys")
+    return 0
+
+
+def _show(run: Run, tenant: "Tenant", then: str) -> None:
+    from aquifer_cli import tenants as administration
+
+    if run.screen.machine:
+        run.screen.record(administration.as_json(tenant))
+    run.screen.say(f"{tenant.tenant}: {administration.state_name(tenant)}{then}")

@@ -158,7 +158,7 @@ async def test_a_broker_that_was_away_is_followed_again(replica: Replica, bus: T
     await call.read()
     await bus.reset()
     async with asyncio.timeout(30):
-        while not replica.sibling.connected:
+        while not replica.sibling.is_connected:
             await asyncio.sleep(0.05)
         await replica.index(NAME)
         while (await call.read()).document.state != INDEXED:

@@ -1,4 +1,4 @@
-"""The one place that knows which class stands behind which port."""
+"""Connects use cases with their adapters; the only module that knows both."""
 
 import hashlib
 import time
@@ -62,7 +62,7 @@ SERVICE = "ingest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """Everything outside the use cases."""
+    """The implementations of the ports."""
 
     begin: Begin
     sweeper: Sweeper
@@ -78,7 +78,7 @@ class Adapters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wired:
-    """The edges of the service, ready to be attached."""
+    """The parts of the service that are attached to the process."""
 
     rpc: IngestRpc
     use_cases: UseCases
@@ -89,7 +89,7 @@ class Wired:
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
-    """The use cases on top of the adapters."""
+    """Connects the use cases with the adapters."""
     pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
     watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
@@ -155,19 +155,19 @@ def _make_pace(settings: Settings) -> Pace:
 
 
 def make_key(tenant: str, document: str) -> str:
-    """A new object's key; it tells when the object came, and no name."""
+    """Makes the key of a new object: it contains the time but no document name."""
     folder = hashlib.sha256(document.encode()).hexdigest()
     return f"{tenant}/{folder}/{round(time.time() * 1_000):013d}-{uuid.uuid4().hex}"
 
 
 def key_age_s(key: str) -> float:
-    """Seconds since an object of this key was begun; none for a key that is not ours."""
+    """Age in seconds of the object with this key; 0 for a key of another format."""
     came = key.rpartition("/")[2].partition("-")[0]
     return time.time() - int(came) / 1_000 if came.isdecimal() else 0.0
 
 
 async def build(process: Process, settings: Settings) -> None:
-    """Open what ingest needs and attach it to the process."""
+    """Open the dependencies of ingest and attach the service to the process."""
     opened = process.stack.enter_async_context
     database = await opened(
         open_database(

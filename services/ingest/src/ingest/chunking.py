@@ -1,4 +1,4 @@
-"""Cuts clean text into chunks, the unit that is embedded, found and quoted."""
+"""Cuts clean text into chunks, the units that are embedded, found and quoted."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol
 # Part of every chunk id: raise it whenever the same text and sizes may be cut differently.
 ALGORITHM = 1
 
-# What may be given up, as a share of the ideal length, to cut at a better place.
+# How much shorter than ideal a chunk may be, as a share, to end at a better place.
 PARAGRAPH_REACH, SENTENCE_REACH, LINE_REACH, WORD_REACH = 0.35, 0.3, 0.3, 0.5
 HEADING_MAX_CHARS = 80
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-# A full stop behind an initial or a common abbreviation, or before a small letter, ends nothing.
+# A full stop after an initial or abbreviation, or before a lower-case letter, ends no sentence.
 _SENTENCE = re.compile(
     r"(?:(?<![ .\n][A-Za-z])(?<!\b(?:Dr|Mr|Ms|St|vs|al|cf|pp|No|Eq))(?<!\b(?:Mrs|Fig|etc|Eqs))\."
     r"|[!?\u2026])[\"')\]\u2019\u201d\u00bb]*+\s++(?![a-z])"
@@ -26,7 +26,7 @@ _BLANKS = re.compile(r"\s*")
 
 
 class Page(Protocol):
-    """Where a page of the text begins."""
+    """A page of the text: its number and first character."""
 
     @property
     def number(self) -> int: ...
@@ -35,7 +35,7 @@ class Page(Protocol):
 
 
 class Document(Protocol):
-    """Clean text and its pages, ascending; no pages when the format has none."""
+    """Clean text and its pages, ascending; no pages if the format has none."""
 
     @property
     def text(self) -> str: ...
@@ -54,8 +54,8 @@ class PageBreak(NamedTuple):
 class ChunkSettings:
     """Sizes in characters.
 
-    Lengths spread around `target_chars`; a text of up to `max_chars` stays whole. The defaults
-    fit the 256 tokens an embedding model of this size reads.
+    Lengths vary around `target_chars`; a text of up to `max_chars` stays whole. With the defaults a
+    chunk of English text has roughly 250 tokens, within the 512 that the embedding model reads.
     """
 
     target_chars: int = 1_000
@@ -68,7 +68,7 @@ class ChunkSettings:
 
     @property
     def key(self) -> str:
-        """Stable name of what these settings do to a text."""
+        """Stable name of these settings, part of every chunk id."""
         return f"c{ALGORITHM}-{self.target_chars}-{self.max_chars}"
 
 
@@ -89,10 +89,10 @@ class Chunk:
 
 
 def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
-    """Cut a document where it pauses: between paragraphs, else sentences, lines, words.
+    """Cut a document between paragraphs, or else between sentences, lines or words.
 
-    The chunks are in order, do not overlap and hold every character that is not white space. The
-    same text and settings give the same chunks. Time is linear in the length of the text.
+    The chunks are in order, do not overlap and contain every character except white space. Equal
+    texts and settings give equal chunks. The time is linear in the length of the text.
     """
     chunks: list[Chunk] = []
     for start, end in _find_spans(document.text, settings):
@@ -102,7 +102,7 @@ def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
 
 
 def locate_chunk(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
-    """A chunk with the pages it lies on."""
+    """Make a chunk and find its pages."""
     first = bisect_right(pages, start, key=lambda page: page.start_char)
     behind = bisect_left(pages, end, lo=first, key=lambda page: page.start_char)
     return Chunk(
@@ -124,11 +124,11 @@ def _find_spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]
 
 
 def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
-    """Where the chunk that begins at `start` ends, white space behind it included."""
+    """Find the end of the chunk that begins at `start`, including the white space after it."""
     left = stop - start
     if left <= settings.max_chars:
         return stop
-    # What is left is shared out evenly, so that no crumb remains for the last chunk.
+    # The rest is divided evenly, so that the last chunk is not much shorter than the others.
     ceiling = (settings.target_chars + settings.max_chars) // 2
     ideal = left / -(-left // ceiling)
     longest = start + settings.max_chars
@@ -148,7 +148,7 @@ def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
 
 
 def _is_after_heading(text: str, start: int, cut: int) -> bool:
-    """A short line without a full stop belongs to what follows it."""
+    """Whether a cut would follow a heading: a short line without a full stop."""
     paragraph = text[max(start, cut - HEADING_MAX_CHARS - 8) : cut].rstrip()
     line = paragraph[paragraph.rfind("\n") + 1 :]
     return len(line) <= HEADING_MAX_CHARS and not line.endswith((".", "!", "?", ":", ";", "|"))

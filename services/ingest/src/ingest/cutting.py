@@ -1,4 +1,4 @@
-"""Parsing and cutting as one step: the bytes of a version to its pieces, numbered and named."""
+"""Parsing and cutting as one step: from the bytes of a version to its numbered pieces."""
 
 import asyncio
 import uuid
@@ -20,12 +20,11 @@ from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
 from ingest.usecases import ports
 
-# Within these bounds plain text is ready after 15 ms of processor time, whatever it holds, and
-# mostly after 4: no child process is worth that. Each paragraph may be a heading, which takes time
-# to find out.
+# Within these limits any plain text is cut in 15 ms of processor time, most in 4 ms, so a child
+# process is not worth its cost. Paragraphs are limited because each is checked for a heading.
 SMALL_TEXT_BYTES: Final = 64 * 1024
 SMALL_TEXT_PARAGRAPHS: Final = 4_000
-# Pieces made between two chances for other work: about a millisecond.
+# Pieces to make before other tasks may run: about a millisecond of work.
 PIECES_AT_ONCE: Final = 250
 BATCH_MAX_CHUNKS: Final = 32
 BATCH_MAX_BYTES: Final = 128 * 1024
@@ -34,7 +33,7 @@ _IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut(ports.Cut):
-    """A document cut into chunks; the same for every version that has these bytes."""
+    """A document cut into chunks; equal for all versions with these bytes."""
 
     title: str
     media_type: str
@@ -43,12 +42,12 @@ class Cut(ports.Cut):
 
     @override
     def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
-        """The pieces of one version, under ids of its own."""
+        """The pieces of one version, with the version's own ids."""
         pieces = list(self.pieces(tenant, document, number))
         return Prepared(title=self.title, media_type=self.media_type, pieces=pieces)
 
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
-        """The pieces one after the other."""
+        """Yields the pieces in order."""
         batches = batch_numbers([one.text for one in self.chunks])
         for one, batch in zip(self.chunks, batches, strict=True):
             yield Piece(
@@ -64,12 +63,12 @@ class Cut(ports.Cut):
 
 
 def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: str) -> uuid.UUID:
-    """The same for the same chunk of the same version; `settings` names how it was cut."""
+    """Derives the id of a chunk from its version and place; `settings` names how it was cut."""
     return uuid.uuid5(_IDS, "\x1f".join((tenant, document, str(version), str(ordinal), settings)))
 
 
 def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
-    """The batch of each text in turn: at most 32 texts and 128 KiB of UTF-8 in one batch."""
+    """Yields the batch number of each text; a batch has at most 32 texts and 128 KiB of UTF-8."""
     batch = count = size = 0
     for text in texts:
         length = len(text.encode())
@@ -82,10 +81,10 @@ def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
 def cut_small_text(
     data: bytes, *, media_type: str, file_name: str, settings: ChunkSettings
 ) -> Cut | None:
-    """Cut plain text of at most `SMALL_TEXT_BYTES` on the spot, exactly as `ParseAndCut` would.
+    """Cut plain text of at most `SMALL_TEXT_BYTES` in this process, exactly as `ParseAndCut` does.
 
-    None for everything else: another format, an encoding that has to be guessed, what would take
-    long, and what is to be refused. Never waits, never raises.
+    Returns None for another format, an encoding that has to be guessed, text that would take long,
+    and text to be refused. Never waits and never raises.
     """
     if not 0 < len(data) <= SMALL_TEXT_BYTES:
         return None
@@ -108,7 +107,7 @@ def cut_small_text(
 
 
 def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -> Prepared | None:
-    """`cut_small_text` for a version that has its number."""
+    """`cut_small_text` for a version with a known number."""
     cut = cut_small_text(
         data, media_type=version.media_type_hint, file_name=version.file_name, settings=settings
     )
@@ -139,7 +138,7 @@ class ParseAndCut:
         self._settings = settings
 
     async def __call__(self, version: Version, data: bytes) -> Prepared:
-        """The same bytes and settings make the same pieces under the same ids."""
+        """Parse and cut a version; equal bytes and settings give equal pieces with equal ids."""
         if (small := prepare_small_text(version, data, self._settings)) is not None:
             return small
         document = await self._parser(

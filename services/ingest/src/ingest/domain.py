@@ -1,4 +1,4 @@
-"""Documents, their versions, and the rules by which they move."""
+"""Documents, their versions, and the rules for their states."""
 
 import re
 import uuid
@@ -30,15 +30,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_name(name: str, *, field: str = "name") -> None:
-    """Refuse what is no document's resource name.
+    """Check that a text is the resource name of a document.
 
     Raises:
         InvalidInputError: DOCUMENT_NAME.
     """
     if not _NAME.fullmatch(name):
         shape = f"collections/{{collection}}/documents/{{document}}, parts {_PART}"
+        violation = FieldViolation(field, shape)
         raise InvalidInputError(
-            "DOCUMENT_NAME", "not a document's name", fields=[FieldViolation(field, shape)]
+            "DOCUMENT_NAME", f"use a name of the form {shape}", fields=[violation]
         )
 
 
@@ -63,8 +64,8 @@ UNFINISHED: Final = (State.ACCEPTED, State.PREPARED)
 # States that a step leaves by itself, repaired when it does not.
 STEPS: Final = (*UNFINISHED, State.DELETING)
 
-# FAILED to INDEXED is the one late truth: query says that the version is what searches see, after
-# a deadline or a rejection of another attempt had given it up here.
+# FAILED to INDEXED is a late success: query reports the version searchable after ingest marked it
+# FAILED, because of a deadline or the rejection of another attempt.
 MOVES: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {
         State.ACCEPTED: frozenset({State.PREPARED, State.FAILED, State.SUPERSEDED, State.DELETING}),
@@ -85,9 +86,9 @@ def source_states(target: State) -> tuple[State, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """How an upload came: an upload event's source and id, or gRPC with an empty `source`.
+    """Where an upload came from: an upload event's source and id, or gRPC with an empty `source`.
 
-    `request_id` makes a repeat of the upload the same upload; over gRPC it may be empty.
+    An upload with the same `request_id` is a repeat; over gRPC it may be empty.
     """
 
     source: str = ""
@@ -112,11 +113,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """An upload before its bytes; texts are hints and may be empty.
+    """The description of an upload, without its bytes; texts are hints and may be empty.
 
-    `order_ns` is when the broker stored an upload event, in nanoseconds since 1970: of two uploads
-    of a document the later one wins, whoever handles which first. 0: an upload over gRPC, which is
-    as late as its acceptance.
+    `order_ns` is when the broker stored an upload event, in nanoseconds since 1970. Of two uploads
+    of a document the later one wins, whichever is handled first. It is 0 for an upload over gRPC,
+    which counts from its acceptance.
 
     Raises:
         InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
@@ -148,20 +149,23 @@ def _check_event_id(source: str, event_id: str) -> None:
     if not fits or "\x00" in source + event_id:
         raise InvalidInputError(
             "UPLOAD_EVENT_ID",
-            f"ce-source and ce-id have 1 to {ORIGIN_MAX_BYTES} bytes of UTF-8 and no NUL",
+            f"ce-source and ce-id must have 1 to {ORIGIN_MAX_BYTES} bytes of UTF-8 and no NUL",
             max_bytes=ORIGIN_MAX_BYTES,
         )
 
 
 def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
-    """Length, and no NUL: the one character that a database can not keep."""
+    """Check lengths, and that no text contains NUL, which PostgreSQL cannot store."""
     violations = [
         FieldViolation(field, f"at most {limit} characters, no NUL")
         for field, (text, limit) in bounds.items()
         if len(text) > limit or "\x00" in text
     ]
     if violations:
-        raise InvalidInputError("METADATA_RANGE", "a text is out of range", fields=violations)
+        fields = ", ".join(violation.field for violation in violations)
+        raise InvalidInputError(
+            "METADATA_RANGE", f"too long, or with the character NUL: {fields}", fields=violations
+        )
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
@@ -178,14 +182,13 @@ def _check_metadata(metadata: Mapping[str, str]) -> None:
             f" values up to {METADATA_VALUE_MAX_CHARS} characters, no NUL,"
             f" together at most {METADATA_MAX_BYTES} bytes"
         )
-        raise InvalidInputError(
-            "METADATA_RANGE", "metadata out of range", fields=[FieldViolation("metadata", bounds)]
-        )
+        violation = FieldViolation("metadata", bounds)
+        raise InvalidInputError("METADATA_RANGE", f"metadata: {bounds}", fields=[violation])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Bytes that lie in the drops folder, and what they must be."""
+    """A reference to a file in the drops folder, with its expected checksum and size."""
 
     uri: str
     sha256: str
@@ -194,13 +197,13 @@ class Reference:
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256) or self.size_bytes < 1:
             raise InvalidInputError(
-                "REFERENCE_INVALID", "a reference needs a sha256 in lower-case hex and a size"
+                "REFERENCE_INVALID", "send the reference with a sha256 in lower-case hex and a size"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """Bytes of an upload; the key is empty where they lie in the database."""
+    """Stored bytes of an upload; the key is empty if they are in the database."""
 
     key: str
     size_bytes: int
@@ -209,11 +212,11 @@ class Object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A document's row: 0 stands for no version.
+    """A document's row; 0 means no version.
 
-    Versions up to `tombstone_version` are deleted or being deleted, those up to `hidden_version`
-    are known to be out of every search. `upload_order` is the order of the latest upload or delete,
-    see `Draft.order_ns`.
+    Versions up to `tombstone_version` are deleted or being deleted. Versions up to `hidden_version`
+    are no longer found by searches. `upload_order` is the order of the latest upload or delete, see
+    `Draft.order_ns`.
     """
 
     name: str
@@ -231,7 +234,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """Documents with a collection id in common, and how many of them are not deleted."""
+    """A collection id, and the number of its documents that are not deleted."""
 
     collection_id: str
     document_count: int
@@ -241,7 +244,7 @@ class Collection:
 class Version:
     """One version of a document as it is stored. Times are the database's, aware UTC.
 
-    `step_due_at` is when unfinished work is first doubted, None when nothing is pending. `revision`
+    `step_due_at` is when unfinished work becomes overdue, None if nothing is pending. `revision`
     counts the changes of title and metadata.
     """
 
@@ -270,18 +273,18 @@ class Version:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more happens to it unless somebody asks for it."""
+        """Whether its processing has ended."""
         return self.state not in STEPS
 
     @property
     def title(self) -> str:
-        """The producer's title, else that of the text; empty if neither has one."""
+        """The producer's title, or else the title found in the text; empty if there is none."""
         return self.given_title or self.text_title
 
     def is_same(self, draft: Draft, sha256: str) -> bool:
-        """Whether an upload would make this version again, and the version still counts.
+        """Whether an upload has the bytes and media type of this version, and it is still valid.
 
-        An upload that declares no media type does not ask for another one.
+        An upload without a declared media type matches any media type.
         """
         declared = (self.media_type_hint or self.media_type).lower()
         return (
@@ -291,12 +294,12 @@ class Version:
         )
 
     def is_described_by(self, draft: Draft) -> bool:
-        """Whether an upload gives the title and metadata that the version has."""
+        """Whether an upload has the title and metadata of this version."""
         return (self.given_title, self.metadata) == (draft.title, draft.metadata)
 
 
 class UploadResult(StrEnum):
-    """What an upload event was told in the end; the third kind is a reason, in UPPER_SNAKE."""
+    """The result of an upload event: one of these, or a reason in UPPER_SNAKE."""
 
     INDEXED = "INDEXED"
     DELETED = "DELETED"
@@ -304,12 +307,12 @@ class UploadResult(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """An accepted upload that can be repeated, and the version that answers it.
+    """A recorded upload, and the version it belongs to.
 
-    `unchanged`: it brought the bytes that were there already. `result` is empty while an upload
-    event waits for one, and always for an upload over gRPC, which has its reply.
-    `result_detail` explains a reason. `version` is 0 where a later upload was handled first, and
-    where an upload event was refused, whose texts are kept as far as they fit.
+    `unchanged`: its bytes were stored before. `result` is empty while an upload event waits for its
+    result, and always for an upload over gRPC, which gets a reply instead. `result_detail` explains
+    a reason. `version` is 0 if a later upload was handled first, and for a refused upload event;
+    the texts of a refused event are truncated.
     """
 
     origin: Origin
@@ -322,27 +325,27 @@ class Upload:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it made no version and never will."""
+        """Whether the upload was refused and has no version."""
         return not self.version and self.result != SUPERSEDED.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A document seen through one of its versions, by default the newest."""
+    """A document and one of its versions, by default the newest."""
 
     entry: Entry
     version: Version
 
     @property
     def mark(self) -> object:
-        """Differs as soon as the owner would see something else."""
+        """Changes whenever something visible to the owner changes."""
         version = self.version
         return (self.entry, version.number, version.state, version.revision, version.updated_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Why a version is given up; `reason` is UPPER_SNAKE, `detail` holds no document text."""
+    """Why a version failed; `reason` is UPPER_SNAKE, `detail` contains no document text."""
 
     reason: str
     detail: str
@@ -355,7 +358,7 @@ SUPERSEDED: Final = Verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A chunk as it is stored: `page` is the one it begins on, 0 where the format has none.
+    """A chunk as it is stored; `page` is the page on which it begins, 0 for a format without pages.
 
     `page_breaks` are the pages that begin inside it: the offset in the document's cleaned text, and
     the number of the page.
@@ -373,7 +376,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What parsing and cutting made of a version; at least one piece, in order."""
+    """The result of parsing and cutting a version; at least one piece, in order."""
 
     title: str
     media_type: str
@@ -381,13 +384,13 @@ class Prepared:
 
     @property
     def batch_count(self) -> int:
-        """Batches are numbered from 0 in the order of the pieces."""
+        """Number of batches, which are numbered from 0 in the order of the pieces."""
         return self.pieces[-1].batch + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a delete removed, store by store."""
+    """What a delete removed from each store."""
 
     objects: int
     chunks: int

@@ -1,4 +1,4 @@
-"""Files that upstream systems leave in one folder, read without following any link out of it."""
+"""Reads files that upstream systems place in one folder; does not follow links."""
 
 import asyncio
 import errno
@@ -16,10 +16,10 @@ from ingest.domain import Reference
 
 PIECE_BYTES: Final = 256 * 1024
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Not waiting for a writer: a pipe in the folder must not hold a thread for ever.
+# Do not wait for a writer: a named pipe in the folder would block a thread forever.
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL: Final = frozenset({errno.ENXIO, errno.ENODEV})
-# What this process lacks, whatever lies there.
+# Resources that this process lacks; says nothing about the file.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -35,7 +35,7 @@ class DropsFolder:
         Raises:
             InvalidInputError: REFERENCE_FORBIDDEN.
             NotFoundError: REFERENCE_MISSING, or not readable for this service.
-            UnavailableError: DROPS_UNAVAILABLE, the folder itself is away.
+            UnavailableError: DROPS_UNAVAILABLE, the folder itself is missing.
         """
         parts = self._split_path(reference.uri)
         file = _File()
@@ -45,7 +45,7 @@ class DropsFolder:
             while piece := await self._read_piece(file):
                 yield piece
         finally:
-            # Whoever ends the call now must not leave the file open.
+            # Close the file even if the call is cancelled now.
             await asyncio.shield(asyncio.to_thread(file.close))
 
     async def _read_piece(self, file: "_File") -> bytes:
@@ -53,36 +53,36 @@ class DropsFolder:
             return await asyncio.to_thread(file.read)
 
     def _folder(self) -> Path:
-        assert self._root is not None, "without a root no path has parts"
+        assert self._root is not None, "without a root every path is refused"
         return self._root
 
     def _split_path(self, uri: str) -> Sequence[str]:
         """Names from the root down to the file."""
         if self._root is None:
-            raise _forbidden_error("no folder is open for references")
+            raise _forbidden_error("references are not enabled; set AQUIFER_DROPS_DIR")
         try:
             address = urlsplit(uri)
         except ValueError as error:
-            raise _forbidden_error("not an address") from error
+            raise _forbidden_error("not a file:/// URI") from error
         local = address.scheme == "file" and address.netloc in ("", "localhost")
         path = PurePosixPath(unquote(address.path))
         root = next((r for r in self._roots() if path.is_relative_to(r)), None)
         if not local or root is None or address.query or address.fragment:
-            raise _forbidden_error("only files below the folder opened for references")
+            raise _forbidden_error("refer to a file below the drops folder, by a file:/// URI")
         parts = path.relative_to(root).parts
         if not parts or ".." in parts or any("\x00" in part for part in parts):
-            raise _forbidden_error("only files below the folder opened for references")
+            raise _forbidden_error("refer to a file below the drops folder, by a file:/// URI")
         return parts
 
     def _roots(self) -> Iterator[Path]:
-        """The root as it was named and as it is."""
+        """The root as configured, and resolved."""
         root = self._folder()
         yield root
         yield root.resolve()
 
 
 class _File:
-    """A descriptor that a cancelled caller's clean-up can not close under a reading thread."""
+    """A descriptor with a lock: a cancelled caller cannot close it while a thread reads it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -122,13 +122,13 @@ def _open_root(root: Path) -> int:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise UnavailableError(
-            "DROPS_UNAVAILABLE", "the folder opened for references is away"
+            "DROPS_UNAVAILABLE", "the drops folder is missing; check AQUIFER_DROPS_DIR"
         ) from error
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Blames the entry for whatever it does: waiting for one would hold up every other upload."""
+    """Translates OS errors; an unreadable file is refused, because a retry would delay others."""
     try:
         yield
     except OSError as error:
@@ -141,7 +141,7 @@ def _translate_errors() -> Iterator[None]:
                 "DROPS_UNAVAILABLE", "this process is out of descriptors or memory"
             ) from error
         raise NotFoundError(
-            "REFERENCE_MISSING", "nothing this service could read lies there"
+            "REFERENCE_MISSING", "the referenced file is missing or not readable"
         ) from error
 
 

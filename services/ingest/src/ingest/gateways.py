@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def open_query_channel(address: str, credentials: TokenSource) -> grpc.aio.Channel:
-    """To query, as this service on behalf of the tenant of the call being served."""
+    """Opens a channel to query, for calls as this service for the tenant being served."""
     return open_channel(
         address,
         service="query",
@@ -44,13 +44,15 @@ class QueryGateway:
         self._query = QueryServiceStub(channel)
 
     async def __call__(self, document: str, version: int) -> None:
-        """Within the time left to the call being served, five seconds at most."""
+        """Hide a document; takes at most five seconds, less if the current call has less left."""
         request = HideDocumentRequest(document=document, version=version)
         try:
             await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            # A bug of query is none of the caller's; hiding is tried again like after an outage.
-            raise UnavailableError("QUERY_FAILED", "query could not hide the document") from error
+            # A bug of query is not the caller's fault; hiding is retried as after an outage.
+            raise UnavailableError(
+                "QUERY_FAILED", "query could not hide the document; hiding is retried"
+            ) from error
 
 
 class BusQueue(Queue):
@@ -69,20 +71,20 @@ class BusQueue(Queue):
 
 
 class FactFeed:
-    """See `ChangeFeed`: the facts of every replica of ingest, on core NATS."""
+    """See `ChangeFeed`: the facts of all replicas of ingest, on core NATS."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._subscriptions: list[Subscription] = []
 
     async def open(self, changed: Changed) -> bool:
-        """Everything published after this returned true is told of, unless NATS drops it."""
+        """Start the feed; if True, facts published from now on arrive, unless NATS drops them."""
         if not self._bus.is_connected:
             return False
 
         async def on_fact(message: Msg) -> None:
             document = unquote((message.headers or {}).get("ce-subject", ""))
-            # Without one it is the result of an upload event that made no document.
+            # Without a document it is the result of a refused upload event.
             if document:
                 changed(message.subject.rpartition(".")[2], document)
 
@@ -98,8 +100,8 @@ class FactFeed:
         return True
 
     async def close(self) -> None:
-        """No further calls."""
+        """Stop the feed."""
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
-            with suppress(NatsError, OSError):  # the connection is gone, and with it the interest
+            with suppress(NatsError, OSError):  # without a connection there is no subscription
                 await subscription.unsubscribe()

@@ -1,4 +1,4 @@
-"""Many documents over one call: each is answered in turn, as soon as it is durable or refused."""
+"""ImportDocuments: many documents in one call, answered in order once durable or refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ tracer = trace.get_tracer(__name__)
 class ImportStream:
     """The documents of one ImportDocuments call.
 
-    Up to `IN_HAND_MAX` of them at a time, with `IN_HAND_MAX_BYTES` of content in total.
+    Up to `IN_HAND_MAX` of them are handled at a time, with `IN_HAND_MAX_BYTES` of content.
     """
 
     def __init__(self, accept: AcceptDocument, tenant: str) -> None:
@@ -59,7 +59,7 @@ class ImportStream:
                 yield await answer
 
     async def _reserve(self, size: int) -> None:
-        """Waits until the content fits beside that of the other documents in hand."""
+        """Waits until the content fits beside that of the other documents in work."""
         async with self._finished:
             await self._finished.wait_for(
                 lambda: not self._bytes or self._bytes + size <= IN_HAND_MAX_BYTES
@@ -71,7 +71,7 @@ class ImportStream:
         request: pb.ImportDocumentsRequest,
         earlier: "asyncio.Task[pb.ImportDocumentsResponse] | None",
     ) -> pb.ImportDocumentsResponse:
-        """Imports after the `earlier` upload of the same document, so that the last one stays."""
+        """Imports a document after its `earlier` upload in this call, so that the last one wins."""
         name = request.header.document
         try:
             if earlier:
@@ -85,7 +85,7 @@ class ImportStream:
                 self._finished.notify()
 
     async def _import(self, request: pb.ImportDocumentsRequest) -> pb.ImportDocumentsResponse:
-        """One document, in a trace of its own that is linked to the call's."""
+        """Imports one document in its own trace, which is linked to the trace of the call."""
         document = request.header.document
         with tracer.start_as_current_span(
             "import document",

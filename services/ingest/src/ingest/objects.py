@@ -1,4 +1,4 @@
-"""Raw bytes of documents in a local folder: there whole and on disk, or not there."""
+"""Raw bytes of documents in a local folder; an object is complete and durable, or missing."""
 
 import asyncio
 import errno
@@ -22,12 +22,12 @@ from chassis.base.errors import (
 )
 
 KEY_DEPTH = 3
-# The same name plus a temporary file's trimmings stays within the 255 bytes a file system allows.
+# Short enough for the name of its temporary file, which may have 255 bytes.
 _SEGMENT = re.compile(r"[A-Za-z0-9%_~-][A-Za-z0-9%._~-]{0,199}")
 _PARTIAL = ".partial"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_OURS_TO_REMOVE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
-# Each is lost only to a delete of the same document within the same few microseconds.
+# A try fails only if a delete of the same document runs within the same few microseconds.
 FOLDER_TRIES = 20
 FULL_RETRY_S = 30.0
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What one `put` wrote; `sha256` in lower-case hex."""
+    """Size and checksum of a written object; `sha256` in lower-case hex."""
 
     size_bytes: int
     sha256: str
@@ -46,8 +46,8 @@ class Stored:
 class LocalObjects:
     """Objects under keys `<tenant>/<document>/<version>`, one file each below `root`, which exists.
 
-    A key part holds letters, digits and `%._~-`, does not begin with a dot and has at most 200
-    characters. Every method raises `InvalidInputError` `OBJECT_KEY_INVALID` for any other key,
+    A part of a key has at most 200 letters, digits and `%._~-`, and does not begin with a dot.
+    Every method raises `InvalidInputError` `OBJECT_KEY_INVALID` for any other key,
     `OverloadedError` `STORAGE_FULL`, and `UnavailableError` `STORAGE_UNAVAILABLE`.
     """
 
@@ -57,12 +57,12 @@ class LocalObjects:
     async def put(
         self, key: str, content: bytes | AsyncIterator[bytes], *, max_bytes: int
     ) -> Stored:
-        """Write an object; when this returns, a power cut does not lose it. A repeat overwrites.
+        """Write an object; when this returns, it survives a power cut. A repeat overwrites it.
 
-        Readers see the old object or the new one, never part of either.
+        Readers see the old object or the new one, never a part.
 
         Raises:
-            InvalidInputError: `DOCUMENT_TOO_LARGE`, more than `max_bytes` came.
+            InvalidInputError: `DOCUMENT_TOO_LARGE`, more than `max_bytes`.
         """
         partial = _Partial(self._path(key), max_bytes)
         try:
@@ -73,7 +73,7 @@ class LocalObjects:
                     await _run_in_thread(partial.write, piece)
             return await _run_in_thread(partial.commit)
         except BaseException:
-            # Whoever ends the call now must not leave the file behind.
+            # Remove the file even if the call is cancelled now.
             await asyncio.shield(_run_in_thread(partial.discard))
             raise
 
@@ -82,12 +82,12 @@ class LocalObjects:
 
         Raises:
             NotFoundError: `OBJECT_MISSING`.
-            DataLossError: `OBJECT_CORRUPT`, the bytes are not those `sha256` (hex) was made of.
+            DataLossError: `OBJECT_CORRUPT`, the bytes do not match `sha256` (hex).
         """
         return await _run_in_thread(_read, self._path(key), key, sha256)
 
     async def delete(self, key: str) -> None:
-        """Remove an object for good; one that is not there is no error."""
+        """Remove an object durably; a missing one is not an error."""
         await _run_in_thread(_remove, self._path(key))
 
     async def list(self, prefix: str = "") -> Sequence[str]:
@@ -96,7 +96,7 @@ class LocalObjects:
         return await _run_in_thread(self._list_keys, folder)
 
     async def delete_unfinished(self) -> int:
-        """Remove what writes left behind that a crash cut short; only while none is running."""
+        """Remove files of writes that a crash interrupted; call only while no write runs."""
         return await _run_in_thread(_remove_partials, self._root)
 
     def _path(self, key: str, depths: Sequence[int] = (KEY_DEPTH,)) -> Path:
@@ -111,10 +111,10 @@ class LocalObjects:
 
 
 class _Partial:
-    """A file being written beside its target.
+    """A file that is being written beside its target.
 
-    The lock keeps a cancelled caller's clean-up from closing the descriptor under the thread that
-    still writes to it. A thread that begins only after the clean-up finds it discarded.
+    The lock prevents the clean-up of a cancelled caller from closing the descriptor while a thread
+    writes to it. A thread that starts after the clean-up finds the file discarded.
     """
 
     def __init__(self, target: Path, max_bytes: int) -> None:
@@ -148,13 +148,13 @@ class _Partial:
             Path(path).replace(self._target)
             os.close(descriptor)
             self._file = None
-            # Folders above may be new as well, made by us or by a neighbour that is not done yet.
+            # Parent folders may be new too, created by this write or by another that still runs.
             for folder in self._folders():
                 _sync(folder)
             return Stored(size_bytes=self._size_bytes, sha256=self._digest.hexdigest())
 
     def discard(self) -> None:
-        """Forget a write that was not committed; it can not go on."""
+        """Discard a write that was not committed; further writes fail."""
         with self._lock:
             self._discarded = True
             if self._file:
@@ -164,7 +164,7 @@ class _Partial:
                 _remove(Path(path))
 
     def _folders(self) -> Sequence[Path]:
-        """From the target's own up to the root."""
+        """Folders from the target's own up to the root."""
         return self._target.parents[:KEY_DEPTH]
 
     def _open(self) -> tuple[int, str]:
@@ -175,13 +175,13 @@ class _Partial:
         return self._file
 
     def _create(self) -> tuple[int, str]:
-        """A new file; from here on its folder is not empty, so nobody removes that."""
+        """Create the file; from then on its folder is not empty, so no delete removes it."""
         for _ in range(FOLDER_TRIES):
-            # Never the root: a volume that is not mounted must not pass for an empty one.
+            # Never create the root: a volume that is not mounted must not look like an empty one.
             for folder in reversed(self._folders()[:-1]):
                 with suppress(FileExistsError):
                     folder.mkdir(mode=0o700)
-            # A neighbour's delete may take the folder away before there is something in it.
+            # A delete may remove the folder before this file is in it.
             with suppress(FileNotFoundError):
                 return tempfile.mkstemp(
                     prefix=f".{self._target.name}.", suffix=_PARTIAL, dir=self._target.parent
@@ -193,16 +193,20 @@ def _read(path: Path, key: str, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError("OBJECT_MISSING", "no object of this key", key=key) from error
+        raise NotFoundError(
+            "OBJECT_MISSING", "the object is missing; upload the document again", key=key
+        ) from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataLossError(
-            "OBJECT_CORRUPT", "the stored bytes do not match their checksum", key=key
+            "OBJECT_CORRUPT",
+            "the stored bytes do not match their checksum; upload the document again",
+            key=key,
         )
     return content
 
 
 def _remove(path: Path) -> None:
-    """Remove a file and, with the last one, its folder; the tenant's stays for the next."""
+    """Remove a file, and its folder if that is empty then; the tenant's folder stays."""
     folder = path.parent
     with suppress(FileNotFoundError):
         path.unlink()

@@ -1,4 +1,4 @@
-"""How long work takes, and how long it may stay silent."""
+"""How long a step may take before it is overdue."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,7 @@ BATCH_WORK_S: Final = 2.0
 
 
 def work_s(state: State, size_bytes: int, batch_count: int) -> float:
-    """Seconds a step may really need for one version, on a slow machine."""
+    """Seconds that a step may need for one version on a slow machine."""
     match state:
         case State.ACCEPTED:
             return size_bytes / PARSED_BYTES_PER_S
@@ -22,9 +22,10 @@ def work_s(state: State, size_bytes: int, batch_count: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How long a step may stay silent before it is doubted, and after how long it is given up.
+    """The time after which a step is overdue, and the time after which its version fails.
 
-    The wait doubles with every emission, from `first_s` to `last_s` seconds, on top of the work.
+    The wait doubles with every attempt, from `first_s` to `last_s` seconds, plus the time for the
+    work itself.
     """
 
     first_s: float = 60.0
@@ -32,5 +33,5 @@ class Pace:
     deadline_s: float = 86_400.0
 
     def wait_s(self, attempt: int, work_s: float = 0.0) -> float:
-        """Seconds from emission number `attempt` (0 is the first) to the doubt."""
+        """Seconds until attempt number `attempt` (0 is the first) is overdue."""
         return float(min(self.first_s * 2 ** min(attempt, 32), self.last_s)) + work_s

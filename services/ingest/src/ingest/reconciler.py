@@ -1,4 +1,4 @@
-"""The loops that look after what nobody else would: lost work, and what has aged out."""
+"""Background loops: send lost work again and remove what has expired."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """Runs until cancelled; a dependency that is away costs a round, never the loop."""
+    """Runs until cancelled; if a dependency is unavailable, a round is skipped."""
 
     repair: RepairSteps
     expire: GiveUpExpired
@@ -25,16 +25,16 @@ class Reconciler:
     settings: Settings
 
     async def reconcile(self) -> None:
-        """Sends lost work again and gives up what is past its deadline."""
+        """Sends lost work again and fails versions past their deadline."""
         while True:
             await asyncio.sleep(self.settings.reconcile_s)
-            # Without the bus nothing could be sent, and an attempt would be counted for it.
+            # Without the bus nothing can be sent, but an attempt would be counted.
             if self.connected():
                 await _run_round("steps.repaired", self.repair.run)
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
-        """Removes objects nobody needs, old inbox rows and old request ids."""
+        """Removes unused objects, old inbox rows and old request ids."""
         while True:
             await _run_round("objects.swept", self.sweep_objects.run)
             await _run_round("rows.forgotten", self._forget)

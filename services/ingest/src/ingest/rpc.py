@@ -1,4 +1,4 @@
-"""`IngestService`, and what a caller needs to call it."""
+"""`IngestService` and the scopes of its methods."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -34,7 +34,7 @@ from ingest.usecases.read_documents import (
 from ingest.usecases.work import PageQuery
 
 PIECE_MAX_BYTES: Final = 1 << 20
-# A message has at most 4 MiB. One document takes up to 70 KiB, most of it metadata.
+# A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
 PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
@@ -55,7 +55,7 @@ ACCESS: Final[Access] = {
 
 @dataclass(frozen=True, kw_only=True)
 class IngestRpc(IngestServiceServicer):
-    """`IngestService` on top of the use cases; holds no rule of its own."""
+    """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
     delete: DeleteDocument
@@ -109,7 +109,7 @@ class IngestRpc(IngestServiceServicer):
         self, request: pb.ListDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListDocumentsResponse:
         if request.collection and not is_collection(request.collection):
-            # No document can be in it; the contract names no refusal for this.
+            # No document has such a name; the contract has no reason for refusing it.
             return pb.ListDocumentsResponse()
         state = _STATES.get(request.state)
         bound = (request.collection, state or "")
@@ -176,38 +176,38 @@ class IngestRpc(IngestServiceServicer):
 async def _read_header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise _order_error("the first message carries the header")
+        raise _order_error("send the header in the first message")
     return first.header
 
 
 async def _read_content(
     parts: AsyncIterator[pb.UploadDocumentRequest], size_bytes: int
 ) -> AsyncIterator[bytes]:
-    """Ends only with the content whole, as far as that can be known."""
-    came = 0
+    """Yields the content; ends without an error only if it is complete, as far as is known."""
+    received = 0
     async for part in parts:
         if part.WhichOneof("part") != "content":
-            raise _order_error("after the header every message carries content")
+            raise _order_error("send only content after the header")
         if len(part.content) > PIECE_MAX_BYTES:
-            raise _order_error(f"a piece of content has at most {PIECE_MAX_BYTES} bytes")
-        came += len(part.content)
-        if size_bytes and came > size_bytes:
-            raise _size_mismatch_error(size_bytes, came)
+            raise _order_error(f"send at most {PIECE_MAX_BYTES} bytes of content in a message")
+        received += len(part.content)
+        if size_bytes and received > size_bytes:
+            raise _size_mismatch_error(size_bytes, received)
         yield part.content
-    # The stream of a client that was killed ends here like one that is complete.
+    # The stream of a killed client ends here like a complete one.
     if not size_bytes:
-        # What tells them apart is the cancellation of this call, which grpc.aio always delivers
-        # after that end: 60 us after, 7 ms at most on a machine with ten times its load.
+        # A killed client's call is cancelled, and grpc.aio always delivers the cancellation after
+        # the end of the stream: 60 us later, at most 7 ms on a machine with ten times its load.
         await asyncio.sleep(CUT_OFF_S)
-    elif came != size_bytes:
-        raise _size_mismatch_error(size_bytes, came)
+    elif received != size_bytes:
+        raise _size_mismatch_error(size_bytes, received)
 
 
-def _size_mismatch_error(told: int, came: int) -> InvalidInputError:
-    detail = f"the header tells {told} bytes, {came} came"
+def _size_mismatch_error(declared: int, received: int) -> InvalidInputError:
+    detail = f"the header declares {declared} bytes; {received} were received"
     violation = FieldViolation("header.size_bytes", detail)
     return InvalidInputError(
-        "SIZE_MISMATCH", detail, fields=[violation], size_bytes=told, came_bytes=came
+        "SIZE_MISMATCH", detail, fields=[violation], size_bytes=declared, received_bytes=received
     )
 
 
@@ -216,7 +216,7 @@ def _order_error(detail: str) -> InvalidInputError:
 
 
 def _count_fitting(documents: Sequence[Document]) -> int:
-    """How many of them, from the first on, one message carries."""
+    """Number of documents, from the first on, that fit into one message."""
     left_bytes = PAGE_MAX_BYTES
     for number, document in enumerate(documents):
         left_bytes -= document.ByteSize()
@@ -226,7 +226,7 @@ def _count_fitting(documents: Sequence[Document]) -> int:
 
 
 def to_document(view: View) -> Document:
-    """A document as the contract shows it, through the version at hand."""
+    """Converts a document and one of its versions to the contract's message."""
     entry, version = view.entry, view.version
     return Document(
         name=version.document,

@@ -27,7 +27,7 @@ PREPARE_GROUPS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCases:
-    """What the events are handled by."""
+    """The use cases that handle the events."""
 
     begin: Begin
     accept: AcceptUpload
@@ -44,13 +44,13 @@ events = EventRouter()
 
 
 async def give_up_upload(batch: Batch[DocumentUploaded], error: ServiceError, app: App) -> None:
-    """An upload event that becomes a dead letter gets a result like one that is refused."""
+    """Sends the result of an upload event that becomes a dead letter."""
     for delivery in batch:
         await app.accept.give_up(delivery, error)
 
 
 async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: App) -> None:
-    """The version fails with what ended its event."""
+    """Fails the version with the reason of its dead letter."""
     verdict = Verdict(reason=error.reason, detail=error.detail)
     async with app.begin(batch.tenant, batch) as work:
         for delivery in work.fresh:
@@ -58,7 +58,7 @@ async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: 
             await give_up(work, event.document, event.version, verdict, delivery)
 
 
-# Uploads that come together share a transaction by themselves: see `RecordUploads`.
+# Uploads that arrive together share a transaction, see `RecordUploads`.
 @events.on(DocumentUploaded, groups=ACCEPT_GROUPS, on_dead=give_up_upload)
 async def accept_upload(batch: Batch[DocumentUploaded], app: App) -> None:
     for delivery in batch:

@@ -1,4 +1,4 @@
-"""Which trace work belongs to, and how long documents are kept from growing one without end."""
+"""The traces of documents, and linked traces that keep those of long documents short."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ _tracer = trace.get_tracer(telemetry.TRACER_NAME)
 
 
 def current_trace_id() -> str:
-    """W3C trace id of the current span in lower-case hex; empty when there is none."""
+    """W3C trace id of the current span in lower-case hex; empty if there is none."""
     span = trace.get_current_span().get_span_context()
     return trace.format_trace_id(span.trace_id) if span.is_valid else ""
 
 
 @contextmanager
 def continue_trace(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterator[None]:
-    """A span in the trace that brought a version, for work that no event of it caused."""
-    # The span id is unknown here and names no span; what counts is the trace.
+    """A span in the trace of a version's upload, for work that no event caused."""
+    # The parent span is unknown here; only the trace id matters.
     parent = {"traceparent": f"00-{trace_id}-{trace_id[:16]}-01"} if trace_id else {}
     context = telemetry.extract(parent)
     with tracer.start_as_current_span(name, context=context, kind=SpanKind.INTERNAL):
@@ -29,7 +29,7 @@ def continue_trace(name: str, trace_id: str, tracer: Tracer = _tracer) -> Iterat
 
 
 def start_linked_trace(name: str, before: Context | None, tracer: Tracer = _tracer) -> Context:
-    """Starts a trace that goes on from another one, by default the current; returns its context."""
+    """Starts a trace linked to another one, by default the current; returns its context."""
     link = Link(trace.get_current_span(before).get_span_context())
     with tracer.start_as_current_span(name, Context(), links=[link]) as span:
         return trace.set_span_in_context(span, Context())

@@ -1,4 +1,4 @@
-"""What a reader found, as one clean text with its pages."""
+"""Assembles the text of a reader into one clean text with its pages."""
 
 from chassis.base.errors import InvalidInputError
 from ingest.parsing.clean import clean, clean_title
@@ -10,7 +10,7 @@ SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"'
 
 
 def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
-    """The pages one after the other, without those that have no text.
+    """Joins the pages, without those that have no text.
 
     Raises:
         InvalidInputError: `NO_TEXT`.
@@ -27,7 +27,7 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         text += page
     if not text:
         raise InvalidInputError(
-            ParseFailure.NO_TEXT, "nothing to read in it; a scan needs its text recognised first"
+            ParseFailure.NO_TEXT, "no text found; if this is a scan, run OCR first"
         )
     return ParsedDocument(
         title=clean_title(reading.title),

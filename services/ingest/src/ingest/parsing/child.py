@@ -1,9 +1,9 @@
-"""One document from bytes to clean text and its chunks, then exit; see `ingest.parsing.jailed`.
+"""Parses one document into clean text and chunks, then exits; see `ingest.parsing.jailed`.
 
 `python -I -m ingest.parsing.child FORMAT MEMORY CPU_S FILES OUTPUT PARENT`. Standard input and
-output are one socket. Out goes a jail report as soon as the child is ready, in come a `Task` and
-the document up to end of file, out goes the reply of `ingest.parsing.reply`. Each frame is a 4-byte
-big-endian length and as much JSON. What the parent reads here it does not trust.
+output are one socket. The child sends a jail report as soon as it is ready, reads a `Task` and the
+document up to end of file, and sends the reply of `ingest.parsing.reply`. Each frame is a 4-byte
+big-endian length and that many bytes of JSON. The parent does not trust what it reads.
 """
 
 import json
@@ -35,9 +35,9 @@ def encode_frame(message: object) -> bytes:
 def build_reply(
     media_type: MediaType, task: Task, data: bytes, output_bytes: int
 ) -> Iterator[bytes]:
-    """The frames of the parsed and cut document, or one that says why there is none.
+    """Yields the frames of the parsed and cut document, or one with the failure.
 
-    One that says so may also come after others, which are void then.
+    A failure may also come after other frames, which are then invalid.
     """
     try:
         yield from _build_frames(media_type, task, data, output_bytes)
@@ -80,7 +80,7 @@ def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> R
 
 
 def _load_reader(media_type: MediaType) -> Reader:
-    """The reader of one format; the others' libraries are never loaded."""
+    """Loads the reader of one format, without the libraries of others."""
     if media_type is MediaType.PDF:
         from ingest.parsing import read_pdf  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def main(media_format: str, *numbers: str) -> None:
     memory_bytes, cpu_s, open_files, output_bytes, parent = map(int, numbers)
     report = jail.enter(jail.Bounds(memory_bytes, cpu_s, open_files), parent)
     media_type = MediaType[media_format.upper()]
-    # Everything that is ever needed: nothing can be loaded once the jail is sealed.
+    # Load all libraries now: nothing can be loaded after the jail is sealed.
     if media_type is not MediaType.TEXT:
         _load_reader(media_type)
     if media_type is not MediaType.PDF:

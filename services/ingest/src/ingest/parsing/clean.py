@@ -1,4 +1,4 @@
-"""Text as it is stored, quoted and counted in offsets everywhere downstream."""
+"""Cleans text; all later steps store, quote and count offsets in the cleaned text."""
 
 import re
 import unicodedata
@@ -13,10 +13,10 @@ BLOCK_CHARS = 1 << 18
 
 _NEWLINES = "\r\v\x85\u2028\u2029"
 _SPACES = "\xa0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-# Typeset letters that search would not find under their plain form.
+# Ligatures, which a search for the plain letters would not find.
 _LIGATURES = ("ff", "fi", "fl", "ffi", "ffl", "st", "st")
-# Soft hyphens and zero-width blanks split words for search; overrides and tag characters carry
-# text a reader does not see; lone surrogates and NUL can not be stored.
+# Soft hyphens and zero-width blanks split words for search; overrides and tag characters hide text
+# from readers; lone surrogates and NUL cannot be stored.
 _DROPPED = (
     *range(0x20),
     *range(0x7F, 0xA0),
@@ -37,7 +37,7 @@ _TABLE: dict[int, str | None] = (
 
 
 def _ranges(codes: Iterable[int]) -> str:
-    """Body of a character class. Ranges: a class of single characters matches 40 times slower."""
+    """Body of a character class, as ranges: single characters match 40 times slower."""
     body, ordered = "", sorted(codes)
     first = ordered[0]
     for code, following in zip(ordered, [*ordered[1:], -1], strict=True):
@@ -59,7 +59,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def clean(text: str) -> str:
-    r"""NFC, `\n` line ends, no more than one blank line in a row, nothing invisible."""
+    r"""Clean a text: NFC, `\n` line ends, at most one blank line in a row, nothing invisible."""
     text = text.replace("\r\n", "\n")
     if _ALTERED.search(text):
         text = text.translate(_TABLE)
@@ -70,7 +70,7 @@ def clean(text: str) -> str:
 
 
 def _strip_line_ends(text: str) -> Iterator[str]:
-    """Block by block: a string for each line of a large text would fill the memory."""
+    """Strip line ends block by block: a list of all lines of a large text would fill the memory."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + BLOCK_CHARS) + 1 or len(text)
@@ -79,10 +79,10 @@ def _strip_line_ends(text: str) -> Iterator[str]:
 
 
 def is_clean(text: str) -> bool:
-    """Whether nothing invisible is left in a part of a text."""
+    """Whether a part of a text has no characters that `clean` removes or replaces."""
     return _ALTERED.search(text) is None
 
 
 def clean_title(title: str) -> str:
-    """One line of at most `TITLE_MAX_CHARS` characters."""
+    """Clean a title: one line of at most `TITLE_MAX_CHARS` characters."""
     return " ".join(clean(title[: 4 * TITLE_MAX_CHARS]).split())[:TITLE_MAX_CHARS].rstrip()

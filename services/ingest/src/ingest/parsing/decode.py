@@ -1,4 +1,4 @@
-"""Bytes of unknown encoding to text, or a refusal; never a guess full of replacement characters."""
+"""Decodes bytes of unknown encoding without loss, or refuses them."""
 
 import codecs
 import re
@@ -9,9 +9,9 @@ from ingest.parsing.failure import ParseFailure
 
 SAMPLE_BYTES = 64 * 1024
 LINE_BYTES = 2048
-# Share of control characters above which bytes are no text: random bytes hold 11 %, logs under 1 %.
+# Share of control characters above which bytes are no text: random bytes have 11 %, logs below 1 %.
 CONTROL_SHARE = 0.05
-# How much worse than the best guess cp1252, by far the most common, may score and still win.
+# cp1252 is by far the most common encoding: it wins if its score is at most this much worse.
 CHAOS_MARGIN = 0.02
 
 _MARKS = (
@@ -37,10 +37,10 @@ _META_CHARSET = re.compile(rb"<meta[^>]{0,256}?charset\s*=\s*[\"']?([\w.:-]{1,40
 
 
 def decode(data: bytes, *, charset: str) -> str:
-    """Text of `data`, decoded without loss; `charset` is a hint and may be empty or wrong.
+    """Decode `data` without loss; `charset` is a hint and may be empty or wrong.
 
-    Tried in turn: a byte order mark, the NUL pattern of UTF-16 and UTF-32, UTF-8, the hint,
-    then statistics on a sample.
+    Tries in turn: a byte order mark, the NUL pattern of UTF-16 and UTF-32, UTF-8, the hint, and
+    statistics on a sample.
 
     Raises:
         InvalidInputError: `TEXT_UNDECODABLE`.
@@ -50,13 +50,14 @@ def decode(data: bytes, *, charset: str) -> str:
         text = _decode_legacy(data, charset)
     if text is None:
         raise InvalidInputError(
-            ParseFailure.TEXT_UNDECODABLE, "the bytes are not text in any encoding known here"
+            ParseFailure.TEXT_UNDECODABLE,
+            "the bytes are not text in a known encoding; convert the text to UTF-8",
         )
     return text
 
 
 def decode_unicode(data: bytes) -> str | None:
-    """Text of `data` where nothing is to be guessed; None where `decode` has to look closer."""
+    """Decode `data` without guessing; None if the encoding has to be guessed."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _decode_strict(data[len(mark) :], encoding)
@@ -68,14 +69,14 @@ def decode_unicode(data: bytes) -> str | None:
 
 
 def load_statistics() -> ModuleType:
-    """The library that guesses an encoding; a tenth of a second, which most text can do without."""
+    """Load the library that guesses encodings; takes a tenth of a second and is rarely needed."""
     import charset_normalizer  # noqa: PLC0415
 
     return charset_normalizer
 
 
 def find_html_charset(data: bytes) -> str:
-    """The encoding an HTML document names in its own head, empty when it names none."""
+    """Find the encoding that an HTML document declares in its head; empty if there is none."""
     found = _META_CHARSET.search(data[:2048])
     return found[1].decode("ascii", "replace") if found else ""
 
@@ -102,10 +103,10 @@ def _decode_strict(data: bytes, encoding: str) -> str | None:
 
 
 def _decode_wide(data: bytes) -> str | None:
-    """Text in UTF-16 or UTF-32 without a mark, when it reads as such.
+    """Decode UTF-16 or UTF-32 without a byte order mark; None if it is neither.
 
-    The wrong byte order turns blanks and ASCII into rare ideographs, so of the candidates the
-    one with most ASCII is right; under a tenth of it, the bytes are no text we can be sure of.
+    The wrong byte order turns blanks and ASCII into rare ideographs, so the candidate with most
+    ASCII is right. Below a tenth of ASCII, the result would be unreliable.
     """
     best, best_share = None, 0.1
     for encoding in _WIDE:
@@ -119,18 +120,18 @@ def _decode_wide(data: bytes) -> str | None:
 
 
 def _check_charset(charset: str) -> str:
-    """Python's name of a bytewise encoding; codecs that are no text encodings stay out."""
+    """Python's name of a bytewise encoding; empty for any other codec."""
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
     except LookupError:
         return ""
-    # The web's rule: who says Latin-1 means its superset.
+    # As on the web: Latin-1 means its superset cp1252.
     name = "cp1252" if name in ("iso8859_1", "ascii") else name
     return name if name in _BYTEWISE else ""
 
 
 def _guess_encodings(data: bytes) -> list[str]:
-    """Encodings by plausibility, from lines that are not plain ASCII."""
+    """Guess encodings, the most plausible first, from lines that are not plain ASCII."""
     sample = _take_sample(data)
     matches = load_statistics().from_bytes(sample, cp_isolation=_BYTEWISE, enable_fallback=False)
     best = matches.best()
@@ -143,14 +144,14 @@ def _guess_encodings(data: bytes) -> list[str]:
         for match in matches
         if match.chaos <= best.chaos + CHAOS_MARGIN and match.coherence >= best.coherence
     }
-    # Too little to tell a language by: between plain letters, accents are the likeliest.
+    # Too little text to detect a language: between plain letters, accents are most likely.
     high, letters = len(_HIGH.findall(sample)), len(_LETTER.findall(sample))
     unsure = not best.coherence and 0 < high <= letters
     return ["cp1252", *ranked] if unsure or "cp1252" in twins else ranked
 
 
 def _take_sample(data: bytes) -> bytes:
-    """The first lines that hold a byte above ASCII; the opening when there is none."""
+    """Take the first lines with a byte above ASCII, or the beginning if there are none."""
     lines, size, start = [], 0, 0
     while size < SAMPLE_BYTES and (high := _HIGH.search(data, start)):
         position = high.start()

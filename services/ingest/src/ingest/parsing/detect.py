@@ -1,4 +1,4 @@
-"""Which format the bytes are; the declared type and the file name are only hints."""
+"""Detects the format of bytes; the declared type and the file name are only hints."""
 
 import mimetypes
 import re
@@ -48,15 +48,15 @@ _NAMES = mimetypes.MimeTypes()
 
 
 def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
-    """The format to parse `data` as.
+    """Detects the format in which to parse `data`.
 
     Raises:
-        InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` when the format named or found is none of
-            ours, `MEDIA_TYPE_MISMATCH` when the bytes are something else than was declared.
+        InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` if the declared or detected format is not
+            supported, `MEDIA_TYPE_MISMATCH` if the bytes are not of the declared format.
     """
     declared = _declared_type(media_type, file_name)
     found = _detect_type(data, declared)
-    # Without a signature the bytes are some text, which all but a PDF may be.
+    # Without a signature the bytes may be text of any format except PDF.
     if found is None and declared is not MediaType.PDF:
         return declared or MediaType.TEXT
     if isinstance(found, MediaType) and declared in (None, found):
@@ -65,14 +65,14 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
         raise _unsupported_error(found or "unknown")
     raise InvalidInputError(
         ParseFailure.MEDIA_TYPE_MISMATCH,
-        f"declared {declared}, found {found or 'no signature of it'}",
+        f"declared as {declared}, but it is {found or 'something else'}; correct the media type",
         declared=declared,
         found=found or "none",
     )
 
 
 def charset(media_type: str) -> str:
-    """The `charset` parameter of a media type, empty when there is none."""
+    """The `charset` parameter of a media type; empty if there is none."""
     found = re.search(r";\s*charset\s*=\s*\"?([\w.:-]{1,40})", media_type, re.IGNORECASE)
     return found[1] if found else ""
 
@@ -89,11 +89,11 @@ def _declared_type(media_type: str, file_name: str) -> MediaType | None:
 
 
 def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | None:
-    """One of our formats, the name of a foreign one, or None when there is no signature."""
+    """A supported format, the name of an unsupported one, or None without a signature."""
     for signature, name in FOREIGN_SIGNATURES.items():
         if data.startswith(signature):
             return name
-    # Dropping NULs lets one pattern see through UTF-16 and UTF-32.
+    # Without NULs the same pattern also matches UTF-16 and UTF-32.
     head = data[:SNIFFED_BYTES].replace(b"\x00", b"").lstrip(_MARK_OR_SPACE)
     if head.startswith(b"%PDF-") or (declared is MediaType.PDF and b"%PDF-" in head):
         return MediaType.PDF

@@ -1,4 +1,4 @@
-"""What parsing yields."""
+"""The result of parsing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ingest.chunking import Chunk
 
 
 class MediaType(StrEnum):
-    """The formats accepted; everything else is refused."""
+    """The accepted formats; others are refused."""
 
     TEXT = "text/plain"
     MARKDOWN = "text/markdown"
@@ -29,8 +29,8 @@ class ParsedDocument:
     r"""Clean text of one document.
 
     `text` is NFC, has `\n` line ends, no control, bidi-override or invisible characters, and is
-    never empty. `title` is one line, empty when the document names none. `pages` ascends by
-    `start_char` and is empty when the format has no pages.
+    never empty. `title` is one line, empty if the document has none. `pages` ascends by
+    `start_char` and is empty if the format has no pages.
     """
 
     title: str
@@ -51,5 +51,5 @@ class CutDocument:
 
     @property
     def text(self) -> str:
-        """The whole text, as of `ParsedDocument`; takes long for a large one."""
+        """The whole text, as in `ParsedDocument`; slow for a large document."""
         return "".join(self.parts)

@@ -1,10 +1,10 @@
-"""Why a document can not become text. Imported by the child as well: nothing heavy here."""
+"""Reasons why a document cannot be parsed. The child imports this module, so keep it small."""
 
 from enum import StrEnum
 
 
 class ParseFailure(StrEnum):
-    """Closed list of reasons; each is final for these bytes, a retry changes nothing."""
+    """All reasons; each is final for these bytes, so a retry does not help."""
 
     EMPTY_DOCUMENT = "EMPTY_DOCUMENT"
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
@@ -21,9 +21,9 @@ class ParseFailure(StrEnum):
 
 
 class RefusalError(Exception):
-    """A reader's verdict inside the child; crosses the pipe as its two fields.
+    """A refusal by a reader in the child, which sends its two fields to the parent.
 
-    `detail` is one sentence for a developer and holds no document text.
+    `detail` is one sentence for a developer and contains no document text.
     """
 
     def __init__(self, failure: ParseFailure, detail: str) -> None:

@@ -1,7 +1,7 @@
-"""Takes from the calling process whatever parsing does not need; Linux, no dependency.
+"""Removes from the calling process all rights that parsing does not need; Linux only.
 
-Each control stands alone: one the kernel refuses is reported, never assumed. There is no way
-back: call only in a process that ends with its document.
+Each control is independent; one that the kernel refuses is reported. They cannot be undone, so use
+them only in a process that ends with its document.
 """
 
 import ctypes
@@ -25,8 +25,8 @@ LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 4
 LANDLOCK_QUERY_VERSION = 1
 LANDLOCK_RULE_PATH_BENEATH = 1
 LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 1 << 2, 1 << 3
-# Rights a version of the interface knows: files since 1, TCP since 4, signals and abstract
-# sockets since 6. A right that is handled and not granted is denied.
+# Rights by version of the interface: files since 1, TCP since 4, signals and abstract sockets
+# since 6. A right that is handled and not granted is denied.
 LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 LANDLOCK_TCP_SINCE, LANDLOCK_SCOPES_SINCE = 4, 6
 
@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Bounds(NamedTuple):
-    """What one document may use."""
+    """Limits of the process."""
 
     memory_bytes: int
     cpu_s: int
@@ -42,10 +42,10 @@ class Bounds(NamedTuple):
 
 
 def enter(bounds: Bounds, parent: int) -> dict[str, str]:
-    """Bound the process and cut it off; do this first.
+    """Limit and isolate the process; to be called first.
 
     Returns:
-        Control to what the kernel said: empty where the control holds.
+        The name of each control and the kernel's refusal, empty if the control holds.
     """
     return _apply(
         resource_limits=lambda: _limit(bounds),
@@ -57,15 +57,15 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
 
 
 def seal() -> dict[str, str]:
-    """Take files and signals away too; do this once every library is loaded. Reports as `enter`."""
+    """Remove access to files and signals; call it after all libraries are loaded, see `enter`."""
     return _apply(files_and_signals=_seal_files)
 
 
 def bound_time(cpu_s: int) -> None:
-    """Give what follows less processor time than `enter` has allowed, counted from here."""
+    """Limit the processor time from now on, below the limit of `enter`."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    # A limit in whole seconds ends at the next one.
+    # The limit is in whole seconds.
     wanted = ceil(used.ru_utime + used.ru_stime) + cpu_s
     resource.setrlimit(resource.RLIMIT_CPU, (min(soft, wanted), hard))
 
@@ -86,7 +86,7 @@ def _limit(bounds: Bounds) -> None:
     for kind, soft, hard in (
         (resource.RLIMIT_AS, bounds.memory_bytes, bounds.memory_bytes),
         (resource.RLIMIT_DATA, bounds.memory_bytes, bounds.memory_bytes),
-        # The soft limit kills with its own signal, so the parent can tell the reason.
+        # The soft limit kills with its own signal, which tells the parent the reason.
         (resource.RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s + 1),
         (resource.RLIMIT_NOFILE, bounds.open_files, bounds.open_files),
         (resource.RLIMIT_FSIZE, 0, 0),
@@ -97,7 +97,7 @@ def _limit(bounds: Bounds) -> None:
 
 
 def _leave_network() -> None:
-    """A namespace with no route and no interface up; for root also without a user namespace."""
+    """Enter a network namespace without routes or interfaces; root needs no user namespace."""
     try:
         _call(_libc.unshare, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
     except OSError:
@@ -105,7 +105,7 @@ def _leave_network() -> None:
 
 
 def _drop_capabilities() -> None:
-    """Also those a new user namespace grants: they open kernel code to whoever takes over."""
+    """Drop all capabilities, also those of the new user namespace, to reduce attack surface."""
     header = struct.pack("=II", CAPABILITY_VERSION_3, 0)
     _call(_libc.capset, header, bytes(24))
 
@@ -117,7 +117,7 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _seal_files() -> None:
-    """Landlock: of all files only Python's own stay readable; nothing is written or executed."""
+    """Use Landlock: only Python's own files stay readable; nothing can be written or executed."""
     version = _call(_libc.syscall, LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_QUERY_VERSION)
     rights = (1 << LANDLOCK_FILE_RIGHTS[min(version, max(LANDLOCK_FILE_RIGHTS))]) - 1
     attributes = struct.pack("=Q", rights)

@@ -1,4 +1,4 @@
-"""The parent's end of one child: start it, give it a document, distrust its answer, end it."""
+"""The parent's side of one child process: start it, send a document, check its reply, end it."""
 
 import asyncio
 import json
@@ -16,21 +16,21 @@ from ingest.parsing.reply import FRAME_MAX_BYTES
 from ingest.parsing.task import Task
 
 MIB = 1024 * 1024
-# Imports take a tenth of a second; a machine that needs this long can not parse anyway.
+# Imports take a tenth of a second; a machine that needs this long cannot parse anyway.
 START_TIMEOUT_S = 20.0
 REPORT_BYTES_MAX = 4096
 FEED_BYTES = MIB
-# Wall time for a second of processor time, on a machine that has other things to do.
+# Wall time per second of processor time, on a busy machine.
 WALL_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParserLimits:
-    """What one document may cost.
+    """Limits of one document.
 
-    `text_bytes` bounds text, Markdown and HTML before decoding, `output_bytes` the child's
-    reply. `cpu_s` and `wall_s` bound any document, `cpu_base_s` and `cpu_mib_s` a small one more
-    tightly. `children` are at work for one tenant at a time, twice as many for all.
+    `text_bytes` limits text, Markdown and HTML before decoding, `output_bytes` the child's reply.
+    `cpu_s` and `wall_s` limit every document; `cpu_base_s` and `cpu_mib_s` are tighter limits for
+    small ones. `children` processes work for one tenant at a time, twice as many for all.
     """
 
     document_bytes: int = 64 * MIB
@@ -45,12 +45,12 @@ class ParserLimits:
     children: int = 2
 
     def limit_cpu_s(self, size_bytes: int) -> int:
-        """Processor time for a document of this size."""
+        """Processor time allowed for a document of this size."""
         return min(self.cpu_s, self.cpu_base_s + self.cpu_mib_s * size_bytes // MIB)
 
 
 class JailedChild:
-    """One process for one document; make it with `start`, and always `end` it."""
+    """One process for one document; create it with `start`, and always call `end`."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class JailedChild:
 
     @classmethod
     async def start(cls, media_format: str, limits: ParserLimits) -> "JailedChild":
-        """A child that loads its libraries while nobody waits for it.
+        """Starts a child, which loads its libraries in the background.
 
-        It dies with the thread that runs this loop, so run the loop in the main thread.
+        It ends with the thread that runs this loop, so run the loop in the main thread.
 
         Raises:
-            UnavailableError: `PARSER_UNAVAILABLE`, no process or descriptor to be had.
+            UnavailableError: `PARSER_UNAVAILABLE`, no process or descriptor is available.
         """
         numbers = (limits.memory_bytes, limits.cpu_s, limits.open_files, limits.output_bytes)
         command = ["-I", "-m", "ingest.parsing.child", media_format]
@@ -94,24 +94,24 @@ class JailedChild:
         return cls(process, pipe, limits)
 
     async def read_report(self) -> dict[str, str]:
-        """What the jail could take from the child: control to refusal, empty where it holds.
+        """The controls of the jail: name to the kernel's refusal, empty if the control holds.
 
         Raises:
-            UnavailableError: `PARSER_UNAVAILABLE`, the child did not come up.
+            UnavailableError: `PARSER_UNAVAILABLE`, the child did not start.
         """
         if self._report is None:
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     report = json.loads(await self._read_frame(REPORT_BYTES_MAX))
             except (TimeoutError, EOFError, ConnectionError, ValueError) as error:
-                raise _unavailable_error("the parser process did not come up") from error
+                raise _unavailable_error("the parser process did not start; retry") from error
             self._report = {str(name): str(said) for name, said in report.items()}
         return self._report
 
     async def ask(self, task: Task, data: bytes) -> AsyncGenerator[bytes, None]:
-        """The frames of the child's reply, `output_bytes` at most and not yet believed.
+        """Yields the unchecked frames of the child's reply, at most `output_bytes`.
 
-        It lets other work go on between two frames.
+        Other tasks may run between two frames.
 
         Raises:
             InvalidInputError: `PARSER_TIME_LIMIT`, `PARSER_OUTPUT_LIMIT` or `PARSER_CRASHED`.
@@ -119,8 +119,8 @@ class JailedChild:
         """
         await self.read_report()
         if self._process.returncode is not None:
-            # It died idle, which is no document's fault.
-            raise _unavailable_error("the parser process is gone")
+            # It died idle, which no document caused.
+            raise _unavailable_error("the parser process has ended; retry")
         wall_s = min(self._limits.wall_s, WALL_FACTOR * task.cpu_s)
         left_bytes = self._limits.output_bytes
         try:
@@ -141,7 +141,7 @@ class JailedChild:
             raise self._death_error(await self._process.wait()) from error
 
     async def end(self) -> None:
-        """Kill whatever is left and reap it; a child that has answered is no exception."""
+        """Kill the child and wait for its end, even if it has answered."""
         self._writer.close()
         with suppress(ProcessLookupError):
             self._process.kill()
@@ -151,7 +151,7 @@ class JailedChild:
 
     async def _feed(self, task: Task, data: bytes) -> None:
         header = json.dumps(task._asdict()).encode()
-        # A child that died half way is noticed, with its reason, by the read that follows.
+        # If the child has died, the following read notices it and finds the reason.
         with suppress(ConnectionError):
             self._writer.write(len(header).to_bytes(4) + header)
             for start in range(0, len(data), FEED_BYTES):

@@ -1,4 +1,4 @@
-"""Any accepted document to clean text and its chunks, in a jailed child process."""
+"""Parses documents of all accepted formats into clean text and chunks, in jailed processes."""
 
 import asyncio
 import logging
@@ -21,16 +21,16 @@ __all__ = ["Parser", "ParserLimits"]
 
 log = logging.getLogger(__name__)
 
-# Their libraries take a while to load. A child for plain text is ready soon after its start.
+# Formats with libraries that load slowly. A child for plain text starts quickly.
 KEPT_READY = (MediaType.MARKDOWN, MediaType.HTML, MediaType.PDF)
 
 
 class Parser:
-    """Bytes to `CutDocument`; use as `async with Parser(limits) as parser`.
+    """Parses bytes to a `CutDocument`; use as `async with Parser(limits) as parser`.
 
-    A child serves one document. One of each format in `KEPT_READY` waits for it; entering starts
-    them and logs `parser.jailed`, with what the kernel refused. Plain text has slots of its own:
-    it never waits for a parser that some document keeps busy.
+    A child process serves one document. One child of each format in `KEPT_READY` is started in
+    advance; entering the context starts them and logs `parser.jailed`, with the controls that the
+    kernel refused. Plain text has its own slots, so it never waits for slow parsers.
     """
 
     def __init__(self, limits: ParserLimits) -> None:
@@ -43,7 +43,7 @@ class Parser:
         self._open = False
 
     async def __aenter__(self) -> Self:
-        """Raises `UnavailableError` when no child comes up."""
+        """Raises `UnavailableError` if no child can be started."""
         self._open = True
         try:
             for media_type in KEPT_READY:
@@ -78,7 +78,7 @@ class Parser:
 
         Raises:
             InvalidInputError: with a `ParseFailure` as reason; final for these bytes.
-            UnavailableError: `PARSER_UNAVAILABLE`; no fault of the document.
+            UnavailableError: `PARSER_UNAVAILABLE`; not caused by the document.
         """
         self._check_size(len(data), self._limits.document_bytes)
         found = detect(data, media_type=media_type, file_name=file_name)
@@ -98,15 +98,17 @@ class Parser:
                 async for frame in frames:
                     if (document := reply.add(frame)) is not None:
                         return document
-        raise AssertionError("a child's frames end with a document or an error")
+        raise AssertionError("the frames of a child end with a document or an error")
 
     def _check_size(self, size_bytes: int, limit_bytes: int) -> None:
         if not size_bytes:
-            raise InvalidInputError(ParseFailure.EMPTY_DOCUMENT, "the document has no bytes")
+            raise InvalidInputError(
+                ParseFailure.EMPTY_DOCUMENT, "the document has no bytes; send its content"
+            )
         if size_bytes > limit_bytes:
             raise InvalidInputError(
                 ParseFailure.DOCUMENT_TOO_LARGE,
-                f"{size_bytes} bytes, of at most {limit_bytes} for this format",
+                f"the document has {size_bytes} bytes; this format allows {limit_bytes}",
                 size_bytes=size_bytes,
                 limit_bytes=limit_bytes,
             )
@@ -126,11 +128,11 @@ class Parser:
             self._ready[media_type] = self._start(media_type)
 
     def _start(self, media_type: MediaType) -> asyncio.Task[JailedChild]:
-        # Owned: whoever pops the task, or `__aexit__`, awaits it in `_end`.
+        # The code that pops the task, or `__aexit__`, awaits it in `_end`.
         return asyncio.create_task(JailedChild.start(media_type.name.lower(), self._limits))
 
     def _log_jail(self, jail: dict[str, str]) -> None:
-        """Log what holds the children, once and again whenever it changes."""
+        """Log the controls that hold for the children, once and whenever they change."""
         if jail == self._jail:
             return
         self._jail = jail

@@ -1,4 +1,4 @@
-"""HTML to readable lines; runs in the child."""
+"""Converts HTML to readable lines; runs in the child."""
 
 from collections.abc import Iterator
 
@@ -22,26 +22,26 @@ PARAGRAPHS = HEADINGS | frozenset(
 LINES = frozenset("div li dt dd tr caption figcaption summary legend center body".split())  # noqa: SIM905
 CELLS = frozenset({"td", "th"})
 LISTS = frozenset({"ul", "ol"})
-# A footer inside one of these belongs to the text; elsewhere it is the site's.
+# A footer in one of these belongs to the text; any other footer belongs to the site.
 OWNERS_OF_FOOTERS = frozenset({"article", "blockquote", "section", "main"})
 
 
 def read(data: bytes, limit_chars: int) -> Reading:
-    """`data` is UTF-8. Tables come out as `cell | cell` lines, list items as `- item` lines.
+    """Read HTML in UTF-8. Tables become `cell | cell` lines, list items become `- item` lines.
 
     Raises:
-        RefusalError: `DOCUMENT_DAMAGED` when nested too deeply for the library to hold, or
+        RefusalError: `DOCUMENT_DAMAGED` if it is nested too deeply for the library, or
             `PARSER_OUTPUT_LIMIT`.
     """
-    # `huge_tree` lifts limits that would cut a long document short without a word: the jail bounds
-    # memory and time here.
+    # `huge_tree` removes limits that would silently truncate a long document; the jail limits
+    # memory and time.
     parser = etree.HTMLParser(
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
     )
     try:
         root = etree.fromstring(data, parser) if data.strip() else None
     except etree.XMLSyntaxError as error:
-        # A parser that recovers from all syntax has only this left to fail from.
+        # The parser recovers from all syntax errors, so only memory can be the cause.
         if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError from error
         raise
@@ -52,7 +52,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
         return Reading("", [""], 0)
     title = " ".join("".join(_find_title(root)).split())
     text = _Lines(limit_chars).collect(root)
-    # A title that the page shows nowhere is text of the document all the same.
+    # A title that is not shown on the page is also text of the document.
     if title and title not in text[: 4 * len(title) + 400]:
         text = f"{title}\n\n{text}"
     return Reading(title, [text], 0)
@@ -84,7 +84,7 @@ def _is_hidden(element: etree._Element) -> bool:
 
 
 def _is_row(table_row: etree._Element) -> bool:
-    """A row of data; a row that only lays out a page holds paragraphs or tables of its own."""
+    """Whether a row contains data; a row for layout contains paragraphs or tables."""
     return all(
         sum(child.tag in PARAGRAPHS or child.tag == "div" for child in cell) <= 1
         and not any(child.tag in LISTS or child.tag == "table" for child in cell)
@@ -93,7 +93,7 @@ def _is_row(table_row: etree._Element) -> bool:
 
 
 class _Lines:
-    """Collects text while the tree is walked, deferring blanks and breaks until text follows."""
+    """Collects text while it walks the tree; blanks and breaks are added when text follows."""
 
     def __init__(self, limit_chars: int) -> None:
         self._limit_chars = limit_chars

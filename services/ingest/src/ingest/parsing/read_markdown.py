@@ -1,4 +1,4 @@
-"""Markdown to readable lines, through the HTML it stands for; runs in the child."""
+"""Converts Markdown to readable lines, by way of HTML; runs in the child."""
 
 import re
 from html import escape
@@ -15,7 +15,7 @@ _TITLE = re.compile(r"^title[ \t]*:[ \t]*(.+)$", re.MULTILINE | re.IGNORECASE)
 
 
 def read(data: bytes, limit_chars: int) -> Reading:
-    """`data` is UTF-8; of a front matter block only the title is kept."""
+    """Read Markdown in UTF-8; only the title of a front matter block is kept."""
     source = data.decode()
     front = _FRONT_MATTER.match(source)
     title = _TITLE.search(front[1]) if front else None

@@ -1,4 +1,4 @@
-"""PDF to text, page by page; runs in the child."""
+"""Converts PDF to text, page by page; runs in the child."""
 
 import codecs
 import io
@@ -16,8 +16,8 @@ from pypdf.errors import FileNotDecryptedError, LimitReachedError, PdfReadError
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.reading import Reading, check_length
 
-# The encodings of ISO 32000 table 116 the library lacks; it would read them as UTF-16 and return
-# wrong characters. `jis_x_0208` is ours, below.
+# Encodings of ISO 32000 table 116 that the library lacks; it would read them as UTF-16 and return
+# wrong characters. `jis_x_0208` is defined below.
 CMAPS = {
     "GBKp-EUC": "gbk",
     "B5pc": "big5",
@@ -50,11 +50,11 @@ _SPACE_RUN = re.compile(r"(?<! ) {2,}+")
 
 
 def read(data: bytes, limit_chars: int) -> Reading:
-    """Text of every page in the order its author drew it; empty strings for pages of images.
+    """Read the text of every page in drawing order; pages of images give empty strings.
 
     Raises:
         RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED` or `PARSER_OUTPUT_LIMIT`. A page
-            that can not be read fails the document: half of it would pass for the whole.
+            that cannot be read fails the document, so that it is never indexed in part.
     """
     repairs = Counter[str]()
     _count_repairs(repairs)
@@ -64,22 +64,24 @@ def read(data: bytes, limit_chars: int) -> Reading:
         texts = _rejoin(list(_read_pages(reader, limit_chars)))
         return Reading(_read_title(reader), texts, repairs.total())
     except FileNotDecryptedError as error:
-        raise RefusalError(ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password") from error
+        raise RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
+        ) from error
     except LimitReachedError as error:
         raise RefusalError(
-            ParseFailure.PARSER_OUTPUT_LIMIT, "PDF: unpacks or nests past the parser's bounds"
+            ParseFailure.PARSER_OUTPUT_LIMIT, "PDF: unpacks or nests beyond the parser's limits"
         ) from error
     except (RefusalError, MemoryError, ImportError, OSError):
         raise
     except Exception as error:
-        # The library promises no closed set of errors for a broken file.
+        # The library may raise any error for a broken file.
         raise RefusalError(
             ParseFailure.DOCUMENT_DAMAGED, f"PDF: {_describe_position(error)}"
         ) from error
 
 
 def _count_repairs(repairs: Counter[str]) -> None:
-    """Count what the library warns of, and drop its words: they could quote the document."""
+    """Count the library's warnings but do not log them: they could quote the document."""
 
     def count(record: logging.LogRecord) -> bool:
         repairs[record.name] += 1
@@ -98,16 +100,18 @@ def _open(data: bytes) -> pypdf.PdfReader:
     except FileNotDecryptedError:
         raise
     except PdfReadError:
-        # Without a pointer to its object table the library gives up; with a false one it
-        # rebuilds the table from the objects themselves.
+        # Without a pointer to the object table the library gives up; with a wrong one it rebuilds
+        # the table from the objects.
         reader = pypdf.PdfReader(io.BytesIO(data + b"\nstartxref\n0\n%%EOF\n"))
     if reader.is_encrypted and not _is_open_without_password(reader):
-        raise RefusalError(ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password")
+        raise RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
+        )
     return reader
 
 
 def _is_open_without_password(reader: pypdf.PdfReader) -> bool:
-    """The empty user password opens it. An empty owner password is a slip and does not count."""
+    """Whether the empty user password opens it; an empty owner password does not count."""
     opened = reader.decrypt("")
     rules: Any = reader.trailer["/Encrypt"].get_object()
     if opened is not PasswordType.OWNER_PASSWORD or rules["/R"] < AES_256_REVISION:
@@ -126,7 +130,7 @@ def _read_pages(reader: pypdf.PdfReader, limit_chars: int) -> Iterator[str]:
 
 
 def _rejoin(texts: list[str]) -> list[str]:
-    """Undo hyphenation at line ends; what the document writes elsewhere decides doubtful cases."""
+    """Undo hyphenation at line ends; spellings elsewhere in the document decide doubtful cases."""
     words = Counter(word for text in texts for word in _WORD.findall(text))
 
     def join(match: re.Match[str]) -> str:
@@ -162,7 +166,7 @@ def _add_cmaps() -> None:
 
 
 def _find_jis_codec(name: str) -> codecs.CodecInfo | None:
-    """The 7-bit form of JIS X 0208, which differs from EUC-JP in the high bits alone."""
+    """The 7-bit form of JIS X 0208, which differs from EUC-JP only in the high bits."""
     if name != JIS_X_0208:
         return None
 

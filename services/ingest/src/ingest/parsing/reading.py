@@ -1,4 +1,4 @@
-"""What a reader inside the child hands back; imported on every start, so it stays tiny."""
+"""The result of a reader in the child; imported at every start, so keep it small."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ class Reading(NamedTuple):
 
 
 def check_length(size_chars: int, limit_chars: int) -> None:
-    """Stop a reader whose text outgrows its bound, before it fills the memory."""
+    """Stop a reader when its text exceeds the limit, before it fills the memory."""
     if size_chars > limit_chars:
         raise RefusalError(
-            ParseFailure.PARSER_OUTPUT_LIMIT, f"holds more than {limit_chars} characters of text"
+            ParseFailure.PARSER_OUTPUT_LIMIT,
+            f"it has more than {limit_chars} characters of text; split it",
         )

@@ -1,6 +1,6 @@
-"""What a child answers: a document in frames small enough for the event loop of the parent.
+"""The reply of a child: a document in frames that are small enough for the parent's event loop.
 
-Text, pages and chunks come in their order and in parts, then the title; or a failure at any time.
+Text, pages and chunks come in order and in parts, then the title; a failure may come at any time.
 """
 
 import json
@@ -20,7 +20,7 @@ FRAME_MAX_BYTES = 1 << 20
 
 
 def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
-    """A document in parts; of a chunk only its bounds, since it is a part of the text."""
+    """Splits a document into frames; a chunk is sent as its offsets in the text."""
     for start in range(0, len(parsed.text), PART_CHARS):
         yield {"text": parsed.text[start : start + PART_CHARS]}
     pages = [(page.number, page.start_char) for page in parsed.pages]
@@ -33,12 +33,12 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
 
 
 def failure_frame(failure: str, detail: str) -> dict[str, Any]:
-    """Why there is no document."""
+    """The frame that reports why there is no document."""
     return {"failure": failure, "detail": detail}
 
 
 class Reply:
-    """Puts the frames of a child together; its text is as untrusted as the document."""
+    """Assembles the frames of a child, which are as untrusted as the document."""
 
     def __init__(self, media_type: MediaType, settings: ChunkSettings) -> None:
         self._media_type = media_type
@@ -49,11 +49,11 @@ class Reply:
         self._chunks: list[Chunk] = []
 
     def add(self, frame: bytes) -> CutDocument | None:
-        """The document, once its last frame is there.
+        """Add a frame; returns the document after the last one.
 
         Raises:
-            InvalidInputError: the failure the child names, or `PARSER_CRASHED` for a frame that no
-                child of ours writes.
+            InvalidInputError: the failure that the child reports, or `PARSER_CRASHED` for an
+                invalid frame.
         """
         try:
             match json.loads(frame):
@@ -75,12 +75,12 @@ class Reply:
         return None
 
     def _is_next(self, text: str) -> bool:
-        """All parts but the last are of one size, by which a chunk is found in them."""
+        """Whether a part may follow: all but the last have one size, which `_slice` relies on."""
         is_full = self._size_chars == len(self._parts) * PART_CHARS
         return is_full and 0 < len(text) <= PART_CHARS and not self._chunks and is_clean(text)
 
     def _slice(self, start: int, end: int) -> str:
-        """A part of the text, without putting all of it together."""
+        """A slice of the text, without joining all parts."""
         number, offset = divmod(start, PART_CHARS)
         return "".join(self._parts[number : end // PART_CHARS + 1])[offset : offset + end - start]
 

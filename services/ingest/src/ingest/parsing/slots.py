@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class FairSlots:
-    """At most `total` slots in use, at most `each` of them by one tenant; waiters take turns.
+    """At most `total` slots, at most `each` of them for one tenant.
 
-    Turns go round the tenants that wait, whatever the number of their waiters.
+    Waiting tenants take turns, however many calls of each wait.
     """
 
     def __init__(self, *, each: int, total: int) -> None:
@@ -42,7 +42,7 @@ class FairSlots:
             if turn.cancelled():
                 self._grant_free_slots()
             else:
-                self._release(tenant)  # it was handed out at the same moment
+                self._release(tenant)  # it was granted at the same moment
             raise
 
     def _release(self, tenant: str) -> None:
@@ -59,7 +59,7 @@ class FairSlots:
             if turns and self._is_free(tenant):
                 turns.popleft().set_result(None)
                 self._used[tenant] += 1
-                # Behind all others that wait.
+                # Move the tenant to the end of the order.
                 self._waiting[tenant] = self._waiting.pop(tenant)
             if not turns:
                 del self._waiting[tenant]

@@ -1,4 +1,4 @@
-"""What the parent asks of a child, beside the document; imported on every start."""
+"""The parameters that the parent sends to a child with the document."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Task(NamedTuple):
     """`charset` is a hint and may be empty; the sizes are those of `ChunkSettings`.
 
-    `cpu_s`: processor time from here on.
+    `cpu_s`: processor time from the receipt of the document.
     """
 
     charset: str

@@ -1,1 +1,1 @@
-"""Postgres behind the ports of the use cases; SQL and nothing that decides."""
+"""The ports of the use cases on Postgres; SQL without business rules."""

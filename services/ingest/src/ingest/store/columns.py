@@ -38,7 +38,7 @@ def additions(made: Sequence[Addition]) -> dict[str, Any]:
 
 
 def contents(made: Sequence[Addition]) -> dict[str, Any]:
-    """Bytes that go into the database; empty where there are none."""
+    """Bytes that are stored in the database; empty if there are none."""
     inline = [one for one in made if one.content is not None]
     if not inline:
         return {}
@@ -50,7 +50,7 @@ def contents(made: Sequence[Addition]) -> dict[str, Any]:
 
 
 def pieces(made: Sequence[Addition]) -> dict[str, Any]:
-    """Pieces of versions that are cut already; empty where there are none."""
+    """Pieces of versions that are already cut; empty if there are none."""
     cut = [(one, piece) for one in made if one.prepared for piece in one.prepared.pieces]
     if not cut:
         return {}
@@ -62,7 +62,7 @@ def pieces(made: Sequence[Addition]) -> dict[str, Any]:
 
 
 def chunks(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Pieces, whatever version they are of."""
+    """Columns of pieces, without their versions."""
     return {
         "chunk_ids": [piece.chunk_id for piece in pieces],
         "ordinals": [piece.ordinal for piece in pieces],

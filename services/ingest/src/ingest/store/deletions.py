@@ -1,4 +1,4 @@
-"""The end of documents: tombstones, what they remove, and the receipt."""
+"""Deletion of documents: tombstones, removed rows and receipts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from ingest.domain import Entry, Receipt, Version
 from ingest.store import rows
 from ingest.usecases.work import Deletions, Purged
 
-# Only the newest tombstone is pending: purging up to it purges all older ones.
+# Only the newest tombstone is pending, because its purge includes all older versions.
 _BURY: Final = f"""
 WITH buried AS (
     UPDATE documents SET tombstone_version = %(number)s,
@@ -70,8 +70,8 @@ DELETE FROM contents
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
 """
 
-# Events of a newer version stay. It was accepted after the tombstone was written, and whatever an
-# older one caused was stored before that; both times are the database's.
+# Events of a newer version stay: it was accepted after the tombstone was written, and all events of
+# older versions were stored before. Both times are the database's.
 _OUTBOX: Final = """
 DELETE FROM outbox
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND created_at < coalesce(
@@ -80,8 +80,8 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND created_at < coales
     'infinity')
 """
 
-# What the owner said of the document goes; ids, numbers and times stay, so that nothing late
-# brings it back and the receipt stays explainable.
+# Data from the owner is removed; ids, numbers and times stay, so that no late event brings the
+# document back and the receipt can be explained.
 _CLOSE: Final = """
 WITH forgotten AS (
     UPDATE uploads SET sha256 = ''
@@ -104,7 +104,7 @@ ORDER BY version LIMIT 1
 
 
 class PostgresDeletions(Deletions):
-    """See `Deletions`; bound to a tenant and to the transaction it is given."""
+    """See `Deletions`; for one tenant, in the given transaction."""
 
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx

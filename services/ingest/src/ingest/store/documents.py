@@ -27,7 +27,7 @@ from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pendin
 
 
 class PostgresDocuments(Documents):
-    """See `Documents`; bound to a tenant and to the transaction it is given."""
+    """See `Documents`; for one tenant, in the given transaction."""
 
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx
@@ -248,7 +248,7 @@ def _to_columns(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
 
 
 def _deletable_from(entry: Entry) -> dict[str, int]:
-    """First version that may still hold anything and is not for a delete to remove."""
+    """First version that may have data and that no delete removes."""
     return {"from": max(entry.live_version, entry.tombstone_version + 1)}
 
 

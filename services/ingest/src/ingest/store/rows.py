@@ -1,4 +1,4 @@
-"""Rows of the tables as the domain's nouns."""
+"""Converts rows of the tables to classes of the domain."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What is read and written of documents, versions and chunks; every statement is set-based."""
+"""SQL statements for documents, versions and chunks; every statement is set-based."""
 
 from typing import Final
 
@@ -47,7 +47,7 @@ JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
     AND v.version = wanted.number
 """  # noqa: S608
 
-# Both rows in one statement; a query that must wait for a lock reads them as they are after it.
+# Both rows in one statement; if it waits for a lock, it reads them as they are afterwards.
 LOCK_VERSIONS: Final = f"""
 SELECT {rows.ENTRY}, {rows.VERSION}
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
@@ -57,7 +57,7 @@ JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
 ORDER BY d.name FOR UPDATE OF d, v
 """  # noqa: S608
 
-# Without a note of the upload, which a known one does not get, nothing else is written.
+# A known upload is not recorded again, and then nothing else is written either.
 ADD: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(states)b::text[],
@@ -127,7 +127,7 @@ SELECT content FROM contents
 WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 """
 
-# One statement: without the move no chunk is written, so a repeat can not double them.
+# One statement: without the change of state no chunk is written, so a repeat cannot double them.
 PREPARE: Final = f"""
 WITH moved AS (
     UPDATE versions v SET state = 'PREPARED', attempt = 0, media_type = %(media_type)s,
@@ -221,7 +221,7 @@ WHERE d.tenant_id = %(tenant)s AND d.name > %(after)s AND d.name < %(before)s
 ORDER BY d.name LIMIT %(limit)s
 """  # noqa: S608
 
-# Led by the index on states: a page of a rare state must not read through all the others.
+# Uses the index on states, so that a page of a rare state does not read all other documents.
 PAGE_IN_STATE: Final = f"""
 SELECT {rows.ENTRY}, {rows.VERSION} FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
@@ -231,7 +231,7 @@ WHERE v.tenant_id = %(tenant)s AND v.state = %(state)s
 ORDER BY v.document LIMIT %(limit)s
 """  # noqa: S608
 
-# Hops from one collection to the next on the primary key; `0` comes right behind `/`.
+# Jumps from one collection to the next on the primary key; `0` follows `/` in the order.
 COLLECTIONS: Final = """
 WITH RECURSIVE found AS (
     (SELECT split_part(name, '/', 2) AS id FROM documents

@@ -1,4 +1,4 @@
-"""Looks across tenants, as the sweeper role: finds work, changes nothing a tenant owns."""
+"""Finds pending work of all tenants, as the sweeper role; changes no tenant's documents."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -38,7 +38,7 @@ FROM versions WHERE step_due_at IS NOT NULL AND state = ANY(%(states)s)
 GROUP BY tenant_id, state ORDER BY tenant_id, state
 """
 
-# A superseded version's object may go, and that of a failed one once a newer version is live.
+# The object of a superseded version is unused; that of a failed one when a newer version is live.
 _KEPT_KEYS: Final = """
 SELECT v.object_key FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document

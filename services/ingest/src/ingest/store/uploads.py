@@ -1,4 +1,4 @@
-"""Uploads that can be repeated, and what they were told; tenants that may upload."""
+"""Uploads that can be repeated, with their results, and tenants that may upload."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -32,7 +32,7 @@ RETURNING {rows.UPLOAD}
 
 
 class PostgresUploads(Uploads):
-    """See `Uploads`; bound to a tenant and to the transaction it is given."""
+    """See `Uploads`; for one tenant, in the given transaction."""
 
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx
@@ -92,7 +92,7 @@ class PostgresUploads(Uploads):
 
 
 class PostgresTenants(Tenants):
-    """See `Tenants`; bound to a tenant and to the transaction it is given."""
+    """See `Tenants`; for one tenant, in the given transaction."""
 
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx

@@ -17,7 +17,7 @@ from ingest.store.uploads import PostgresTenants, PostgresUploads
 from ingest.traces import start_linked_trace
 from ingest.usecases.work import Begin, Work
 
-# A trace of a long document holds so many of its batches; the next ones go on in a linked one.
+# Batches per trace: a long document continues in a linked trace after this many.
 TRACE_EVENTS_MAX = 200
 
 
@@ -77,7 +77,7 @@ class PostgresWork(Work):
 
 
 def make_begin(transactions: Transactions) -> Begin:
-    """How the use cases begin theirs."""
+    """Makes the function by which use cases begin a unit of work."""
 
     @asynccontextmanager
     async def begin(

@@ -1,4 +1,4 @@
-"""An upload becomes durable, and only then is it answered."""
+"""Accepting an upload: it is answered only after it is durable."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
@@ -29,11 +29,12 @@ INLINE_MAX_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptDocument:
-    """Stores an upload and starts its way to the index.
+    """Stores an upload and starts its processing.
 
-    The same bytes as the newest version, unless that failed or is deleted, are that version; so is
-    a repeated upload the version it made. Bytes of more than `INLINE_MAX_BYTES` go to the object
-    store first; an object that a crash leaves without a row is swept.
+    An upload with the bytes of the newest version gets that version, unless it has failed or is
+    deleted. A repeated upload gets the version of the first one. Bytes of more than
+    `INLINE_MAX_BYTES` are written to the object store first; if a crash leaves an object without a
+    row, the sweep removes it.
     """
 
     objects: Objects
@@ -51,11 +52,11 @@ class AcceptDocument:
         expected: Reference | None = None,
         trace: Trace = None,
     ) -> View:
-        """The document as it was accepted; from here on it ends with a result.
+        """Accepts an upload; returns its document. Each accepted upload gets a result later.
 
         Raises:
             InvalidInputError: EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
-            DataLossError: REFERENCE_MISMATCH, the bytes are not the `expected` ones.
+            DataLossError: REFERENCE_MISMATCH, the bytes differ from `expected`.
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
@@ -109,7 +110,7 @@ class AcceptDocument:
 async def _begin_reading(
     content: bytes | AsyncIterator[bytes],
 ) -> tuple[bytes, AsyncIterator[bytes] | None]:
-    """The whole content, where it is small enough for a row; else its begin, and the rest."""
+    """Reads the whole content if it fits into a row; otherwise only its beginning."""
     if isinstance(content, bytes):
         return (content, None) if len(content) <= INLINE_MAX_BYTES else (b"", _iterate(content))
     begun = bytearray()
@@ -133,7 +134,8 @@ async def _chain(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 def _check_bytes(stored: Object, expected: Reference | None) -> None:
     if expected and (stored.sha256, stored.size_bytes) != (expected.sha256, expected.size_bytes):
         raise DataLossError(
-            "REFERENCE_MISMATCH", "the bytes referred to have another checksum or size"
+            "REFERENCE_MISMATCH",
+            "the referenced file has another checksum or size; upload it again with the right ones",
         )
     if not stored.size_bytes:
-        raise InvalidInputError("EMPTY_DOCUMENT", "the document has no bytes")
+        raise InvalidInputError("EMPTY_DOCUMENT", "the document has no bytes; send its content")

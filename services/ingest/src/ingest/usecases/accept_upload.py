@@ -1,4 +1,4 @@
-"""An upload event becomes an accepted document, or is refused with a result."""
+"""Upload events: each is accepted as a document or refused with a result."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ LATE_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptUpload:
-    """Accepts an upload event once, however often it comes; its memory is the uploads table.
+    """Accepts an upload event once, however often it is delivered; recorded in the uploads table.
 
-    A refusal is remembered as well: an id has one result. One that is given up is not, since an
-    operator may replay it after mending what stopped it.
+    A refusal is recorded as well, so that an id has one result. A dead letter is not recorded,
+    because an operator may replay it after fixing the cause.
     """
 
     accept: AcceptDocument
@@ -40,13 +40,13 @@ class AcceptUpload:
     drops: Drops
 
     async def run(self, delivery: Delivery[DocumentUploaded], trace_id: str) -> None:
-        """Accepts it, or refuses it with a result.
+        """Accepts the event, or refuses it with a result.
 
         Raises:
-            InvalidInputError: the id or source can not be kept, so nothing could refer to it.
+            InvalidInputError: the id or source cannot be stored, so no result can refer to it.
             TenantLateError: the tenant is not known here yet; try again soon.
-            NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` of that.
-            UnavailableError, OverloadedError, ConflictError: a dependency's, try again.
+            NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` attempts.
+            UnavailableError, OverloadedError, ConflictError: from a dependency; try again.
         """
         origin = _read_origin(delivery)
         try:
@@ -54,11 +54,13 @@ class AcceptUpload:
         except TenantLateError as error:
             if delivery.attempt < LATE_ATTEMPTS:
                 raise
-            raise NotFoundError("TENANT_UNKNOWN", "unknown tenant") from error
+            raise NotFoundError(
+                "TENANT_UNKNOWN", "unknown tenant; check its id, or create it first"
+            ) from error
         except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
             await self._refuse(delivery, origin, error)
         except OverloadedError as error:
-            # Waiting would hold up every tenant behind this one.
+            # Waiting would delay all other tenants.
             if error.reason != "BACKLOG_FULL":
                 raise
             await self._refuse(delivery, origin, error)
@@ -67,24 +69,24 @@ class AcceptUpload:
                 await _repeat(work, delivery.event.tenant, origin)
 
     async def give_up(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
-        """Tells the result of an upload event that becomes a dead letter, unless it has one."""
+        """Sends the result of an upload event that becomes a dead letter, unless it has one."""
         event, about = delivery.event, delivery.envelope
         async with self.begin(event.tenant) as work:
             try:
                 if await _repeat(work, event.tenant, _read_origin(delivery)):
                     return
             except InvalidInputError:
-                pass  # an id that can not be kept was never accepted
+                pass  # an id that cannot be stored was never accepted
             verdict = Verdict(reason=error.reason, detail=error.detail)
             announce.send_dead_letter_result(work, event, about.source, about.event_id, verdict)
 
     async def _refuse(
         self, delivery: Delivery[DocumentUploaded], origin: Origin, error: ServiceError
     ) -> None:
-        """Remembers a refusal and tells it, unless the event has been answered before.
+        """Records a refusal and sends the result, unless the event was answered before.
 
-        A producer may have cleaned up after the acknowledgement, a tenant may have been suspended
-        since: what was accepted stays accepted.
+        An accepted event stays accepted, even if its producer has removed the file since, or its
+        tenant has been suspended.
         """
         event = delivery.event
         correlation_id = announce.truncate(event.correlation_id, ID_MAX_CHARS)
@@ -130,7 +132,7 @@ def _read_origin(delivery: Delivery[DocumentUploaded]) -> Origin:
 
 
 async def _repeat(work: Work, tenant: str, origin: Origin) -> bool:
-    """Answers an upload event as before; False if it has no answer yet."""
+    """Sends the recorded answer of an upload event again; False if there is none."""
     upload = await work.uploads.find(origin)
     if upload is None:
         return False
@@ -150,11 +152,11 @@ def _read_reference(event: DocumentUploaded) -> Reference | None:
 
 def _read_content(event: DocumentUploaded) -> bytes:
     if event.WhichOneof("body") != "content":
-        raise InvalidInputError("BODY_MISSING", "the event carries neither content nor reference")
+        raise InvalidInputError("BODY_MISSING", "the event must have content or a reference")
     if len(event.content) > CONTENT_MAX_BYTES:
         raise InvalidInputError(
             "DOCUMENT_TOO_LARGE",
-            f"an event carries at most {CONTENT_MAX_BYTES} bytes; refer to more than that",
+            f"an event has at most {CONTENT_MAX_BYTES} bytes of content; send a reference instead",
             limit_bytes=CONTENT_MAX_BYTES,
         )
     return event.content

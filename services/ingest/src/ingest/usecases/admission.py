@@ -1,4 +1,4 @@
-"""How many documents of a tenant may be on their way at once."""
+"""The limit of unfinished documents of a tenant."""
 
 import asyncio
 import contextvars
@@ -23,10 +23,11 @@ class _Counted:
 
 @dataclass(slots=True, kw_only=True)
 class Admission:
-    """Bounds the unfinished versions of a tenant.
+    """Limits the unfinished versions of a tenant.
 
-    Counted at most once a second, when full ten times; in between, what this process accepts is
-    added. So several processes overshoot by what each accepts within a second.
+    They are counted at most once a second, and at most ten times a second while the limit is
+    reached. In between, the process adds what it accepts. Several processes may therefore exceed
+    the limit by what each accepts within a second.
     """
 
     begin: Begin
@@ -36,7 +37,7 @@ class Admission:
     _counting: dict[str, "asyncio.Task[_Counted]"] = field(default_factory=dict)
 
     async def check(self, tenant: str) -> None:
-        """Let one more in.
+        """Admit one more version.
 
         Raises:
             OverloadedError: BACKLOG_FULL.
@@ -47,7 +48,7 @@ class Admission:
         if counted.unfinished >= self.unfinished_max:
             raise OverloadedError(
                 "BACKLOG_FULL",
-                f"{self.unfinished_max} documents of the tenant are unfinished",
+                f"{self.unfinished_max} documents of the tenant are unfinished; retry later",
                 retry_after_s=BACKLOG_RETRY_S,
                 limit=self.unfinished_max,
             )
@@ -58,9 +59,9 @@ class Admission:
         return self.clock() - counted.at > (_FULL_KEPT_S if full else _COUNT_KEPT_S)
 
     async def _count_once(self, tenant: str) -> _Counted:
-        """Those that come while the database counts share its answer."""
+        """Count; calls that arrive while the database counts share its answer."""
         if (counting := self._counting.get(tenant)) is None:
-            # In a context of its own: the callers have different traces.
+            # In its own context, because the callers have different traces.
             counting = asyncio.get_running_loop().create_task(
                 self._count(tenant), context=contextvars.Context()
             )

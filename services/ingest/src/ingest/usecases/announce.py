@@ -1,4 +1,4 @@
-"""The events ingest publishes, each under a key that makes every copy the same event."""
+"""The events that ingest publishes; a repeated event has the same key and therefore the same id."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -40,7 +40,7 @@ Cause = Delivery[Any] | None
 
 
 def send_acknowledgement(work: Work, version: Version, origin: Origin, trace: Trace = None) -> None:
-    """Acknowledges an upload event; an upload over gRPC has its reply."""
+    """Acknowledges an upload event; an upload over gRPC gets a reply instead."""
     if not origin.source:
         return
     event = DocumentAccepted(
@@ -55,7 +55,7 @@ def send_acknowledgement(work: Work, version: Version, origin: Origin, trace: Tr
 
 
 def order_preparation(work: Work, version: Version, trace: Trace = None) -> None:
-    """Orders a version to be parsed and cut, for the first time or again."""
+    """Orders parsing and cutting of a version, for the first time or again."""
     event = VersionAccepted(
         tenant=version.tenant,
         document=version.document,
@@ -74,7 +74,7 @@ def send_chunks(
     cause: Cause = None,
     trace: Trace = None,
 ) -> None:
-    """Sends each batch of a version's pieces, which come in their order, to be embedded."""
+    """Sends the batches of a version's pieces, in order, to be embedded."""
     for batch, members in groupby(pieces, key=lambda piece: piece.batch):
         event = ChunksPrepared(
             tenant=version.tenant,
@@ -107,7 +107,7 @@ def send_chunks(
 
 
 def send_description(work: Work, version: Version, trace: Trace = None) -> None:
-    """Sends the title and metadata of a version whose chunks were sent with others."""
+    """Sends the changed title and metadata of a version."""
     event = DescriptionChanged(
         tenant=version.tenant,
         document=version.document,
@@ -119,7 +119,7 @@ def send_description(work: Work, version: Version, trace: Trace = None) -> None:
 
 
 def order_deletion(work: Work, version: Version) -> None:
-    """Orders everything up to this version to be removed from every store."""
+    """Orders the removal of all versions up to this one from every store."""
     event = DocumentDeletionRequested(
         tenant=version.tenant,
         document=version.document,
@@ -137,10 +137,10 @@ def send_results(
     verdict: Verdict | None,
     cause: Cause = None,
 ) -> None:
-    """Tells the final result of a version to each upload that waits for it.
+    """Sends the final result of a version to each upload that waits for it.
 
-    `verdict` is None when it is searchable. The upload that made a version over gRPC waits under
-    an empty id.
+    `verdict` is None if the version is searchable. The result for an upload over gRPC has an empty
+    upload event id.
     """
     for upload in uploads:
         send_result(work, version, upload, verdict, cause=cause)
@@ -157,7 +157,7 @@ def send_result(
     cause: Cause = None,
     trace: Trace = None,
 ) -> None:
-    """Tells the final result of one upload; without a verdict the version is searchable."""
+    """Sends the final result of one upload; without a verdict the version is searchable."""
     unchanged = upload.unchanged
     _emit_result(
         work, version, upload.origin, verdict, unchanged=unchanged, cause=cause, trace=trace
@@ -200,7 +200,7 @@ def _emit_result(
 
 
 def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> None:
-    """Tells an upload event that a later upload, or a delete, was handled before it."""
+    """Sends the result of an upload event that was handled after a later upload or delete."""
     event = DocumentFailed(
         tenant=tenant,
         document=upload.document,
@@ -214,7 +214,7 @@ def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None
 
 
 def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
-    """Tells the final result of an upload event that was refused; of no document of ours."""
+    """Sends the final result of a refused upload event, which has no document."""
     failed = DocumentFailed(
         tenant=tenant,
         document=upload.document,
@@ -229,7 +229,7 @@ def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
 def send_dead_letter_result(
     work: Work, event: DocumentUploaded, source: str, event_id: str, verdict: Verdict
 ) -> None:
-    """Tells the result of an upload event that becomes a dead letter; its id may be anything."""
+    """Sends the result of an upload event that becomes a dead letter; its id is unchecked."""
     failed = DocumentFailed(
         tenant=event.tenant,
         document=truncate(event.document),
@@ -246,14 +246,14 @@ def _emit_refusal(work: Work, failed: DocumentFailed, source: str, event_id: str
 
 
 def truncate(text: str, limit_chars: int = ECHO_MAX_CHARS) -> str:
-    """What can be repeated, and stored, of a field that may be why an event was refused."""
+    """Shortens a field of a refused event, and removes NUL, so that it can be stored and sent."""
     return text.replace("\x00", "")[:limit_chars]
 
 
 def send_deletion(
     work: Work, version: Version, origin: Origin, receipt: Receipt, cause: Cause = None
 ) -> None:
-    """Tells the end of a document up to `version`, as the result of the upload by `origin`."""
+    """Reports the deletion up to `version`, as the result of the upload by `origin`."""
     event = DocumentDeleted(
         tenant=version.tenant,
         document=version.document,
@@ -274,16 +274,16 @@ def send_deletion(
 
 
 def is_ended_by_delete(version: Version, upload: Upload) -> bool:
-    """Whether the result of an upload is that its document was deleted first."""
+    """Whether the result of an upload is that its document was deleted."""
     if upload.result:
         return upload.result == UploadResult.DELETED
     return version.state is State.DELETING
 
 
 def resend(work: Work, version: Version, upload: Upload) -> None:
-    """Repeats to a repeated upload event what it should have received, under the same id.
+    """Sends the acknowledgement or result of a repeated upload event again, with the same id.
 
-    Nothing where `is_ended_by_delete`.
+    Does nothing if `is_ended_by_delete`.
     """
     if is_ended_by_delete(version, upload):
         return

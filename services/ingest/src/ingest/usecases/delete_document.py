@@ -1,4 +1,4 @@
-"""A document vanishes: out of every search at once, then out of every store, with a receipt."""
+"""Deleting a document: hidden from searches at once, then removed from every store."""
 
 import logging
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ HIDE_RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteDocument:
-    """Commits the tombstone, then has query hide the document; the rest goes on by itself."""
+    """Commits the tombstone, then asks query to hide the document; the rest follows by events."""
 
     begin: Begin
     hide: Hide
     pace: Pace
 
     async def run(self, tenant: str, name: str) -> View:
-        """The document, which no search finds any more; a repeat is harmless.
+        """Returns the document, which searches no longer find; can be repeated.
 
         Raises:
             InvalidInputError: DOCUMENT_NAME.
             NotFoundError: DOCUMENT_UNKNOWN.
-            UnavailableError: HIDE_PENDING; the tombstone stands, hiding is tried on.
+            UnavailableError: HIDE_PENDING; the tombstone is committed and hiding is retried.
         """
         check_name(name)
         view = await self._mark_deleting(tenant, name)
@@ -46,7 +46,7 @@ class DeleteDocument:
             log.warning("document.hide_pending", extra={"reason": error.reason})
             raise UnavailableError(
                 "HIDE_PENDING",
-                "the deletion goes on by itself; searches may find the document until then",
+                "the deletion continues by itself; until then searches may find the document",
                 retry_after_s=HIDE_RETRY_S,
             ) from error
         async with self.begin(tenant) as work:
@@ -69,16 +69,16 @@ class DeleteDocument:
 
 
 def unknown_document_error() -> NotFoundError:
-    """The same for a document that does not exist and for one of another tenant."""
-    return NotFoundError("DOCUMENT_UNKNOWN", "no such document")
+    """The same error for a document that does not exist and for one of another tenant."""
+    return NotFoundError("DOCUMENT_UNKNOWN", "no document has this name; check name and key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PurgeDocument:
-    """Removes what ingest holds of the deleted versions, once query has removed its part.
+    """Removes the deleted versions from ingest, after query has removed them.
 
-    Files and dead letters go first and may go twice; the rows say until the end that they must, and
-    how many there were: an attempt that is broken off is in the receipt as well.
+    Files and dead letters are removed first; a repeat does no harm. Until the end, the rows record
+    what has to be removed and how much was removed, so the receipt includes interrupted attempts.
     """
 
     begin: Begin
@@ -86,7 +86,7 @@ class PurgeDocument:
     dead_letters: DeadLetters
 
     async def run(self, delivery: Delivery[PassagesPurged]) -> None:
-        """Without effect when the versions are gone already."""
+        """Does nothing if the versions are already removed."""
         event = delivery.event
         async with self.begin(event.tenant) as work:
             deleting = await work.deletions.list_deleting(event.document, event.version)
@@ -101,7 +101,7 @@ class PurgeDocument:
     async def _remove_objects(self, event: PassagesPurged, keys: Sequence[str]) -> None:
         if not keys:
             return
-        # A superseded version lost its file long ago, one that an earlier attempt removed is noted.
+        # Files of superseded versions are already gone; an earlier attempt recorded its own.
         stored = await self.objects.list(keys[0].rpartition("/")[0])
         async with self.begin(event.tenant) as work:
             await work.documents.lock(event.document)
@@ -112,14 +112,14 @@ class PurgeDocument:
     async def _discard_letters(self, event: PassagesPurged) -> None:
         letters = await self.dead_letters.discard_document(event.tenant, event.document)
         if letters:
-            # At once: an attempt that breaks off after this finds none when it is repeated.
+            # Recorded at once, because a repeat of an interrupted attempt no longer finds them.
             async with self.begin(event.tenant) as work:
                 await work.documents.lock(event.document)
                 await work.deletions.mark_discarded(event.document, event.version, letters)
 
 
 async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
-    """Removes the rows and tells what was removed."""
+    """Removes the rows and sends the receipts."""
     event = delivery.event
     await work.documents.lock(event.document)
     deleting = await work.deletions.list_deleting(event.document, event.version)

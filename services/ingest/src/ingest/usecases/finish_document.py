@@ -1,4 +1,4 @@
-"""A version ends: searchable, or given up; whoever waits for it receives one result."""
+"""The end of a version: it is searchable or has failed, and each upload gets its result."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ from ingest.usecases.work import Begin, Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkSearchable:
-    """Makes versions INDEXED and live, and puts the older ones out of use.
+    """Makes versions INDEXED and live, and retires the older ones.
 
-    Query says what searches see, so it is believed also of a version that was given up here in
-    the meantime; then nobody receives anything new, because each upload has one result.
+    Query knows what searches find, so a version that query reports searchable becomes INDEXED even
+    if it has FAILED here. Its uploads get no second result.
     """
 
     begin: Begin
     objects: Objects
 
     async def run(self, batch: Batch[VersionSearchable]) -> None:
-        """Without effect for a version that is live already, older than that, or deleted.
+        """Does nothing for a version that is live, older than the live one, or deleted.
 
-        First versions, which put nothing out of use, take two statements for all of them.
+        All first versions together take two statements, because they retire nothing.
         """
         retired: list[Version] = []
         async with self.begin(batch.tenant, batch) as work:
@@ -55,7 +55,7 @@ Searchable = Delivery[VersionSearchable]
 
 
 def _split(fresh: Sequence[Searchable]) -> tuple[Sequence[Searchable], Sequence[Searchable]]:
-    """Events of first versions that come once, and all others in their order."""
+    """Separates single events of first versions from all others, which keep their order."""
     seen = Counter(one.event.document for one in fresh)
     first = [one for one in fresh if one.event.version == 1 and seen[one.event.document] == 1]
     return first, [one for one in fresh if one not in first]
@@ -73,7 +73,7 @@ async def _index_first(work: Work, deliveries: Sequence[Searchable]) -> None:
 
 
 async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
-    """Returns the versions that are out of use now."""
+    """Makes one version live; returns the versions that it retires."""
     event = delivery.event
     view = await work.documents.lock_version(event.document, event.version)
     if view is None or not _is_new(view):
@@ -99,7 +99,7 @@ def _announce_indexed(
 async def _retire(
     work: Work, entry: Entry, version: Version, cause: Searchable
 ) -> Sequence[Version]:
-    """Older versions lose their chunks; those still on their way will never be searchable."""
+    """Retires older versions: removes their chunks and ends the unfinished ones as superseded."""
     if version.number == 1:
         return ()
     retired = await work.documents.list_retired(entry, version.number)
@@ -114,12 +114,12 @@ async def _retire(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectVersion:
-    """Fails versions of which a batch can never be embedded or stored."""
+    """Fails versions with a batch that cannot be embedded or stored."""
 
     begin: Begin
 
     async def run(self, batch: Batch[EmbeddingRejected] | Batch[ChunksRejected]) -> None:
-        """Without effect for a version that is finished."""
+        """Does nothing for a version that is finished."""
         async with self.begin(batch.tenant, batch) as work:
             for delivery in work.fresh:
                 event = delivery.event
@@ -137,7 +137,7 @@ async def give_up(
     verdict: Verdict,
     cause: Delivery[Any] | None = None,
 ) -> bool:
-    """Fails a version and tells who waits for it; False when it is finished or unknown."""
+    """Fails a version and sends the results; False if it is finished or unknown."""
     view = await work.documents.lock_version(document, number)
     if view is None or view.version.state not in source_states(State.FAILED):
         return False

@@ -1,4 +1,4 @@
-"""Versions accepted a moment ago, kept to be at hand when their own event comes around."""
+"""Recently accepted versions, kept in memory until their event arrives."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ Key = tuple[str, str, int]
 
 @dataclass(slots=True)
 class FreshVersions:
-    """Saves most reads before parsing; whoever acts on one must still compare-and-set its state.
+    """Saves most database reads before parsing.
 
-    What is parsed, and how, is taken from here, and that never changes.
+    What to parse, and how, never changes. The state may have changed, so an update must check it.
     """
 
     _kept: OrderedDict[Key, Version] = field(default_factory=OrderedDict)
 
     def put(self, version: Version) -> None:
-        """Keep a version; the one kept longest makes room."""
+        """Store a version; the oldest one is dropped if there are too many."""
         if version.state is State.ACCEPTED:
             self._kept[version.tenant, version.document, version.number] = version
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
 
     def take(self, tenant: str, document: str, number: int) -> Version | None:
-        """The version, which is forgotten here."""
+        """Remove and return a version; None if it is not stored."""
         return self._kept.pop((tenant, document, number), None)

@@ -1,4 +1,4 @@
-"""Until when everything sent has been handled: what tells lost work from work that waits."""
+"""Finds the time up to which all events were handled, to distinguish lost from waiting work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from ingest.usecases.ports import Queue, Sweeper
 
 Hop = tuple[type[Message], str]
 
-# The events by which a step goes on, each with the service that handles it.
+# The events of each step in order, each with the service that handles it.
 PATHS: Final[Mapping[State, Sequence[Hop]]] = {
     State.ACCEPTED: ((VersionAccepted, "ingest"),),
     State.PREPARED: (
@@ -33,7 +33,7 @@ PATHS: Final[Mapping[State, Sequence[Hop]]] = {
 
 @dataclass(slots=True)
 class _Round:
-    """One round over a path: begun at a time, at a hop, whose stream then ended at a place."""
+    """One round over a path: its start, the current hop, and the last sequence of its stream."""
 
     began: datetime
     hop: int
@@ -44,9 +44,10 @@ class _Round:
 class HandledUntil:
     """Follows the streams of each path, hop by hop.
 
-    When the first hop has handled all that lay in its stream at a time, what came of it lies in the
-    second stream; and so on. At the end of a path nothing that was sent before that time is on its
-    way any more. Slow or stopped services only make a round longer: nothing is taken for lost.
+    When the first hop has handled all events that were in its stream at a certain time, their
+    results are in the second stream, and so on. At the end of the path no event sent before that
+    time is still on its way. Slow or stopped services only make a round longer; their work does not
+    count as lost.
     """
 
     queue: Queue
@@ -55,7 +56,7 @@ class HandledUntil:
     _until: dict[State, datetime] = field(default_factory=dict)
 
     async def check(self, state: State) -> datetime | None:
-        """Goes on with the round; the time (the database's) of the last whole one, if there is one.
+        """Continues the round; returns when the last complete one began, by the database's clock.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE, DATABASE_UNAVAILABLE.

@@ -1,4 +1,4 @@
-"""What the use cases need done by others; for units of work see `ingest.usecases.work`."""
+"""Interfaces that the use cases need; for units of work see `ingest.usecases.work`."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ingest.usecases.work import Pending
 
 
 class Stored(Protocol):
-    """What was written."""
+    """Size and checksum of a written object."""
 
     @property
     def size_bytes(self) -> int: ...
@@ -37,14 +37,14 @@ class Objects(Protocol):
     async def put(
         self, key: str, content: bytes | AsyncIterator[bytes], *, max_bytes: int
     ) -> Stored:
-        """On disk when this returns.
+        """Write an object; it is durable when this returns.
 
         Raises:
             InvalidInputError: DOCUMENT_TOO_LARGE.
         """
 
     async def read(self, key: str, *, sha256: str) -> bytes:
-        """All bytes.
+        """Read all bytes of an object.
 
         Raises:
             NotFoundError: OBJECT_MISSING.
@@ -52,14 +52,14 @@ class Objects(Protocol):
         """
 
     async def delete(self, key: str) -> None:
-        """Gone for good; no error when it is not there."""
+        """Delete an object durably; a missing one is not an error."""
 
     async def list(self, prefix: str = "") -> Sequence[str]:
         """Keys of a tenant, or of `<tenant>/<document>`."""
 
 
 class Drops(Protocol):
-    """The folder upstream systems leave files in."""
+    """The folder in which upstream systems place files."""
 
     def read(self, reference: Reference) -> AsyncIterator[bytes]:
         """The bytes of a reference, piece by piece.
@@ -71,67 +71,68 @@ class Drops(Protocol):
 
 
 class Cut(Protocol):
-    """A text cut into chunks that have no version yet."""
+    """A text cut into chunks, not yet assigned to a version."""
 
     def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
-        """The pieces of a version, under ids of its own."""
+        """The pieces of a version, with the version's own ids."""
 
 
 class CutText(Protocol):
-    """Cuts small plain text on the spot."""
+    """Cuts small plain text without a parser process."""
 
     def __call__(self, draft: Draft, content: bytes, /) -> Cut | None:
-        """None for everything else, also for what is to be refused."""
+        """Returns None for anything else, including text to be refused."""
 
 
 class Parse(Protocol):
-    """Bytes of any supported format to text, cut into pieces."""
+    """Parses bytes of any supported format and cuts the text into pieces."""
 
     async def __call__(self, version: Version, data: bytes) -> Prepared:
-        """Raises.
+        """Parse and cut the bytes of a version.
 
-        InvalidInputError: the bytes are not what can be indexed; final.
-        UnavailableError: PARSER_UNAVAILABLE.
+        Raises:
+            InvalidInputError: the bytes cannot be indexed; final.
+            UnavailableError: PARSER_UNAVAILABLE.
         """
 
 
 class Hide(Protocol):
-    """Takes a document out of every search."""
+    """Hides a document from searches."""
 
     async def __call__(self, document: str, version: int) -> None:
-        """Returns once query has committed its tombstone; any ServiceError says it has not."""
+        """Returns after query has committed the tombstone; raises a ServiceError if it has not."""
 
 
 class DeadLetters(Protocol):
-    """Events that were given up and may carry a document's text."""
+    """Dead letters, which may contain a document's text."""
 
     async def discard_document(self, tenant: str, document: str) -> int:
-        """Remove those of a document; returns their number."""
+        """Remove the dead letters of a document; returns their number."""
 
 
 class Sweeper(Protocol):
-    """Looks across tenants for what needs doing; changes happen in a tenant's transaction."""
+    """Finds pending work of all tenants; changes are made in a tenant's transaction."""
 
     async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
-        """Steps past due, longest first."""
+        """Overdue steps, the longest overdue first."""
 
     async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
-        """Unfinished versions whose state is older than the deadline."""
+        """Unfinished versions that have been in their state longer than the deadline."""
 
     async def count_backlog(self) -> Sequence["Backlog"]:
         """Unfinished work by tenant and state."""
 
     async def list_tenants(self) -> Sequence[str]:
-        """Every tenant heard of."""
+        """Every known tenant."""
 
     async def now(self) -> datetime:
         """The database's time."""
 
     async def list_kept_keys(self, tenant: str) -> frozenset[str]:
-        """Keys of a tenant's objects that a version still needs."""
+        """Keys of the tenant's objects that a version still needs."""
 
     async def forget(self, inbox_s: float, requests_s: float) -> int:
-        """Remove inbox rows and gRPC request ids older than that; returns their number."""
+        """Remove inbox rows and gRPC request ids older than these ages; returns their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,27 +150,27 @@ Changed = Callable[[str, str], None]
 
 
 class ChangeFeed(Protocol):
-    """Tells of documents that changed, whichever replica changed them."""
+    """Notifications of changed documents, from all replicas."""
 
     async def open(self, changed: Changed) -> bool:
-        """Call `changed` from now on; False while the bus is away."""
+        """Start calling `changed`; False if the bus is unavailable."""
 
     async def close(self) -> None:
-        """No further calls."""
+        """Stop calling it."""
 
 
 class Queue(Protocol):
-    """What the broker says of events on their way, by kind and consuming service.
+    """The progress of consumers, by kind of event and consuming service.
 
     Raises in every method:
         UnavailableError: BUS_UNAVAILABLE.
     """
 
     async def last_sequence(self, event: type[Message]) -> int:
-        """Place of the newest event in the stream of a kind."""
+        """Sequence number of the newest event in the stream of a kind."""
 
     async def is_handled(self, event: type[Message], service: str, sequence: int) -> bool:
-        """Whether a service has handled all events of a kind up to a place."""
+        """Whether a service has handled all events of a kind up to a sequence number."""
 
 
 Monotonic = Callable[[], float]

@@ -1,4 +1,4 @@
-"""An accepted version becomes text, and the text chunks on their way to be embedded."""
+"""Preparing an accepted version: parse it, cut its text and send the chunks to be embedded."""
 
 import logging
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareDocument:
-    """Parses and cuts a version, outside of any transaction; then one commits the outcome.
+    """Parses and cuts a version without a transaction, then commits the outcome.
 
-    A refusal by the parser and an object that is damaged or gone are outcomes as well: the version
-    fails with that reason. An event whose version has moved on has no effect.
+    If the parser refuses it, or its object is damaged or missing, the version fails with that
+    reason. An event has no effect if its version is in a later state.
     """
 
     begin: Begin
@@ -33,7 +33,7 @@ class PrepareDocument:
     changed: Changed
 
     async def run(self, delivery: Delivery[VersionAccepted]) -> None:
-        """Raises only what is no fault of the document."""
+        """Prepares a version; raises only errors that the document did not cause."""
         version = await self._find(delivery.event)
         if version is None:
             return
@@ -48,11 +48,11 @@ class PrepareDocument:
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
                 announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
-        # No fact tells of this state.
+        # No event reports this state to watchers.
         self.changed(version.tenant, version.document)
 
     async def _find(self, event: VersionAccepted) -> Version | None:
-        """The version, where it still is to be prepared."""
+        """The version, if it still has to be prepared."""
         version = self.fresh.take(event.tenant, event.document, event.version)
         if version is None:
             async with self.begin(event.tenant) as work:
@@ -75,5 +75,7 @@ class PrepareDocument:
         async with self.begin(version.tenant) as work:
             content = await work.documents.read_content(version.document, version.number)
         if content is None:
-            raise NotFoundError("OBJECT_MISSING", "the bytes of the version are gone")
+            raise NotFoundError(
+                "OBJECT_MISSING", "the bytes of the version are missing; upload the document again"
+            )
         return content

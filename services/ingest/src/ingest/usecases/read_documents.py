@@ -1,4 +1,4 @@
-"""Documents as their owner sees them: one, a page of many, or as they change."""
+"""Reading documents: one, a page of many, or changes as they happen."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class GetDocument:
     begin: Begin
 
     async def run(self, tenant: str, name: str) -> View:
-        """The document through its newest version.
+        """The document and its newest version.
 
         Raises:
             InvalidInputError: DOCUMENT_NAME.
@@ -43,7 +43,7 @@ class ListCollections:
     begin: Begin
 
     async def run(self, tenant: str, *, after: str, limit: int) -> Sequence[Collection]:
-        """At most `limit` collections that have documents, those behind a collection id."""
+        """At most `limit` collections that have documents, after a collection id."""
         async with self.begin(tenant) as work:
             return await work.documents.list_collections(after, limit)
 
@@ -79,10 +79,10 @@ class WatchDocuments:
     async def run(
         self, tenant: str, collection: str
     ) -> AsyncGenerator[Sequence[View] | None, None]:
-        """Documents of a collection, or of the tenant where it is empty, as they change.
+        """Changed documents of a collection, or of the whole tenant if it is empty.
 
-        None first, and again whenever changes may have been missed: from then on every change
-        comes, and what went before has to be listed.
+        Yields None first, and again whenever changes may have been missed. After None the client
+        has to list the documents; later changes follow.
 
         Raises:
             OverloadedError: WATCHERS_FULL.
@@ -94,6 +94,6 @@ class WatchDocuments:
 
 
 def _is_older(view: View, other: View) -> bool:
-    """Whether `view` was read before `other`, as far as the versions show."""
+    """Whether `view` was read before `other`, judged by number and time of the versions."""
     ours, theirs = view.version, other.version
     return (ours.number, ours.updated_at) < (theirs.number, theirs.updated_at)

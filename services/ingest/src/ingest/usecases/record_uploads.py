@@ -1,7 +1,7 @@
-"""Uploads become rows: those that come while a transaction runs share the next one.
+"""Records uploads in the database; those that arrive while a transaction runs share the next one.
 
-An upload that comes alone waits for nobody. The same code records one upload and many, so a group
-does what its uploads would have done one after the other.
+A single upload does not wait. The same code records one upload or many, so a group has the same
+effect as its uploads one after the other.
 """
 
 import asyncio
@@ -32,24 +32,24 @@ from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Addition, Begin, Standing, Trace, Work
 
 GROUP_MAX: Final = 64
-# What the statements of one group take to be written out holds the event loop.
+# Writing the statements of one group blocks the event loop.
 GROUP_MAX_BYTES: Final = 256 << 10
 
 
 class TenantLateError(Exception):
-    """An upload event came before its tenant was known here; the fact may be under way."""
+    """The tenant of an upload event is not known here yet; its event may still arrive."""
 
 
 class RefusedBeforeError(Exception):
-    """An upload event was refused when it came for the first time, which is final for its id."""
+    """The upload event was refused before, which is final for its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """An upload whose bytes are at hand or stored.
+    """An upload with its bytes, in memory or stored.
 
-    `content` are its bytes where they go into the database, `cut` its text where that is cut
-    already; `trace` is its own.
+    `content` is set if the bytes go into the database, `cut` if the text is already cut; `trace` is
+    the upload's own trace.
     """
 
     draft: Draft
@@ -59,7 +59,7 @@ class Incoming:
     trace: Trace = None
 
 
-# What became of an upload: its document, an error of its own, or None when it is a repeat.
+# The outcome of an upload: its document, an error, or None for a repeat.
 _Outcome = View | Exception | None
 
 
@@ -71,7 +71,7 @@ class _Waiting:
 
 @dataclass(slots=True, kw_only=True)
 class RecordUploads:
-    """Records uploads of all tenants, each tenant's in its own line.
+    """Records uploads, with one queue per tenant.
 
     `notice` is called with the tenant and name of each document that may have changed.
     """
@@ -85,7 +85,7 @@ class RecordUploads:
     _cutting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, incoming: Incoming) -> View:
-        """The document as it was accepted.
+        """Records an upload; returns its document.
 
         Raises:
             AlreadyExistsError: REQUEST_REUSED.
@@ -100,13 +100,13 @@ class RecordUploads:
         waiting = _Waiting(replace(incoming, cut=cut, trace=trace), loop.create_future())
         self._lines[tenant].append(waiting)
         if tenant not in self._running:
-            # In a context of its own: it works for uploads of many traces.
+            # In its own context, because it serves uploads of many traces.
             work = self._record_all(tenant)
             self._running[tenant] = loop.create_task(work, context=contextvars.Context())
         return await waiting.done
 
     async def _cut_small_text(self, incoming: Incoming) -> Cut | None:
-        """Small plain text in chunks; one text at a time, and other work between two of them."""
+        """Cuts small plain text, one text at a time; other tasks may run between two texts."""
         if incoming.content is None:
             return None
         async with self._cutting:
@@ -115,7 +115,7 @@ class RecordUploads:
         return cut
 
     async def _record_all(self, tenant: str) -> None:
-        """Records what waits, group after group, until nothing does."""
+        """Records waiting uploads, group after group, until none is left."""
         line = self._lines[tenant]
         try:
             while line:
@@ -178,7 +178,7 @@ class RecordUploads:
         return [outcomes[one.draft.name] for one in group]
 
     def _add(self, one: Incoming, number: int) -> Addition:
-        """The version that an upload makes; small plain text is cut at once."""
+        """The version to add for an upload; small plain text is cut at once."""
         draft, cut = one.draft, one.cut
         prepared = cut.prepare(draft.tenant, draft.name, number) if cut is not None else None
         state = State.ACCEPTED if prepared is None else State.PREPARED
@@ -193,12 +193,12 @@ class RecordUploads:
         )
 
     async def _repeat(self, one: Incoming) -> View:
-        """An upload that is known: by its event's source and id, or by its request id."""
+        """Answers a known upload, found by its event's source and id or by its request id."""
         async with self.begin(one.draft.tenant) as work:
             upload = await work.uploads.find(one.draft.origin)
             if upload is None:
                 raise ConflictError(
-                    "REQUEST_FORGOTTEN", "the request id expired at this very moment"
+                    "REQUEST_FORGOTTEN", "the request id has just expired; send the upload again"
                 )
             if upload.is_refused:
                 raise RefusedBeforeError
@@ -208,9 +208,9 @@ class RecordUploads:
 
 
 def _take_group(line: deque[_Waiting]) -> list[_Waiting]:
-    """The first uploads of a line that can share a transaction, taken from it.
+    """Takes the first uploads of a queue that can share a transaction.
 
-    Those of one document, or with one request id, go one after the other.
+    Uploads of the same document or with the same request id are recorded one after the other.
     """
     group: list[_Waiting] = []
     left: list[_Waiting] = []
@@ -226,7 +226,7 @@ def _take_group(line: deque[_Waiting]) -> list[_Waiting]:
         else:
             group.append(one)
             size += len(one.incoming.content or b"")
-        # Also of those left: what comes behind them in the line must not overtake them.
+        # Also of those left: later uploads in the queue must not overtake them.
         names.add(draft.name)
         requests.add(request)
     line.extendleft(reversed(left))
@@ -235,7 +235,7 @@ def _take_group(line: deque[_Waiting]) -> list[_Waiting]:
 
 def _resolve(one: _Waiting, outcome: _Outcome) -> None:
     if one.done.done():
-        return  # its caller has gone; what was stored stays stored
+        return  # its caller was cancelled; the upload stays recorded
     if isinstance(outcome, Exception):
         one.done.set_exception(outcome)
     else:
@@ -244,20 +244,22 @@ def _resolve(one: _Waiting, outcome: _Outcome) -> None:
 
 
 def _refuse(draft: Draft, standing: Standing) -> Exception | None:
-    """An event has no token that would tell whether its tenant may upload."""
+    """Checks the tenant of an upload event; for a call, its token was checked."""
     if not draft.origin.source:
         return None
     if standing is Standing.UNKNOWN:
         return TenantLateError()
     if standing is Standing.SUSPENDED:
-        return ForbiddenError("TENANT_SUSPENDED", "the tenant is suspended")
+        return ForbiddenError(
+            "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
+        )
     return None
 
 
 async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
-    """The bytes are there already: the upload shares the version, and its result.
+    """Assigns an upload with known bytes to the existing version; it gets the version's result.
 
-    What it says of the document is valid, unless a later upload was handled before it.
+    Its title and metadata take effect, unless a later upload was handled before it.
     """
     origin = one.draft.origin
     upload = Upload(
@@ -285,7 +287,7 @@ async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> Vie
 
 
 async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
-    """A later upload, or a delete, was handled first: this one is known, and makes no version."""
+    """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
         origin=one.draft.origin,
         document=entry.name,
@@ -302,7 +304,7 @@ async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -
 
 
 def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
-    """Acknowledges a new version and orders what is next."""
+    """Acknowledges a new version and orders its next step."""
     announce.send_acknowledgement(work, version, one.draft.origin, one.trace)
     if addition.prepared is None:
         announce.order_preparation(work, version, one.trace)
@@ -314,7 +316,7 @@ def _check_reuse(one: Incoming, upload: Upload) -> None:
     if upload.document != one.draft.name or upload.sha256 not in ("", one.stored.sha256):
         raise AlreadyExistsError(
             "REQUEST_REUSED",
-            "this request id came with another document or other bytes before",
+            "this request id was used for another document or other bytes; use a new one",
             document=upload.document,
             version=upload.version,
         )

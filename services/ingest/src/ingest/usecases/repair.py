@@ -1,4 +1,4 @@
-"""What a broker lost, a crash cut short or time made useless: sent again, given up, removed."""
+"""Repair: sends lost events again, fails expired versions and removes unused objects."""
 
 import logging
 from collections.abc import Callable
@@ -22,10 +22,10 @@ BATCH: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairSteps:
-    """Sends the event of a step again where it is lost.
+    """Sends the lost events of steps again.
 
-    A step is lost when it is overdue, its event does not wait in the outbox, and everything that
-    was sent when it was has been handled. Work that only waits is never sent twice.
+    A step is lost if it is overdue, its event does not wait in the outbox, and all events that were
+    sent up to its time have been handled. Work that is only waiting is never sent twice.
     """
 
     begin: Begin
@@ -34,10 +34,10 @@ class RepairSteps:
     pace: Pace
 
     async def run(self) -> int:
-        """One look at every step; returns how many events were sent again.
+        """Checks every step once; returns how many events were sent again.
 
         Raises:
-            UnavailableError, OverloadedError, ConflictError: the rest waits for the next look.
+            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
         """
         return sum([await self._repair(state) for state in STEPS])
 
@@ -50,7 +50,7 @@ class RepairSteps:
         return sum([await self._send_again(one) for one in lost])
 
     def _sent_at(self, pending: Pending) -> datetime:
-        """When the event of the step was sent: a wait before it is due."""
+        """When the event of the step was sent: its due time less its wait."""
         return pending.step_due_at - timedelta(seconds=self._wait_s(pending, pending.attempt))
 
     def _wait_s(self, pending: Pending, attempt: int) -> float:
@@ -97,10 +97,10 @@ class GiveUpExpired:
     pace: Pace
 
     async def run(self) -> int:
-        """How many were given up.
+        """Fails expired versions; returns their number.
 
         Raises:
-            UnavailableError, OverloadedError, ConflictError: the rest waits for the next look.
+            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
         """
         given_up = 0
         for pending in await self.sweeper.list_expired(self.pace.deadline_s, BATCH):
@@ -115,9 +115,10 @@ class GiveUpExpired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepObjects:
-    """Removes objects that no version needs: a crash left them, or their version went out of use.
+    """Removes objects that no version needs: left by a crash, or of a version that was retired.
 
-    `age_s` of a key is told by `key_age_s`; younger ones may belong to an upload that still runs.
+    Only keys older than `age_s`, as given by `key_age_s`, are removed; newer ones may belong to a
+    running upload.
     """
 
     sweeper: Sweeper
@@ -126,7 +127,7 @@ class SweepObjects:
     age_s: float
 
     async def run(self) -> int:
-        """How many were removed.
+        """Removes unused objects; returns their number.
 
         Raises:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next sweep.

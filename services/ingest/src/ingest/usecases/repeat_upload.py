@@ -1,4 +1,4 @@
-"""An upload that comes again is the upload it was, and receives what it should have received."""
+"""Repeated uploads: each gets the answer of the first one again."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from ingest.usecases.work import Work
 
 
 async def repeat(work: Work, upload: Upload) -> View:
-    """The version that answers a known upload.
+    """Returns the document and version of a known upload.
 
-    To an upload event the acknowledgement or the result is sent again, under the same id: whoever
-    sends it again has not received it.
+    For an upload event, the acknowledgement or result is sent again with the same id, because its
+    producer may not have received it.
     """
     if not upload.version:
         return await _repeat_superseded(work, upload)

@@ -1,8 +1,8 @@
-"""Who watches which documents, woken by changes instead of asking again and again.
+"""Watch calls, woken by changes instead of by polling.
 
-A change is noticed by what any replica publishes and by what this process commits; all changes
-noticed within `GATHER_S` are read together, one query for each tenant. What was missed on the way
-is found by a slow second look at everything that is watched.
+Changes are noticed from the events of all replicas and from the commits of this process. Changes
+noticed within `GATHER_S` are read together, with one query per tenant. Everything watched is also
+read again every `RELOAD_S`, in case a change was missed.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
 
-# Nobody waits noticeably longer, and a burst of changes costs a few queries a second.
+# Short enough for users, and a burst of changes costs only a few queries a second.
 GATHER_S: Final = 0.05
 RELOAD_S: Final = 30.0
 TICK_S: Final = 1.0
 RETRY_READ_S: Final = 1.0
 RETRY_WATCH_S: Final = 5.0
 READ_MAX: Final = 500
-# Names waiting to be read, of one tenant, while the database is away.
+# Changed names of one tenant that wait to be read while the database is unavailable.
 CHANGED_MAX: Final = 10_000
-# Documents kept for a follower that reads more slowly than they change; then it is told to list.
+# Changed documents kept for a slow client; with more, it is told to list the documents again.
 PENDING_MAX: Final = 512
 
 
 @dataclass(slots=True, eq=False)
 class Watcher:
-    """Waits for changes of one document, or of all whose names begin with `prefix`.
+    """Waits for changes of one document, or of all documents with a name prefix.
 
-    `views` are the changed documents not yet taken; `missed`: perhaps not all of them.
+    `views` are changed documents that were not taken yet; `missed` means that some may be missing.
     """
 
     prefix: str = ""
@@ -53,7 +53,7 @@ class Watcher:
         return document.startswith(self.prefix)
 
     def put(self, view: View) -> None:
-        """Keep the newest state of a document until it is taken."""
+        """Store the newest state of a document until it is taken."""
         if len(self.views) >= PENDING_MAX and view.entry.name not in self.views:
             self.note_missed()
         else:
@@ -61,13 +61,13 @@ class Watcher:
             self.news.set()
 
     def note_missed(self) -> None:
-        """Whoever waits has to look for itself."""
+        """Record that changes may have been missed, so the client has to list the documents."""
         self.missed = True
         self.views.clear()
         self.news.set()
 
     async def take(self) -> list[View] | None:
-        """The documents that have changed since; None when some may have been missed."""
+        """Wait for changes; returns the changed documents, or None if some may be missing."""
         await self.news.wait()
         self.news.clear()
         missed, self.missed = self.missed, False
@@ -79,9 +79,9 @@ class Watchers:
     """The watchers of this process; `run` serves them.
 
     Args:
-        begin: to read with; one connection at a time is in use.
-        feed: changes that any replica made.
-        limit: of this process; one tenant may have half of them.
+        begin: begins the units of work to read with; one connection at a time is in use.
+        feed: changes made by any replica.
+        limit: watchers of this process; one tenant may have half of them.
         clock: monotonic seconds.
     """
 
@@ -97,7 +97,7 @@ class Watchers:
         self._feed = feed
         self._limit = limit
         self._clock = clock
-        # By tenant and document; those of many documents under the empty name.
+        # By tenant and document; watchers of many documents have an empty name.
         self._watchers: defaultdict[str, defaultdict[str, set[Watcher]]]
         self._watchers = defaultdict(lambda: defaultdict(set))
         self._changed: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -109,7 +109,7 @@ class Watchers:
     async def join(
         self, tenant: str, *, document: str = "", collection: str = ""
     ) -> AsyncIterator[Watcher]:
-        """Watch one document, a collection or, with neither, the whole tenant from here on.
+        """Watch one document, a collection or, with neither, the whole tenant.
 
         Raises:
             OverloadedError: WATCHERS_FULL.
@@ -124,7 +124,7 @@ class Watchers:
             self._leave(tenant, document, watcher)
 
     def notice(self, tenant: str, document: str) -> None:
-        """A document has changed; nothing happens where nobody watches it."""
+        """Record that a document has changed; does nothing if it is not watched."""
         if any(self._find_watchers(tenant, document)):
             self._changed[tenant][document] = None
             self._news.set()
@@ -132,12 +132,12 @@ class Watchers:
                 self._reload_tenant(tenant)
 
     def notice_all(self) -> None:
-        """Changes may have been missed: look at everything that is watched."""
+        """Read everything that is watched again, because changes may have been missed."""
         for tenant in self._watchers:
             self._reload_tenant(tenant)
 
     async def run(self) -> None:
-        """Read what changes and hand it to its watchers, until cancelled."""
+        """Read changed documents and pass them to their watchers, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_changes())
             tasks.create_task(self._reload_periodically())
@@ -149,7 +149,7 @@ class Watchers:
         if sum(counts.values()) >= self._limit or counts.get(tenant, 0) >= self._limit // 2:
             raise OverloadedError(
                 "WATCHERS_FULL",
-                "too many documents are watched; watch many by one WatchDocuments call",
+                "too many watch calls are open; watch many documents with one WatchDocuments call",
                 retry_after_s=RETRY_WATCH_S,
                 limit=self._limit,
             )
@@ -200,7 +200,7 @@ class Watchers:
             yield from (one for one in watchers.get("", ()) if one.is_watching(document))
 
     async def _reload_periodically(self) -> None:
-        """Keep the feed open while somebody watches, and find what it has missed."""
+        """Keep the feed open while there are watchers, and read again what it may have missed."""
         due_at = self._next_reload_at()
         while True:
             await asyncio.sleep(TICK_S)
@@ -215,7 +215,7 @@ class Watchers:
         return self._clock() + RELOAD_S * spread
 
     async def _open_feed(self) -> bool:
-        """Whether it was opened just now."""
+        """Open the feed; returns whether it was closed before."""
         async with self._feed_lock:
             was_open = self._feed_is_open
             self._feed_is_open = was_open or await self._feed.open(self.notice)

@@ -1,4 +1,4 @@
-"""A unit of work as the use cases see it: the tables of one tenant in one transaction."""
+"""Interfaces of a unit of work: the tables of one tenant in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -32,7 +32,7 @@ Trace = Context | None
 
 
 class Standing(Enum):
-    """What is known of a tenant."""
+    """The standing of a tenant."""
 
     UNKNOWN = "unknown"
     ACTIVE = "active"
@@ -40,151 +40,151 @@ class Standing(Enum):
 
 
 class Documents(Protocol):
-    """The rows of one tenant inside one transaction: all of it commits, or nothing.
+    """Rows of one tenant in one transaction, which commits as a whole or not at all.
 
-    `lock` and `claim` put what happens to a document in a line: whoever tells the results of a
-    version, adds one or deletes some holds the document's row first.
+    `lock` and `claim` serialise the changes of a document: lock its row before adding a version,
+    deleting versions or sending their results.
     """
 
     async def claim(self, names: Sequence[str]) -> "Claimed":
-        """The documents' rows, made where there are none, locked until the transaction ends."""
+        """Lock the documents' rows until the transaction ends; missing rows are created."""
 
     async def release(self, names: Sequence[str]) -> None:
-        """Remove rows that `claim` has made and that have no version."""
+        """Remove rows that `claim` created and that have no version."""
 
     async def lock(self, name: str) -> Entry | None:
-        """The document's row, locked until the transaction ends."""
+        """Lock the document's row until the transaction ends."""
 
     async def find_entry(self, name: str) -> Entry | None:
-        """The document's row as it was a moment ago."""
+        """Read the document's row without a lock."""
 
     async def find_newest(self, name: str) -> View | None:
-        """The document through its newest version, as it was a moment ago."""
+        """Read the document and its newest version without a lock."""
 
     async def list_newest(self, names: Sequence[str]) -> Sequence[View]:
-        """Those of the documents that exist, through their newest versions, in any order."""
+        """Read the existing documents and their newest versions, in any order."""
 
     async def find_version(self, name: str, number: int) -> Version | None:
-        """One version as it was a moment ago; final under the document's lock."""
+        """Read one version; it cannot change while the document is locked."""
 
     async def lock_version(self, name: str, number: int) -> View | None:
-        """The document's row and this version's, both locked until the transaction ends."""
+        """Lock the rows of the document and of this version until the transaction ends."""
 
     async def list_versions(self, numbers: Mapping[str, int]) -> Mapping[str, Version]:
-        """One version of each document by its name; final under the documents' locks."""
+        """Read one version of each document, by name; they cannot change under the locks."""
 
     async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
-        """Documents' rows and these versions', in the order of their names, locked."""
+        """Lock the rows of the documents and of these versions, in the order of their names."""
 
     async def add(self, additions: Sequence["Addition"]) -> Mapping[str, Version]:
-        """Make versions the newest of their documents, and note the uploads.
+        """Add versions as the newest of their documents, and record the uploads.
 
-        Returns those that were made, by document: none of an upload that is known already.
+        Returns the added versions by document; a known upload adds none.
         """
 
     async def describe(self, version: Version, draft: Draft) -> Version:
-        """Give a version the title and metadata of an upload; the version as it is from now on."""
+        """Set the title and metadata of a version; returns the changed version."""
 
     async def raise_order(self, name: str, order_ns: int) -> None:
-        """Note that the document's newest upload is at least as late as that; 0: as now."""
+        """Raise the order of the document's latest upload to `order_ns`; 0 means now."""
 
     async def read_content(self, name: str, number: int) -> bytes | None:
-        """The bytes of a version that lie in the database; None when they do not."""
+        """Read the bytes of a version; None if they are not in the database."""
 
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
-        """Keep the pieces and make the version PREPARED; None when it is not ACCEPTED any more."""
+        """Store the pieces and make the version PREPARED; None if it is no longer ACCEPTED."""
 
     async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
-        """Make versions INDEXED and live; the uploads that waited for each, by document."""
+        """Make versions INDEXED and live; returns the waiting uploads by document."""
 
     async def fail(self, version: Version, verdict: Verdict) -> Sequence[Upload]:
-        """Make the version FAILED; the uploads that waited for it."""
+        """Make the version FAILED; returns the waiting uploads."""
 
     async def list_retired(self, entry: Entry, number: int) -> Sequence[Version]:
-        """Versions that `number` going live puts out of use: from the live one on, oldest first."""
+        """Versions that version `number` retires: from the live one on, oldest first."""
 
     async def retire(self, entry: Entry, number: int) -> None:
-        """Remove their chunks and bytes, and make those SUPERSEDED that have not failed."""
+        """Remove their chunks and bytes, and make them SUPERSEDED unless they have failed."""
 
     async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
         """All pieces of a version, in order."""
 
     async def repeat(self, pending: "Pending", wait_s: float) -> Version | None:
-        """Count one more emission.
+        """Count one more attempt of a step.
 
-        None when the step has moved on, was repeated meanwhile, or still waits in the outbox.
+        None if the step has moved on, was repeated in the meantime, or waits in the outbox.
         """
 
     async def list_page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
     async def list_collections(self, after: str, limit: int) -> Sequence[Collection]:
-        """At most `limit` collections with documents behind a collection id; empty: the first."""
+        """At most `limit` collections that have documents, after a collection id (may be empty)."""
 
     async def count_unfinished(self) -> int:
-        """Versions of the tenant that are on their way."""
+        """Number of unfinished versions of the tenant."""
 
 
 class Uploads(Protocol):
     """Uploads that can be repeated."""
 
     async def add(self, upload: Upload) -> bool:
-        """Note an upload that can be repeated; False when it is known, which changes nothing."""
+        """Record an upload that can be repeated; False, without a change, if it is known."""
 
     async def find(self, origin: Origin) -> Upload | None:
         """The accepted upload of this source and id."""
 
     async def settle(self, document: str, number: int, verdict: Verdict) -> Sequence[Upload]:
-        """Uploads that waited for this version and are told the verdict now."""
+        """Record the verdict for uploads that wait for this version; returns them."""
 
     async def settle_deleted(self, document: str, number: int) -> Sequence[Upload]:
-        """Uploads that waited for this version or an older one and are told DELETED."""
+        """Record DELETED for uploads that wait for versions up to this one; returns them."""
 
 
 class Deletions(Protocol):
-    """What a delete does to the rows, under the document's lock."""
+    """Changes of a delete, made while the document is locked."""
 
     async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        """Write the tombstone up to the newest version; all of them are DELETING from now on."""
+        """Write the tombstone up to the newest version; all versions become DELETING."""
 
     async def mark_hidden(self, document: str, number: int) -> None:
-        """Note that no search finds a version up to this one any more."""
+        """Record that searches no longer find versions up to this one."""
 
     async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
         """Versions up to this one that are DELETING, oldest first."""
 
     async def begin_purge(self, document: str, number: int, keys: Sequence[str]) -> None:
-        """Note of which DELETING versions up to this one there are bytes, about to be removed."""
+        """Record which DELETING versions up to this one have bytes that will be removed."""
 
     async def mark_discarded(self, document: str, number: int, dead_letters: int) -> None:
-        """Note how many dead letters went for the delete up to this version."""
+        """Record how many dead letters the delete up to this version removed."""
 
     async def purge(self, document: str, number: int) -> "Purged":
         """Remove chunks, bytes and outbox rows of the DELETING versions up to this one."""
 
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
-        """Make those versions DELETED and forget what was said of them; keep the receipt."""
+        """Make those versions DELETED, clear their descriptions and store the receipt."""
 
     async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
-        """The delete that removed this version: the last version it removed, and its receipt."""
+        """Find the delete that removed this version: its last version and its receipt."""
 
 
 class Tenants(Protocol):
-    """What auth's facts say of the tenant, in whatever order they come."""
+    """The standing of the tenant from auth's events, which may come in any order."""
 
     async def admit(self) -> None:
-        """Note that the tenant exists."""
+        """Record that the tenant exists."""
 
     async def suspend(self, sequence: int) -> None:
-        """Note that the tenant is suspended, unless a higher sequence has told otherwise."""
+        """Record that the tenant is suspended, unless a change with a higher sequence is known."""
 
     async def resume(self, sequence: int) -> None:
-        """Note that it is suspended no longer, unless a higher sequence has told otherwise."""
+        """Record that it is active again, unless a change with a higher sequence is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """Rows that a purge removed, and what all its attempts noted of other stores."""
+    """Rows that a purge removed, and what all its attempts recorded for other stores."""
 
     objects: int
     dead_letters: int
@@ -194,7 +194,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
-    """Documents after a name; `collection` empty: all, `state` None: any but DELETED."""
+    """Asks for documents after a name; `collection` empty: all, `state` None: any but DELETED."""
 
     collection: str
     state: State | None
@@ -204,7 +204,7 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A step of a version that was due, as it was seen."""
+    """An overdue step of a version, as it was read."""
 
     tenant: str
     document: str
@@ -218,7 +218,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """Rows of documents by name, and what is known of the tenant."""
+    """Rows of documents by name, and the standing of the tenant."""
 
     entries: Mapping[str, Entry]
     standing: Standing
@@ -226,9 +226,9 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A version about to be made: `prepared` where its text is cut already.
+    """A version to add; `prepared` is set if its text is already cut.
 
-    `content` are its bytes where they go into the database, not into the object store.
+    `content` is set if its bytes go into the database instead of the object store.
     """
 
     draft: Draft
@@ -240,7 +240,7 @@ class Addition:
 
 
 class Work(Protocol):
-    """A unit of work: one transaction of one tenant, and the events published when it commits."""
+    """A unit of work: one transaction of one tenant, and the events published after it commits."""
 
     @property
     def documents(self) -> Documents: ...
@@ -252,7 +252,7 @@ class Work(Protocol):
     def tenants(self) -> Tenants: ...
     @property
     def fresh(self) -> Sequence[Delivery[Any]]:
-        """The deliveries to act on: the others have had their effect before."""
+        """The deliveries to act on; the others were handled before."""
 
     def emit(
         self,
@@ -263,7 +263,7 @@ class Work(Protocol):
         cause: Delivery[Any] | None = None,
         context: Context | None = None,
     ) -> None:
-        """Store an event with the transaction; it is published after it commits, surely."""
+        """Store an event in the transaction; it is published after the commit."""
 
 
 class Begin(Protocol):
@@ -272,7 +272,7 @@ class Begin(Protocol):
     def __call__(
         self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
     ) -> AbstractAsyncContextManager[Work]:
-        """`deliveries` have their effect at most once, however often they come.
+        """Begin a unit of work; each delivery takes effect at most once, however often it comes.
 
         Raises:
             UnavailableError: DATABASE_UNAVAILABLE.

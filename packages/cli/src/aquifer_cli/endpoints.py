@@ -1,4 +1,4 @@
-"""Where the services are: in the data folder of a running `aquifer up`, or in the environment."""
+"""Finds the addresses of the services: in the environment, or in the data folder of a stack."""
 
 import json
 import os
@@ -14,14 +14,14 @@ FILE = "endpoints.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where services are, and a key.
+    """Addresses of the services, and an API key.
 
     Attributes:
         services: address of each service as host:port.
-        traces: URL of a Tempo-compatible API; empty where there is none.
-        nats: of the broker, for an upstream system of the tenant.
-        parts: address of each part that is no service; only of a stack on this machine.
-        data_dir: where such a stack keeps everything.
+        traces: URL of a Tempo-compatible API; empty if there is none.
+        nats: URL of the broker, for an upstream system of the tenant.
+        parts: address of each part that is not a service; only for a stack on this machine.
+        data_dir: data folder of such a stack.
     """
 
     services: Mapping[str, str]
@@ -34,10 +34,10 @@ class Endpoints:
 
 
 def default_data_dir() -> Path:
-    """`AQUIFER_HOME`, else a folder of this user.
+    """The default data folder: `AQUIFER_HOME`, or else a folder of this user.
 
-    PostgreSQL refuses to run as root and its own user can not enter root's home, so root's data
-    lies under /var/lib.
+    PostgreSQL refuses to run as root, and its own user cannot access root's home, so root's data
+    is under /var/lib.
     """
     named = os.environ.get("AQUIFER_HOME")
     if named:
@@ -49,7 +49,7 @@ def default_data_dir() -> Path:
 
 
 def make_data_dir(folder: Path) -> Path:
-    """The folder, whole and made when it is missing.
+    """Resolves a data folder and creates it if it is missing.
 
     Raises:
         CommandError: DATA_DIR_UNUSABLE.
@@ -70,7 +70,7 @@ def make_data_dir(folder: Path) -> Path:
 
 
 def find(data_dir: Path | None) -> Endpoints:
-    """The endpoints to use: those of the environment, else those of the data folder.
+    """Reads the endpoints from the environment, or else from the data folder.
 
     Raises:
         CommandError: NOT_RUNNING, ENDPOINTS_UNREADABLE, ENDPOINTS_INCOMPLETE.
@@ -98,7 +98,7 @@ def find(data_dir: Path | None) -> Endpoints:
         ) from error
     except ValueError as error:
         raise CommandError(
-            "ENDPOINTS_UNREADABLE", f"{file} is no JSON: {error}", exit_code=EXIT_USAGE
+            "ENDPOINTS_UNREADABLE", f"{file} is not valid JSON: {error}", exit_code=EXIT_USAGE
         ) from error
 
 

@@ -20,10 +20,10 @@ class Line:
     row: dict[str, Any]
 
     def text(self, key: str) -> str:
-        """A text or a number under `key`, as text.
+        """Reads a text or a number under `key`, as text.
 
         Raises:
-            CommandError: LINE_UNREADABLE, there is none.
+            CommandError: LINE_UNREADABLE, the key is missing.
         """
         value = self.row.get(key)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -32,10 +32,10 @@ class Line:
 
 
 def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
-    """What `make` makes of each line that is not blank.
+    """Calls `make` for each line that is not blank, and returns the results.
 
     Raises:
-        CommandError: FILE_UNREADABLE; LINE_UNREADABLE, which tells of each such line.
+        CommandError: FILE_UNREADABLE; LINE_UNREADABLE, which lists each such line.
     """
     try:
         content = file.read_bytes()
@@ -45,7 +45,7 @@ def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
         ) from error
     made: list[T] = []
     unread: list[CommandError] = []
-    # Only "\n" ends a line: text may hold other separators, which `splitlines` would break at.
+    # Only "\n" ends a line: text may contain other separators, at which `splitlines` would split.
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
@@ -61,16 +61,16 @@ def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
 def _parse_line(where: str, line: bytes) -> Line:
     try:
         row = json.loads(line.decode())
-        json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a character is none
+        json.dumps(row, ensure_ascii=False).encode()  # fails for half a surrogate pair
     except (ValueError, RecursionError) as error:
-        raise line_error(where, f"not JSON in UTF-8: {error}") from error
+        raise line_error(where, f"it is not JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
-        raise line_error(where, "not an object")
+        raise line_error(where, "it is not an object")
     return Line(where, row)
 
 
 def _merge(errors: Sequence[CommandError]) -> CommandError:
-    """One failure that tells of the first of many."""
+    """Makes one error from many; it shows the first ones."""
     details = [error.detail for error in errors[:LINES_MAX]]
     if len(errors) > LINES_MAX:
         details.append(f"and {len(errors) - LINES_MAX:,} more lines")
@@ -81,7 +81,7 @@ def _merge(errors: Sequence[CommandError]) -> CommandError:
 
 
 def line_error(where: str, detail: str) -> CommandError:
-    """LINE_UNREADABLE, with the shape that is expected."""
+    """The error LINE_UNREADABLE, with the expected format."""
     return CommandError(
         "LINE_UNREADABLE",
         f"{where}: {detail}",

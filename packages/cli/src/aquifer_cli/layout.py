@@ -1,6 +1,6 @@
-"""How text is laid out on a screen of some width; without one (`None`) a line is as long as it is.
+"""Lays out text for a screen of a given width; `None` means no limit.
 
-Names are never cut and never broken: people copy them.
+Names are never cut or broken, so that they can be copied.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 GAP = "  "
 ASIDE_CELLS_MIN = 12
 _BREAKS = " \n"
-# What a terminal would obey, or what would turn the order of a line around; a tab is a space.
+# Characters that control a terminal or reverse the order of a line; a tab becomes a space.
 _OBEYED = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F)], "\ufffd")
 _OBEYED |= dict.fromkeys(range(0x2066, 0x206A), "\ufffd") | {0x0A: "\n", 0x09: " "}
 
@@ -22,9 +22,9 @@ class Row:
     """A line of a table.
 
     Args:
-        cells: kept whole, whatever the width.
-        aside: follows the cells, cut to what is left of the width, or left out.
-        below: a line of its own under the cells.
+        cells: shown in full, whatever the width.
+        aside: text after the cells, cut to the remaining width, or omitted.
+        below: a separate line below the cells.
     """
 
     cells: Sequence[object]
@@ -33,12 +33,12 @@ class Row:
 
 
 def escape_controls(text: str) -> str:
-    """The text without terminal control characters, which documents may contain."""
+    """Removes terminal control characters, which documents may contain."""
     return text.translate(_OBEYED)
 
 
 def cut(text: str, width: int | None) -> str:
-    """The text on one line, ended by `…` where it had to be cut to `width` cells."""
+    """Puts text on one line; cuts it to `width` cells if necessary, ending with `…`."""
     line = " ".join(text.split())
     if width is None or cell_len(line) <= width:
         return line
@@ -46,9 +46,9 @@ def cut(text: str, width: int | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterator[list[str]]:
-    """Each line as padded cells, the last one for the aside; empty columns are removed.
+    """Pads the cells of each line, the last one for the aside; empty columns are removed.
 
-    The first line is the head. A column of numbers only is set to the right.
+    The first line is the header. A column of numbers is right-aligned.
     """
     columns = [list(column) for column in zip_longest(*(row.cells for row in rows), fillvalue="")]
     kept = [i for i, column in enumerate(columns) if any(_render(value) for value in column)]
@@ -77,7 +77,7 @@ def _cut_aside(text: str, taken: int, width: int | None) -> str:
 
 
 def fill(text: str, width: int | None, indent: str = "") -> list[str]:
-    """Lines of at most `width` cells, broken between words; a longer word is not broken."""
+    """Breaks text between words into lines of at most `width` cells; long words stay whole."""
     words = text.split()
     if width is None:
         return [indent + " ".join(words)]
@@ -90,7 +90,7 @@ def fill(text: str, width: int | None, indent: str = "") -> list[str]:
 
 
 class Flow:
-    """Text that comes in pieces, broken between words at the width, each line indented."""
+    """Writes text that comes in pieces, in indented lines broken between words."""
 
     def __init__(self, write: Callable[[str], None], width: int | None, indent: str = "") -> None:
         self._write = write
@@ -101,7 +101,7 @@ class Flow:
         self._word = ""
 
     def add(self, text: str) -> None:
-        """More text; its last word waits until it is known to be whole."""
+        """Writes more text; the last word waits until it is complete."""
         for character in text:
             if character not in _BREAKS:
                 self._word += character

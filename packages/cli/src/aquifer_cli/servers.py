@@ -1,4 +1,4 @@
-"""The state of the parts that are not services: broker, database, stores."""
+"""The state of the parts of a stack that are not services: broker, database, stores."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from aquifer_cli.endpoints import Endpoints
 SERVERS = ("nats", "postgres", "vectors", "traces")
 ASK_S = 2.0
 DISK_LOW_BYTES = 1 << 30
-# PostgreSQL's SSLRequest: answered before anybody logs in.
+# PostgreSQL's SSLRequest, which is answered without a login.
 _TLS_REQUEST = struct.pack("!ii", 8, 80_877_103)
 _FAILURES = (OSError, URLError, ValueError, TimeoutError, grpc.RpcError, EOFError)
 
@@ -36,7 +36,7 @@ class Server(TypedDict):
 
 
 async def gather(endpoints: Endpoints) -> list[Server]:
-    """Every part, asked side by side within `ASK_S`; only a stack on this machine can be asked."""
+    """Asks every part at the same time, within `ASK_S`; only for a stack on this machine."""
     free = await asyncio.to_thread(_disk_free, endpoints.data_dir)
     return list(await asyncio.gather(*(_ask(endpoints, part, free) for part in SERVERS)))
 
@@ -97,7 +97,7 @@ async def _ask_postgres(address: str) -> None:
 
 
 async def _ask_health(address: str) -> None:
-    """Passes when the gRPC health of the server is SERVING."""
+    """Checks that the gRPC health of the server is SERVING."""
     async with grpc.aio.insecure_channel(address) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -118,7 +118,7 @@ def _get(url: str) -> bytes:
 
 
 def _disk_free(folder: str) -> int | None:
-    """Bytes left where the stack keeps everything; None where that can not be read."""
+    """Free bytes in the data folder of the stack; None if unknown."""
     if not folder:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Traces, read from a Tempo-compatible API."""
+"""Reads traces from a Tempo-compatible API."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A span in its trace: times in nanoseconds since 1970, `links` the ids of other traces."""
+    """A span: times in nanoseconds since 1970, `links` are the ids of other traces."""
 
     trace_id: str
     span_id: str
@@ -39,11 +39,11 @@ class Node:
 
     @property
     def duration_ms(self) -> float:
-        """How long it took."""
+        """Duration of the span."""
         return (self.end - self.start) / 1e6
 
     def as_json(self) -> dict[str, object]:
-        """For machines."""
+        """The span as JSON."""
         return {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
@@ -59,12 +59,12 @@ class Node:
 
 
 def as_json(nodes: list[Node]) -> dict[str, object]:
-    """A trace for machines."""
+    """A trace as JSON."""
     return {"trace_id": nodes[0].trace_id, "spans": [node.as_json() for node in nodes]}
 
 
 def find(url: str, identifier: str, collection: str = names.COLLECTION_DEFAULT) -> list[list[Node]]:
-    """The traces of an id, newest first: of that trace, or of that document or answer.
+    """Finds the traces of an id of a trace, document or answer, newest first.
 
     Raises:
         CommandError: TRACES_UNAVAILABLE, TRACE_UNKNOWN.
@@ -98,7 +98,7 @@ def _find_ids(url: str, identifier: str, collection: str) -> list[str]:
 
 
 def _is_miss(nodes: list[Node]) -> bool:
-    """True for a call that did not find the document, which is not part of its traces."""
+    """Whether a trace is only a call that did not find the document."""
     return bool(nodes) and nodes[0].attributes.get("aquifer.error.reason") == "DOCUMENT_UNKNOWN"
 
 
@@ -114,7 +114,7 @@ def _search(url: str, key: str, value: str) -> list[str]:
 
 
 def load(url: str, trace_id: str) -> list[Node]:
-    """Every span of a trace, earliest first; none when it is not kept.
+    """Reads every span of a trace, earliest first; none if the trace is not stored.
 
     Raises:
         CommandError: TRACES_UNAVAILABLE.
@@ -128,7 +128,7 @@ def load(url: str, trace_id: str) -> list[Node]:
 
 
 def _get(url: str, accept: str) -> bytes:
-    """The body of an answer; empty where there is nothing under that address."""
+    """Reads the body of a response; empty for status 404."""
     if not url.startswith(("http://", "https://")):
         raise CommandError(
             "TRACES_UNAVAILABLE",

@@ -1,4 +1,4 @@
-"""Draws a trace: one line per span, children below their parent, bars on one scale."""
+"""Draws a trace: one line per span, children below their parent, bars on a common scale."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ _SECOND = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A span and its depth below its root."""
+    """A span and its depth below the root."""
 
     node: Node
     depth: int
 
 
 def order_branches(nodes: Sequence[Node]) -> list[Branch]:
-    """Every span once, each after its parent; a span without its parent is a root."""
+    """Orders spans so that each follows its parent; a span without a known parent is a root."""
     known = {node.span_id for node in nodes}
     children: dict[str, list[Node]] = {}
     for node in nodes:
         children.setdefault(node.parent_id if node.parent_id in known else "", []).append(node)
     drawn: dict[str, Branch] = {}
-    # Spans that are each other's parents hang from no root: whatever is left starts anew.
+    # Spans that are each other's parents have no root, so the first one left becomes a root.
     for start in (*children.get("", ()), *nodes):
         waiting = [Branch(start, 0)]
         while waiting:
@@ -53,7 +53,7 @@ def draw_waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
 
     Args:
         nodes: its spans, earliest first.
-        width: cells of a line; None: as long as it is.
+        width: cells of a line; None: no limit.
     """
     start, end = min(n.start for n in nodes), max(n.end for n in nodes)
     services = list(dict.fromkeys(node.service for node in nodes))
@@ -68,7 +68,7 @@ def draw_waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
 
 
 def render_duration(nanoseconds: int) -> str:
-    """A duration as text: `0.42 ms`, `12.3 ms`, `4.56 s`."""
+    """Formats a duration: `0.42 ms`, `12.3 ms`, `4.56 s`."""
     if nanoseconds >= _SECOND:
         return f"{nanoseconds / _SECOND:,.2f} s"
     ms = nanoseconds / 1e6
@@ -93,7 +93,7 @@ def _head(nodes: Sequence[Node], start: int, end: int) -> Iterator[Text]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Cells of each column; a bar of 0 cells is left out."""
+    """Width of each column in cells; a bar of 0 cells is omitted."""
 
     service: int
     name: int
@@ -113,7 +113,7 @@ def _columns(drawn: list[Branch], services: list[str], width: int | None) -> _Co
 
 
 def _label(branch: Branch) -> str:
-    """`QueryService/Ask` for aquifer.query.v1.QueryService/Ask, under its parent."""
+    """Shortens a span's name: `QueryService/Ask` for `aquifer.query.v1.QueryService/Ask`."""
     name = branch.node.name
     short = name.rsplit(".", 1)[-1] if len(name.split("/")) == _KEPT_PARTS else name
     return "  " * branch.depth + short

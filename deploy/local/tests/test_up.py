@@ -35,7 +35,7 @@ def up(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def free_base() -> int:
-    """The first of as many free ports in a row as a stack has doors."""
+    """The first of as many free ports in a row as a stack needs."""
     while True:
         base = free_ports(1)[0]
         with suppress(FailedPreconditionError):

@@ -1,14 +1,14 @@
-"""The part of Grafana Tempo's HTTP query API that Aquifer's clients use, over a span store.
+"""Serves spans over the part of Grafana Tempo's HTTP query API that Aquifer's clients use.
 
-* `GET /api/traces/{trace id, 1 to 32 hex digits}`: OTLP `TracesData` as protobuf when the request
-  accepts `application/protobuf`, else as JSON `{"batches": [...]}` with base64 ids; 404 when
-  nothing of the trace is there. `start` and `end` are accepted and change nothing.
-* `GET /api/search?tags=key%3Dvalue&limit=20&start=0&end=0`: tags in logfmt, all of which one span
-  or its resource must hold; times in seconds since 1970. Tempo itself takes a value for a
-  case-insensitive part of the attribute; here it is the whole: search for whole values.
+* `GET /api/traces/{trace id, 1 to 32 hex digits}`: OTLP `TracesData`, as protobuf if the request
+  accepts `application/protobuf`, otherwise as JSON `{"batches": [...]}` with base64 ids; 404 if the
+  trace has no spans. `start` and `end` are accepted and ignored.
+* `GET /api/search?tags=key%3Dvalue&limit=20&start=0&end=0`: tags in logfmt; a span or its resource
+  must have all of them. Times are in seconds since 1970. A value must equal the whole attribute,
+  while Tempo matches a case-insensitive part of it.
 * `GET /ready`
 
-Everything wrong with a request is answered by a 4xx status and `{"error": "..."}`.
+An invalid request gets a 4xx status and `{"error": "..."}`.
 """
 
 import json

@@ -280,8 +280,8 @@ class Stack:
     def _dsn(self, role: str) -> str:
         return self.postgres.dsn(role, self._secrets.postgres[role], database=roles.DATABASE)
 
-    def _address(self, door: str) -> str:
-        return f"{LOOPBACK}:{self._ports[door]}"
+    def _address(self, port: str) -> str:
+        return f"{LOOPBACK}:{self._ports[port]}"
 
     def _write_endpoints(self) -> Endpoints:
         keys = read_first_keys(self.data.first_keys)

@@ -50,19 +50,19 @@ async def serve(name: str, settings: ServiceSettings, build: Build, access: Acce
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with AsyncExitStack() as stack:
-        doors = await _open(name, settings, access, stack, on_lost)
-        await build(doors.process)
-        _serve_operators(doors.process)
-        doors.process.server.add_insecure_port(settings.listen)
-        await doors.process.server.start()
+        service = await _open(name, settings, access, stack, on_lost)
+        await build(service.process)
+        _serve_operators(service.process)
+        service.process.server.add_insecure_port(settings.listen)
+        await service.process.server.start()
         log.info("service.started", extra={"listen": settings.listen})
-        await _take_traffic(doors, settings.drain_s, stop)
+        await _take_traffic(service, settings.drain_s, stop)
     log.info("service.stopped")
     return 1 if lost.is_set() else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Doors:
+class _Service:
     """A process with its health, token verifier and revocations."""
 
     process: Process
@@ -77,7 +77,7 @@ async def _open(
     access: Access,
     stack: AsyncExitStack,
     on_lost: Callable[[], None],
-) -> _Doors:
+) -> _Service:
     """Opens what every process needs; `stack` closes it in reverse order."""
     spans = telemetry.start(
         name,
@@ -112,19 +112,19 @@ async def _open(
         authority=authority,
         stack=stack,
     )
-    return _Doors(process=process, health=health, verifier=verifier, revocations=revocations)
+    return _Service(process=process, health=health, verifier=verifier, revocations=revocations)
 
 
-async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> None:
+async def _take_traffic(service: _Service, drain_s: float, stop: asyncio.Event) -> None:
     """Works until `stop` is set, then drains calls and events before anything is closed."""
-    process, revocations = doors.process, doors.revocations
+    process, revocations = service.process, service.revocations
     loops: list[Loop] = [
         *([process.events.run] if process.events else []),
         *process.loops,
         lambda: upkeep.subscribe_to_revocations(process.bus, revocations),
         lambda: follow(revocations, process.authority.revocations),
-        lambda: upkeep.load_keys(doors.verifier),
-        lambda: upkeep.watch_readiness(process, doors.verifier, revocations, doors.health),
+        lambda: upkeep.load_keys(service.verifier),
+        lambda: upkeep.watch_readiness(process, service.verifier, revocations, service.health),
         lambda: upkeep.export_backlog(process),
     ]
     async with asyncio.TaskGroup() as traffic:
@@ -132,7 +132,7 @@ async def _take_traffic(doors: _Doors, drain_s: float, stop: asyncio.Event) -> N
         await stop.wait()
         log.info("service.draining")
         process.not_ready = ("draining",)
-        await doors.health.enter_graceful_shutdown()
+        await service.health.enter_graceful_shutdown()
         # Calls sent before clients saw the change of health are still accepted.
         await asyncio.sleep(DRAIN_NOTICE_S)
         await asyncio.gather(

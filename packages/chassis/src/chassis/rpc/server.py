@@ -365,8 +365,8 @@ async def create_server(
         ValueError: a service of `access` has a method without an access rule.
     """
     services = sorted({name.rpartition("/")[0] for name in access})
-    if open_doors := [name for name in _methods(services) if name not in access]:
-        raise ValueError(f"no access rule for {', '.join(open_doors)}")
+    if unprotected := [name for name in _methods(services) if name not in access]:
+        raise ValueError(f"no access rule for {', '.join(unprotected)}")
     # Private servers have public methods only.
     strangers = PUBLIC in access.values() and any(rule != PUBLIC for rule in access.values())
     options = limit_strangers(SERVER_OPTIONS) if strangers else SERVER_OPTIONS

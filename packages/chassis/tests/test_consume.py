@@ -431,7 +431,7 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
         else:
             raise UnavailableError("AWAY", "away")
 
-    async def nothing(batch: Batch[ChunksEmbedded]) -> None:
+    async def do_nothing(batch: Batch[ChunksEmbedded]) -> None:
         return
 
     await publish(bus, (embedded("slow"), "e1"), (embedded("waits"), "e2"))
@@ -439,7 +439,7 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
         async with consume_events(own, handler, groups=2):
             await started.wait()
         assert finished == ["slow"]
-    async with bus.connect("query") as own, consume_events(own, nothing) as settlement:
+    async with bus.connect("query") as own, consume_events(own, do_nothing) as settlement:
         async with asyncio.timeout(ACK_WAIT_S / 2):
             await wait_until_settled(settlement)
 

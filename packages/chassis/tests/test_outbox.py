@@ -33,7 +33,7 @@ def dsns(postgres: TestDatabase) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def opened(
+async def open_outbox(
     bus: TestBus, postgres: TestDatabase, dsns: dict[str, str], service: str = "query"
 ) -> AsyncIterator[tuple[Database, Bus]]:
     postgres.truncate(service)
@@ -77,7 +77,10 @@ async def prepare(work: Transactions, tenant: str, document: str, batches: int =
 
 
 async def test_events_leave_right_after_their_transaction(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         for number in range(300):
             await answer(work, number)
         async with asyncio.timeout(10):
@@ -91,7 +94,7 @@ async def test_two_relays_publish_what_a_dead_process_left_behind_once(
     bus, postgres, dsns, monkeypatch
 ):
     monkeypatch.setattr(publishing, "STALE_S", 0.1)
-    async with opened(bus, postgres, dsns) as (database, own):
+    async with open_outbox(bus, postgres, dsns) as (database, own):
         # No relay runs here: as if the process had died after each commit.
         dead = Transactions(database, Outbox(database, own, "query"))
         for number in range(300):
@@ -103,7 +106,10 @@ async def test_two_relays_publish_what_a_dead_process_left_behind_once(
 
 
 async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         with pytest.raises(RuntimeError):
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT), key=("a1",))
@@ -114,7 +120,10 @@ async def test_an_event_of_a_transaction_that_fails_never_leaves(bus, postgres, 
 
 
 async def test_an_event_too_large_for_its_stream_fails_its_transaction(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         with pytest.raises(InvalidInputError) as refused:
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT, model="x" * (1 << 20)), key=("a1",))
@@ -123,14 +132,20 @@ async def test_an_event_too_large_for_its_stream_fails_its_transaction(bus, post
 
 
 async def test_an_event_without_key_and_cause_is_a_fault_of_ours(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         with pytest.raises(TypeError):
             async with work.begin(TENANT) as unit:
                 unit.emit(AnswerProduced(tenant=TENANT))
 
 
 async def test_events_wait_while_the_broker_is_away(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         await asyncio.to_thread(bus.server.kill)
         for number in range(3):
             await answer(work, number)
@@ -142,7 +157,10 @@ async def test_events_wait_while_the_broker_is_away(bus, postgres, dsns):
 
 
 async def test_a_relay_outlives_a_database_that_goes_away(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         await answer(work, 1)
         await asyncio.to_thread(postgres.server.kill)
         await asyncio.sleep(1.5)
@@ -160,7 +178,7 @@ async def test_only_some_work_lies_in_the_stream_and_tenants_take_turns(
 ):
     monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
     async with (
-        opened(bus, postgres, dsns, "ingest") as (database, own),
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
         run_relay(database, own, "ingest") as work,
     ):
         for number in range(60):
@@ -182,7 +200,7 @@ async def test_a_short_document_overtakes_a_long_one_of_its_tenant(
 ):
     monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
     async with (
-        opened(bus, postgres, dsns, "ingest") as (database, own),
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
         run_relay(database, own, "ingest") as work,
     ):
         await prepare(work, "acme", "long", batches=200)
@@ -208,7 +226,7 @@ async def consume(bus: TestBus, many: int) -> AsyncIterator[tuple[str, str, int]
 
 
 async def test_a_row_is_invisible_to_another_tenant(bus, postgres, dsns):
-    async with opened(bus, postgres, dsns) as (database, _):
+    async with open_outbox(bus, postgres, dsns) as (database, _):
         async with database.transaction(TENANT) as tx:
             await tx.execute(
                 "INSERT INTO inbox (tenant_id, key) VALUES (%s, gen_random_uuid())", [TENANT]
@@ -221,7 +239,10 @@ async def test_a_row_is_invisible_to_another_tenant(bus, postgres, dsns):
 
 async def test_the_event_carries_the_trace_of_its_transaction(bus, postgres, dsns):
     tracer = TracerProvider().get_tracer("test")
-    async with opened(bus, postgres, dsns) as (database, own), run_relay(database, own) as work:
+    async with (
+        open_outbox(bus, postgres, dsns) as (database, own),
+        run_relay(database, own) as work,
+    ):
         with tracer.start_as_current_span("upload") as span:
             await answer(work, 1)
         await wait_until_empty(database)

@@ -63,7 +63,7 @@ def test_a_token_of_another_filter_is_refused(bound: tuple[str, ...]) -> None:
     assert refusal(token, bound=bound) == "PAGE_TOKEN_INVALID"
 
 
-def encoded(value: object) -> str:
+def encode(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
@@ -73,17 +73,17 @@ HOSTILE = [
     "!!!!",
     "YQ",
     "A" * 1_025,
-    encoded(None),
-    encoded({}),
-    encoded({"a": 1}),
-    encoded("acme"),
-    encoded([]),
-    encoded([1]),
-    encoded(["a", "b", "c"]),
-    encoded(["a\0"]),
-    encoded(["a\n", "b"]),
-    encoded(["\ud800"]),
-    encoded([["a"]]),
+    encode(None),
+    encode({}),
+    encode({"a": 1}),
+    encode("acme"),
+    encode([]),
+    encode([1]),
+    encode(["a", "b", "c"]),
+    encode(["a\0"]),
+    encode(["a\n", "b"]),
+    encode(["\ud800"]),
+    encode([["a"]]),
     base64.urlsafe_b64encode(b"[" * 300).decode(),
     base64.urlsafe_b64encode(b"\xff\xfe").decode(),
 ]

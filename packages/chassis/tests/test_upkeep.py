@@ -25,11 +25,11 @@ from chassis.process.upkeep import subscribe_to_revocations
 from testkit.servers import TestBus
 
 
-async def say(auth: Bus, event: Message, event_id: str) -> None:
+async def publish(auth: Bus, event: Message, event_id: str) -> None:
     await auth.publish_all([encode_event(event, event_id=event_id)])
 
 
-def refused(known: Revocations, key: str, tenant: str) -> str:
+def find_refusal(known: Revocations, key: str, tenant: str) -> str:
     with suppress(UnauthenticatedError):
         known.check(key, tenant)
         return ""
@@ -50,15 +50,17 @@ async def test_a_process_hears_of_keys_suspensions_and_resumptions(bus: TestBus)
         await query.client.flush()
         # Nothing in it can be read: it is logged, and the next is heard.
         await auth.client.publish(subject(TenantSuspended, "acme"), b"\xff")
-        await say(auth, ApiKeyRevoked(tenant="acme", key_id="k1"), "a")
-        await say(auth, TenantSuspended(tenant="acme", sequence=2), "b")
-        await until(lambda: bool(refused(known, "k1", "globex") and refused(known, "k2", "acme")))
-        await say(auth, TenantResumed(tenant="acme", sequence=3), "c")
-        await until(lambda: not refused(known, "k2", "acme"))
-        await say(auth, TenantSuspended(tenant="globex", sequence=4), "d")
-        await say(auth, TenantSuspended(tenant="acme", sequence=1), "e")
-        await until(lambda: bool(refused(known, "k2", "globex")))
-        assert not refused(known, "k2", "acme")
+        await publish(auth, ApiKeyRevoked(tenant="acme", key_id="k1"), "a")
+        await publish(auth, TenantSuspended(tenant="acme", sequence=2), "b")
+        await until(
+            lambda: bool(find_refusal(known, "k1", "globex") and find_refusal(known, "k2", "acme"))
+        )
+        await publish(auth, TenantResumed(tenant="acme", sequence=3), "c")
+        await until(lambda: not find_refusal(known, "k2", "acme"))
+        await publish(auth, TenantSuspended(tenant="globex", sequence=4), "d")
+        await publish(auth, TenantSuspended(tenant="acme", sequence=1), "e")
+        await until(lambda: bool(find_refusal(known, "k2", "globex")))
+        assert not find_refusal(known, "k2", "acme")
 
 
 async def test_a_broker_that_is_away_is_not_reported_as_missing_durables(

@@ -114,7 +114,7 @@ class Siblings:
     async def close(self) -> None:
         self.changed = None
 
-    def hear(self, sent: Sequence[Outgoing]) -> None:
+    def receive(self, sent: Sequence[Outgoing]) -> None:
         """As if the bus brought these events back."""
         for event in sent:
             if self.changed and event.headers["ce-type"] in FACTS:
@@ -190,7 +190,7 @@ class Rig:
         before = self.last_outgoing()
         await HANDLERS[type(events[0])](batch, self.wired.use_cases)
         sent = self.outgoing(before)
-        self.siblings.hear(sent)
+        self.siblings.receive(sent)
         return sent
 
     def batch(
@@ -273,13 +273,15 @@ class Rig:
         event = VersionSearchable(tenant=TENANT, document=name, version=version)
         return await self.deliver(event, **fields)
 
-    async def purged(self, version: int = 1, **fields: Any) -> list[Outgoing]:
+    async def report_purged(self, version: int = 1, **fields: Any) -> list[Outgoing]:
         """Query says that it holds nothing of the version and older ones any more."""
         counts = {"passages": 2, "points": 2, "dead_letters": 0}
         event = PassagesPurged(tenant=TENANT, document=NAME, version=version, **counts)
         return await self.deliver(event, **fields)
 
-    async def indexed(self, content: bytes = b"Water finds its way.", *, name: str = NAME) -> int:
+    async def index_version(
+        self, content: bytes = b"Water finds its way.", *, name: str = NAME
+    ) -> int:
         """A version all the way; its number."""
         view = await self.upload(content, name=name)
         await self.prepare(view.version.number, name=name)
@@ -329,7 +331,7 @@ class Rig:
         """As the relay would."""
         self.rows.execute("DELETE FROM outbox")
 
-    def hurry(self, *, seconds: float = 3_600) -> None:
+    def age_versions(self, *, seconds: float = 3_600) -> None:
         """As if that much time had passed for every version."""
         self.rows.execute(
             "UPDATE versions SET step_due_at = step_due_at - make_interval(secs => %(s)s),"

@@ -171,7 +171,7 @@ class World:
             await channel.channel_ready()
         return channel
 
-    async def sibling(self, **options: Any) -> grpc.aio.Channel:
+    async def open_channel(self, **options: Any) -> grpc.aio.Channel:
         channel = open_channel(self.address, service="echo", tracer=self.tracer, **options)
         return await self.stack.enter_async_context(channel)
 
@@ -214,7 +214,7 @@ class World:
         assert status is not None, failed.value
         return failed.value.code().name, status
 
-    async def sent(self, method: str = "") -> dict[str, ReadableSpan]:
+    async def finished_spans(self, method: str = "") -> dict[str, ReadableSpan]:
         """Finished spans by kind; waits for the server, which ends its own after the client."""
         async with asyncio.timeout(WAIT_S):
             while True:

@@ -30,14 +30,14 @@ def raising(error):
 async def test_a_siblings_error_is_the_same_error_here(edge, arity, kind):
     edge.echo.does = raising(kind("SOME_REASON", "what happened", reason_of="x", detail_of=7))
     with pytest.raises(kind) as failed:
-        await edge.call(await edge.sibling(), arity, metadata=edge.bearer())
+        await edge.call(await edge.open_channel(), arity, metadata=edge.bearer())
     assert type(failed.value) is kind
     assert (failed.value.reason, failed.value.detail) == ("SOME_REASON", "what happened")
     assert failed.value.facts == {"reason_of": "x", "detail_of": "7"}
 
 
 async def test_fields_and_retry_time_survive(edge):
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     fields = (FieldViolation("name", "too long"),)
     edge.echo.does = raising(InvalidInputError("FIELDS", "bad", fields=fields))
     with pytest.raises(InvalidInputError) as failed:
@@ -52,12 +52,12 @@ async def test_fields_and_retry_time_survive(edge):
 async def test_a_siblings_bug_is_not_dressed_up_as_anything(edge, arity):
     edge.echo.does = raising(ValueError("secret"))
     with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await edge.call(await edge.sibling(), arity, metadata=edge.bearer())
+        await edge.call(await edge.open_channel(), arity, metadata=edge.bearer())
     assert failed.value.code() is grpc.StatusCode.INTERNAL
 
 
 async def test_a_sibling_that_is_away_is_unavailable(edge, arity):
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     await edge.server.stop(0)
     with pytest.raises(UnavailableError) as failed:
         await edge.call(sibling, arity, metadata=edge.bearer())
@@ -66,7 +66,7 @@ async def test_a_sibling_that_is_away_is_unavailable(edge, arity):
 
 async def test_a_sibling_that_dies_meanwhile_is_unavailable(edge, arity):
     edge.echo.does = lambda: asyncio.sleep(30)
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     call = asyncio.ensure_future(edge.call(sibling, arity, metadata=edge.bearer()))
     while not edge.echo.calls:
         await asyncio.sleep(0.01)
@@ -85,14 +85,14 @@ async def test_a_torn_connection_is_not_mistaken_for_a_bug_of_the_sibling(edge, 
 
     edge.echo.does = does
     with pytest.raises(UnavailableError) as failed:
-        await edge.call(await edge.sibling(), "Unary", metadata=edge.bearer())
+        await edge.call(await edge.open_channel(), "Unary", metadata=edge.bearer())
     assert failed.value.reason == "ECHO_UNAVAILABLE"
 
 
 async def test_a_message_too_big_for_the_sibling_is_not_retryable(edge):
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await edge.call(
-            await edge.sibling(),
+            await edge.open_channel(),
             "Unary",
             "x" * (limits.MESSAGE_MAX_BYTES + 1),
             metadata=edge.bearer(),
@@ -108,19 +108,19 @@ async def test_a_listed_method_is_tried_again_while_the_sibling_is_unavailable(e
             raise UnavailableError("NOT_YET", "away")
 
     edge.echo.does = does
-    patient = await edge.sibling(retried=[method])
+    patient = await edge.open_channel(retried=[method])
     assert await edge.call(patient, "Unary", metadata=edge.bearer()) == "a b"
     assert edge.echo.calls == 3
     edge.echo.calls = 0
     with pytest.raises(UnavailableError):
-        await edge.call(await edge.sibling(), "Unary", metadata=edge.bearer())
+        await edge.call(await edge.open_channel(), "Unary", metadata=edge.bearer())
     assert edge.echo.calls == 1
 
 
 async def test_a_proxy_of_the_environment_is_not_used_between_services(edge, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     assert await edge.call(sibling, "Unary", metadata=edge.bearer()) == "a b"
 
 
@@ -128,13 +128,13 @@ async def test_a_call_without_a_deadline_gets_one(edge, arity, monkeypatch):
     monkeypatch.setattr(channels, "TIMEOUT_S", 0.2)
     edge.echo.does = lambda: asyncio.sleep(30)
     with pytest.raises(DeadlineError) as failed:
-        await edge.call(await edge.sibling(), arity, metadata=edge.bearer(), timeout=None)
+        await edge.call(await edge.open_channel(), arity, metadata=edge.bearer(), timeout=None)
     assert failed.value.reason == "DEADLINE_EXCEEDED"
 
 
 async def test_the_deadline_of_the_first_call_is_the_deadline_of_all(edge, arity):
     """Unary is asked with 1.5 s and asks the sibling, which never ends, with 60 s."""
-    sibling, plain = await edge.sibling(), await edge.plain()
+    sibling, plain = await edge.open_channel(), await edge.plain()
     await sibling.channel_ready()
     seen = []
 
@@ -156,7 +156,7 @@ async def test_the_deadline_of_the_first_call_is_the_deadline_of_all(edge, arity
 
 
 async def test_no_time_left_is_said_without_calling(edge):
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     rpc._deadline.set(time.monotonic() + channels.MARGIN_S / 2)
     with pytest.raises(DeadlineError):
         await edge.call(sibling, "Unary", metadata=edge.bearer())
@@ -164,7 +164,7 @@ async def test_no_time_left_is_said_without_calling(edge):
 
 
 async def test_the_callers_token_is_passed_on_and_the_trace_goes_on(edge, arity):
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
     callers = []
 
     async def does():
@@ -198,7 +198,7 @@ async def test_the_callers_token_is_passed_on_and_the_trace_goes_on(edge, arity)
 async def test_a_stream_left_early_is_cancelled(edge, method):
     edge.echo.parts = lambda text: itertools.repeat("x" * 1_000)
     edge.echo.does = lambda: asyncio.sleep(30)
-    sibling = await edge.sibling()
+    sibling = await edge.open_channel()
 
     async def requests():
         yield StringValue(value="x")
@@ -208,32 +208,34 @@ async def test_a_stream_left_early_is_cancelled(edge, method):
     async with use_stream(call) as messages:
         async for _ in messages:
             break
-    span = (await edge.sent())["SERVER"]
+    span = (await edge.finished_spans())["SERVER"]
     assert span.attributes["rpc.response.status_code"] == "CANCELLED"
-    client = (await edge.sent())["CLIENT"]
+    client = (await edge.finished_spans())["CLIENT"]
     assert client.attributes["rpc.response.status_code"] == "CANCELLED"
     assert span.parent.span_id == client.context.span_id
 
 
 async def test_a_stream_left_by_break_alone_is_cancelled_soon(edge):
     edge.echo.parts = lambda text: itertools.repeat("x" * 1_000)
-    call = edge.stub(await edge.sibling(), "Download")
+    call = edge.stub(await edge.open_channel(), "Download")
     async for _ in call(StringValue(value="x"), metadata=edge.bearer(), timeout=20):
         break
-    assert (await edge.sent())["CLIENT"].attributes["rpc.response.status_code"] == "CANCELLED"
+    assert (await edge.finished_spans())["CLIENT"].attributes[
+        "rpc.response.status_code"
+    ] == "CANCELLED"
 
 
 async def test_cancelling_the_caller_cancels_the_call(edge, arity):
     edge.echo.does = lambda: asyncio.sleep(30)
     call = asyncio.ensure_future(
-        edge.call(await edge.sibling(), arity, metadata=edge.bearer(), timeout=20)
+        edge.call(await edge.open_channel(), arity, metadata=edge.bearer(), timeout=20)
     )
     while not edge.echo.calls:
         await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    spans = await edge.sent()
+    spans = await edge.finished_spans()
     for kind in ("SERVER", "CLIENT"):
         assert spans[kind].attributes["rpc.response.status_code"] == "CANCELLED"
 
@@ -241,8 +243,8 @@ async def test_cancelling_the_caller_cancels_the_call(edge, arity):
 async def test_failed_calls_are_errors_in_the_trace(edge, arity):
     edge.echo.does = raising(errors.NotFoundError("NONE", "none"))
     with pytest.raises(errors.NotFoundError):
-        await edge.call(await edge.sibling(), arity, metadata=edge.bearer())
-    client = (await edge.sent())["CLIENT"]
+        await edge.call(await edge.open_channel(), arity, metadata=edge.bearer())
+    client = (await edge.finished_spans())["CLIENT"]
     assert client.attributes["rpc.response.status_code"] == "NOT_FOUND"
     assert not client.status.is_ok
 
@@ -258,5 +260,5 @@ async def test_a_status_that_contradicts_itself_is_read_plainly(edge):
 
     edge.echo.does = does
     with pytest.raises(errors.ConflictError) as failed:
-        await edge.call(await edge.sibling(), "Unary", metadata=edge.bearer())
+        await edge.call(await edge.open_channel(), "Unary", metadata=edge.bearer())
     assert (failed.value.reason, failed.value.detail) == ("ABORTED", "other words")

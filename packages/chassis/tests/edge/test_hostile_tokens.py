@@ -22,7 +22,7 @@ def b64(text) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def signed(mint, header, payload="") -> str:
+def sign(mint, header, payload="") -> str:
     """A token of any text, properly signed by the real key."""
     body = f"{b64(header)}.{b64(payload or json.dumps(mint.claims()))}"
     return f"{body}.{b64(mint.private.sign(body.encode()))}"
@@ -82,7 +82,7 @@ def claims(mint):
         yield f"{claim} surrogate", text.replace("here", "\\ud800")
 
 
-async def refusal_of(verifier, token):
+async def find_refusal(verifier, token):
     with pytest.raises(UnauthenticatedError) as refused:
         await verifier.verify(token)
     return refused.value.reason
@@ -100,13 +100,13 @@ async def verifier(mint):
 
 @pytest.mark.parametrize("header", [text for _, text in headers()], ids=[n for n, _ in headers()])
 async def test_a_header_made_to_break_its_reader_is_refused(mint, verifier, header):
-    assert await refusal_of(verifier, signed(mint, header)) == "TOKEN_INVALID"
+    assert await find_refusal(verifier, sign(mint, header)) == "TOKEN_INVALID"
 
 
 async def test_claims_made_to_break_their_reader_are_refused(mint, verifier):
     good = json.dumps({"typ": "at+jwt", "alg": "EdDSA", "kid": mint.kid})
     for name, payload in claims(mint):
-        reason = await refusal_of(verifier, signed(mint, good, payload))
+        reason = await find_refusal(verifier, sign(mint, good, payload))
         assert reason in {"TOKEN_INVALID", "TOKEN_EXPIRED"}, name
 
 
@@ -115,7 +115,7 @@ async def test_a_call_with_such_a_token_is_unauthenticated_and_no_incident(edge,
     channel = await edge.plain()
     for name, header in headers():
         caplog.clear()
-        metadata = [("authorization", f"Bearer {signed(edge.mint, header)}")]
+        metadata = [("authorization", f"Bearer {sign(edge.mint, header)}")]
         code, rich = await edge.failure(edge.call(channel, "Unary", metadata=metadata))
         assert code == "UNAUTHENTICATED", name
         assert b"TOKEN_INVALID" in rich.details[0].value, name
@@ -147,6 +147,6 @@ def test_no_token_of_any_shape_is_accepted_or_breaks_its_reader(header, payload)
 
         verifier = Verifier(jwks)
         await verifier.load()
-        return await refusal_of(verifier, signed(mint, header, payload))
+        return await find_refusal(verifier, sign(mint, header, payload))
 
     assert asyncio.run(verified()) in {"TOKEN_INVALID", "TOKEN_EXPIRED"}

@@ -26,7 +26,7 @@ def b64(data) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def resigned(mint, header, payload) -> str:
+def sign(mint, header, payload) -> str:
     """A token of any header, properly signed by the real key: only its words are wrong."""
     signed = f"{b64(header)}.{b64(payload)}"
     return f"{signed}.{b64(mint.private.sign(signed.encode()))}"
@@ -49,7 +49,7 @@ def hostile(mint):
     yield "dots", "..."
     yield "unicode", "ä.ö.ü"
     yield "none algorithm", f"{unsigned}."
-    yield "None algorithm, signed", resigned(mint, good | {"alg": "None"}, claims)
+    yield "None algorithm, signed", sign(mint, good | {"alg": "None"}, claims)
     for name, secret in (("pem", pem), ("raw", raw_key)):
         signature = hmac.new(secret, hashed.encode(), hashlib.sha256).digest()
         yield f"HS256 with the public key, {name}", f"{hashed}.{b64(signature)}"
@@ -64,21 +64,21 @@ def hostile(mint):
     yield "another key under our kid", mint.token(signer=other)
     yield "unknown kid", mint.token(kid="key-2")
     yield "kid of a path", mint.token(kid="../../etc/passwd")
-    yield "no kid", resigned(mint, {"typ": "at+jwt", "alg": "EdDSA"}, claims)
-    yield "kid a list", resigned(mint, good | {"kid": [mint.kid]}, claims)
+    yield "no kid", sign(mint, {"typ": "at+jwt", "alg": "EdDSA"}, claims)
+    yield "kid a list", sign(mint, good | {"kid": [mint.kid]}, claims)
     jwk = jwt.algorithms.OKPAlgorithm.to_jwk(other.public_key(), as_dict=True)
     embedded = f"{b64(good | {'jwk': jwk, 'kid': 'mine'})}.{b64(claims)}"
     yield "embedded key", f"{embedded}.{b64(other.sign(embedded.encode()))}"
-    yield "jku", resigned(mint, good | {"jku": "http://127.0.0.1/keys", "kid": "x"}, claims)
-    yield "unknown crit", resigned(mint, good | {"crit": ["exp2"], "exp2": 1}, claims)
-    yield "header a list", resigned(mint, [], claims)
+    yield "jku", sign(mint, good | {"jku": "http://127.0.0.1/keys", "kid": "x"}, claims)
+    yield "unknown crit", sign(mint, good | {"crit": ["exp2"], "exp2": 1}, claims)
+    yield "header a list", sign(mint, [], claims)
     yield "header deep", f"{b64(b'[' * 3_000)}.{b64(claims)}.{b64(b'x')}"
-    yield "payload deep", resigned(mint, good, b"[" * 3_000)
-    yield "payload a list", resigned(mint, good, [])
-    yield "payload no json", resigned(mint, good, b"\xff\xfe")
+    yield "payload deep", sign(mint, good, b"[" * 3_000)
+    yield "payload a list", sign(mint, good, [])
+    yield "payload no json", sign(mint, good, b"\xff\xfe")
     for typ in ("JWT", "at+JWT ", "id+jwt", "rt+jwt", ""):
         yield f"typ {typ!r}", mint.token(typ=typ)
-    yield "no typ", resigned(mint, {"alg": "EdDSA", "kid": mint.kid}, claims)
+    yield "no typ", sign(mint, {"alg": "EdDSA", "kid": mint.kid}, claims)
     yield "another audience", mint.token(aud="elsewhere")
     yield "one audience of several", mint.token(aud=["aquifer", "elsewhere"])
     yield "another issuer", mint.token(iss="aquifer.auth.evil")
@@ -86,10 +86,10 @@ def hostile(mint):
         yield f"without {claim}", mint.token(**{claim: None})
     for claim in ("sub", "tenant", "key", "scope"):
         for value in (7, ["a"], {"a": 1}, ""):
-            yield f"{claim} = {value!r}", resigned(mint, good, claims | {claim: value})
+            yield f"{claim} = {value!r}", sign(mint, good, claims | {claim: value})
     for claim in ("exp", "iat", "nbf"):
         for value in ("soon", [1], {}, 1e400, -1e400):
-            yield f"{claim} = {value!r}", resigned(mint, good, claims | {claim: value})
+            yield f"{claim} = {value!r}", sign(mint, good, claims | {claim: value})
     yield "not yet valid", mint.token(nbf=now + 300)
     yield "issued in the future", mint.token(iat=now + 300, exp=now + 600)
     yield "lives too long", mint.token(exp=now + 86_400)
@@ -324,7 +324,7 @@ async def test_a_service_calls_as_itself_for_the_tenant_at_hand(edge, auth):
     async with open_channel(
         auth.address, service="auth", credentials=send_no_credentials
     ) as public:
-        sibling = await edge.sibling(credentials=TokenSource(public, "the key"))
+        sibling = await edge.open_channel(credentials=TokenSource(public, "the key"))
         seen = []
 
         async def does():
@@ -381,7 +381,7 @@ async def test_a_refused_service_key_is_not_the_callers_fault(edge, auth):
     async with open_channel(
         auth.address, service="auth", credentials=send_no_credentials
     ) as public:
-        sibling = await edge.sibling(credentials=TokenSource(public, "wrong"))
+        sibling = await edge.open_channel(credentials=TokenSource(public, "wrong"))
         with pytest.raises(UnavailableError) as refused:
             await edge.call(sibling, "Unary")
         assert refused.value.reason == "SERVICE_TOKEN_UNAVAILABLE"
@@ -396,7 +396,7 @@ async def test_a_service_without_the_scope_is_unavailable_to_its_caller(edge, au
     async with open_channel(
         auth.address, service="auth", credentials=send_no_credentials
     ) as public:
-        sibling = await edge.sibling(credentials=TokenSource(public, "the key"))
+        sibling = await edge.open_channel(credentials=TokenSource(public, "the key"))
         with pytest.raises(UnavailableError) as refused:
             await edge.call(sibling, "Unary")
         assert refused.value.reason == "SERVICE_REFUSED"

@@ -80,7 +80,7 @@ async def test_our_own_channels_hold_through_a_long_silence(hasty_server, edge, 
     options = hasten(channels._options(()), OUR_CHANNELS_S / SHORTEST_S)
     assert ("grpc.keepalive_time_ms", SHORTEST_S * 1_000) in options
     monkeypatch.setattr(channels, "_options", lambda _: options)
-    assert await silent_call(edge, await edge.sibling()) == "a b"
+    assert await silent_call(edge, await edge.open_channel()) == "a b"
 
 
 def frame(kind, payload=b"", flags=0):

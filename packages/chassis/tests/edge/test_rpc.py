@@ -184,7 +184,7 @@ async def test_a_call_that_outlives_its_deadline_is_ended_as_such(edge, arity, t
         await edge.call(await edge.plain(), arity, metadata=edge.bearer(), timeout=timeout_s)
     assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await asyncio.wait_for(ended.wait(), 10)
-    span = (await edge.sent())["SERVER"]
+    span = (await edge.finished_spans())["SERVER"]
     assert span.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
     assert not span.status.is_ok
 
@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_cancels_the_handler(edge, arity):
     await asyncio.wait_for(begun.wait(), 10)
     call.cancel()
     await asyncio.wait_for(ended.wait(), 10)
-    span = (await edge.sent())["SERVER"]
+    span = (await edge.finished_spans())["SERVER"]
     assert span.attributes["rpc.response.status_code"] == "CANCELLED"
     assert span.status.is_unset
 
@@ -241,7 +241,7 @@ async def test_a_span_is_the_child_of_the_callers_and_tells_the_status(edge, ari
     parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     edge.echo.does = raising(errors.NotFoundError("DOCUMENT_UNKNOWN", "none"))
     await edge.failure(edge.call(await edge.plain(), arity, metadata=[*edge.bearer(), parent]))
-    span = (await edge.sent())["SERVER"]
+    span = (await edge.finished_spans())["SERVER"]
     assert span.name == f"chassis.tests.v1.EchoService/{arity}"
     assert f"{span.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
     assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
@@ -258,7 +258,7 @@ async def test_spans_inside_a_handler_are_children_with_the_tenant(edge):
 
     edge.echo.does = does
     await edge.call(await edge.plain(), "Unary", metadata=edge.bearer())
-    spans = await edge.sent()
+    spans = await edge.finished_spans()
     assert spans["INTERNAL"].parent.span_id == spans["SERVER"].context.span_id
     assert spans["INTERNAL"].attributes["tenant.id"] == "acme"
 
@@ -269,7 +269,7 @@ async def test_duration_is_counted_by_method_and_code(edge):
     before = metrics.REGISTRY.get_sample_value(name, labels) or 0
     edge.echo.does = raising(errors.ConflictError("LOST", "someone else won"))
     await edge.failure(edge.call(await edge.plain(), "Chat", metadata=edge.bearer()))
-    await edge.sent()
+    await edge.finished_spans()
     assert metrics.REGISTRY.get_sample_value(name, labels) == before + 1
 
 

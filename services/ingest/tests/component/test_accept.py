@@ -185,7 +185,7 @@ async def test_every_upload_event_of_one_version_gets_its_own_result(rig: Rig):
 
 
 async def test_an_upload_event_with_the_bytes_that_are_live_is_indexed_at_once(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     rig.clear_outbox()
     await rig.event(event_id="e9")
     [event] = rig.outbox()
@@ -476,7 +476,7 @@ async def test_a_reference_to_a_socket_is_refused_and_holds_nothing_up(rig: Rig)
 
 
 async def test_an_object_without_a_row_is_swept_by_age_and_no_other(rig: Rig):
-    await rig.indexed(LARGE)
+    await rig.index_version(LARGE)
     kept = await rig.objects.list(TENANT)
     old = f"{TENANT}/{'0' * 64}/{1_000_000_000_000:013d}-orphan"
     young = rig.wired.rpc.accept.make_key(TENANT, NAME)

@@ -18,12 +18,12 @@ TEXT = b"# Water\n\nIt finds its way."
 NOTES = {"file_name": "water.md", "metadata": {"author": "Ada"}}
 
 
-async def described(rig: Rig) -> tuple[str, dict[str, str], int]:
+async def read_description(rig: Rig) -> tuple[str, dict[str, str], int]:
     version = (await rig.get()).version
     return version.title, dict(version.metadata), version.number
 
 
-def told(rig: Rig, kind: type[Any]) -> list[Any]:
+def list_events(rig: Rig, kind: type[Any]) -> list[Any]:
     return [event for event in rig.outbox() if isinstance(event, kind)]
 
 
@@ -31,11 +31,11 @@ async def test_a_live_document_gets_another_title_and_metadata(rig: Rig):
     await rig.upload(TEXT, **NOTES)
     await rig.prepare()
     await rig.searchable()
-    assert await described(rig) == ("Water", {"author": "Ada"}, 1)
+    assert await read_description(rig) == ("Water", {"author": "Ada"}, 1)
     rig.clear_outbox()
     view = await rig.upload(TEXT, title="Rivers", metadata={"author": "Bea"})
     assert (view.version.title, view.version.metadata) == ("Rivers", {"author": "Bea"})
-    assert await described(rig) == ("Rivers", {"author": "Bea"}, 1)
+    assert await read_description(rig) == ("Rivers", {"author": "Bea"}, 1)
     assert rig.outbox() == [
         DescriptionChanged(
             tenant=TENANT,
@@ -50,25 +50,25 @@ async def test_without_a_title_that_of_the_text_is_valid_again(rig: Rig):
     await rig.upload(TEXT, title="Rivers", **NOTES)
     await rig.prepare()
     await rig.upload(TEXT, **NOTES)
-    assert await described(rig) == ("Water", {"author": "Ada"}, 1)
-    [changed] = told(rig, DescriptionChanged)
+    assert await read_description(rig) == ("Water", {"author": "Ada"}, 1)
+    [changed] = list_events(rig, DescriptionChanged)
     assert changed.description.title == "Water"
 
 
 async def test_what_is_not_prepared_yet_is_prepared_with_the_latest(rig: Rig):
     await rig.upload(TEXT, **NOTES)
     await rig.upload(TEXT, title="Rivers")
-    assert told(rig, DescriptionChanged) == []
+    assert list_events(rig, DescriptionChanged) == []
     await rig.prepare()
-    [prepared] = told(rig, ChunksPrepared)
+    [prepared] = list_events(rig, ChunksPrepared)
     assert prepared.description == Description(title="Rivers", revision=1)
 
 
 async def test_the_same_description_again_is_no_change(rig: Rig):
-    await rig.indexed(TEXT)
+    await rig.index_version(TEXT)
     await rig.upload(TEXT, **NOTES)
     await rig.upload(TEXT, **NOTES)
-    assert len(told(rig, DescriptionChanged)) == 1
+    assert len(list_events(rig, DescriptionChanged)) == 1
     assert rig.version()["revision"] == 1
 
 
@@ -88,17 +88,17 @@ async def test_an_upload_event_delivered_again_does_not_undo_a_later_one(rig: Ri
     await rig.event(TEXT, event_id="e1", title="First")
     await rig.event(TEXT, event_id="e2", title="Second")
     await rig.event(TEXT, event_id="e1", title="First", attempt=2)
-    assert (await described(rig))[0] == "Second"
+    assert (await read_description(rig))[0] == "Second"
     assert rig.version()["revision"] == 2
 
 
 async def test_an_earlier_upload_handled_later_changes_nothing(rig: Rig):
     await rig.event(TEXT, event_id="e2", title="Second", stored_ns=2_000)
     await rig.event(TEXT, event_id="e1", title="First", stored_ns=1_000)
-    assert await described(rig) == ("Second", {}, 1)
+    assert await read_description(rig) == ("Second", {}, 1)
     await rig.prepare()
     await rig.searchable()
-    assert {e.upload_event_id for e in told(rig, DocumentIndexed)} == {"e1", "e2"}
+    assert {e.upload_event_id for e in list_events(rig, DocumentIndexed)} == {"e1", "e2"}
 
 
 @pytest.mark.parametrize(

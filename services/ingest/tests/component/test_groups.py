@@ -64,7 +64,7 @@ async def upload(rig: Rig, one: tuple[str, int, str, str, int]) -> Any:
     return (view.version.document, view.version.number, view.version.state)
 
 
-def rows_of(rig: Rig) -> dict[str, list[Any]]:
+def read_rows(rig: Rig) -> dict[str, list[Any]]:
     """Everything in the database but times and random keys; events by id and body."""
     found = {}
     for table in TABLES:
@@ -91,7 +91,7 @@ def compare(
                 open_database(migrated.dsn("ingest"), "ingest", 4) as database,
                 open_rig(database, all_rows, Path(folder), CutSmallText(CHUNKS)) as rig,
             ):
-                return await work(rig), rows_of(rig)
+                return await work(rig), read_rows(rig)
 
     grouped, single = asyncio.run(run(together)), asyncio.run(run(apart))
     assert grouped == single

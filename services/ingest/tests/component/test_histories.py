@@ -60,7 +60,7 @@ class Query:
     tombstone: int = 0
     failed: set[int] = field(default_factory=set)
 
-    def hear(self, event_id: str, event: Any) -> Sequence[Event]:
+    def receive(self, event_id: str, event: Any) -> Sequence[Event]:
         """Events it would emit."""
         match event:
             case ChunksPrepared():
@@ -110,13 +110,13 @@ class World:
             case "reject" if self.states:
                 await self._reject(1 + number % max(self.states))
             case "lose" if self.transit:
-                self._lose(number % len(self.transit))
+                self._lose_event(number % len(self.transit))
             case "deliver" if self.transit:
-                await self._hear(self.transit.pop(number % len(self.transit)))
+                await self._deliver(self.transit.pop(number % len(self.transit)))
             case "together" if self.transit:
-                await self._hear(*self._take_alike(number % len(self.transit)))
+                await self._deliver(*self._take_alike(number % len(self.transit)))
             case "double" if self.transit:
-                await self._hear(self.transit[number % len(self.transit)])
+                await self._deliver(self.transit[number % len(self.transit)])
         self._collect()
         self._check_moves()
 
@@ -125,9 +125,9 @@ class World:
         for _ in range(50):
             while self.transit:
                 await self.do("deliver", 0)
-            if not self._pending():
+            if not self._is_pending():
                 return
-            self.rig.hurry()
+            self.rig.age_versions()
             await self.rig.wired.repair.run()
             self._collect()
         raise AssertionError(f"never settles: {self.states}")
@@ -162,7 +162,7 @@ class World:
             event = ChunksRejected(tenant=TENANT, document=NAME, version=version, reason="NO")
             await self.rig.deliver(event)
 
-    def _lose(self, place: int) -> None:
+    def _lose_event(self, place: int) -> None:
         # Of a version that was given up here and is live there, query is heard again through the
         # failure alone. Nothing is pending, so the last word of that is the one loss nobody mends.
         lost = self.transit.pop(place)
@@ -183,7 +183,7 @@ class World:
             return
         self.query.hide(view.entry.tombstone_version)
 
-    async def _hear(self, *heard: Event) -> None:
+    async def _deliver(self, *heard: Event) -> None:
         """Events of one kind arrive; those that query hears come to it one by one."""
         if isinstance(heard[0][1], VersionAccepted | VersionSearchable | PassagesPurged):
             batch = self.rig.batch(*(event for _, event in heard))
@@ -194,15 +194,15 @@ class World:
             handler = HANDLERS[type(heard[0][1])]
             await handler(Batch(TENANT, named), self.rig.wired.use_cases)
         for event_id, event in heard:
-            self.transit += self.query.hear(event_id, event)
+            self.transit += self.query.receive(event_id, event)
 
     def _collect(self) -> None:
         """What the relay would have published by now."""
         for one in self.rig.outgoing():
-            self._emitted(one.headers["ce-id"], read(one.subject, one.payload))
+            self._record(one.headers["ce-id"], read(one.subject, one.payload))
         self.rig.clear_outbox()
 
-    def _emitted(self, event_id: str, event: Any) -> None:
+    def _record(self, event_id: str, event: Any) -> None:
         assert self.said.setdefault(event_id, event) == event, "one id, two facts"
         if isinstance(event, RESULTS):
             self.results[event.upload_event_id][event_id] = event
@@ -216,7 +216,7 @@ class World:
             self.states[version] = state
         assert sorted(self.states) == list(range(1, len(self.states) + 1))
 
-    def _pending(self) -> bool:
+    def _is_pending(self) -> bool:
         return any(state in STEPS for state in self.states.values())
 
     async def check(self) -> None:

@@ -53,7 +53,7 @@ async def test_two_acceptances_side_by_side_prepare_once(rig: Rig):
 
 
 async def test_an_acceptance_of_a_version_that_moved_on_has_no_effect(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     assert await rig.prepare() == []
     assert rig.state() == "INDEXED"
 
@@ -110,9 +110,9 @@ async def test_a_searchable_version_is_live_and_told_once(rig: Rig):
 
 
 async def test_a_newer_version_supersedes_the_live_one_and_its_data_goes(rig: Rig):
-    await rig.indexed(LONG * 5)
-    await rig.indexed(b"The second edition.")
-    await rig.indexed(b"The third edition.")
+    await rig.index_version(LONG * 5)
+    await rig.index_version(b"The second edition.")
+    await rig.index_version(b"The third edition.")
     assert [rig.state(n) for n in (1, 2, 3)] == ["SUPERSEDED", "SUPERSEDED", "INDEXED"]
     for table in ("chunks", "contents"):
         assert [row["version"] for row in rig.rows.execute(f"SELECT version FROM {table}")] == [3]
@@ -120,7 +120,7 @@ async def test_a_newer_version_supersedes_the_live_one_and_its_data_goes(rig: Ri
 
 
 async def test_the_old_version_stays_live_until_the_new_one_is_searchable(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     await rig.upload(b"The second edition.")
     await rig.prepare(2)
     view = await rig.get()
@@ -146,14 +146,14 @@ async def test_a_version_overtaken_by_a_newer_one_gets_its_result(rig: Rig):
 async def test_a_failed_version_below_a_live_one_keeps_its_reason_and_loses_its_data(rig: Rig):
     await rig.upload()
     await rig.prepare()
-    await rig.deliver(rejected("CHUNKS"))
-    await rig.indexed(b"The second edition.")
+    await rig.deliver(rejection("CHUNKS"))
+    await rig.index_version(b"The second edition.")
     assert (rig.state(1), rig.version(1)["reason"]) == ("FAILED", "TOO_BAD")
     for table in ("chunks", "contents"):
         assert [row["version"] for row in rig.rows.execute(f"SELECT version FROM {table}")] == [2]
 
 
-def rejected(by: str, reason: str = "TOO_BAD") -> EmbeddingRejected | ChunksRejected:
+def rejection(by: str, reason: str = "TOO_BAD") -> EmbeddingRejected | ChunksRejected:
     kind = {"CHUNKS": ChunksRejected, "EMBEDDING": EmbeddingRejected}[by]
     return kind(tenant=TENANT, document=NAME, version=1, batch=3, reason=reason)
 
@@ -162,22 +162,22 @@ def rejected(by: str, reason: str = "TOO_BAD") -> EmbeddingRejected | ChunksReje
 async def test_a_rejected_batch_fails_the_version_once(rig: Rig, by: str):
     await rig.event()
     await rig.prepare()
-    [event] = messages(await rig.deliver(rejected(by)))
+    [event] = messages(await rig.deliver(rejection(by)))
     assert (event.reason, event.upload_event_id) == ("TOO_BAD", "e1")
-    assert await rig.deliver(rejected(by)) == []
+    assert await rig.deliver(rejection(by)) == []
     assert rig.state() == "FAILED"
 
 
 async def test_a_rejection_without_a_reason_is_still_explained(rig: Rig):
     await rig.upload()
     await rig.prepare()
-    [event] = messages(await rig.deliver(rejected("CHUNKS", "")))
+    [event] = messages(await rig.deliver(rejection("CHUNKS", "")))
     assert event.reason == "BATCH_REJECTED"
 
 
 async def test_a_rejection_of_a_live_version_has_no_effect(rig: Rig):
-    await rig.indexed()
-    assert await rig.deliver(rejected("CHUNKS")) == []
+    await rig.index_version()
+    assert await rig.deliver(rejection("CHUNKS")) == []
     assert rig.state() == "INDEXED"
 
 
@@ -185,7 +185,7 @@ async def test_what_query_shows_is_indexed_also_when_it_was_given_up_before(rig:
     """Chunks here equal passages there; the result that was told stands."""
     await rig.event()
     await rig.prepare()
-    await rig.deliver(rejected("CHUNKS"))
+    await rig.deliver(rejection("CHUNKS"))
     assert await rig.searchable() == []
     assert (rig.state(), rig.version()["reason"]) == ("INDEXED", "")
     assert ((await rig.get()).entry.live_version, rig.count("chunks")) == (1, 1)

@@ -46,9 +46,9 @@ async def test_pages_hold_every_document_once_in_the_order_of_names(rig: Rig):
 
 
 async def test_a_filter_by_state_looks_at_the_newest_version(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     other = "collections/reports/documents/other"
-    await rig.indexed(name=other)
+    await rig.index_version(name=other)
     await rig.upload(b"Newer.", name=other)
     short = [name.removeprefix("collections/") for name in (NAME, other)]
     assert await names(rig, state=State.INDEXED) == short[:1]
@@ -57,16 +57,16 @@ async def test_a_filter_by_state_looks_at_the_newest_version(rig: Rig):
 
 
 async def test_a_deleted_document_is_listed_only_when_asked_for(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     await rig.delete()
     assert len(await names(rig)) == 1
-    await rig.purged()
+    await rig.report_purged()
     assert await names(rig) == []
     assert len(await names(rig, state=State.DELETED)) == 1
 
 
 async def test_another_tenant_sees_nothing(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     with pytest.raises(NotFoundError) as foreign:
         await rig.get(tenant="globex")
     with pytest.raises(NotFoundError) as unknown:
@@ -141,7 +141,7 @@ async def test_a_watch_shows_each_state_and_ends_after_the_last(rig: Rig):
 
 
 async def test_a_watch_of_a_finished_document_shows_it_once(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     assert len([view async for view in rig.wired.rpc.watch.run(TENANT, NAME)]) == 1
 
 
@@ -151,10 +151,10 @@ async def test_a_watch_of_an_unknown_document_is_refused(rig: Rig):
 
 
 async def test_the_backlog_counts_unfinished_documents_by_tenant_and_state(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     await rig.upload(name="collections/reports/documents/a")
     await rig.upload(tenant="globex")
-    await rig.indexed(name="collections/reports/documents/b")
+    await rig.index_version(name="collections/reports/documents/b")
     await rig.delete("collections/reports/documents/b")
     found = {(b.tenant, b.state): b.documents for b in await rig.sweeper.count_backlog()}
     assert found == {

@@ -17,10 +17,10 @@ from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messag
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
 
 
-async def lose(rig: Rig, *, hours: int = 1) -> None:
+async def lose_events(rig: Rig, *, hours: int = 1) -> None:
     """The relay has sent everything, some time passes, and every queue is empty."""
     rig.clear_outbox()
-    rig.hurry(seconds=hours * 3_600)
+    rig.age_versions(seconds=hours * 3_600)
 
 
 async def repair(rig: Rig) -> list[Any]:
@@ -32,7 +32,7 @@ async def repair(rig: Rig) -> list[Any]:
 
 async def test_a_lost_order_is_sent_again_as_a_new_event(rig: Rig):
     first = ids(await rig.event())
-    await lose(rig)
+    await lose_events(rig)
     before = rig.last_outgoing()
     assert await rig.wired.repair.run() == 1
     again = rig.outgoing(before)
@@ -43,7 +43,7 @@ async def test_a_lost_order_is_sent_again_as_a_new_event(rig: Rig):
 async def test_lost_chunks_are_rebuilt_from_their_rows(rig: Rig):
     await rig.upload(LONG)
     first = await rig.prepare()
-    await lose(rig)
+    await lose_events(rig)
     again = await repair(rig)
     for before, after in zip(messages(first), again, strict=True):
         assert isinstance(after, ChunksPrepared)
@@ -54,22 +54,22 @@ async def test_lost_chunks_are_rebuilt_from_their_rows(rig: Rig):
 
 async def test_what_is_sent_again_is_in_the_trace_of_its_version(rig: Rig):
     await rig.upload()
-    await lose(rig)
+    await lose_events(rig)
     await rig.wired.repair.run()
     [row] = rig.outgoing()
     assert row.headers.get("traceparent", f"00-{TRACE}-")[3:35] == TRACE
 
 
 async def test_a_lost_deletion_is_asked_for_again_until_it_is_answered(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     await rig.delete()
     for attempt in (1, 2):
-        await lose(rig)
+        await lose_events(rig)
         assert await repair(rig) == [
             DocumentDeletionRequested(tenant=TENANT, document=NAME, version=1, attempt=attempt)
         ]
-    await rig.purged()
-    await lose(rig)
+    await rig.report_purged()
+    await lose_events(rig)
     assert await repair(rig) == []
 
 
@@ -81,7 +81,7 @@ async def test_what_is_not_due_is_left_alone(rig: Rig):
 
 async def test_what_waits_in_the_outbox_is_not_lost(rig: Rig):
     await rig.upload()
-    rig.hurry()
+    rig.age_versions()
     assert await repair(rig) == []
     rig.clear_outbox()
     assert len(await repair(rig)) == 1
@@ -91,7 +91,7 @@ async def test_what_was_sent_again_waits_longer_each_time(rig: Rig):
     await rig.upload()
     waits = []
     for _ in range(3):
-        await lose(rig)
+        await lose_events(rig)
         await repair(rig)
         row = rig.rows.execute(
             "SELECT extract(epoch FROM step_due_at - clock_timestamp()) AS s FROM versions"
@@ -106,7 +106,7 @@ async def test_work_that_waits_anywhere_on_its_way_is_never_sent_twice(rig: Rig,
     """Overdue by hours, but some consumer has not come as far as the stream went."""
     await rig.upload(LONG)
     await rig.prepare()
-    await lose(rig)
+    await lose_events(rig)
     rig.siblings.last = dict.fromkeys(("ChunksPrepared", "ChunksEmbedded", "VersionSearchable"), 9)
     rig.siblings.handled = dict(rig.siblings.last) | {behind: 8}
     for _ in range(3):
@@ -128,7 +128,7 @@ async def test_what_was_sent_after_a_round_began_is_not_judged_by_it(rig: Rig):
 
 async def test_two_reconcilers_send_a_step_once(rig: Rig):
     await rig.upload()
-    await lose(rig)
+    await lose_events(rig)
     due = await rig.sweeper.list_overdue(State.ACCEPTED, 10)
     assert await rig.wired.repair._send_again(due[0]) is True
     assert await rig.wired.repair._send_again(due[0]) is False
@@ -136,7 +136,7 @@ async def test_two_reconcilers_send_a_step_once(rig: Rig):
 
 async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(rig: Rig):
     await rig.upload()
-    await lose(rig)
+    await lose_events(rig)
     rig.siblings.bus_is_away = True
     with pytest.raises(UnavailableError):
         await rig.wired.repair.run()
@@ -148,9 +148,9 @@ async def test_an_unfinished_version_past_the_deadline_fails_and_says_so(rig: Ri
     await rig.event()
     await rig.prepare()
     rig.clear_outbox()
-    rig.hurry(seconds=86_000)
+    rig.age_versions(seconds=86_000)
     assert await rig.wired.expire.run() == 0
-    rig.hurry(seconds=1_000)
+    rig.age_versions(seconds=1_000)
     assert await rig.wired.expire.run() == 1
     [event] = rig.outbox()
     assert isinstance(event, DocumentFailed)
@@ -159,9 +159,9 @@ async def test_an_unfinished_version_past_the_deadline_fails_and_says_so(rig: Ri
 
 
 async def test_a_deletion_has_no_deadline(rig: Rig):
-    await rig.indexed()
+    await rig.index_version()
     await rig.delete()
-    rig.hurry(seconds=1_000_000)
+    rig.age_versions(seconds=1_000_000)
     assert await rig.wired.expire.run() == 0
     assert rig.state() == "DELETING"
 

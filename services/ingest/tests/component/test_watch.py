@@ -37,7 +37,7 @@ class Stream:
 
 
 @asynccontextmanager
-async def streaming(changes: Any) -> AsyncIterator[Stream]:
+async def open_stream(changes: Any) -> AsyncIterator[Stream]:
     stream = Stream()
 
     async def collect() -> None:
@@ -54,17 +54,17 @@ async def streaming(changes: Any) -> AsyncIterator[Stream]:
 
 
 @asynccontextmanager
-async def following(rig: Rig, collection: str = "", tenant: str = TENANT) -> AsyncIterator[Stream]:
-    async with streaming(rig.wired.rpc.watch_many.run(tenant, collection)) as stream:
+async def follow(rig: Rig, collection: str = "", tenant: str = TENANT) -> AsyncIterator[Stream]:
+    async with open_stream(rig.wired.rpc.watch_many.run(tenant, collection)) as stream:
         await stream.until(lambda got: got[:1] == [None])
         yield stream
 
 
 async def test_one_stream_brings_the_changes_of_many_documents(rig: Rig):
-    async with following(rig) as stream:
+    async with follow(rig) as stream:
         names = [f"collections/c{number % 2}/documents/{number}" for number in range(6)]
         for name in names:
-            await rig.indexed(name=name)
+            await rig.index_version(name=name)
         await stream.until(
             lambda _: (
                 {name for name, state in stream.states if state is State.INDEXED} == set(names)
@@ -74,24 +74,24 @@ async def test_one_stream_brings_the_changes_of_many_documents(rig: Rig):
 
 
 async def test_a_stream_of_a_collection_brings_no_other(rig: Rig):
-    async with following(rig, "reports") as stream, following(rig) as everything:
-        await rig.indexed(name="collections/reports2/documents/q3")
-        await rig.indexed()
+    async with follow(rig, "reports") as stream, follow(rig) as everything:
+        await rig.index_version(name="collections/reports2/documents/q3")
+        await rig.index_version()
         await everything.until(lambda _: (NAME, State.INDEXED) in everything.states)
         await stream.until(lambda _: (NAME, State.INDEXED) in stream.states)
         assert {name for name, _ in stream.states} == {NAME}
 
 
 async def test_a_stream_brings_nothing_of_another_tenant(rig: Rig):
-    async with following(rig, tenant="globex") as foreign, following(rig) as own:
-        await rig.indexed()
+    async with follow(rig, tenant="globex") as foreign, follow(rig) as own:
+        await rig.index_version()
         await own.until(lambda _: (NAME, State.INDEXED) in own.states)
         assert foreign.states == []
 
 
 async def test_a_preparation_is_seen_though_no_fact_tells_of_it(rig: Rig):
     await rig.upload()
-    async with following(rig) as stream:
+    async with follow(rig) as stream:
         await rig.prepare()
         await stream.until(lambda _: (NAME, State.PREPARED) in stream.states)
 
@@ -108,7 +108,7 @@ async def test_what_a_watcher_was_not_told_is_found_by_the_second_look(
     serving = asyncio.create_task(watchers.run())
     many = WatchDocuments(watchers=watchers)
     async with (
-        streaming(many.run(TENANT, "")) as stream,
+        open_stream(many.run(TENANT, "")) as stream,
         watchers.join(TENANT, document=NAME) as one,
     ):
         await rig.prepare()
@@ -127,18 +127,18 @@ async def test_a_bus_that_comes_back_is_subscribed_to_and_everything_looked_at(
 ):
     monkeypatch.setattr(watching, "TICK_S", 0.05)
     rig.siblings.bus_is_away = True
-    async with following(rig) as stream:
+    async with follow(rig) as stream:
         await asyncio.sleep(1.2)
         assert rig.siblings.changed is None
         rig.siblings.bus_is_away = False
         await stream.until(lambda _: stream.subscribed == 2)
-        await rig.indexed()
+        await rig.index_version()
         await stream.until(lambda _: (NAME, State.INDEXED) in stream.states)
 
 
 async def test_the_feed_is_open_only_while_somebody_watches(rig: Rig):
     assert rig.siblings.changed is None
-    async with following(rig):
+    async with follow(rig):
         assert rig.siblings.changed is not None
     async with asyncio.timeout(10):
         while rig.siblings.changed is not None:
@@ -178,9 +178,9 @@ async def test_a_database_that_is_away_delays_changes_and_loses_none(
 
     watchers = Watchers(begin=failing, feed=rig.siblings, limit=4)
     serving = asyncio.create_task(watchers.run())
-    async with streaming(WatchDocuments(watchers=watchers).run(TENANT, "")) as stream:
+    async with open_stream(WatchDocuments(watchers=watchers).run(TENANT, "")) as stream:
         await stream.until(lambda got: got == [None])
-        await rig.indexed()
+        await rig.index_version()
         await stream.until(lambda _: (NAME, State.INDEXED) in stream.states)
     assert refusals < 0
     serving.cancel()

@@ -122,11 +122,11 @@ class Live:
         )
         return event_id
 
-    async def say(self, bus: Bus, event: Message, event_id: str = "") -> None:
+    async def publish_event(self, bus: Bus, event: Message, event_id: str = "") -> None:
         event_id = event_id or str(uuid.uuid4())
         await bus.publish_all([encode_event(event, event_id=event_id, document=NAME)])
 
-    async def told(self, kind: type[Any], number: int = 1) -> list[Any]:
+    async def wait_for(self, kind: type[Any], number: int = 1) -> list[Any]:
         """At least that many events of a kind, once they were said."""
 
         def found() -> list[Any]:
@@ -146,7 +146,9 @@ class Live:
                 said = VersionSearchable(
                     tenant=event.tenant, document=event.document, version=event.version
                 )
-                await self.say(self.query, said, derive_id(delivery.envelope.event_id, "said"))
+                await self.publish_event(
+                    self.query, said, derive_id(delivery.envelope.event_id, "said")
+                )
 
     async def on_deletion_requested(self, batch: Batch[DocumentDeletionRequested]) -> None:
         self.heard.extend(({}, delivery.event) for delivery in batch)
@@ -168,7 +170,7 @@ async def serving_query() -> AsyncIterator[tuple[HidingQuery, str]]:
     await server.stop(1)
 
 
-def nobodys_authority(channel: grpc.aio.Channel) -> Authority:
+def make_authority(channel: grpc.aio.Channel) -> Authority:
     async def keys() -> str:
         return '{"keys": []}'
 
@@ -204,7 +206,7 @@ async def live(
             bus=own,
             server=server,
             dead_letters=DeadLetters(own, "ingest"),
-            authority=nobodys_authority(nobody),
+            authority=make_authority(nobody),
             stack=stack,
         )
         (tmp_path / "drops").mkdir()
@@ -241,7 +243,7 @@ async def live(
 
 @pytest.fixture
 async def tenant(live: Live) -> Live:
-    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    await live.publish_event(live.auth, TenantCreated(tenant=TENANT))
     return live
 
 
@@ -251,8 +253,8 @@ def upload(content: bytes = b"Water finds its way.", **fields: Any) -> DocumentU
 
 async def test_an_upload_event_ends_as_indexed_in_the_trace_it_came_with(tenant: Live):
     event_id = await tenant.publish(upload(correlation_id="c"), traceparent=TRACEPARENT)
-    [indexed] = await tenant.told(DocumentIndexed)
-    [accepted] = await tenant.told(DocumentAccepted)
+    [indexed] = await tenant.wait_for(DocumentIndexed)
+    [accepted] = await tenant.wait_for(DocumentAccepted)
     assert (accepted.upload_event_id, indexed.upload_event_id) == (event_id, event_id)
     assert (indexed.version, indexed.correlation_id, indexed.unchanged) == (1, "c", False)
     for headers, event in tenant.heard:
@@ -266,12 +268,12 @@ async def test_an_upload_event_ends_as_indexed_in_the_trace_it_came_with(tenant:
 async def test_an_upload_event_sent_many_times_has_one_effect_and_one_result(tenant: Live):
     for _ in range(3):
         await asyncio.gather(*(tenant.publish(upload(), event_id="e1") for _ in range(4)))
-    await tenant.told(DocumentIndexed)
+    await tenant.wait_for(DocumentIndexed)
     await tenant.publish(upload(), event_id="e1")
     await asyncio.sleep(0.5)
     results = {h["ce-id"] for h, e in tenant.heard if isinstance(e, DocumentIndexed)}
     assert len(results) == 1
-    assert len(await tenant.told(ChunksPrepared)) == 1
+    assert len(await tenant.wait_for(ChunksPrepared)) == 1
 
 
 async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: pytest.MonkeyPatch):
@@ -280,8 +282,8 @@ async def test_a_tenant_that_comes_late_is_waited_for(live: Live, monkeypatch: p
     async with asyncio.timeout(20):
         while not any(settlement._failures._tries for settlement in live.process.settlements):
             await asyncio.sleep(0.01)
-    await live.say(live.auth, TenantCreated(tenant=TENANT))
-    await live.told(DocumentIndexed)
+    await live.publish_event(live.auth, TenantCreated(tenant=TENANT))
+    await live.wait_for(DocumentIndexed)
 
 
 async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
@@ -289,7 +291,7 @@ async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
 ):
     monkeypatch.setattr("chassis.events.settlement.BACKOFF_FIRST_S", 0.01)
     event_id = await live.publish(upload())
-    [failed] = await live.told(DocumentFailed)
+    [failed] = await live.wait_for(DocumentFailed)
     assert (failed.reason, failed.version) == ("TENANT_UNKNOWN", 0)
     assert failed.upload_event_id == event_id
     async with asyncio.timeout(30):
@@ -301,20 +303,20 @@ async def test_an_unknown_tenant_is_told_and_kept_as_a_dead_letter(
 
 
 async def test_a_resumed_tenant_uploads_again(tenant: Live):
-    await tenant.say(tenant.auth, TenantSuspended(tenant=TENANT, sequence=1))
+    await tenant.publish_event(tenant.auth, TenantSuspended(tenant=TENANT, sequence=1))
     async with asyncio.timeout(20):
         while not any(isinstance(event, DocumentFailed) for _, event in tenant.heard):
             await tenant.publish(upload())
             await asyncio.sleep(0.1)
-    assert (await tenant.told(DocumentFailed))[0].reason == "TENANT_SUSPENDED"
-    await tenant.say(tenant.auth, TenantResumed(tenant=TENANT, sequence=2))
+    assert (await tenant.wait_for(DocumentFailed))[0].reason == "TENANT_SUSPENDED"
+    await tenant.publish_event(tenant.auth, TenantResumed(tenant=TENANT, sequence=2))
     async with asyncio.timeout(20):
         while not any(isinstance(event, DocumentIndexed) for _, event in tenant.heard):
             await tenant.publish(upload())
             await asyncio.sleep(0.1)
 
 
-async def replayed(live: Live) -> str:
+async def replay(live: Live) -> str:
     """The event id that an operator is answered who replays the one dead letter there is."""
     async with asyncio.timeout(30):
         while not (letters := await live.process.dead_letters.list(0, 2)):
@@ -332,17 +334,17 @@ async def test_a_replayed_upload_event_is_the_one_its_producer_sent(
 ):
     monkeypatch.setattr("chassis.events.settlement.BACKOFF_FIRST_S", 0.01)
     event_id = await live.publish(upload())
-    await live.told(DocumentFailed)
+    await live.wait_for(DocumentFailed)
     with pytest.raises(NotFoundError, match="unknown tenant"):
-        await replayed(live)
-    await live.say(live.auth, TenantCreated(tenant=TENANT))
+        await replay(live)
+    await live.publish_event(live.auth, TenantCreated(tenant=TENANT))
     replayed_id = ""
     async with asyncio.timeout(60):
         while not replayed_id:
             with suppress(NotFoundError):
-                replayed_id = await replayed(live)
+                replayed_id = await replay(live)
     assert replayed_id == event_id
-    [indexed] = await live.told(DocumentIndexed)
+    [indexed] = await live.wait_for(DocumentIndexed)
     assert indexed.upload_event_id == event_id
     assert await live.process.dead_letters.list(0, 2) == []
     # The producer, who knows nothing of all that, sends it again.
@@ -370,13 +372,13 @@ async def test_an_upload_event_may_be_json(tenant: Live, *, structured: bool):
     await tenant.upstream.client.publish(
         subject(DocumentUploaded, TENANT), json.dumps(body).encode(), headers=headers
     )
-    [indexed] = await tenant.told(DocumentIndexed)
+    [indexed] = await tenant.wait_for(DocumentIndexed)
     assert (indexed.upload_event_id, indexed.document) == ("e1", NAME)
 
 
 async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):
     event_id = await tenant.publish(upload(title="t" * 600))
-    [failed] = await tenant.told(DocumentFailed)
+    [failed] = await tenant.wait_for(DocumentFailed)
     assert (failed.reason, failed.upload_event_id) == ("METADATA_RANGE", event_id)
     await asyncio.sleep(0.2)
     assert await tenant.process.dead_letters.list(0, 10) == []
@@ -388,10 +390,10 @@ async def test_a_broker_that_loses_its_whole_store_costs_time_and_nothing_else(
 ):
     tenant.answering = False
     await tenant.publish(upload())
-    await tenant.told(ChunksPrepared)
+    await tenant.wait_for(ChunksPrepared)
     await bus.reset()
     tenant.answering = True
-    [indexed] = await tenant.told(DocumentIndexed)
+    [indexed] = await tenant.wait_for(DocumentIndexed)
     assert indexed.version == 1
 
 
@@ -399,32 +401,32 @@ async def test_a_broker_that_loses_its_whole_store_costs_time_and_nothing_else(
 async def test_a_batch_that_nobody_answers_is_sent_again(tenant: Live):
     tenant.answering = False
     await tenant.publish(upload())
-    await tenant.told(ChunksPrepared)
+    await tenant.wait_for(ChunksPrepared)
     tenant.answering = True
-    [indexed] = await tenant.told(DocumentIndexed)
-    attempts = [event.attempt for event in await tenant.told(ChunksPrepared, 2)]
+    [indexed] = await tenant.wait_for(DocumentIndexed)
+    attempts = [event.attempt for event in await tenant.wait_for(ChunksPrepared, 2)]
     assert attempts == sorted(set(attempts))
     assert indexed.version == 1
 
 
-async def deleted(live: Live) -> DocumentDeleted:
+async def delete(live: Live) -> DocumentDeleted:
     """What is told of a delete in the end."""
     document = await live.stub.DeleteDocument(
         DeleteDocumentRequest(name=NAME), metadata=live.who, timeout=30
     )
     assert document.live_version == 0
     assert live.hiding.hidden == [(TENANT, NAME, 1)]
-    await live.told(DocumentDeletionRequested)
+    await live.wait_for(DocumentDeletionRequested)
     purged = PassagesPurged(tenant=TENANT, document=NAME, version=1, passages=1, points=1)
-    await live.say(live.query, purged)
-    [told] = await live.told(DocumentDeleted)
+    await live.publish_event(live.query, purged)
+    [told] = await live.wait_for(DocumentDeleted)
     return told
 
 
 async def test_a_delete_ends_with_a_receipt(tenant: Live):
     await tenant.publish(upload())
-    await tenant.told(DocumentIndexed)
-    receipt = (await deleted(tenant)).receipt
+    await tenant.wait_for(DocumentIndexed)
+    receipt = (await delete(tenant)).receipt
     assert (receipt.objects, receipt.chunks, receipt.points) == (1, 1, 1)
 
 
@@ -434,12 +436,12 @@ async def test_a_delete_takes_upload_events_along_that_were_given_up(
 ):
     monkeypatch.setattr("chassis.events.settlement.BACKOFF_FIRST_S", 0.01)
     await live.publish(upload(), **headers)
-    await live.told(DocumentFailed)
+    await live.wait_for(DocumentFailed)
     monkeypatch.setattr("chassis.events.settlement.BACKOFF_FIRST_S", 1.0)
-    await live.say(live.auth, TenantCreated(tenant=TENANT))
+    await live.publish_event(live.auth, TenantCreated(tenant=TENANT))
     await live.publish(upload())
-    await live.told(DocumentIndexed)
-    assert (await deleted(live)).receipt.dead_letters == 1
+    await live.wait_for(DocumentIndexed)
+    assert (await delete(live)).receipt.dead_letters == 1
     assert await live.process.dead_letters.list(0, 2) == []
 
 
@@ -449,9 +451,9 @@ async def test_an_upload_over_grpc_is_told_under_an_empty_id(tenant: Live):
         yield UploadDocumentRequest(content=b"# Water\n\nIt finds its way.")
 
     await tenant.stub.UploadDocument(parts(), metadata=tenant.who, timeout=30)
-    [indexed] = await tenant.told(DocumentIndexed)
+    [indexed] = await tenant.wait_for(DocumentIndexed)
     assert (indexed.upload_event_id, indexed.version) == ("", 1)
-    [prepared] = await tenant.told(ChunksPrepared)
+    [prepared] = await tenant.wait_for(ChunksPrepared)
     assert prepared.description.title == "Water"
 
 
@@ -460,5 +462,5 @@ async def test_a_hundred_documents_all_end(tenant: Live):
         event = upload(f"Text number {number}.".encode())
         event.document = f"collections/x/documents/{number}"
         await tenant.publish(event)
-    indexed = await tenant.told(DocumentIndexed, 100)
+    indexed = await tenant.wait_for(DocumentIndexed, 100)
     assert len({event.upload_event_id for event in indexed}) == 100

@@ -31,19 +31,19 @@ TEXTS = {
 }
 
 
-def filled(pattern, size):
+def fill(pattern, size):
     return pattern * (size // len(pattern))
 
 
 LARGE = {
-    "form feeds": ("text/plain", filled(TEXTS["form feeds"], SIZE)),
-    "line separators": ("text/plain", filled(TEXTS["line separators"], SIZE)),
-    "combining marks": ("text/plain", filled(TEXTS["combining marks"], SIZE)),
-    "one accent late": ("text/plain", filled(b"word ", SIZE) + "e\u0301".encode()),
-    "Shift-JIS": ("text/plain", filled("東京は日本の首都です。\n".encode("cp932"), SIZE)),
-    "HTML entities": ("text/html", b"<html><p>" + filled(b"&eacute;&amp; ", SIZE)),
-    "HTML in one line": ("text/html", b"<html><p>" + filled(b"word ", SIZE)),
-    "Markdown": ("text/markdown", filled(b"A line of text.\n\n", MIB // 4)),
+    "form feeds": ("text/plain", fill(TEXTS["form feeds"], SIZE)),
+    "line separators": ("text/plain", fill(TEXTS["line separators"], SIZE)),
+    "combining marks": ("text/plain", fill(TEXTS["combining marks"], SIZE)),
+    "one accent late": ("text/plain", fill(b"word ", SIZE) + "e\u0301".encode()),
+    "Shift-JIS": ("text/plain", fill("東京は日本の首都です。\n".encode("cp932"), SIZE)),
+    "HTML entities": ("text/html", b"<html><p>" + fill(b"&eacute;&amp; ", SIZE)),
+    "HTML in one line": ("text/html", b"<html><p>" + fill(b"word ", SIZE)),
+    "Markdown": ("text/markdown", fill(b"A line of text.\n\n", MIB // 4)),
 }
 
 
@@ -111,7 +111,7 @@ async def test_a_large_document_holds_the_loop_for_no_noticeable_time(kind):
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_small_text_is_cut_on_the_spot_within_that_time(kind):
-    data = filled(TEXTS[kind], SMALL_TEXT_BYTES)
+    data = fill(TEXTS[kind], SMALL_TEXT_BYTES)
     took_s = []
     for _ in range(3):
         started = time.process_time()
@@ -127,7 +127,7 @@ async def test_small_text_needs_no_child_and_large_text_no_parser():
         parse = ParseAndCut(parser, ChunkSettings())
         async with parser._parsers.acquire("acme"), parser._parsers.acquire("globex"):
             await parse(version("text/plain"), b"Water finds its way.")
-            await parse(version("text/plain"), filled(b"Water finds its way. ", MIB))
+            await parse(version("text/plain"), fill(b"Water finds its way. ", MIB))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(parse(version("text/html"), b"<html><p>Water"), 0.5)
 

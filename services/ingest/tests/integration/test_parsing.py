@@ -34,7 +34,7 @@ async def parser():
         yield parser
 
 
-async def refused(parser, data, **hints):
+async def find_refusal(parser, data, **hints):
     with pytest.raises(InvalidInputError) as refusal:
         await parser(data, **({"media_type": "", "file_name": ""} | hints))
     return refusal.value.reason
@@ -183,7 +183,7 @@ def encrypted(**settings: object) -> bytes:
 @pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
 async def test_pdf_that_asks_for_a_password_is_refused_by_name(parser, algorithm):
     data = encrypted(user_password="secret", owner_password="owner", algorithm=algorithm)
-    assert await refused(parser, data) == ParseFailure.DOCUMENT_ENCRYPTED
+    assert await find_refusal(parser, data) == ParseFailure.DOCUMENT_ENCRYPTED
 
 
 @pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
@@ -214,7 +214,7 @@ async def test_pdf_with_a_lost_object_table_is_repaired(parser):
     ],
 )
 async def test_refusal_says_why(parser, data, hints, reason):
-    assert await refused(parser, data, **hints) == reason
+    assert await find_refusal(parser, data, **hints) == reason
 
 
 async def test_start_says_what_holds_the_children(caplog):

@@ -70,7 +70,7 @@ def ticks(pid: int) -> int:
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
 
 
-async def at_work(pid: int) -> None:
+async def wait_until_busy(pid: int) -> None:
     """Waits until a process that was idle computes."""
     idle = ticks(pid)
     async with asyncio.timeout(30):
@@ -82,7 +82,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def reason_of(data: bytes, limits: ParserLimits, media_type: str = "") -> str:
+async def find_refusal(data: bytes, limits: ParserLimits, media_type: str = "") -> str:
     async with Parser(limits) as parser:
         with pytest.raises(InvalidInputError) as refusal:
             await parser(data, media_type=media_type, file_name="")
@@ -96,12 +96,15 @@ async def test_pdf_that_unpacks_without_end_is_refused():
     bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(400)) + packer.flush()
     assert len(bomb) < MIB
     assert (
-        await reason_of(pdf(bomb, packed=True), ParserLimits()) == ParseFailure.PARSER_OUTPUT_LIMIT
+        await find_refusal(pdf(bomb, packed=True), ParserLimits())
+        == ParseFailure.PARSER_OUTPUT_LIMIT
     )
 
 
 async def test_endless_work_ends_at_the_cpu_limit():
-    assert await reason_of(endless_pdf(), ParserLimits(cpu_s=4)) == ParseFailure.PARSER_TIME_LIMIT
+    assert (
+        await find_refusal(endless_pdf(), ParserLimits(cpu_s=4)) == ParseFailure.PARSER_TIME_LIMIT
+    )
 
 
 async def test_endless_work_ends_at_the_wall_clock():
@@ -126,7 +129,7 @@ async def test_endless_work_ends_at_the_wall_clock():
 async def test_memory_eater_ends_at_the_memory_limit(data, media_type):
     # Twice what a child of any format needs to come up.
     limits = ParserLimits(memory_bytes=160 * MIB)
-    assert await reason_of(data, limits, media_type) == ParseFailure.PARSER_MEMORY_LIMIT
+    assert await find_refusal(data, limits, media_type) == ParseFailure.PARSER_MEMORY_LIMIT
 
 
 async def test_text_past_the_output_limit_is_refused():
@@ -135,9 +138,9 @@ async def test_text_past_the_output_limit_is_refused():
         b"<html><p>" + b"word " * 10_000,
         pdf(b"BT /F1 9 Tf (%s) Tj ET" % (b"a" * 30_000)),
     ):
-        assert await reason_of(data, limits) == ParseFailure.PARSER_OUTPUT_LIMIT
+        assert await find_refusal(data, limits) == ParseFailure.PARSER_OUTPUT_LIMIT
     escaped = "<html><p>" + "\U0001f469" * 5_000
-    assert await reason_of(escaped.encode(), limits) == ParseFailure.PARSER_OUTPUT_LIMIT
+    assert await find_refusal(escaped.encode(), limits) == ParseFailure.PARSER_OUTPUT_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -149,12 +152,12 @@ async def test_text_past_the_output_limit_is_refused():
     ],
 )
 async def test_size_is_checked_first(data, limits):
-    assert await reason_of(data, limits) == ParseFailure.DOCUMENT_TOO_LARGE
+    assert await find_refusal(data, limits) == ParseFailure.DOCUMENT_TOO_LARGE
 
 
 async def test_html_nested_too_deeply_is_refused_not_cut_short():
     data = b"<html>" + b"<div>" * 100_000 + b"the end"
-    assert await reason_of(data, ParserLimits()) == ParseFailure.DOCUMENT_DAMAGED
+    assert await find_refusal(data, ParserLimits()) == ParseFailure.DOCUMENT_DAMAGED
 
 
 async def test_entities_and_links_are_neither_expanded_nor_fetched(tmp_path):
@@ -192,7 +195,7 @@ async def test_child_that_dies_fails_its_document_alone():
     async with Parser(ParserLimits()) as parser:
         [working] = [pid for pid, line in children().items() if line.split("\0")[4] == "pdf"]
         dying = asyncio.create_task(parser(endless_pdf(), media_type="", file_name=""))
-        await at_work(working)
+        await wait_until_busy(working)
         os.kill(working, signal.SIGSEGV)
         with pytest.raises(InvalidInputError) as refusal:
             await dying
@@ -293,7 +296,7 @@ print(json.dumps([report, succeeded]))
 """
 
 
-def probed(secret: Path, parent: int) -> tuple[dict[str, str], list[list[str | int]]]:
+def probe_jail(secret: Path, parent: int) -> tuple[dict[str, str], list[list[str | int]]]:
     secret.write_text("theirs")
     with socket.create_server(("127.0.0.1", 0)) as server:
         arguments = (str(server.getsockname()[1]), str(secret), str(parent))
@@ -310,14 +313,14 @@ def probed(secret: Path, parent: int) -> tuple[dict[str, str], list[list[str | i
 
 def test_intruder_gets_nothing_a_held_control_guards(tmp_path):
     secret = tmp_path / "other-tenant"
-    report, succeeded = probed(secret, os.getpid())
+    report, succeeded = probe_jail(secret, os.getpid())
     assert [attempt for attempt in succeeded if not report[attempt[0]]] == []
     assert report["resource_limits"] == report["no_new_privileges"] == ""
     assert report["files_and_signals"] or secret.read_text() == "theirs"
 
 
 def test_without_the_jail_the_same_intruder_gets_everything(tmp_path):
-    _, succeeded = probed(tmp_path / "other-tenant", 0)
+    _, succeeded = probe_jail(tmp_path / "other-tenant", 0)
     assert len(succeeded) == (11 if os.getuid() == 0 else 10)
 
 
@@ -393,7 +396,7 @@ def frame(**message):
     return json.dumps(message).encode()
 
 
-def replied(*frames):
+def read_reply(*frames):
     """The document these frames make, or the reason there is none."""
     reply = Reply(MediaType.PDF, ChunkSettings(target_chars=10, max_chars=20))
     try:
@@ -419,7 +422,7 @@ def replied(*frames):
     )
 )
 def test_forged_reply_is_believed_only_in_shape(frames):
-    found = replied(*frames)
+    found = read_reply(*frames)
     if isinstance(found, CutDocument):
         for one in found.chunks:
             assert one.text == found.text[one.start : one.end]
@@ -463,7 +466,7 @@ TEXT = frame(text="some words of text")
     ],
 )
 def test_reply_no_child_of_ours_writes_is_a_crash(frames):
-    assert replied(*frames) == ParseFailure.PARSER_CRASHED
+    assert read_reply(*frames) == ParseFailure.PARSER_CRASHED
 
 
 def test_a_chunk_over_the_seam_of_two_parts_is_whole():

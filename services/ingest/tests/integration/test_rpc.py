@@ -195,7 +195,7 @@ async def test_each_method_needs_its_scope(client: Client, scope: str):
                 assert (await refusal(call))[:2] == ("PERMISSION_DENIED", "SCOPE_MISSING")
 
 
-async def paged(client: Client, **fields: Any) -> Sequence[str]:
+async def list_pages(client: Client, **fields: Any) -> Sequence[str]:
     found, token = [], ""
     while True:
         page = await client.list_all(page_token=token, page_size=2, **fields)
@@ -208,12 +208,17 @@ async def paged(client: Client, **fields: Any) -> Sequence[str]:
 async def test_a_list_goes_on_from_page_to_page(client: Client):
     for name in ("d", "a", "c", "b"):
         await client.send(b"Text.", document=f"collections/x/documents/{name}")
-    assert await paged(client) == ["a", "b", "c", "d"]
-    assert await paged(client, collection="x") == ["a", "b", "c", "d"]
-    assert await paged(client, collection="y") == []
-    assert await paged(client, state=DocumentState.DOCUMENT_STATE_ACCEPTED) == ["a", "b", "c", "d"]
-    assert await paged(client, state=DocumentState.DOCUMENT_STATE_FAILED) == []
-    assert await paged(client, collection="no/such%") == []
+    assert await list_pages(client) == ["a", "b", "c", "d"]
+    assert await list_pages(client, collection="x") == ["a", "b", "c", "d"]
+    assert await list_pages(client, collection="y") == []
+    assert await list_pages(client, state=DocumentState.DOCUMENT_STATE_ACCEPTED) == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
+    assert await list_pages(client, state=DocumentState.DOCUMENT_STATE_FAILED) == []
+    assert await list_pages(client, collection="no/such%") == []
 
 
 async def test_collections_are_listed_with_their_documents(client: Client):
@@ -268,12 +273,12 @@ async def test_a_page_token_is_bound_to_its_filter(client: Client):
 
 
 async def test_a_deleted_document_is_answered_hidden(client: Client):
-    await client.rig.indexed()
+    await client.rig.index_version()
     document = await client.delete()
     assert document.state == DocumentState.DOCUMENT_STATE_DELETING
     assert document.live_version == 0
     client.rig.siblings.query_is_away = True
-    await client.rig.indexed(b"Again.")
+    await client.rig.index_version(b"Again.")
     code, reason, details = await refusal(client.delete())
     assert (code, reason) == ("UNAVAILABLE", "HIDE_PENDING")
     assert "RetryInfo" in details

@@ -39,7 +39,7 @@ def version(media_type="", file_name=""):
     )
 
 
-def the_long_way(data, of):
+def parse_in_child(data, of):
     """What a child answers and its parent believes; None for what they refuse."""
     task = Task(charset="", target_chars=40, max_chars=60, cpu_s=60)
     try:
@@ -76,7 +76,7 @@ TEXTS = st.text(
 def test_small_text_has_the_pieces_of_the_long_way(text, encoding):
     data = text.encode(encoding)
     small = prepare_small_text(version("text/plain"), data, SETTINGS)
-    assert small == the_long_way(data, version("text/plain")) or (
+    assert small == parse_in_child(data, version("text/plain")) or (
         # What has to be guessed is left to the long way.
         small is None and encoding not in {"utf-8", "utf-8-sig"}
     )
@@ -85,7 +85,7 @@ def test_small_text_has_the_pieces_of_the_long_way(text, encoding):
 @given(st.binary(max_size=300))
 def test_bytes_that_need_no_guess_have_the_pieces_of_the_long_way(data):
     small = prepare_small_text(version(), data, SETTINGS)
-    assert small is None or small == the_long_way(data, version())
+    assert small is None or small == parse_in_child(data, version())
 
 
 def test_the_pieces_belong_to_the_version():

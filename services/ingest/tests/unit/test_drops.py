@@ -30,7 +30,7 @@ async def content(root: Path | None, uri: str) -> bytes:
     return b"".join([piece async for piece in DropsFolder(root).read(reference(uri))])
 
 
-async def refused(root: Path | None, uri: str) -> ServiceError:
+async def find_refusal(root: Path | None, uri: str) -> ServiceError:
     with pytest.raises(ServiceError) as refusal:
         await content(root, uri)
     return refusal.value
@@ -76,7 +76,7 @@ async def test_the_folder_may_be_named_through_a_link(folder: Path, tmp_path: Pa
     ],
 )
 async def test_an_address_outside_is_refused(folder: Path, uri: str):
-    error = await refused(folder, uri.format(root=folder))
+    error = await find_refusal(folder, uri.format(root=folder))
     assert isinstance(error, InvalidInputError)
     assert error.reason == "REFERENCE_FORBIDDEN"
 
@@ -84,8 +84,8 @@ async def test_an_address_outside_is_refused(folder: Path, uri: str):
 async def test_no_link_below_the_folder_is_followed(folder: Path, tmp_path: Path):
     (folder / "file").symlink_to(tmp_path / "secret")
     (folder / "up").symlink_to(tmp_path)
-    assert (await refused(folder, f"file://{folder}/file")).reason == "REFERENCE_FORBIDDEN"
-    through = await refused(folder, f"file://{folder}/up/secret")
+    assert (await find_refusal(folder, f"file://{folder}/file")).reason == "REFERENCE_FORBIDDEN"
+    through = await find_refusal(folder, f"file://{folder}/up/secret")
     assert through.reason in {"REFERENCE_FORBIDDEN", "REFERENCE_MISSING"}
 
 
@@ -94,7 +94,9 @@ async def test_only_regular_files_are_read(folder: Path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
     for name in ("pipe", "socket", "in"):
-        assert (await refused(folder, f"file://{folder}/{name}")).reason == "REFERENCE_FORBIDDEN"
+        assert (
+            await find_refusal(folder, f"file://{folder}/{name}")
+        ).reason == "REFERENCE_FORBIDDEN"
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
@@ -107,19 +109,19 @@ def test_nothing_that_an_entry_does_is_waited_for(number: int):
 
 async def test_a_missing_file_is_said_to_be_missing(folder: Path):
     for name in ("none", "none/at/all", "in/a b%25c.txt/x", "x" * 300):
-        error = await refused(folder, f"file://{folder}/{name}")
+        error = await find_refusal(folder, f"file://{folder}/{name}")
         assert isinstance(error, NotFoundError)
         assert error.reason == "REFERENCE_MISSING"
 
 
 async def test_without_a_folder_every_reference_is_refused(folder: Path):
-    error = await refused(None, f"file://{folder}/in/a%20b%25c.txt")
+    error = await find_refusal(None, f"file://{folder}/in/a%20b%25c.txt")
     assert error.reason == "REFERENCE_FORBIDDEN"
 
 
 async def test_a_folder_that_is_not_mounted_is_waited_for(folder: Path):
     away = folder.with_name("not-mounted")
-    assert isinstance(await refused(away, f"file://{away}/in/x"), UnavailableError)
+    assert isinstance(await find_refusal(away, f"file://{away}/in/x"), UnavailableError)
 
 
 def descriptors() -> set[str]:

@@ -109,7 +109,7 @@ class WatchedOutbox(Outbox):
 
 @dataclass
 class World:
-    """One query process without its doors, and hands to drive it."""
+    """The use cases of query on real stores, without RPC and events, and methods to call them."""
 
     database: Database
     everything: psycopg.Connection[DictRow]
@@ -217,7 +217,7 @@ class World:
             await _subscription(events[0]).handler(batch, self.app)
         return rows
 
-    async def bury(self, event: Any, error: ServiceError) -> list[Message]:
+    async def make_dead_letter(self, event: Any, error: ServiceError) -> list[Message]:
         """Gives an event up as the chassis would; returns what is newly published."""
         on_dead = _subscription(event).on_dead
         assert on_dead is not None

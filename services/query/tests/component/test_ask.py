@@ -13,11 +13,11 @@ PUMP = "collections/manuals/documents/pump"
 TRACE = "1" * 32
 
 
-async def answered(world, question: str = "impeller", **changes):
+async def ask(world, question: str = "impeller", **changes):
     return [step async for step in world.ask.run(world.inquiry(question, **changes), TRACE)]
 
 
-def published(world) -> list[AnswerProduced]:
+def list_published(world) -> list[AnswerProduced]:
     kind = AnswerProduced.DESCRIPTOR.full_name
     rows = [row for row in world.rows("outbox") if row["event"] == kind]
     return [AnswerProduced.FromString(row["payload"]) for row in rows]
@@ -25,7 +25,7 @@ def published(world) -> list[AnswerProduced]:
 
 async def test_an_answer_starts_cites_and_finishes_in_this_order(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
-    steps = await answered(world)
+    steps = await ask(world)
     assert [type(step) for step in steps] == [Started, Delta, Delta, Citation, Finish]
     started, _, _, citation, finish = steps
     assert started.trace_id == TRACE
@@ -36,7 +36,7 @@ async def test_an_answer_starts_cites_and_finishes_in_this_order(world):
 
 async def test_an_answer_is_read_back_as_it_was_given(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
-    started, *steps = await answered(world)
+    started, *steps = await ask(world)
     answer = await world.answers.find("acme", started.answer_id)
     assert answer.text == "".join(step.text for step in steps if isinstance(step, Delta))
     assert list(answer.citations) == [step for step in steps if isinstance(step, Citation)]
@@ -49,7 +49,7 @@ async def test_a_citation_names_the_page_of_its_quote(world):
     event.prepared.chunks[0].page_breaks.add(start=11, page=2)
     await world.deliver(event)
     world.generator.quotes = lambda _: [Quote(passage=0, start=11, end=23, marker="[1]")]
-    started, *steps = await answered(world)
+    started, *steps = await ask(world)
     [citation] = [step for step in steps if isinstance(step, Citation)]
     assert (citation.quote, citation.passage.page, citation.page) == ("the impeller", 1, 2)
     assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
@@ -57,15 +57,15 @@ async def test_a_citation_names_the_page_of_its_quote(world):
 
 async def test_nobody_else_reads_an_answer(world):
     await world.deliver(world.embedded("the impeller wears out"))
-    started, *_ = await answered(world)
+    started, *_ = await ask(world)
     assert await world.answers.find("globex", started.answer_id) is None
     assert await world.answers.find("acme", uuid.uuid4()) is None
 
 
 async def test_the_fact_is_stored_with_the_answer_and_holds_no_text(world):
     await world.deliver(world.embedded("the impeller wears out"))
-    started, *_ = await answered(world)
-    [fact] = published(world)
+    started, *_ = await ask(world)
+    [fact] = list_published(world)
     assert fact.answer_id == str(started.answer_id)
     assert [(one.document, one.version) for one in fact.cited] == [(PUMP, 1)]
     assert (fact.input_tokens, fact.output_tokens, fact.no_answer) == (12, 7, False)
@@ -73,11 +73,11 @@ async def test_the_fact_is_stored_with_the_answer_and_holds_no_text(world):
 
 
 async def test_without_passages_the_answer_is_that_there_is_none(world):
-    started, *_, finish = await answered(world)
+    started, *_, finish = await ask(world)
     assert finish.reason is FinishReason.NO_ANSWER
     assert world.generator.prompts[0].passages == []
     assert (await world.answers.find("acme", started.answer_id)).citations == []
-    assert published(world)[0].no_answer
+    assert list_published(world)[0].no_answer
 
 
 async def test_the_finish_comes_after_the_answer_is_stored(world):
@@ -95,13 +95,13 @@ async def test_a_client_that_leaves_stops_the_engine_and_leaves_nothing(world):
     assert world.generator.running == 1
     await steps.aclose()
     assert world.generator.running == 0
-    assert world.rows("answers") == published(world) == []
+    assert world.rows("answers") == list_published(world) == []
 
 
 async def test_a_cancelled_call_stops_the_engine_and_leaves_nothing(world):
     await world.deliver(world.embedded("the impeller wears out"))
     world.generator.pause = asyncio.Event()
-    call = asyncio.create_task(answered(world))
+    call = asyncio.create_task(ask(world))
     while not world.generator.running:
         await asyncio.sleep(0.01)
     call.cancel()
@@ -125,7 +125,7 @@ async def test_a_quote_that_is_not_there_ends_the_answer_with_an_error(world, qu
     await world.deliver(world.embedded("the impeller wears out"))
     world.generator.quotes = lambda _: [quote]
     with pytest.raises(DataLossError) as failed:
-        await answered(world)
+        await ask(world)
     assert failed.value.reason == "QUOTE_INVALID"
     assert world.rows("answers") == []
 
@@ -139,7 +139,7 @@ async def test_a_deleted_document_takes_its_words_out_of_answers(world):
         Quote(passage=number, start=0, end=8, marker=f"[{number}]")
         for number in range(len(prompt.passages))
     ]
-    started, *_ = await answered(world)
+    started, *_ = await ask(world)
     await world.purge(1)
     answer = await world.answers.find("acme", started.answer_id)
     by_document = {one.passage.version.document: one for one in answer.citations}
@@ -156,7 +156,7 @@ async def test_a_deleted_document_takes_its_words_out_of_answers(world):
 
 async def test_a_hidden_document_is_out_of_answers_before_it_is_purged(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
-    started, *_ = await answered(world)
+    started, *_ = await ask(world)
     await world.hide.run("acme", Version(document=PUMP, number=1))
     answer = await world.answers.find("acme", started.answer_id)
     assert (answer.text, answer.citations[0].quote) == ("", "")
@@ -165,7 +165,7 @@ async def test_a_hidden_document_is_out_of_answers_before_it_is_purged(world):
 async def test_a_document_deleted_while_it_is_quoted_leaves_no_words(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
     world.generator.pause = asyncio.Event()
-    call = asyncio.create_task(answered(world))
+    call = asyncio.create_task(ask(world))
     while not world.generator.running:
         await asyncio.sleep(0.01)
     await world.purge(1)
@@ -179,9 +179,9 @@ async def test_a_document_deleted_while_it_is_quoted_leaves_no_words(world):
 async def test_what_a_composing_model_was_shown_counts_as_its_source(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
     world.generator.quotes = lambda _: []
-    started, *_ = await answered(world)
+    started, *_ = await ask(world)
     world.generator.generative = True
-    composed, *_ = await answered(world)
+    composed, *_ = await ask(world)
     await world.purge(1)
     assert (await world.answers.find("acme", started.answer_id)).text != ""
     assert (await world.answers.find("acme", composed.answer_id)).text == ""
@@ -189,7 +189,7 @@ async def test_what_a_composing_model_was_shown_counts_as_its_source(world):
 
 async def test_an_answer_survives_the_deletion_of_an_older_version(world):
     await world.deliver(world.embedded("the impeller wears out in a year", version=2))
-    started, *_ = await answered(world)
+    started, *_ = await ask(world)
     await world.purge(1)
     answer = await world.answers.find("acme", started.answer_id)
     assert answer.citations[0].quote != ""
@@ -198,7 +198,7 @@ async def test_an_answer_survives_the_deletion_of_an_older_version(world):
 async def test_while_the_index_is_rebuilt_nothing_is_answered(world):
     world.serving.store_id = None
     with pytest.raises(UnavailableError) as refused:
-        await answered(world)
+        await ask(world)
     assert refused.value.reason == "VECTORS_REBUILDING"
     assert world.rows("answers") == []
 

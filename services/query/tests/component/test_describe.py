@@ -7,7 +7,7 @@ import pytest
 from query.domain import Question
 
 
-async def described(world) -> list[tuple[str, dict[str, str]]]:
+async def read_descriptions(world) -> list[tuple[str, dict[str, str]]]:
     question = Question(tenant="acme", text="impeller", limit=9)
     passages = [hit.passage for hit in await world.find.run(question)]
     return [(passage.title, dict(passage.metadata)) for passage in passages]
@@ -15,9 +15,9 @@ async def described(world) -> list[tuple[str, dict[str, str]]]:
 
 async def test_passages_return_the_new_title_and_metadata(world):
     await world.deliver(world.embedded("the impeller wears", "grease the impeller"))
-    assert await described(world) == [("Pump manual", {})] * 2
+    assert await read_descriptions(world) == [("Pump manual", {})] * 2
     assert await world.describe("Manual") == []
-    assert await described(world) == [("Manual", {"title": "Manual"})] * 2
+    assert await read_descriptions(world) == [("Manual", {"title": "Manual"})] * 2
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -29,20 +29,20 @@ async def test_the_highest_revision_is_valid_in_any_order(world, order):
     ]
     for step in order:
         await steps[step]()
-    assert await described(world) == [("Second", {"title": "Second"})]
+    assert await read_descriptions(world) == [("Second", {"title": "Second"})]
 
 
 async def test_of_several_at_once_the_highest_revision_is_valid(world):
     await world.deliver(world.embedded("the impeller wears"))
     await world.describe("First", "Second", "Third")
     await world.describe("First", "Second")
-    assert await described(world) == [("Third", {"title": "Third"})]
+    assert await read_descriptions(world) == [("Third", {"title": "Third"})]
 
 
 async def test_chunks_sent_again_with_an_old_description_change_nothing(world):
     await world.deliver(world.embedded("the impeller wears", title="Second", revision=2))
     await world.deliver(world.embedded("the impeller wears", title="First", attempt=1, revision=1))
-    assert await described(world) == [("Second", {})]
+    assert await read_descriptions(world) == [("Second", {})]
 
 
 async def test_a_version_that_is_gone_is_not_described(world):

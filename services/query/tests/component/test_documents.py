@@ -12,7 +12,7 @@ from query.domain import Version
 DOCUMENT = "collections/manuals/documents/pump"
 
 
-def purged(version: int = 1, **counts: int) -> list[PassagesPurged]:
+def purge_events(version: int = 1, **counts: int) -> list[PassagesPurged]:
     return [PassagesPurged(tenant="acme", document=DOCUMENT, version=version, **counts)]
 
 
@@ -46,7 +46,7 @@ async def test_a_newer_version_wins_over_the_tombstone(world):
     await hide(world)
     assert await world.deliver(world.embedded("impeller text", version=2))
     assert await world.search("impeller") == ["impeller text"]
-    assert await world.purge(1) == purged()
+    assert await world.purge(1) == purge_events()
     assert await world.search("impeller") == ["impeller text"]
     assert len(await world.points()) == 1
 
@@ -56,7 +56,7 @@ async def test_a_delete_during_the_upsert_leaves_no_point(world):
         world.vectors.after_upsert = None
         await hide(world)
         # The purge takes the points of the batch in flight; whatever comes after is the batch's.
-        assert await world.purge(1) == purged(points=1)
+        assert await world.purge(1) == purge_events(points=1)
 
     world.vectors.after_upsert = delete
     assert await world.deliver(world.embedded("impeller text")) == []
@@ -67,7 +67,7 @@ async def test_a_delete_during_the_upsert_leaves_no_point(world):
 async def test_points_written_after_the_purge_are_taken_back(world):
     async def delete():
         world.vectors.before_upsert = None
-        assert await world.purge(1) == purged()
+        assert await world.purge(1) == purge_events()
 
     world.vectors.before_upsert = delete
     assert await world.deliver(world.embedded("impeller text")) == []
@@ -92,7 +92,7 @@ async def test_a_purge_counts_what_it_removed_and_its_repeat_says_the_same(world
     await world.deliver(world.embedded("one", "two", "three"))
     world.dead_letters.kept = [("acme", DOCUMENT), ("acme", "collections/c/documents/other")]
     told = await world.purge(1)
-    assert told == purged(passages=3, points=3, dead_letters=1)
+    assert told == purge_events(passages=3, points=3, dead_letters=1)
     assert await world.points() == {}
     assert world.rows("passages") == []
     assert await world.purge(1, attempt=1) == told
@@ -112,7 +112,7 @@ async def test_a_purge_that_broke_off_counts_all_its_attempts(world):
     assert await world.points() == {}
     assert await world.search("one") == []
     world.dead_letters.discard_document = reachable
-    assert await world.purge(1, ids=["delete"]) == purged(passages=2, points=2)
+    assert await world.purge(1, ids=["delete"]) == purge_events(passages=2, points=2)
 
 
 async def test_a_purge_that_broke_off_at_its_end_counts_the_dead_letters_it_removed(world):
@@ -126,14 +126,14 @@ async def test_a_purge_that_broke_off_at_its_end_counts_the_dead_letters_it_remo
         world.everything.execute("ALTER TABLE inbox_away RENAME TO inbox")
     assert world.dead_letters.kept == []
     world.dead_letters.kept = [("acme", DOCUMENT)]
-    told = purged(passages=1, points=1, dead_letters=2)
+    told = purge_events(passages=1, points=1, dead_letters=2)
     assert await world.purge(1, ids=["delete"]) == told
 
 
 async def test_a_purge_takes_superseded_points_that_were_still_waiting(world):
     await world.deliver(world.embedded("one"))
     await world.deliver(world.embedded("two", version=2))
-    assert await world.purge(2) == purged(2, passages=1, points=2)
+    assert await world.purge(2) == purge_events(2, passages=1, points=2)
     assert world.rows("doomed_versions") == []
     assert await world.points() == {}
 

@@ -144,14 +144,16 @@ class History:
         return f"{one[:5]}" if one.repeated else f"arrival {self.arrived}"
 
 
-def agreeing(one: Arrival) -> Arrival:
+def set_totals(one: Arrival) -> Arrival:
     """With totals that are the same in every batch of its version: one that disagrees is rejected
     and takes the points of the chunks it names."""
     count = 1 if one.version == 1 else 2
     return one._replace(number=one.number % count, count=count)
 
 
-async def outcome_of(world: Any, history: Sequence[Group | Decision], *, together: bool) -> Outcome:
+async def run_history(
+    world: Any, history: Sequence[Group | Decision], *, together: bool
+) -> Outcome:
     run = History(world)
     for step in history:
         if isinstance(step, Decision):
@@ -168,8 +170,8 @@ SHARED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 @given(history=histories())
 @settings(max_examples=40, suppress_health_check=SHARED)
 async def test_a_group_ends_as_its_events_one_by_one(world, history):
-    together = await outcome_of(world, history, together=True)
-    assert together == await outcome_of(world, history, together=False)
+    together = await run_history(world, history, together=True)
+    assert together == await run_history(world, history, together=False)
 
 
 @given(history=histories())
@@ -180,7 +182,7 @@ async def test_groups_all_at_once_leave_both_stores_in_agreement(world, history)
         *(
             run.decide(step)
             if isinstance(step, Decision)
-            else run.group([agreeing(one) for one in step], together=True)
+            else run.group([set_totals(one) for one in step], together=True)
             for step in history
         )
     )

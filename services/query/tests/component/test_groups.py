@@ -34,7 +34,7 @@ def part(world, number: int, document: str = PUMP, version: int = 1, count: int 
     )
 
 
-def refused(world, document: str = MOTOR):
+def invalid_batch(world, document: str = MOTOR):
     event = world.embedded("motor text", document=document)
     event.vectors = b"\0" * 8
     return event
@@ -51,7 +51,9 @@ async def test_documents_of_a_group_go_live_together(world):
 
 async def test_a_refused_event_costs_its_neighbours_nothing(world):
     told = await world.deliver(
-        world.embedded("pump text"), refused(world), world.embedded("valve text", document=VALVE)
+        world.embedded("pump text"),
+        invalid_batch(world),
+        world.embedded("valve text", document=VALVE),
     )
     rejected = ChunksRejected(tenant="acme", document=MOTOR, version=1, reason="VECTORS_SIZE")
     assert len(told) == 3
@@ -61,7 +63,7 @@ async def test_a_refused_event_costs_its_neighbours_nothing(world):
 
 
 async def test_a_group_of_refused_events_alone_leaves_nothing(world):
-    told = await world.deliver(refused(world), refused(world, VALVE))
+    told = await world.deliver(invalid_batch(world), invalid_batch(world, VALVE))
     assert [(one.document, one.reason) for one in told] == [
         (MOTOR, "VECTORS_SIZE"),
         (VALVE, "VECTORS_SIZE"),

@@ -222,10 +222,10 @@ async def test_an_event_without_a_possible_document_is_a_dead_letter(world):
     event = world.embedded("text", document="nonsense")
     with pytest.raises(InvalidInputError, match="not a document name"):
         await world.deliver(event)
-    assert await world.bury(event, InvalidInputError("DOCUMENT_NAME", "x")) == []
+    assert await world.make_dead_letter(event, InvalidInputError("DOCUMENT_NAME", "x")) == []
 
 
 async def test_a_batch_given_up_fails_its_version(world):
     event = world.embedded("text")
-    [rejected] = await world.bury(event, InvalidInputError("ATTEMPTS_EXHAUSTED", "x"))
+    [rejected] = await world.make_dead_letter(event, InvalidInputError("ATTEMPTS_EXHAUSTED", "x"))
     assert (rejected.document, rejected.reason) == (DOCUMENT, "ATTEMPTS_EXHAUSTED")

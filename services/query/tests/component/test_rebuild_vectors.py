@@ -12,7 +12,7 @@ from query.retrieval.vector_store import TenantScope
 ACME = TenantScope("acme")
 
 
-async def refused(world) -> str:
+async def find_refusal(world) -> str:
     with pytest.raises(UnavailableError) as error:
         await world.search("impeller")
     return error.value.reason
@@ -23,7 +23,7 @@ async def test_a_lost_store_is_rebuilt_from_the_passages(world):
     await world.deliver(world.embedded("their impeller", tenant="globex"))
     before, found = await world.points(), await world.search("impeller")
     await world.vectors.drop()
-    assert await refused(world) == "VECTORS_REBUILDING"
+    assert await find_refusal(world) == "VECTORS_REBUILDING"
     await world.rebuild.run()
     assert await world.points() == before
     assert await world.search("impeller") == found
@@ -44,7 +44,7 @@ async def test_searches_wait_for_the_whole_index(world):
     seen = []
 
     async def search():
-        seen.append(await refused(world))
+        seen.append(await find_refusal(world))
 
     world.vectors.before_upsert = search
     await world.rebuild.run()
@@ -61,7 +61,7 @@ async def test_a_process_that_has_not_noticed_yet_is_stopped_by_the_database(wor
     await world.records.forget(world.profile.name)
     await world.vectors.prepare()
     assert world.serving.store_id == ours
-    assert await refused(world) == "VECTORS_REBUILDING"
+    assert await find_refusal(world) == "VECTORS_REBUILDING"
 
 
 async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
@@ -83,7 +83,7 @@ async def test_an_interrupted_rebuild_goes_on_where_it_ended(world):
         await world.rebuild.run()
     world.vectors.before_upsert = None
     assert len(await world.points()) == 64
-    assert await refused(world) == "VECTORS_REBUILDING"
+    assert await find_refusal(world) == "VECTORS_REBUILDING"
     world.embedder.embedded.clear()
     await world.rebuild.run()
     assert len(world.embedder.embedded) == 16
@@ -120,7 +120,7 @@ async def test_only_one_process_rebuilds(world):
     async with world.records.begin_rebuild(world.profile.name):
         await world.rebuild.run()
         assert world.embedder.embedded == []
-        assert await refused(world) == "VECTORS_REBUILDING"
+        assert await find_refusal(world) == "VECTORS_REBUILDING"
     await world.rebuild.run()
     assert await world.search("impeller") == ["impeller one"]
 
@@ -163,7 +163,7 @@ async def test_a_rebuild_whose_right_is_lost_stops(world):
     with pytest.raises(UnavailableError):
         await world.rebuild.run()
     world.vectors.before_upsert = None
-    assert await refused(world) == "VECTORS_REBUILDING"
+    assert await find_refusal(world) == "VECTORS_REBUILDING"
     await world.rebuild.run()
     assert await world.search("impeller") == ["impeller one"]
 

@@ -38,7 +38,7 @@ E = TypeVar("E", bound=Message)
 
 
 @dataclass
-class House:
+class Servers:
     """The processes, and the keys to them. Everything may be killed and started again."""
 
     bus: TestBus
@@ -85,7 +85,7 @@ class House:
                 ]
             )
 
-    async def told(self, event: type[E], tenant: str, *, count: int = 1) -> list[E]:
+    async def wait_for_facts(self, event: type[E], tenant: str, *, count: int = 1) -> list[E]:
         """The first `count` facts of a tenant in their stream, waited for."""
         found: list[E] = []
         stream, wanted = stream_name(event), subject(event, tenant)
@@ -111,9 +111,9 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
+def servers(servers_folder: Path, guardian: Guardian) -> Iterator[Servers]:
     """All processes query works with, on stores of their own; ingest is played by the tests."""
-    folder = servers_folder / "house"
+    folder = servers_folder / "servers"
     folder.mkdir()
     with ExitStack() as held:
         bus = held.enter_context(start_bus(folder, guardian))
@@ -169,7 +169,7 @@ def house(servers_folder: Path, guardian: Guardian) -> Iterator[House]:
             )
             for name, environment in environments.items()
         }
-        yield House(bus, database, vectors, services, keys)
+        yield Servers(bus, database, vectors, services, keys)
 
 
 def first_keys(folder: Path, guardian: Guardian, environment: dict[str, str]) -> dict[str, Any]:
@@ -195,11 +195,11 @@ def signing_key() -> str:
 
 
 @pytest.fixture
-async def caller(house: House) -> AsyncIterator[Any]:
+async def caller(servers: Servers) -> AsyncIterator[Any]:
     """The query service as the first tenant's key holder sees it."""
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(house.channel())
-        yield Caller(QueryServiceStub(channel), await house.token(house.keys["api_key"]))
+        channel = await stack.enter_async_context(servers.channel())
+        yield Caller(QueryServiceStub(channel), await servers.token(servers.keys["api_key"]))
 
 
 @dataclass

@@ -81,7 +81,7 @@ def finish(model: str = "quoting") -> pb.GenerateResponse:
     return pb.GenerateResponse(finish=pb.Finish(reason=reason, model=model))
 
 
-async def generated(channel) -> list:
+async def generate(channel) -> list:
     async with InferenceGenerator(channel).generate(PROMPT) as steps:
         return [step async for step in steps]
 
@@ -96,7 +96,7 @@ async def test_leaving_an_answer_stops_the_engine(inference, channel):
 
 async def test_a_cancelled_call_stops_the_engine(inference, channel):
     inference.endless = True
-    call = asyncio.create_task(generated(channel))
+    call = asyncio.create_task(generate(channel))
     await asyncio.wait_for(inference.reached.wait(), 20)
     call.cancel()
     await asyncio.wait_for(inference.left.wait(), 20)
@@ -107,7 +107,7 @@ async def test_a_cancelled_call_stops_the_engine(inference, channel):
 async def test_an_answer_without_a_finish_is_no_answer(inference, channel):
     inference.steps = [pb.GenerateResponse(delta=pb.Delta(text="half"))]
     with pytest.raises(UnavailableError) as failed:
-        await generated(channel)
+        await generate(channel)
     assert failed.value.reason == "INFERENCE_UNAVAILABLE"
 
 
@@ -122,7 +122,7 @@ async def test_whether_a_model_composes_is_asked_once(inference, channel):
 
 async def test_a_model_nobody_lists_is_taken_to_compose(inference, channel):
     inference.steps = [finish("unlisted")]
-    assert [step.generative for step in await generated(channel)] == [True]
+    assert [step.generative for step in await generate(channel)] == [True]
 
 
 async def test_vectors_of_another_profile_are_refused(inference, channel):
@@ -139,7 +139,7 @@ async def test_inference_that_is_away_is_unavailable():
         for call in (
             InferenceEmbedder(channel, PROFILE).embed_question("why"),
             InferenceEmbedder(channel, PROFILE).embed_passages("acme", ["why"]),
-            generated(channel),
+            generate(channel),
         ):
             with pytest.raises(UnavailableError) as failed:
                 await call

@@ -37,24 +37,26 @@ PASSAGES = [
 
 
 @pytest.fixture(params=["stand-in", "process"])
-def house_or_none(request):
-    return request.getfixturevalue("house") if request.param == "process" else None
+def servers_or_none(request):
+    return request.getfixturevalue("servers") if request.param == "process" else None
 
 
 @pytest.fixture
-async def inference(house_or_none, embedder, generator):
+async def inference(servers_or_none, embedder, generator):
     """An embedder and a generator."""
-    house = house_or_none
-    if house is None:
+    servers = servers_or_none
+    if servers is None:
         yield embedder, generator
         return
     async with AsyncExitStack() as stack:
         authority = await stack.enter_async_context(
-            remote_authority(house.services["auth"].address, house.keys["service_keys"]["query"])
+            remote_authority(
+                servers.services["auth"].address, servers.keys["service_keys"]["query"]
+            )
         )
         channel = await stack.enter_async_context(
             open_channel(
-                house.services["inference"].address,
+                servers.services["inference"].address,
                 service="inference",
                 credentials=authority.credentials,
             )
@@ -67,7 +69,7 @@ def prompt(passages, **changes) -> Prompt:
     return Prompt(passages=passages, max_output_tokens=200, **settings | changes)
 
 
-async def steps_of(generator, asked: Prompt) -> list:
+async def generate(generator, asked: Prompt) -> list:
     async with generator.generate(asked) as steps:
         return [step async for step in steps]
 
@@ -99,7 +101,7 @@ async def test_texts_about_the_same_lie_closer(inference):
 
 async def test_an_answer_quotes_what_it_was_shown_and_finishes_once(inference):
     _, generator = inference
-    *steps, finish = await steps_of(generator, prompt(PASSAGES))
+    *steps, finish = await generate(generator, prompt(PASSAGES))
     assert isinstance(finish, Finish)
     assert finish.reason is FinishReason.STOP
     assert 0 <= finish.confidence <= 1
@@ -115,7 +117,7 @@ async def test_an_answer_quotes_what_it_was_shown_and_finishes_once(inference):
 
 async def test_without_passages_there_is_no_answer_and_it_says_so(inference):
     _, generator = inference
-    *steps, finish = await steps_of(generator, prompt([]))
+    *steps, finish = await generate(generator, prompt([]))
     assert finish.reason is FinishReason.NO_ANSWER
     assert "".join(step.text for step in steps)
 
@@ -123,7 +125,7 @@ async def test_without_passages_there_is_no_answer_and_it_says_so(inference):
 async def test_a_model_nobody_has_is_unknown(inference):
     _, generator = inference
     with pytest.raises(NotFoundError) as refused:
-        await steps_of(generator, prompt(PASSAGES, model="no-such-model"))
+        await generate(generator, prompt(PASSAGES, model="no-such-model"))
     assert refused.value.reason == "MODEL_UNKNOWN"
 
 

@@ -35,7 +35,7 @@ TEXTS = (
 )
 
 
-def prepared(*texts: str, document: str = PUMP, version: int = 1) -> ChunksPrepared:
+def chunks_prepared(*texts: str, document: str = PUMP, version: int = 1) -> ChunksPrepared:
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{document}/{version}")
     return ChunksPrepared(
         tenant="acme",
@@ -52,7 +52,7 @@ def prepared(*texts: str, document: str = PUMP, version: int = 1) -> ChunksPrepa
     )
 
 
-def reason_of(error: grpc.aio.AioRpcError) -> str:
+def read_reason(error: grpc.aio.AioRpcError) -> str:
     status = rpc_status.from_call(error)
     info = ErrorInfo()
     assert status is not None
@@ -63,33 +63,33 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 async def refusal(call) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call
-    return reason_of(refused.value)
+    return read_reason(refused.value)
 
 
-async def found(caller, question: str, **options) -> list[str]:
+async def search(caller, question: str, **options) -> list[str]:
     response = await caller.Search(pb.SearchRequest(question=question, **options))
     return [hit.passage.text for hit in response.hits]
 
 
-async def until_found(caller, question: str, wanted: list[str]) -> list[str]:
+async def search_until(caller, question: str, wanted: list[str]) -> list[str]:
     """Searches until the index answers at all and gives what is wanted, or a minute is over."""
     refused = []
     async with asyncio.timeout(60):
         while True:
             try:
-                if await found(caller, question) == wanted:
+                if await search(caller, question) == wanted:
                     return refused
             except grpc.aio.AioRpcError as error:
-                refused.append(reason_of(error))
+                refused.append(read_reason(error))
             await asyncio.sleep(0.05)
 
 
-async def test_a_document_soaks_in_is_cited_and_vanishes(house, caller):
-    await house.publish("ingest", prepared(*TEXTS))
-    assert await house.told(VersionSearchable, "acme") == [
+async def test_a_document_soaks_in_is_cited_and_vanishes(servers, caller):
+    await servers.publish("ingest", chunks_prepared(*TEXTS))
+    assert await servers.wait_for_facts(VersionSearchable, "acme") == [
         VersionSearchable(tenant="acme", document=PUMP, version=1, passage_count=2)
     ]
-    assert await found(caller, "When must the impeller be replaced?", limit=1) == [TEXTS[0]]
+    assert await search(caller, "When must the impeller be replaced?", limit=1) == [TEXTS[0]]
 
     question = "After how many hours must the impeller be replaced?"
     steps = [step async for step in caller.Ask(pb.AskRequest(question=question))]
@@ -107,47 +107,47 @@ async def test_a_document_soaks_in_is_cited_and_vanishes(house, caller):
     assert answer.text == "".join(step.delta.text for step in steps)
     assert list(answer.citations) == cited
     assert answer.finished == steps[-1].finished
-    [fact] = await house.told(AnswerProduced, "acme")
+    [fact] = await servers.wait_for_facts(AnswerProduced, "acme")
     assert (fact.answer_id, [one.document for one in fact.cited]) == (answer_id, [PUMP])
 
-    async with house.channel() as channel:
-        ingest = await house.token(house.keys["service_keys"]["ingest"])
+    async with servers.channel() as channel:
+        ingest = await servers.token(servers.keys["service_keys"]["ingest"])
         await QueryServiceStub(channel).HideDocument(
             pb.HideDocumentRequest(document=PUMP, version=1),
             metadata=[*ingest, (TENANT_KEY, "acme")],
         )
-    assert await found(caller, "impeller") == []
+    assert await search(caller, "impeller") == []
     hidden = await caller.GetAnswer(pb.GetAnswerRequest(answer_id=answer_id))
     assert (hidden.text, hidden.citations[0].quote) == ("", "")
 
-    await house.publish(
+    await servers.publish(
         "ingest", DocumentDeletionRequested(tenant="acme", document=PUMP, version=1)
     )
-    assert await house.told(PassagesPurged, "acme") == [
+    assert await servers.wait_for_facts(PassagesPurged, "acme") == [
         PassagesPurged(tenant="acme", document=PUMP, version=1, passages=2, points=2)
     ]
-    assert house.rows("SELECT * FROM passages") == []
+    assert servers.rows("SELECT * FROM passages") == []
 
 
-async def test_a_live_version_that_ingest_gave_up_is_told_again(house):
-    ready = prepared(*TEXTS)
+async def test_a_live_version_that_ingest_gave_up_is_told_again(servers):
+    ready = chunks_prepared(*TEXTS)
     ready.tenant = "forgetful"
-    await house.publish("ingest", ready)
-    [told] = await house.told(VersionSearchable, ready.tenant)
+    await servers.publish("ingest", ready)
+    [told] = await servers.wait_for_facts(VersionSearchable, ready.tenant)
     failed = DocumentFailed(tenant=ready.tenant, document=PUMP, version=1, reason="STEP_DEADLINE")
-    await house.publish("ingest", failed)
-    assert await house.told(VersionSearchable, ready.tenant, count=2) == [told, told]
+    await servers.publish("ingest", failed)
+    assert await servers.wait_for_facts(VersionSearchable, ready.tenant, count=2) == [told, told]
 
 
-async def test_nothing_known_is_answered_with_no_answer(house, caller):
+async def test_nothing_known_is_answered_with_no_answer(servers, caller):
     steps = [step async for step in caller.Ask(pb.AskRequest(question="Who won the cup?"))]
     assert steps[-1].finished.reason == pb.FINISH_REASON_NO_ANSWER
 
 
-async def test_every_door_is_shut_to_who_may_not_enter(house, caller):
-    async with house.channel() as channel:
+async def test_every_door_is_shut_to_who_may_not_enter(servers, caller):
+    async with servers.channel() as channel:
         stub = QueryServiceStub(channel)
-        searcher = await house.key("search")
+        searcher = await servers.key("search")
         ask = pb.AskRequest(question="why")
         assert (
             await refusal(stub.Search(pb.SearchRequest(question="why")))
@@ -182,51 +182,51 @@ async def test_what_can_not_be_asked_is_refused(caller, request_, reason):
     assert await refusal(caller.Search(request_)) == f"INVALID_ARGUMENT {reason}"
 
 
-async def test_a_client_that_hangs_up_leaves_no_answer(house, caller):
-    before = house.rows("SELECT count(*) FROM answers")
+async def test_a_client_that_hangs_up_leaves_no_answer(servers, caller):
+    before = servers.rows("SELECT count(*) FROM answers")
     call = caller.Ask(pb.AskRequest(question="After how many hours?"))
     first = await call.read()
     assert first.WhichOneof("step") == "started"
     call.cancel()
     await asyncio.sleep(0.5)
-    assert house.rows("SELECT count(*) FROM answers") == before
+    assert servers.rows("SELECT count(*) FROM answers") == before
 
 
-async def test_a_killed_vector_process_costs_time_only(house, caller):
+async def test_a_killed_vector_process_costs_time_only(servers, caller):
     document = "collections/manuals/documents/kill"
-    await house.publish("ingest", prepared("The valve opens at 3 bar.", document=document))
-    await until_found(caller, "valve", ["The valve opens at 3 bar."])
-    house.vectors.kill()
+    await servers.publish("ingest", chunks_prepared("The valve opens at 3 bar.", document=document))
+    await search_until(caller, "valve", ["The valve opens at 3 bar."])
+    servers.vectors.kill()
     assert (await refusal(caller.Search(pb.SearchRequest(question="valve"), timeout=2))).startswith(
         ("UNAVAILABLE VECTORS_UNAVAILABLE", "DEADLINE_EXCEEDED")
     )
     late = "collections/manuals/documents/late"
-    await house.publish("ingest", prepared("The gasket is red.", document=late))
-    house.vectors.start()
-    await until_found(caller, "gasket red", ["The gasket is red.", "The valve opens at 3 bar."])
+    await servers.publish("ingest", chunks_prepared("The gasket is red.", document=late))
+    servers.vectors.start()
+    await search_until(caller, "gasket red", ["The gasket is red.", "The valve opens at 3 bar."])
 
 
-async def test_a_lost_vector_store_is_rebuilt_and_never_half(house, caller):
+async def test_a_lost_vector_store_is_rebuilt_and_never_half(servers, caller):
     names = [f"collections/lost/documents/d{n}" for n in range(40)]
-    await house.publish(
+    await servers.publish(
         "ingest",
-        *(prepared(f"Cable {n} is blue.", document=name) for n, name in enumerate(names)),
+        *(chunks_prepared(f"Cable {n} is blue.", document=name) for n, name in enumerate(names)),
     )
     live = "SELECT count(*) FROM documents WHERE live_version > 0 AND document LIKE '%/lost/%'"
     async with asyncio.timeout(60):
-        while house.rows(live) != [(len(names),)]:
+        while servers.rows(live) != [(len(names),)]:
             await asyncio.sleep(0.05)
     before = await caller.Search(pb.SearchRequest(question="cable blue", limit=100))
-    house.vectors.kill()
-    shutil.rmtree(house.vectors.data)
-    house.vectors.start()
+    servers.vectors.kill()
+    shutil.rmtree(servers.vectors.data)
+    servers.vectors.start()
     refused = []
     async with asyncio.timeout(90):
         while True:
             try:
                 after = await caller.Search(pb.SearchRequest(question="cable blue", limit=100))
             except grpc.aio.AioRpcError as error:
-                refused.append(reason_of(error))
+                refused.append(read_reason(error))
                 await asyncio.sleep(0.02)
             else:
                 break
@@ -239,8 +239,8 @@ async def test_a_lost_vector_store_is_rebuilt_and_never_half(house, caller):
     assert sorted(hit.passage.text for hit in after.hits) == sorted(texts)
 
 
-async def test_a_process_told_to_stop_does_so_in_order(house):
-    house.query.stop()
-    assert house.query.exit_code == 0
-    house.query.start()
-    assert house.query.running
+async def test_a_process_told_to_stop_does_so_in_order(servers):
+    servers.query.stop()
+    assert servers.query.exit_code == 0
+    servers.query.start()
+    assert servers.query.running

@@ -336,7 +336,7 @@ async def test_termination_finishes_what_runs_and_takes_nothing_new(engine):
     assert (again.store_id, again.points) == (info.store_id, 12_000)
 
 
-async def refused(command: list[object]) -> bytes:
+async def run_refused(command: list[object]) -> bytes:
     done = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, timeout=60, check=False
     )
@@ -349,9 +349,11 @@ async def test_a_second_process_is_refused_and_the_first_goes_on(engine, tmp_pat
         await store.prepare()
         await store.upsert(ACME, [point(1)])
         reasons = await asyncio.gather(
-            refused(engine.command(socket=tmp_path / "other")),
-            refused(engine.command(data=tmp_path / "elsewhere")),
-            refused([sys.executable, "-m", "query.vectors", "--data", engine.data, "--compact"]),
+            run_refused(engine.command(socket=tmp_path / "other")),
+            run_refused(engine.command(data=tmp_path / "elsewhere")),
+            run_refused(
+                [sys.executable, "-m", "query.vectors", "--data", engine.data, "--compact"]
+            ),
         )
         assert all(b"another process" in reason for reason in reasons)
         assert await store.count(ACME) == 1
@@ -362,8 +364,8 @@ async def test_a_path_no_socket_can_have_is_refused(tmp_path):
     taken.write_text("mine")
     engine = Engine(tmp_path)
     await asyncio.gather(
-        refused(engine.command(socket=taken, data=tmp_path / "a")),
-        refused(engine.command(socket=tmp_path / ("x" * 120), data=tmp_path / "b")),
+        run_refused(engine.command(socket=taken, data=tmp_path / "a")),
+        run_refused(engine.command(socket=tmp_path / ("x" * 120), data=tmp_path / "b")),
     )
     assert taken.read_text() == "mine"
 
@@ -442,18 +444,18 @@ async def test_lost_and_damaged_stores_show_their_loss(engine):
     assert all((engine.data / ".damaged" / profile / "shard").is_dir() for profile in SPOILS)
 
 
-async def scrolled(store: EngineVectors) -> None:
+async def scroll(store: EngineVectors) -> None:
     with pytest.raises(UnavailableError):
         await store.scroll(ACME)
 
 
-async def upserted(store: EngineVectors) -> None:
+async def upsert(store: EngineVectors) -> None:
     """Acknowledged, for the log has it; what fails is the flush that follows."""
     await store.upsert(ACME, [point(1)])
 
 
 @pytest.mark.parametrize(
-    ("damage", "met"), [(b"\xff" * 8192, scrolled), (b"\x01\0\0\0" * 2048, upserted)]
+    ("damage", "met"), [(b"\xff" * 8192, scroll), (b"\x01\0\0\0" * 2048, upsert)]
 )
 async def test_an_engine_that_cannot_go_on_ends_the_process(engine, damage, met):
     """The supervisor's next start looks at the store anew."""

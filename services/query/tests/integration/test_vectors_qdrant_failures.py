@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def answering(status: str, body: object, headers: str = "", *, hangs: bool = False):
+async def serve_answer(status: str, body: object, headers: str = "", *, hangs: bool = False):
     """A store whose server gives every request the same answer, or none."""
     over = asyncio.Event()
     connections: list[asyncio.Task[None]] = []
@@ -75,14 +75,14 @@ async def failure(store: QdrantVectors) -> ServiceError:
 
 
 async def test_a_server_in_trouble_is_unavailable():
-    async with answering("503 Service Unavailable", {"status": {"error": "starting"}}) as store:
+    async with serve_answer("503 Service Unavailable", {"status": {"error": "starting"}}) as store:
         failed = await failure(store)
     assert isinstance(failed, UnavailableError)
     assert failed.reason == "VECTORS_UNAVAILABLE"
 
 
 async def test_a_lost_collection_is_told_apart():
-    async with answering("404 Not Found", {"status": {"error": "no collection"}}) as store:
+    async with serve_answer("404 Not Found", {"status": {"error": "no collection"}}) as store:
         failed = await failure(store)
     assert isinstance(failed, UnavailableError)
     assert failed.reason == "VECTORS_STORE_MISSING"
@@ -90,7 +90,7 @@ async def test_a_lost_collection_is_told_apart():
 
 async def test_a_server_that_sheds_load_says_when_to_come_back():
     busy = {"status": {"error": "busy"}}
-    async with answering("429 Too Many Requests", busy, "Retry-After: 7\r\n") as store:
+    async with serve_answer("429 Too Many Requests", busy, "Retry-After: 7\r\n") as store:
         failed = await failure(store)
     assert isinstance(failed, OverloadedError)
     assert failed.retry_after_s == 7
@@ -98,7 +98,7 @@ async def test_a_server_that_sheds_load_says_when_to_come_back():
 
 async def test_a_server_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(qdrant, "READ_TIMEOUT_S", 0.1)
-    async with answering("200 OK", {}, hangs=True) as store:
+    async with serve_answer("200 OK", {}, hangs=True) as store:
         failed = await failure(store)
     assert failed.reason == "VECTORS_UNAVAILABLE"
 
@@ -106,13 +106,13 @@ async def test_a_server_that_hangs_is_given_up(monkeypatch):
 @pytest.mark.parametrize("status", ["acknowledged", "wait_timeout"])
 async def test_a_write_that_is_not_finished_is_not_acknowledged(status):
     result = {"result": {"operation_id": 1, "status": status}, "status": "ok", "time": 0}
-    async with answering("200 OK", result) as store:
+    async with serve_answer("200 OK", result) as store:
         with pytest.raises(UnavailableError):
             await store.upsert(ACME, [POINT])
 
 
 async def test_an_old_server_is_refused():
-    async with answering("200 OK", {"title": "qdrant", "version": "1.18.3"}) as store:
+    async with serve_answer("200 OK", {"title": "qdrant", "version": "1.18.3"}) as store:
         with pytest.raises(FailedPreconditionError) as refused:
             await store.prepare()
     assert refused.value.reason == "QDRANT_TOO_OLD"

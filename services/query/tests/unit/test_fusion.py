@@ -18,7 +18,7 @@ def number_of(point_id: str) -> int:
     return int(point_id[-12:])
 
 
-def fused(dense, sparse, vectors=None, *, depth=DEPTH, limit=100) -> Ranked:
+def fuse_lists(dense, sparse, vectors=None, *, depth=DEPTH, limit=100) -> Ranked:
     """Two lists of scores by number; without `vectors` no candidate is another's neighbour."""
     found = Candidates.merge(
         {name(n): score for n, score in dense.items()},
@@ -32,7 +32,7 @@ def fused(dense, sparse, vectors=None, *, depth=DEPTH, limit=100) -> Ranked:
 
 
 def order(*args, **kwargs) -> list[int]:
-    return [number_of(one) for one in fused(*args, **kwargs).point_ids]
+    return [number_of(one) for one in fuse_lists(*args, **kwargs).point_ids]
 
 
 def scores(ranked: Ranked) -> dict[int, float]:
@@ -52,7 +52,7 @@ def test_a_candidate_good_in_both_lists_wins():
 
 
 def test_scores_of_the_lists_are_kept():
-    ranked = fused({1: 0.9}, {2: 3.0})
+    ranked = fuse_lists({1: 0.9}, {2: 3.0})
     columns = zip(map(number_of, ranked.point_ids), ranked.cosines, ranked.bm25s, strict=True)
     by_number = {number: (cosine, bm25) for number, cosine, bm25 in columns}
     np.testing.assert_equal(by_number, {1: (0.9, np.nan), 2: (np.nan, 3.0)})
@@ -61,7 +61,7 @@ def test_scores_of_the_lists_are_kept():
 def test_the_scale_of_a_list_does_not_matter():
     dense, sparse = {1: 0.9, 2: 0.7, 3: 0.2}, {3: 9.0, 2: 5.0, 1: 1.0}
     scaled = {number: 1000 * score for number, score in sparse.items()}
-    assert scores(fused(dense, sparse)) == pytest.approx(scores(fused(dense, scaled)))
+    assert scores(fuse_lists(dense, sparse)) == pytest.approx(scores(fuse_lists(dense, scaled)))
 
 
 def test_the_only_passage_with_the_word_comes_first():
@@ -71,7 +71,7 @@ def test_the_only_passage_with_the_word_comes_first():
 
 
 def test_a_candidate_absent_from_a_cut_list_has_its_lowest_score():
-    ranked = scores(fused({1: 0.5, 2: 0.5, 3: 0.5}, {1: 9.0, 2: 8.0}, depth=2))
+    ranked = scores(fuse_lists({1: 0.5, 2: 0.5, 3: 0.5}, {1: 9.0, 2: 8.0}, depth=2))
     assert ranked[3] == ranked[2] < ranked[1]
 
 
@@ -136,7 +136,7 @@ def search(seed: int, count: int, spread: float, depth: int):
 )
 def test_the_first_are_those_of_smoothing_every_candidate(seed, count, spread, depth, limit):
     dense, sparse, vectors = search(seed, count, spread, depth)
-    ranked = fused(dense, sparse, vectors, depth=depth, limit=limit)
+    ranked = fuse_lists(dense, sparse, vectors, depth=depth, limit=limit)
     expected = fused_scores(
         {name(n): score for n, score in dense.items()},
         {name(n): score for n, score in sparse.items()},
@@ -174,9 +174,9 @@ SCORES = st.dictionaries(st.integers(0, 40), st.floats(-1, 1), max_size=30)
 @given(dense=SCORES, words=SCORES, data=st.data())
 def test_the_order_of_the_lists_does_not_matter(dense, words, data):
     rows = unit(np.random.default_rng(0).standard_normal((41, 8)))
-    first = fused(dense, words, rows)
+    first = fuse_lists(dense, words, rows)
     shuffled = [dict(data.draw(st.permutations(list(one.items())))) for one in (dense, words)]
     assert set(map(number_of, first.point_ids)) == dense.keys() | words.keys()
     assert np.isfinite(first.scores).all()
-    again = fused(*shuffled, rows)
+    again = fuse_lists(*shuffled, rows)
     assert (again.point_ids, again.scores) == (first.point_ids, first.scores)

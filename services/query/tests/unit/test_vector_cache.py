@@ -16,7 +16,7 @@ def cache(room: int = ROOM) -> VectorCache:
     return VectorCache(WIDTH, room * WIDTH * 4)
 
 
-def known(one: VectorCache, tenant: str, *ids: str) -> dict[str, float]:
+def read_known(one: VectorCache, tenant: str, *ids: str) -> dict[str, float]:
     rows, missing = one.get(tenant, ids)
     return {ids[n]: float(rows[n][0]) for n in range(len(ids)) if n not in missing}
 
@@ -24,8 +24,8 @@ def known(one: VectorCache, tenant: str, *ids: str) -> dict[str, float]:
 def test_what_was_put_is_known_to_its_tenant_alone():
     one = cache()
     one.put("acme", [("a", row(1)), ("b", row(2))])
-    assert known(one, "acme", "b", "x", "a") == {"b": 2, "a": 1}
-    assert known(one, "evil", "a", "b") == {}
+    assert read_known(one, "acme", "b", "x", "a") == {"b": 2, "a": 1}
+    assert read_known(one, "evil", "a", "b") == {}
 
 
 def test_the_oldest_make_room():
@@ -33,14 +33,14 @@ def test_the_oldest_make_room():
     one.put("acme", [(str(n), row(n)) for n in range(ROOM)])
     one.put("acme", [("0", row(10))])  # written again: the newest now
     one.put("acme", [("new", row(11))])
-    assert known(one, "acme", "0", "1", "2", "new") == {"0": 10, "2": 2, "new": 11}
+    assert read_known(one, "acme", "0", "1", "2", "new") == {"0": 10, "2": 2, "new": 11}
 
 
 def test_more_at_once_than_there_is_room_for():
     one = cache()
     one.put("acme", [(str(n), row(n)) for n in range(3 * ROOM)])
     ids = [str(n) for n in range(3 * ROOM)]
-    assert known(one, "acme", *ids) == {str(n): n for n in range(2 * ROOM, 3 * ROOM)}
+    assert read_known(one, "acme", *ids) == {str(n): n for n in range(2 * ROOM, 3 * ROOM)}
 
 
 def test_what_was_read_before_a_write_is_not_kept():
@@ -48,12 +48,12 @@ def test_what_was_read_before_a_write_is_not_kept():
     before = one.writes
     one.forget("acme", ["a"])
     one.put_if_unchanged("acme", [("a", row(1))], writes=before)
-    assert known(one, "acme", "a") == {}
+    assert read_known(one, "acme", "a") == {}
     one.put("acme", [("a", row(2))])
     one.put_if_unchanged("acme", [("a", row(1))], writes=before)
-    assert known(one, "acme", "a") == {"a": 2}
+    assert read_known(one, "acme", "a") == {"a": 2}
     one.put_if_unchanged("acme", [("b", row(3))], writes=one.writes)
-    assert known(one, "acme", "b") == {"b": 3}
+    assert read_known(one, "acme", "b") == {"b": 3}
 
 
 STEPS = st.lists(
@@ -73,7 +73,7 @@ def test_what_is_known_is_what_was_written_last(steps):
             one.forget(tenant, [str(point)])
             truth.pop((tenant, str(point)), None)
         for owner in "ab":
-            for point_id, value in known(one, owner, *map(str, range(8))).items():
+            for point_id, value in read_known(one, owner, *map(str, range(8))).items():
                 assert truth[owner, point_id] == value
-    kept = sum(len(known(one, owner, *map(str, range(8)))) for owner in "ab")
+    kept = sum(len(read_known(one, owner, *map(str, range(8)))) for owner in "ab")
     assert kept == min(len(truth), ROOM) or kept <= ROOM

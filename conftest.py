@@ -1,4 +1,4 @@
-"""What every test of the house may use."""
+"""Fixtures for all tests."""
 
 from hypothesis import HealthCheck, settings
 

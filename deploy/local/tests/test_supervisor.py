@@ -190,7 +190,7 @@ def test_waits_between_restarts_grow_to_a_bound():
 
 
 def guardian_of(running: SmallStack) -> int | None:
-    """The living guardian of a house, once its program runs."""
+    """The living guardian of a stack, once its program runs."""
     for pid in descendants(running.process.pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

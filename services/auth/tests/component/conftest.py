@@ -34,7 +34,7 @@ class Refusal:
 
 
 @dataclass
-class House:
+class Client:
     """A client's view of the service."""
 
     stub: AuthServiceStub
@@ -79,13 +79,13 @@ class House:
 
 
 @pytest.fixture
-async def house(
+async def client(
     memory: Registry,
     peppers: Peppers,
     clock: Clock,
     signing_key: str,
     found_platform: Callable[[Registry], Awaitable[FirstKeys]],
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Client]:
     signer = Ed25519Signer(signing_key)
 
     async def keys() -> str:
@@ -112,6 +112,6 @@ async def house(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield House(AuthServiceStub(channel), await found_platform(memory), revocations)
+            yield Client(AuthServiceStub(channel), await found_platform(memory), revocations)
     finally:
         await server.stop(None)

@@ -48,7 +48,7 @@ class Refusal(Protocol):
     raw: bytes
 
 
-class House(Protocol):
+class Client(Protocol):
     stub: AuthServiceStub
     first: FirstKeys
 
@@ -63,12 +63,12 @@ def key_request(**changes: object) -> pb.CreateApiKeyRequest:
     return pb.CreateApiKeyRequest(**wanted)  # type: ignore[arg-type]
 
 
-async def test_tenant_is_made_once(house: House, memory: Memory) -> None:
-    operator = await house.operator()
+async def test_tenant_is_made_once(client: Client, memory: Memory) -> None:
+    operator = await client.operator()
     request = pb.CreateTenantRequest(tenant="acme", display_name="Acme")
-    first = await house.stub.CreateTenant(request, metadata=operator)
-    again = await house.stub.CreateTenant(request, metadata=operator)
-    read = await house.stub.GetTenant(pb.GetTenantRequest(tenant="acme"), metadata=operator)
+    first = await client.stub.CreateTenant(request, metadata=operator)
+    again = await client.stub.CreateTenant(request, metadata=operator)
+    read = await client.stub.GetTenant(pb.GetTenantRequest(tenant="acme"), metadata=operator)
     assert first == again == read
     assert (first.tenant, first.display_name) == ("acme", "Acme")
     assert first.state == pb.TENANT_STATE_ACTIVE
@@ -82,10 +82,10 @@ async def test_tenant_is_made_once(house: House, memory: Memory) -> None:
     assert acts.count(("acme", "acme")) == 1
 
 
-async def test_another_tenant_of_the_id_is_refused(house: House) -> None:
-    operator = await house.operator()
-    refusal = await house.refusal(
-        house.stub.CreateTenant(
+async def test_another_tenant_of_the_id_is_refused(client: Client) -> None:
+    operator = await client.operator()
+    refusal = await client.refusal(
+        client.stub.CreateTenant(
             pb.CreateTenantRequest(tenant="default", display_name="Mine"), metadata=operator
         )
     )
@@ -105,12 +105,12 @@ async def test_another_tenant_of_the_id_is_refused(house: House) -> None:
     ],
 )
 async def test_impossible_tenants_are_refused(
-    house: House, tenant: str, name: str, reason: str, field: str
+    client: Client, tenant: str, name: str, reason: str, field: str
 ) -> None:
-    refusal = await house.refusal(
-        house.stub.CreateTenant(
+    refusal = await client.refusal(
+        client.stub.CreateTenant(
             pb.CreateTenantRequest(tenant=tenant, display_name=name),
-            metadata=await house.operator(),
+            metadata=await client.operator(),
         )
     )
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
@@ -118,24 +118,24 @@ async def test_impossible_tenants_are_refused(
 
 
 @pytest.mark.parametrize("tenant", ["nobody", "", "NOT AN ID", "a\0", "x" * 10_000])
-async def test_unknown_tenants_are_not_found(house: House, tenant: str) -> None:
-    operator = await house.operator()
-    read = house.stub.GetTenant(pb.GetTenantRequest(tenant=tenant), metadata=operator)
-    suspend = house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant=tenant), metadata=operator)
-    resume = house.stub.ResumeTenant(pb.ResumeTenantRequest(tenant=tenant), metadata=operator)
+async def test_unknown_tenants_are_not_found(client: Client, tenant: str) -> None:
+    operator = await client.operator()
+    read = client.stub.GetTenant(pb.GetTenantRequest(tenant=tenant), metadata=operator)
+    suspend = client.stub.SuspendTenant(pb.SuspendTenantRequest(tenant=tenant), metadata=operator)
+    resume = client.stub.ResumeTenant(pb.ResumeTenantRequest(tenant=tenant), metadata=operator)
     for call in (read, suspend, resume):
-        refusal = await house.refusal(call)
+        refusal = await client.refusal(call)
         assert (refusal.code, refusal.reason) == ("NOT_FOUND", "TENANT_UNKNOWN")
 
 
-async def test_tenants_are_listed_page_by_page(house: House) -> None:
-    operator = await house.operator()
+async def test_tenants_are_listed_page_by_page(client: Client) -> None:
+    operator = await client.operator()
     for name in ("b", "a", "-", "0"):
         request = pb.CreateTenantRequest(tenant=name, display_name=name)
-        await house.stub.CreateTenant(request, metadata=operator)
+        await client.stub.CreateTenant(request, metadata=operator)
     found, token = [], ""
     for _ in range(10):
-        page = await house.stub.ListTenants(
+        page = await client.stub.ListTenants(
             pb.ListTenantsRequest(page_size=2, page_token=token), metadata=operator
         )
         assert len(page.tenants) <= 2
@@ -146,13 +146,13 @@ async def test_tenants_are_listed_page_by_page(house: House) -> None:
     assert found == ["-", "0", "a", "b", "default", "system"]
 
 
-async def test_suspending_twice_is_one_act(house: House, memory: Memory, clock: Clock) -> None:
-    operator, at = await house.operator(), clock()
-    await house.make_tenant("acme")
+async def test_suspending_twice_is_one_act(client: Client, memory: Memory, clock: Clock) -> None:
+    operator, at = await client.operator(), clock()
+    await client.make_tenant("acme")
     request = pb.SuspendTenantRequest(tenant="acme")
-    first = await house.stub.SuspendTenant(request, metadata=operator)
+    first = await client.stub.SuspendTenant(request, metadata=operator)
     clock.forward(timedelta(seconds=5))
-    again = await house.stub.SuspendTenant(request, metadata=operator)
+    again = await client.stub.SuspendTenant(request, metadata=operator)
     assert first == again
     assert first.state == pb.TENANT_STATE_SUSPENDED
     [event] = [one for one in memory.state.events if isinstance(one, TenantSuspended)]
@@ -162,35 +162,35 @@ async def test_suspending_twice_is_one_act(house: House, memory: Memory, clock: 
     assert acts.count("tenant.suspended") == 1
 
 
-async def test_nobody_suspends_the_tenant_of_the_own_key(house: House) -> None:
-    refusal = await house.refusal(
-        house.stub.SuspendTenant(
-            pb.SuspendTenantRequest(tenant="default"), metadata=await house.operator()
+async def test_nobody_suspends_the_tenant_of_the_own_key(client: Client) -> None:
+    refusal = await client.refusal(
+        client.stub.SuspendTenant(
+            pb.SuspendTenantRequest(tenant="default"), metadata=await client.operator()
         )
     )
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_OWN")
 
 
 async def test_resuming_twice_is_one_act_and_a_second_suspension_another(
-    house: House, memory: Memory, clock: Clock
+    client: Client, memory: Memory, clock: Clock
 ) -> None:
-    operator = await house.operator()
-    await house.stub.CreateTenant(
+    operator = await client.operator()
+    await client.stub.CreateTenant(
         pb.CreateTenantRequest(tenant="acme", display_name="Acme"), metadata=operator
     )
-    key = await house.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
+    key = await client.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
     suspend = pb.SuspendTenantRequest(tenant="acme")
     resume = pb.ResumeTenantRequest(tenant="acme")
-    untouched = await house.stub.ResumeTenant(resume, metadata=operator)
-    await house.stub.SuspendTenant(suspend, metadata=operator)
-    assert (await house.refusal(house.login(key.api_key))).reason == "TENANT_SUSPENDED"
+    untouched = await client.stub.ResumeTenant(resume, metadata=operator)
+    await client.stub.SuspendTenant(suspend, metadata=operator)
+    assert (await client.refusal(client.login(key.api_key))).reason == "TENANT_SUSPENDED"
     at = clock()
-    first = await house.stub.ResumeTenant(resume, metadata=operator)
-    again = await house.stub.ResumeTenant(resume, metadata=operator)
+    first = await client.stub.ResumeTenant(resume, metadata=operator)
+    again = await client.stub.ResumeTenant(resume, metadata=operator)
     assert untouched == first == again
     assert first.state == pb.TENANT_STATE_ACTIVE
-    await house.login(key.api_key)
-    await house.stub.SuspendTenant(suspend, metadata=operator)
+    await client.login(key.api_key)
+    await client.stub.SuspendTenant(suspend, metadata=operator)
 
     acts = [entry.act for tenant, entry in memory.state.audit if tenant == "acme"]
     assert acts[2:] == ["tenant.suspended", "tenant.resumed", "tenant.suspended"]
@@ -201,8 +201,8 @@ async def test_resuming_twice_is_one_act_and_a_second_suspension_another(
         (TenantSuspended, 3),
     ]
     assert said[1].resume_time.ToDatetime(UTC) == at
-    listed = await house.stub.ListRevocations(
-        pb.ListRevocationsRequest(), metadata=await house.service()
+    listed = await client.stub.ListRevocations(
+        pb.ListRevocationsRequest(), metadata=await client.service()
     )
     assert [one.WhichOneof("subject") for one in listed.revocations] == [
         "tenant",
@@ -212,37 +212,37 @@ async def test_resuming_twice_is_one_act_and_a_second_suspension_another(
     assert listed.revocations[1].resumed_tenant == "acme"
 
 
-async def test_services_own_tenant_is_never_suspended(house: House) -> None:
+async def test_services_own_tenant_is_never_suspended(client: Client) -> None:
     request = pb.SuspendTenantRequest(tenant="system")
-    refusal = await house.refusal(
-        house.stub.SuspendTenant(request, metadata=await house.operator())
+    refusal = await client.refusal(
+        client.stub.SuspendTenant(request, metadata=await client.operator())
     )
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_RESERVED")
-    await house.service()
+    await client.service()
 
 
-async def test_suspended_tenant_makes_no_keys(house: House) -> None:
-    operator = await house.operator()
-    await house.make_tenant("acme")
-    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
-    refusal = await house.refusal(
-        house.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
+async def test_suspended_tenant_makes_no_keys(client: Client) -> None:
+    operator = await client.operator()
+    await client.make_tenant("acme")
+    await client.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
+    refusal = await client.refusal(
+        client.stub.CreateApiKey(key_request(tenant="acme"), metadata=operator)
     )
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "TENANT_SUSPENDED")
 
 
-async def test_key_is_shown_once(house: House, memory: Memory, clock: Clock) -> None:
-    operator = await house.operator()
-    made = await house.stub.CreateApiKey(key_request(valid_days=2), metadata=operator)
+async def test_key_is_shown_once(client: Client, memory: Memory, clock: Clock) -> None:
+    operator = await client.operator()
+    made = await client.stub.CreateApiKey(key_request(valid_days=2), metadata=operator)
     assert made.api_key.startswith(f"aqf_{made.key.key_id}_")
     ends = made.key.expire_time.ToDatetime(UTC)
     assert ends == clock() + timedelta(days=2)
-    listed = await house.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
+    listed = await client.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
     assert made.key in listed.keys
     assert made.api_key.split("_")[2] not in str(listed)
     [entry] = [one for _, one in memory.state.audit if one.subject == made.key.key_id]
     assert (entry.act, entry.actor.principal) == ("key.created", "operator")
-    assert entry.actor.key_id == house.first.operator.key_id
+    assert entry.actor.key_id == client.first.operator.key_id
 
 
 @pytest.mark.parametrize(
@@ -261,54 +261,54 @@ async def test_key_is_shown_once(house: House, memory: Memory, clock: Clock) -> 
     ],
 )
 async def test_impossible_keys_are_refused(
-    house: House, changes: dict[str, object], reason: str, field: str
+    client: Client, changes: dict[str, object], reason: str, field: str
 ) -> None:
-    refusal = await house.refusal(
-        house.stub.CreateApiKey(key_request(**changes), metadata=await house.operator())
+    refusal = await client.refusal(
+        client.stub.CreateApiKey(key_request(**changes), metadata=await client.operator())
     )
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
     assert refusal.fields == [field]
 
 
-async def test_nobody_hands_on_what_he_lacks(house: House) -> None:
-    operator = await house.operator()
-    clerk = await house.stub.CreateApiKey(
+async def test_nobody_hands_on_what_he_lacks(client: Client) -> None:
+    operator = await client.operator()
+    clerk = await client.stub.CreateApiKey(
         key_request(scopes=["keys.admin", "ask"]), metadata=operator
     )
-    as_clerk = await house.login(clerk.api_key)
-    made = await house.stub.CreateApiKey(key_request(scopes=["ask"]), metadata=as_clerk)
+    as_clerk = await client.login(clerk.api_key)
+    made = await client.stub.CreateApiKey(key_request(scopes=["ask"]), metadata=as_clerk)
     assert list(made.key.scopes) == ["ask"]
     for who, scope in ((as_clerk, "search"), (as_clerk, "operate"), (operator, "internal")):
-        refusal = await house.refusal(
-            house.stub.CreateApiKey(key_request(scopes=["ask", scope]), metadata=who)
+        refusal = await client.refusal(
+            client.stub.CreateApiKey(key_request(scopes=["ask", scope]), metadata=who)
         )
         assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "SCOPE_EXCEEDED")
         assert refusal.facts == {"scopes": scope}
 
 
-async def test_repeated_request_makes_one_key(house: House) -> None:
-    operator = await house.operator()
-    made = await house.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
-    refusal = await house.refusal(
-        house.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
+async def test_repeated_request_makes_one_key(client: Client) -> None:
+    operator = await client.operator()
+    made = await client.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
+    refusal = await client.refusal(
+        client.stub.CreateApiKey(key_request(request_id="r1"), metadata=operator)
     )
     assert (refusal.code, refusal.reason) == ("ALREADY_EXISTS", "REQUEST_REPEATED")
     assert refusal.facts == {"key_id": made.key.key_id}
     assert made.api_key.split("_")[2] not in str(refusal.raw)
-    await house.stub.CreateApiKey(key_request(request_id="r2"), metadata=operator)
-    listed = await house.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
+    await client.stub.CreateApiKey(key_request(request_id="r2"), metadata=operator)
+    listed = await client.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
     assert len(listed.keys) == 3
 
 
-async def test_keys_are_listed_newest_first_page_by_page(house: House, clock: Clock) -> None:
-    operator, made = await house.operator(), [house.first.operator.key_id]
+async def test_keys_are_listed_newest_first_page_by_page(client: Client, clock: Clock) -> None:
+    operator, made = await client.operator(), [client.first.operator.key_id]
     for _ in range(4):
         clock.forward(timedelta(seconds=1))
-        answer = await house.stub.CreateApiKey(key_request(), metadata=operator)
+        answer = await client.stub.CreateApiKey(key_request(), metadata=operator)
         made.insert(0, answer.key.key_id)
     found, token, pages = [], "", 0
     while token or not pages:
-        page = await house.stub.ListApiKeys(
+        page = await client.stub.ListApiKeys(
             pb.ListApiKeysRequest(page_size=2, page_token=token), metadata=operator
         )
         found += [key.key_id for key in page.keys]
@@ -316,30 +316,30 @@ async def test_keys_are_listed_newest_first_page_by_page(house: House, clock: Cl
     assert (found, pages) == (made, 3)
 
 
-async def test_full_last_page_has_no_next(house: House) -> None:
-    page = await house.stub.ListTenants(
-        pb.ListTenantsRequest(page_size=2), metadata=await house.operator()
+async def test_full_last_page_has_no_next(client: Client) -> None:
+    page = await client.stub.ListTenants(
+        pb.ListTenantsRequest(page_size=2), metadata=await client.operator()
     )
     assert (len(page.tenants), page.next_page_token) == (2, "")
 
 
-async def test_odd_pages_are_refused(house: House) -> None:
-    operator = await house.operator()
+async def test_odd_pages_are_refused(client: Client) -> None:
+    operator = await client.operator()
     calls = [
         (
-            house.stub.ListTenants(pb.ListTenantsRequest(page_size=-1), metadata=operator),
+            client.stub.ListTenants(pb.ListTenantsRequest(page_size=-1), metadata=operator),
             "PAGE_SIZE_RANGE",
         ),
         (
-            house.stub.ListApiKeys(pb.ListApiKeysRequest(page_size=1001), metadata=operator),
+            client.stub.ListApiKeys(pb.ListApiKeysRequest(page_size=1001), metadata=operator),
             "PAGE_SIZE_RANGE",
         ),
         (
-            house.stub.ListTenants(pb.ListTenantsRequest(page_token="x"), metadata=operator),
+            client.stub.ListTenants(pb.ListTenantsRequest(page_token="x"), metadata=operator),
             "PAGE_TOKEN_INVALID",
         ),
         (
-            house.stub.ListApiKeys(pb.ListApiKeysRequest(page_token="é"), metadata=operator),
+            client.stub.ListApiKeys(pb.ListApiKeysRequest(page_token="é"), metadata=operator),
             "PAGE_TOKEN_INVALID",
         ),
     ]
@@ -351,21 +351,21 @@ async def test_odd_pages_are_refused(house: House) -> None:
     ):
         token = base64.urlsafe_b64encode(json.dumps(made_up).encode()).decode().rstrip("=")
         request = pb.ListApiKeysRequest(page_token=token)
-        calls.append((house.stub.ListApiKeys(request, metadata=operator), "PAGE_TOKEN_INVALID"))
+        calls.append((client.stub.ListApiKeys(request, metadata=operator), "PAGE_TOKEN_INVALID"))
     for call, reason in calls:
-        refusal = await house.refusal(call)
+        refusal = await client.refusal(call)
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
 
 
-async def test_revoking_twice_is_one_act(house: House, memory: Memory, clock: Clock) -> None:
-    operator = await house.operator()
-    key = (await house.stub.CreateApiKey(key_request(), metadata=operator)).key
+async def test_revoking_twice_is_one_act(client: Client, memory: Memory, clock: Clock) -> None:
+    operator = await client.operator()
+    key = (await client.stub.CreateApiKey(key_request(), metadata=operator)).key
     at = clock()
-    first = await house.stub.RevokeApiKey(
+    first = await client.stub.RevokeApiKey(
         pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator
     )
     clock.forward(timedelta(seconds=5))
-    again = await house.stub.RevokeApiKey(
+    again = await client.stub.RevokeApiKey(
         pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator
     )
     assert first == again
@@ -376,58 +376,58 @@ async def test_revoking_twice_is_one_act(house: House, memory: Memory, clock: Cl
     assert acts == ["key.created", "key.revoked"]
 
 
-async def test_another_tenants_key_looks_like_none(house: House) -> None:
-    operator = await house.operator()
-    foreign = house.first.services["ingest"].key_id
+async def test_another_tenants_key_looks_like_none(client: Client) -> None:
+    operator = await client.operator()
+    foreign = client.first.services["ingest"].key_id
     refusals = [
-        await house.refusal(
-            house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key_id), metadata=operator)
+        await client.refusal(
+            client.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key_id), metadata=operator)
         )
         for key_id in (foreign, new_key().key_id, "", "no id", "\0", "x" * 10_000)
     ]
     assert {refusal.raw for refusal in refusals} == {refusals[0].raw}
     assert (refusals[0].code, refusals[0].reason) == ("NOT_FOUND", "KEY_UNKNOWN")
-    await house.service()
+    await client.service()
 
 
-async def test_revocations_are_listed_after_a_sequence(house: House, clock: Clock) -> None:
-    operator, service = await house.operator(), await house.service()
+async def test_revocations_are_listed_after_a_sequence(client: Client, clock: Clock) -> None:
+    operator, service = await client.operator(), await client.service()
     ids = []
     for _ in range(3):
-        ids.append((await house.stub.CreateApiKey(key_request(), metadata=operator)).key.key_id)
-        await house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=ids[-1]), metadata=operator)
-    await house.make_tenant("acme")
-    await house.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
+        ids.append((await client.stub.CreateApiKey(key_request(), metadata=operator)).key.key_id)
+        await client.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=ids[-1]), metadata=operator)
+    await client.make_tenant("acme")
+    await client.stub.SuspendTenant(pb.SuspendTenantRequest(tenant="acme"), metadata=operator)
 
-    everything = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    everything = await client.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
     assert [one.sequence for one in everything.revocations] == [1, 2, 3, 4]
     assert [one.key_id for one in everything.revocations] == [*ids, ""]
     assert everything.revocations[3].tenant == "acme"
     assert everything.latest_sequence == 4
 
-    part = await house.stub.ListRevocations(
+    part = await client.stub.ListRevocations(
         pb.ListRevocationsRequest(after=1, page_size=2), metadata=service
     )
     assert [one.sequence for one in part.revocations] == [2, 3]
     assert part.latest_sequence == 4
 
 
-async def test_old_revocations_no_longer_matter(house: House, clock: Clock) -> None:
-    operator, service = await house.operator(), await house.service()
-    key = (await house.stub.CreateApiKey(key_request(), metadata=operator)).key
-    await house.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator)
+async def test_old_revocations_no_longer_matter(client: Client, clock: Clock) -> None:
+    operator, service = await client.operator(), await client.service()
+    key = (await client.stub.CreateApiKey(key_request(), metadata=operator)).key
+    await client.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key.key_id), metadata=operator)
     clock.forward(timedelta(seconds=999))
-    listed = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    listed = await client.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
     assert len(listed.revocations) == 1
     clock.forward(timedelta(seconds=2))
-    listed = await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    listed = await client.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
     assert (len(listed.revocations), listed.latest_sequence) == (0, 1)
 
 
-async def test_revocations_need_a_sequence(house: House) -> None:
-    refusal = await house.refusal(
-        house.stub.ListRevocations(
-            pb.ListRevocationsRequest(after=-1), metadata=await house.service()
+async def test_revocations_need_a_sequence(client: Client) -> None:
+    refusal = await client.refusal(
+        client.stub.ListRevocations(
+            pb.ListRevocationsRequest(after=-1), metadata=await client.service()
         )
     )
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "AFTER_RANGE")
@@ -452,23 +452,23 @@ def test_every_method_that_is_not_public_is_tried() -> None:
 
 
 @pytest.mark.parametrize("method", REQUESTS)
-async def test_each_method_needs_its_scope(house: House, method: str) -> None:
+async def test_each_method_needs_its_scope(client: Client, method: str) -> None:
     [needed] = ACCESS[f"aquifer.auth.v1.AuthService/{method}"]
-    call = getattr(house.stub, method)
-    operator = await house.operator()
-    await house.make_tenant("acme")
+    call = getattr(client.stub, method)
+    operator = await client.operator()
+    await client.make_tenant("acme")
     others = sorted(
         {"ask", "search", "models", "keys.admin", "tenants.admin", "operate"} - {needed}
     )
-    stranger = await house.stub.CreateApiKey(key_request(scopes=others), metadata=operator)
-    denied = await house.refusal(
-        call(REQUESTS[method], metadata=await house.login(stranger.api_key))
+    stranger = await client.stub.CreateApiKey(key_request(scopes=others), metadata=operator)
+    denied = await client.refusal(
+        call(REQUESTS[method], metadata=await client.login(stranger.api_key))
     )
     assert (denied.code, denied.reason) == ("PERMISSION_DENIED", "SCOPE_MISSING")
-    unknown = await house.refusal(call(REQUESTS[method]))
+    unknown = await client.refusal(call(REQUESTS[method]))
     assert (unknown.code, unknown.reason) == ("UNAUTHENTICATED", "TOKEN_MISSING")
-    may = await house.service() if needed == "internal" else operator
+    may = await client.service() if needed == "internal" else operator
     if method == "RevokeApiKey":
-        assert (await house.refusal(call(REQUESTS[method], metadata=may))).reason == "KEY_UNKNOWN"
+        assert (await client.refusal(call(REQUESTS[method], metadata=may))).reason == "KEY_UNKNOWN"
     else:
         await call(REQUESTS[method], metadata=may)

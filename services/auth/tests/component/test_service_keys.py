@@ -37,7 +37,7 @@ class Refusal(Protocol):
     reason: str
 
 
-class House(Protocol):
+class Client(Protocol):
     stub: AuthServiceStub
     first: FirstKeys
 
@@ -52,37 +52,37 @@ def issue(memory: Memory, peppers: Peppers, clock: Clock) -> IssueServiceKey:
 
 
 async def test_a_service_changes_keys_without_a_pause(
-    house: House, issue: IssueServiceKey, memory: Memory, clock: Clock
+    client: Client, issue: IssueServiceKey, memory: Memory, clock: Clock
 ) -> None:
-    old = house.first.services["query"]
+    old = client.first.services["query"]
     clock.forward(timedelta(days=364))
     kept: list[KeyText] = []
     key = await issue.run("query", kept.append)
     [text] = kept
     for one in (old, text):
-        answer = await house.stub.ExchangeToken(pb.ExchangeTokenRequest(api_key=one.reveal()))
+        answer = await client.stub.ExchangeToken(pb.ExchangeTokenRequest(api_key=one.reveal()))
         assert (answer.tenant, list(answer.scopes)) == ("system", ["internal", "models"])
     clock.forward(timedelta(days=2))
-    assert (await house.refusal(house.login(old.reveal()))).reason == "KEY_EXPIRED"
-    await house.login(text.reveal())
+    assert (await client.refusal(client.login(old.reveal()))).reason == "KEY_EXPIRED"
+    await client.login(text.reveal())
     [entry] = [entry for _, entry in memory.state.audit if entry.subject == key.key_id]
     assert (entry.act, entry.actor.principal) == ("key.created", "service-key")
 
 
 async def test_the_old_key_ends_when_the_operator_says_so(
-    house: House, issue: IssueServiceKey
+    client: Client, issue: IssueServiceKey
 ) -> None:
-    old, kept = house.first.services["query"], list[KeyText]()
+    old, kept = client.first.services["query"], list[KeyText]()
     await issue.run("query", kept.append)
     request = pb.RevokeApiKeyRequest(tenant="system", key_id=old.key_id)
-    await house.stub.RevokeApiKey(request, metadata=await house.operator())
-    assert (await house.refusal(house.login(old.reveal()))).reason == "KEY_REVOKED"
-    service = await house.login(kept[0].reveal())
-    await house.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
+    await client.stub.RevokeApiKey(request, metadata=await client.operator())
+    assert (await client.refusal(client.login(old.reveal()))).reason == "KEY_REVOKED"
+    service = await client.login(kept[0].reveal())
+    await client.stub.ListRevocations(pb.ListRevocationsRequest(), metadata=service)
 
 
 async def test_a_key_that_could_not_be_kept_does_not_count(
-    house: House, issue: IssueServiceKey, memory: Memory
+    client: Client, issue: IssueServiceKey, memory: Memory
 ) -> None:
     def lost(text: KeyText) -> None:
         raise OSError(28, "no space left")

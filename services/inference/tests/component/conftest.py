@@ -67,8 +67,8 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """The service with both doors open."""
+class RunningService:
+    """The running service, a client of it and its tokens."""
 
     process: Process
     stub: Any
@@ -151,33 +151,33 @@ Attach = Callable[[Process], Awaitable[None]]
 
 
 @pytest.fixture
-async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[House]]]:
-    """Opens both doors once the service has been attached to them."""
+async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[RunningService]]]:
+    """Starts a process after the service was attached to it."""
     signer = Signer()
     async with AsyncExitStack() as stack:
 
-        async def opened(attach: Attach) -> House:
+        async def opened(attach: Attach) -> RunningService:
             own = await stack.enter_async_context(bus.connect(SERVICE))
             process, address = await _open_process(own, signer, stack)
             await attach(process)
             await stack.enter_async_context(_working(process))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            return House(process, InferenceServiceStub(channel), signer)
+            return RunningService(process, InferenceServiceStub(channel), signer)
 
         yield opened
 
 
 @pytest.fixture
-def open_house(open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[House]]:
+def open_service(open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[RunningService]]:
     """Opens the service over an embedder of the test's own."""
 
-    async def open_over(batcher: Batcher, vocabulary: Vocabulary) -> House:
+    async def open_over(batcher: Batcher, vocabulary: Vocabulary) -> RunningService:
         async def attach(process: Process) -> None:
             generator = Extractive(batcher, vocabulary)
             wire(process, Adapters(embedder=batcher, generator=generator))
 
-        house: House = await open_with(attach)
-        return house
+        service: RunningService = await open_with(attach)
+        return service
 
     return open_over
 
@@ -195,14 +195,14 @@ async def ticking_batcher(ticking: Engine) -> AsyncIterator[Batcher]:
 
 
 @pytest.fixture
-async def house(open_house: Any, batcher: Batcher, engine: MiniLm) -> House:
+async def service(open_service: Any, batcher: Batcher, engine: MiniLm) -> RunningService:
     """Over the real model."""
-    house: House = await open_house(batcher, engine)
-    return house
+    service: RunningService = await open_service(batcher, engine)
+    return service
 
 
 @pytest.fixture
-async def ticking_house(open_house: Any, ticking_batcher: Batcher) -> House:
+async def ticking_house(open_service: Any, ticking_batcher: Batcher) -> RunningService:
     """Over an engine that does what a test tells it."""
-    house: House = await open_house(ticking_batcher, NullEmbedder())
-    return house
+    service: RunningService = await open_service(ticking_batcher, NullEmbedder())
+    return service

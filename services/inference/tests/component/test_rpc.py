@@ -25,14 +25,14 @@ def vectors(response):
     return rows.reshape(-1, response.dimensions)
 
 
-async def steps(house, **request):
-    call = house.stub.Generate(pb.GenerateRequest(**request), **house.caller())
+async def steps(service, **request):
+    call = service.stub.Generate(pb.GenerateRequest(**request), **service.caller())
     return [step async for step in call]
 
 
-async def test_vectors_come_back_in_order_as_the_engine_made_them(house, batcher):
+async def test_vectors_come_back_in_order_as_the_engine_made_them(service, batcher):
     texts = ["a well", "a much longer text about pumps and their bearings", "a well"]
-    answer = await house.stub.Embed(pb.EmbedRequest(texts=texts), **house.caller())
+    answer = await service.stub.Embed(pb.EmbedRequest(texts=texts), **service.caller())
     assert (answer.profile, answer.dimensions) == ("minilm-l6-v2", 384)
     got = vectors(answer)
     wanted = await batcher.embed(texts, Lane.BULK)
@@ -61,8 +61,8 @@ async def test_a_tenant_does_not_wait_for_all_that_another_sent(
     assert next(at for at, texts in enumerate(batches) if "one line" in texts) < 8
 
 
-async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(house):
-    got = await steps(house, question=QUESTION, passages=PASSAGES)
+async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(service):
+    got = await steps(service, question=QUESTION, passages=PASSAGES)
     quote = next(step.quote for step in got if step.WhichOneof("step") == "quote")
     assert quote.passage == 1
     text = PASSAGES[1].text[quote.start : quote.end]
@@ -76,20 +76,20 @@ async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(house):
     assert finish.input_tokens > finish.output_tokens > 0
 
 
-async def test_what_the_passages_do_not_say_is_not_answered(house):
-    got = await steps(house, question="Who painted the Sistine Chapel?", passages=PASSAGES)
+async def test_what_the_passages_do_not_say_is_not_answered(service):
+    got = await steps(service, question="Who painted the Sistine Chapel?", passages=PASSAGES)
     assert [step.WhichOneof("step") for step in got] == ["delta", "finish"]
     assert got[-1].finish.reason == pb.FINISH_REASON_NO_ANSWER
 
 
-async def test_the_bound_on_an_answer_is_kept(house):
-    [*_, last] = await steps(house, question=QUESTION, passages=PASSAGES, max_output_tokens=6)
+async def test_the_bound_on_an_answer_is_kept(service):
+    [*_, last] = await steps(service, question=QUESTION, passages=PASSAGES, max_output_tokens=6)
     assert last.finish.reason == pb.FINISH_REASON_LENGTH
     assert last.finish.output_tokens <= 6
 
 
-async def test_models_say_what_they_are(house):
-    listed = await house.stub.ListModels(pb.ListModelsRequest(), **house.caller())
+async def test_models_say_what_they_are(service):
+    listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
     embedding, generating = listed.models
     assert (embedding.profile, embedding.dimensions) == ("minilm-l6-v2", 384)
     assert embedding.precision in {"bf16", "f32"}

@@ -49,10 +49,10 @@ async def told(bus, event):
     return [event.FromString(one.payload) for one in found if one.kind == name]
 
 
-async def test_a_batch_goes_on_with_its_vectors(bus, house):
+async def test_a_batch_goes_on_with_its_vectors(bus, service):
     batch = prepared("the impeller wears out", "grease the bearing")
     await publish(bus, batch)
-    await house.settled()
+    await service.settled()
     [sent] = await told(bus, ChunksEmbedded)
     assert sent.prepared == batch
     assert (sent.tenant, sent.profile, sent.dimensions) == (TENANT, "minilm-l6-v2", 384)

@@ -252,7 +252,7 @@ PLANTED = {
     ),
     "PLANTED_THREAD": (
         "services/query/src/query/vectors/shard.py",
-        '        """Remove at most `DELETE_BATCH` points, and count those there were."""\n',
+        '        """Remove at most `DELETE_BATCH` points; returns how many of them existed."""\n',
         {"VectorService.DeletePoints", "VectorService.DeleteVersion"},
     ),
     "PLANTED_TRANSLATED": (

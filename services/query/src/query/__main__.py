@@ -17,7 +17,7 @@ from query.settings import Settings
 
 
 def main() -> int:
-    """Runs a command. 0: done, or stopped as asked. 1: it could not, or lost the bus."""
+    """Runs a command. 0: done, or stopped by a signal. 1: it failed, or lost the bus."""
     parser = argparse.ArgumentParser(prog="python -m query", description=__doc__)
     parser.add_argument(
         "command",

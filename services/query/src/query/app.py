@@ -1,4 +1,4 @@
-"""The one place that knows which class stands behind which port."""
+"""Connects use cases with their adapters; the only module that knows both."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ FORGET_EVERY_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """Everything outside the use cases."""
+    """The implementations of the ports."""
 
     database: Database
     vectors: VectorStore
@@ -59,7 +59,7 @@ class Adapters:
 
 
 async def build(process: Process, settings: Settings) -> None:
-    """Opens what the service stands on and attaches it to the process."""
+    """Opens the dependencies of the service and attaches it to the process."""
     wire(process, await _open_adapters(process, settings), settings)
 
 
@@ -92,7 +92,7 @@ async def _open_vectors(stack: AsyncExitStack, settings: Settings, profile: Prof
         return engine_client.EngineVectors(
             channel, profile=profile.name, dimensions=profile.dimensions
         )
-    # The client library takes a second of processor time to import, and is only needed here.
+    # Imported only here, because the import takes a second of processor time.
     from query.vectors import qdrant  # noqa: PLC0415
 
     key = settings.vectors_api_key
@@ -108,7 +108,7 @@ async def _open_vectors(stack: AsyncExitStack, settings: Settings, profile: Prof
 
 
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
-    """Attaches edges, loops and probes of the service to the process."""
+    """Attaches the RPCs, subscribers, loops and probes of the service to the process."""
     profile, serving = _make_profile(settings), Serving()
     outbox = Outbox(adapters.database, process.bus, SERVICE)
     transactions = Transactions(adapters.database, outbox)
@@ -159,7 +159,7 @@ def _make_profile(settings: Settings) -> Profile:
 
 
 def _make_loop(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
-    """Work that is looked for again and again; what is away now may be there next time."""
+    """Makes a loop that repeats work, also after a round in which a dependency was unavailable."""
 
     async def loop() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Passages, batches, questions and answers, and what makes them valid."""
+"""Passages, batches, questions and answers, and their rules."""
 
 import re
 from bisect import bisect_right
@@ -31,28 +31,34 @@ Matrix = NDArray[np.float32]
 
 
 def check_collection(collection: str) -> None:
-    """Refuse what is not a resource name `collections/{collection}`."""
+    """Check that a text is a resource name `collections/{collection}`."""
     if not _COLLECTION.fullmatch(collection):
-        raise InvalidInputError("COLLECTION_NAME", "not a collection name", name=collection)
+        raise InvalidInputError(
+            "COLLECTION_NAME", "use a name of the form collections/{collection}", name=collection
+        )
 
 
 def collection_of(document: str) -> str:
     """`collections/{collection}` of a document's resource name."""
     match = _DOCUMENT.fullmatch(document)
     if match is None:
-        raise InvalidInputError("DOCUMENT_NAME", "not a document name", name=document)
+        raise InvalidInputError(
+            "DOCUMENT_NAME",
+            "use a name of the form collections/{collection}/documents/{document}",
+            name=document,
+        )
     return match[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The embedding profile the index is kept under: its vectors are comparable."""
+    """The embedding profile of the index; vectors of one profile are comparable."""
 
     name: str
     dimensions: int
 
     def point_id(self, chunk_id: UUID) -> UUID:
-        """The same for the same chunk; under another profile another."""
+        """Derives the id of a point from its chunk and this profile."""
         return uuid5(chunk_id, self.name)
 
 
@@ -88,7 +94,7 @@ class PageBreak(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """Title and metadata of a version; of several the one with the highest revision is valid."""
+    """Title and metadata of a version; the one with the highest revision is valid."""
 
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -96,16 +102,16 @@ class Description:
 
     def __post_init__(self) -> None:
         if any("\x00" in text for text in (self.title, *self.metadata, *self.metadata.values())):
-            raise InvalidInputError("TEXT_NUL", "text holds the character NUL, no text does")
+            raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A stretch of one document version, the unit of retrieval.
+    """A part of one document version, the unit of retrieval.
 
-    `start` and `end` are character offsets in the document's cleaned text. `page` is the one it
-    begins on, from 1, or 0 where the format has no pages; `page_breaks` are the further pages that
-    begin inside it. `ingest_trace_id` is the W3C trace of its way in.
+    `start` and `end` are character offsets in the document's cleaned text. `page` is the page on
+    which it begins, from 1, or 0 if the format has no pages; `page_breaks` are the further pages
+    that begin inside it. `ingest_trace_id` is the W3C trace of its upload.
     """
 
     version: Version
@@ -121,7 +127,7 @@ class Passage:
     ingest_trace_id: str
 
     def page_at(self, offset: int) -> int:
-        """The page of the character at an offset of `text`; 0 where the format has no pages."""
+        """The page of the character at an offset of `text`; 0 if the format has no pages."""
         behind = bisect_right(self.page_breaks, self.start + offset, key=lambda one: one.start)
         return self.page_breaks[behind - 1].page if behind else self.page
 
@@ -144,48 +150,52 @@ class Batch:
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.count:
-            raise InvalidInputError("BATCH_NUMBER", "the number of a batch is below their count")
+            raise InvalidInputError(
+                "BATCH_NUMBER", "the number of a batch must be in 0..batch_count - 1"
+            )
         if not 0 < len(self.passages) <= min(BATCH_MAX_CHUNKS, self.chunk_count):
             raise InvalidInputError(
-                "BATCH_SIZE", f"a batch holds 1 to {BATCH_MAX_CHUNKS} chunks of its version"
+                "BATCH_SIZE", f"a batch must have 1 to {BATCH_MAX_CHUNKS} chunks of its version"
             )
         if self.count == 1 and len(self.passages) != self.chunk_count:
-            raise InvalidInputError("BATCH_SIZE", "the only batch holds every chunk")
+            raise InvalidInputError("BATCH_SIZE", "a single batch must have every chunk")
         ordinals = {passage.ordinal for passage in self.passages}
         if len(ordinals) < len(self.passages) or not (
             0 <= min(ordinals) <= max(ordinals) < self.chunk_count
         ):
             raise InvalidInputError(
-                "ORDINAL_INVALID", "ordinals differ and count from 0 to the number of chunks"
+                "ORDINAL_INVALID", "ordinals must differ and be in 0..chunk_count - 1"
             )
         if len(set(self.point_ids)) < len(self.passages):
-            raise InvalidInputError("CHUNK_ID_INVALID", "chunk ids of a batch differ")
+            raise InvalidInputError("CHUNK_ID_INVALID", "chunk ids of a batch must differ")
         for passage in self.passages:
             _check_text(passage)
         lengths = np.linalg.norm(self.vectors.astype(np.float64), axis=1)
-        # The negation also refuses what is not a number.
+        # Written as a negation so that NaN is refused too.
         if not bool((np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all()):
-            raise InvalidInputError("VECTOR_LENGTH", "vectors have unit length")
+            raise InvalidInputError("VECTOR_LENGTH", "vectors must have unit length")
 
 
 def _check_text(passage: Passage) -> None:
-    """Refuse what can not be stored, or not be embedded again."""
+    """Check that a text can be stored and embedded again."""
     if not 0 < len(passage.text) <= TEXT_MAX_CHARS:
-        raise InvalidInputError("TEXT_LENGTH", f"a passage holds 1 to {TEXT_MAX_CHARS} characters")
+        raise InvalidInputError(
+            "TEXT_LENGTH", f"a passage must have 1 to {TEXT_MAX_CHARS} characters"
+        )
     if "\x00" in passage.text:
-        raise InvalidInputError("TEXT_NUL", "text holds the character NUL, no text does")
+        raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What has been decided of a document: 0 stands for no version."""
+    """The state of a document's versions; 0 means no version."""
 
     live_version: int = 0
     tombstone_version: int = 0
     failed_versions: frozenset[int] = frozenset()
 
     def is_wanted(self, version: int) -> bool:
-        """Whether this version may still become, or is, what searches see."""
+        """Whether this version is live or may become live."""
         return (
             version > self.tombstone_version
             and version >= self.live_version
@@ -195,7 +205,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """What the deletion of a document removed so far."""
+    """What the deletion of a document has removed so far."""
 
     passages: int
     points: int
@@ -204,7 +214,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a tenant wants found; `collection` is a collection id, empty for all of them."""
+    """A search of a tenant; `collection` is a collection id, empty for all collections."""
 
     tenant: str
     text: str
@@ -225,7 +235,7 @@ class Question:
 
 
 def _check_question(text: str) -> None:
-    """Refuse a question that is blank or too long."""
+    """Check that a question is not blank and not too long."""
     if not text.strip() or len(text) > QUESTION_MAX_CHARS:
         raise InvalidInputError(
             "QUESTION_LENGTH",
@@ -242,7 +252,7 @@ def _check_question(text: str) -> None:
 
 
 def _check_collection(collection: str) -> None:
-    """Refuse what can not be a collection id; empty stands for all."""
+    """Check a collection id; empty means all collections."""
     if collection and not _COLLECTION_ID.fullmatch(collection):
         raise InvalidInputError(
             "COLLECTION_NAME",
@@ -253,7 +263,7 @@ def _check_collection(collection: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A passage found; scores compare the hits of one search only."""
+    """A found passage; scores are comparable only within one search."""
 
     passage: Passage
     score: float
@@ -261,7 +271,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A question to be answered; an empty `model` is inference's default."""
+    """A question to be answered; an empty `model` means inference's default."""
 
     tenant: str
     principal: str
@@ -291,7 +301,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """Where the words just sent stand: characters `start` to `end` of passage number `passage`."""
+    """The source of the text just sent: characters `start` to `end` of passage `passage`."""
 
     passage: int
     start: int
@@ -309,9 +319,9 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The end of an answer and what it cost in tokens.
+    """The end of an answer, with its number of tokens.
 
-    `generative`: the model composes text, it does not only quote. `confidence` is in 0..1.
+    `generative`: the model writes text instead of only quoting. `confidence` is in 0..1.
     """
 
     reason: FinishReason
@@ -337,7 +347,7 @@ class Citation:
 
     @property
     def page(self) -> int:
-        """The page on which the quote starts; 0 where the format has no pages."""
+        """The page on which the quote starts; 0 if the format has no pages."""
         return self.passage.page_at(self.start)
 
 
@@ -354,7 +364,7 @@ Step = Started | Delta | Citation | Finish
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer as it was given; after a deletion, without the words of the deleted."""
+    """An answer as it was given; text and quotes are removed when a cited document is deleted."""
 
     answer_id: UUID
     tenant: str
@@ -366,7 +376,7 @@ class Answer:
     trace_id: str
 
     def redact(self, deleted: Collection[Version]) -> "Answer":
-        """The answer without its text, and without the quotes from these versions."""
+        """Removes the answer's text and the quotes from these versions."""
         if not deleted:
             return self
         citations = [

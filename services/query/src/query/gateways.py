@@ -1,4 +1,4 @@
-"""Inference, called as this service for the tenant whose text it is."""
+"""Calls inference as this service, for the tenant of the text."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +16,10 @@ from chassis.rpc.channel import use_stream
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
 from query.usecases.ports import Embedder, Generator, Prompt
 
-# Embed is idempotent and short: tried again while inference restarts.
+# Embed is idempotent and short, so it is retried while inference restarts.
 RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
-# With the points' upsert shorter than the minute a right to rebuild outlasts silence.
+# Together with the upsert of the points, shorter than the minute after which the right to rebuild
+# is lost.
 BULK_TIMEOUT_S: Final = 25.0
 FINISH_REASONS: Final = {
     pb.FINISH_REASON_STOP: FinishReason.STOP,
@@ -28,7 +29,7 @@ FINISH_REASONS: Final = {
 
 
 class InferenceEmbedder(Embedder):
-    """See `Embedder`; the channel stays the caller's."""
+    """See `Embedder`; the caller closes the channel."""
 
     def __init__(self, channel: grpc.aio.Channel, profile: Profile) -> None:
         self._stub = InferenceServiceStub(channel)
@@ -63,7 +64,7 @@ class InferenceEmbedder(Embedder):
 
 
 class InferenceGenerator(Generator):
-    """See `Generator`; the channel stays the caller's."""
+    """See `Generator`; the caller closes the channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = InferenceServiceStub(channel)
@@ -88,7 +89,7 @@ class InferenceGenerator(Generator):
         self, responses: AsyncIterator[pb.GenerateResponse]
     ) -> AsyncIterator[Generated]:
         finish: pb.Finish | None = None
-        # To the stream's own end: left earlier, a call that went well would count as cancelled.
+        # Read to the end of the stream: otherwise a successful call would count as cancelled.
         async for response in responses:
             match response.WhichOneof("step"):
                 case "delta":
@@ -98,7 +99,9 @@ class InferenceGenerator(Generator):
                 case "finish":
                     finish = response.finish
         if finish is None:
-            raise UnavailableError("INFERENCE_UNAVAILABLE", "inference left the answer unfinished")
+            raise UnavailableError(
+                "INFERENCE_UNAVAILABLE", "inference ended the answer without a finish; ask again"
+            )
         yield await self._to_finish(finish)
 
     async def _to_finish(self, finish: pb.Finish) -> Finish:
@@ -112,7 +115,7 @@ class InferenceGenerator(Generator):
         )
 
     async def _is_generative(self, model: str) -> bool:
-        """Whether a model composes text; one that inference does not list is taken to."""
+        """Whether a model writes text; assumed for a model that inference does not list."""
         if model not in self._generative:
             listed = await self._stub.ListModels(pb.ListModelsRequest())
             self._generative = {one.name: one.generative for one in listed.models}

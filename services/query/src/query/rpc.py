@@ -1,4 +1,4 @@
-"""Methods this service offers."""
+"""`QueryService` and the scopes of its methods."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -53,7 +53,7 @@ FINISH_REASONS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class QueryRpc(QueryServiceServicer):
-    """`QueryService` on top of the use cases; the tenant is always the verified caller's."""
+    """`QueryService`; converts messages and calls use cases for the caller's verified tenant."""
 
     find: FindPassages
     ask: Ask
@@ -81,7 +81,7 @@ class QueryRpc(QueryServiceServicer):
     async def Ask(
         self, request: pb.AskRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.AskResponse]:
-        """Streams an answer; its span leads to the traces that brought in what it cites."""
+        """Streams an answer; its span links to the traces of the uploads that it cites."""
         who = caller()
         inquiry = Inquiry(
             tenant=who.tenant,
@@ -102,18 +102,18 @@ class QueryRpc(QueryServiceServicer):
     async def GetAnswer(
         self, request: pb.GetAnswerRequest, context: ServicerContext[Any, Any]
     ) -> pb.Answer:
-        """Reads an answer; words of documents deleted since are left out."""
+        """Reads an answer, without text of documents that were deleted since."""
         answer_id = _parse_uuid(request.answer_id)
         answer = await self.answers.find(caller().tenant, answer_id) if answer_id else None
         if answer is None:
-            raise NotFoundError("ANSWER_UNKNOWN", "no such answer")
+            raise NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
         return _answer(answer)
 
     @override
     async def HideDocument(
         self, request: pb.HideDocumentRequest, context: ServicerContext[Any, Any]
     ) -> pb.HideDocumentResponse:
-        """Commits the tombstone, for ingest on behalf of the tenant it names."""
+        """Commits the tombstone; called by ingest for the tenant of the document."""
         version = Version(document=request.document, number=request.version)
         await self.hide.run(caller().tenant, version)
         return pb.HideDocumentResponse()
@@ -136,7 +136,7 @@ def _annotate(span: Span, step: Step) -> None:
 
 
 def _remote_context(trace_id: str) -> SpanContext:
-    """A context of a trace of which no span is known; one without a span id would be dropped."""
+    """A span context in a trace; its span is unknown, but a link needs a span id."""
     number = int(trace_id, 16)
     span_id = number & _SPAN_ID_MAX or 1
     return SpanContext(number, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
@@ -205,7 +205,7 @@ def _passage(passage: Passage) -> pb.Passage:
 
 
 def _parse_uuid(text: str) -> UUID | None:
-    """The id, or None: what is no id is no answer's either."""
+    """Parses an id; None if it is not a UUID, so no answer has it."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The knobs of query, read once from variables named AQUIFER_*."""
+"""Settings of query, read once from variables named AQUIFER_*."""
 
 from pydantic import Field, SecretStr
 
@@ -6,17 +6,17 @@ from chassis.base.settings import DatabaseSettings, ServiceSettings
 
 
 class Settings(ServiceSettings, DatabaseSettings):
-    """What `serve` needs."""
+    """Settings of `serve`."""
 
     inference_address: str = Field(description="host:port of inference")
     vectors: str = Field(
         description="unix:/path of the embedded engine, or http(s)://host:port of a Qdrant server"
     )
-    vectors_grpc_port: int = Field(6334, description="of a Qdrant server")
-    vectors_api_key: SecretStr | None = Field(None, description="of a Qdrant server")
-    embedding_profile: str = Field("minilm-l6-v2", description="profile the index is kept under")
+    vectors_grpc_port: int = Field(6334, description="gRPC port of a Qdrant server")
+    vectors_api_key: SecretStr | None = Field(None, description="API key of a Qdrant server")
+    embedding_profile: str = Field("minilm-l6-v2", description="embedding profile of the index")
     embedding_dimensions: int = Field(384, ge=1, le=4_096)
-    reconcile_s: float = Field(15.0, gt=0, description="pause between looks at the vector store")
+    reconcile_s: float = Field(15.0, gt=0, description="pause between checks of the vector store")
     inbox_retention_s: float = Field(
         35 * 86_400.0, gt=0, description="age of an inbox row; above the age of any event"
     )

@@ -20,7 +20,7 @@ from query.usecases.index_chunks import IndexChunks, RejectChunks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCases:
-    """What the events are handled by."""
+    """The use cases that handle the events."""
 
     index: IndexChunks
     reject: RejectChunks
@@ -35,7 +35,7 @@ events = EventRouter()
 
 
 async def reject_chunks(batch: Batch[ChunksEmbedded], error: ServiceError, app: App) -> None:
-    """Tells ingest, which fails the version."""
+    """Rejects the chunks of a dead letter; ingest then fails the version."""
     await app.reject.run(batch, error.reason)
 
 

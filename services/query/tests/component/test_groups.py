@@ -85,7 +85,7 @@ async def test_a_batch_that_disagrees_costs_its_neighbours_nothing(world):
 async def test_an_event_without_a_possible_document_leaves_the_group_as_it_was(world):
     """The chassis then hands its neighbours in one by one, each for the first time."""
     pump, nonsense = world.embedded("pump text"), world.embedded("text", document="nonsense")
-    with pytest.raises(InvalidInputError, match="not a document name"):
+    with pytest.raises(InvalidInputError, match="use a name of the form"):
         await world.deliver(pump, nonsense, ids=["pump", "nonsense"])
     assert world.rows("inbox") == world.rows("outbox") == world.rows("documents") == []
     assert await world.points() == {}

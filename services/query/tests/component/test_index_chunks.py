@@ -220,7 +220,7 @@ async def test_a_version_whose_chunks_overlap_never_goes_live(world):
 
 async def test_an_event_without_a_possible_document_is_a_dead_letter(world):
     event = world.embedded("text", document="nonsense")
-    with pytest.raises(InvalidInputError, match="not a document name"):
+    with pytest.raises(InvalidInputError, match="use a name of the form"):
         await world.deliver(event)
     assert await world.make_dead_letter(event, InvalidInputError("DOCUMENT_NAME", "x")) == []
 

@@ -1,1 +1,1 @@
-"""How passages are ranked for a question, and what that needs of a vector store."""
+"""Ranking of passages for a question, and the interface of the vector store."""

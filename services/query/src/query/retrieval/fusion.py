@@ -1,7 +1,7 @@
-"""One order from two lists: by meaning and by words.
+"""Fuses two ranked lists, by meaning and by words, into one.
 
-The scores of the lists are not comparable, their deviations from each list's mean are. Measured
-on three judged collections the sum of those z-scores orders better than reciprocal ranks do.
+The scores of the lists are not comparable, but their z-scores are. On three judged collections the
+sum of z-scores ranks better than reciprocal ranks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from query.domain import Matrix
 
 SMOOTHING: Final = 0.3
 NEIGHBOURS: Final = 10
-# Candidates smoothed at once. The first block settles the first ten in most searches.
+# Candidates smoothed at once. In most searches the first block determines the first ten.
 BLOCK: Final = 100
-# Digits of a score. Beyond them is the rounding of 32-bit floats, which would order copies of one
-# passage by chance.
+# Digits of a score. Further digits are rounding errors of 32-bit floats, which would order copies
+# of a passage at random.
 DIGITS: Final = 6
 
 Scores = NDArray[np.float64]
@@ -26,9 +26,9 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Both lists as one table, rows in the order of ids.
+    """Both lists as one table, sorted by id.
 
-    `cosines` and `bm25s` are the scores the lists gave, NaN where a row is not in the list.
+    `cosines` and `bm25s` are the scores of the lists, NaN if a row is not in the list.
     """
 
     point_ids: Sequence[str]
@@ -37,7 +37,7 @@ class Candidates:
 
     @classmethod
     def merge(cls, dense: Mapping[str, float], sparse: Mapping[str, float]) -> "Candidates":
-        """The table of two lists, each the scores by point id."""
+        """Makes the table from two lists, each with scores by point id."""
         ids = sorted(dense.keys() | sparse.keys())
         absent = float("nan")
         return cls(
@@ -47,7 +47,7 @@ class Candidates:
         )
 
     def take(self, rows: NDArray[np.intp]) -> "Candidates":
-        """The table of these rows alone, in this order."""
+        """Selects rows, in this order."""
         return Candidates(
             point_ids=[self.point_ids[row] for row in rows],
             cosines=self.cosines[rows],
@@ -69,20 +69,20 @@ class Ranked:
 
 
 def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranked:
-    """Order the candidates, best first, equal scores in the order of ids.
+    """Order the candidates, best first; equal scores in the order of ids.
 
-    Each score is smoothed by those of the candidate's nearest neighbours: passages that lie close
-    to good ones are likely good. That is exact for the first `limit`; candidates which cannot come
-    among them keep the score they had, below all of those.
+    Each score is smoothed by the scores of the candidate's nearest neighbours, because passages
+    close to good ones are likely good. The first `limit` are exact. Candidates that cannot be among
+    them keep their unsmoothed score and come after them.
 
     Args:
         found: the candidates.
         vectors: the dense vector of each candidate, row by row.
-        depth: the limit the lists were made with: a list that long was cut.
-        limit: how many of the first must be exact.
+        depth: the maximum length of the lists; a list of this length was cut.
+        limit: how many candidates at the top must be exact.
     """
-    # A candidate absent from a cut list could have had its lowest score; one absent from a list
-    # of words that was not cut shares no word with the question, which is a score: 0.
+    # A candidate missing from a cut list gets at most the lowest score of the list. A candidate
+    # missing from a word list that was not cut shares no word with the question: its score is 0.
     cut = np.count_nonzero(~np.isnan(found.bm25s)) >= depth
     scores = standardise(found.cosines) + standardise(found.bm25s, floor=None if cut else 0.0)
     scores = np.round(smooth(scores, vectors, limit), DIGITS)
@@ -97,7 +97,7 @@ def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranke
 
 
 def standardise(listed: Scores, *, floor: float | None = None) -> Scores:
-    """A z-score for each row. Where a floor is known, absent rows have it and count as well."""
+    """Z-scores of the rows; if a floor is given, missing rows have that score and count too."""
     absent = np.isnan(listed)
     if absent.all():
         return np.zeros(len(listed))
@@ -110,10 +110,10 @@ def standardise(listed: Scores, *, floor: float | None = None) -> Scores:
 
 
 def smooth(scores: Scores, vectors: Matrix, limit: int) -> Scores:
-    """Mix in the mean score of the nearest neighbours, for all who may be among the first `limit`.
+    """Mix in the mean score of the nearest neighbours, for candidates that may reach the top.
 
-    Neighbours raise a score at most to the mix with the highest score there is. So the best are
-    smoothed block by block, until the best of the others cannot reach place `limit` any more.
+    Neighbours can raise a score at most to the mix with the highest score. So the best are smoothed
+    block by block, until no other candidate can be among the first `limit`.
     """
     if len(scores) < 2:  # noqa: PLR2004 (a single candidate has no neighbour)
         return scores
@@ -132,7 +132,7 @@ def smooth(scores: Scores, vectors: Matrix, limit: int) -> Scores:
 
 
 def _average_neighbours(rows: NDArray[np.intp], scores: Scores, vectors: Matrix) -> Scores:
-    """Mean score of each row's nearest, weighed by squared cosine; equally near ones all count."""
+    """Mean score of each row's nearest, weighted by squared cosine; all equally near ones count."""
     closeness = np.maximum(vectors[rows] @ vectors.T, 0.0) ** 2
     closeness[np.arange(len(rows)), rows] = -1.0  # nobody is a neighbour of its own
     count = min(NEIGHBOURS, len(scores) - 1)

@@ -1,8 +1,8 @@
-"""Text to BM25 sparse vectors, so that exact words count beside meaning.
+"""Encodes text as BM25 sparse vectors, so that searches also match exact words.
 
-A passage's weight of a term is BM25's saturated frequency, a question's how often it says the term;
-the engine multiplies by the inverse document frequency it counts itself (`Modifier.IDF`). The dot
-product of the two is BM25.
+The weight of a term is BM25's saturated frequency in a passage, and its count in a question. The
+engine multiplies it by the inverse document frequency, which it counts itself (`Modifier.IDF`). The
+dot product of the two vectors is BM25.
 """
 
 import re
@@ -19,13 +19,13 @@ from py_rust_stemmers import SnowballStemmer
 
 from chassis.base.errors import InvalidInputError
 
-# Stored beside the vectors: another analyser or other constants need a rebuild of the index.
+# Another analyser or other constants require a rebuild of the index.
 ANALYSER: Final = "bm25-en-1"
 
 K1: Final = 1.2
 B: Final = 0.75
-# Terms of a typical passage, stop words removed. A constant, because a true mean would have to be
-# known before the first passage is encoded, and would make old weights wrong when it moves.
+# Terms of a typical passage, without stop words. A constant, because the true mean is unknown when
+# the first passage is encoded, and a later change would make old weights wrong.
 AVERAGE_TERMS: Final = 80.0
 TITLE_WEIGHT: Final = 2
 
@@ -48,7 +48,7 @@ _STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SparseVector:
-    """Term ids (32 bits, without repeats), and one weight for each; empty for no terms."""
+    """Distinct 32-bit term ids with one weight each; empty if there are no terms."""
 
     indices: tuple[int, ...]
     values: tuple[float, ...]
@@ -69,12 +69,12 @@ def encode_passage(text: str, title: str = "") -> SparseVector:
 
 
 def encode_question(text: str) -> SparseVector:
-    """How often each term occurs; empty when the question holds stop words alone."""
+    """Count of each term of a question; empty if it has only stop words."""
     return _vector((term, float(count)) for term, count in Counter(terms(text)).items())
 
 
 def terms(text: str) -> list[str]:
-    """Stems of the words of a text in their order, stop words left out."""
+    """Stems of the words of a text in order, without stop words."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
     return [_stem(word) for word in words if word not in _STOP_WORDS]
 

@@ -1,8 +1,8 @@
-"""What the service needs of a vector store, whichever engine stands behind it.
+"""The interface of a vector store, independent of its engine.
 
-One store holds the vectors of one embedding profile, of all tenants. It is never truth: every
-point can be rebuilt from the passages in Postgres, and no text is kept here. What a search returns
-are candidates; a caller shows nothing before it has found it again in Postgres.
+A store contains the vectors of one embedding profile, of all tenants. It is not authoritative:
+every point can be rebuilt from the passages in Postgres, and it contains no text. A search returns
+candidates; a caller must look them up in Postgres before it shows them.
 """
 
 import re
@@ -30,7 +30,7 @@ _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
 
 @dataclass(frozen=True, slots=True)
 class TenantScope:
-    """On whose behalf a call is made; no call that reaches points can be made without one."""
+    """The tenant of a call; every call that touches points needs one."""
 
     tenant: str
 
@@ -69,7 +69,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Narrows a call inside its tenant: every kind given must match, by any of its values."""
+    """Restricts a call within its tenant; each given field must match one of its values."""
 
     collections: frozenset[str] = frozenset()
     documents: frozenset[str] = frozenset()
@@ -95,11 +95,11 @@ EVERYTHING: Final = Filter()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What to look for: a meaning, words, or both.
+    """A search by meaning, by words, or both.
 
-    `depth` bounds the list found by meaning and the list found by words, before they are fused.
-    The first `limit` of the fused order are exact (see `fuse`); all candidates are returned.
-    Without `dense` the search is by words alone; an empty `sparse` finds nothing by words.
+    `depth` limits each of the two lists before they are fused. The first `limit` of the fused order
+    are exact (see `fuse`); all candidates are returned. Without `dense` the search uses only words;
+    an empty `sparse` finds nothing by words.
     """
 
     dense: Vector | None
@@ -121,7 +121,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A point without its vectors, as a checker reads it."""
+    """A point without its vectors."""
 
     point_id: str
     document: str
@@ -139,7 +139,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreInfo:
-    """What is known of a store; a changed `store_id` says that its points were lost."""
+    """Description of a store; a changed `store_id` means that its points were lost."""
 
     store_id: UUID
     points: int
@@ -150,14 +150,14 @@ class StoreInfo:
 class VectorStore(Protocol):
     """The vectors of one embedding profile.
 
-    Every method may raise `UnavailableError`: VECTORS_UNAVAILABLE when the store does not answer,
-    VECTORS_STORE_MISSING when it answers and has lost this profile (`prepare` makes it anew, and
-    the caller rebuilds). `OverloadedError` says that too many calls wait already. All writes
-    can be repeated: an acknowledged one survives the death of the store's process.
+    Every method may raise `UnavailableError`: VECTORS_UNAVAILABLE if the store does not answer,
+    VECTORS_STORE_MISSING if it has lost this profile (`prepare` creates it again, and the caller
+    rebuilds it). `OverloadedError` means that too many calls are waiting. All writes can be
+    repeated; an acknowledged write survives a crash of the store's process.
     """
 
     async def prepare(self) -> StoreInfo:
-        """Create the store where it is missing, and describe it.
+        """Create the store if it is missing, and describe it.
 
         Raises:
             FailedPreconditionError: DIMENSIONS_DIFFER, the store holds vectors of another width.
@@ -167,28 +167,28 @@ class VectorStore(Protocol):
         """Describe the store without creating it."""
 
     async def drop(self) -> None:
-        """Remove the store with all points of all tenants; without effect where it is missing."""
+        """Remove the store with all points of all tenants; does nothing if it is missing."""
 
     async def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
-        """Store points, visible to searches on return.
+        """Store points; searches find them when this returns.
 
-        A point of the same id is replaced, unless it belongs to another tenant: then it stays as
-        it is, and the tenant's count shows the difference.
+        A point with the same id is replaced, unless it belongs to another tenant. Then it stays
+        unchanged, and the tenant's count shows the difference.
         """
 
     async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
-        """Points nearest by meaning and by words, fused into one order.
+        """Find the nearest points by meaning and by words, fused into one order.
 
-        A word weighs by its rarity among the points of the tenant.
+        The weight of a word is its rarity among the points of the tenant.
         """
 
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
-        """Remove points by id and count them; ids unknown to the tenant are passed over."""
+        """Remove points by id; returns their number. Ids unknown to the tenant are ignored."""
 
     async def delete_document(
         self, scope: TenantScope, document: str, version: int | None = None
     ) -> int:
-        """Remove one version of a document, or all of them, and count the points removed."""
+        """Remove one version of a document, or all; returns the number of removed points."""
 
     async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
         """Count points exactly."""
@@ -201,11 +201,11 @@ class VectorStore(Protocol):
         start: str | None = None,
         limit: int = SCROLL_LIMIT_MAX,
     ) -> Page:
-        """Read a page of entries from the id `start` on; points written meanwhile may be missed."""
+        """Read a page of entries from id `start` on; may miss points written at the same time."""
 
 
 def check_point_id(point_id: str) -> None:
-    """Refuse an id that is not a UUID in its canonical form."""
+    """Check that an id is a UUID in canonical form."""
     try:
         canonical = str(UUID(point_id)) == point_id
     except ValueError:
@@ -215,6 +215,6 @@ def check_point_id(point_id: str) -> None:
 
 
 def check_profile(profile: str) -> None:
-    """Refuse the name of an embedding profile that could not name a folder or a collection."""
+    """Check the name of an embedding profile, which also names a folder or a collection."""
     if not _PROFILE.fullmatch(profile):
         raise InvalidInputError("PROFILE_INVALID", "not the name of a profile", profile=profile)

@@ -1,4 +1,4 @@
-"""Answers that were given, with what they rest on."""
+"""Stored answers and the versions they use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +13,7 @@ from chassis.events.work import Transactions
 from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
-# A deletion either waits for this transaction and finds the answer, or is seen by it.
+# A deletion either waits for this transaction and then finds the answer, or is visible to it.
 _DELETED: Final = """
 SELECT document, tombstone_version FROM documents
 WHERE tenant_id = %(tenant)s AND document = ANY(%(documents)s) AND tombstone_version > 0
@@ -81,7 +81,7 @@ class PostgresAnswers(Answers):
             row = await (await tx.execute(_FIND, names)).fetchone()
             if row is None:
                 return None
-            # Hidden at once, whenever the purge comes to empty the row.
+            # Hidden at once, even if the purge has not emptied the row yet.
             found = await (await tx.execute(_FIND_DELETED, names)).fetchall()
         deleted = {Version(document=one["document"], number=one["version"]) for one in found}
         return _answer(tenant, row).redact(deleted)

@@ -1,4 +1,4 @@
-"""What query knows of documents."""
+"""Reads documents, passages and pending removals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -29,9 +29,9 @@ _STANDING: Final = f"""
 SELECT {STANDING} FROM documents WHERE tenant_id = %(tenant)s AND document = %(document)s
 """  # noqa: S608  (a constant of this module)
 
-# Every LIMIT 1 stands on a unique key: it keeps the planner from joining whole tables where it has
-# no statistics yet, and changes no result. One row at least is returned, for the store has to be
-# known also when nothing was found.
+# Every LIMIT 1 is on a unique key, so it changes no result. It keeps the planner from joining whole
+# tables while it has no statistics. At least one row is returned, because the caller needs to know
+# the store even if nothing was found.
 _LOOK_UP: Final = f"""
 WITH verified AS (
     SELECT wanted.point_id, wanted.score, wanted.place,
@@ -72,7 +72,7 @@ _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
 
-# Hops from one tenant to the next on the primary key instead of reading every document.
+# Jumps from one tenant to the next on the primary key instead of reading every document.
 _TENANTS: Final = """
 WITH RECURSIVE found AS (
     (SELECT tenant_id FROM documents ORDER BY tenant_id LIMIT 1)
@@ -174,7 +174,7 @@ class PostgresLedger(Ledger):
             )
 
     async def count_backlog(self) -> Sequence[Stage]:
-        """Documents of which some batches are in and others are not."""
+        """Documents for which some batches are stored and others are not."""
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_BACKLOG)
             return [

@@ -53,9 +53,9 @@ class PostgresStoreRecords(StoreRecords):
 
 
 class PostgresRebuilding(Rebuilding):
-    """A lock that lasts as long as its transaction, and so no longer than its process.
+    """A lock that ends with its transaction, and therefore with its process.
 
-    The server ends a transaction that says nothing for a minute: a frozen process loses its right.
+    The server ends a transaction that is idle for a minute, so a frozen process loses the lock.
     """
 
     def __init__(self, tx: Transaction, profile: str) -> None:

@@ -187,7 +187,7 @@ SELECT point_id FROM passages WHERE tenant_id = %(tenant)s AND point_id = ANY(%(
 
 
 class PostgresRows(Rows):
-    """See `Rows`; `tx` is bound to `tenant` already."""
+    """See `Rows`; `tx` must be bound to `tenant`."""
 
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx
@@ -200,7 +200,7 @@ class PostgresRows(Rows):
     @override
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
         collections = {version.document: version.collection for version in versions}
-        # In one order, lest two transactions wait for each other.
+        # Sorted, so that two transactions cannot deadlock.
         documents = sorted(collections)
         cursor = await self._tx.execute(
             _LOCK,
@@ -259,7 +259,7 @@ class PostgresRows(Rows):
         row = await cursor.fetchone()
         if row is None:
             raise InvalidInputError(
-                "BATCHES_DISAGREE", "another batch of this version told other totals"
+                "BATCHES_DISAGREE", "another batch of this version has other totals"
             )
         return bool(row["complete"])
 
@@ -321,8 +321,8 @@ class PostgresRows(Rows):
     @override
     async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
         wanted = {"tenant": self._tenant, "point_ids": list(point_ids)}
-        # Whoever removes passages locks their document first. Only a statement after the lock
-        # sees what a remover that was waited for has done.
+        # A transaction that removes passages locks their document first. Only a statement after
+        # this lock sees what such a transaction has removed.
         await self._tx.execute(_SHARE_DOCUMENTS, wanted)
         cursor = await self._tx.execute(_STILL_THERE, wanted)
         return [row["point_id"] for row in await cursor.fetchall()]
@@ -347,7 +347,7 @@ def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str,
 
 
 def read_standing(row: Mapping[str, Any]) -> Standing:
-    """The standing in the columns `STANDING`."""
+    """Reads a `Standing` from the columns `STANDING`."""
     return Standing(
         live_version=row["live_version"],
         tombstone_version=row["tombstone_version"],

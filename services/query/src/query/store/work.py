@@ -43,7 +43,7 @@ class PostgresWork(Work):
 
 
 def make_begin(transactions: Transactions) -> Begin:
-    """How the use cases begin theirs."""
+    """Makes the function by which use cases begin a unit of work."""
 
     @asynccontextmanager
     async def begin(

@@ -1,1 +1,1 @@
-"""What the service does: one callable for each verb, and the ports they need."""
+"""The use cases of the service, and the ports they need."""

@@ -1,4 +1,4 @@
-"""Answer a question from the passages found, with citations that can be checked."""
+"""Answers a question from found passages, with citations that can be checked."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ PASSAGES_SHOWN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Streams an answer: the start, text and citations in order, and last the finish.
+    """Streams an answer: the start, text and citations in order, and the finish.
 
-    The answer is stored, and its fact published, before the finish is sent. One that is not
-    finished, because the client left or something failed, leaves nothing.
+    The answer and its event are stored before the finish is sent. If the client leaves or something
+    fails before that, nothing is stored.
     """
 
     find: FindPassages
@@ -46,7 +46,7 @@ class Ask:
         Raises:
             UnavailableError, OverloadedError: as `FindPassages`.
             NotFoundError: MODEL_UNKNOWN.
-            DataLossError: QUOTE_INVALID, the engine quoted what is not there.
+            DataLossError: QUOTE_INVALID, the engine quoted text that does not exist.
         """
         answer_id = self.new_id()
         yield Started(answer_id=answer_id, trace_id=trace_id)
@@ -96,16 +96,16 @@ class Ask:
 
 
 def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
-    """The citation of a quote.
+    """Makes the citation of a quote.
 
     Raises:
-        DataLossError: QUOTE_INVALID, there is no such stretch.
+        DataLossError: QUOTE_INVALID, the passage has no such text.
     """
     if not 0 <= quote.passage < len(passages):
-        raise DataLossError("QUOTE_INVALID", "the engine quoted a passage it was not shown")
+        raise DataLossError("QUOTE_INVALID", "the engine quoted a passage that it did not get")
     passage = passages[quote.passage]
     if not 0 <= quote.start < quote.end <= len(passage.text):
-        raise DataLossError("QUOTE_INVALID", "the engine quoted beyond the ends of a passage")
+        raise DataLossError("QUOTE_INVALID", "the engine quoted text outside of the passage")
     return Citation(
         marker=quote.marker,
         passage=passage,
@@ -116,13 +116,13 @@ def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
 
 
 def list_sources(answer: Answer, shown: Sequence[Passage]) -> list[Version]:
-    """Versions whose words the answer may repeat; a model that only quotes repeats its quotes."""
+    """Versions with text in the answer: the cited ones, for a generative model all it was shown."""
     cited = [citation.passage for citation in answer.citations]
     return _distinct_versions(shown if answer.finish.generative else cited)
 
 
 def to_event(answer: Answer) -> AnswerProduced:
-    """What others may know of an answer: no text."""
+    """The event for an answer, without text."""
     cited = _distinct_versions([citation.passage for citation in answer.citations])
     return AnswerProduced(
         tenant=answer.tenant,

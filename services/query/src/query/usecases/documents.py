@@ -1,4 +1,4 @@
-"""Hide, purge and give up documents."""
+"""Hides, purges, describes and gives up documents."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +22,7 @@ REMOVED_BATCH: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class HideDocument:
-    """Commits the tombstone of a document, also of one never seen; a repeat changes nothing."""
+    """Commits the tombstone of a document, even of an unknown one; a repeat changes nothing."""
 
     begin: Begin
 
@@ -33,10 +33,10 @@ class HideDocument:
 
 @dataclass(frozen=True, slots=True)
 class PurgeDocument:
-    """Removes a document from everything this service keeps, and says how much that was.
+    """Removes a document from all stores of this service and reports how much was removed.
 
-    The tombstone is committed first: a batch that has just written points sees it in its
-    transaction, and removes them.
+    The tombstone is committed first, so a batch that has just written points sees it in its
+    transaction and removes them.
     """
 
     begin: Begin
@@ -63,17 +63,17 @@ class PurgeDocument:
             if not points:
                 return
             await self.vectors.delete_points(scope, points)
-        raise UnavailableError("POINTS_REMAIN", "removed points were still found")
+        raise UnavailableError("POINTS_REMAIN", "removed points are still found; retry")
 
     async def _discard_letters(self, tenant: str, version: Version) -> None:
         letters = await self.dead_letters.discard_document(tenant, version.document)
         if letters:
-            # At once: an attempt that breaks off after this finds none when it is repeated.
+            # Recorded at once, because a repeat of an interrupted attempt no longer finds them.
             async with self.begin(tenant) as work:
                 await work.rows.mark_discarded(version, letters)
 
     async def _list_points(self, scope: TenantScope, version: Version) -> list[str]:
-        """Ids of every point of this version and of older ones."""
+        """Ids of all points of this version and of older ones."""
         found: list[str] = []
         within = Filter(documents=frozenset({version.document}))
         start: str | None = None
@@ -102,22 +102,22 @@ async def _finish(
 
 @dataclass(frozen=True, slots=True)
 class GiveUpVersion:
-    """Removes what is stored of versions that failed; that a live one is live is told again.
+    """Removes failed versions; for one that is live here, sends `VersionSearchable` again.
 
-    Ingest gave such a version up without knowing, and believes what searches see.
+    Ingest marked such a version FAILED before it knew that it is live, and then marks it INDEXED.
     """
 
     begin: Begin
 
     async def run(self, batch: Batch[DocumentFailed]) -> None:
-        """Without effect for an upload that made no version."""
+        """Does nothing for an upload without a version."""
         async with self.begin(batch.tenant, batch) as work:
             failed = [
                 (one, Version(document=one.event.document, number=one.event.version))
                 for one in work.fresh
                 if one.event.version
             ]
-            # All documents at once: two groups that share some would else wait for each other.
+            # All documents are locked at once, so that two groups cannot deadlock.
             await work.rows.lock_all([version for _, version in failed])
             for delivery, version in failed:
                 await _give_up(work, delivery, version)
@@ -141,16 +141,16 @@ async def _give_up(work: Work, delivery: Delivery[DocumentFailed], version: Vers
 
 @dataclass(frozen=True, slots=True)
 class DescribeVersions:
-    """Gives versions another title and other metadata, also those whose chunks are still to come.
+    """Sets the title and metadata of versions, even before their chunks arrive.
 
-    Of several descriptions the one with the highest revision stays, in whatever order they come. A
-    version that is deleted, superseded or given up gets none: nothing would remove it again.
+    The description with the highest revision stays, whatever order they come in. A version that is
+    deleted, superseded or failed gets none, because nothing would remove it again.
     """
 
     begin: Begin
 
     async def run(self, batch: Batch[DescriptionChanged]) -> None:
-        """Raises InvalidInputError for what names no version that could exist."""
+        """Raises InvalidInputError for an invalid name or version."""
         async with self.begin(batch.tenant, batch) as work:
             latest: dict[Version, Description] = {}
             for one in work.fresh:
@@ -170,13 +170,13 @@ class DescribeVersions:
 
 @dataclass(frozen=True, slots=True)
 class RemovePoints:
-    """Removes the points of versions whose passages are gone already."""
+    """Removes the points of versions without passages."""
 
     ledger: Ledger
     vectors: VectorStore
 
     async def run(self) -> int:
-        """Versions done now; a crash in between repeats the last one, without harm."""
+        """Returns the number of versions; after a crash the last one is repeated."""
         removed = await self.ledger.list_removed_versions(REMOVED_BATCH)
         for one in removed:
             await self.vectors.delete_document(

@@ -1,4 +1,4 @@
-"""Find the passages that answer a question best."""
+"""Finds the passages that answer a question best."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,18 +12,19 @@ from query.retrieval.vector_store import Filter, Probe, TenantScope, VectorStore
 from query.usecases.ports import Embedder, Found, Ledger, Wanted
 
 REBUILDING_RETRY_S: Final = 5.0
-# Candidates looked up at once for each hit that is asked for.
+# Candidates looked up at first for each requested hit.
 LOOK_UP_FIRST: Final = 3
-# What a vector store answers that is there and has lost its points.
+# The reason of a vector store that answers but has lost its points.
 STORE_MISSING: Final = "VECTORS_STORE_MISSING"
 
 
 @dataclass(slots=True)
 class Serving:
-    """The vector store that was seen to hold every point, and what is wrong with it, if anything.
+    """The complete vector store, if one is known, and its problem, if it has one.
 
-    `store_id` is None until one was seen, and while it is rebuilt. A store that is merely away is
-    still asked: it may be back sooner than anybody looks. `progress` rises while it is rebuilt.
+    `store_id` is None until a complete store was found, and during a rebuild. A store that did not
+    answer is still asked, because it may be back before the next check. `progress` rises during a
+    rebuild.
     """
 
     store_id: UUID | None = None
@@ -31,17 +32,17 @@ class Serving:
     progress: int = 0
 
     def count(self, rebuilt: int, total: int) -> None:
-        """Notes how many of all passages have their point again; `progress` never falls."""
+        """Records how many passages have their point again; `progress` never falls."""
         self.trouble = f"vector store is being rebuilt: {rebuilt:,} of {total:,} passages"
         self.progress = max(self.progress, 1 + rebuilt)
 
 
 @dataclass(frozen=True, slots=True)
 class FindPassages:
-    """Ranks passages by meaning and words; what the vector store says is looked up again.
+    """Ranks passages by meaning and words, and looks up the candidates in Postgres.
 
-    Text comes from Postgres alone, after tenant, version and deletion were checked there. While
-    the index is being rebuilt nothing is found rather than a part of it.
+    Text comes only from Postgres, after tenant, version and deletion were checked there. Searches
+    are refused while the index is rebuilt, because they would find only a part.
     """
 
     embedder: Embedder
@@ -62,15 +63,15 @@ class FindPassages:
         if store_id is None:
             raise _rebuilding_error()
         ranked = await self._rank(question)
-        # The first few nearly always suffice: candidates that do not stand any more are rare. Many
-        # good ones may be of one document, though.
+        # The first few are nearly always enough, because few candidates are deleted or superseded.
+        # But many good ones may belong to one document.
         first = len(ranked.point_ids)
         if not question.one_per_document:
             first = min(first, question.limit * LOOK_UP_FIRST)
         found = await self._look_up(question, ranked, first)
         if len(found.hits) < question.limit and first < len(ranked.point_ids):
             found = await self._look_up(question, ranked, len(ranked.point_ids))
-        # The same store before and after: it was whole all the while in between.
+        # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
             raise _rebuilding_error()
         return list(found.hits)
@@ -104,6 +105,6 @@ class FindPassages:
 def _rebuilding_error() -> UnavailableError:
     return UnavailableError(
         "VECTORS_REBUILDING",
-        "the index is being rebuilt from the passages",
+        "the index is being rebuilt; retry later",
         retry_after_s=REBUILDING_RETRY_S,
     )

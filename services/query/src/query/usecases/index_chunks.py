@@ -1,4 +1,4 @@
-"""Make chunks searchable: points first, then the passages, and the flip when all are there."""
+"""Makes chunks searchable: writes points, then passages, and makes a complete version live."""
 
 import re
 from collections import Counter
@@ -29,11 +29,11 @@ Embedded = Delivery[ChunksEmbedded]
 
 @dataclass(frozen=True, slots=True)
 class IndexChunks:
-    """Stores batches of chunks; a version goes live with the batch that completes it.
+    """Stores batches of chunks; the batch that completes a version makes it live.
 
-    Batches may come in any order and any number of times. A version that is deleted, superseded or
-    given up leaves nothing behind: points can not be written inside a transaction, so they are
-    written before it, and those of a batch that the transaction does not want are removed after.
+    Batches may come in any order and any number of times. Points cannot be written inside a
+    transaction, so they are written before it. If the transaction finds that the version is
+    deleted, superseded or failed, its points are removed afterwards.
     """
 
     profile: Profile
@@ -42,10 +42,10 @@ class IndexChunks:
     vectors: VectorStore
 
     async def run(self, events: EventBatch[ChunksEmbedded]) -> None:
-        """What no retry would mend is told as `ChunksRejected`.
+        """Indexes batches; rejects those that a retry cannot fix with `ChunksRejected`.
 
         Raises:
-            InvalidInputError: an event names no document that could exist.
+            InvalidInputError: an event has an invalid document name or version.
         """
         scope = TenantScope(events.tenant)
         read = {id(one): self._read(one) for one in events}
@@ -63,7 +63,7 @@ class IndexChunks:
                 continue
             stays = stored.pop(one.envelope.event_id, None)
             if stays is None:
-                # Handled before: points just written again may have lost their version since.
+                # Handled before: the version of these points may have been removed since.
                 stays = await self._is_wanted(events.tenant, batch.version)
             # Of events with the same points the last one decides, as if they came one by one.
             unwanted = unwanted.difference(batch.point_ids)
@@ -91,12 +91,12 @@ def make_points(batch: Batch) -> Iterator[Point]:
 
 @dataclass(frozen=True, slots=True)
 class RejectChunks:
-    """Fails the versions of batches that were given up for another reason than their content."""
+    """Fails the versions of batches that became dead letters."""
 
     begin: Begin
 
     async def run(self, events: EventBatch[ChunksEmbedded], reason: str) -> None:
-        """Without effect where an event names no document that could exist."""
+        """Does nothing for an event with an invalid document name or version."""
         async with self.begin(events.tenant, events) as work:
             for one in work.fresh:
                 with suppress(InvalidInputError):
@@ -105,7 +105,7 @@ class RejectChunks:
 
 
 def _reject(work: Work, one: Embedded, reason: str) -> None:
-    """Tells ingest that this version can not become searchable."""
+    """Tells ingest that this version cannot become searchable."""
     prepared = one.event.prepared
     event = ChunksRejected(
         tenant=one.event.tenant,
@@ -120,10 +120,10 @@ def _reject(work: Work, one: Embedded, reason: str) -> None:
 async def _store_all(
     work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]]
 ) -> set[int]:
-    """Stores the passages of batches; returns the ids of the deliveries whose points stay.
+    """Stores the passages of batches; returns the ids of the deliveries with points to keep.
 
-    First versions of one batch, which complete themselves and supersede nothing, take two
-    statements for all of them.
+    All first versions with a single batch together take two statements, because they are complete
+    at once and supersede nothing.
     """
     wanted: set[int] = set()
     batches: list[tuple[Embedded, Batch]] = []
@@ -132,7 +132,7 @@ async def _store_all(
             batches.append((one, batch))
         else:
             _reject(work, one, batch.reason)
-    # All documents at once: two groups that share some would else wait for each other.
+    # All documents are locked at once, so that two groups cannot deadlock.
     standings = await work.rows.lock_all([batch.version for _, batch in batches])
     seen = Counter(batch.version.document for _, batch in batches)
     first = [
@@ -153,13 +153,13 @@ async def _store_all(
 
 
 def _is_first(standings: Mapping[str, Standing], batch: Batch) -> bool:
-    """Whether nothing older can be stored of its document, not even a part on its way in."""
+    """Whether it is the only batch of a first version, with nothing else stored of its document."""
     standing = standings[batch.version.document]
     return batch.version.number == batch.count == 1 and standing == Standing()
 
 
 async def _store(work: Work, one: Embedded, batch: Batch) -> bool:
-    """Stores the passages unless the version is unwanted by now; says whether its points stay."""
+    """Stores the passages unless the version is unwanted; returns whether to keep its points."""
     version = batch.version
     standing = await work.rows.lock(version)
     if not standing.is_wanted(version.number):
@@ -174,7 +174,7 @@ async def _store(work: Work, one: Embedded, batch: Batch) -> bool:
     if not complete:
         return True
     if not live:
-        # Several batches may overlap; a single one was seen to hold every chunk.
+        # Several batches may overlap; a single one was checked to have every chunk.
         if batch.count > 1 and await work.rows.count(version) != batch.chunk_count:
             _reject(work, one, "CHUNKS_MISSING")
             return True
@@ -206,11 +206,11 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
     """The batch of an event, checked against the profile of the index.
 
     Raises:
-        InvalidInputError: it can not become searchable, for a reason no retry would mend.
+        InvalidInputError: it cannot become searchable, and a retry would not help.
     """
     prepared = event.prepared
     if prepared.tenant != event.tenant:
-        raise InvalidInputError("TENANT_MISMATCH", "the batch names another tenant than its event")
+        raise InvalidInputError("TENANT_MISMATCH", "the tenant of the batch is not its event's")
     vectors = _read_vectors(event, profile)
     description = to_description(prepared.description)
     passages = tuple(_read_passage(version, prepared, chunk) for chunk in prepared.chunks)
@@ -269,6 +269,6 @@ def _read_passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> P
         end=chunk.end,
         page=chunk.page,
         page_breaks=tuple(PageBreak(one.start, one.page) for one in chunk.page_breaks),
-        # Only for people to follow: a malformed one costs the link, not the document.
+        # Only used for links between traces, so a malformed id is ignored.
         ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
     )

@@ -1,4 +1,4 @@
-"""A passage as the vector store keeps it: the same whenever and by whomever it is written."""
+"""Makes the point of a passage; indexing and rebuilding make equal points."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from query.retrieval.vector_store import Point
 
 
 def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
-    """The point of a passage; its words are weighed here, its meaning was embedded before."""
+    """Makes the point of a passage from its vector; the terms are weighted here."""
     return Point(
         point_id=str(point_id),
         document=passage.version.document,

@@ -1,4 +1,4 @@
-"""What the use cases need done by others, but for the vector store: `query.retrieval`."""
+"""Interfaces that the use cases need; for the vector store see `query.retrieval`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -26,26 +26,25 @@ from query.domain import (
 
 
 class Embedder(Protocol):
-    """Texts to unit-length vectors of the profile the index is kept under.
+    """Embeds texts as unit-length vectors of the index's profile.
 
-    Raises in every method:
-        UnavailableError: INFERENCE_UNAVAILABLE; PROFILE_MISMATCH while it embeds under another
-            profile.
+    Every method raises:
+        UnavailableError: INFERENCE_UNAVAILABLE; PROFILE_MISMATCH if inference uses another profile.
         OverloadedError: its queue is full.
     """
 
     async def embed_question(self, text: str) -> Vector:
-        """For the call being served, ahead of everything nobody waits for."""
+        """Embed a question for the current call, on the interactive lane."""
 
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
-        """One row for each text in the order given, when nothing more urgent is left."""
+        """Embed texts on the bulk lane; returns one row for each text, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A question and the passages, best first, from which alone it is to be answered.
+    """A question and the passages, best first; the answer may use nothing else.
 
-    An empty `model` is the default one.
+    An empty `model` means the default.
     """
 
     question: str
@@ -58,9 +57,9 @@ class Generator(Protocol):
     """Answers questions from passages."""
 
     def generate(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Generated]]:
-        """For the call being served: deltas and quotes in their order, then exactly one `Finish`.
+        """Answer for the current call: deltas and quotes in order, then exactly one `Finish`.
 
-        Leaving the context stops the work. Without passages the answer is that there is none.
+        Leaving the context stops the work. Without passages the result is NO_ANSWER.
 
         Raises:
             UnavailableError: INFERENCE_UNAVAILABLE.
@@ -71,7 +70,7 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Candidates to find again, point ids and scores best first, and how many to keep.
+    """Candidates to look up, point ids and scores best first, and how many to return.
 
     `collection` is a collection id, empty for all.
     """
@@ -85,9 +84,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Candidates that were found again, best first.
+    """Verified candidates, best first.
 
-    `complete_store` is the vector store that holds every point; None while none does.
+    `complete_store` is the vector store that has every point; None if none does.
     """
 
     hits: Sequence[Hit]
@@ -95,10 +94,10 @@ class Found:
 
 
 class Rows(Protocol):
-    """The rows of one tenant inside one transaction: all of it commits, or nothing."""
+    """Rows of one tenant in one transaction, which commits as a whole or not at all."""
 
     async def lock(self, version: Version) -> Standing:
-        """What is known of the document; nobody else decides on it before the transaction ends."""
+        """Lock a document until the transaction ends; returns its standing."""
 
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
         """`lock` for the documents of several versions, by document."""
@@ -110,52 +109,52 @@ class Rows(Protocol):
         """Store descriptions of versions, unless a later one is there."""
 
     async def mark(self, batch: Batch) -> bool:
-        """Note that a batch is in; true when all batches of its version are.
+        """Record that a batch is stored; returns whether all batches of its version are.
 
         Raises:
-            InvalidInputError: BATCHES_DISAGREE, another batch told other totals.
+            InvalidInputError: BATCHES_DISAGREE, another batch has other totals.
         """
 
     async def count(self, version: Version) -> int:
-        """Passages stored of a version."""
+        """Number of stored passages of a version."""
 
     async def go_live(self, version: Version) -> None:
-        """Make a version what searches see; the passages of older ones go, their points too."""
+        """Make a version live; removes the passages of older ones and records their points."""
 
     async def go_live_first(self, versions: Sequence[Version]) -> None:
-        """Make first versions what searches see of their documents."""
+        """Make first versions of documents live."""
 
     async def fail(self, version: Version) -> None:
-        """Remove what is stored of a version, and want nothing more of it."""
+        """Remove a version and mark it failed."""
 
     async def hide(self, version: Version) -> None:
-        """Write the tombstone: this version and all older ones are deleted from now on."""
+        """Write the tombstone: this version and all older ones are deleted."""
 
     async def begin_purge(self, version: Version, points: int) -> None:
-        """Note that a purge begins that has this many points to remove."""
+        """Record the start of a purge and its number of points to remove."""
 
     async def mark_discarded(self, version: Version, dead_letters: int) -> None:
-        """Note how many dead letters a purge that has begun removed."""
+        """Record how many dead letters a running purge removed."""
 
     async def finish_purge(self, version: Version) -> Removed:
-        """Remove what is stored of this version and all older ones.
+        """Remove the rows of this version and all older ones.
 
-        Answers that rest on them lose their text and the quotes. Returns what all attempts of this
+        Answers that use them lose their text and the quotes. Returns what all attempts of this
         purge removed.
         """
 
     async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
-        """Those of the ids that have a passage, kept from removal until the transaction ends."""
+        """Lock the passages of points until the transaction ends; returns the ids that have one."""
 
 
 class Work(Protocol):
-    """A unit of work: one transaction of one tenant, and the events published when it commits."""
+    """A unit of work: one transaction of one tenant, and the events published after it commits."""
 
     @property
     def rows(self) -> Rows: ...
     @property
     def fresh(self) -> Sequence[Delivery[Any]]:
-        """The deliveries to act on: the others have had their effect before."""
+        """The deliveries to act on; the others were handled before."""
 
     def emit(
         self,
@@ -165,7 +164,7 @@ class Work(Protocol):
         key: Sequence[object] = (),
         cause: Delivery[Any] | None = None,
     ) -> None:
-        """Store an event with the transaction; it is published after it commits, surely."""
+        """Store an event in the transaction; it is published after the commit."""
 
 
 class Begin(Protocol):
@@ -174,7 +173,7 @@ class Begin(Protocol):
     def __call__(
         self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
     ) -> AbstractAsyncContextManager[Work]:
-        """`deliveries` have their effect at most once, however often they come.
+        """Begin a unit of work; each delivery takes effect at most once, however often it comes.
 
         Raises:
             UnavailableError: DATABASE_UNAVAILABLE.
@@ -185,64 +184,64 @@ class Begin(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedVersion:
-    """A version whose points have to go."""
+    """A removed version that still has points in the vector store."""
 
     tenant: str
     version: Version
 
 
 class Ledger(Protocol):
-    """What query knows of documents.
+    """Reads documents and passages.
 
-    Raises in every method:
+    Every method raises:
         UnavailableError: DATABASE_UNAVAILABLE.
         OverloadedError: DATABASE_FULL.
         ConflictError: DATABASE_CONFLICT.
     """
 
     async def read_standing(self, tenant: str, document: str) -> Standing:
-        """What has been decided of a document up to now."""
+        """Read the standing of a document."""
 
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
-        """Find candidates again: of this tenant, in a live version, not deleted."""
+        """Look up candidates; returns those of this tenant, in a live version, not deleted."""
 
     async def list_passages(
         self, tenant: str, after: UUID | None, limit: int
     ) -> Sequence[tuple[UUID, Passage]]:
-        """At most `limit` passages with the ids of their points, in the order of those ids."""
+        """At most `limit` passages with their point ids, in the order of those ids."""
 
     async def count_passages(self, tenant: str) -> int:
-        """Passages of a tenant, those of versions on their way in included."""
+        """Number of passages of a tenant, including those of incomplete versions."""
 
     async def list_tenants(self) -> Sequence[str]:
-        """Every tenant of whom a document is known."""
+        """Every tenant with a known document."""
 
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
-        """Versions of any tenant whose points have to go."""
+        """Removed versions of any tenant that still have points."""
 
     async def mark_points_removed(self, removed: RemovedVersion) -> None:
-        """Note that the points of a version are gone."""
+        """Record that the points of a version were removed."""
 
 
 class Answers(Protocol):
-    """Answers that were given; raises as `Ledger` does."""
+    """Stored answers; raises as `Ledger` does."""
 
     async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
         """Store an answer and publish `event`, or neither.
 
-        `sources` are the versions whose words it may repeat; where one of them was deleted
-        meanwhile, the words are left out.
+        `sources` are the versions with text in the answer. If one of them was deleted in the
+        meantime, the text is left out.
         """
 
     async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
-        """An answer as it may be shown now; None for one that is not this tenant's."""
+        """Find an answer, without text of deleted documents; None if the tenant has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRecord:
-    """What Postgres says of the vector store of a profile: which it is, and whether it is whole.
+    """The record in Postgres of a profile's vector store: its id, and whether it is complete.
 
-    `store_id` is None before the first, and while none is known to be whole.
+    `store_id` is None before the first store, and while no store is complete.
     """
 
     store_id: UUID | None
@@ -250,37 +249,37 @@ class StoreRecord:
 
 
 class Rebuilding(Protocol):
-    """The right to rebuild a vector store; nobody else has it meanwhile."""
+    """The right to rebuild a vector store; only one process has it at a time."""
 
     async def keep(self) -> None:
-        """Keep it; to be called at least every 30 s.
+        """Keep the right; to be called at least every 30 s.
 
         Raises:
-            UnavailableError: it is lost, to be given up at once.
+            UnavailableError: the right is lost; stop the rebuild at once.
         """
 
     async def complete(self, store_id: UUID) -> None:
-        """Declare a store whole when the right is given back."""
+        """Record the store as complete; takes effect when the right is released."""
 
 
 class StoreRecords(Protocol):
-    """Which vector store holds every point; raises as `Ledger` does."""
+    """Records which vector store is complete; raises as `Ledger` does."""
 
     async def read(self, profile: str) -> StoreRecord:
-        """The record of a profile."""
+        """Read the record of a profile."""
 
     async def forget(self, profile: str) -> None:
-        """Declare that no store of the profile is whole."""
+        """Record that no store of the profile is complete."""
 
     def begin_rebuild(self, profile: str) -> AbstractAsyncContextManager[Rebuilding | None]:
-        """The right to rebuild, or None while another process has it; ends with the process."""
+        """Take the right to rebuild; None if another process has it. It ends with the process."""
 
 
 class DeadLetters(Protocol):
-    """Events of this service that were given up, with their bytes."""
+    """Dead letters of this service."""
 
     async def discard_document(self, tenant: str, document: str) -> int:
-        """Remove those of a document; returns their number.
+        """Remove the dead letters of a document; returns their number.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE.

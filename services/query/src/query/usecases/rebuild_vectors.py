@@ -1,4 +1,4 @@
-"""Keep the vector store equal to the passages: rebuild a lost one, mend single points."""
+"""Keeps the vector store equal to the passages: rebuilds a lost store, repairs single points."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,18 +17,18 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 1_000
 EMBEDDED_TOGETHER: Final = 32
-# Longer than a batch may take from its points to its passages.
+# Longer than a batch takes from writing its points to storing its passages.
 SETTLED_S: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
 class RebuildVectors:
-    """Compares, each time it is called, what the vector store holds with what it should hold.
+    """Compares the vector store with the passages each time it is called, and repairs it.
 
-    A store that lost its points comes back under another id. From then on searches are refused
-    until every passage has its point again. What is there is not embedded twice, so a rebuild that
-    was interrupted goes on where it ended. A whole store is compared every `mend_s` seconds, and
-    tenants whose counts differ point by point. `clock` gives monotonic seconds.
+    A store that lost its points has another id afterwards. Searches are then refused until every
+    passage has its point again. Existing points are not embedded again, so an interrupted rebuild
+    continues where it stopped. A complete store is compared every `mend_s` seconds by count, and
+    tenants with different counts are compared point by point. `clock` returns monotonic seconds.
     """
 
     profile: Profile
@@ -44,10 +44,10 @@ class RebuildVectors:
     _orphans: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
-        """One look, and what follows from it.
+        """Checks the store once, and rebuilds or repairs it if necessary.
 
         Raises:
-            UnavailableError, OverloadedError, ConflictError: to be called again later.
+            UnavailableError, OverloadedError, ConflictError: call it again later.
         """
         if not await self._check():
             async with self.records.begin_rebuild(self.profile.name) as right:
@@ -62,7 +62,7 @@ class RebuildVectors:
             await self._repair()
 
     async def _check(self) -> bool:
-        """Whether the store is the one that is whole; searches are served or refused from now."""
+        """Whether the store is the complete one; searches are served or refused accordingly."""
         record = await self.records.read(self.profile.name)
         try:
             store_id = (await self.vectors.info()).store_id
@@ -80,7 +80,7 @@ class RebuildVectors:
         self.serving.trouble = "" if store_id else "vector store is being rebuilt"
 
     async def _rebuild(self, right: Rebuilding) -> UUID:
-        """First forgotten, then made: nobody takes an empty store for a whole one."""
+        """Rebuilds the store. The record is cleared first, so an empty store is never used."""
         await self.records.forget(self.profile.name)
         store_id = (await self.vectors.prepare()).store_id
         log.warning("vectors.rebuilding", extra={"store_id": store_id})
@@ -102,7 +102,7 @@ class RebuildVectors:
         return store_id
 
     async def _repair(self) -> None:
-        """Compare the tenants whose counts differ; what is just being written differs as well."""
+        """Compares tenants with different counts; points being written may cause a difference."""
         for tenant in await self.ledger.list_tenants():
             passages = await self.ledger.count_passages(tenant)
             points = await self.vectors.count(TenantScope(tenant))
@@ -117,11 +117,11 @@ class RebuildVectors:
         self._repair_at = self.clock() + self.mend_s
 
     async def _compare(self, tenant: str, keep: Callable[[int], Awaitable[None]]) -> int:
-        """Give every passage its point and take every point without passage; counts the former.
+        """Adds missing points and removes orphans; returns the number of added points.
 
-        A point is taken only when the comparison before found it without passage as well: it may
-        belong to a batch whose passages are about to be stored. `keep` is called with
-        the number of passages that have their point in addition.
+        A point without a passage is removed only if the previous comparison also found it, because
+        it may belong to a batch that is about to store its passages. `keep` is called with the
+        number of further passages that have their point.
         """
         scope = TenantScope(tenant)
         restored, orphans = 0, set[UUID]()
@@ -147,7 +147,7 @@ class RebuildVectors:
     async def _list_present(
         self, scope: TenantScope, after: UUID | None, last: UUID | None
     ) -> set[UUID]:
-        """Ids the store holds above `after`, up to and including `last`."""
+        """Ids in the store above `after`, up to and including `last`."""
         found = set[UUID]()
         start = str(after) if after else None
         while True:
@@ -163,7 +163,7 @@ class RebuildVectors:
             start = page.next_id
 
     async def _restore(self, scope: TenantScope, rows: Sequence[tuple[UUID, Passage]]) -> int:
-        """Embed passages anew and write their points, unless they were removed meanwhile."""
+        """Embeds passages again and writes their points, unless they were removed since."""
         vectors = await self.embedder.embed_passages(
             scope.tenant, [passage.text for _, passage in rows]
         )
@@ -185,4 +185,4 @@ class RebuildVectors:
 
 
 async def _do_nothing(_passages: int) -> None:
-    """A comparison needs no right that could be lost."""
+    """Does nothing: a comparison needs no right to rebuild."""

@@ -1,1 +1,1 @@
-"""Vectors of passages: the port, its two adapters, and the process behind one of them."""
+"""The vector store's two adapters, and the vector process."""

@@ -24,7 +24,7 @@ EXIT_IN_USE = 3
 
 
 def main() -> int:
-    """Serve, or compact, and say by the exit status how it ended."""
+    """Serve or compact; the exit status tells how it ended."""
     parser = argparse.ArgumentParser(prog="python -m query.vectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the stores")
     job = parser.add_mutually_exclusive_group(required=True)
@@ -39,7 +39,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     logs.start(NAME)
-    os.umask(0o077)  # before the socket and the first file: nobody else may open them
+    os.umask(0o077)  # before socket and files are created: only this user may open them
     try:
         if asked.compact:
             compact(asked.data)

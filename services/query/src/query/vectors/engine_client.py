@@ -1,4 +1,4 @@
-"""The vector store behind `python -m query.vectors`, over its unix socket."""
+"""Client of the vector process (`python -m query.vectors`), over its unix socket."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,16 +36,16 @@ from query.retrieval.vector_store import (
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
-# What a point takes beside its vector: names, and up to 400 terms.
+# Size of a point without its vector: names, and up to 400 terms.
 POINT_BYTES: Final = 4_096
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"]
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to the process, for the running loop; `address` is `unix:/path`.
+    """Opens a channel to the process, for the running loop; `address` is `unix:/path`.
 
-    Calls are tried again while the process restarts: all of them can be repeated.
+    Calls are retried while the process restarts, because all of them can be repeated.
     """
     return channel.open_channel(
         address,
@@ -56,7 +56,7 @@ def open_channel(address: str) -> grpc.aio.Channel:
 
 
 class EngineVectors(VectorStore):
-    """See `VectorStore`; several profiles may share the channel, which stays the caller's."""
+    """See `VectorStore`; several profiles may share the channel, which the caller closes."""
 
     def __init__(self, channel: grpc.aio.Channel, *, profile: str, dimensions: int) -> None:
         check_profile(profile)
@@ -183,7 +183,7 @@ class EngineVectors(VectorStore):
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Tell a store that is away, or lost its points, from a request that is wrong."""
+    """Translates the errors of a store that is too slow or missing into `UnavailableError`."""
     try:
         yield
     except FailedPreconditionError as error:
@@ -193,8 +193,10 @@ def _translate_errors() -> Iterator[None]:
     except DeadlineError as error:
         left_s = time_left_s()
         if left_s is not None and left_s <= channel.MARGIN_S:
-            raise  # the caller's deadline, and not this call's own
-        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is too slow") from error
+            raise  # the caller's deadline, not the timeout of this call
+        raise UnavailableError(
+            "VECTORS_UNAVAILABLE", "the vector store is too slow; retry later"
+        ) from error
 
 
 def _pack(vector: Vector) -> bytes:

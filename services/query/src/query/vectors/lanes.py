@@ -1,4 +1,4 @@
-"""Threads for an engine that blocks: a bounded queue before each pool."""
+"""Thread pools with bounded queues, for an engine that blocks."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Lane:
-    """A pool of threads that takes at most `held_max` calls, those running included.
+    """A pool of threads that takes at most `held_max` calls, including running ones.
 
-    A call whose caller is cancelled, by its deadline for example, never starts if it still waits;
-    one that runs already is finished and its result dropped.
+    If the caller is cancelled, for example by its deadline, a waiting call never starts; a running
+    one is finished and its result is dropped.
     """
 
     def __init__(self, name: str, *, threads: int, held_max: int, wait_max_s: float) -> None:
@@ -32,7 +32,9 @@ class Lane:
         """
         if self._held >= self._held_max:
             raise OverloadedError(
-                "VECTORS_BUSY", "too many calls wait for the vector engine", waiting=self._held
+                "VECTORS_BUSY",
+                "too many calls wait for the vector engine; retry later",
+                waiting=self._held,
             )
         loop = asyncio.get_running_loop()
         self._held += 1
@@ -41,7 +43,7 @@ class Lane:
         return await self._wait_for(future)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits; blocks for as long as the longest call."""
+        """Finish running calls and drop waiting ones; blocks until the longest call ends."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _wait_for(self, future: Future[T]) -> T:
@@ -50,7 +52,9 @@ class Lane:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
             raise DeadlineError(
-                "VECTORS_SLOW", "the vector engine took too long", wait_max_s=self._wait_max_s
+                "VECTORS_SLOW",
+                "the vector engine took too long; retry later",
+                wait_max_s=self._wait_max_s,
             ) from error
 
     def _release(self) -> None:

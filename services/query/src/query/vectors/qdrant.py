@@ -1,7 +1,7 @@
-"""The vector store on a Qdrant server: the only module that builds queries for one.
+"""The vector store on a Qdrant server; the only module that builds queries for it.
 
-Every query carries exactly one condition on the tenant. Passes the same conformance suite as
-`engine_client`, but on the client's in-memory mode: not run against a server yet.
+Every query has exactly one condition on the tenant. It passes the same conformance suite as
+`engine_client`, but with the client's in-memory mode; it has not been run against a server yet.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from query.retrieval.vector_store import (
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
-# The first to count the rarity of words within a tenant.
+# The first version that counts the rarity of words within a tenant.
 SERVER_MIN: Final = (1, 19)
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
@@ -57,19 +57,19 @@ Conditions: TypeAlias = list[models.Condition]
 def open_client(
     url: str, *, grpc_port: int = 6334, api_key: str | None = None
 ) -> AsyncQdrantClient:
-    """A client for the running loop; `url` is the server's REST address, queries go by gRPC."""
+    """Opens a client for the running loop; `url` is the REST address, queries use gRPC."""
     return AsyncQdrantClient(
         url=url,
         grpc_port=grpc_port,
         prefer_grpc=True,
         api_key=api_key,
         timeout=round(WRITE_TIMEOUT_S),
-        check_compatibility=False,  # `prepare` checks what matters here
+        check_compatibility=False,  # `prepare` checks the version
     )
 
 
 class QdrantVectors(VectorStore):
-    """See `VectorStore`; one collection per profile, in a client that stays the caller's."""
+    """See `VectorStore`; one collection per profile. The caller closes the client."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class QdrantVectors(VectorStore):
             await self._check_server()
             if not await self._client.collection_exists(self._profile):
                 await self._create()
-            # Repeated on purpose: the process may have died between the two last time.
+            # Also for an existing collection: an earlier process may have died before this step.
             for key, is_tenant in (("tenant", True), ("collection", False), ("document", False)):
                 await self._client.create_payload_index(
                     self._profile,
@@ -119,7 +119,9 @@ class QdrantVectors(VectorStore):
         metadata = found.config.metadata or {}
         if "store_id" not in metadata or DENSE not in vectors:
             raise FailedPreconditionError(
-                "STORE_FOREIGN", "a collection of this name was not made here", name=self._profile
+                "STORE_FOREIGN",
+                "a collection with this name exists that Aquifer did not create; rename it",
+                name=self._profile,
             )
         return StoreInfo(
             store_id=UUID(metadata["store_id"]),
@@ -246,7 +248,7 @@ class QdrantVectors(VectorStore):
                 DENSE: models.VectorParams(size=self._dimensions, distance=models.Distance.COSINE)
             },
             sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-            # A graph for each tenant and none over all: every search is one tenant's.
+            # A graph for each tenant and none for all: every search is within one tenant.
             hnsw_config=models.HnswConfigDiff(m=0, payload_m=16),
             metadata={"store_id": str(self._new_id())},
         )
@@ -264,7 +266,7 @@ class QdrantVectors(VectorStore):
 def tenant_filter(
     scope: TenantScope, within: Filter = EVERYTHING, *, also: Sequence[models.Condition] = ()
 ) -> models.Filter:
-    """The one place a filter is made: its first condition is the tenant."""
+    """Makes a filter; the only function that does. Its first condition is the tenant."""
     must: Conditions = [_match("tenant", scope.tenant)]
     if within.collections:
         must.append(_match_any("collection", within.collections))
@@ -276,7 +278,7 @@ def tenant_filter(
 
 
 def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
-    """One request for each way the probe asks to look: by meaning, by words."""
+    """Makes one request for each part of the probe: by meaning, by words."""
     asked: list[tuple[str, Any, models.SearchParams | None]] = []
     if probe.dense is not None:
         asked.append((DENSE, probe.dense.tolist(), None))
@@ -284,7 +286,7 @@ def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]
         terms = models.SparseVector(
             indices=list(probe.sparse.indices), values=list(probe.sparse.values)
         )
-        # Rarity counted over everyone would tell a tenant what others write about.
+        # Rarity counted over all tenants would reveal what others write about.
         corpus = models.IdfCorpusParams(corpus=tenant_filter(scope))
         asked.append((SPARSE, terms, models.SearchParams(idf=corpus)))
     return [
@@ -329,14 +331,16 @@ def _to_point_struct(scope: TenantScope, point: Point) -> models.PointStruct:
 
 
 def _check_done(result: models.UpdateResult) -> None:
-    """A server that is slow answers before it has done the work, even to `wait`."""
+    """Checks that a write is done: a slow server answers earlier, even with `wait`."""
     if result.status != models.UpdateStatus.COMPLETED:
-        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store did not finish a write")
+        raise UnavailableError(
+            "VECTORS_UNAVAILABLE", "the vector store did not finish a write; retry later"
+        )
 
 
 @asynccontextmanager
 async def _limit(timeout_s: float) -> AsyncIterator[None]:
-    """Bound calls in time and name their failures; what is left over is a bug."""
+    """Limits the time of calls and translates their errors; any other exception is a bug."""
     try:
         async with asyncio.timeout(timeout_s):
             yield

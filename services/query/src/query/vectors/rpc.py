@@ -1,4 +1,4 @@
-"""`VectorService` on top of the stores; holds no rule of its own."""
+"""`VectorService`; converts messages and calls the stores."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Scoped(Protocol):
-    """A request on behalf of a tenant."""
+    """A request with a tenant and a profile."""
 
     @property
     def profile(self) -> str: ...
@@ -45,10 +45,10 @@ class Scoped(Protocol):
 
 
 class VectorRpc(VectorServiceServicer):
-    """Writes take the one writer's turn, reads run beside them.
+    """Implements `VectorService`: one thread writes, other threads read at the same time.
 
-    `on_broken` is called when the engine cannot go on: the process must end, and look at its
-    stores anew when it starts again.
+    `on_broken` is called if the engine is broken. The process must then end; its next start checks
+    the stores.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class VectorRpc(VectorServiceServicer):
     async def Upsert(self, request: pb.UpsertRequest, context: Context) -> pb.UpsertResponse:
         _check_batch(request.points)
         self._stores.check_space()
-        # Read in the writer's thread: the loop stays free to take calls.
+        # Decoded in the writer's thread, to keep the event loop free.
         await self._write(
             request,
             lambda shard, scope: shard.upsert(scope, [_point(point) for point in request.points]),
@@ -128,7 +128,7 @@ class VectorRpc(VectorServiceServicer):
         collection_of(request.document)
         within = Filter(documents=frozenset({request.document}), version=request.version or None)
         deleted = 0
-        # One turn for each batch, so that others' writes get theirs in between.
+        # One call for each batch, so that other writes can run in between.
         while some := await self._write(
             request, lambda shard, scope: shard.delete_some(scope, within)
         ):
@@ -173,14 +173,14 @@ class VectorRpc(VectorServiceServicer):
     ) -> T:
         scope = TenantScope(request.tenant)
         with telemetry.document_scope(scope.tenant):
-            # Looked up in the lane's turn: a drop or a prepare may come before this call.
+            # Looked up in the lane's thread: a drop or a prepare may run before this call.
             return await self._run(lane, lambda: call(self._stores.get(request.profile), scope))
 
     async def _run(self, lane: Lane, call: Callable[[], T]) -> T:
         try:
             return await lane.run(call)
         except ServiceError as error:
-            if error.__cause__ is not None:  # the engine's own words, which no caller is told
+            if error.__cause__ is not None:  # the engine's own error, which callers do not get
                 log.exception("vectors.failed", extra={"reason": error.reason})
             if isinstance(error, EngineBrokenError):
                 self._on_broken()

@@ -1,4 +1,4 @@
-"""The life of the vector process: claim the folder, open the stores, serve, drain, close."""
+"""The vector process: lock the folder, open the stores, serve, drain, close."""
 
 import asyncio
 import logging
@@ -42,12 +42,12 @@ ACCESS: Final[Access] = {
 
 
 class SocketInUseError(Exception):
-    """Another process answers on the socket, or nothing can."""
+    """Another process uses the socket, or its path cannot be a socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How the process was asked to run."""
+    """Options of the process."""
 
     socket: Path
     data: Path
@@ -55,11 +55,11 @@ class Options:
 
 
 async def serve(options: Options, settings: ProcessSettings) -> bool:
-    """Serve until SIGTERM or SIGINT; false when it ended because the engine broke.
+    """Serve until SIGTERM or SIGINT; returns False if it ended because the engine is broken.
 
     Raises:
         DataInUseError: another process serves the folder.
-        SocketInUseError: the socket cannot be had.
+        SocketInUseError: the socket cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ async def serve(options: Options, settings: ProcessSettings) -> bool:
 
 
 def compact(data: Path) -> None:
-    """Give back the space of removed points in a folder nobody serves.
+    """Free the space of removed points, in a folder that no process serves.
 
     Raises:
         DataInUseError: a process serves the folder.
@@ -136,7 +136,7 @@ class _Server:
         self._stop.set()
 
     async def _flush_until_stopped(self) -> None:
-        """The log keeps what was acknowledged; flushing keeps it, and the next start, short."""
+        """Flushes periodically, so that the engine's log and the next start stay short."""
         while not self._stop.is_set():
             try:
                 async with asyncio.timeout(FLUSH_EVERY_S):
@@ -162,10 +162,10 @@ class _Server:
 
 
 def claim_socket(path: Path) -> None:
-    """Remove the socket a dead process left.
+    """Remove the socket of a dead process.
 
     Raises:
-        SocketInUseError: a living one answers on it, or the path is too long for a socket.
+        SocketInUseError: a running process uses it, or the path is too long for a socket.
     """
     if len(bytes(path)) > SOCKET_PATH_MAX_BYTES:
         raise SocketInUseError(f"longer than {SOCKET_PATH_MAX_BYTES} bytes: {path}")
@@ -180,6 +180,6 @@ def claim_socket(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
-        except OSError as error:  # there, but too busy to take the connection
+        except OSError as error:  # it exists, but is too busy to accept
             raise SocketInUseError(f"another process holds {path}") from error
     raise SocketInUseError(f"another process answers on {path}")

@@ -1,7 +1,7 @@
-"""One store on Qdrant's embedded engine: the only module that builds its queries.
+"""One store on Qdrant's embedded engine; the only module that builds its queries.
 
-Every filter begins with the one condition on the tenant. Methods block and may be called from
-several threads; the engine holds the interpreter's lock while it writes, so batches stay small.
+Every filter starts with the condition on the tenant. Methods block and may be called from several
+threads. The engine holds the interpreter lock while it writes, so batches are small.
 """
 
 import logging
@@ -37,18 +37,18 @@ DENSE: Final = "dense"
 SPARSE: Final = "lexical"
 DELETE_BATCH: Final = 256
 CACHE_BYTES: Final = 128 * 2**20
-# A scan reads codes of 4 bits a dimension, which are kept as points are written, and scores twice
-# as many points as are wanted by their vectors. Codes of narrow vectors say too little.
+# A scan reads codes of 4 bits per dimension, which are stored when points are written. Then it
+# scores twice as many points as requested by their vectors. Codes of narrow vectors are too coarse.
 CODED_DIMENSIONS_MIN: Final = 64
 SCAN: Final = edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
 
 
 class EngineBrokenError(UnavailableError):
-    """What the engine holds in memory is not to be trusted any more; the process must end."""
+    """The engine's state in memory is no longer reliable; the process must end."""
 
 
 class Shard:
-    """Points of all tenants, in a folder of their own."""
+    """The points of all tenants for one profile, in one folder."""
 
     def __init__(self, shard: edge.EdgeShard, dimensions: int) -> None:
         self._shard = shard
@@ -60,7 +60,7 @@ class Shard:
 
     @classmethod
     def create(cls, folder: Path, dimensions: int) -> "Shard":
-        """Make an empty store in an empty folder."""
+        """Create an empty store in an empty folder."""
         codes = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4)
         dense = edge.EdgeVectorParams(
             dimensions,
@@ -70,8 +70,8 @@ class Shard:
         config = edge.EdgeConfig(
             vectors={DENSE: dense},
             sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-            # 0: never a graph. A scan of one tenant's codes stays fast to about 100,000 points,
-            # and building a graph would take minutes of the interpreter's lock.
+            # 0: never build a graph. A scan of one tenant's codes is fast up to about 100,000
+            # points, and building a graph would hold the interpreter lock for minutes.
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=0, default_segment_number=1),
             wal_enabled=True,
         )
@@ -87,7 +87,7 @@ class Shard:
 
     @classmethod
     def load(cls, folder: Path, dimensions: int) -> "Shard":
-        """Open a store and replay its log; UnavailableError where it cannot be read back."""
+        """Open a store and replay its log; raises UnavailableError if it cannot be read."""
         with _translate_errors():
             shard = cls(edge.EdgeShard.load(str(folder)), dimensions)
         if not shard.is_whole():
@@ -96,13 +96,13 @@ class Shard:
         return shard
 
     def count_points(self) -> int:
-        """Points of all tenants, exactly."""
+        """Exact number of points of all tenants."""
         with self._use_engine():
             return self._shard.count(edge.CountRequest())
 
     def is_whole(self) -> bool:
-        """Whether every point's payload can be read, as the engine does not look for itself."""
-        # No index knows ordinals, so counting them reads each payload.
+        """Whether every point's payload can be read; the engine does not check this itself."""
+        # Ordinals have no index, so counting them reads each payload.
         every = edge.FieldCondition("ordinal", range=edge.RangeFloat(gte=0))
         try:
             with _translate_errors():
@@ -155,7 +155,7 @@ class Shard:
         if probe.sparse.indices:
             terms = edge.SparseVector(list(probe.sparse.indices), list(probe.sparse.values))
             nearest = edge.Query.Nearest(terms, using=SPARSE)
-            # Rarity counted over everyone would tell a tenant what others write about.
+            # Rarity counted over all tenants would reveal what others write about.
             corpus = edge.IdfParams(corpus=_filter(scope, EVERYTHING))
             sparse = self._query(nearest, probe.depth, within, edge.SearchParams(idf=corpus))
         found = Candidates.merge(dense, sparse)
@@ -165,7 +165,7 @@ class Shard:
         return fuse(found, vectors, depth=probe.depth, limit=probe.limit)
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
-        """Remove at most `DELETE_BATCH` points, and count those there were."""
+        """Remove at most `DELETE_BATCH` points; returns how many of them existed."""
         where = edge.Filter(must=[_tenant(scope), edge.HasIdCondition(set(point_ids))])
         with self._use_engine():
             found = self._shard.count(edge.CountRequest(filter=where))
@@ -175,7 +175,7 @@ class Shard:
         return found
 
     def delete_some(self, scope: TenantScope, within: Filter) -> int:
-        """Remove the next `DELETE_BATCH` points that match; 0 when none is left."""
+        """Remove the next `DELETE_BATCH` matching points; returns their number, 0 at the end."""
         page = self.scroll(scope, within, start=None, limit=DELETE_BATCH)
         if not page.entries:
             return 0
@@ -200,19 +200,19 @@ class Shard:
         )
 
     def flush(self) -> None:
-        """Bring what was written since the last flush to the disk, if anything was."""
+        """Write changes since the last flush to disk."""
         if self._dirty:
             with self._use_engine(writing=True):
                 self._shard.flush()
             self._dirty = False
 
     def compact(self) -> None:
-        """Give the space of removed points back; holds the interpreter's lock all the while."""
+        """Free the space of removed points; holds the interpreter lock until it is done."""
         with self._use_engine(writing=True):
             self._shard.optimize()
 
     def close(self) -> None:
-        """Close for good; a call that meets it finds no store."""
+        """Close the store; concurrent calls get STORE_MISSING."""
         self._closed = True
         with _translate_errors():
             self._shard.close()
@@ -241,7 +241,7 @@ class Shard:
     def _read_vectors(
         self, scope: TenantScope, point_ids: Sequence[str]
     ) -> tuple[Matrix, NDArray[np.intp]]:
-        """Dense vectors of those points that are still there, and which they are."""
+        """Dense vectors of the points that still exist, and their positions in `point_ids`."""
         writes = self._cache.writes
         vectors, missing = self._cache.get(scope.tenant, point_ids)
         if not missing:
@@ -258,15 +258,15 @@ class Shard:
         return vectors[kept], kept
 
     def _read_vector(self, record: edge.Record) -> Vector:
-        """The engine gives a list of floats; packing it is twice as fast as an array made of it."""
+        """Converts the engine's list of floats; packing is twice as fast as `np.array`."""
         given: Any = record.vector
         return np.frombuffer(self._packed.pack(*given[DENSE]), dtype="<f4")
 
     @contextmanager
     def _use_engine(self, *, writing: bool = False) -> Iterator[None]:
-        """Tell a call that failed from an engine that cannot go on.
+        """Translates errors, and distinguishes a failed call from a broken engine.
 
-        After a failed write the engine refuses all others; only opening the store anew helps.
+        After a failed write the engine refuses all further writes until the store is opened again.
         """
         try:
             with _translate_errors():
@@ -291,7 +291,7 @@ class Shard:
 
 
 def _normalise(vectors: Sequence[Vector]) -> Matrix:
-    """Rows of unit length, as the engine would make them: so it keeps them bit by bit."""
+    """Scales rows to unit length exactly as the engine does, so that it stores them unchanged."""
     rows = np.stack(vectors).astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Matrix = (rows / np.where(lengths > 0, lengths, 1.0)).astype("<f4")
@@ -299,7 +299,7 @@ def _normalise(vectors: Sequence[Vector]) -> Matrix:
 
 
 def store_missing_error() -> FailedPreconditionError:
-    """Nothing is stored for a profile, or not any more."""
+    """The error for a profile without a store."""
     return FailedPreconditionError("STORE_MISSING", "no store for this embedding profile")
 
 
@@ -326,7 +326,7 @@ def _read_place(payload: Any) -> dict[str, Any]:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Name the engine's failures: it raises bare `Exception`, and a panic outside even of that."""
+    """Translates the engine's errors: a bare `Exception`, or a panic that is not an `Exception`."""
     try:
         yield
     except Exception as error:

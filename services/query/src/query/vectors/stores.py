@@ -1,10 +1,10 @@
-"""The folder of the process: one store for each embedding profile, and what became of damaged ones.
+"""The data folder of the vector process: one store for each embedding profile.
 
-* `.lock`: held by the one process that serves the folder
-* `<profile>/store.json`: who the store is, and what it held when it was closed
+* `.lock`: locked by the process that serves the folder
+* `<profile>/store.json`: the id of the store, and its number of points when it was closed
 * `<profile>/shard/`: the engine's own files
-* `.new/`: a store in the making; removed at start
-* `.damaged/<profile>/`: the last damaged store of a profile, for a post-mortem
+* `.new/`: a store that is being created; removed at start
+* `.damaged/<profile>/`: the last damaged store of a profile, kept for analysis
 """
 
 import fcntl
@@ -41,16 +41,16 @@ class DataInUseError(Exception):
 
 
 class StoreDamagedError(Exception):
-    """What is on the disk is not the store that was written."""
+    """The files on disk differ from the store that was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What `store.json` says.
+    """Contents of `store.json`.
 
-    `points` is what the store held when it was closed, None while it is open: the engine opens
-    some damaged files without a word and has fewer points then. `loads` counts attempts to open it
-    that did not end: damage can also kill the process that meets it.
+    `points` is the number of points when the store was closed, None while it is open. It reveals
+    damage: the engine opens some damaged files without an error, but with fewer points. `loads`
+    counts attempts to open it that did not finish, because damage can also crash the process.
     """
 
     store_id: str
@@ -66,7 +66,7 @@ class _Open:
 
 
 class Stores:
-    """The open stores. Only `get` and `info` may be called beside another call."""
+    """The open stores. Only `get` and `info` may be called during another call."""
 
     def __init__(self, folder: Path, new_id: Callable[[], UUID]) -> None:
         self._folder = folder
@@ -86,7 +86,7 @@ class Stores:
                     self._set_aside(path, error)
 
     def prepare(self, profile: str, dimensions: int) -> StoreInfo:
-        """Describe a store, after creating it where it is missing."""
+        """Describe a store; creates it if it is missing."""
         check_profile(profile)
         if not 0 < dimensions <= DIMENSIONS_MAX:
             raise InvalidInputError(
@@ -105,7 +105,7 @@ class Stores:
         return info
 
     def get(self, profile: str) -> Shard:
-        """The store of a profile; FailedPreconditionError STORE_MISSING where there is none."""
+        """The store of a profile; raises FailedPreconditionError STORE_MISSING without one."""
         return self._get(profile).shard
 
     def info(self, profile: str) -> StoreInfo:
@@ -118,7 +118,7 @@ class Stores:
         )
 
     def drop(self, profile: str) -> None:
-        """Remove a store from memory and disk; without effect where there is none."""
+        """Remove a store from memory and disk; does nothing if there is none."""
         check_profile(profile)
         if (found := self._open.pop(profile, None)) is not None:
             found.shard.close()
@@ -126,11 +126,14 @@ class Stores:
             log.info("store.dropped", extra={"profile": profile})
 
     def check_space(self) -> None:
-        """Refuse a write while reads still work: the engine maps files the disk must back."""
+        """Refuse writes on a nearly full disk: the engine maps files and would crash later."""
         free = shutil.disk_usage(self._folder).free
         if free < FREE_MIN_BYTES:
             raise OverloadedError(
-                "DISK_FULL", "the disk of the vector store is full", retry_after_s=30, free=free
+                "DISK_FULL",
+                "the disk of the vector store is full; free space",
+                retry_after_s=30,
+                free=free,
             )
 
     def flush(self) -> None:
@@ -138,13 +141,13 @@ class Stores:
             found.shard.flush()
 
     def compact(self) -> None:
-        """Give back the space of removed points; blocks the interpreter, never while serving."""
+        """Free the space of removed points; blocks the interpreter, so never while serving."""
         for profile, found in self._open.items():
             found.shard.compact()
             log.info("store.compacted", extra={"profile": profile})
 
     def close(self) -> None:
-        """Close every store and note what it holds."""
+        """Close every store and record its number of points."""
         for profile, found in self._open.items():
             points = found.shard.count_points()
             found.shard.flush()
@@ -179,10 +182,12 @@ class Stores:
     def _create(self, profile: str, dimensions: int) -> None:
         if len(self._open) >= STORES_MAX:
             raise OverloadedError(
-                "STORES_FULL", f"at most {STORES_MAX} profiles; drop one", max_stores=STORES_MAX
+                "STORES_FULL",
+                f"there can be at most {STORES_MAX} profiles; drop one",
+                max_stores=STORES_MAX,
             )
         self.check_space()
-        # Made elsewhere and renamed, so that a store that exists is a whole one.
+        # Created elsewhere and renamed, so that an existing store is always complete.
         draft = self._folder / ".new" / profile
         shutil.rmtree(draft, ignore_errors=True)
         (draft / "shard").mkdir(parents=True)
@@ -207,10 +212,10 @@ class Stores:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone, until it ends, however it ends.
+    """Lock the folder for this process until the process ends, even by a crash.
 
     Raises:
-        DataInUseError: another process holds it.
+        DataInUseError: another process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / ".lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""Dense vectors kept at hand: the engine gives one out as a list of floats, which is slow."""
+"""A cache of dense vectors: the engine returns them as lists of floats, which is slow."""
 
 import threading
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ Key = tuple[str, str]
 
 
 class VectorCache:
-    """Vectors by tenant and point id, in one block of memory; the oldest make room for new ones.
+    """Vectors by tenant and point id, in one block of memory; the oldest are dropped if it is full.
 
-    Vectors enter when they are written, and when they were read from the engine because they were
-    missing. Several threads may use it.
+    Vectors are added when they are written, and when a missing one was read from the engine.
+    Several threads may use it.
     """
 
     def __init__(self, dimensions: int, max_bytes: int) -> None:
-        # Pages of it that were never written take no memory.
+        # Pages that were never written take no memory.
         self._rows: Matrix = np.empty((max_bytes // (4 * dimensions), dimensions), dtype="<f4")
         self._places: dict[Key, int] = {}
         self._free: list[int] = []
@@ -28,18 +28,18 @@ class VectorCache:
 
     @property
     def writes(self) -> int:
-        """A number that every write changes; to be read before the engine is."""
+        """A counter of writes; to be read before the engine is."""
         return self._writes
 
     def get(self, tenant: str, point_ids: Sequence[str]) -> tuple[Matrix, list[int]]:
-        """A row for each id, and the numbers of the rows that are not known and hold anything."""
+        """A row for each id, and the indexes of unknown rows, which have arbitrary values."""
         with self._lock:
             places = [self._places.get((tenant, point_id), -1) for point_id in point_ids]
             found: Matrix = self._rows[places]
         return found, [row for row, place in enumerate(places) if place < 0]
 
     def forget(self, tenant: str, point_ids: Sequence[str]) -> None:
-        """Before a write: what is known of these points is about to be wrong."""
+        """Remove points; to be called before they are written."""
         with self._lock:
             self._writes += 1
             for point_id in point_ids:
@@ -47,7 +47,7 @@ class VectorCache:
                     self._free.append(place)
 
     def put(self, tenant: str, vectors: Sequence[tuple[str, Vector]]) -> None:
-        """After a write: keep what was written."""
+        """Add written points; to be called after the write."""
         with self._lock:
             self._writes += 1
             self._keep(tenant, vectors)
@@ -55,7 +55,7 @@ class VectorCache:
     def put_if_unchanged(
         self, tenant: str, vectors: Sequence[tuple[str, Vector]], *, writes: int
     ) -> None:
-        """Keep what was read, unless something was written since `writes` was looked up."""
+        """Add points that were read, unless something was written since `writes` was read."""
         with self._lock:
             if writes == self._writes:
                 self._keep(tenant, vectors)

@@ -38,9 +38,7 @@ def check_name(name: str, *, field: str = "name") -> None:
     if not _NAME.fullmatch(name):
         shape = f"collections/{{collection}}/documents/{{document}}, parts {_PART}"
         violation = FieldViolation(field, shape)
-        raise InvalidInputError(
-            "DOCUMENT_NAME", f"use a name of the form {shape}", fields=[violation]
-        )
+        raise InvalidInputError("DOCUMENT_NAME", "not a valid document name", fields=[violation])
 
 
 def is_collection(text: str) -> bool:
@@ -162,9 +160,8 @@ def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
         if len(text) > limit or "\x00" in text
     ]
     if violations:
-        fields = ", ".join(violation.field for violation in violations)
         raise InvalidInputError(
-            "METADATA_RANGE", f"too long, or with the character NUL: {fields}", fields=violations
+            "METADATA_RANGE", "a text is too long or contains NUL", fields=violations
         )
 
 
@@ -183,7 +180,7 @@ def _check_metadata(metadata: Mapping[str, str]) -> None:
             f" together at most {METADATA_MAX_BYTES} bytes"
         )
         violation = FieldViolation("metadata", bounds)
-        raise InvalidInputError("METADATA_RANGE", f"metadata: {bounds}", fields=[violation])
+        raise InvalidInputError("METADATA_RANGE", "metadata is out of range", fields=[violation])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

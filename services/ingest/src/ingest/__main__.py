@@ -32,7 +32,7 @@ def main() -> int:
     """Runs the command. 0: done. 1: it failed."""
     parser = argparse.ArgumentParser(prog="python -m ingest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="run the service until told to stop")
+    commands.add_parser("serve", help="run the service until it is stopped")
     commands.add_parser("migrate", help="bring the schema up to date; needs the owner's role")
     try:
         return _serve() if parser.parse_args().command == "serve" else _migrate()

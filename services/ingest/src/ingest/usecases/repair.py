@@ -90,7 +90,7 @@ class RepairSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUpExpired:
-    """Fails versions whose step took longer than the deadline; a deletion has none."""
+    """Fails versions with a step that exceeds the deadline; a deletion has no deadline."""
 
     begin: Begin
     sweeper: Sweeper

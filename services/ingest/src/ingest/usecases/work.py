@@ -28,7 +28,7 @@ from ingest.domain import (
 )
 
 Trace = Context | None
-"""Trace context that an event goes on in; None: the current one."""
+"""Trace context of an event; None: the current one."""
 
 
 class Standing(Enum):

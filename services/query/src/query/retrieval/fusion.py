@@ -134,7 +134,7 @@ def smooth(scores: Scores, vectors: Matrix, limit: int) -> Scores:
 def _average_neighbours(rows: NDArray[np.intp], scores: Scores, vectors: Matrix) -> Scores:
     """Mean score of each row's nearest, weighted by squared cosine; all equally near ones count."""
     closeness = np.maximum(vectors[rows] @ vectors.T, 0.0) ** 2
-    closeness[np.arange(len(rows)), rows] = -1.0  # nobody is a neighbour of its own
+    closeness[np.arange(len(rows)), rows] = -1.0  # a row is not its own neighbour
     count = min(NEIGHBOURS, len(scores) - 1)
     farthest = np.partition(closeness, -count, axis=1)[:, -count, None]
     # The smallest weight keeps the mean defined where all neighbours are unrelated.

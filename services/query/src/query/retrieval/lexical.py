@@ -86,7 +86,7 @@ def _stem(word: str) -> str:
 
 
 def _vector(weights: Iterable[tuple[str, float]]) -> SparseVector:
-    """Terms whose hashes collide share one entry, with the greater weight."""
+    """Terms with equal hashes share one entry, with the greater weight."""
     entries: dict[int, float] = {}
     for term, weight in weights:
         index = mmh3.hash(term, signed=False)

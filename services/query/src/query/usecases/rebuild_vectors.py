@@ -56,7 +56,7 @@ class RebuildVectors:
                     return
                 store_id = await self._rebuild(right)
             self._serve(store_id)
-            # What was on its way into the old store when that went is found by comparing again.
+            # A later comparison finds points that were written to the old store in the meantime.
             self._repair_at = self.clock() + SETTLED_S
         elif self.clock() >= self._repair_at:
             await self._repair()

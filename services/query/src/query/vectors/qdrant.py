@@ -346,10 +346,14 @@ async def _limit(timeout_s: float) -> AsyncIterator[None]:
             yield
     except ResourceExhaustedResponse as error:
         raise OverloadedError(
-            "VECTORS_BUSY", "the vector store sheds load", retry_after_s=error.retry_after_s
+            "VECTORS_BUSY",
+            "the vector store is overloaded; retry later",
+            retry_after_s=error.retry_after_s,
         ) from error
     except (TimeoutError, ResponseHandlingException) as error:
-        raise UnavailableError("VECTORS_UNAVAILABLE", "the vector store is away") from error
+        raise UnavailableError(
+            "VECTORS_UNAVAILABLE", "the vector store does not answer; retry later"
+        ) from error
     except (UnexpectedResponse, grpc.aio.AioRpcError, ValueError) as error:
         if (meant := _to_service_error(error)) is None:
             raise
@@ -366,4 +370,8 @@ def _to_service_error(error: Exception) -> UnavailableError | None:
             away, missing = False, "not found" in str(error)
     if missing:
         return UnavailableError("VECTORS_STORE_MISSING", "no store for this embedding profile")
-    return UnavailableError("VECTORS_UNAVAILABLE", "the vector store is away") if away else None
+    return (
+        UnavailableError("VECTORS_UNAVAILABLE", "the vector store does not answer; retry later")
+        if away
+        else None
+    )

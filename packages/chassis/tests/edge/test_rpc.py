@@ -383,7 +383,7 @@ async def test_a_connection_to_a_server_with_public_methods_has_few_calls_open(e
                 await asyncio.sleep(0.01)
 
     edge.echo.does = does
-    greedy, other = await edge.plain(), await edge.sibling()
+    greedy, other = await edge.plain(), await edge.open_channel()
     calls = [asyncio.create_task(edge.call(greedy, "Open")) for _ in range(most + 8)]
     await until(most)
     await asyncio.sleep(0.2)

@@ -104,17 +104,17 @@ async def test_there_is_no_service_key_before_the_platform(
 
 
 async def test_services_are_recognised_by_their_secret(
-    house: House, memory: Memory, peppers: Peppers, issue: IssueServiceKey
+    client: Client, memory: Memory, peppers: Peppers, issue: IssueServiceKey
 ) -> None:
     lane = ServiceKeys(registry=memory, peppers=peppers)
-    known = house.first.services["query"]
+    known = client.first.services["query"]
     assert not lane.recognise(known)
     await lane.load()
-    assert all(lane.recognise(key) for key in house.first.services.values())
-    assert not lane.recognise(house.first.operator)
+    assert all(lane.recognise(key) for key in client.first.services.values())
+    assert not lane.recognise(client.first.operator)
     assert not lane.recognise(new_key())
     assert not lane.recognise(KeyText(known.key_id, new_key().secret))
-    assert not lane.recognise(KeyText(known.key_id, house.first.services["ingest"].secret))
+    assert not lane.recognise(KeyText(known.key_id, client.first.services["ingest"].secret))
 
     kept: list[KeyText] = []
     await issue.run("query", kept.append)

@@ -14,7 +14,7 @@ TENANT = {"tenant", "name", "state", "create_time"}
 REFUSED_WITHIN_S = 30  # promised are 5 s; the machine may be slow
 
 
-def as_holder(house, api_key, *arguments):
+def run_as(house, api_key, *arguments):
     """The command with another key than the operator's."""
     addresses = {
         f"AQUIFER_{name.upper()}_ADDRESS": address
@@ -30,7 +30,7 @@ def as_holder(house, api_key, *arguments):
     )
 
 
-def reason_of(house, *arguments):
+def read_reason(house, *arguments):
     [record] = house.json(*arguments)
     assert record["error"]["hint"]
     return record["error"]["reason"]
@@ -48,7 +48,7 @@ def test_a_key_is_shown_once_works_and_is_revoked(house):
     [api_key] = created.stdout.splitlines()  # a script reads it from here
     assert "not shown again" in created.stderr
     key_id = api_key.split("_")[1]
-    assert as_holder(house, api_key, "search", "anything").returncode == 0
+    assert run_as(house, api_key, "search", "anything").returncode == 0
 
     listed = {one["key_id"]: one for one in house.json("keys", "list")}
     assert set(listed[key_id]) == KEY
@@ -59,7 +59,7 @@ def test_a_key_is_shown_once_works_and_is_revoked(house):
 
     [revoked] = house.json("keys", "revoke", key_id)
     assert (set(revoked), revoked["state"]) == (KEY, "REVOKED")
-    wait_until(lambda: "KEY_REVOKED" in as_holder(house, api_key, "search", "anything").stderr)
+    wait_until(lambda: "KEY_REVOKED" in run_as(house, api_key, "search", "anything").stderr)
     assert house.run("keys", "revoke", key_id).stdout.startswith(f"{key_id}: REVOKED")
 
 
@@ -73,13 +73,13 @@ def test_a_tenant_is_created_used_suspended_and_resumed(house):
     [made] = house.json("keys", "create", "first", "--tenant", "acme", "-s", "keys.admin")
     assert set(made) == {*KEY, "api_key"}
     assert [one["name"] for one in house.json("keys", "list", "--tenant", "acme")] == ["first"]
-    assert as_holder(house, made["api_key"], "keys", "list").returncode == 0
+    assert run_as(house, made["api_key"], "keys", "list").returncode == 0
 
     [suspended] = house.json("tenants", "suspend", "acme")
     assert suspended["state"] == "SUSPENDED"
-    wait_until(lambda: as_holder(house, made["api_key"], "keys", "list").returncode == 1)
+    wait_until(lambda: run_as(house, made["api_key"], "keys", "list").returncode == 1)
     assert house.run("tenants", "resume", "acme").stdout.startswith("acme: ACTIVE")
-    wait_until(lambda: as_holder(house, made["api_key"], "keys", "list").returncode == 0)
+    wait_until(lambda: run_as(house, made["api_key"], "keys", "list").returncode == 0)
     [revoked] = house.json("keys", "revoke", made["key_id"], "--tenant", "acme")
     assert revoked["state"] == "REVOKED"
 
@@ -101,7 +101,7 @@ def test_a_tenant_is_created_used_suspended_and_resumed(house):
     ],
 )
 def test_what_cannot_be_done_says_what_to_do(house, arguments, reason):
-    assert reason_of(house, *arguments) == reason
+    assert read_reason(house, *arguments) == reason
 
 
 def test_the_key_in_use_is_not_revoked_by_mistake(house):
@@ -121,7 +121,7 @@ def test_without_the_scope_the_command_says_which(house):
         (["tenants", "list"], "tenants.admin"),
         (["tenants", "create", "other"], "tenants.admin"),
     ):
-        refused = as_holder(house, made["api_key"], *arguments)
+        refused = run_as(house, made["api_key"], *arguments)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr.startswith("SCOPE_MISSING")
         assert scope in refused.stderr

@@ -77,15 +77,15 @@ def raw(nats: Nats) -> Iterator[type[Raw]]:
     """Opens connections that end with the test."""
     with ExitStack() as stack:
 
-        def opened(user: str = "") -> Raw:
+        def open_raw(user: str = "") -> Raw:
             connection = Raw(nats, user)
             stack.callback(connection.close)
             return connection
 
-        yield opened
+        yield open_raw
 
 
-async def service_works(nats: Nats) -> None:
+async def check_service(nats: Nats) -> None:
     """A service connects, publishes and receives."""
     async with asyncio.timeout(MARGIN_S):
         connection = await client.connect(nats.url, user="ingest", password="ingest")
@@ -114,7 +114,7 @@ async def test_a_connection_that_never_authenticates_is_ended(nats, raw, beginni
     started = time.monotonic()
     for one in connections:
         one.send(beginning)
-    await service_works(nats)
+    await check_service(nats)
     for one in connections:
         said = await asyncio.to_thread(one.read_end)
         assert all(line.startswith((b"-ERR", b"PONG")) for line in said)
@@ -137,7 +137,7 @@ async def test_what_comes_before_authentication_ends_the_connection(nats, raw, s
         stranger.send(sent)
     said = await asyncio.to_thread(stranger.read_end)
     assert all(line.startswith(b"-ERR") for line in said)
-    await service_works(nats)
+    await check_service(nats)
 
 
 async def test_when_all_connections_are_taken_those_that_are_open_work(nats, raw) -> None:
@@ -153,7 +153,7 @@ async def test_when_all_connections_are_taken_those_that_are_open_work(nats, raw
     async with asyncio.timeout(AUTHENTICATE_WITHIN_S + MARGIN_S):
         while nats.monitoring()["connections"] > 10:
             await asyncio.sleep(0.1)
-    await service_works(nats)
+    await check_service(nats)
 
 
 @pytest.mark.parametrize("size", [MAX_PAYLOAD_BYTES + 1, 1 << 31, 10**30])
@@ -162,7 +162,7 @@ async def test_an_oversized_message_ends_its_connection(nats, raw, size) -> None
     upstream.send(f"PUB {UPLOADS} {size}\r\n" + "x" * 100)
     said = await asyncio.to_thread(upstream.read_end)
     assert all(line.startswith(b"-ERR") for line in said)
-    await service_works(nats)
+    await check_service(nats)
 
 
 async def test_endless_messages_delay_nobody_else(nats, raw) -> None:
@@ -175,7 +175,7 @@ async def test_endless_messages_delay_nobody_else(nats, raw) -> None:
 
     flood = asyncio.create_task(asyncio.to_thread(publish))
     for _ in range(3):
-        await service_works(nats)
+        await check_service(nats)
     await flood
     assert nats.monitoring()["mem"] < 256 << 20
 
@@ -186,7 +186,7 @@ async def test_refused_messages_do_not_fill_the_disk(nats, raw) -> None:
     refused = "PUB aquifer.ingest.v1.DocumentUploaded.other 0\r\n\r\n" * 1_000
     for _ in range(4 * LOG_MAX_BYTES // 100_000):  # each of them is a line of about 130 bytes
         await asyncio.to_thread(upstream.send, refused)
-    await service_works(nats)
+    await check_service(nats)
     logs = [file.stat().st_size for file in nats.log.parent.glob(f"{nats.log.name}*")]
     assert len(logs) > 1
     assert sum(logs) < (LOGS_MAX + 1) * LOG_MAX_BYTES + 1_000_000
@@ -220,7 +220,7 @@ async def test_a_subject_has_a_bounded_number_of_tokens(nats, raw) -> None:
     upstream = raw("upstream")
     upstream.send(f"SUB _INBOX{'.*' * 500} 1\r\n")
     assert b"-ERR" in await asyncio.to_thread(upstream.lines.readline)
-    await service_works(nats)
+    await check_service(nats)
 
 
 async def test_a_reader_that_takes_nothing_is_cut(nats, raw) -> None:
@@ -236,4 +236,4 @@ async def test_a_reader_that_takes_nothing_is_cut(nats, raw) -> None:
         assert nats.monitoring()["mem"] < 4 * MAX_PENDING_BYTES
     finally:
         await ingest.close()
-    await service_works(nats)
+    await check_service(nats)

@@ -46,7 +46,7 @@ async def revoke_key(client: Client, key_id: str, *, tenant: str, own: bool) -> 
     Raises:
         CommandError: KEY_OWN, it is the key in use and `own` is false; otherwise as the service.
     """
-    if not own and _id_of(client.endpoints.api_key) == key_id:
+    if not own and _read_id(client.endpoints.api_key) == key_id:
         raise CommandError(
             "KEY_OWN",
             "this is the key that this command uses; without it no further command works",
@@ -58,7 +58,7 @@ async def revoke_key(client: Client, key_id: str, *, tenant: str, own: bool) -> 
     return revoked
 
 
-def _id_of(api_key: str) -> str:
+def _read_id(api_key: str) -> str:
     """The public id, the second part of `aqf_<key id>_<secret>_<checksum>`."""
     return "".join(api_key.split("_")[1:2])
 
@@ -89,7 +89,7 @@ def show_keys(screen: Screen, keys: Sequence[ApiKey]) -> None:
     """A table for people."""
     rows = [
         Row(
-            cells=(state_name(key), key.key_id, _day(key), key.display_name),
+            cells=(state_name(key), key.key_id, _format_day(key), key.display_name),
             below=f"scopes {' '.join(key.scopes)}",
         )
         for key in keys
@@ -98,7 +98,7 @@ def show_keys(screen: Screen, keys: Sequence[ApiKey]) -> None:
     screen.say(f"{len(keys):,} {'key' if len(keys) == 1 else 'keys'}")
 
 
-def _day(key: ApiKey) -> str:
+def _format_day(key: ApiKey) -> str:
     return f"{key.expire_time.ToDatetime(tzinfo=UTC):%Y-%m-%d}"
 
 
@@ -106,6 +106,6 @@ def show_new_key(screen: Screen, made: CreateApiKeyResponse) -> None:
     """The key alone on stdout, so that a script can store it; what to know on stderr."""
     screen.say(made.api_key)
     screen.note(
-        f"Store this key now: it is not shown again. It is valid until {_day(made.key)};"
+        f"Store this key now: it is not shown again. It is valid until {_format_day(made.key)};"
         f" `aquifer keys revoke {made.key.key_id}` ends it earlier."
     )

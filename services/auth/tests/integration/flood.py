@@ -19,26 +19,26 @@ from auth.keys import new_key
 PATIENCE_S = 30.0
 
 
-def well_formed() -> str:
+def make_unknown_key() -> str:
     """A key that only the database can refuse."""
     return new_key().reveal()
 
 
-def mistyped() -> str:
+def make_mistyped_key() -> str:
     """A key whose checksum is wrong."""
     key = new_key()
     return f"{key.reveal()[:-6]}{replace(key, secret=key.secret[::-1]).reveal()[-6:]}"
 
 
-def shapeless() -> str:
+def make_shapeless_key() -> str:
     """The longest text a request can hold besides its frame, and no key at all."""
     return "aqf_" + "x" * 64_000
 
 
 KINDS: dict[str, Callable[[], str]] = {
-    "well-formed": well_formed,
-    "mistyped": mistyped,
-    "shapeless": shapeless,
+    "unknown": make_unknown_key,
+    "mistyped": make_mistyped_key,
+    "shapeless": make_shapeless_key,
 }
 
 

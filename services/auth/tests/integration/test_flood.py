@@ -14,7 +14,7 @@ from aquifer.auth.v1 import auth_service_pb2 as pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from testkit.servers import TestBus, TestDatabase
 
-from .flood import KINDS, mistyped, shapeless, well_formed
+from .flood import KINDS, make_mistyped_key, make_shapeless_key, make_unknown_key
 from .test_process import refusal, running
 
 FLOOD = Path(__file__).with_name("flood.py")
@@ -24,7 +24,7 @@ EXCHANGES = 10
 
 
 @asynccontextmanager
-async def flooded(address: str, kind: str) -> AsyncIterator[None]:
+async def flood_with(address: str, kind: str) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(FLOOD), address, kind, str(CONNECTIONS), str(OUTSTANDING)),
         stdout=asyncio.subprocess.PIPE,
@@ -55,7 +55,7 @@ async def test_a_flood_of_wrong_keys_delays_nobody_else(
 ) -> None:
     async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
         service, user = auth.first.services["query"].reveal(), auth.first.operator.reveal()
-        async with flooded(auth.address, kind):
+        async with flood_with(auth.address, kind):
             took_s = [
                 await exchange_in_s(auth.address, key)
                 for _ in range(EXCHANGES)
@@ -70,11 +70,15 @@ async def test_a_key_with_a_wrong_checksum_is_refused_without_the_database(
     async with running(tables, bus, signing_key, tmp_path / "auth.log") as auth:
         tables.server.kill()
         try:
-            for make_key in (mistyped, shapeless, lambda: mistyped()[:-1]):
+            for make_key in (
+                make_mistyped_key,
+                make_shapeless_key,
+                lambda: make_mistyped_key()[:-1],
+            ):
                 started = time.monotonic()
                 refused = await refusal(auth.login(make_key()))
                 assert refused is grpc.StatusCode.UNAUTHENTICATED
                 assert time.monotonic() - started < SERVED_WITHIN_S
-            assert await refusal(auth.login(well_formed())) is grpc.StatusCode.UNAVAILABLE
+            assert await refusal(auth.login(make_unknown_key())) is grpc.StatusCode.UNAVAILABLE
         finally:
             tables.server.start()

@@ -51,7 +51,7 @@ async def settle() -> None:
 
 
 @contextmanager
-def nobody_left(callers: Callers) -> Iterator[None]:
+def check_nobody_left(callers: Callers) -> Iterator[None]:
     yield
     assert callers.turns._running == callers.turns._waiting == 0
     assert not callers.turns._lines
@@ -60,7 +60,7 @@ def nobody_left(callers: Callers) -> Iterator[None]:
 async def test_connections_and_addresses_take_turns() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             for peer in (f"{STRANGER}:1",) * 4 + (f"{STRANGER}:2", f"{STRANGER}:2", f"{OTHER}:1"):
                 await callers.come(peer)
             assert await callers.serve(7) == [
@@ -77,7 +77,7 @@ async def test_connections_and_addresses_take_turns() -> None:
 async def test_a_connection_has_a_bounded_number_of_waiting_callers() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             for _ in range(7):
                 await callers.come(f"{STRANGER}:1")
             assert callers.refused == [f"{STRANGER}:1"] * 2
@@ -88,7 +88,7 @@ async def test_a_connection_has_a_bounded_number_of_waiting_callers() -> None:
 async def test_when_all_places_are_taken_those_who_have_most_give_way(newcomer: str) -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             for _ in range(5):
                 await callers.come(f"{STRANGER}:1")
             for _ in range(4):
@@ -103,7 +103,7 @@ async def test_when_all_places_are_taken_those_who_have_most_give_way(newcomer: 
 async def test_nobody_gives_way_to_one_who_has_as_many() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks, waiting_max=2)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             for number in range(4):
                 await callers.come(f"{STRANGER}:{number}")
             await callers.come(f"{OTHER}:1")
@@ -116,7 +116,7 @@ async def test_nobody_gives_way_to_one_who_has_as_many() -> None:
 async def test_a_caller_who_waits_too_long_is_refused() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks, wait_s=0.05)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             await callers.come(f"{STRANGER}:1")
             await (await callers.come(f"{OTHER}:1"))
             assert callers.refused == [f"{OTHER}:1"]
@@ -126,7 +126,7 @@ async def test_a_caller_who_waits_too_long_is_refused() -> None:
 async def test_a_caller_who_leaves_passes_its_turn_on() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             first = await callers.come(f"{STRANGER}:1")
             waiting = await callers.come(f"{STRANGER}:1")
             await callers.come(f"{OTHER}:1")
@@ -139,7 +139,7 @@ async def test_a_caller_who_leaves_passes_its_turn_on() -> None:
 async def test_a_turn_that_comes_to_one_who_leaves_at_once_is_not_lost() -> None:
     async with asyncio.TaskGroup() as tasks:
         callers = Callers(tasks)
-        with nobody_left(callers):
+        with check_nobody_left(callers):
             await callers.come(f"{STRANGER}:1")
             waiting = await callers.come(f"{STRANGER}:2")
             await callers.come(f"{OTHER}:1")

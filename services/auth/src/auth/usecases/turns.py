@@ -60,12 +60,12 @@ class Turns:
             else:
                 self._leave(address, peer, turn)
             if isinstance(error, TimeoutError):
-                raise _refusal() from error
+                raise _refusal_error() from error
             raise
 
     def _join(self, address: str, peer: str) -> asyncio.Future[None]:
         if len(self._lines.get(address, {}).get(peer, ())) >= self.waiting_max_per_connection:
-            raise _refusal()
+            raise _refusal_error()
         if self._waiting >= self.waiting_max:
             self._make_room(address, peer)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,10 +84,10 @@ class Turns:
         longest_peer = max(lines, key=lambda one: len(lines[one]), default=peer)
         own = len(lines.get(peer, ()))
         if longest == address and len(lines.get(longest_peer, ())) <= own + 1:
-            raise _refusal()
+            raise _refusal_error()
         last = lines[longest_peer][-1]
         self._leave(longest, longest_peer, last)
-        last.set_exception(_refusal())
+        last.set_exception(_refusal_error())
 
     def _count(self, address: str) -> int:
         return sum(len(line) for line in self._lines.get(address, {}).values())
@@ -121,7 +121,7 @@ class Turns:
         turn.set_result(None)
 
 
-def _refusal() -> OverloadedError:
+def _refusal_error() -> OverloadedError:
     return OverloadedError(
         "EXCHANGES_OPEN", "too many keys are being exchanged; use the token you have, or retry"
     )

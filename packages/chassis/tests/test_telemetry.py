@@ -96,6 +96,15 @@ def test_the_caller_does_not_decide_what_is_recorded(flag):
     assert 100 < sum(kept(0.5, trace_id) for trace_id in ids) < 155
 
 
+@pytest.mark.parametrize("carrier", [{}, {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}])
+@pytest.mark.parametrize(("name", "recorded"), [(min(telemetry.POLLS), False), ("x.Y/Get", True)])
+def test_polls_between_services_are_not_recorded(carrier, name, recorded):
+    tracer = TracerProvider(sampler=telemetry.sampler(1.0), shutdown_on_exit=False).get_tracer("t")
+    span = tracer.start_span(name, context=telemetry.extract(carrier))
+    child = tracer.start_span("y", context=trace.set_span_in_context(span, Context()))
+    assert span.is_recording() == child.is_recording() == recorded
+
+
 class Sink(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self):
         self.received = threading.Event()

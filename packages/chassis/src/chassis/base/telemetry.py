@@ -2,10 +2,11 @@
 
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -13,8 +14,16 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import (
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
 from typing_extensions import override
 
 TRACER_NAME = "aquifer"
@@ -22,6 +31,8 @@ EXPORT_TIMEOUT_S = 2
 EXPORT_DELAY_MS = 500
 QUEUE_MAX_SPANS = 8_192
 SHUTDOWN_MAX_S = 3.0
+# Calls that every process makes all the time; their traces would hide those of users.
+POLLS: Final = frozenset({"aquifer.auth.v1.AuthService/ListRevocations"})
 
 # W3C trace context only: the baggage of callers is neither read nor forwarded.
 _propagator = TraceContextTextMapPropagator()
@@ -87,13 +98,42 @@ def inject(carrier: MutableMapping[str, str], context: Context | None = None) ->
     _propagator.inject(carrier, context=context)
 
 
+class _ExceptPolls(Sampler):
+    """Drops the spans of `POLLS`; `rest` decides about all others."""
+
+    def __init__(self, rest: Sampler) -> None:
+        self._rest = rest
+
+    @override
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        if name in POLLS:
+            return SamplingResult(Decision.DROP)
+        return self._rest.should_sample(
+            parent_context, trace_id, name, kind, attributes, links, trace_state
+        )
+
+    @override
+    def get_description(self) -> str:
+        return f"ExceptPolls{{{self._rest.get_description()}}}"
+
+
 def sampler(ratio: float) -> Sampler:
     """A sampler that keeps `ratio` of the traces, the same ones in every process.
 
     A local parent decides for its children. For a remote parent the trace id decides, not its flag:
-    callers cannot switch recording on or off, and a trace is still kept as a whole.
+    callers cannot switch recording on or off, and a trace is still kept as a whole. `POLLS` are
+    never recorded.
     """
-    by_id = TraceIdRatioBased(ratio)
+    by_id = _ExceptPolls(TraceIdRatioBased(ratio))
     return ParentBased(by_id, remote_parent_sampled=by_id, remote_parent_not_sampled=by_id)
 
 

@@ -444,6 +444,22 @@ async def test_lost_and_damaged_stores_show_their_loss(engine):
     assert all((engine.data / ".damaged" / profile / "shard").is_dir() for profile in SPOILS)
 
 
+async def test_a_store_with_another_layout_is_built_again(engine):
+    async with engine.store() as store:
+        before = await store.prepare()
+        await store.upsert(ACME, [point(1)])
+    assert await asyncio.to_thread(engine.end) == 0
+    [path] = engine.data.glob("*/store.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"layout": record["layout"] - 1}))
+    engine.start()
+    async with engine.store() as store:
+        after = await store.prepare()
+    assert after.store_id != before.store_id
+    assert after.points == 0
+    assert "store.set_aside" in engine.events()
+
+
 async def scroll(store: EngineVectors) -> None:
     with pytest.raises(UnavailableError):
         await store.scroll(ACME)

@@ -55,7 +55,13 @@ def test_every_other_filter_for_a_server_demands_the_tenant_once(scope, within, 
 @given(scope=SCOPES, within=FILTERS)
 def test_every_filter_for_the_engine_demands_the_tenant_once(scope, within):
     where = shard._filter(scope, within)
-    keyed = [one for one in where.must if one.key == "tenant"]
-    assert [one.match.value for one in keyed] == [scope.tenant]
+    named = [one for one in where.must if one.key in ("tenant", "collection")]
+    [condition] = named
+    if within.collections:
+        stored = condition.match.value
+        values = [stored] if isinstance(stored, str) else list(stored)
+        assert sorted(values) == sorted(f"{scope.tenant}/{name}" for name in within.collections)
+    else:
+        assert (condition.key, condition.match.value) == ("tenant", scope.tenant)
     assert not where.should
     assert not where.must_not

@@ -26,7 +26,7 @@ from chassis.base.errors import (
     ServiceError,
 )
 from query.retrieval.vector_store import StoreInfo, check_profile
-from query.vectors.shard import ENGINE, Shard, store_missing_error
+from query.vectors.shard import ENGINE, LAYOUT, Shard, store_missing_error
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class StoreDamagedError(Exception):
 class Record:
     """Contents of `store.json`.
 
+    `layout` is that of its points (`LAYOUT`).
+
     `points` is the number of points when the store was closed, None while it is open. It reveals
     damage: the engine opens some damaged files without an error, but with fewer points. `loads`
     counts attempts to open it that did not finish, because damage can also crash the process.
@@ -55,6 +57,7 @@ class Record:
 
     store_id: str
     dimensions: int
+    layout: int
     points: int | None
     loads: int
 
@@ -163,6 +166,8 @@ class Stores:
 
     def _load_one(self, path: Path) -> _Open:
         record = _read_record(path)
+        if record.layout != LAYOUT:
+            raise StoreDamagedError("another version of Aquifer wrote it")
         if record.loads >= LOADS_MAX:
             raise StoreDamagedError(f"{record.loads} attempts to open it ended the process")
         _write_record(path, replace(record, loads=record.loads + 1))
@@ -192,7 +197,9 @@ class Stores:
         shutil.rmtree(draft, ignore_errors=True)
         (draft / "shard").mkdir(parents=True)
         Shard.create(draft / "shard", dimensions).close()
-        record = Record(store_id=str(self._new_id()), dimensions=dimensions, points=0, loads=0)
+        record = Record(
+            store_id=str(self._new_id()), dimensions=dimensions, layout=LAYOUT, points=0, loads=0
+        )
         _write_record(draft, record)
         draft.rename(self._folder / profile)
         _sync(self._folder)

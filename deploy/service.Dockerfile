@@ -29,6 +29,7 @@ COPY deploy/entrypoint /usr/local/bin/aquifer-entrypoint
 COPY --from=build /opt/aquifer /opt/aquifer
 ENV PATH=/opt/aquifer/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    OPENBLAS_NUM_THREADS=1 \
     AQUIFER_MODULE=${SERVICE} \
     AQUIFER_LISTEN=0.0.0.0:50051 \
     AQUIFER_METRICS_LISTEN=0.0.0.0:9464

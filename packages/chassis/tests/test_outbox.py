@@ -52,6 +52,16 @@ async def count(bus: TestBus, stream: str) -> int:
         return found
 
 
+async def subjects(bus: TestBus, stream: str, first: int) -> list[str]:
+    """The subjects of the first messages of a stream."""
+    async with bus.connect("provisioner") as admin:
+        start = (await admin.jetstream.stream_info(stream)).state.first_seq
+        messages = [
+            await admin.jetstream.get_msg(stream, seq=start + offset) for offset in range(first)
+        ]
+    return [message.subject or "" for message in messages]
+
+
 async def rows(database: Database) -> int:
     async with database.sweep() as tx:
         row = await (await tx.execute("SELECT count(*) AS n FROM outbox")).fetchone()
@@ -193,6 +203,23 @@ async def test_only_some_work_lies_in_the_stream_and_tenants_take_turns(
     assert [tenant for tenant, _, _ in arrived].index("globex") <= 11
     mine = [document for tenant, document, _ in arrived if tenant == "acme"]
     assert mine == [f"d{number}" for number in range(60)]
+
+
+async def test_tenants_take_turns_in_memory_too(bus, postgres, dsns):
+    async with open_outbox(bus, postgres, dsns) as (database, own):
+        outbox = Outbox(database, own, "query")
+        work = Transactions(database, outbox)
+        for number in range(200):
+            await answer(work, number)
+        await answer(work, 0, "globex")
+        relay = asyncio.create_task(outbox.relay())
+        await wait_until_empty(database)
+        relay.cancel()
+        await asyncio.wait([relay])
+    # Those of one window travel side by side.
+    first = await subjects(bus, "FACTS_QUERY", first=publishing.WINDOW)
+    assert "aquifer.query.v1.AnswerProduced.globex" in first
+    assert await count(bus, "FACTS_QUERY") == 201
 
 
 async def test_a_short_document_overtakes_a_long_one_of_its_tenant(

@@ -18,6 +18,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import open_database
 from ingest.cutting import CutSmallText
 from ingest.domain import Draft, Origin
+from ingest.usecases.ports import Cut
 from services.ingest.tests.conftest import (
     CHUNKS,
     TABLES,
@@ -191,6 +192,26 @@ async def test_uploads_that_wait_share_a_transaction(rig: Rig):
     await asyncio.gather(*(rig.upload(name=f"collections/c/documents/{n}") for n in range(100)))
     # One counts the backlog, one takes the first upload, two the others.
     assert transactions(rig) - before <= 5
+
+
+async def test_tenants_take_turns_while_text_is_cut(
+    migrated: TestDatabase, all_rows: psycopg.Connection[DictRow], tmp_path: Path
+):
+    cut: list[str] = []
+
+    class Recording(CutSmallText):
+        def __call__(self, draft: Draft, content: bytes, /) -> Cut | None:
+            cut.append(draft.tenant)
+            return super().__call__(draft, content)
+
+    async with (
+        open_database(migrated.dsn("ingest"), "ingest", 4) as database,
+        open_rig(database, all_rows, tmp_path, Recording(CHUNKS)) as rig,
+    ):
+        many = [rig.upload(name=f"collections/c/documents/{n}") for n in range(50)]
+        await asyncio.gather(*many, rig.upload(tenant="globex"))
+    assert cut.count(TENANT) == 50
+    assert cut.index("globex") <= 2
 
 
 def transactions(rig: Rig) -> int:

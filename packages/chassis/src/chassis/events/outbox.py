@@ -83,9 +83,10 @@ ORDER BY chosen.turn, chosen.place FOR UPDATE OF outbox SKIP LOCKED
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event and the id of its row."""
+    """An event of a tenant and the id of its row."""
 
     outbox_id: int
+    tenant: str
     event: Outgoing
 
 
@@ -100,8 +101,9 @@ class Outbox:
             for event in topology.events()
             if topology.publisher(event) == service
         }
-        # Events in memory: not published yet, or published and their row not deleted yet.
-        self._queue: deque[Stored] = deque()
+        # Events that were not published yet, by tenant.
+        self._queues: dict[str, deque[Stored]] = {}
+        # Sizes of these, and of published events whose row is not deleted yet.
         self._in_memory: dict[int, int] = {}
         self._memory_bytes = 0
         self._published: list[int] = []
@@ -132,7 +134,9 @@ class Outbox:
             },
         )
         rows = await cursor.fetchall()
-        return [Stored(row["outbox_id"], one) for row, one in zip(rows, events, strict=True)]
+        return [
+            Stored(row["outbox_id"], tenant, one) for row, one in zip(rows, events, strict=True)
+        ]
 
     def publish(self, stored: Sequence[Stored]) -> None:
         """Queues committed events for publishing; returns at once and never fails."""
@@ -140,7 +144,7 @@ class Outbox:
             if self._has_room(one.event):
                 self._in_memory[one.outbox_id] = one.event.size_bytes
                 self._memory_bytes += one.event.size_bytes
-                self._queue.append(one)
+                self._queues.setdefault(one.tenant, deque()).append(one)
                 self._queued.set()
             else:
                 self._backlog.add(one.event.kind)
@@ -168,8 +172,7 @@ class Outbox:
         while True:
             await self._queued.wait()
             self._queued.clear()
-            while self._queue:
-                window = [self._queue.popleft() for _ in range(min(WINDOW, len(self._queue)))]
+            while window := self._take_window():
                 outcomes = await self._bus.send([one.event for one in window])
                 for one, error in zip(window, outcomes, strict=True):
                     if error is None:
@@ -180,6 +183,17 @@ class Outbox:
                         self._forget(one.outbox_id)
                         self._backlog.add(one.event.kind)
                         self._relay_woken.set()
+
+    def _take_window(self) -> Sequence[Stored]:
+        """The next events to publish; tenants take turns, each keeps its order."""
+        window: list[Stored] = []
+        while self._queues and len(window) < WINDOW:
+            tenant = next(iter(self._queues))
+            queue = self._queues.pop(tenant)
+            window.append(queue.popleft())
+            if queue:
+                self._queues[tenant] = queue
+        return window
 
     async def _remove_published(self) -> None:
         while True:

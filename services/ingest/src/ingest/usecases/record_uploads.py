@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
+from weakref import WeakValueDictionary
 
 from opentelemetry import context as otel_context
 
@@ -83,6 +84,9 @@ class RecordUploads:
     _lines: dict[str, deque[_Waiting]] = field(default_factory=lambda: defaultdict(deque))
     _running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     _cutting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _cutting_for: "WeakValueDictionary[str, asyncio.Lock]" = field(
+        default_factory=WeakValueDictionary
+    )
 
     async def run(self, incoming: Incoming) -> View:
         """Records an upload; returns its document.
@@ -106,10 +110,14 @@ class RecordUploads:
         return await waiting.done
 
     async def _cut_small_text(self, incoming: Incoming) -> Cut | None:
-        """Cuts small plain text, one text at a time; other tasks may run between two texts."""
+        """Cuts small plain text, one text at a time; other tasks may run between two texts.
+
+        One upload of each tenant waits for its turn, so tenants take turns.
+        """
         if incoming.content is None:
             return None
-        async with self._cutting:
+        own = self._cutting_for.setdefault(incoming.draft.tenant, asyncio.Lock())
+        async with own, self._cutting:
             cut = self.cut_text(incoming.draft, incoming.content)
             await asyncio.sleep(0)
         return cut

@@ -175,7 +175,8 @@ class Watchers:
             await asyncio.sleep(GATHER_S)
             self._news.clear()
             changed, self._changed = self._changed, defaultdict(dict)
-            for tenant, names in changed.items():
+            # A few changes of one tenant do not wait behind the many of another.
+            for tenant, names in sorted(changed.items(), key=lambda one: len(one[1])):
                 left = iter(names)
                 while some := list(islice(left, READ_MAX)):
                     await self._read(tenant, some)

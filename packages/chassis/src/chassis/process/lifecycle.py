@@ -21,6 +21,7 @@ from chassis.identity.revocations import Revocations, follow
 from chassis.identity.tokens import Verifier
 from chassis.process import ops, upkeep
 from chassis.process.authority import remote_authority
+from chassis.process.garbage import exempt_loaded_objects
 from chassis.process.process import Build, Loop, Process
 from chassis.rpc.health import Health
 from chassis.rpc.server import Access, create_server, server_interceptors
@@ -55,6 +56,7 @@ async def serve(name: str, settings: ServiceSettings, build: Build, access: Acce
         _serve_operators(service.process)
         service.process.server.add_insecure_port(settings.listen)
         await service.process.server.start()
+        exempt_loaded_objects()
         log.info("service.started", extra={"listen": settings.listen})
         await _take_traffic(service, settings.drain_s, stop)
     log.info("service.stopped")

@@ -18,6 +18,7 @@ from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceSe
 from chassis.base import metrics, telemetry
 from chassis.base.errors import ServiceError
 from chassis.base.settings import ProcessSettings
+from chassis.process.garbage import exempt_loaded_objects
 from chassis.rpc.server import PUBLIC, Access, create_server, private_interceptors
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
@@ -120,6 +121,7 @@ class _Server:
         server.add_insecure_port(f"unix:{self._options.socket}")
         self._options.socket.chmod(0o600)
         await server.start()
+        exempt_loaded_objects()
         await health.set_all(HealthCheckResponse.SERVING)
         log.info("vectors.serving", extra={"socket": str(self._options.socket)})
         await self._flush_until_stopped()

@@ -20,19 +20,19 @@ setup: _first _uv
     @test .venv/compiled -nt requirements-dev.txt || { python -m compileall -q -j 0 .venv/lib && touch .venv/compiled; }
     @python -m compileall -q {{ members }}
 
-# the whole journey, from an upload event to a cited answer and its trace
+# from an upload event to a cited answer and its trace, then stop
 [group('use')]
 [no-exit-message]
 demo *ARGS: setup
     aquifer demo {{ ARGS }}
 
-# the whole house on this machine, until Ctrl-C
+# the whole stack on this machine, until Ctrl-C
 [group('use')]
 [no-exit-message]
 up *ARGS: setup
     aquifer up {{ ARGS }}
 
-# every test (the ones of one room: just test services/query)
+# every test (those of one folder: just test services/query)
 [group('check')]
 test *ARGS: setup
     pytest {{ ARGS }}
@@ -47,11 +47,11 @@ lint: setup
     buf lint
     buf format --diff --exit-code
 
-# what CI runs, in the same words
+# everything that CI runs
 [group('check')]
 check: lint gen-diff test
 
-# figures side by side; see docs/measurements.md
+# measure the stack; see docs/measurements.md
 [group('check')]
 bench *ARGS: setup
     python -m tests.bench {{ ARGS }}
@@ -82,12 +82,12 @@ gen-diff: gen
     git diff --exit-code -- {{ contracts }}
     test -z "$(git status --porcelain -- {{ contracts }})"
 
-# fail when the contract breaks what main promised
+# fail when a change of the contract is incompatible with main
 [group('contract')]
 breaking AGAINST='.git#branch=main': setup
     buf breaking --against '{{ AGAINST }}'
 
-# resolve anew and write the hashed lock
+# resolve the dependencies again and write the hashed lock
 [group('contract')]
 lock: _uv
     uv lock --upgrade

@@ -1,4 +1,4 @@
-"""The command: measures what was asked for, and shows it beside its floors."""
+"""Measures Aquifer and, for comparison, the minimum that any program needs for the same work."""
 
 import argparse
 import json
@@ -21,10 +21,10 @@ from tests.bench import (
     memory,
     quality,
     search,
+    shared_stack,
 )
 from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
-from tests.bench.journey import JOURNEY, journey
 from tests.bench.plan import Plan
 from tests.bench.screen import markdown, show
 
@@ -39,7 +39,7 @@ FAILED = 1
 
 def main() -> int:
     """Runs the experiments; 1 when one of them could not be carried out."""
-    options = _options()
+    options = _parse_options()
     # A kill from outside should clean up like Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = machine.look()
@@ -49,7 +49,7 @@ def main() -> int:
     if not options.json:
         sys.stderr.write(f"measuring with {corpus.about} ...\n")
     started = time.monotonic()
-    figures = list(_figures(corpus, plan, wanted))
+    figures = list(_measure(corpus, plan, wanted))
     took_s = time.monotonic() - started
     if options.json:
         report = {
@@ -68,10 +68,10 @@ def main() -> int:
     return FAILED if any(figure.failed for figure in figures) else 0
 
 
-def _figures(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
-    """Experiment by experiment, so that nothing else runs beside one."""
-    if wanted & set(JOURNEY):
-        yield from _tried("journey", lambda: journey(corpus, plan, wanted))
+def _measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
+    """One experiment after the other, so that none disturbs another."""
+    if wanted & set(shared_stack.NAMES):
+        yield from _try("shared_stack", lambda: shared_stack.measure(corpus, plan, wanted))
     alone: dict[str, Callable[[], Figure]] = {
         ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
         flow.NAME: lambda: flow.measure(corpus),
@@ -81,11 +81,11 @@ def _figures(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
     }
     for name, measure in alone.items():
         if name in wanted:
-            yield from _tried(name, lambda measure=measure: [measure()])  # type: ignore[misc]
+            yield from _try(name, lambda measure=measure: [measure()])  # type: ignore[misc]
 
 
-def _tried(name: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
-    """What an experiment found; one that breaks takes no other's figures along."""
+def _try(name: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
+    """The figures of an experiment, or one figure that says why it failed."""
     try:
         return measure()
     except Exception as error:
@@ -93,13 +93,11 @@ def _tried(name: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
         return [Figure(name=name, title=name, skipped=f"failed: {error!r}", failed=True)]
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
     parser.add_argument("--documents", type=int, metavar="N", help="only the first N documents")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer of everything, for a first look"
-    )
-    parser.add_argument("--json", action="store_true", help="one object for machines")
+    parser.add_argument("--quick", action="store_true", help="fewer documents and repetitions")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--markdown", action="store_true", help="tables for docs/measurements.md")
     parser.add_argument("--only", action="append", choices=NAMES, help="one figure; repeatable")
     parser.add_argument(

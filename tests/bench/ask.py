@@ -11,7 +11,7 @@ from aquifer_cli import ask as asking
 from aquifer_cli.client import Client, open_client
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Figure, Row, median, quantile
-from tests.bench.house import House
+from tests.bench.running_stack import RunningStack
 
 NAME = "ask"
 TITLE = "time to the first token of Ask, over inference.Generate called directly"
@@ -30,9 +30,11 @@ class Asked:
     search_s: float
 
 
-async def run(house: House, corpus: Corpus, collection: str, questions: int) -> list[Asked]:
+async def run(
+    running: RunningStack, corpus: Corpus, collection: str, questions: int
+) -> list[Asked]:
     """Each question asked both ways, one after the other."""
-    async with open_client(house.endpoints) as client:
+    async with open_client(running.endpoints) as client:
         texts = [text for _, text in corpus.queries[:questions]]
         for text in texts[:WARM]:
             await _one(client, text, collection)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Aim, Figure, Row, median, spread
-from tests.bench.house import fresh_folder, house
 from tests.bench.ingest import cpu_rows, lost_rows
+from tests.bench.running_stack import make_folder, run_stack
 from tests.bench.upload import Uploaded, upload
 
 NAME = "ceiling"
@@ -16,7 +16,7 @@ SETTINGS = {"AQUIFER_EMBEDDER": "null", "AQUIFER_EMBEDDING_PROFILE": "null"}
 
 def measure(corpus: Corpus, repetitions: int) -> Figure:
     """The collection again and again, each time as new documents of another collection."""
-    with fresh_folder() as folder, house(folder, SETTINGS) as running:
+    with make_folder() as folder, run_stack(folder, SETTINGS) as running:
 
         async def passes() -> list[Uploaded]:
             return [

@@ -26,14 +26,14 @@ from tests.bench import processes
 from tests.bench.ceiling import SETTINGS
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Aim, Figure, Row, median, quantile, spread
-from tests.bench.house import House, fresh_folder, house
+from tests.bench.running_stack import RunningStack, make_folder, run_stack
 from tests.bench.upload import items_of
 
 NAME = "flow"
 TITLE = "the event flow by itself: null embedder, everything else as it is"
 CALLS = 16
 ALONE = 20
-CROWD = 2_000
+IMPORTED = 2_000
 IDLE_S = 20.0
 LIMIT_S = 300.0
 OTHER = "bench-other"
@@ -58,13 +58,13 @@ class Counts:
 
 
 def measure(corpus: Corpus) -> Figure:
-    """One stack; each way in with documents of its own."""
-    with fresh_folder() as folder, house(folder, SETTINGS) as running:
+    """One stack; each kind of upload has its own documents."""
+    with make_folder() as folder, run_stack(folder, SETTINGS) as running:
         rows = asyncio.run(_measure(running, corpus, Path(folder)))
     return Figure(name=NAME, title=TITLE, rows=rows)
 
 
-async def _measure(running: House, corpus: Corpus, folder: Path) -> list[Row]:
+async def _measure(running: RunningStack, corpus: Corpus, folder: Path) -> list[Row]:
     async with open_client(running.endpoints) as client:
         rows = [await _alone(client, corpus)]
         rows += await _counted(running, client, corpus, folder)
@@ -93,7 +93,9 @@ async def _alone(client: Client, corpus: Corpus) -> Row:
     )
 
 
-async def _counted(running: House, client: Client, corpus: Corpus, folder: Path) -> list[Row]:
+async def _counted(
+    running: RunningStack, client: Client, corpus: Corpus, folder: Path
+) -> list[Row]:
     """An import, and what the servers did meanwhile."""
     items = items_of(corpus.lines, "counted")
     before = await _count(running)
@@ -111,7 +113,7 @@ async def _counted(running: House, client: Client, corpus: Corpus, folder: Path)
     ]
 
 
-async def _count(running: House) -> Counts:
+async def _count(running: RunningStack) -> Counts:
     dsn = make_conninfo(running.stack.postgres.superuser_dsn, dbname="aquifer")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_stat_force_next_flush()")
@@ -126,7 +128,7 @@ async def _count(running: House) -> Counts:
     return Counts(transactions=row[0], wal_syncs=row[1], messages=messages)
 
 
-async def _calls(running: House, client: Client, corpus: Corpus) -> Row:
+async def _calls(running: RunningStack, client: Client, corpus: Corpus) -> Row:
     """One UploadDocument call for each document."""
     items = items_of(corpus.lines, "calls")
     credentials = await client.credentials()
@@ -157,7 +159,7 @@ async def _calls(running: House, client: Client, corpus: Corpus) -> Row:
     )
 
 
-async def _events(running: House, corpus: Corpus) -> Row:
+async def _events(running: RunningStack, corpus: Corpus) -> Row:
     """One upload event for each document."""
     items = items_of(corpus.lines, "events")
     known = running.endpoints
@@ -220,8 +222,8 @@ async def _indexed(known: Endpoints, count: int) -> AsyncIterator[asyncio.Event]
         await connection.close()
 
 
-async def _behind(running: House, client: Client, corpus: Corpus) -> list[Row]:
-    """One document of another tenant, sent while an import of `CROWD` documents is on its way."""
+async def _behind(running: RunningStack, client: Client, corpus: Corpus) -> list[Row]:
+    """One document of another tenant, sent during an import of `IMPORTED` documents."""
     await client.call(
         client.auth.CreateTenant, CreateTenantRequest(tenant=OTHER, display_name="other")
     )
@@ -229,18 +231,18 @@ async def _behind(running: House, client: Client, corpus: Corpus) -> list[Row]:
         client.auth.CreateApiKey,
         CreateApiKeyRequest(display_name="bench", scopes=SCOPES, tenant=OTHER),
     )
-    lines = [corpus.lines[number % len(corpus.lines)] for number in range(CROWD)]
-    crowd = items_of([_renamed(line, n) for n, line in enumerate(lines)], "crowd")
+    lines = [corpus.lines[number % len(corpus.lines)] for number in range(IMPORTED)]
+    imported = items_of([_renamed(line, n) for n, line in enumerate(lines)], "imported")
     took: list[float] = []
     other = replace(running.endpoints, tenant=OTHER, api_key=key.api_key)
-    async with open_client(other) as stranger:
+    async with open_client(other) as waiting:
         started = time.perf_counter()
-        importing = asyncio.ensure_future(send(client, crowd, wait=True, on_done=lambda _: None))
+        importing = asyncio.ensure_future(send(client, imported, wait=True, on_done=lambda _: None))
         while not importing.done():
             await asyncio.sleep(0.2)
             [item] = items_of(corpus.lines[:1], f"behind-{len(took)}")
             began = time.perf_counter()
-            await send(stranger, [item], wait=True, on_done=lambda _: None)
+            await send(waiting, [item], wait=True, on_done=lambda _: None)
             took.append(time.perf_counter() - began)
         await importing
         whole_s = time.perf_counter() - started
@@ -253,7 +255,7 @@ async def _behind(running: House, client: Client, corpus: Corpus) -> list[Row]:
             floor=whole_s,
             ratio=quantile(took, 0.95) / whole_s,
             aim=Aim(sense="<=", limit=0.1, of="ratio"),
-            note=f"{len(took)} documents, one after the other; floor: the import of {CROWD}",
+            note=f"{len(took)} documents, one after the other; floor: the import of {IMPORTED}",
         )
     ]
 
@@ -262,8 +264,8 @@ def _renamed(line: str, number: int) -> str:
     return json.dumps({**json.loads(line), "_id": f"d{number}"})
 
 
-def _inbox(running: House) -> Row:
-    """What is kept of a handled event, index included."""
+def _inbox(running: RunningStack) -> Row:
+    """The size of the inbox tables and their indexes, for each document."""
     dsn = make_conninfo(running.stack.postgres.superuser_dsn, dbname="aquifer")
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
@@ -280,7 +282,7 @@ def _inbox(running: House) -> Row:
     )
 
 
-async def _idle(running: House) -> Row:
+async def _idle(running: RunningStack) -> Row:
     """All parts, with nothing to do."""
     await asyncio.sleep(3.0)
     pids = processes.of(running.stack)

@@ -11,7 +11,7 @@ from aquifer_cli.upload import send
 from tests.bench.ceiling import SETTINGS
 from tests.bench.corpus import Corpus, generate
 from tests.bench.figures import Aim, Figure, Row, median, quantile, spread
-from tests.bench.house import fresh_folder, house
+from tests.bench.running_stack import make_folder, run_stack
 from tests.bench.upload import items_of
 
 NAME = "growth"
@@ -36,7 +36,7 @@ class Stage:
 def measure(sizes: Sequence[int]) -> Figure:
     """Imports and searches when so many documents are stored, in ascending order."""
     corpus = generate(sizes[-1] + PASSES * PASS)
-    with fresh_folder() as folder, house(folder, SETTINGS) as running:
+    with make_folder() as folder, run_stack(folder, SETTINGS) as running:
 
         async def grow() -> list[Stage]:
             async with open_client(running.endpoints) as client:

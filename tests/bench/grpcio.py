@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.figures import Figure, Row, median, spread
-from tests.bench.house import fresh_folder
+from tests.bench.running_stack import make_folder
 
 NAME = "grpcio"
 TITLE = "grpcio: the pinned version against the newest (grpc.aio echo, client and server)"
@@ -27,7 +27,7 @@ class NotInstalledError(Exception):
 
 def measure(rounds: int, seconds: float) -> Figure:
     """Rates and latencies of both versions; skipped where they can not be installed."""
-    with fresh_folder() as folder:
+    with make_folder() as folder:
         try:
             pinned = _installed(folder / "pinned", f"grpcio=={version('grpcio')}")
             newest = _installed(folder / "newest", "grpcio>=1.80")

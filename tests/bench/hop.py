@@ -25,7 +25,7 @@ from stack.guardian import Guardian
 from testkit.consuming import consume_events, run_relay
 from testkit.servers import TestBus, TestDatabase, start_bus, start_database
 from tests.bench.figures import Aim, Figure, Row, median, spread
-from tests.bench.house import fresh_folder
+from tests.bench.running_stack import make_folder
 
 NAME = "hop"
 TITLE = "one exactly-once hop: pulled, committed with its inbox row, published, acknowledged"
@@ -58,7 +58,7 @@ class Servers:
 def measure(events: int, repetitions: int) -> Figure:
     """Hop and floors in turn, one at a time and eight at a time."""
     with (
-        fresh_folder() as folder,
+        make_folder() as folder,
         Guardian() as guardian,
         start_bus(folder, guardian) as bus,
         start_database(folder, guardian) as database,

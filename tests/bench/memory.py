@@ -1,4 +1,4 @@
-"""What an idle house keeps in memory after it has taken a collection in."""
+"""What an idle stack keeps in memory after it has taken a collection in."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,18 +7,18 @@ from typing import Any
 from aquifer.services import NAMES
 from tests.bench import processes
 from tests.bench.figures import Figure, Row
-from tests.bench.house import House
 from tests.bench.processes import CLIENT, NOTHING, Memory
+from tests.bench.running_stack import RunningStack
 
 NAME = "memory"
 TITLE = "memory (PSS) of an idle stack after ingest"
 IDLE_S = 5.0
 
 
-async def run(house: House) -> dict[str, Memory]:
+async def run(running: RunningStack) -> dict[str, Memory]:
     """Memory by part, after a moment of rest."""
     await asyncio.sleep(IDLE_S)
-    pids = processes.of(house.stack)
+    pids = processes.of(running.stack)
     return {name: processes.memory(pid) for name, pid in pids.items() if name != CLIENT}
 
 

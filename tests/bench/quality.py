@@ -9,17 +9,17 @@ from aquifer_cli import ask as asking
 from aquifer_cli.client import open_client
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Figure, Row
-from tests.bench.house import House
+from tests.bench.running_stack import RunningStack
 
 NAME = "quality"
 TITLE = "retrieval quality, by `aquifer search --queries`"
 DEPTH = 100
 
 
-async def run(house: House, corpus: Corpus, collection: str) -> Figure:
+async def run(running: RunningStack, corpus: Corpus, collection: str) -> Figure:
     """nDCG@10 and Recall@100 over the questions that have a relevant document."""
     out = io.StringIO()
-    async with open_client(house.endpoints) as client:
+    async with open_client(running.endpoints) as client:
         await asking.write_run(
             client,
             list(corpus.queries),

@@ -11,7 +11,7 @@ from aquifer_cli.client import open_client
 from tests.bench import floors, processes
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Figure, Row, median, quantile
-from tests.bench.house import House
+from tests.bench.running_stack import RunningStack
 
 NAME = "search"
 TITLE = "search: gRPC client to hits with their text"
@@ -29,9 +29,9 @@ class Searched:
     cpu_s: Mapping[str, float]
 
 
-async def run(house: House, corpus: Corpus, collection: str) -> dict[int, Searched]:
+async def run(running: RunningStack, corpus: Corpus, collection: str) -> dict[int, Searched]:
     """Every query, one at a time and four at a time."""
-    async with open_client(house.endpoints) as client:
+    async with open_client(running.endpoints) as client:
 
         async def one(text: str) -> float:
             started = time.perf_counter()
@@ -39,7 +39,7 @@ async def run(house: House, corpus: Corpus, collection: str) -> dict[int, Search
             return time.perf_counter() - started
 
         texts = [text for _, text in corpus.queries]
-        pids = processes.of(house.stack)
+        pids = processes.of(running.stack)
         await floors.side_by_side_each(one, texts[:WARM], 1)
         found = {}
         for count in SIDE_BY_SIDE:

@@ -13,7 +13,7 @@ from aquifer_cli.sources import Item, read_documents
 from aquifer_cli.upload import send
 from tests.bench import processes
 from tests.bench.corpus import Corpus
-from tests.bench.house import House
+from tests.bench.running_stack import RunningStack
 
 
 class UnfinishedError(Exception):
@@ -46,7 +46,7 @@ def items_of(texts: Sequence[str], collection: str) -> list[Item]:
         return read_documents(Path(file.name), collection)
 
 
-async def upload(house: House, corpus: Corpus, collection: str, folder: Path) -> Uploaded:
+async def upload(running: RunningStack, corpus: Corpus, collection: str, folder: Path) -> Uploaded:
     """Sends every document as `aquifer import --wait` does.
 
     Raises:
@@ -55,8 +55,8 @@ async def upload(house: House, corpus: Corpus, collection: str, folder: Path) ->
     file = folder / f"{collection}.jsonl"
     file.write_text("\n".join(corpus.lines), encoding="utf-8")
     items = read_documents(file, collection)
-    pids = processes.of(house.stack)
-    async with open_client(house.endpoints) as client:
+    pids = processes.of(running.stack)
+    async with open_client(running.endpoints) as client:
         await client.sign_in()
         before = processes.cpu_by_part(pids)
         started = time.perf_counter()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,12 @@ from stack.up import Stack
 COMMAND_S = 180
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """A running stack and its command line."""
-
-    stack: Stack
+class RunningStack(Stack):
+    """A stack and its command line."""
 
     @property
     def folder(self) -> Path:
-        return self.stack.data.path
+        return self.data.path
 
     @property
     def endpoints(self) -> Endpoints:
@@ -52,9 +48,9 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[House]:
-    """Everything, up."""
+def stack() -> Iterator[RunningStack]:
+    """A stack whose parts are all ready."""
     with tempfile.TemporaryDirectory(prefix="aquifer-e2e-", ignore_cleanup_errors=True) as folder:
-        with Stack(Path(folder) / "data") as stack:
+        with RunningStack(Path(folder) / "data") as stack:
             stack.start()
-            yield House(stack)
+            yield stack

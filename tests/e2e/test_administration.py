@@ -14,11 +14,11 @@ TENANT = {"tenant", "name", "state", "create_time"}
 REFUSED_WITHIN_S = 30  # promised are 5 s; the machine may be slow
 
 
-def run_as(house, api_key, *arguments):
+def run_as(stack, api_key, *arguments):
     """The command with another key than the operator's."""
     addresses = {
         f"AQUIFER_{name.upper()}_ADDRESS": address
-        for name, address in house.endpoints.services.items()
+        for name, address in stack.endpoints.services.items()
     }
     return subprocess.run(
         [sys.executable, "-m", "aquifer_cli", *arguments],
@@ -30,8 +30,8 @@ def run_as(house, api_key, *arguments):
     )
 
 
-def read_reason(house, *arguments):
-    [record] = house.json(*arguments)
+def read_reason(stack, *arguments):
+    [record] = stack.json(*arguments)
     assert record["error"]["hint"]
     return record["error"]["reason"]
 
@@ -43,44 +43,44 @@ def wait_until(holds):
         time.sleep(0.3)
 
 
-def test_a_key_is_shown_once_works_and_is_revoked(house):
-    created = house.run("keys", "create", "reader", "-s", "search", "-s", "ask", "--days", "7")
+def test_a_key_is_shown_once_works_and_is_revoked(stack):
+    created = stack.run("keys", "create", "reader", "-s", "search", "-s", "ask", "--days", "7")
     [api_key] = created.stdout.splitlines()  # a script reads it from here
     assert "not shown again" in created.stderr
     key_id = api_key.split("_")[1]
-    assert run_as(house, api_key, "search", "anything").returncode == 0
+    assert run_as(stack, api_key, "search", "anything").returncode == 0
 
-    listed = {one["key_id"]: one for one in house.json("keys", "list")}
+    listed = {one["key_id"]: one for one in stack.json("keys", "list")}
     assert set(listed[key_id]) == KEY
     assert (listed[key_id]["name"], listed[key_id]["scopes"]) == ("reader", ["ask", "search"])
-    for_people = house.run("keys", "list").stdout
+    for_people = stack.run("keys", "list").stdout
     assert key_id in for_people
     assert api_key not in for_people
 
-    [revoked] = house.json("keys", "revoke", key_id)
+    [revoked] = stack.json("keys", "revoke", key_id)
     assert (set(revoked), revoked["state"]) == (KEY, "REVOKED")
-    wait_until(lambda: "KEY_REVOKED" in run_as(house, api_key, "search", "anything").stderr)
-    assert house.run("keys", "revoke", key_id).stdout.startswith(f"{key_id}: REVOKED")
+    wait_until(lambda: "KEY_REVOKED" in run_as(stack, api_key, "search", "anything").stderr)
+    assert stack.run("keys", "revoke", key_id).stdout.startswith(f"{key_id}: REVOKED")
 
 
-def test_a_tenant_is_created_used_suspended_and_resumed(house):
-    [created] = house.json("tenants", "create", "acme", "--name", "Acme Ltd")
+def test_a_tenant_is_created_used_suspended_and_resumed(stack):
+    [created] = stack.json("tenants", "create", "acme", "--name", "Acme Ltd")
     assert (set(created), created["name"], created["state"]) == (TENANT, "Acme Ltd", "ACTIVE")
-    assert house.json("tenants", "create", "acme", "--name", "Acme Ltd") == [created]
-    assert created in house.json("tenants", "list")
-    assert "Acme Ltd" in house.run("tenants", "list").stdout
+    assert stack.json("tenants", "create", "acme", "--name", "Acme Ltd") == [created]
+    assert created in stack.json("tenants", "list")
+    assert "Acme Ltd" in stack.run("tenants", "list").stdout
 
-    [made] = house.json("keys", "create", "first", "--tenant", "acme", "-s", "keys.admin")
+    [made] = stack.json("keys", "create", "first", "--tenant", "acme", "-s", "keys.admin")
     assert set(made) == {*KEY, "api_key"}
-    assert [one["name"] for one in house.json("keys", "list", "--tenant", "acme")] == ["first"]
-    assert run_as(house, made["api_key"], "keys", "list").returncode == 0
+    assert [one["name"] for one in stack.json("keys", "list", "--tenant", "acme")] == ["first"]
+    assert run_as(stack, made["api_key"], "keys", "list").returncode == 0
 
-    [suspended] = house.json("tenants", "suspend", "acme")
+    [suspended] = stack.json("tenants", "suspend", "acme")
     assert suspended["state"] == "SUSPENDED"
-    wait_until(lambda: run_as(house, made["api_key"], "keys", "list").returncode == 1)
-    assert house.run("tenants", "resume", "acme").stdout.startswith("acme: ACTIVE")
-    wait_until(lambda: run_as(house, made["api_key"], "keys", "list").returncode == 0)
-    [revoked] = house.json("keys", "revoke", made["key_id"], "--tenant", "acme")
+    wait_until(lambda: run_as(stack, made["api_key"], "keys", "list").returncode == 1)
+    assert stack.run("tenants", "resume", "acme").stdout.startswith("acme: ACTIVE")
+    wait_until(lambda: run_as(stack, made["api_key"], "keys", "list").returncode == 0)
+    [revoked] = stack.json("keys", "revoke", made["key_id"], "--tenant", "acme")
     assert revoked["state"] == "REVOKED"
 
 
@@ -100,28 +100,28 @@ def test_a_tenant_is_created_used_suspended_and_resumed(house):
         (["tenants", "suspend", "system"], "TENANT_RESERVED"),
     ],
 )
-def test_what_cannot_be_done_says_what_to_do(house, arguments, reason):
-    assert read_reason(house, *arguments) == reason
+def test_what_cannot_be_done_says_what_to_do(stack, arguments, reason):
+    assert read_reason(stack, *arguments) == reason
 
 
-def test_the_key_in_use_is_not_revoked_by_mistake(house):
-    own = house.endpoints.api_key.split("_")[1]
-    refused = house.run("keys", "revoke", own)
+def test_the_key_in_use_is_not_revoked_by_mistake(stack):
+    own = stack.endpoints.api_key.split("_")[1]
+    refused = stack.run("keys", "revoke", own)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "KEY_OWN" in refused.stderr
     assert "--own" in refused.stderr
-    listed = {one["key_id"]: one["state"] for one in house.json("keys", "list")}
+    listed = {one["key_id"]: one["state"] for one in stack.json("keys", "list")}
     assert listed[own] == "ACTIVE"
 
 
-def test_without_the_scope_the_command_says_which(house):
-    [made] = house.json("keys", "create", "narrow", "-s", "search")
+def test_without_the_scope_the_command_says_which(stack):
+    [made] = stack.json("keys", "create", "narrow", "-s", "search")
     for arguments, scope in (
         (["keys", "list"], "keys.admin"),
         (["tenants", "list"], "tenants.admin"),
         (["tenants", "create", "other"], "tenants.admin"),
     ):
-        refused = run_as(house, made["api_key"], *arguments)
+        refused = run_as(stack, made["api_key"], *arguments)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr.startswith("SCOPE_MISSING")
         assert scope in refused.stderr

@@ -18,18 +18,18 @@ PDF_HEADER = b"%PDF-1.7\n"
         ("blank.txt", b" \n\t \n", "NO_TEXT"),
     ],
 )
-def test_a_bad_file_fails_with_its_reason(house, tmp_path, name, content, reason):
+def test_a_bad_file_fails_with_its_reason(stack, tmp_path, name, content, reason):
     file = tmp_path / name
     file.write_bytes(content)
-    [outcome] = house.json("upload", str(file), "--collection", "bad", "--wait")
+    [outcome] = stack.json("upload", str(file), "--collection", "bad", "--wait")
     assert outcome["state"] in ("FAILED", "REFUSED")
     assert outcome["reason"] == reason
 
 
-def test_a_bad_neighbour_does_not_stop_the_good_ones(house, tmp_path):
+def test_a_bad_neighbour_does_not_stop_the_good_ones(stack, tmp_path):
     (tmp_path / "good.txt").write_text("Good text about lighthouses.")
     (tmp_path / "bad.pdf").write_bytes(PDF_HEADER)
-    outcomes = house.json("upload", str(tmp_path), "--collection", "mixed", "--wait")
+    outcomes = stack.json("upload", str(tmp_path), "--collection", "mixed", "--wait")
     states = {outcome["document"].rsplit("/", 1)[-1]: outcome["state"] for outcome in outcomes}
     assert states == {"good.txt": "INDEXED", "bad.pdf": "FAILED"}
 
@@ -45,21 +45,21 @@ def test_a_bad_neighbour_does_not_stop_the_good_ones(house, tmp_path):
         (["upload", "/no/such/file"], "PATH_UNKNOWN"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong(house, arguments, reason):
-    done = house.run(*arguments, "--json")
+def test_a_bad_request_says_what_is_wrong(stack, arguments, reason):
+    done = stack.run(*arguments, "--json")
     assert done.returncode != 0
     assert json.loads(done.stdout.splitlines()[-1])["error"]["reason"] == reason
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_refused(house, tmp_path):
-    known = json.loads((house.folder / "endpoints.json").read_text())
+def test_a_wrong_key_is_refused(stack, tmp_path):
+    known = json.loads((stack.folder / "endpoints.json").read_text())
     known["api_key"] = known["api_key"][:-9] + "AAAA" + known["api_key"][-5:]
     (tmp_path / "endpoints.json").write_text(json.dumps(known))
-    done = house.run("search", "anything", "--json", data=tmp_path)
+    done = stack.run("search", "anything", "--json", data=tmp_path)
     assert json.loads(done.stdout)["error"]["reason"] == "KEY_INVALID"
 
 
-def test_no_stack_is_said_so(house, tmp_path):
-    done = house.run("status", "--json", data=tmp_path)
+def test_no_stack_is_said_so(stack, tmp_path):
+    done = stack.run("status", "--json", data=tmp_path)
     assert json.loads(done.stdout)["error"]["reason"] == "NOT_RUNNING"

@@ -29,21 +29,21 @@ WIDTH = 80
 
 
 @pytest.fixture(scope="module")
-def tides(house, tmp_path_factory):
+def tides(stack, tmp_path_factory):
     """A document in a collection of its own, and the files it came from."""
     folder = tmp_path_factory.mktemp("tides")
     file = folder / LONG_NAME.replace("~", "/")
     file.parent.mkdir(parents=True)
     file.write_text(TIDES)
-    [outcome] = house.json("upload", str(folder), "-c", "tides", "--wait")
+    [outcome] = stack.json("upload", str(folder), "-c", "tides", "--wait")
     (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "when is high water"}\n\n')
     (folder / "corpus.jsonl").write_text('{"_id": "1", "text": "Moon and sun make the tides."}\n')
     return {"folder": folder, "file": str(file), "document": outcome["document"]}
 
 
-def answered(house, tides):
+def answered(stack, tides):
     """An answer of which a citation is known."""
-    steps = house.json("ask", "How far does the water rise at spring tide?", "-c", "tides")
+    steps = stack.json("ask", "How far does the water rise at spring tide?", "-c", "tides")
     return steps[0]["answer"]
 
 
@@ -74,17 +74,17 @@ TABLE = {
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_every_command_tells_machines_one_object_a_line(house, tides, row):
+def test_every_command_tells_machines_one_object_a_line(stack, tides, row):
     arguments, keys = TABLE[row]
-    done = house.run(*(each.format(**tides) for each in arguments), "--json")
+    done = stack.run(*(each.format(**tides) for each in arguments), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert records
     assert all(set(record) == keys for record in records)
 
 
-def test_an_answer_comes_step_by_step(house, tides):
-    done = house.run("ask", "How far does the water rise at spring tide?", "-c", "tides", "--json")
+def test_an_answer_comes_step_by_step(stack, tides):
+    done = stack.run("ask", "How far does the water rise at spring tide?", "-c", "tides", "--json")
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [step["step"] for step in steps]
     assert (kinds[0], kinds[-1], done.stderr) == ("started", "finished", "")
@@ -94,71 +94,71 @@ def test_an_answer_comes_step_by_step(house, tides):
 @pytest.mark.parametrize("typed", ["tidse", "Tides", "tides2x"])
 @pytest.mark.parametrize("command", ["ask", "search"])
 def test_a_collection_without_documents_is_not_found_before_anything_is_told(
-    house, tides, command, typed
+    stack, tides, command, typed
 ):
-    [only] = house.json(command, "high water", "-c", typed)
+    [only] = stack.json(command, "high water", "-c", typed)
     assert only["error"]["reason"] == "NOT_FOUND"
     assert "tides" in only["error"]["hint"]
-    for_people = house.run(command, "high water", "-c", typed)
+    for_people = stack.run(command, "high water", "-c", typed)
     assert (for_people.returncode, for_people.stdout) == (1, "")
     assert "tides" in for_people.stderr
 
 
-def test_a_run_over_a_collection_without_documents_writes_nothing(house, tides):
+def test_a_run_over_a_collection_without_documents_writes_nothing(stack, tides):
     run = tides["folder"] / "no-run"
     queries = str(tides["folder"] / "queries.jsonl")
-    [only] = house.json("search", "--queries", queries, "--run", str(run), "-c", "tidse")
+    [only] = stack.json("search", "--queries", queries, "--run", str(run), "-c", "tidse")
     assert only["error"]["reason"] == "NOT_FOUND"
     assert not run.exists()
 
 
-def test_an_answer_has_a_trace(house, tides):
-    answer = answered(house, tides)
+def test_an_answer_has_a_trace(stack, tides):
+    answer = answered(stack, tides)
     deadline = time.monotonic() + 60
-    while (done := house.run("trace", answer, "--json")).returncode:
+    while (done := stack.run("trace", answer, "--json")).returncode:
         assert json.loads(done.stdout)["error"]["reason"] == "TRACE_UNKNOWN"
         assert time.monotonic() < deadline
         time.sleep(0.3)
     assert "QueryService/Ask" in done.stdout
 
 
-def test_a_delete_tells_the_document(house, tmp_path):
+def test_a_delete_tells_the_document(stack, tmp_path):
     file = tmp_path / "gone.md"
     file.write_text("Soon gone.")
-    house.json("upload", str(file), "--wait")
-    [deleted] = house.json("delete", "gone.md")
+    stack.json("upload", str(file), "--wait")
+    [deleted] = stack.json("delete", "gone.md")
     assert set(deleted) == DOCUMENT
     assert deleted["state"] in ("DELETING", "DELETED")
 
 
-def test_a_file_is_deleted_and_traced_by_its_own_name(house, tmp_path):
+def test_a_file_is_deleted_and_traced_by_its_own_name(stack, tmp_path):
     file = tmp_path / "minutes of may.txt"
     file.write_text("We met in May.")
-    [sent] = house.json("upload", str(file), "-c", "minutes", "--wait")
+    [sent] = stack.json("upload", str(file), "-c", "minutes", "--wait")
     deadline = time.monotonic() + 20
-    while (done := house.run("trace", file.name, "-c", "minutes")).returncode:
+    while (done := stack.run("trace", file.name, "-c", "minutes")).returncode:
         assert time.monotonic() < deadline
         time.sleep(0.3)
     assert sent["document"] in done.stdout
-    [deleted] = house.json("delete", file.name, "-c", "minutes")
+    [deleted] = stack.json("delete", file.name, "-c", "minutes")
     assert deleted["document"] == sent["document"]
 
 
-def test_a_look_for_what_is_not_there_is_not_its_trace(house):
-    assert house.json("delete", "never-there.md")[0]["error"]["reason"] == "DOCUMENT_UNKNOWN"
+def test_a_look_for_what_is_not_there_is_not_its_trace(stack):
+    assert stack.json("delete", "never-there.md")[0]["error"]["reason"] == "DOCUMENT_UNKNOWN"
     time.sleep(3)  # until its span would have arrived
-    [unknown] = house.json("trace", "never-there.md")
+    [unknown] = stack.json("trace", "never-there.md")
     assert unknown["error"]["reason"] == "TRACE_UNKNOWN"
 
 
-def on_a_terminal(house, *arguments):
+def on_a_terminal(stack, *arguments):
     """What a terminal of 80 columns is sent, without its colours and line ends."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-m", "aquifer_cli", *arguments],
-        env={**environment, "AQUIFER_HOME": str(house.folder), "TERM": "xterm", "NO_COLOR": "1"},
+        env={**environment, "AQUIFER_HOME": str(stack.folder), "TERM": "xterm", "NO_COLOR": "1"},
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -178,76 +178,76 @@ def on_a_terminal(house, *arguments):
 
 
 @pytest.mark.parametrize("command", [["documents"], ["upload", "{file}"], ["search", "high water"]])
-def test_on_a_terminal_a_name_is_never_cut(house, tides, command):
+def test_on_a_terminal_a_name_is_never_cut(stack, tides, command):
     arguments = [each.format(**tides) for each in command]
     document = tides["document"]
     if command[0] == "upload":
         document = f"collections/tides/documents/{LONG_NAME.rsplit('~', 1)[-1]}"
     else:
         assert document == f"collections/tides/documents/{LONG_NAME}"
-    shown = on_a_terminal(house, *arguments, "-c", "tides")
+    shown = on_a_terminal(stack, *arguments, "-c", "tides")
     assert document in shown
     assert "Traceback" not in shown
 
 
-def test_on_a_terminal_every_other_line_fits(house, tides):
-    shown = on_a_terminal(house, "trace", tides["document"])
+def test_on_a_terminal_every_other_line_fits(stack, tides):
+    shown = on_a_terminal(stack, "trace", tides["document"])
     lines = [line for line in shown.splitlines() if tides["document"] not in line]
     assert lines
     assert all(len(line) <= WIDTH for line in lines)
 
 
-def test_colours_are_for_terminals_only(house, tides):
+def test_colours_are_for_terminals_only(stack, tides):
     for arguments in (["documents"], ["trace", tides["document"]], ["status"]):
-        assert "\x1b" not in house.run(*arguments).stdout
+        assert "\x1b" not in stack.run(*arguments).stdout
 
 
-def test_addresses_and_the_first_key_are_for_their_owner_only(house):
-    assert stat.S_IMODE((house.folder / "endpoints.json").stat().st_mode) == 0o600
-    assert house.folder.stat().st_mode & stat.S_IRWXO in (0, stat.S_IXOTH)
-    assert stat.S_IMODE(house.folder.stat().st_mode) & (stat.S_IRWXG | stat.S_IROTH) == 0
+def test_addresses_and_the_first_key_are_for_their_owner_only(stack):
+    assert stat.S_IMODE((stack.folder / "endpoints.json").stat().st_mode) == 0o600
+    assert stack.folder.stat().st_mode & stat.S_IRWXO in (0, stat.S_IXOTH)
+    assert stat.S_IMODE(stack.folder.stat().st_mode) & (stat.S_IRWXG | stat.S_IROTH) == 0
 
 
-def test_a_second_house_in_the_same_folder_is_refused(house):
-    done = house.run("up", "--json")
+def test_a_second_stack_in_the_same_folder_is_refused(stack):
+    done = stack.run("up", "--json")
     [event] = [json.loads(line) for line in done.stdout.splitlines()]
     assert (event["event"], event["error"]["reason"]) == ("failed", "DATA_DIR_IN_USE")
     assert done.returncode == 1
-    assert house.run("status").returncode == 0
+    assert stack.run("status").returncode == 0
 
 
-def test_lines_with_one_id_are_one_document(house, tmp_path):
+def test_lines_with_one_id_are_one_document(stack, tmp_path):
     corpus = tmp_path / "twice.jsonl"
     rows = [("a", "first"), ("b", "other"), ("a", "second")]
     corpus.write_text("\n".join(json.dumps({"_id": i, "text": t}) for i, t in rows))
-    outcomes = house.json("import", str(corpus), "-c", "twice", "--wait")
+    outcomes = stack.json("import", str(corpus), "-c", "twice", "--wait")
     by_line = {outcome["path"].rsplit(":", 1)[-1]: outcome for outcome in outcomes}
     assert {line: (o["state"], o["version"]) for line, o in by_line.items()} == {
         "1": ("SKIPPED", 0),
         "2": ("INDEXED", 1),
         "3": ("INDEXED", 1),
     }
-    [hit] = [h for h in house.json("search", "second", "-c", "twice") if h["document"][-1] == "a"]
+    [hit] = [h for h in stack.json("search", "second", "-c", "twice") if h["document"][-1] == "a"]
     assert hit["text"] == "second"
 
 
-def test_two_files_that_would_be_one_document_are_not_sent(house, tmp_path):
+def test_two_files_that_would_be_one_document_are_not_sent(stack, tmp_path):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.md").write_text(folder)
     paths = [str(tmp_path / folder / "same.md") for folder in ("x", "y")]
-    done = house.run("upload", *paths, "-c", "collision", "--json")
+    done = stack.run("upload", *paths, "-c", "collision", "--json")
     assert json.loads(done.stdout)["error"]["reason"] == "DOCUMENT_TWICE"
-    assert house.json("documents", "-c", "collision") == []
+    assert stack.json("documents", "-c", "collision") == []
 
 
-def test_ctrl_c_while_importing_tells_what_was_done(house, tmp_path):
+def test_ctrl_c_while_importing_tells_what_was_done(stack, tmp_path):
     corpus = tmp_path / "many.jsonl"
     rows = [{"_id": str(number), "text": f"Number {number}."} for number in range(3000)]
     corpus.write_text("\n".join(map(json.dumps, rows)))
     process = subprocess.Popen(
         [sys.executable, "-m", "aquifer_cli", "import", str(corpus), "-c", "many", "--json"],
-        env={**os.environ, "AQUIFER_HOME": str(house.folder)},
+        env={**os.environ, "AQUIFER_HOME": str(stack.folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,  # what `readline` kept back, `communicate` would not see
@@ -265,14 +265,14 @@ def test_ctrl_c_while_importing_tells_what_was_done(house, tmp_path):
     assert f"{counted}, {len(rows) - len(done):,} not sent" == last["error"]["detail"]
 
 
-def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(house, tides):
-    query = house.stack.parts["query"]
+def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(stack, tides):
+    query = stack.parts["query"]
     query.kill()
     try:
-        done = house.run("ask", "When is high water?", "--json")
+        done = stack.run("ask", "When is high water?", "--json")
         assert json.loads(done.stdout)["error"]["reason"] == "UNAVAILABLE"
         assert (done.returncode, done.stderr) == (3, "")
-        status = house.run("status", "--json")
+        status = stack.run("status", "--json")
         parts = {part["service"]: part for part in json.loads(status.stdout)["parts"]}
         assert status.returncode == 1
         assert parts["query"]["not_ready"] == ["UNAVAILABLE"]
@@ -280,13 +280,13 @@ def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(house,
         assert parts["auth"]["ready"]
     finally:
         query.start()
-    assert house.run("search", "high water", "-c", "tides").returncode == 0
+    assert stack.run("search", "high water", "-c", "tides").returncode == 0
 
 
-def test_the_bus_is_in_line_with_the_contract(house, monkeypatch):
-    for variable, value in house.stack._bus("provisioner").items():
+def test_the_bus_is_in_line_with_the_contract(stack, monkeypatch):
+    for variable, value in stack._bus("provisioner").items():
         monkeypatch.setenv(variable, value)
-    assert house.json("bus", "apply") == []
+    assert stack.json("bus", "apply") == []
     monkeypatch.setenv("AQUIFER_NATS_URL", "nats://127.0.0.1:9")
-    done = house.run("bus", "apply", "--timeout", "2", "--json")
+    done = stack.run("bus", "apply", "--timeout", "2", "--json")
     assert json.loads(done.stdout)["error"]["reason"] == "BUS_NOT_APPLIED"

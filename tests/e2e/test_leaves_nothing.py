@@ -181,22 +181,22 @@ def test_the_demo_killed_in_the_middle_leaves_no_process_and_no_port(folder):
         demo.assert_nothing_is_left()
 
 
-def test_a_house_stopped_by_ctrl_c_leaves_nothing_but_its_data(folder):
-    with launched(folder, "up", "--json") as house:
-        house.until_up()
-        house.ctrl_c()
-        out, err = house.process.communicate(timeout=120)
-        assert house.process.returncode == 0, err
-        house.assert_nothing_is_left()
+def test_a_stack_stopped_by_ctrl_c_leaves_nothing_but_its_data(folder):
+    with launched(folder, "up", "--json") as up:
+        up.until_up()
+        up.ctrl_c()
+        out, err = up.process.communicate(timeout=120)
+        assert up.process.returncode == 0, err
+        up.assert_nothing_is_left()
     events = [json.loads(line)["event"] for line in out.splitlines()]
     assert "ready" in events
     assert events[-1] == "stopped"
     assert not (folder / "endpoints.json").exists()
 
 
-def test_a_house_that_is_killed_leaves_no_process_and_no_port(folder):
-    with launched(folder, "up") as house:
-        house.until_up()
-        house.process.kill()
-        house.process.wait(60)
-        house.assert_nothing_is_left()
+def test_a_stack_that_is_killed_leaves_no_process_and_no_port(folder):
+    with launched(folder, "up") as up:
+        up.until_up()
+        up.process.kill()
+        up.process.wait(60)
+        up.assert_nothing_is_left()

@@ -82,32 +82,32 @@ def chain(nodes: list[tracing.Node], last: str) -> list[tracing.Node]:
     return path
 
 
-def test_the_way_in_is_one_chain_across_three_services(house):
+def test_the_way_in_is_one_chain_across_three_services(stack):
     trace_id = secrets.token_hex(16)
-    indexed = asyncio.run(publish_and_wait(house.endpoints, "one", trace_id))
+    indexed = asyncio.run(publish_and_wait(stack.endpoints, "one", trace_id))
     assert indexed.version == 1
-    nodes = complete_trace(house.endpoints.traces, trace_id, WAY_IN)
+    nodes = complete_trace(stack.endpoints.traces, trace_id, WAY_IN)
     path = chain(nodes, "process VersionSearchable")
     assert [n.name for n in path if n.name.startswith("process")] == WAY_IN
     assert {node.service for node in path} == {"ingest", "inference", "query"}
     assert not [node.name for node in nodes if node.error]
-    assert {n.attributes.get("tenant.id") for n in path} == {house.endpoints.tenant}
+    assert {n.attributes.get("tenant.id") for n in path} == {stack.endpoints.tenant}
     assert {n.attributes.get("document.id") for n in path[1:]} == {
         "collections/traced/documents/one"
     }
 
 
-def test_a_redelivery_stays_in_the_trace(house):
+def test_a_redelivery_stays_in_the_trace(stack):
     """Inference is killed while it is frozen over the batch; another delivery finishes it."""
     trace_id = secrets.token_hex(16)
-    inference = house.stack.parts["inference"]
+    inference = stack.parts["inference"]
     inference.freeze()
     try:
         waiting = asyncio.new_event_loop()
 
         async def killed_and_restarted() -> DocumentIndexed:
             result = asyncio.ensure_future(
-                publish_and_wait(house.endpoints, "redelivered", trace_id)
+                publish_and_wait(stack.endpoints, "redelivered", trace_id)
             )
             await asyncio.sleep(1.5)
             await asyncio.to_thread(inference.kill)
@@ -120,23 +120,23 @@ def test_a_redelivery_stays_in_the_trace(house):
         if not inference.running:
             inference.start()
     assert indexed.version == 1
-    nodes = complete_trace(house.endpoints.traces, trace_id, WAY_IN)
+    nodes = complete_trace(stack.endpoints.traces, trace_id, WAY_IN)
     path = chain(nodes, "process VersionSearchable")
     assert [n.name for n in path if n.name.startswith("process")] == WAY_IN
     embedding = next(node for node in path if node.name == "process ChunksPrepared")
     assert int(embedding.attributes["aquifer.delivery"]) >= 1
 
 
-def test_an_answer_links_to_the_way_in_of_what_it_cites(house):
+def test_an_answer_links_to_the_way_in_of_what_it_cites(stack):
     trace_id = secrets.token_hex(16)
-    asyncio.run(publish_and_wait(house.endpoints, "linked", trace_id))
-    steps = house.json("ask", "What is the note about linked and tides?", "-c", "traced")
+    asyncio.run(publish_and_wait(stack.endpoints, "linked", trace_id))
+    steps = stack.json("ask", "What is the note about linked and tides?", "-c", "traced")
     cited = {s["passage"]["ingest_trace_id"] for s in steps if s["step"] == "citation"}
     assert trace_id in cited
     answer = steps[0]["answer"]
     deadline = time.monotonic() + 60
     while True:
-        done = house.run("trace", answer, "--json")
+        done = stack.run("trace", answer, "--json")
         spans = json.loads(done.stdout)["spans"] if done.returncode == 0 else []
         # The way to the vector process and back is part of the trace, on both of its sides.
         searches = [s["service"] for s in spans if s["name"].endswith("VectorService/Search")]

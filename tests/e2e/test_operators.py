@@ -67,12 +67,12 @@ async def dead_letter_of(endpoints: Endpoints, event_id: str) -> dead.DeadLetter
     ],
 )
 def test_an_event_that_can_not_be_read_is_a_dead_letter_with_its_bytes(
-    house, body, headers, reason
+    stack, body, headers, reason
 ):
     async def run() -> tuple[dead.DeadLetter, dead.GetDeadLetterResponse, str]:
-        event_id = await publish(house.endpoints, body, **headers)
-        letter = await dead_letter_of(house.endpoints, event_id)
-        async with open_client(house.endpoints) as client:
+        event_id = await publish(stack.endpoints, body, **headers)
+        letter = await dead_letter_of(stack.endpoints, event_id)
+        async with open_client(stack.endpoints) as client:
             stub = DeadLetterServiceStub(client.channels["ingest"])
             request = dead.GetDeadLetterRequest(dead_letter_id=letter.dead_letter_id)
             read = await client.call(stub.GetDeadLetter, request)
@@ -84,27 +84,27 @@ def test_an_event_that_can_not_be_read_is_a_dead_letter_with_its_bytes(
 
     letter, read, left = asyncio.run(run())
     assert letter.reason == reason
-    assert letter.tenant == house.endpoints.tenant
+    assert letter.tenant == stack.endpoints.tenant
     assert read.payload == body
     assert left == "0"
 
 
-def test_a_status_tells_of_dead_letters(house):
+def test_a_status_tells_of_dead_letters(stack):
     async def made() -> None:
-        await dead_letter_of(house.endpoints, await publish(house.endpoints, b"\xff"))
+        await dead_letter_of(stack.endpoints, await publish(stack.endpoints, b"\xff"))
 
     asyncio.run(made())
-    assert "dead letters: " in house.run("status").stdout
-    counts = {p["service"]: p["dead_letters"] for p in house.json("status")[0]["parts"]}
+    assert "dead letters: " in stack.run("status").stdout
+    counts = {p["service"]: p["dead_letters"] for p in stack.json("status")[0]["parts"]}
     assert counts["ingest"] >= 1
     assert counts["auth"] is None
 
 
-def test_replaying_what_is_still_wrong_says_why_and_keeps_it(house):
+def test_replaying_what_is_still_wrong_says_why_and_keeps_it(stack):
     async def run() -> tuple[str, bool]:
-        event_id = await publish(house.endpoints, b"\xff\xff")
-        letter = await dead_letter_of(house.endpoints, event_id)
-        async with open_client(house.endpoints) as client:
+        event_id = await publish(stack.endpoints, b"\xff\xff")
+        letter = await dead_letter_of(stack.endpoints, event_id)
+        async with open_client(stack.endpoints) as client:
             stub = DeadLetterServiceStub(client.channels["ingest"])
             request = dead.ReplayDeadLetterRequest(dead_letter_id=letter.dead_letter_id)
             try:
@@ -125,9 +125,9 @@ def test_replaying_what_is_still_wrong_says_why_and_keeps_it(house):
         ({"document": "collections/a/documents/b", "content": b""}, "EMPTY_DOCUMENT"),
     ],
 )
-def test_a_refused_upload_event_gets_a_result(house, fields: dict[str, Any], reason):
+def test_a_refused_upload_event_gets_a_result(stack, fields: dict[str, Any], reason):
     async def run() -> DocumentFailed:
-        endpoints = house.endpoints
+        endpoints = stack.endpoints
         event_id = str(uuid.uuid4())
         known = endpoints.nats
         connection = await nats.connect(
@@ -152,16 +152,16 @@ def test_a_refused_upload_event_gets_a_result(house, fields: dict[str, Any], rea
     assert failed.reason_detail
 
 
-def test_metrics_are_served(house):
-    urls = json.loads((house.folder / "endpoints.json").read_text())["metrics"]
+def test_metrics_are_served(stack):
+    urls = json.loads((stack.folder / "endpoints.json").read_text())["metrics"]
     for service, url in urls.items():
         text = urllib.request.urlopen(url, timeout=30).read().decode()
         assert "aquifer_rpc_duration_seconds" in text, service
     assert "aquifer_events_total" in urllib.request.urlopen(urls["ingest"]).read().decode()
 
 
-def test_status_knows_every_part(house):
-    [state] = house.json("status")
+def test_status_knows_every_part(stack):
+    [state] = stack.json("status")
     assert {part["service"]: part["ready"] for part in state["parts"]} == {
         "auth": True,
         "ingest": True,

@@ -24,9 +24,8 @@ REVOKED_WITHIN_S = 5.0
 
 
 @pytest.fixture
-def replica(house) -> Iterator[Service]:
+def replica(stack) -> Iterator[Service]:
     """A second process of query, not started yet."""
-    stack = house.stack
     first = stack.parts["query"]
     part = Service(
         "query",
@@ -76,8 +75,8 @@ async def token_of(endpoints: Endpoints, api_key: str) -> str:
     return bearer.removeprefix("Bearer ")
 
 
-def test_two_replicas_refuse_one_of_them_started_after_the_revocation(house, replica):
-    endpoints = house.endpoints
+def test_two_replicas_refuse_one_of_them_started_after_the_revocation(stack, replica):
+    endpoints = stack.endpoints
 
     async def revoked_then_started() -> tuple[float, str]:
         async with open_client(endpoints) as operator:
@@ -95,8 +94,8 @@ def test_two_replicas_refuse_one_of_them_started_after_the_revocation(house, rep
     assert later == "KEY_REVOKED"
 
 
-def test_the_exchange_itself_refuses_a_revoked_key(house):
-    endpoints = house.endpoints
+def test_the_exchange_itself_refuses_a_revoked_key(stack):
+    endpoints = stack.endpoints
 
     async def run() -> str:
         async with open_client(endpoints) as operator:
@@ -111,8 +110,8 @@ def test_the_exchange_itself_refuses_a_revoked_key(house):
     assert asyncio.run(run()) == "KEY_REVOKED"
 
 
-def test_a_scope_that_is_missing_is_named(house):
-    endpoints = house.endpoints
+def test_a_scope_that_is_missing_is_named(stack):
+    endpoints = stack.endpoints
 
     async def run() -> str:
         async with open_client(endpoints) as operator:
@@ -131,8 +130,8 @@ def test_a_scope_that_is_missing_is_named(house):
     assert asyncio.run(run()) == "SCOPE_MISSING"
 
 
-def test_a_client_that_hangs_up_leaves_a_service_that_answers(house):
-    endpoints = house.endpoints
+def test_a_client_that_hangs_up_leaves_a_service_that_answers(stack):
+    endpoints = stack.endpoints
 
     async def run() -> str:
         async with open_client(endpoints) as client:

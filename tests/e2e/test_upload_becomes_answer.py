@@ -18,10 +18,10 @@ Bicycles are carried free of charge. Dogs need a ticket of two euros.
 
 
 @pytest.fixture(scope="module")
-def uploaded(house, tmp_path_factory):
+def uploaded(stack, tmp_path_factory):
     file = tmp_path_factory.mktemp("docs") / "ferry.md"
     file.write_text(HANDBOOK)
-    [outcome] = house.json("upload", str(file), "--collection", "ferry", "--wait")
+    [outcome] = stack.json("upload", str(file), "--collection", "ferry", "--wait")
     return outcome
 
 
@@ -30,19 +30,19 @@ def test_an_upload_ends_indexed(uploaded):
     assert (uploaded["version"], uploaded["state"], uploaded["reason"]) == (1, "INDEXED", "")
 
 
-def test_the_same_bytes_again_change_nothing(house, uploaded):
-    [outcome] = house.json("upload", uploaded["path"], "--collection", "ferry", "--wait")
+def test_the_same_bytes_again_change_nothing(stack, uploaded):
+    [outcome] = stack.json("upload", uploaded["path"], "--collection", "ferry", "--wait")
     assert outcome["version"] == 1
 
 
-def test_a_search_finds_it(house, uploaded):
-    hits = house.json("search", "when does the ferry leave?", "--collection", "ferry")
+def test_a_search_finds_it(stack, uploaded):
+    hits = stack.json("search", "when does the ferry leave?", "--collection", "ferry")
     assert hits[0]["document"] == uploaded["document"]
     assert "seven in the morning" in hits[0]["text"]
 
 
-def test_an_answer_quotes_it_verbatim(house, uploaded):
-    steps = house.json("ask", "When does the ferry leave the north pier?", "-c", "ferry")
+def test_an_answer_quotes_it_verbatim(stack, uploaded):
+    steps = stack.json("ask", "When does the ferry leave the north pier?", "-c", "ferry")
     assert [steps[0]["step"], steps[-1]["step"]] == ["started", "finished"]
     assert steps[-1]["reason"] == "STOP"
     assert steps[-1]["generative"] is False
@@ -54,7 +54,7 @@ def test_an_answer_quotes_it_verbatim(house, uploaded):
     assert "seven in the morning" in "".join(s["text"] for s in steps if s["step"] == "delta")
 
 
-def test_a_citation_names_the_page_on_which_its_quote_stands(house, tmp_path):
+def test_a_citation_names_the_page_on_which_its_quote_stands(stack, tmp_path):
     file = tmp_path / "lighthouse.pdf"
     file.write_bytes(
         pdf(
@@ -63,68 +63,68 @@ def test_a_citation_names_the_page_on_which_its_quote_stands(house, tmp_path):
             lines(b"The keeper winds the clockwork every four hours."),
         )
     )
-    house.json("upload", str(file), "--collection", "coast", "--wait")
-    steps = house.json("ask", "How often does the keeper wind the clockwork?", "-c", "coast")
+    stack.json("upload", str(file), "--collection", "coast", "--wait")
+    steps = stack.json("ask", "How often does the keeper wind the clockwork?", "-c", "coast")
     citations = [step for step in steps if step["step"] == "citation"]
     [citation] = [one for one in citations if "clockwork" in one["quote"]]
     assert (citation["passage"]["page"], citation["page"]) == (1, 3)
 
 
-def test_a_question_the_documents_do_not_answer_is_refused(house, uploaded):
-    steps = house.json("ask", "Who painted the Mona Lisa?", "-c", "ferry")
+def test_a_question_the_documents_do_not_answer_is_refused(stack, uploaded):
+    steps = stack.json("ask", "Who painted the Mona Lisa?", "-c", "ferry")
     assert steps[-1]["reason"] == "NO_ANSWER"
     assert not [step for step in steps if step["step"] == "citation"]
 
 
-def test_metadata_comes_back_with_passages_and_changes_without_a_new_version(house, tmp_path):
+def test_metadata_comes_back_with_passages_and_changes_without_a_new_version(stack, tmp_path):
     file = tmp_path / "harbour.jsonl"
     line = {"_id": "buoy", "text": "The red buoy marks the channel.", "metadata": {"by": "Ada"}}
     file.write_text(json.dumps(line))
-    house.json("import", str(file), "--collection", "harbour", "--wait")
-    [hit] = house.json("search", "red buoy", "--collection", "harbour")
+    stack.json("import", str(file), "--collection", "harbour", "--wait")
+    [hit] = stack.json("search", "red buoy", "--collection", "harbour")
     assert (hit["version"], hit["metadata"]) == (1, {"by": "Ada"})
     file.write_text(json.dumps(line | {"metadata": {"by": "Bea"}}))
-    house.json("import", str(file), "--collection", "harbour", "--wait")
+    stack.json("import", str(file), "--collection", "harbour", "--wait")
     waited_until = time.monotonic() + 20
     while hit["metadata"] != {"by": "Bea"} and time.monotonic() < waited_until:
-        [hit] = house.json("search", "red buoy", "--collection", "harbour")
+        [hit] = stack.json("search", "red buoy", "--collection", "harbour")
     assert (hit["version"], hit["metadata"]) == (1, {"by": "Bea"})
 
 
-def test_a_new_version_replaces_the_old_one(house, uploaded, tmp_path):
+def test_a_new_version_replaces_the_old_one(stack, uploaded, tmp_path):
     file = tmp_path / "ferry.md"
     file.write_text(HANDBOOK.replace("seven in the morning", "eight in the morning"))
-    [outcome] = house.json("upload", str(file), "--collection", "ferry", "--wait")
+    [outcome] = stack.json("upload", str(file), "--collection", "ferry", "--wait")
     assert (outcome["version"], outcome["state"]) == (2, "INDEXED")
-    hits = house.json("search", "when does the ferry leave?", "--collection", "ferry")
+    hits = stack.json("search", "when does the ferry leave?", "--collection", "ferry")
     assert "eight in the morning" in hits[0]["text"]
     assert not [hit for hit in hits if hit["version"] == 1]
 
 
-def test_a_deleted_document_is_not_found(house, tmp_path):
+def test_a_deleted_document_is_not_found(stack, tmp_path):
     file, other = tmp_path / "secret.txt", tmp_path / "other.txt"
     file.write_text("The vault opens with the word heliotrope.")
     other.write_text("The vault is closed on Sundays.")
-    outcome, _ = house.json("upload", str(file), str(other), "--collection", "vault", "--wait")
-    assert len(house.json("search", "heliotrope", "--collection", "vault")) == 2
-    [deleted] = house.json("delete", outcome["document"])
+    outcome, _ = stack.json("upload", str(file), str(other), "--collection", "vault", "--wait")
+    assert len(stack.json("search", "heliotrope", "--collection", "vault")) == 2
+    [deleted] = stack.json("delete", outcome["document"])
     assert deleted["state"] in ("DELETING", "DELETED")
-    [left] = house.json("search", "heliotrope", "--collection", "vault")
+    [left] = stack.json("search", "heliotrope", "--collection", "vault")
     assert left["document"] != outcome["document"]
-    again = house.run("delete", outcome["document"])
+    again = stack.run("delete", outcome["document"])
     assert again.returncode == 0
 
 
-def test_import_writes_a_run(house, tmp_path):
+def test_import_writes_a_run(stack, tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(
         '{"_id": "a", "title": "Bees", "text": "Bees make honey from nectar."}\n'
         '{"_id": "b", "title": "Wolves", "text": "Wolves hunt in packs at night."}\n'
     )
-    outcomes = house.json("import", str(corpus), "--collection", "zoo", "--wait")
+    outcomes = stack.json("import", str(corpus), "--collection", "zoo", "--wait")
     assert [outcome["state"] for outcome in outcomes] == ["INDEXED", "INDEXED"]
     queries, run = tmp_path / "queries.jsonl", tmp_path / "run.txt"
     queries.write_text('{"_id": "q1", "text": "who makes honey"}\n')
-    house.json("search", "--queries", str(queries), "--run", str(run), "-c", "zoo", "--limit", "5")
+    stack.json("search", "--queries", str(queries), "--run", str(run), "-c", "zoo", "--limit", "5")
     first = run.read_text().splitlines()[0].split()
     assert first[:4] == ["q1", "Q0", "a", "1"]

@@ -1,7 +1,6 @@
-"""The figures that share a stack: documents in, then questions, then the engines alone."""
+"""The experiments that share a stack: uploads, then questions, then the engines alone."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 from tests.bench import ask, floors, ingest, memory, quality, search
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Figure
-from tests.bench.house import House, fresh_folder, house
 from tests.bench.plan import Plan
 from tests.bench.processes import Memory
+from tests.bench.running_stack import RunningStack, make_folder, run_stack
 from tests.bench.upload import Uploaded, upload
 
-JOURNEY = (ingest.NAME, search.NAME, ask.NAME, memory.NAME, quality.NAME)
+NAMES = (ingest.NAME, search.NAME, ask.NAME, memory.NAME, quality.NAME)
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class _Found:
     quality: Figure | None = None
 
 
-def journey(corpus: Corpus, plan: Plan, wanted: set[str]) -> list[Figure]:
+def measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> list[Figure]:
     """A fresh stack for every repetition of the upload; the last one answers questions as well."""
     found = _Found()
     figures: list[Figure] = []
@@ -39,8 +38,8 @@ def journey(corpus: Corpus, plan: Plan, wanted: set[str]) -> list[Figure]:
     for number in range(repetitions):
         last = number == repetitions - 1
         with ExitStack() as held:
-            folder = held.enter_context(fresh_folder())
-            with house(folder, {}) as running:
+            folder = held.enter_context(make_folder())
+            with run_stack(folder, {}) as running:
                 asyncio.run(_live(running, corpus, plan, wanted if last else set(), folder, found))
                 tenant = running.endpoints.tenant
             if ingest.NAME in wanted:
@@ -56,18 +55,18 @@ def journey(corpus: Corpus, plan: Plan, wanted: set[str]) -> list[Figure]:
         figures.append(memory.figure(found.memory, floors.ask("engine")))
     if found.quality is not None:
         figures.append(found.quality)
-    return sorted(figures, key=lambda figure: JOURNEY.index(figure.name))
+    return sorted(figures, key=lambda figure: NAMES.index(figure.name))
 
 
 async def _live(
-    running: House,
+    running: RunningStack,
     corpus: Corpus,
     plan: Plan,
     wanted: set[str],
     folder: Path,
     found: _Found,
 ) -> None:
-    """Everything that needs the stack up; questions come after the documents are in."""
+    """What needs a running stack: the upload first, then the questions."""
     found.uploads.append(await upload(running, corpus, corpus.name, folder))
     found.texts = running.chunk_texts(corpus.name)
     if memory.NAME in wanted:
@@ -78,6 +77,3 @@ async def _live(
         found.asked = await ask.run(running, corpus, corpus.name, plan.questions)
     if quality.NAME in wanted:
         found.quality = await quality.run(running, corpus, corpus.name)
-
-
-__all__: Sequence[str] = ("JOURNEY", "journey")

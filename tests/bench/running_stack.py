@@ -17,7 +17,7 @@ from stack.up import Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class RunningStack:
     """A running stack and the addresses a client needs."""
 
     stack: Stack
@@ -36,7 +36,7 @@ class House:
 
 
 @contextmanager
-def fresh_folder() -> Iterator[Path]:
+def make_folder() -> Iterator[Path]:
     """A folder that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="aquifer-bench-"))
     try:
@@ -46,11 +46,11 @@ def fresh_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def house(folder: Path, settings: Mapping[str, str]) -> Iterator[House]:
+def run_stack(folder: Path, settings: Mapping[str, str]) -> Iterator[RunningStack]:
     """The whole stack in `folder`, with AQUIFER_* settings over the defaults."""
     with _environment(settings), Stack(folder) as stack:
         stack.start()
-        yield House(stack=stack, endpoints=endpoints.find(folder))
+        yield RunningStack(stack=stack, endpoints=endpoints.find(folder))
 
 
 @contextmanager

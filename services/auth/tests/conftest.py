@@ -15,15 +15,15 @@ from typing_extensions import override
 
 from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Peppers, Proof, new_key
-from auth.usecases.founding import FirstKeys, FoundPlatform
-from auth.usecases.ports import Founding, Records, Registry
+from auth.usecases.bootstrap import BootstrapPlatform, FirstKeys
+from auth.usecases.ports import Bootstrap, Records, Registry
 
 PEPPER = "unit-test-pepper-of-32-characters"
 
 
 @dataclass
 class Clock:
-    """Goes when told; starts now, since tokens are checked against the real time."""
+    """Advances when asked; starts now, since tokens are checked against the real time."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -137,7 +137,7 @@ class MemoryRecords(Records):
         self._state.events.append(event)
 
 
-class MemoryFounding(Founding):
+class MemoryBootstrap(Bootstrap):
     def __init__(self, state: State) -> None:
         self._state = state
 
@@ -170,9 +170,9 @@ class MemoryRegistry(Registry):
 
     @override
     @asynccontextmanager
-    async def begin_founding(self) -> AsyncIterator[Founding]:
+    async def begin_bootstrap(self) -> AsyncIterator[Bootstrap]:
         async with self._transaction() as draft:
-            yield MemoryFounding(draft)
+            yield MemoryBootstrap(draft)
 
     @override
     async def find_credential(self, key_id: str) -> Credential | None:
@@ -228,12 +228,14 @@ def memory() -> MemoryRegistry:
 
 
 @pytest.fixture
-def found_platform(peppers: Peppers, clock: Clock) -> Callable[[Registry], Awaitable[FirstKeys]]:
+def bootstrap_platform(
+    peppers: Peppers, clock: Clock
+) -> Callable[[Registry], Awaitable[FirstKeys]]:
     """Gives a registry its first tenants `default` and `system`, and their keys."""
 
     async def found(registry: Registry) -> FirstKeys:
         kept: list[FirstKeys] = []
-        found = FoundPlatform(registry=registry, peppers=peppers, clock=clock, new_key=new_key)
+        found = BootstrapPlatform(registry=registry, peppers=peppers, clock=clock, new_key=new_key)
         await found.run("default", "Default", kept.append)
         return kept[0]
 

@@ -16,7 +16,7 @@ from auth.app import SERVICE, bootstrap, issue_service_key, make_build
 from auth.domain import ApiKey
 from auth.rpc import ACCESS
 from auth.settings import PepperSettings, Settings
-from auth.usecases.founding import ALREADY_FOUNDED, FirstKeys
+from auth.usecases.bootstrap import ALREADY_FOUNDED, FirstKeys
 from auth.usecases.service_keys import SERVICES
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import migrate

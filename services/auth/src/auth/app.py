@@ -18,13 +18,13 @@ from auth.settings import PepperSettings, Settings
 from auth.store import PostgresRegistry
 from auth.tokens import Ed25519Signer
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
+from auth.usecases.bootstrap import BootstrapPlatform, FirstKeys
 from auth.usecases.exchange import ExchangeToken, ListRevocations
-from auth.usecases.founding import FirstKeys, FoundPlatform
+from auth.usecases.fair_semaphore import FairSemaphore
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.service_lane import ServiceKeys
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
-from auth.usecases.turns import Turns
 from chassis.base.postgres import open_database
 from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
@@ -66,8 +66,8 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
             clock=clock,
             new_token_id=adapters.new_token_id,
             service_keys=ServiceKeys(registry=registry, peppers=adapters.peppers),
-            service_turns=_turns(SERVICE_EXCHANGES_AT_ONCE),
-            other_turns=_turns(OTHER_EXCHANGES_AT_ONCE),
+            service_exchanges=_make_semaphore(SERVICE_EXCHANGES_AT_ONCE),
+            other_exchanges=_make_semaphore(OTHER_EXCHANGES_AT_ONCE),
         ),
         list_revocations=ListRevocations(registry=registry, clock=clock),
         create_tenant=CreateTenant(registry=registry, clock=clock),
@@ -85,8 +85,8 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
     return rpc
 
 
-def _turns(at_once: int) -> Turns:
-    return Turns(
+def _make_semaphore(at_once: int) -> FairSemaphore:
+    return FairSemaphore(
         at_once=at_once,
         waiting_max=EXCHANGES_WAITING_MAX,
         waiting_max_per_connection=EXCHANGES_WAITING_MAX_PER_CONNECTION,
@@ -141,10 +141,10 @@ def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:
 async def bootstrap(
     settings: PepperSettings, tenant_id: str, display_name: str, keep: Callable[[FirstKeys], None]
 ) -> None:
-    """Creates the first tenant and keys of a platform; see `FoundPlatform`."""
+    """Creates the first tenant and keys of a platform; see `BootstrapPlatform`."""
     peppers = Peppers.parse(settings.auth_pepper.get_secret_value())
     async with _registry(settings) as registry:
-        found = FoundPlatform(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
+        found = BootstrapPlatform(registry=registry, peppers=peppers, clock=_now, new_key=new_key)
         await found.run(tenant_id, display_name, keep)
 
 

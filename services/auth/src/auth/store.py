@@ -11,12 +11,12 @@ from typing_extensions import override
 
 from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
 from auth.keys import Proof
-from auth.usecases.ports import Founding, Records, Registry
+from auth.usecases.ports import Bootstrap, Records, Registry
 from chassis.base.postgres import Transaction
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions, TransactionWork
 
-FOUNDING_LOCK = 4_712
+BOOTSTRAP_LOCK = 4_712
 
 _TENANT = sql.SQL("tenant_id, display_name, created_at, suspended_at")
 _KEY = sql.SQL(
@@ -40,12 +40,12 @@ class PostgresRegistry(Registry):
 
     @override
     @asynccontextmanager
-    async def begin_founding(self) -> AsyncIterator[Founding]:
+    async def begin_bootstrap(self) -> AsyncIterator[Bootstrap]:
         async with self._database.sweep() as tx:
-            await tx.execute("SELECT pg_advisory_xact_lock(%s)", [FOUNDING_LOCK])
-            founding = PostgresFounding(tx, self._transactions.outbox)
-            yield founding
-            await founding.store_events()
+            await tx.execute("SELECT pg_advisory_xact_lock(%s)", [BOOTSTRAP_LOCK])
+            bootstrap = PostgresBootstrap(tx, self._transactions.outbox)
+            yield bootstrap
+            await bootstrap.store_events()
 
     @override
     async def find_credential(self, key_id: str) -> Credential | None:
@@ -107,8 +107,8 @@ class PostgresRegistry(Registry):
         return found, rows[0]["latest"]
 
 
-class PostgresFounding(Founding):
-    """`Founding`: starts as a sweep and switches from tenant to tenant."""
+class PostgresBootstrap(Bootstrap):
+    """`Bootstrap`: starts as a sweep and switches from tenant to tenant."""
 
     def __init__(self, tx: Transaction, outbox: Outbox) -> None:
         self._tx = tx
@@ -130,7 +130,7 @@ class PostgresFounding(Founding):
         return PostgresRecords(self._work)
 
     async def store_events(self) -> None:
-        """Stores the events of the tenant at hand; the relay of a running service finds them."""
+        """Stores the events of the current tenant; the relay of a running service finds them."""
         if self._work is not None:
             await self._outbox.store(self._tx, self._work.tenant, self._work.outgoing)
             self._work = None

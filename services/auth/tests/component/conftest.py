@@ -15,7 +15,7 @@ from auth.app import Adapters, wire
 from auth.keys import Peppers, new_key
 from auth.rpc import ACCESS
 from auth.tokens import Ed25519Signer
-from auth.usecases.founding import FirstKeys
+from auth.usecases.bootstrap import FirstKeys
 from auth.usecases.ports import Clock, Registry
 from chassis.identity.revocations import Revocations
 from chassis.identity.tokens import Verifier
@@ -84,7 +84,7 @@ async def client(
     peppers: Peppers,
     clock: Clock,
     signing_key: str,
-    found_platform: Callable[[Registry], Awaitable[FirstKeys]],
+    bootstrap_platform: Callable[[Registry], Awaitable[FirstKeys]],
 ) -> AsyncIterator[Client]:
     signer = Ed25519Signer(signing_key)
 
@@ -112,6 +112,6 @@ async def client(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Client(AuthServiceStub(channel), await found_platform(memory), revocations)
+            yield Client(AuthServiceStub(channel), await bootstrap_platform(memory), revocations)
     finally:
         await server.stop(None)

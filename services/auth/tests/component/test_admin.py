@@ -20,7 +20,7 @@ from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.domain import AuditEntry
 from auth.keys import new_key
 from auth.rpc import ACCESS
-from auth.usecases.founding import FirstKeys
+from auth.usecases.bootstrap import FirstKeys
 from chassis.rpc.server import PUBLIC
 
 Metadata = list[tuple[str, str]]
@@ -460,9 +460,9 @@ async def test_each_method_needs_its_scope(client: Client, method: str) -> None:
     others = sorted(
         {"ask", "search", "models", "keys.admin", "tenants.admin", "operate"} - {needed}
     )
-    stranger = await client.stub.CreateApiKey(key_request(scopes=others), metadata=operator)
+    weaker = await client.stub.CreateApiKey(key_request(scopes=others), metadata=operator)
     denied = await client.refusal(
-        call(REQUESTS[method], metadata=await client.login(stranger.api_key))
+        call(REQUESTS[method], metadata=await client.login(weaker.api_key))
     )
     assert (denied.code, denied.reason) == ("PERMISSION_DENIED", "SCOPE_MISSING")
     unknown = await client.refusal(call(REQUESTS[method]))

@@ -11,7 +11,7 @@ import pytest
 from aquifer.auth.v1 import auth_service_pb2 as pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.keys import KeyText, new_key
-from auth.usecases.founding import FirstKeys
+from auth.usecases.bootstrap import FirstKeys
 
 Metadata = list[tuple[str, str]]
 

@@ -10,7 +10,7 @@ from aquifer.auth.v1 import auth_service_pb2 as pb
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.domain import AuditEntry
 from auth.keys import KeyText, Peppers, new_key
-from auth.usecases.founding import FirstKeys
+from auth.usecases.bootstrap import FirstKeys
 from auth.usecases.ports import Registry
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.service_lane import ServiceKeys

@@ -1,4 +1,4 @@
-"""A stranger who exchanges wrong keys without pause, as a process of its own.
+"""A client that exchanges wrong keys without pause, as a process of its own.
 
     python flood.py HOST:PORT KIND CONNECTIONS OUTSTANDING
 

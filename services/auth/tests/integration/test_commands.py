@@ -179,9 +179,9 @@ def test_service_key_needs_a_platform_and_one_of_its_services(
     early = service_key(tables, output)
     assert early.returncode == 1
     assert "NOT_FOUNDED" in early.stderr
-    stranger = service_key(tables, output, service="auth")
-    assert stranger.returncode == 2
-    assert "invalid choice" in stranger.stderr
+    unknown = service_key(tables, output, service="auth")
+    assert unknown.returncode == 2
+    assert "invalid choice" in unknown.stderr
     assert not output.exists()
     assert counted(everything) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""Wrong keys from strangers do not keep services and users from their tokens."""
+"""Wrong keys do not keep services and users from their tokens."""
 
 import asyncio
 import sys

@@ -20,7 +20,7 @@ from aquifer.auth.v1.auth_events_pb2 import ApiKeyRevoked, TenantCreated, Tenant
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from auth.app import bootstrap
 from auth.settings import PepperSettings
-from auth.usecases.founding import FirstKeys
+from auth.usecases.bootstrap import FirstKeys
 from chassis.events.topology import stream_name, subject
 from stack.ports import free_ports
 from testkit.servers import TestBus, TestDatabase, password_of
@@ -44,7 +44,7 @@ class Running:
         return [("authorization", f"Bearer {answer.access_token}")]
 
 
-async def founded(dsn: str) -> FirstKeys:
+async def create_first_keys(dsn: str) -> FirstKeys:
     kept: list[FirstKeys] = []
     settings = PepperSettings.model_validate({"postgres_dsn": dsn, "auth_pepper": PEPPER})
     await bootstrap(settings, "default", "First", kept.append)
@@ -76,7 +76,7 @@ async def until(channel: grpc.aio.Channel, state: int) -> None:
 async def running(
     tables: TestDatabase, bus: TestBus, signing_key: str, log: Path
 ) -> AsyncIterator[Running]:
-    first = await founded(tables.dsn("auth"))
+    first = await create_first_keys(tables.dsn("auth"))
     [port] = free_ports(1)
     environment = {
         "AQUIFER_LISTEN": f"127.0.0.1:{port}",

@@ -226,17 +226,17 @@ async def test_revocations_are_numbered_across_tenants(registry: Registry) -> No
     assert ([one.sequence for one in found], latest) == ([], 3)
 
 
-async def test_founding_makes_tenants_one_after_another(registry: Registry) -> None:
-    async with registry.begin_founding() as founding:
-        assert not await founding.has_keys()
+async def test_bootstrap_makes_tenants_one_after_another(registry: Registry) -> None:
+    async with registry.begin_bootstrap() as bootstrap:
+        assert not await bootstrap.has_keys()
         for name in ("acme", "globex"):
-            records = await founding.switch_to(name)
+            records = await bootstrap.switch_to(name)
             assert await records.add_tenant(tenant(name))
             assert await records.add_key(key(name), PROOF, "") is None
             await records.emit(TenantCreated(tenant=name, display_name=name), about=name)
             await records.add_audit(entry(name))
-    async with registry.begin_founding() as founding:
-        assert await founding.has_keys()
+    async with registry.begin_bootstrap() as bootstrap:
+        assert await bootstrap.has_keys()
     assert len(await registry.list_tenants(10, "")) == 2
 
 

@@ -88,13 +88,13 @@ async def test_facts_lie_in_the_outbox_under_ids_of_their_own(
         assert message.tenant == "acme"  # type: ignore[attr-defined]
 
 
-async def test_what_a_founding_announces_commits_with_it_each_under_its_tenant(
+async def test_what_a_bootstrap_announces_commits_with_it_each_under_its_tenant(
     stored: PostgresRegistry, everything: Everything
 ) -> None:
     async def found(*names: str) -> None:
-        async with stored.begin_founding() as founding:
+        async with stored.begin_bootstrap() as bootstrap:
             for name in names:
-                records = await founding.switch_to(name)
+                records = await bootstrap.switch_to(name)
                 assert await records.add_tenant(
                     Tenant(tenant_id=name, display_name=name, create_time=NOW)
                 )
@@ -245,10 +245,10 @@ async def test_alternating_tenants_on_one_connection_see_their_own(
                 assert len(await registry.list_tenants(10, "")) == 2
 
 
-async def test_founding_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegistry) -> None:
-    async with stored.begin_founding() as founding:
+async def test_bootstrap_is_bound_to_the_tenant_it_turned_to(stored: PostgresRegistry) -> None:
+    async with stored.begin_bootstrap() as bootstrap:
         for name in ("acme", "globex"):
-            records = await founding.switch_to(name)
+            records = await bootstrap.switch_to(name)
             await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             await records.add_tenant(Tenant(tenant_id="other", display_name="x", create_time=NOW))
@@ -288,7 +288,7 @@ async def test_what_a_call_announces_is_published_without_a_look_at_the_table(
         await wait_until_empty(everything)
 
 
-async def test_what_a_founding_announces_is_published_by_a_running_relay(
+async def test_what_a_bootstrap_announces_is_published_by_a_running_relay(
     database: Database,
     stored: PostgresRegistry,
     everything: Everything,
@@ -296,9 +296,9 @@ async def test_what_a_founding_announces_is_published_by_a_running_relay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox, "STALE_S", 0.2)
-    async with stored.begin_founding() as founding:
+    async with stored.begin_bootstrap() as bootstrap:
         for name in ("acme", "globex"):
-            records = await founding.switch_to(name)
+            records = await bootstrap.switch_to(name)
             await records.add_tenant(Tenant(tenant_id=name, display_name=name, create_time=NOW))
             await records.emit(TenantCreated(tenant=name), about=name)
     async with bus.connect("auth") as own, run_relay(database, own, "auth"):

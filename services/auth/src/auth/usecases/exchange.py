@@ -7,9 +7,9 @@ from datetime import datetime
 
 from auth.domain import REVOCATION_MATTERS, Credential, Grant, Revocation, grant
 from auth.keys import KeyText, Peppers
+from auth.usecases.fair_semaphore import FairSemaphore
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_lane import ServiceKeys
-from auth.usecases.turns import Turns
 from chassis.base.errors import FieldViolation, InvalidInputError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class ExchangeToken:
     """Exchanges an API key for an access token.
 
     What is not a complete key is refused by its form and checksum, before any other work. Services
-    have turns of their own, so strangers cannot delay them.
+    have a limit of their own, so other callers cannot delay them.
 
     Raises:
         UnauthenticatedError: KEY_INVALID for everything that is not a valid key, without details;
@@ -40,15 +40,15 @@ class ExchangeToken:
     clock: Clock
     new_token_id: Callable[[], str]
     service_keys: ServiceKeys
-    service_turns: Turns
-    other_turns: Turns
+    service_exchanges: FairSemaphore
+    other_exchanges: FairSemaphore
 
     async def run(self, api_key: str, peer: str) -> IssuedToken:
         presented = KeyText.parse(api_key)
         if presented is None:
             raise _refusal_error("KEY_INVALID")
         recognised = self.service_keys.recognise(presented)
-        async with (self.service_turns if recognised else self.other_turns).take(peer):
+        async with (self.service_exchanges if recognised else self.other_exchanges).acquire(peer):
             found = await self.registry.find_credential(presented.key_id)
         now = self.clock()
         refusal = self._find_refusal(presented, found, now)

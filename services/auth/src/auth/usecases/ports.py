@@ -50,7 +50,7 @@ class Records(Protocol):
         """Publishes `event` after the commit, at most once per type and subject (`about`)."""
 
 
-class Founding(Protocol):
+class Bootstrap(Protocol):
     """The transaction that creates the first tenants and keys; one at a time."""
 
     async def has_keys(self) -> bool: ...
@@ -65,7 +65,7 @@ class Registry(Protocol):
     def begin(self, tenant_id: str) -> AbstractAsyncContextManager[Records]:
         """A transaction of one tenant; commits unless the body raises."""
 
-    def begin_founding(self) -> AbstractAsyncContextManager[Founding]: ...
+    def begin_bootstrap(self) -> AbstractAsyncContextManager[Bootstrap]: ...
 
     async def find_credential(self, key_id: str) -> Credential | None:
         """A stored key of any tenant, to check a presented key against."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from auth.domain import INTERNAL, SCOPES, SYSTEM_TENANT, Actor, Tenant, make_lasting_key
 from auth.keys import KeyText, Peppers
 from auth.usecases.api_keys import add_key
-from auth.usecases.ports import Clock, Founding, Registry
+from auth.usecases.ports import Bootstrap, Clock, Registry
 from auth.usecases.service_keys import SERVICE_SCOPES, SERVICES
 from auth.usecases.tenants import add_tenant
 from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError
@@ -15,7 +15,7 @@ OPERATOR_SCOPES = tuple(scope for scope in SCOPES if scope != INTERNAL)
 
 ALREADY_FOUNDED = "ALREADY_FOUNDED"
 
-_FOUNDER = Actor(
+_BOOTSTRAP = Actor(
     tenant_id=SYSTEM_TENANT, principal="bootstrap", key_id="", scopes=frozenset(SCOPES)
 )
 
@@ -30,7 +30,7 @@ class FirstKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundPlatform:
+class BootstrapPlatform:
     """Creates the first tenant, its operator's key and the services' keys in one transaction.
 
     `keep` gets the keys before the commit; if it raises, nothing is created.
@@ -56,21 +56,23 @@ class FoundPlatform:
             raise InvalidInputError(
                 "TENANT_RESERVED", "this id is reserved for the services; choose another"
             )
-        async with self.registry.begin_founding() as founding:
-            if await founding.has_keys():
+        async with self.registry.begin_bootstrap() as bootstrap:
+            if await bootstrap.has_keys():
                 raise FailedPreconditionError(
                     ALREADY_FOUNDED, "keys exist already; create more with CreateApiKey"
                 )
-            services = await self._create(founding, system, dict.fromkeys(SERVICES, SERVICE_SCOPES))
-            operator = await self._create(founding, tenant, {"operator": OPERATOR_SCOPES})
+            services = await self._create(
+                bootstrap, system, dict.fromkeys(SERVICES, SERVICE_SCOPES)
+            )
+            operator = await self._create(bootstrap, tenant, {"operator": OPERATOR_SCOPES})
             keep(FirstKeys(tenant_id=tenant_id, operator=operator["operator"], services=services))
 
     async def _create(
-        self, founding: Founding, tenant: Tenant, wanted: Mapping[str, tuple[str, ...]]
+        self, bootstrap: Bootstrap, tenant: Tenant, wanted: Mapping[str, tuple[str, ...]]
     ) -> dict[str, KeyText]:
         """Creates a tenant and a key for each name, with the given scopes."""
-        records = await founding.switch_to(tenant.tenant_id)
-        if not await add_tenant(records, _FOUNDER, tenant):
+        records = await bootstrap.switch_to(tenant.tenant_id)
+        if not await add_tenant(records, _BOOTSTRAP, tenant):
             raise AlreadyExistsError(
                 "TENANT_EXISTS", "another tenant has this id; choose another id"
             )
@@ -80,5 +82,5 @@ class FoundPlatform:
             key = make_lasting_key(
                 text.key_id, tenant.tenant_id, name=name, scopes=scopes, now=tenant.create_time
             )
-            await add_key(records, _FOUNDER, key, self.peppers.proof(text), request_id="")
+            await add_key(records, _BOOTSTRAP, key, self.peppers.proof(text), request_id="")
         return texts

@@ -1,4 +1,4 @@
-"""The platform begins once."""
+"""The first tenant and keys are created once."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
 from auth.domain import INTERNAL, SCOPES, ApiKey, AuditEntry, Tenant
 from auth.keys import KeyText, Peppers, new_key
-from auth.usecases.founding import FirstKeys, FoundPlatform
+from auth.usecases.bootstrap import BootstrapPlatform, FirstKeys
 from auth.usecases.ports import Registry
 from chassis.base.errors import FailedPreconditionError, InvalidInputError
 
@@ -34,9 +34,9 @@ Found = Callable[[Registry], Awaitable[FirstKeys]]
 
 
 async def test_first_keys_are_the_operators_and_the_services(
-    memory: Memory, found_platform: Found, clock: Callable[[], datetime]
+    memory: Memory, bootstrap_platform: Found, clock: Callable[[], datetime]
 ) -> None:
-    first = await found_platform(memory)
+    first = await bootstrap_platform(memory)
     keys = {one.key.key_id: one.key for one in memory.state.keys.values()}
     operator = keys.pop(first.operator.key_id)
     assert (operator.tenant_id, operator.principal) == ("default", "operator")
@@ -50,8 +50,10 @@ async def test_first_keys_are_the_operators_and_the_services(
     assert not keys
 
 
-async def test_first_tenants_are_announced_and_noted(memory: Memory, found_platform: Found) -> None:
-    await found_platform(memory)
+async def test_first_tenants_are_published_and_audited(
+    memory: Memory, bootstrap_platform: Found
+) -> None:
+    await bootstrap_platform(memory)
     assert list(memory.state.events) == [
         TenantCreated(tenant="system", display_name="Aquifer"),
         TenantCreated(tenant="default", display_name="Default"),
@@ -65,11 +67,11 @@ async def test_first_tenants_are_announced_and_noted(memory: Memory, found_platf
     ]
 
 
-async def test_there_is_no_second_beginning(memory: Memory, found_platform: Found) -> None:
-    await found_platform(memory)
+async def test_a_second_bootstrap_is_refused(memory: Memory, bootstrap_platform: Found) -> None:
+    await bootstrap_platform(memory)
     before = memory.state
     with pytest.raises(FailedPreconditionError) as refused:
-        await found_platform(memory)
+        await bootstrap_platform(memory)
     assert refused.value.reason == "ALREADY_FOUNDED"
     assert memory.state is before
 
@@ -80,7 +82,7 @@ async def test_keys_that_could_not_be_kept_do_not_count(
     def lost(keys: FirstKeys) -> None:
         raise OSError(28, "no space left")
 
-    found = FoundPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
+    found = BootstrapPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
     with pytest.raises(OSError, match="no space left"):
         await found.run("default", "Default", lost)
     assert not memory.state.keys
@@ -94,7 +96,7 @@ async def test_impossible_first_tenants_are_refused(
     memory: Memory, peppers: Peppers, clock: Callable[[], datetime], tenant: str, reason: str
 ) -> None:
     kept: list[FirstKeys] = []
-    found = FoundPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
+    found = BootstrapPlatform(registry=memory, peppers=peppers, clock=clock, new_key=new_key)
     with pytest.raises(InvalidInputError) as refused:
         await found.run(tenant, "Name", kept.append)
     assert refused.value.reason == reason

@@ -51,8 +51,8 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
             yield f"unexplained: {name} failed without a reason"
     for durable, left in evidence.unsettled.items():
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
-    if evidence.doomed:
-        yield f"stuck: points of {evidence.doomed} versions still have to go"
+    if evidence.pending_removals:
+        yield f"stuck: points of {evidence.pending_removals} versions are not removed yet"
     for service, left in evidence.outbox.items():
         if left:
             yield f"stuck: {left} events in the outbox of {service}"

@@ -48,7 +48,7 @@ class Evidence:
     points: list[tuple[str, Place]] = field(default_factory=list)
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
-    doomed: int = 0
+    pending_removals: int = 0
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
         [number] = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or [0]
         return int(number)
 
-    evidence.doomed = count("query.doomed_versions")
+    evidence.pending_removals = count("query.removed_versions")
     evidence.outbox = {service: count(f"{service}.outbox") for service in roles.SERVICES}
 
 

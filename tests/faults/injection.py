@@ -26,7 +26,7 @@ LONG_STOPS = 0.2
 FULL_EVERY = 7
 FULL_S = (2.0, 6.0)
 LOAD_S = (2.0, 3.5)
-# How long a fault waits for the moment at which its victim has work in hand.
+# How long a fault waits for the moment at which its victim has unfinished work.
 MOMENT_S = 1.0
 GROUP = 2
 
@@ -109,10 +109,10 @@ class Injector:
         return noted
 
     async def _fill(self, what: str, full_s: float) -> Facts:
-        """The broker keeps nothing for some seconds; then there is room again.
+        """The broker keeps nothing for some seconds; then it stores messages again.
 
         A stream that failed to write stays out of service until the broker is started again, also
-        when there is room: somebody who looks at its health has to do that.
+        when there is space: somebody who watches its health has to do that.
         """
         nats = self.stack.nats
         pending = await self._moment(nats.name)
@@ -131,7 +131,7 @@ class Injector:
         return noted
 
     async def _moment(self, name: str) -> Mapping[str, int] | None:
-        """Waits until an operation is open and the part has a group of events in hand."""
+        """Waits until an operation is open and the part has a group of events in work."""
         deadline = asyncio.get_running_loop().time() + MOMENT_S
         while True:
             pending = await asyncio.to_thread(self._pending)

@@ -39,7 +39,7 @@ WORDS = (
 
 @dataclass(slots=True)
 class Load:
-    """Clients working until told to stop; every new document of a run carries the run's number.
+    """Clients working until they are stopped; every new document of a run carries the run's number.
 
     Args:
         clients: one for each replica of the services.

@@ -1,4 +1,4 @@
-"""The broker has no room for some seconds: its disk takes nothing, or its streams do not."""
+"""The broker has no space for some seconds: its disk takes nothing, or its streams do not."""
 
 import asyncio
 import resource
@@ -42,7 +42,7 @@ def disk_is_full(nats: Nats) -> Iterator[None]:
 
 
 def has_recovered(nats: Nats) -> bool:
-    """Whether the broker serves again by itself, now that there is room."""
+    """Whether the broker serves again by itself, now that there is space."""
     for _ in range(PROBES):
         if nats.is_ready():
             return True

@@ -27,7 +27,7 @@ def test_most_runs_had_an_operation_in_flight_at_each_kill(campaign):
 
 
 def test_kills_hit_groups_of_events_in_hand(campaign):
-    """A good part of the kills hit a part that had several events of one durable in hand."""
+    """A good part of the kills hit a part that was handling several events of one durable."""
     kills = campaign.journal.kills()
     grouped = [has_group(kill["part"], kill["pending"]) for kill in kills]
     assert sum(grouped) >= GROUPED_MIN * len(kills)

@@ -1,4 +1,4 @@
-"""A broker without room takes nothing, keeps what it acknowledged, and what brings it back."""
+"""A broker without space takes nothing, keeps what it acknowledged, and what brings it back."""
 
 import asyncio
 import os

@@ -80,8 +80,8 @@ class QuotingGenerator(Generator):
         if self.pause:
             await self.pause.wait()
         for quote in quotes:
-            told = "".join(one.text for one in prompt.passages[quote.passage : quote.passage + 1])
-            yield Delta(text=f"{told[quote.start : quote.end]} {quote.marker}")
+            text = "".join(one.text for one in prompt.passages[quote.passage : quote.passage + 1])
+            yield Delta(text=f"{text[quote.start : quote.end]} {quote.marker}")
             yield quote
         yield Finish(
             reason=FinishReason.STOP if quotes else FinishReason.NO_ANSWER,

@@ -141,7 +141,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         vectors=adapters.vectors,
         embedder=adapters.embedder,
         serving=serving,
-        mend_s=settings.mend_s,
+        repair_s=settings.repair_s,
         clock=time.monotonic,
     )
     process.add_loop(outbox.relay)
@@ -187,6 +187,6 @@ def _make_forget_inbox(database: Database, settings: Settings) -> Callable[[], A
 
 def _make_vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:
     async def probe() -> str:
-        return serving.trouble
+        return serving.problem
 
     return probe

@@ -20,6 +20,6 @@ class Settings(ServiceSettings, DatabaseSettings):
     inbox_retention_s: float = Field(
         35 * 86_400.0, gt=0, description="age of an inbox row; above the age of any event"
     )
-    mend_s: float = Field(
+    repair_s: float = Field(
         300.0, gt=0, description="pause between comparisons of points with passages, by count"
     )

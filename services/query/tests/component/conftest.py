@@ -154,7 +154,7 @@ class World:
             "vectors": self.vectors,
             "embedder": self.embedder,
             "serving": self.serving,
-            "mend_s": 0.0,
+            "repair_s": 0.0,
             "clock": time.monotonic,
         }
         return RebuildVectors(**settings | changes)

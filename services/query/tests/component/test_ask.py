@@ -131,8 +131,8 @@ async def test_a_quote_that_is_not_there_ends_the_answer_with_an_error(world, qu
 
 
 async def test_a_deleted_document_takes_its_words_out_of_answers(world):
-    told = {"secret": "heliotrope"}
-    await world.deliver(world.embedded("the impeller wears out in a year", metadata=told))
+    metadata = {"secret": "heliotrope"}
+    await world.deliver(world.embedded("the impeller wears out in a year", metadata=metadata))
     valve = "collections/manuals/documents/valve"
     await world.deliver(world.embedded("impeller and valve", document=valve))
     world.generator.quotes = lambda prompt: [

@@ -91,11 +91,11 @@ async def test_deletes_and_batches_at_random_end_with_nothing_of_the_deleted(wor
 async def test_a_purge_counts_what_it_removed_and_its_repeat_says_the_same(world):
     await world.deliver(world.embedded("one", "two", "three"))
     world.dead_letters.kept = [("acme", DOCUMENT), ("acme", "collections/c/documents/other")]
-    told = await world.purge(1)
-    assert told == purge_events(passages=3, points=3, dead_letters=1)
+    published = await world.purge(1)
+    assert published == purge_events(passages=3, points=3, dead_letters=1)
     assert await world.points() == {}
     assert world.rows("passages") == []
-    assert await world.purge(1, attempt=1) == told
+    assert await world.purge(1, attempt=1) == published
     assert world.dead_letters.kept == [("acme", "collections/c/documents/other")]
 
 
@@ -126,15 +126,15 @@ async def test_a_purge_that_broke_off_at_its_end_counts_the_dead_letters_it_remo
         world.everything.execute("ALTER TABLE inbox_away RENAME TO inbox")
     assert world.dead_letters.kept == []
     world.dead_letters.kept = [("acme", DOCUMENT)]
-    told = purge_events(passages=1, points=1, dead_letters=2)
-    assert await world.purge(1, ids=["delete"]) == told
+    published = purge_events(passages=1, points=1, dead_letters=2)
+    assert await world.purge(1, ids=["delete"]) == published
 
 
 async def test_a_purge_takes_superseded_points_that_were_still_waiting(world):
     await world.deliver(world.embedded("one"))
     await world.deliver(world.embedded("two", version=2))
     assert await world.purge(2) == purge_events(2, passages=1, points=2)
-    assert world.rows("doomed_versions") == []
+    assert world.rows("removed_versions") == []
     assert await world.points() == {}
 
 
@@ -173,8 +173,8 @@ async def test_a_failure_does_not_touch_the_live_version(world):
     assert await world.fail(2) == []
     await world.fail(1)
     assert await world.search("live") == ["live"]
-    [told] = await world.deliver(world.embedded("third", version=3))
-    assert isinstance(told, VersionSearchable)
+    [published] = await world.deliver(world.embedded("third", version=3))
+    assert isinstance(published, VersionSearchable)
     assert world.rows("documents")[0]["failed_versions"] == []
 
 

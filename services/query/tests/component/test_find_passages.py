@@ -99,14 +99,14 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
 
 
 async def test_a_hit_carries_what_a_citation_needs(world):
-    told = {"author": "Ada", "year": "1843"}
-    await world.deliver(world.embedded("first", "the impeller wears", metadata=told))
+    metadata = {"author": "Ada", "year": "1843"}
+    await world.deliver(world.embedded("first", "the impeller wears", metadata=metadata))
     [hit, _] = await world.find.run(Question(tenant="acme", text="impeller", limit=2))
     passage = hit.passage
     assert (passage.version.document, passage.version.number, passage.ordinal) == (PUMP, 1, 1)
     assert (passage.title, passage.start, passage.end, passage.page) == ("Pump manual", 100, 118, 2)
-    assert passage.metadata == told
-    assert [row["metadata"] for row in world.rows("descriptions")] == [told]
+    assert passage.metadata == metadata
+    assert [row["metadata"] for row in world.rows("descriptions")] == [metadata]
     assert passage.ingest_trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 

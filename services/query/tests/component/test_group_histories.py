@@ -18,7 +18,7 @@ EVERY_COLUMN_THAT_FOLLOWS = {
     "progress": "document, version, batch_count, chunk_count, seen::text AS seen",
     "passages": "document, version, ordinal, text, start_offset, end_offset, page",
     "descriptions": "document, version, title, metadata, revision",
-    "doomed_versions": "document, version",
+    "removed_versions": "document, version",
     "purges": "document, version, passages, points, dead_letters",
 }
 
@@ -121,8 +121,8 @@ class History:
         points = sorted((one.document, one.version, one.ordinal) for one in entries)
         return Outcome(tables, points, sorted(self.published))
 
-    def _note(self, told: Sequence[Any]) -> None:
-        self.published += [str(one).replace(self.tenant, "tenant") for one in told]
+    def _note(self, published: Sequence[Any]) -> None:
+        self.published += [str(one).replace(self.tenant, "tenant") for one in published]
 
     def _event(self, one: Arrival) -> Any:
         event = self.world.embedded(

@@ -50,21 +50,21 @@ async def test_documents_of_a_group_go_live_together(world):
 
 
 async def test_a_refused_event_costs_its_neighbours_nothing(world):
-    told = await world.deliver(
+    published = await world.deliver(
         world.embedded("pump text"),
         invalid_batch(world),
         world.embedded("valve text", document=VALVE),
     )
     rejected = ChunksRejected(tenant="acme", document=MOTOR, version=1, reason="VECTORS_SIZE")
-    assert len(told) == 3
-    assert all(one in told for one in (searchable(PUMP), searchable(VALVE), rejected))
+    assert len(published) == 3
+    assert all(one in published for one in (searchable(PUMP), searchable(VALVE), rejected))
     assert sorted(await world.search("text")) == ["pump text", "valve text"]
     assert len(await world.points()) == 2
 
 
 async def test_a_group_of_refused_events_alone_leaves_nothing(world):
-    told = await world.deliver(invalid_batch(world), invalid_batch(world, VALVE))
-    assert [(one.document, one.reason) for one in told] == [
+    published = await world.deliver(invalid_batch(world), invalid_batch(world, VALVE))
+    assert [(one.document, one.reason) for one in published] == [
         (MOTOR, "VECTORS_SIZE"),
         (VALVE, "VECTORS_SIZE"),
     ]
@@ -73,17 +73,19 @@ async def test_a_group_of_refused_events_alone_leaves_nothing(world):
 
 
 async def test_a_batch_that_disagrees_costs_its_neighbours_nothing(world):
-    told = await world.deliver(
+    published = await world.deliver(
         part(world, 0), part(world, 2, count=3), world.embedded("valve text", document=VALVE)
     )
-    assert [one.reason for one in told if isinstance(one, ChunksRejected)] == ["BATCHES_DISAGREE"]
-    assert searchable(VALVE) in told
+    assert [one.reason for one in published if isinstance(one, ChunksRejected)] == [
+        "BATCHES_DISAGREE"
+    ]
+    assert searchable(VALVE) in published
     assert await world.deliver(part(world, 1)) == [searchable(PUMP, passages=2)]
     assert len(await world.points()) == 3
 
 
 async def test_an_event_without_a_possible_document_leaves_the_group_as_it_was(world):
-    """The chassis then hands its neighbours in one by one, each for the first time."""
+    """The chassis then handles its neighbours one by one, each for the first time."""
     pump, nonsense = world.embedded("pump text"), world.embedded("text", document="nonsense")
     with pytest.raises(InvalidInputError, match="use a name of the form"):
         await world.deliver(pump, nonsense, ids=["pump", "nonsense"])
@@ -94,8 +96,8 @@ async def test_an_event_without_a_possible_document_leaves_the_group_as_it_was(w
 
 async def test_a_repeated_event_of_a_group_has_no_second_effect(world):
     pump, valve = world.embedded("pump text"), world.embedded("valve text", document=VALVE)
-    told = await world.deliver(pump, valve, pump, ids=["pump", "valve", "pump"])
-    assert sorted(one.document for one in told) == [PUMP, VALVE]
+    published = await world.deliver(pump, valve, pump, ids=["pump", "valve", "pump"])
+    assert sorted(one.document for one in published) == [PUMP, VALVE]
     assert await world.deliver(valve, pump, valve, ids=["valve", "pump", "valve"]) == []
     assert len(world.rows("outbox")) == len(world.rows("inbox")) == 2
     assert len(await world.points()) == len(world.rows("passages")) == 2
@@ -103,19 +105,19 @@ async def test_a_repeated_event_of_a_group_has_no_second_effect(world):
 
 async def test_a_repeat_behind_the_version_that_supersedes_it_takes_its_points(world):
     old, new = world.embedded("old text"), world.embedded("new text", version=2)
-    told = await world.deliver(old, new, old, ids=["old", "new", "old"])
-    assert told == [searchable(PUMP), searchable(PUMP, version=2)]
+    published = await world.deliver(old, new, old, ids=["old", "new", "old"])
+    assert published == [searchable(PUMP), searchable(PUMP, version=2)]
     assert list((await world.points()).values()) == [2]
 
 
 async def test_a_repeat_beside_new_events_costs_them_nothing(world):
     await world.deliver(world.embedded("pump text"), ids=["pump"])
-    told = await world.deliver(
+    published = await world.deliver(
         world.embedded("pump text"),
         world.embedded("valve text", document=VALVE),
         ids=["pump", "valve"],
     )
-    assert told == [searchable(VALVE)]
+    assert published == [searchable(VALVE)]
     assert len(await world.points()) == 2
 
 
@@ -135,17 +137,17 @@ async def test_unwanted_versions_of_a_group_lose_their_points(world):
     await world.hide.run("acme", Version(document=VALVE, number=1))
     await world.fail(1, MOTOR)
     pipe = "collections/manuals/documents/pipe"
-    told = await world.deliver(
+    published = await world.deliver(
         world.embedded("pump old"),
         world.embedded("valve text", document=VALVE),
         world.embedded("motor text", document=MOTOR),
         world.embedded("pipe new", document=pipe, version=2),
         world.embedded("pipe old", document=pipe, version=1),
     )
-    assert told == [searchable(pipe, version=2)]
+    assert published == [searchable(pipe, version=2)]
     assert sorted(await world.search("pump valve motor pipe")) == ["pipe new", "pump new"]
     assert sorted((await world.points()).values()) == [2, 2]
-    assert world.rows("doomed_versions") == []
+    assert world.rows("removed_versions") == []
 
 
 async def test_a_document_deleted_during_the_upsert_of_its_group_alone_loses_its_points(world):
@@ -154,12 +156,12 @@ async def test_a_document_deleted_during_the_upsert_of_its_group_alone_loses_its
         await world.hide.run("acme", Version(document=VALVE, number=1))
 
     world.vectors.after_upsert = delete
-    told = await world.deliver(
+    published = await world.deliver(
         world.embedded("pump text"),
         world.embedded("valve text", document=VALVE),
         world.embedded("motor text", document=MOTOR),
     )
-    assert told == [searchable(PUMP), searchable(MOTOR)]
+    assert published == [searchable(PUMP), searchable(MOTOR)]
     assert sorted(await world.search("text")) == ["motor text", "pump text"]
     assert len(await world.points()) == len(world.rows("passages")) == 2
 
@@ -176,8 +178,8 @@ async def test_a_repeat_of_a_superseded_version_in_a_group_loses_its_points(worl
 
 
 async def test_a_rejected_batch_does_not_take_the_points_of_the_one_after_it(world):
-    told = await world.deliver(part(world, 0), part(world, 0, count=3), part(world, 0))
-    assert [one.reason for one in told] == ["BATCHES_DISAGREE"]
+    published = await world.deliver(part(world, 0), part(world, 0, count=3), part(world, 0))
+    assert [one.reason for one in published] == ["BATCHES_DISAGREE"]
     assert await world.deliver(part(world, 1)) == [searchable(PUMP, passages=2)]
     assert len(await world.points()) == 2
 
@@ -202,8 +204,8 @@ async def test_a_group_that_fails_leaves_no_trace_but_points(world):
     with pytest.raises(RuntimeError):
         await world.deliver(*group, ids=["pump", "valve"])
     assert world.rows("inbox") == world.rows("outbox") == world.rows("passages") == []
-    told = await world.deliver(*group, ids=["pump", "valve"])
-    assert told == [searchable(PUMP), searchable(VALVE)]
+    published = await world.deliver(*group, ids=["pump", "valve"])
+    assert published == [searchable(PUMP), searchable(VALVE)]
 
 
 @pytest.mark.parametrize("kind", ["embedded", "failed"])

@@ -53,12 +53,12 @@ async def test_batches_in_any_order_flip_with_the_last_and_never_half(world):
 async def test_points_of_a_superseded_version_are_removed(world):
     await world.deliver(world.embedded("old text", "more old text"))
     await world.deliver(world.embedded("new text", version=2))
-    assert [(row["document"], row["version"]) for row in world.rows("doomed_versions")] == [
+    assert [(row["document"], row["version"]) for row in world.rows("removed_versions")] == [
         (DOCUMENT, 1)
     ]
     assert await world.remove_points.run() == 1
     assert set((await world.points()).values()) == {2}
-    assert world.rows("doomed_versions") == []
+    assert world.rows("removed_versions") == []
 
 
 async def test_an_old_version_after_a_new_one_leaves_nothing(world):
@@ -138,8 +138,8 @@ async def test_many_batches_side_by_side_flip_once(world):
         world.embedded(f"part {n}", batch=n, batch_count=count, chunk_count=count, first=n)
         for n in range(count)
     ]
-    told = await asyncio.gather(*(world.deliver(event) for event in parts))
-    assert [fact for facts in told for fact in facts] == searchable(1, count)
+    published = await asyncio.gather(*(world.deliver(event) for event in parts))
+    assert [fact for facts in published for fact in facts] == searchable(1, count)
     assert len(await world.points()) == count
 
 
@@ -171,7 +171,7 @@ def broken(world, **changes):
         ({"description": Description(metadata={"k": "a\0b"})}, "TEXT_NUL"),
     ],
 )
-async def test_what_no_retry_would_mend_is_told_as_rejected(world, changes, reason):
+async def test_what_no_retry_would_repair_is_reported_as_rejected(world, changes, reason):
     [rejected] = await world.deliver(broken(world, **changes))
     assert isinstance(rejected, ChunksRejected)
     assert (rejected.document, rejected.version, rejected.reason) == (DOCUMENT, 1, reason)

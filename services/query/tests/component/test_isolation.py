@@ -11,14 +11,14 @@ TENANT_TABLES = (
     "progress",
     "passages",
     "descriptions",
-    "doomed_versions",
+    "removed_versions",
     "purges",
     "answers",
     "answer_sources",
     "inbox",
     "outbox",
 )
-SWEPT = ("documents", "progress", "doomed_versions")
+SWEPT = ("documents", "progress", "removed_versions")
 HIDDEN_FROM_SWEEP = ("passages", "descriptions", "purges", "answers", "answer_sources")
 
 

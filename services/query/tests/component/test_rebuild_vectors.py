@@ -1,4 +1,4 @@
-"""A lost vector store comes back whole, searches wait for it, and single points are mended."""
+"""A lost vector store comes back whole, searches wait for it, and single points are repaired."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -97,7 +97,7 @@ async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world):
     seen = []
 
     async def look():
-        seen.append((world.serving.trouble, world.serving.progress))
+        seen.append((world.serving.problem, world.serving.progress))
         if len(seen) == 2:
             raise UnavailableError("VECTORS_UNAVAILABLE", "x")
 
@@ -111,7 +111,7 @@ async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world):
         (rebuilding.format(32), 33),
         (rebuilding.format(32), 33),
     ]
-    assert (world.serving.trouble, world.serving.progress) == ("", 65)
+    assert (world.serving.problem, world.serving.progress) == ("", 65)
 
 
 async def test_only_one_process_rebuilds(world):
@@ -204,7 +204,7 @@ async def test_a_delete_waits_for_the_points_being_restored_and_takes_them(world
     assert await world.points() == {}
 
 
-async def test_a_single_missing_point_is_mended(world):
+async def test_a_single_missing_point_is_repaired(world):
     await world.deliver(world.embedded("impeller one", "impeller two"))
     before = await world.points()
     await world.vectors.delete_points(ACME, [min(before)])
@@ -227,7 +227,7 @@ async def test_a_point_without_passage_goes_when_it_was_seen_twice(world):
 async def test_counts_that_agree_are_left_alone_until_it_is_time(world):
     await world.deliver(world.embedded("impeller one"))
     now = 1_000.0
-    rebuild = world.rebuilder(mend_s=300.0, clock=lambda: now)
+    rebuild = world.rebuilder(repair_s=300.0, clock=lambda: now)
     await rebuild.run()
     await world.vectors.delete_points(ACME, list(await world.points()))
     await rebuild.run()
@@ -245,21 +245,21 @@ async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch)
             world.embedded(*[f"text {number} {n}" for n in range(10)], document=name)
         )
     before = await world.points()
-    doomed = sorted(before)[::3]
-    await world.vectors.delete_points(ACME, doomed)
+    lost = sorted(before)[::3]
+    await world.vectors.delete_points(ACME, lost)
     await world.rebuild.run()
     assert await world.points() == before
-    assert len(world.embedder.embedded) == len(doomed)
+    assert len(world.embedder.embedded) == len(lost)
 
 
 async def test_a_store_that_is_away_is_no_lost_store(world):
     away = world.rebuilder(vectors=Away(world.vectors))
     with pytest.raises(UnavailableError):
         await away.run()
-    assert world.serving.trouble == "vector store: VECTORS_UNAVAILABLE"
+    assert world.serving.problem == "vector store: VECTORS_UNAVAILABLE"
     assert world.serving.store_id is not None
     await world.rebuild.run()
-    assert world.serving.trouble == ""
+    assert world.serving.problem == ""
 
 
 class Away:

@@ -133,10 +133,13 @@ async def test_a_live_version_that_ingest_gave_up_is_told_again(servers):
     ready = chunks_prepared(*TEXTS)
     ready.tenant = "forgetful"
     await servers.publish("ingest", ready)
-    [told] = await servers.wait_for_facts(VersionSearchable, ready.tenant)
+    [published] = await servers.wait_for_facts(VersionSearchable, ready.tenant)
     failed = DocumentFailed(tenant=ready.tenant, document=PUMP, version=1, reason="STEP_DEADLINE")
     await servers.publish("ingest", failed)
-    assert await servers.wait_for_facts(VersionSearchable, ready.tenant, count=2) == [told, told]
+    assert await servers.wait_for_facts(VersionSearchable, ready.tenant, count=2) == [
+        published,
+        published,
+    ]
 
 
 async def test_nothing_known_is_answered_with_no_answer(servers, caller):

@@ -1,7 +1,7 @@
-"""What every vector store promises, run over the embedded engine's process and the Qdrant client.
+"""What every vector store must do, run over the embedded engine's process and the Qdrant client.
 
 The latter runs in its in-memory mode: the same client code and queries as against a server, which
-was not at hand.
+was not available.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the embedded engine does with damage it meets while it runs, and how that is told apart."""
+"""What the embedded engine does when it finds damage while it runs."""
 
 import threading
 import uuid
@@ -88,7 +88,7 @@ def test_the_vectors_at_hand_are_the_engines_bit_by_bit(shard, seed, scale):
 
 
 def test_a_store_opened_again_ranks_as_before(shard, tmp_path):
-    """Its vectors come from the engine first, and are at hand then."""
+    """Its vectors come from the engine first, and are in memory then."""
     probe = Probe(dense=points(1, 2)[0].dense, sparse=encode_question("pump word7"))
     before = shard.search(ACME, probe)
     shard.close()

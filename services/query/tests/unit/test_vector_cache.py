@@ -5,15 +5,15 @@ from hypothesis import strategies as st
 from query.vectors.vector_cache import VectorCache
 
 WIDTH = 4
-ROOM = 5
+CAPACITY = 5
 
 
 def row(number: int) -> np.ndarray:
     return np.full(WIDTH, number, dtype="<f4")
 
 
-def cache(room: int = ROOM) -> VectorCache:
-    return VectorCache(WIDTH, room * WIDTH * 4)
+def cache(capacity: int = CAPACITY) -> VectorCache:
+    return VectorCache(WIDTH, capacity * WIDTH * 4)
 
 
 def read_known(one: VectorCache, tenant: str, *ids: str) -> dict[str, float]:
@@ -28,19 +28,19 @@ def test_what_was_put_is_known_to_its_tenant_alone():
     assert read_known(one, "evil", "a", "b") == {}
 
 
-def test_the_oldest_make_room():
+def test_the_oldest_make_capacity():
     one = cache()
-    one.put("acme", [(str(n), row(n)) for n in range(ROOM)])
+    one.put("acme", [(str(n), row(n)) for n in range(CAPACITY)])
     one.put("acme", [("0", row(10))])  # written again: the newest now
     one.put("acme", [("new", row(11))])
     assert read_known(one, "acme", "0", "1", "2", "new") == {"0": 10, "2": 2, "new": 11}
 
 
-def test_more_at_once_than_there_is_room_for():
+def test_more_at_once_than_there_is_capacity_for():
     one = cache()
-    one.put("acme", [(str(n), row(n)) for n in range(3 * ROOM)])
-    ids = [str(n) for n in range(3 * ROOM)]
-    assert read_known(one, "acme", *ids) == {str(n): n for n in range(2 * ROOM, 3 * ROOM)}
+    one.put("acme", [(str(n), row(n)) for n in range(3 * CAPACITY)])
+    ids = [str(n) for n in range(3 * CAPACITY)]
+    assert read_known(one, "acme", *ids) == {str(n): n for n in range(2 * CAPACITY, 3 * CAPACITY)}
 
 
 def test_what_was_read_before_a_write_is_not_kept():
@@ -76,4 +76,4 @@ def test_what_is_known_is_what_was_written_last(steps):
             for point_id, value in read_known(one, owner, *map(str, range(8))).items():
                 assert truth[owner, point_id] == value
     kept = sum(len(read_known(one, owner, *map(str, range(8)))) for owner in "ab")
-    assert kept == min(len(truth), ROOM) or kept <= ROOM
+    assert kept == min(len(truth), CAPACITY) or kept <= CAPACITY

@@ -86,7 +86,7 @@ def _limit(bounds: Bounds) -> None:
     for kind, soft, hard in (
         (resource.RLIMIT_AS, bounds.memory_bytes, bounds.memory_bytes),
         (resource.RLIMIT_DATA, bounds.memory_bytes, bounds.memory_bytes),
-        # The soft limit kills with its own signal, which tells the parent the reason.
+        # The soft limit kills with its own signal, which gives the parent the reason.
         (resource.RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s + 1),
         (resource.RLIMIT_NOFILE, bounds.open_files, bounds.open_files),
         (resource.RLIMIT_FSIZE, 0, 0),
@@ -113,7 +113,7 @@ def _drop_capabilities() -> None:
 def _die_with_parent(parent: int) -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("parent is gone")
+        sys.exit("the parent has ended")
 
 
 def _seal_files() -> None:

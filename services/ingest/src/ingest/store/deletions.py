@@ -13,8 +13,8 @@ from ingest.store import rows
 from ingest.usecases.work import Deletions, Purged
 
 # Only the newest tombstone is pending, because its purge includes all older versions.
-_BURY: Final = f"""
-WITH buried AS (
+_SET_TOMBSTONE: Final = f"""
+WITH hidden AS (
     UPDATE documents SET tombstone_version = %(number)s,
         upload_order = greatest(upload_order + 1, {rows.NOW_NS})
     WHERE tenant_id = %(tenant)s AND name = %(document)s
@@ -33,7 +33,7 @@ UPDATE documents SET hidden_version = greatest(hidden_version, %(number)s),
 WHERE tenant_id = %(tenant)s AND name = %(document)s
 """
 
-_DOOMED: Final = f"""
+_DELETING: Final = f"""
 SELECT {rows.VERSION} FROM versions v
 WHERE v.tenant_id = %(tenant)s AND v.document = %(document)s AND v.version <= %(number)s
     AND v.state = 'DELETING'
@@ -112,7 +112,7 @@ class PostgresDeletions(Deletions):
 
     @override
     async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        await self._run(_BURY, entry.name, entry.latest_version, wait_s=wait_s)
+        await self._run(_SET_TOMBSTONE, entry.name, entry.latest_version, wait_s=wait_s)
 
     @override
     async def mark_hidden(self, document: str, number: int) -> None:
@@ -120,7 +120,7 @@ class PostgresDeletions(Deletions):
 
     @override
     async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
-        cursor = await self._tx.execute(_DOOMED.encode(), self._names(document, number))
+        cursor = await self._tx.execute(_DELETING.encode(), self._names(document, number))
         return [rows.version(row) for row in await cursor.fetchall()]
 
     @override

@@ -32,7 +32,7 @@ RETRY_WATCH_S: Final = 5.0
 READ_MAX: Final = 500
 # Changed names of one tenant that wait to be read while the database is unavailable.
 CHANGED_MAX: Final = 10_000
-# Changed documents kept for a slow client; with more, it is told to list the documents again.
+# Changed documents kept for a slow client; with more, it has to list the documents again.
 PENDING_MAX: Final = 512
 
 

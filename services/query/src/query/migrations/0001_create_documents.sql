@@ -79,19 +79,19 @@ CREATE POLICY tenant ON descriptions TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
 
--- Versions whose passages are gone and whose points still have to go.
-CREATE TABLE doomed_versions (
+-- Versions whose passages are removed and whose points must still be removed.
+CREATE TABLE removed_versions (
     tenant_id text NOT NULL,
     document text NOT NULL,
     version bigint NOT NULL,
     PRIMARY KEY (tenant_id, document, version)
 );
-ALTER TABLE doomed_versions ENABLE ROW LEVEL SECURITY;
-ALTER TABLE doomed_versions FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON doomed_versions TO {service}
+ALTER TABLE removed_versions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE removed_versions FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON removed_versions TO {service}
     USING (tenant_id = current_setting('app.tenant', true))
     WITH CHECK (tenant_id = current_setting('app.tenant', true));
-CREATE POLICY sweep ON doomed_versions FOR SELECT TO {service}_sweeper USING (true);
+CREATE POLICY sweep ON removed_versions FOR SELECT TO {service}_sweeper USING (true);
 
 -- What finished deletions removed, added up over their repeats.
 CREATE TABLE purges (

@@ -85,11 +85,11 @@ SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
 """
 
 _REMOVED_VERSIONS: Final = (
-    "SELECT tenant_id, document, version FROM doomed_versions LIMIT %(limit)s"
+    "SELECT tenant_id, document, version FROM removed_versions LIMIT %(limit)s"
 )
 
 _MARK_POINTS_REMOVED: Final = """
-DELETE FROM doomed_versions
+DELETE FROM removed_versions
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
 

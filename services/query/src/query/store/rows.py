@@ -67,8 +67,8 @@ WITH superseded AS (
     DELETE FROM passages
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
     RETURNING tenant_id, document, version
-), doomed AS (
-    INSERT INTO doomed_versions (tenant_id, document, version)
+), recorded AS (
+    INSERT INTO removed_versions (tenant_id, document, version)
     SELECT DISTINCT tenant_id, document, version FROM superseded ON CONFLICT DO NOTHING
 ), undescribed AS (
     DELETE FROM descriptions
@@ -101,8 +101,8 @@ WITH removed AS (
     DELETE FROM passages
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
     RETURNING tenant_id, document, version
-), doomed AS (
-    INSERT INTO doomed_versions (tenant_id, document, version)
+), recorded AS (
+    INSERT INTO removed_versions (tenant_id, document, version)
     SELECT DISTINCT tenant_id, document, version FROM removed ON CONFLICT DO NOTHING
 ), undescribed AS (
     DELETE FROM descriptions
@@ -135,7 +135,7 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version
 """
 
 _REDACT: Final = """
-WITH resting AS (
+WITH citing AS (
     SELECT DISTINCT answer_id FROM answer_sources
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
@@ -146,8 +146,8 @@ SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
              THEN one || '{"text": "", "title": "", "metadata": {}, "quote": ""}'
              ELSE one END ORDER BY place
     ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
-FROM resting
-WHERE known.tenant_id = %(tenant)s AND known.answer_id = resting.answer_id
+FROM citing
+WHERE known.tenant_id = %(tenant)s AND known.answer_id = citing.answer_id
 """
 
 _REMOVE_PASSAGES: Final = """
@@ -157,8 +157,8 @@ WITH finished AS (
 ), undescribed AS (
     DELETE FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
-), gone AS (
-    DELETE FROM doomed_versions
+), unrecorded AS (
+    DELETE FROM removed_versions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
 DELETE FROM passages

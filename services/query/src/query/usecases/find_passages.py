@@ -28,12 +28,12 @@ class Serving:
     """
 
     store_id: UUID | None = None
-    trouble: str = "vector store not seen yet"
+    problem: str = "vector store not seen yet"
     progress: int = 0
 
     def count(self, rebuilt: int, total: int) -> None:
         """Records how many passages have their point again; `progress` never falls."""
-        self.trouble = f"vector store is being rebuilt: {rebuilt:,} of {total:,} passages"
+        self.problem = f"vector store is being rebuilt: {rebuilt:,} of {total:,} passages"
         self.progress = max(self.progress, 1 + rebuilt)
 
 

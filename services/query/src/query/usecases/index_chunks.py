@@ -105,7 +105,7 @@ class RejectChunks:
 
 
 def _reject(work: Work, one: Embedded, reason: str) -> None:
-    """Tells ingest that this version cannot become searchable."""
+    """Reports to ingest that this version cannot become searchable."""
     prepared = one.event.prepared
     event = ChunksRejected(
         tenant=one.event.tenant,

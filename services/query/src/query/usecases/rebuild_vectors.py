@@ -27,7 +27,7 @@ class RebuildVectors:
 
     A store that lost its points has another id afterwards. Searches are then refused until every
     passage has its point again. Existing points are not embedded again, so an interrupted rebuild
-    continues where it stopped. A complete store is compared every `mend_s` seconds by count, and
+    continues where it stopped. A complete store is compared every `repair_s` seconds by count, and
     tenants with different counts are compared point by point. `clock` returns monotonic seconds.
     """
 
@@ -38,7 +38,7 @@ class RebuildVectors:
     vectors: VectorStore
     embedder: Embedder
     serving: Serving
-    mend_s: float
+    repair_s: float
     clock: Callable[[], float]
     _repair_at: float = field(default=0.0, init=False)
     _orphans: dict[str, frozenset[UUID]] = field(default_factory=dict, init=False)
@@ -68,7 +68,7 @@ class RebuildVectors:
             store_id = (await self.vectors.info()).store_id
         except UnavailableError as error:
             if error.reason != STORE_MISSING:
-                self.serving.trouble = f"vector store: {error.reason}"
+                self.serving.problem = f"vector store: {error.reason}"
                 raise
             store_id = None
         whole = store_id is not None and record.complete and record.store_id == store_id
@@ -77,7 +77,7 @@ class RebuildVectors:
 
     def _serve(self, store_id: UUID | None) -> None:
         self.serving.store_id = store_id
-        self.serving.trouble = "" if store_id else "vector store is being rebuilt"
+        self.serving.problem = "" if store_id else "vector store is being rebuilt"
 
     async def _rebuild(self, right: Rebuilding) -> UUID:
         """Rebuilds the store. The record is cleared first, so an empty store is never used."""
@@ -114,7 +114,7 @@ class RebuildVectors:
                 "vectors.compared",
                 extra={"tenant": tenant, "passages": passages, "restored": restored},
             )
-        self._repair_at = self.clock() + self.mend_s
+        self._repair_at = self.clock() + self.repair_s
 
     async def _compare(self, tenant: str, keep: Callable[[int], Awaitable[None]]) -> int:
         """Adds missing points and removes orphans; returns the number of added points.

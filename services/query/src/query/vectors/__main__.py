@@ -24,7 +24,7 @@ EXIT_IN_USE = 3
 
 
 def main() -> int:
-    """Serve or compact; the exit status tells how it ended."""
+    """Serve or compact; the exit status says how it ended."""
     parser = argparse.ArgumentParser(prog="python -m query.vectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the stores")
     job = parser.add_mutually_exclusive_group(required=True)

@@ -1,4 +1,4 @@
-"""Every delivery ends acknowledged, handed back or dead; every effect happens once.
+"""Every delivery ends acknowledged, returned or dead; every effect happens once.
 
 These tests guard upgrades of FastStream and nats-py as well: they are what we rely on.
 """

@@ -28,7 +28,7 @@ OTHER = "collections/c/documents/other"
 
 @dataclass
 class DeadLetterBox:
-    """The dead letters of query, and the hands to make some."""
+    """The dead letters of query, and the connections that create some."""
 
     inference: Bus
     query: Bus

@@ -1,4 +1,4 @@
-"""A real server on loopback whose four methods, one of each arity, do what a test tells them."""
+"""A real server on loopback whose four methods, one of each arity, do what a test asks for."""
 
 import asyncio
 import json

@@ -370,8 +370,8 @@ async def test_failed_calls_give_their_streams_back_at_once(edge, arity):
 
 
 async def test_a_connection_to_a_server_with_public_methods_has_few_calls_open(edge):
-    """What strangers send costs time before it is refused, so others would wait for all of it."""
-    most = limits.STREAMS_PER_CONNECTION_OF_STRANGERS
+    """Calls without a token cost time before they are refused, and others wait for them."""
+    most = limits.STREAMS_PER_OPEN_CONNECTION
     go_on = asyncio.Event()
 
     async def does():

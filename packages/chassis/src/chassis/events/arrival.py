@@ -61,7 +61,7 @@ class Arrival:
         if not self._open and not self.message.is_acked:
             await self.message.ack()
 
-    async def give_back(self, delay_s: float) -> None:
+    async def nak(self, delay_s: float) -> None:
         """Returns the message with all its events; the broker delivers it again after a delay."""
         if not self.message.is_acked:
             await self.message.nak(delay=delay_s)

@@ -30,11 +30,11 @@ from chassis.events.topology import Durable
 CHECK_S = 10.0
 AGAIN_S = 1.0
 INFO_S = 2.0
-HAND_BACK_S = 0.1
+RETURN_DELAY_S = 0.1
 PULL_MAX_BYTES = 2 << 20
 _NO_MESSAGES, _EXPIRED = "404", "408"
 
-Room = Callable[[], Awaitable[int]]
+Capacity = Callable[[], Awaitable[int]]
 
 
 class BoundDurable:
@@ -106,7 +106,7 @@ class BoundClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pulled: dict[str, tuple[BoundDurable, Room]] = {}
+        self.pulled: dict[str, tuple[BoundDurable, Capacity]] = {}
 
     @override
     def jetstream(self, **options: Any) -> JetStreamContext:
@@ -122,8 +122,8 @@ class _BoundJetStream(JetStreamContext):
     async def pull_subscribe(  # type: ignore[override]
         self, subject: str, *, durable: str, **_: Any
     ) -> "Pull":
-        bound, room = self._client.pulled[durable]
-        pull = Pull(self._client, bound, room)
+        bound, capacity = self._client.pulled[durable]
+        pull = Pull(self._client, bound, capacity)
         await pull.subscribe()
         return pull
 
@@ -131,10 +131,10 @@ class _BoundJetStream(JetStreamContext):
 class Pull:
     """The pull subscription of a durable: one request at a time, for as many events as fit."""
 
-    def __init__(self, client: Client, bound: BoundDurable, room: Room) -> None:
+    def __init__(self, client: Client, bound: BoundDurable, capacity: Capacity) -> None:
         self._client = client
         self._bound = bound
-        self._room = room
+        self._capacity = capacity
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
         self._arrived: deque[Msg] = deque()
@@ -163,9 +163,9 @@ class Pull:
         if batch < self._whole:
             raise NothingCameError
         await self._bound.wait_until_usable()
-        room = min(await self._room(), batch)
+        count = min(await self._capacity(), batch)
         try:
-            arrived = await self._request(room, timeout)
+            arrived = await self._request(count, timeout)
         except NatsError as error:
             # FastStream asks again at once; without a pause nothing else would run.
             await asyncio.sleep(AGAIN_S)
@@ -226,4 +226,4 @@ class Pull:
                 await self._subscription.unsubscribe()
             for message in self._arrived:
                 if message.reply:
-                    await message.nak(delay=HAND_BACK_S)
+                    await message.nak(delay=RETURN_DELAY_S)

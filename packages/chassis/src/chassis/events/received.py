@@ -120,9 +120,9 @@ class ReceivedEvent(Generic[E]):
         await self.arrival.acknowledge_one()
         self._end(outcome)
 
-    async def give_back(self, delay_s: float, outcome: str) -> None:
+    async def nak(self, delay_s: float, outcome: str) -> None:
         """Returns the event to the broker, which delivers it again after a delay."""
-        await self.arrival.give_back(delay_s)
+        await self.arrival.nak(delay_s)
         self._end(outcome)
 
     async def terminate(self, reason: str) -> None:

@@ -44,7 +44,7 @@ CONFLICT_S = 0.2
 DEAD_FULL_S = 300.0
 PAUSE_FIRST_S = 0.25
 PAUSE_LAST_S = 5.0
-HAND_BACK_S = 0.1
+RETURN_DELAY_S = 0.1
 
 Handle = Callable[[Batch[E]], Awaitable[None]]
 OnDead = Callable[[Batch[E], ServiceError], Awaitable[None]]
@@ -194,15 +194,15 @@ class Settlement(Generic[E]):
     async def _split_pack(self, arrival: Arrival) -> None:
         """Publishes the events of a pack one by one: one of them may have crashed a process."""
         log.warning(
-            "pack.parted", extra={"consumer": self.durable.name, "events": len(arrival.events)}
+            "pack.split", extra={"consumer": self.durable.name, "events": len(arrival.events)}
         )
         try:
             await self._publish_alone(arrival.events)
             await arrival.message.ack()
         except StoppingError:
-            log.info("events.handed_back", extra={"consumer": self.durable.name})
+            log.info("events.returned", extra={"consumer": self.durable.name})
         finally:
-            await arrival.give_back(HAND_BACK_S)
+            await arrival.nak(RETURN_DELAY_S)
 
     async def _publish_alone(self, events: Sequence[Outgoing]) -> None:
         await self._retry_while_unavailable(
@@ -228,20 +228,20 @@ class Settlement(Generic[E]):
             for one in received:
                 # Some are left only after a cancellation or a bug.
                 if not one.ended:
-                    await one.give_back(HAND_BACK_S, "handed_back")
+                    await one.nak(RETURN_DELAY_S, "returned")
 
     async def _finish(self, received: Sequence[ReceivedEvent[E]]) -> None:
         """Handles events together and, where that fails, one by one."""
         try:
             await self._retry_while_unavailable(lambda: self._handle_once(received), received)
         except StoppingError:
-            log.info("events.handed_back", extra={"consumer": self.durable.name})
+            log.info("events.returned", extra={"consumer": self.durable.name})
         except Exception as error:  # noqa: BLE001  (`_end_failed` decides what follows)
             if len(received) == 1:
                 await self._end_failed(received[0], error)
                 return
             log.warning(
-                "batch.parted",
+                "batch.split",
                 extra={
                     "consumer": self.durable.name,
                     "events": len(received),
@@ -320,7 +320,7 @@ class Settlement(Generic[E]):
             return
         match error:
             case ConflictError():
-                await one.give_back(CONFLICT_S * _jitter(), "retried")
+                await one.nak(CONFLICT_S * _jitter(), "retried")
             case ServiceError():
                 await self._make_dead_letter(one, error)
             case _:
@@ -334,7 +334,7 @@ class Settlement(Generic[E]):
             await self._publish_alone([one.raw])
             await one.acknowledge("retried")
         except StoppingError:
-            log.info("events.handed_back", extra={"consumer": self.durable.name})
+            log.info("events.returned", extra={"consumer": self.durable.name})
 
     async def _count_failure(self, one: ReceivedEvent[E], error: Exception) -> None:
         """Counts a failure of the event; retries it later or makes it a dead letter."""
@@ -345,7 +345,7 @@ class Settlement(Generic[E]):
             await self._make_dead_letter(one, AttemptsExhaustedError(count))
             return
         delay_s = min(BACKOFF_FIRST_S * 2 ** (count - 1), BACKOFF_LAST_S) * _jitter()
-        await one.give_back(delay_s, "retried")
+        await one.nak(delay_s, "retried")
 
     async def _make_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Calls `on_dead`, stores the dead letter, and only then ends the event."""
@@ -354,10 +354,10 @@ class Settlement(Generic[E]):
             await self._retry_while_unavailable(lambda: self._call_on_dead(one, error), [one])
             await self._retry_while_unavailable(lambda: self._store_dead_letter(one, error), [one])
         except StoppingError:
-            log.info("events.handed_back", extra={"consumer": self.durable.name})
+            log.info("events.returned", extra={"consumer": self.durable.name})
 
     async def _call_on_dead(self, one: ReceivedEvent[E], error: ServiceError) -> None:
-        """Tells the service that the event becomes a dead letter."""
+        """Calls the handler of the service for events that become dead letters."""
         if self._on_dead is None:
             return
         try:
@@ -375,7 +375,7 @@ class Settlement(Generic[E]):
             except OverloadedError as full:
                 # A tenant that fills the dead letters must not delay the events of others.
                 log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
-                await one.give_back(DEAD_FULL_S * _jitter(), "retried")
+                await one.nak(DEAD_FULL_S * _jitter(), "retried")
                 return
         self._failures.forget(one.arrival.sequence)
         await one.terminate(error.reason)

@@ -189,7 +189,7 @@ class Verifier:
             if self.is_loaded:
                 return
             await asyncio.sleep(FIRST_RETRY_S)
-        raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
+        raise UnavailableError("KEYS_NOT_LOADED", "the public keys of auth are not loaded yet")
 
     async def verify(self, token: str) -> Caller:
         """The caller a token was issued to; revocations are checked by `Revocations`.
@@ -224,7 +224,7 @@ class Verifier:
         elif self._clock() >= self._keys_until and not self._fetching.locked():
             await self._refresh(RENEW_RETRY_S)
         if not self._keys:
-            raise UnavailableError("KEYS_NOT_LOADED", "auth has not handed out its public keys yet")
+            raise UnavailableError("KEYS_NOT_LOADED", "the public keys of auth are not loaded yet")
         if kid not in self._keys:
             raise _refusal("TOKEN_INVALID")
         return self._keys[kid]

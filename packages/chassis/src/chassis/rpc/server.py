@@ -34,7 +34,7 @@ from chassis.identity import tokens as identity
 from chassis.identity.revocations import OpenCall, Revocations
 from chassis.rpc.gate import Gate
 from chassis.rpc.health import Health
-from chassis.rpc.limits import SERVER_OPTIONS, limit_strangers
+from chassis.rpc.limits import SERVER_OPTIONS, limit_streams
 from chassis.rpc.status import domain, is_deadline_exceeded, make_status, to_status
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Edge(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError as sent:
             sent.__traceback__ = None  # see `_abort`
             return None
-        except grpc.aio.BaseError:  # the connection is gone
+        except grpc.aio.BaseError:  # the connection is closed
             raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -368,8 +368,8 @@ async def create_server(
     if unprotected := [name for name in _methods(services) if name not in access]:
         raise ValueError(f"no access rule for {', '.join(unprotected)}")
     # Private servers have public methods only.
-    strangers = PUBLIC in access.values() and any(rule != PUBLIC for rule in access.values())
-    options = limit_strangers(SERVER_OPTIONS) if strangers else SERVER_OPTIONS
+    mixed = PUBLIC in access.values() and any(rule != PUBLIC for rule in access.values())
+    options = limit_streams(SERVER_OPTIONS) if mixed else SERVER_OPTIONS
     server = grpc.aio.server(interceptors=interceptors, options=options)
     checks = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

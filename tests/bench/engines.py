@@ -24,7 +24,7 @@ from query.vectors.shard import Shard
 from tests.bench import processes
 from tests.bench.floors import side_by_side_each
 
-# As many batches in hand as inference holds, of as many chunks as an event may carry.
+# As many batches at a time as inference handles, of as many chunks as an event may carry.
 BATCHES = 128
 BATCH = 32
 WARM = 20

@@ -39,8 +39,8 @@ def measure(rounds: int, seconds: float) -> Figure:
             for python in pair:
                 with _server(python) as port:
                     for count in SIDE_BY_SIDE:
-                        told = _call(python, port, count, seconds)
-                        found.setdefault((python.parts[-3], count), []).append(told)
+                        measured = _call(python, port, count, seconds)
+                        found.setdefault((python.parts[-3], count), []).append(measured)
         names = {"pinned": _version(pinned), "newest": _version(newest)}
     return Figure(name=NAME, title=TITLE, rows=list(_rows(found, names)))
 

@@ -149,7 +149,7 @@ async def commit(servers: Servers, events: int, side_by_side: int) -> Cost:
 async def hop(servers: Servers, events: int, size: Size) -> Cost:
     """Of an event through the chassis' consumer, from one handler's start to the last's.
 
-    Twice as many events as are in hand at a time are handled before anything is counted.
+    Twice as many events as are handled at a time are handled before anything is counted.
     """
     in_hand = size.batch * size.groups
     warm = 2 * in_hand

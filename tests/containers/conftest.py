@@ -1,4 +1,4 @@
-"""Says at the end of the run which servers were not at hand, so that no one takes it for done."""
+"""Says at the end of the run which servers were not available and so not tested."""
 
 import pytest
 

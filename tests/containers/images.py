@@ -32,7 +32,7 @@ QDRANT = Image("qdrant/qdrant:v1.20.0", "AQUIFER_QDRANT_IMAGE")
 
 
 def why_absent(image: Image) -> str:
-    """Why no container of this image can be had; empty when it is at hand."""
+    """Why no container of this image can be had; empty when it is available."""
     if not image.reference:
         return f"{image.variable} is empty"
     with warnings.catch_warnings():

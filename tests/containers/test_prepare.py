@@ -81,10 +81,10 @@ def test_a_service_learns_no_secret_of_another(script):
     given = {name: script.service_variables(name, known, keys) for name in NAMES}
     values = [value for variables in given.values() for value in variables.values()]
     assert len(values) == len(set(values))
-    told = json.dumps(given)
-    assert "operator" not in told
-    assert known.postgres["postgres"] not in told
-    assert not any(known.postgres[f"{service}_owner"] in told for service in WITH_TABLES)
+    text = json.dumps(given)
+    assert "operator" not in text
+    assert known.postgres["postgres"] not in text
+    assert not any(known.postgres[f"{service}_owner"] in text for service in WITH_TABLES)
 
 
 def test_entrypoint_brings_secrets_as_they_are(script, tmp_path):

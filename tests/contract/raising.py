@@ -100,7 +100,7 @@ class Raises:
         return self._lines(place, ast.iter_child_nodes(node), inside)
 
     def _direct(self, place: Place, node: ast.AST) -> set[Reason]:
-        """Reasons given by a node itself, and those of the functions it calls or hands on."""
+        """Reasons given by a node itself, and those of the functions it calls or passes on."""
         match node:
             case ast.Call(func=called):
                 targets = self.source.callees(place, called)
@@ -144,7 +144,7 @@ class Raises:
 
 
 def keeps(handler: ast.ExceptHandler) -> bool:
-    """True when a handler raises again what it caught, keeps it for later, or hands it on."""
+    """True when a handler raises again what it caught, keeps it for later, or passes it on."""
     for node in ast.walk(handler):
         match node:
             case ast.Raise(exc=None):

@@ -134,7 +134,7 @@ class Reader:
         called = call.args[0] if _name(call.func) == "partial" else call.func
         name = _name(called)
         if name == "run" and isinstance(called, ast.Attribute):
-            # Every use case has one: it is told by the field that holds the use case.
+            # Every use case has one: it is found by the field that holds the use case.
             return self.takers.get((_name(called.value), module.path))
         if name == "__init__":
             inside = module.around(call, ast.ClassDef)

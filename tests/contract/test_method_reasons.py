@@ -66,7 +66,7 @@ UPLOAD = {
     "UPLOAD_EVENT_ID": "of upload events alone",
     "OBJECT_KEY_INVALID": "ingest makes the keys itself",
 }
-# The two are told apart by nothing but their types: the port has no implementation that names it.
+# The two differ only in their types: the port has no implementation that names it.
 FEED = {
     "REFERENCE_FORBIDDEN": "of the drops folder, which is no feed of changes",
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",

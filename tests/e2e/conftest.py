@@ -1,4 +1,4 @@
-"""One whole stack, used as people use it: by the `aquifer` command and by events."""
+"""One whole stack, used by the `aquifer` command and by events."""
 
 import json
 import os

@@ -41,7 +41,7 @@ def tides(stack, tmp_path_factory):
     return {"folder": folder, "file": str(file), "document": outcome["document"]}
 
 
-def answered(stack, tides):
+def ask(stack, tides):
     """An answer of which a citation is known."""
     steps = stack.json("ask", "How far does the water rise at spring tide?", "-c", "tides")
     return steps[0]["answer"]
@@ -74,7 +74,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_every_command_tells_machines_one_object_a_line(stack, tides, row):
+def test_every_command_prints_one_json_object_a_line(stack, tides, row):
     arguments, keys = TABLE[row]
     done = stack.run(*(each.format(**tides) for each in arguments), "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -93,7 +93,7 @@ def test_an_answer_comes_step_by_step(stack, tides):
 
 @pytest.mark.parametrize("typed", ["tidse", "Tides", "tides2x"])
 @pytest.mark.parametrize("command", ["ask", "search"])
-def test_a_collection_without_documents_is_not_found_before_anything_is_told(
+def test_a_collection_without_documents_is_not_found_before_anything_is_shown(
     stack, tides, command, typed
 ):
     [only] = stack.json(command, "high water", "-c", typed)
@@ -113,7 +113,7 @@ def test_a_run_over_a_collection_without_documents_writes_nothing(stack, tides):
 
 
 def test_an_answer_has_a_trace(stack, tides):
-    answer = answered(stack, tides)
+    answer = ask(stack, tides)
     deadline = time.monotonic() + 60
     while (done := stack.run("trace", answer, "--json")).returncode:
         assert json.loads(done.stdout)["error"]["reason"] == "TRACE_UNKNOWN"
@@ -122,7 +122,7 @@ def test_an_answer_has_a_trace(stack, tides):
     assert "QueryService/Ask" in done.stdout
 
 
-def test_a_delete_tells_the_document(stack, tmp_path):
+def test_a_delete_shows_the_document(stack, tmp_path):
     file = tmp_path / "gone.md"
     file.write_text("Soon gone.")
     stack.json("upload", str(file), "--wait")
@@ -144,14 +144,14 @@ def test_a_file_is_deleted_and_traced_by_its_own_name(stack, tmp_path):
     assert deleted["document"] == sent["document"]
 
 
-def test_a_look_for_what_is_not_there_is_not_its_trace(stack):
+def test_a_failed_lookup_is_not_the_trace_of_the_name(stack):
     assert stack.json("delete", "never-there.md")[0]["error"]["reason"] == "DOCUMENT_UNKNOWN"
     time.sleep(3)  # until its span would have arrived
     [unknown] = stack.json("trace", "never-there.md")
     assert unknown["error"]["reason"] == "TRACE_UNKNOWN"
 
 
-def on_a_terminal(stack, *arguments):
+def run_on_terminal(stack, *arguments):
     """What a terminal of 80 columns is sent, without its colours and line ends."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
@@ -169,7 +169,7 @@ def on_a_terminal(stack, *arguments):
         while piece := os.read(controller, 4096):
             shown += piece
     except OSError as error:
-        if error.errno != errno.EIO:  # that is how Linux tells that the other side has closed
+        if error.errno != errno.EIO:  # that is how Linux reports that the other side has closed
             raise
     finally:
         os.close(controller)
@@ -185,13 +185,13 @@ def test_on_a_terminal_a_name_is_never_cut(stack, tides, command):
         document = f"collections/tides/documents/{LONG_NAME.rsplit('~', 1)[-1]}"
     else:
         assert document == f"collections/tides/documents/{LONG_NAME}"
-    shown = on_a_terminal(stack, *arguments, "-c", "tides")
+    shown = run_on_terminal(stack, *arguments, "-c", "tides")
     assert document in shown
     assert "Traceback" not in shown
 
 
 def test_on_a_terminal_every_other_line_fits(stack, tides):
-    shown = on_a_terminal(stack, "trace", tides["document"])
+    shown = run_on_terminal(stack, "trace", tides["document"])
     lines = [line for line in shown.splitlines() if tides["document"] not in line]
     assert lines
     assert all(len(line) <= WIDTH for line in lines)
@@ -241,7 +241,7 @@ def test_two_files_that_would_be_one_document_are_not_sent(stack, tmp_path):
     assert stack.json("documents", "-c", "collision") == []
 
 
-def test_ctrl_c_while_importing_tells_what_was_done(stack, tmp_path):
+def test_ctrl_c_while_importing_shows_what_was_done(stack, tmp_path):
     corpus = tmp_path / "many.jsonl"
     rows = [{"_id": str(number), "text": f"Number {number}."} for number in range(3000)]
     corpus.write_text("\n".join(map(json.dumps, rows)))
@@ -265,7 +265,7 @@ def test_ctrl_c_while_importing_tells_what_was_done(stack, tmp_path):
     assert f"{counted}, {len(rows) - len(done):,} not sent" == last["error"]["detail"]
 
 
-def test_a_part_that_is_away_is_told_at_once_and_is_back_after_its_return(stack, tides):
+def test_a_part_that_is_away_is_reported_at_once_and_serves_after_its_return(stack, tides):
     query = stack.parts["query"]
     query.kill()
     try:

@@ -57,7 +57,7 @@ def listening(ports: set[int]) -> set[int]:
 
 @dataclass
 class Launched:
-    """A command in a session of its own, as a terminal would hold it."""
+    """A command in its own session, as a terminal starts it."""
 
     process: subprocess.Popen[str]
     folder: Path
@@ -114,7 +114,7 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def launched(folder: Path, *arguments: str) -> Iterator[Launched]:
+def launch(folder: Path, *arguments: str) -> Iterator[Launched]:
     process = subprocess.Popen(
         [sys.executable, "-m", "aquifer_cli", *arguments],
         env={**os.environ, "AQUIFER_HOME": str(folder), "TMPDIR": str(folder)},
@@ -133,7 +133,7 @@ def launched(folder: Path, *arguments: str) -> Iterator[Launched]:
 
 def test_the_demo_passes_and_leaves_nothing(folder, record_property):
     began = time.monotonic()
-    with launched(folder, "demo", "--json") as demo:
+    with launch(folder, "demo", "--json") as demo:
         demo.until_up()
         out, err = demo.process.communicate(timeout=DEMO_S)
         record_property("demo_seconds", round(time.monotonic() - began, 1))
@@ -141,15 +141,15 @@ def test_the_demo_passes_and_leaves_nothing(folder, record_property):
         assert demo.process.returncode == 0, err
         demo.assert_nothing_is_left()
     assert records[-1]["passed"] is True
-    way_in, way_out = (record for record in records if "spans" in record)
-    links = {link for span in way_out["spans"] for link in span["links"]}
-    assert way_in["trace_id"] in links
-    assert {span["service"] for span in way_in["spans"]} >= {"ingest", "inference", "query"}
+    upload, answer = (record for record in records if "spans" in record)
+    links = {link for span in answer["spans"] for link in span["links"]}
+    assert upload["trace_id"] in links
+    assert {span["service"] for span in upload["spans"]} >= {"ingest", "inference", "query"}
     assert list(folder.iterdir()) == []
 
 
 def test_the_demo_interrupted_while_it_starts_leaves_nothing(folder):
-    with launched(folder, "demo") as demo:
+    with launch(folder, "demo") as demo:
         demo.until("logs/postgres.log")
         assert processes_of(folder)
         demo.ctrl_c()
@@ -163,7 +163,7 @@ def test_the_demo_interrupted_while_it_starts_leaves_nothing(folder):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_demo_ended_in_the_middle_leaves_nothing(folder, number):
-    with launched(folder, "demo") as demo:
+    with launch(folder, "demo") as demo:
         demo.until_up()
         os.killpg(demo.process.pid, number)
         _, err = demo.process.communicate(timeout=120)
@@ -174,7 +174,7 @@ def test_the_demo_ended_in_the_middle_leaves_nothing(folder, number):
 
 
 def test_the_demo_killed_in_the_middle_leaves_no_process_and_no_port(folder):
-    with launched(folder, "demo") as demo:
+    with launch(folder, "demo") as demo:
         demo.until_up()
         demo.process.kill()
         demo.process.wait(60)
@@ -182,7 +182,7 @@ def test_the_demo_killed_in_the_middle_leaves_no_process_and_no_port(folder):
 
 
 def test_a_stack_stopped_by_ctrl_c_leaves_nothing_but_its_data(folder):
-    with launched(folder, "up", "--json") as up:
+    with launch(folder, "up", "--json") as up:
         up.until_up()
         up.ctrl_c()
         out, err = up.process.communicate(timeout=120)
@@ -195,7 +195,7 @@ def test_a_stack_stopped_by_ctrl_c_leaves_nothing_but_its_data(folder):
 
 
 def test_a_stack_that_is_killed_leaves_no_process_and_no_port(folder):
-    with launched(folder, "up") as up:
+    with launch(folder, "up") as up:
         up.until_up()
         up.process.kill()
         up.process.wait(60)

@@ -16,7 +16,7 @@ from aquifer_cli.endpoints import Endpoints
 
 pytestmark = pytest.mark.timeout(300)
 
-WAY_IN = [
+STEPS = [
     "process DocumentUploaded",
     "process ChunksPrepared",
     "process ChunksEmbedded",
@@ -60,7 +60,7 @@ async def publish_and_wait(endpoints: Endpoints, name: str, trace_id: str) -> Do
     raise AssertionError("the subscription ended")
 
 
-def complete_trace(url: str, trace_id: str, wanted: list[str]) -> list[tracing.Node]:
+def wait_for_trace(url: str, trace_id: str, wanted: list[str]) -> list[tracing.Node]:
     """The trace once the spans wanted have arrived: each process exports in its own time."""
     deadline = time.monotonic() + 60
     nodes: list[tracing.Node] = []
@@ -72,7 +72,7 @@ def complete_trace(url: str, trace_id: str, wanted: list[str]) -> list[tracing.N
     return nodes
 
 
-def chain(nodes: list[tracing.Node], last: str) -> list[tracing.Node]:
+def find_path(nodes: list[tracing.Node], last: str) -> list[tracing.Node]:
     """The spans from the root to `last`, by parents."""
     by_id = {node.span_id: node for node in nodes}
     node = next(node for node in nodes if node.name == last)
@@ -82,13 +82,13 @@ def chain(nodes: list[tracing.Node], last: str) -> list[tracing.Node]:
     return path
 
 
-def test_the_way_in_is_one_chain_across_three_services(stack):
+def test_an_upload_is_one_chain_across_three_services(stack):
     trace_id = secrets.token_hex(16)
     indexed = asyncio.run(publish_and_wait(stack.endpoints, "one", trace_id))
     assert indexed.version == 1
-    nodes = complete_trace(stack.endpoints.traces, trace_id, WAY_IN)
-    path = chain(nodes, "process VersionSearchable")
-    assert [n.name for n in path if n.name.startswith("process")] == WAY_IN
+    nodes = wait_for_trace(stack.endpoints.traces, trace_id, STEPS)
+    path = find_path(nodes, "process VersionSearchable")
+    assert [n.name for n in path if n.name.startswith("process")] == STEPS
     assert {node.service for node in path} == {"ingest", "inference", "query"}
     assert not [node.name for node in nodes if node.error]
     assert {n.attributes.get("tenant.id") for n in path} == {stack.endpoints.tenant}
@@ -120,14 +120,14 @@ def test_a_redelivery_stays_in_the_trace(stack):
         if not inference.running:
             inference.start()
     assert indexed.version == 1
-    nodes = complete_trace(stack.endpoints.traces, trace_id, WAY_IN)
-    path = chain(nodes, "process VersionSearchable")
-    assert [n.name for n in path if n.name.startswith("process")] == WAY_IN
+    nodes = wait_for_trace(stack.endpoints.traces, trace_id, STEPS)
+    path = find_path(nodes, "process VersionSearchable")
+    assert [n.name for n in path if n.name.startswith("process")] == STEPS
     embedding = next(node for node in path if node.name == "process ChunksPrepared")
     assert int(embedding.attributes["aquifer.delivery"]) >= 1
 
 
-def test_an_answer_links_to_the_way_in_of_what_it_cites(stack):
+def test_an_answer_links_to_the_uploads_of_what_it_cites(stack):
     trace_id = secrets.token_hex(16)
     asyncio.run(publish_and_wait(stack.endpoints, "linked", trace_id))
     steps = stack.json("ask", "What is the note about linked and tides?", "-c", "traced")

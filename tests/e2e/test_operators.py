@@ -89,7 +89,7 @@ def test_an_event_that_can_not_be_read_is_a_dead_letter_with_its_bytes(
     assert left == "0"
 
 
-def test_a_status_tells_of_dead_letters(stack):
+def test_status_counts_dead_letters(stack):
     async def made() -> None:
         await dead_letter_of(stack.endpoints, await publish(stack.endpoints, b"\xff"))
 

@@ -1,4 +1,4 @@
-"""A document soaks in and an answer is drawn: through the command, as a person would."""
+"""From an upload to a cited answer, by the command, as a person would."""
 
 import json
 import time

@@ -27,15 +27,15 @@ from stack.supervisor import (
 )
 from stack.trees import descendants
 
-# Deaf to SIGTERM, with a child that moved to a session of its own.
+# Ignores SIGTERM and has a child in another session.
 _FAMILY = "trap '' TERM; setsid sleep 600 & while true; do sleep 0.05; done"
 _SLEEPING = "exec sleep 600"
-# Ends at once, with words.
-_FRAGILE = "echo no such luck; exit 3"
+# Ends at once with an error message.
+_FRAGILE = "echo broken; exit 3"
 
 
 class Family(Part):
-    """A program that makes trouble at the end."""
+    """A program that ignores SIGTERM and has a child in another session."""
 
     grace_s = 0.5
 
@@ -67,11 +67,11 @@ class Silent(Family):
     start_s = 0.5
 
     def find_problem(self) -> str:
-        return "it waits for rain"
+        return "never ready"
 
 
 class Climber(Silent):
-    """Takes longer than a part may, and gets on with it."""
+    """Takes longer than a part may, but makes progress."""
 
     looks = 0
 

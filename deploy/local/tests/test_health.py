@@ -1,4 +1,4 @@
-"""A health check of a real server: what the launcher learns, and what strangers do not."""
+"""A health check of a real server: what the launcher sees, and what other clients do not."""
 
 import asyncio
 import socket

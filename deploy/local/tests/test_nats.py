@@ -87,7 +87,7 @@ def test_it_listens_on_loopback_alone(nats: Nats):
 
 
 @pytest.mark.parametrize(
-    "credentials", [{}, {"user": "admin", "pass": "wrong"}, {"user": "stranger", "pass": "n"}]
+    "credentials", [{}, {"user": "admin", "pass": "wrong"}, {"user": "unknown", "pass": "n"}]
 )
 def test_wrong_credentials_are_refused(nats: Nats, credentials: dict[str, str]):
     with socket.create_connection(("127.0.0.1", nats.port), timeout=20) as raw:
@@ -153,7 +153,7 @@ def test_a_port_taken_by_another_server_is_a_clear_failure(
 
 
 async def test_a_server_whose_disk_was_full_is_to_be_started_again(nats: Nats):
-    """It never writes again by itself, also when there is room; what was acknowledged is kept."""
+    """It never writes again by itself, also when there is space; what was acknowledged is kept."""
     async with connect(nats, USERS[0]) as connection:
         jetstream = connection.jetstream(timeout=1)
         await jetstream.add_stream(name="FULL", subjects=["full.>"])

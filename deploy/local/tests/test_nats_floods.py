@@ -1,4 +1,4 @@
-"""What strangers and upstream systems can do to the event bus, and that others do not notice."""
+"""What clients can do to the event bus, and that other clients do not notice."""
 
 import asyncio
 import json
@@ -132,10 +132,10 @@ async def test_a_connection_that_never_authenticates_is_ended(nats, raw, beginni
     ids=["long connect", "long line", "publishes", "no credentials"],
 )
 async def test_what_comes_before_authentication_ends_the_connection(nats, raw, sent) -> None:
-    stranger = raw()
+    raw_client = raw()
     with suppress(BrokenPipeError, ConnectionResetError):  # ended before all is sent
-        stranger.send(sent)
-    said = await asyncio.to_thread(stranger.read_end)
+        raw_client.send(sent)
+    said = await asyncio.to_thread(raw_client.read_end)
     assert all(line.startswith(b"-ERR") for line in said)
     await check_service(nats)
 
@@ -143,13 +143,13 @@ async def test_what_comes_before_authentication_ends_the_connection(nats, raw, s
 async def test_when_all_connections_are_taken_those_that_are_open_work(nats, raw) -> None:
     ingest = await client.connect(nats.url, user="ingest", password="ingest")
     upstream = raw("upstream")
-    strangers = [raw() for _ in range(MAX_CONNECTIONS + 10)]
-    assert strangers
+    raw_clients = [raw() for _ in range(MAX_CONNECTIONS + 10)]
+    assert raw_clients
     await ingest.flush()
     upstream.send("PING\r\n")
     assert upstream.lines.readline() == b"PONG\r\n"
     await ingest.close()
-    # The strangers are ended, and their places are free again.
+    # Their connections are closed, and their places are free again.
     async with asyncio.timeout(AUTHENTICATE_WITHIN_S + MARGIN_S):
         while nats.monitoring()["connections"] > 10:
             await asyncio.sleep(0.1)

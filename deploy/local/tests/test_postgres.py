@@ -141,10 +141,10 @@ def test_a_service_role_may_not(postgres: Postgres, statement: str):
             connection.execute(statement)
 
 
-@pytest.mark.parametrize("stranger", [name for name in LOGINS if not name.startswith("ingest")])
-def test_a_service_sees_nothing_of_another(postgres: Postgres, stranger: str):
+@pytest.mark.parametrize("other", [name for name in LOGINS if not name.startswith("ingest")])
+def test_a_service_sees_nothing_of_another(postgres: Postgres, other: str):
     with (
-        login(postgres, stranger) as connection,
+        login(postgres, other) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute("SELECT * FROM ingest.things")
@@ -235,15 +235,15 @@ def test_the_note_of_a_server_long_dead_is_no_obstacle(postgres: Postgres, note:
     postgres.kill()
     file = postgres.cluster / "postmaster.pid"
     owner = file.stat().st_uid
-    stranger = subprocess.Popen(["sleep", "60"], user=owner)
+    unrelated = subprocess.Popen(["sleep", "60"], user=owner)
     try:
         lines = file.read_text().split("\n")
-        file.write_text("\n".join([str(stranger.pid), *lines[1:]]) if note else "")
+        file.write_text("\n".join([str(unrelated.pid), *lines[1:]]) if note else "")
         postgres.start()
         assert postgres.running
     finally:
-        stranger.kill()
-        stranger.wait()
+        unrelated.kill()
+        unrelated.wait()
 
 
 def test_it_runs_below_a_folder_its_user_cannot_enter(guardian: Guardian, folder: Path):

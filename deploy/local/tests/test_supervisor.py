@@ -1,4 +1,4 @@
-"""The promises of the supervisor, on real servers in a process that can be killed."""
+"""The supervisor with real servers, in a process that can be killed."""
 
 import json
 import os
@@ -39,17 +39,17 @@ class SmallStack:
         for line in self.process.stdout:
             self._lines.put(line)
 
-    def hear(self, event: str, part: str | None = None) -> dict:
+    def wait_for(self, event: str, part: str | None = None) -> dict:
         deadline = time.monotonic() + START_S
-        heard = []
+        notices = []
         while True:
             try:
                 said = json.loads(self._lines.get(timeout=max(0, deadline - time.monotonic())))
             except queue.Empty:
-                pytest.fail(f"no {event} of {part}, but {heard}")
+                pytest.fail(f"no {event} of {part}, but {notices}")
             if said["event"] == event and part in (None, said.get("part")):
                 return said
-            heard.append(said)
+            notices.append(said)
 
     def end(self, number: Signals) -> int:
         self.process.send_signal(number)
@@ -81,22 +81,26 @@ def list_survivors(up: dict) -> list[int]:
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT])
 def test_asked_to_end_it_leaves_no_process_and_no_port(folder: Path, number: Signals):
     with run_stack(folder) as running:
-        up = running.hear("all up")
+        up = running.wait_for("all up")
         assert len(up["descendants"]) >= 6
         assert all(is_listening(port) for port in up["ports"])
         assert running.end(number) == 0
         # The last started is the first to stop.
-        assert [running.hear("stopped")["part"] for _ in range(3)] == ["family", "postgres", "nats"]
+        assert [running.wait_for("stopped")["part"] for _ in range(3)] == [
+            "family",
+            "postgres",
+            "nats",
+        ]
     assert list_survivors(up) == []
     assert not any(is_listening(port) for port in up["ports"])
 
 
 def test_killed_it_leaves_no_process_and_no_port_and_can_be_started_again(folder: Path):
     with run_stack(folder) as running:
-        up = running.hear("all up")
+        up = running.wait_for("all up")
         assert running.end(Signals.SIGKILL) == -signal.SIGKILL
         with run_stack(folder) as again:
-            second = again.hear("all up")
+            second = again.wait_for("all up")
             # The data folder was held until the last of them was gone.
             assert list_survivors(up) == []
             assert not any(is_listening(port) for port in up["ports"])
@@ -116,18 +120,18 @@ def test_a_request_to_end_cuts_the_start_short(folder: Path):
     with run_stack(folder) as running:
         assert wait_for((folder / "postgres.log").exists, START_S)
         assert running.end(Signals.SIGTERM) == 0
-        assert running.hear("cut short")
+        assert running.wait_for("cut short")
     assert processes_of(folder) == []
 
 
 def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
     with run_stack(folder) as running:
-        up = running.hear("all up")
+        up = running.wait_for("all up")
         for part in ("nats", "postgres", "family"):
             os.kill(up["pids"][part], signal.SIGKILL)
-        assert "code -9" in running.hear("ended")["detail"]
-        running.hear("provisioned", "nats")
-        running.hear("restarted", "postgres")
+        assert "code -9" in running.wait_for("ended")["detail"]
+        running.wait_for("provisioned", "nats")
+        running.wait_for("restarted", "postgres")
         # The family's child had moved to a session of its own.
         assert wait_for(lambda: not set(list_survivors(up)) - {up["pids"]["guardian"]})
         assert all(is_listening(port) for port in up["ports"])
@@ -136,50 +140,50 @@ def test_a_part_that_ends_is_started_again_and_made_ready_again(folder: Path):
 
 def test_a_killed_guardian_is_replaced(folder: Path):
     with run_stack(folder, "small") as running:
-        up = running.hear("all up")
+        up = running.wait_for("all up")
         os.kill(up["pids"]["guardian"], signal.SIGKILL)
         assert wait_for(lambda: not is_alive(up["pids"]["guardian"]))
         assert wait_for(lambda: guardian_of(running) is not None)
-        time.sleep(0.5)  # it is told of the parts
+        time.sleep(0.5)  # it is informed of the parts
         running.end(Signals.SIGKILL)
     assert wait_for(lambda: list_survivors(up) == [])
 
 
-def test_a_part_that_cannot_start_ends_the_whole_in_words(folder: Path):
+def test_a_part_that_cannot_start_ends_the_stack_with_its_output(folder: Path):
     with run_stack(folder, "fragile", "small") as running:
-        failed = running.hear("failed")
+        failed = running.wait_for("failed")
         assert failed["reason"] == "PART_NOT_READY"
         assert "fragile ended with code 3" in failed["detail"]
-        assert "no such luck" in failed["detail"]
+        assert "broken" in failed["detail"]
         assert running.process.wait(START_S) == 0
     assert processes_of(folder) == []
 
 
 def test_a_part_that_is_not_ready_in_time_fails_with_the_wait_and_its_reason(folder: Path):
     with run_stack(folder, "silent", "small") as running:
-        failed = running.hear("failed")
+        failed = running.wait_for("failed")
         assert failed["reason"] == "PART_NOT_READY"
         assert "silent was not ready after" in failed["detail"]
-        assert ": it waits for rain; it wrote nothing to " in failed["detail"]
+        assert ": never ready; it wrote nothing to " in failed["detail"]
         assert running.process.wait(START_S) == 0
     assert processes_of(folder) == []
 
 
 def test_a_part_that_gets_on_has_no_time_limit(folder: Path):
     with run_stack(folder, "climber", "small") as running:
-        running.hear("up", "climber")
-        assert running.hear("all up")
+        running.wait_for("up", "climber")
+        assert running.wait_for("all up")
         assert running.end(Signals.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("part", ["nats", "postgres"])
 def test_a_part_that_hangs_is_noticed_reported_and_started_again(folder: Path, part: str):
     with run_stack(folder) as running:
-        up = running.hear("all up")
+        up = running.wait_for("all up")
         os.kill(up["pids"][part], signal.SIGSTOP)
-        ended = running.hear("ended", part)
+        ended = running.wait_for("ended", part)
         assert "hung: 2 health checks in a row had no answer" in ended["detail"]
-        running.hear("restarted", part)
+        running.wait_for("restarted", part)
         assert not is_alive(up["pids"][part])
         assert running.end(Signals.SIGTERM) == 0
 

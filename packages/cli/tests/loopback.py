@@ -195,7 +195,7 @@ def items(count, content=b"text"):
 
 
 async def send(client, sent, *, wait):
-    """As the command does; every outcome is told once."""
+    """As the command does; every outcome is reported once."""
     heard = []
     outcomes = await uploading.send(client, sent, wait=wait, on_done=heard.append)
     assert sorted(o.path for o in heard) == sorted(o.path for o in outcomes)

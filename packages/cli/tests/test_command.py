@@ -84,17 +84,17 @@ def test_for_people_the_reason_is_on_stderr_with_a_way_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("started", "told"),
+    ("started", "shown"),
     [
         ("{here}/.venv/bin/aquifer", ".venv/bin/aquifer"),
         ("/opt/no such/aquifer", "/opt/no such/aquifer"),
         ("{here}/aquifer_cli/__main__.py", "aquifer"),
     ],
 )
-def test_commands_are_told_as_this_one_was_started(tmp_path, monkeypatch, started, told):
+def test_commands_are_shown_as_this_one_was_started(tmp_path, monkeypatch, started, shown):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [started.format(here=tmp_path)])
-    assert spell_commands("next: `aquifer up`") == f"next: `{told.format(here=tmp_path)} up`"
+    assert spell_commands("next: `aquifer up`") == f"next: `{shown.format(here=tmp_path)} up`"
 
 
 def test_a_command_on_the_path_is_told_by_its_name(tmp_path, monkeypatch):

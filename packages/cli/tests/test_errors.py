@@ -1,4 +1,4 @@
-"""Statuses as a real server sends them, and what a person and a machine are told."""
+"""Statuses as a real server sends them, and what a person and a machine see."""
 
 import grpc
 import pytest

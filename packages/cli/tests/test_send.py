@@ -1,4 +1,4 @@
-"""Sending documents: what is sent again, what is refused for good, and what is told of it."""
+"""Sending documents: what is sent again, what is refused, and what is shown."""
 
 import asyncio
 

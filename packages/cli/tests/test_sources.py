@@ -170,7 +170,7 @@ def test_every_line_that_is_no_document_is_named_up_to_a_bound(tmp_path):
     few = refused(
         lambda: read_documents(write_lines(tmp_path / "few", "{", good, {"_id": "a"}), "default")
     )
-    assert [told.split(": ")[0] for told in few.detail.splitlines()] == [
+    assert [line.split(": ")[0] for line in few.detail.splitlines()] == [
         f"{tmp_path}/few:1",
         f"{tmp_path}/few:3",
     ]

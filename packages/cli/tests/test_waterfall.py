@@ -205,8 +205,8 @@ def test_every_span_is_drawn_once_whatever_its_parents_are(parents):
 
 
 @pytest.mark.parametrize(
-    ("nanoseconds", "told"),
+    ("nanoseconds", "text"),
     [(0, "0.00 ms"), (420_000, "0.42 ms"), (12_340_000, "12.3 ms"), (4_560_000_000, "4.56 s")],
 )
-def test_a_duration_is_told_in_the_unit_that_reads_best(nanoseconds, told):
-    assert render_duration(nanoseconds) == told
+def test_a_duration_is_shown_in_the_unit_that_reads_best(nanoseconds, text):
+    assert render_duration(nanoseconds) == text

@@ -1,4 +1,4 @@
-"""Engines for the tests: the real one, loaded once, and one that does what a test tells it."""
+"""Engines for the tests: the real one, loaded once, and one that does what a test asks for."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ WAIT_S = 30.0
 
 
 class TickingEngine:
-    """An `Engine` whose tokens are characters; it records batches, waits and fails as told.
+    """An `Engine` whose tokens are characters; it records batches, waits and fails as asked.
 
     A window's vector is a hash of its ids, so a mixed-up row shows. Texts are cut every 64 tokens.
     """

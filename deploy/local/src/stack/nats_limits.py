@@ -1,8 +1,8 @@
 """What a connection to the event bus can use up, whoever opens it. Containers have the same limits.
 
 Everything a user may publish and subscribe to is in its permissions; these limits bound the rest,
-before authentication as well. A stranger who opens connections as fast as it can still keeps others
-from connecting, not those who are connected: untrusted networks must not reach the port.
+before authentication as well. A client that opens connections as fast as it can still keeps others
+from connecting, but not those who are connected: untrusted networks must not reach the port.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ MAX_SUBJECT_TOKENS = 16
 MAX_CONTROL_LINE_BYTES = 4_096
 # What waits for a reader: ingest can have thirty pulls of 2 MiB open.
 MAX_PENDING_BYTES = 64 * _MIB
-# A reader that takes nothing for so long is cut.
+# A reader that takes nothing for so long is disconnected.
 WRITE_WITHIN_S = 10
-# Three unanswered pings end a connection whose other end is gone. By default after six minutes.
+# Three unanswered pings end a connection whose other end is lost. By default after six minutes.
 PING_EVERY_S = 30
 PINGS_UNANSWERED = 2
 

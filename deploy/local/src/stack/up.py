@@ -31,8 +31,8 @@ TENANT = "default"
 UPSTREAM = f"upstream-{TENANT}"
 PROVISIONER = "provisioner"
 TABLELESS = tuple(name for name in NAMES if name not in WITH_TABLES)
-_DOORS = (*NAMES, "nats", "postgres", "otlp", "traces", "nats-monitor")
-_PORTS = (*_DOORS, *(f"{service}-metrics" for service in NAMES))
+_SERVERS = (*NAMES, "nats", "postgres", "otlp", "traces", "nats-monitor")
+_PORTS = (*_SERVERS, *(f"{service}-metrics" for service in NAMES))
 _STEP_S = 60.0
 # Streams reserve their whole `max_bytes`; this is left for the server itself.
 _SPARE_BYTES = 1 << 30

@@ -53,6 +53,6 @@ def _show_end(
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
     kind = "writes text" if finished.generative else "quotes and does not write text"
-    told = f", confidence {finished.confidence:.2f}" if citations else ""
+    confidence = f", confidence {finished.confidence:.2f}" if citations else ""
     cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
-    screen.note(f"by {finished.model}, which {kind}{told}{cut}", indent)
+    screen.note(f"by {finished.model}, which {kind}{confidence}{cut}", indent)

@@ -281,8 +281,8 @@ def delete(run: Run, document: str, collection: str) -> int:
     if run.screen.machine:
         run.screen.record(listing.as_json(deleted))
     state = listing.state_name(deleted.state)
-    told = "no search finds it; its data is being removed" if state == "DELETING" else "removed"
-    run.screen.say(f"{deleted.name}: {state}, {told}")
+    outcome = "no search finds it; its data is being removed" if state == "DELETING" else "removed"
+    run.screen.say(f"{deleted.name}: {state}, {outcome}")
     return 0
 
 

@@ -123,15 +123,15 @@ async def _run_steps(found: Endpoints, screen: Screen) -> bool:
         _step(screen, "3. ask three questions; the documents do not answer the last one")
         answers = [await _ask(client, screen, question) for question in (*QUESTIONS, UNANSWERED)]
     _step(screen, "4. the trace of the document, from the upload event to the index")
-    way_in = await _show_trace(found, screen, trace_id)
+    upload_trace = await _show_trace(found, screen, trace_id)
     _step(screen, "5. the trace of the second answer; its link leads to the trace above")
-    way_out = await _show_trace(found, screen, answers[1].answer_id)
+    answer_trace = await _show_trace(found, screen, answers[1].answer_id)
     return (
         uploads
         and indexed
         and [answer.reason for answer in answers] == ["STOP", "STOP", "NO_ANSWER"]
-        and {"ingest", "inference", "query"} <= {node.service for node in way_in}
-        and any(trace_id in node.links for node in way_out)
+        and {"ingest", "inference", "query"} <= {node.service for node in upload_trace}
+        and any(trace_id in node.links for node in answer_trace)
     )
 
 

@@ -21,11 +21,11 @@ _KILO = 1000
 
 def show_outcomes(screen: Screen, outcomes: Sequence[Outcome]) -> None:
     """Shows all outcomes if they are few, otherwise those with problems."""
-    odd = [outcome for outcome in outcomes if outcome.reason]
-    shown = outcomes if len(outcomes) <= SHOWN else odd[:SHOWN]
+    refused = [outcome for outcome in outcomes if outcome.reason]
+    shown = outcomes if len(outcomes) <= SHOWN else refused[:SHOWN]
     screen.table(["state", "ver", "document"], [_outcome_row(outcome) for outcome in shown])
-    if len(odd) > SHOWN and len(outcomes) > SHOWN:
-        screen.note(f"and {len(odd) - SHOWN:,} more; --json lists all")
+    if len(refused) > SHOWN and len(outcomes) > SHOWN:
+        screen.note(f"and {len(refused) - SHOWN:,} more; --json lists all")
 
 
 def _outcome_row(outcome: Outcome) -> Row:
@@ -50,8 +50,8 @@ def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
     """A table, and how many there are in each state."""
     screen.table(["state", "ver", "document"], [_document_row(d) for d in documents])
     counts = Counter(state_name(document.state) for document in documents)
-    told = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    screen.say(told or spell_commands("no documents; `aquifer upload ...` adds some"))
+    summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+    screen.say(summary or spell_commands("no documents; `aquifer upload ...` adds some"))
 
 
 def _document_row(document: Document) -> Row:

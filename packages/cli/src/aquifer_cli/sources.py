@@ -94,7 +94,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(here):
             file = Path(folder, name)
-            # A broken link is not a file, but the user should be told.
+            # A broken link is not a file, but the user should see why.
             if not name.startswith(".") and (file.is_file() or not file.exists()):
                 yield file, file.relative_to(top).as_posix(), None
     for error in refused:

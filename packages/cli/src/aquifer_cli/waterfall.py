@@ -34,18 +34,18 @@ def order_branches(nodes: Sequence[Node]) -> list[Branch]:
     children: dict[str, list[Node]] = {}
     for node in nodes:
         children.setdefault(node.parent_id if node.parent_id in known else "", []).append(node)
-    drawn: dict[str, Branch] = {}
+    ordered: dict[str, Branch] = {}
     # Spans that are each other's parents have no root, so the first one left becomes a root.
     for start in (*children.get("", ()), *nodes):
         waiting = [Branch(start, 0)]
         while waiting:
             branch = waiting.pop()
-            if branch.node.span_id in drawn:
+            if branch.node.span_id in ordered:
                 continue
-            drawn[branch.node.span_id] = branch
+            ordered[branch.node.span_id] = branch
             below = children.get(branch.node.span_id, ())
             waiting += [Branch(node, branch.depth + 1) for node in reversed(below)]
-    return list(drawn.values())
+    return list(ordered.values())
 
 
 def draw_waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
@@ -59,9 +59,9 @@ def draw_waterfall(nodes: Sequence[Node], width: int | None) -> Iterator[Text]:
     services = list(dict.fromkeys(node.service for node in nodes))
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(services)}
     yield from _head(nodes, start, end)
-    drawn = order_branches(nodes)
-    columns = _columns(drawn, services, width)
-    for branch in drawn:
+    ordered = order_branches(nodes)
+    columns = _columns(ordered, services, width)
+    for branch in ordered:
         yield from _lines(branch, columns, styles, start, max(end - start, 1))
     for link in sorted({link for node in nodes for link in node.links} - {nodes[0].trace_id}):
         yield Text(f"linked: {command_name()} trace {link}")
@@ -82,10 +82,10 @@ def _head(nodes: Sequence[Node], start: int, end: int) -> Iterator[Text]:
             yield Text(f"{'answer' if key == _SUBJECTS[0] else 'document'} {value}")
     began = datetime.fromtimestamp(start / 1e9, UTC)
     failures = sum(bool(node.error) for node in nodes)
-    told = f", {failures} failed" if failures else ""
+    failed = f", {failures} failed" if failures else ""
     yield Text(
         f"{render_duration(end - start)}, "
-        f"{len(nodes)} {'span' if len(nodes) == 1 else 'spans'}{told}, "
+        f"{len(nodes)} {'span' if len(nodes) == 1 else 'spans'}{failed}, "
         f"from {began:%Y-%m-%d %H:%M:%S} UTC",
         style="dim",
     )
@@ -100,9 +100,9 @@ class _Columns:
     bar: int
 
 
-def _columns(drawn: list[Branch], services: list[str], width: int | None) -> _Columns:
+def _columns(ordered: list[Branch], services: list[str], width: int | None) -> _Columns:
     service = max(map(cell_len, services))
-    name = max(cell_len(_label(branch)) for branch in drawn)
+    name = max(cell_len(_label(branch)) for branch in ordered)
     if width is None:
         return _Columns(service=service, name=name, bar=BAR_CELLS)
     left = width - service - TIME_CELLS - 3

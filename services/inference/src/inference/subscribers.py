@@ -29,7 +29,7 @@ events = EventRouter()
 
 
 async def reject_chunks(batch: Batch[ChunksPrepared], error: ServiceError, app: App) -> None:
-    """Tells ingest, which fails the version."""
+    """Reports the failure to ingest, which fails the version."""
     async with app.embed.begin(batch.tenant, batch) as work:
         for delivery in work.fresh:
             event = delivery.event

@@ -36,7 +36,7 @@ async def publish(bus, *events):
         )
 
 
-async def told(bus, event):
+async def read_published(bus, event):
     """Every event of one kind that the service sent."""
     stream, name = stream_name(event), event.DESCRIPTOR.full_name
     async with bus.connect("provisioner") as admin:
@@ -53,7 +53,7 @@ async def test_a_batch_goes_on_with_its_vectors(bus, service):
     batch = prepared("the impeller wears out", "grease the bearing")
     await publish(bus, batch)
     await service.settled()
-    [sent] = await told(bus, ChunksEmbedded)
+    [sent] = await read_published(bus, ChunksEmbedded)
     assert sent.prepared == batch
     assert (sent.tenant, sent.profile, sent.dimensions) == (TENANT, "minilm-l6-v2", 384)
     vectors = np.frombuffer(sent.vectors, "<f4").reshape(2, 384)
@@ -64,7 +64,7 @@ async def test_a_batch_goes_on_with_its_vectors(bus, service):
 async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_house, ticking):
     await publish(bus, *(prepared(f"text {n}", f"more {n}", batch=n) for n in range(9)))
     await ticking_house.settled()
-    sent = await told(bus, ChunksEmbedded)
+    sent = await read_published(bus, ChunksEmbedded)
     assert sorted(one.prepared.batch for one in sent) == list(range(9))
     for one in sent:
         vectors = np.frombuffer(one.vectors, "<f4").reshape(2, 8)
@@ -85,7 +85,7 @@ async def test_a_note_does_not_wait_for_the_long_document_before_it(
     await asyncio.sleep(0.2)
     ticking.gate.set()
     await ticking_house.settled()
-    sent = await told(bus, ChunksEmbedded)
+    sent = await read_published(bus, ChunksEmbedded)
     assert len(sent) == 95
     assert note in [one.prepared for one in sent[:8]]
 
@@ -119,17 +119,17 @@ async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
         (("good", "bad"), "TEXT_BREAKS_ENGINE"),
     ],
 )
-async def test_a_batch_no_retry_would_mend_is_kept_and_told(
+async def test_a_batch_no_retry_would_repair_is_kept_and_reported(
     bus, ticking_house, ticking, texts, reason
 ):
     ticking.poison = "bad"
     await publish(bus, prepared(*texts, batch=4), prepared("good", batch=5))
     await ticking_house.settled()
-    [rejected] = await told(bus, EmbeddingRejected)
+    [rejected] = await read_published(bus, EmbeddingRejected)
     assert rejected == EmbeddingRejected(
         tenant=TENANT, document=DOCUMENT, version=3, batch=4, reason=reason
     )
-    assert [one.prepared.batch for one in await told(bus, ChunksEmbedded)] == [5]
+    assert [one.prepared.batch for one in await read_published(bus, ChunksEmbedded)] == [5]
     [letter] = await DeadLetters(ticking_house.process.bus, "inference").list(0, 10)
     assert (letter.reason, letter.event_id) == (reason, "batch-4")
 
@@ -150,8 +150,8 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
             await asyncio.sleep(0.01)
     ticking.infer = infer
     await ticking_house.settled()
-    assert len(await told(bus, ChunksEmbedded)) == 1
-    assert await told(bus, EmbeddingRejected) == []
+    assert len(await read_published(bus, ChunksEmbedded)) == 1
+    assert await read_published(bus, EmbeddingRejected) == []
 
 
 async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_house, ticking):
@@ -163,4 +163,4 @@ async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_hou
             await ingest.jetstream.publish(event.subject, event.payload, headers=headers)
     await ticking_house.settled()
     assert ticking.seen().count("good") == 3
-    assert len(await told(bus, ChunksEmbedded)) == 1
+    assert len(await read_published(bus, ChunksEmbedded)) == 1

@@ -35,7 +35,7 @@ def generator(engine, batcher):
 
 
 def ask(text, passages=OWN_PASSAGES, **more):
-    """Indexes are not positions, to tell them apart."""
+    """Indexes differ from positions, so a test sees which was used."""
     numbered = [Passage(index=10 + 3 * at, text=text) for at, text in enumerate(passages)]
     return Question(model="extractive", text=text, passages=numbered, **more)
 

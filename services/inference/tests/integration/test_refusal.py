@@ -1,4 +1,4 @@
-"""When to refuse: on an own small sample always, on the public sets where they are at hand."""
+"""When to refuse: on an own small sample always, on the public sets where they are installed."""
 
 import sys
 

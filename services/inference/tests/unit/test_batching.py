@@ -292,9 +292,9 @@ async def test_closing_tells_waiting_callers_and_stops_the_threads(ticking, unti
         waiting = asyncio.ensure_future(batcher.embed(["w" * 60] * 16, Lane.BULK))
         await until(lambda: len(ticking.batches) == 2)
         threading.Thread(target=once_closed, args=(batcher, ticking.gate)).start()
-    with pytest.raises(UnavailableError) as told:
+    with pytest.raises(UnavailableError) as refused:
         await waiting
-    assert told.value.reason == "SHUTTING_DOWN"
+    assert refused.value.reason == "SHUTTING_DOWN"
     assert len(ticking.batches) == 2
     with pytest.raises(UnavailableError):
         await batcher.embed(["late"], Lane.INTERACTIVE)
@@ -318,8 +318,8 @@ async def test_nothing_is_tried_again_after_closing(ticking, until):
         ]
         await until(lambda: len(started) == 5)
         threading.Thread(target=once_closed, args=(batcher, released)).start()
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [error.reason for error in told] == ["SHUTTING_DOWN"] * 3
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [error.reason for error in errors] == ["SHUTTING_DOWN"] * 3
     assert sorted(started) == ["b", "b", "bad", "bad", "c"]
 
 

@@ -176,12 +176,12 @@ async def test_every_upload_event_of_one_version_gets_its_own_result(rig: Rig):
     acknowledged = [e.upload_event_id for e in rig.outbox() if isinstance(e, DocumentAccepted)]
     assert acknowledged == ["e1", "e2"]
     await rig.prepare()
-    told = await rig.searchable()
-    results = {event.upload_event_id: event for event in messages(told)}
+    published = await rig.searchable()
+    results = {event.upload_event_id: event for event in messages(published)}
     assert set(results) == {"e1", "e2"}
     assert results["e2"].correlation_id == "c2"
     assert (results["e1"].unchanged, results["e2"].unchanged) == (False, True)
-    assert len(set(ids(told))) == 2
+    assert len(set(ids(published))) == 2
 
 
 async def test_an_upload_event_with_the_bytes_that_are_live_is_indexed_at_once(rig: Rig):
@@ -197,12 +197,12 @@ async def test_an_upload_event_with_the_bytes_that_are_live_is_indexed_at_once(r
 async def test_a_finished_upload_event_sent_again_hears_its_result_again(rig: Rig):
     await rig.event()
     await rig.prepare()
-    [told] = await rig.searchable()
+    [published] = await rig.searchable()
     rig.clear_outbox()
     await rig.event()
     stored = rig.rows.execute("SELECT headers, payload FROM outbox").fetchall()
-    assert [row["headers"]["ce-id"] for row in stored] == [told.headers["ce-id"]]
-    assert bytes(stored[0]["payload"]) == told.payload
+    assert [row["headers"]["ce-id"] for row in stored] == [published.headers["ce-id"]]
+    assert bytes(stored[0]["payload"]) == published.payload
 
 
 async def test_a_late_tenant_is_waited_for_and_an_unknown_one_refused(rig: Rig):
@@ -430,8 +430,8 @@ async def test_an_id_that_can_not_be_kept_is_a_dead_letter_that_is_told(rig: Rig
     with pytest.raises(InvalidInputError) as refusal:
         await rig.deliver(upload, event_id=event_id, source=event_id)
     assert refusal.value.reason == "UPLOAD_EVENT_ID"
-    told = await rig.give_up(upload, refusal.value, event_id=event_id, source=event_id)
-    [event] = messages(told)
+    published = await rig.give_up(upload, refusal.value, event_id=event_id, source=event_id)
+    [event] = messages(published)
     assert event.reason == "UPLOAD_EVENT_ID"
 
 

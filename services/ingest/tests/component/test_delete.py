@@ -179,13 +179,13 @@ async def test_every_waiting_upload_event_is_told_of_the_delete(rig: Rig):
     await rig.event(event_id="e2")
     await rig.event(b"The second edition.", event_id="e3")
     await rig.delete()
-    told = messages(await rig.report_purged(2))
-    assert sorted(event.upload_event_id for event in told) == ["e1", "e2", "e3"]
-    assert {event.version for event in told} == {2}
+    published = messages(await rig.report_purged(2))
+    assert sorted(event.upload_event_id for event in published) == ["e1", "e2", "e3"]
+    assert {event.version for event in published} == {2}
     rig.clear_outbox()
     await rig.event(event_id="e1")
     [again] = rig.outbox()
-    assert again in told
+    assert again in published
 
 
 async def test_an_upload_event_published_before_a_delete_and_handled_after_it_is_too_late(rig: Rig):

@@ -83,7 +83,7 @@ def compare(
     together: Callable[[Rig], Any],
     apart: Callable[[Rig], Any],
 ) -> None:
-    """Runs both on an empty database each; they must tell and leave the same."""
+    """Runs both on an empty database each; they must publish and store the same."""
 
     async def run(work: Callable[[Rig], Any]) -> tuple[Any, Any]:
         all_rows.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))
@@ -223,13 +223,13 @@ def transactions(rig: Rig) -> int:
 
 async def test_the_later_of_two_upload_events_wins_whoever_handles_which_first(rig: Rig):
     await rig.event(b"New.", event_id="new", stored_ns=2_000)
-    told = messages(await rig.event(b"Old.", event_id="old", stored_ns=1_000))
-    assert [(type(e), e.reason, e.version, e.upload_event_id) for e in told] == [
+    published = messages(await rig.event(b"Old.", event_id="old", stored_ns=1_000))
+    assert [(type(e), e.reason, e.version, e.upload_event_id) for e in published] == [
         (DocumentFailed, "VERSION_SUPERSEDED", 0, "old")
     ]
     assert (rig.count("versions"), rig.content()) == (1, b"New.")
     # Sent again, it learns the same.
-    assert messages(await rig.event(b"Old.", event_id="old", stored_ns=3_000)) == told
+    assert messages(await rig.event(b"Old.", event_id="old", stored_ns=3_000)) == published
 
 
 async def test_bytes_that_come_back_are_later_than_those_in_between(rig: Rig):

@@ -1,7 +1,7 @@
 """Whatever happens in whatever order, twice or never: each upload ends once, and the stores agree.
 
 Everything but query is real; query is its own rules in few lines (tombstone, live version, versions
-given up), so that what it would say follows from what it was told.
+given up), so that its results follow from what it received.
 """
 
 import asyncio
@@ -163,8 +163,8 @@ class World:
             await self.rig.deliver(event)
 
     def _lose_event(self, place: int) -> None:
-        # Of a version that was given up here and is live there, query is heard again through the
-        # failure alone. Nothing is pending, so the last word of that is the one loss nobody mends.
+        # If a version was given up here and is live there, only the event of the failure makes
+        # query answer again. Nothing is pending then, so nothing would repair its loss.
         lost = self.transit.pop(place)
         live = self.query.live
         words = [

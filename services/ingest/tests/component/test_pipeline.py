@@ -67,10 +67,10 @@ async def test_a_refusal_by_the_parser_fails_the_version_and_tells_everyone_once
     content = b"\x89PNG\r\n\x1a\n not a text"
     await rig.event(content, event_id="e1")
     await rig.event(content, event_id="e2")
-    told = messages(await rig.prepare(event_id="a1"))
-    assert {event.upload_event_id for event in told} == {"e1", "e2"}
-    assert {type(event) for event in told} == {DocumentFailed}
-    assert {event.reason for event in told} == {"MEDIA_TYPE_UNSUPPORTED"}
+    published = messages(await rig.prepare(event_id="a1"))
+    assert {event.upload_event_id for event in published} == {"e1", "e2"}
+    assert {type(event) for event in published} == {DocumentFailed}
+    assert {event.reason for event in published} == {"MEDIA_TYPE_UNSUPPORTED"}
     assert rig.version()["reason"] == "MEDIA_TYPE_UNSUPPORTED"
     assert await rig.prepare(event_id="a1") == []
 
@@ -93,8 +93,8 @@ async def test_a_lost_or_damaged_object_fails_the_version(rig: Rig, damage, reas
 async def test_a_searchable_version_is_live_and_told_once(rig: Rig):
     await rig.event(correlation_id="c")
     await rig.prepare()
-    told = await rig.searchable(event_id="s1")
-    [event] = messages(told)
+    published = await rig.searchable(event_id="s1")
+    [event] = messages(published)
     assert event == DocumentIndexed(
         tenant=TENANT,
         document=NAME,
@@ -133,10 +133,10 @@ async def test_a_version_overtaken_by_a_newer_one_gets_its_result(rig: Rig):
     await rig.event(b"The second edition.", event_id="e2")
     await rig.prepare(1)
     await rig.prepare(2)
-    told = {event.upload_event_id: event for event in messages(await rig.searchable(2))}
-    assert isinstance(told["e2"], DocumentIndexed)
-    assert isinstance(told["e1"], DocumentFailed)
-    assert told["e1"].reason == "VERSION_SUPERSEDED"
+    published = {event.upload_event_id: event for event in messages(await rig.searchable(2))}
+    assert isinstance(published["e2"], DocumentIndexed)
+    assert isinstance(published["e1"], DocumentFailed)
+    assert published["e1"].reason == "VERSION_SUPERSEDED"
     assert [rig.state(1), rig.state(2)] == ["SUPERSEDED", "INDEXED"]
     assert await rig.searchable(1) == []
     assert (await rig.get()).entry.live_version == 2
@@ -182,7 +182,7 @@ async def test_a_rejection_of_a_live_version_has_no_effect(rig: Rig):
 
 
 async def test_what_query_shows_is_indexed_also_when_it_was_given_up_before(rig: Rig):
-    """Chunks here equal passages there; the result that was told stands."""
+    """Chunks here equal passages there; the result that was published stands."""
     await rig.event()
     await rig.prepare()
     await rig.deliver(rejection("CHUNKS"))
@@ -199,8 +199,8 @@ async def test_an_event_given_up_fails_its_version(rig: Rig):
     await rig.event()
     event = VersionAccepted(tenant=TENANT, document=NAME, version=1)
     error = InvalidInputError("CRASH_LOOP", "20 deliveries without an end")
-    [told] = messages(await rig.give_up(event, error, event_id="a1"))
-    assert (told.reason, told.upload_event_id) == ("CRASH_LOOP", "e1")
+    [published] = messages(await rig.give_up(event, error, event_id="a1"))
+    assert (published.reason, published.upload_event_id) == ("CRASH_LOOP", "e1")
     assert rig.state() == "FAILED"
 
 
@@ -213,8 +213,8 @@ async def test_an_upload_that_joins_while_the_version_finishes_is_told_too(rig: 
         await asyncio.gather(
             rig.searchable(1, name=name), rig.event(event_id=f"second-{number}", name=name)
         )
-        told = {e.upload_event_id for e in rig.outbox() if isinstance(e, DocumentIndexed)}
-        assert told >= {f"first-{number}", f"second-{number}"}
+        published = {e.upload_event_id for e in rig.outbox() if isinstance(e, DocumentIndexed)}
+        assert published >= {f"first-{number}", f"second-{number}"}
 
 
 async def test_an_upload_that_joins_while_the_version_fails_is_told_too(rig: Rig):

@@ -410,7 +410,7 @@ async def test_a_batch_that_nobody_answers_is_sent_again(tenant: Live):
 
 
 async def delete(live: Live) -> DocumentDeleted:
-    """What is told of a delete in the end."""
+    """The event at the end of a deletion."""
     document = await live.stub.DeleteDocument(
         DeleteDocumentRequest(name=NAME), metadata=live.who, timeout=30
     )
@@ -419,8 +419,8 @@ async def delete(live: Live) -> DocumentDeleted:
     await live.wait_for(DocumentDeletionRequested)
     purged = PassagesPurged(tenant=TENANT, document=NAME, version=1, passages=1, points=1)
     await live.publish_event(live.query, purged)
-    [told] = await live.wait_for(DocumentDeleted)
-    return told
+    [published] = await live.wait_for(DocumentDeleted)
+    return published
 
 
 async def test_a_delete_ends_with_a_receipt(tenant: Live):

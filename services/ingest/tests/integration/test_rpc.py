@@ -122,7 +122,7 @@ IngestServiceStub(channel).UploadDocument(parts(), metadata=[("authorization", s
 async def test_a_client_that_is_killed_half_way_leaves_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    """No waiting is involved where the size is told: with none at all, the same holds."""
+    """No waiting is involved where the size is declared: with none at all, the same holds."""
     monkeypatch.setattr("ingest.rpc.CUT_OFF_S", 0.0)
     [(_, token)] = client.tokens.metadata()
     dying = await asyncio.create_subprocess_exec(

@@ -50,7 +50,7 @@ class Replica:
         )
 
     async def index(self, name: str) -> None:
-        """The other replica gets a document indexed, and publishes what it tells of it."""
+        """The other replica gets a document indexed, and publishes the change."""
         await self.rig.prepare(name=name)
         await self.sibling.publish_all(await self.rig.searchable(name=name))
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 TIMES = 4
-# Linear is 4 and quadratic 16. Under the slack both are too short to tell apart.
+# Linear is 4 and quadratic 16. Under the slack both are too short to be distinguished.
 GROWTH_MAX = 8
 SLACK_S = 0.1
 TRIES = 3

@@ -1,4 +1,4 @@
-"""`python -m tests.faults --runs 100 --seed 7`: the campaign with its figures, for docs."""
+"""Runs the fault campaign and prints its figures: `python -m tests.faults --runs 100 --seed 7`."""
 
 import argparse
 import asyncio
@@ -19,8 +19,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="one object a run, the figures last")
-    parser.add_argument("--keep-going", action="store_true", help="also after a violation")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a run, then the figures"
+    )
+    parser.add_argument("--keep-going", action="store_true", help="continue after a violation")
     arguments = parser.parse_args()
     reports: list[Report] = []
     with running_campaign(arguments.seed) as campaign:

@@ -1,1 +1,1 @@
-"""The embedded stack: every real part of Aquifer as a supervised child process."""
+"""The embedded stack: every part of Aquifer is a supervised child process."""

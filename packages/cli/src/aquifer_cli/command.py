@@ -169,7 +169,7 @@ def show_failure(error: CommandError, *, machine: bool) -> int:
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 failure, 2 wrong usage or no running stack, 3 a service "
-    "cannot be reached, 130 stopped by Ctrl-C, 141 the reader of a pipe has closed it. "
+    "cannot be reached, 70 a bug, 130 stopped by Ctrl-C, 141 the reader of a pipe has closed it. "
     "`aquifer COMMAND --help` shows examples.",
 )
 @click.option("--data-dir", type=_FOLDER, help=_FOLDER_HELP)

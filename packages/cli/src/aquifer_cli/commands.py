@@ -58,7 +58,7 @@ def up(run: Run, base_port: int | None) -> int:
 
 @command(cli, "demo", folder=False)
 def demo(run: Run) -> int:
-    """Shows every feature once, then removes everything.
+    """Shows uploads, answers and traces, then removes everything.
 
     Starts a stack in a temporary folder, uploads three documents, publishes one as an event, asks
     three questions, shows the trace of the event and the trace of an answer, and stops. Exit code
@@ -320,7 +320,7 @@ def trace(run: Run, identifier: str, collection: str) -> int:
 
 @command(cli, "status")
 def status(run: Run) -> int:
-    """Parts, versions and backlog.
+    """Shows the parts, their versions and the backlog.
 
     Exit code 1 when a part is not ready.
     """
@@ -337,7 +337,7 @@ def status(run: Run) -> int:
 
 @cli.group(cls=Commands)
 def bus() -> None:
-    """Commands for the event bus."""
+    """Creates and updates the streams of the event bus."""
 
 
 @command(
@@ -348,7 +348,13 @@ def bus() -> None:
   AQUIFER_NATS_URL=nats://127.0.0.1:4222 AQUIFER_NATS_USER=provisioner \\
   AQUIFER_NATS_PASSWORD=... aquifer bus apply --replicas 3""",
 )
-@click.option("--replicas", default="1", show_default=True, type=click.Choice(["1", "3", "5"]))
+@click.option(
+    "--replicas",
+    default="1",
+    show_default=True,
+    type=click.Choice(["1", "3", "5"]),
+    help="Copies of each stream.",
+)
 @click.option(
     "--timeout",
     default=30.0,

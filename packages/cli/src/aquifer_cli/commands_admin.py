@@ -158,7 +158,7 @@ def list_tenants(run: Run) -> int:
 def create_tenant(run: Run, tenant: str, name: str) -> int:
     """Creates a tenant; it has no key yet.
 
-    TENANT is its id: 1 to 63 of a-z 0-9 and -. No data crosses the border of a tenant.
+    TENANT is its id: 1 to 63 of a-z 0-9 and -. Tenants share no data.
     """
     from aquifer_cli import tenants as administration
 

@@ -1,4 +1,4 @@
-"""`aquifer demo`: every feature once in a temporary folder, removed at the end."""
+"""`aquifer demo`: a stack in a temporary folder that is removed at the end."""
 
 import asyncio
 import secrets

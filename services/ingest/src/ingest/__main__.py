@@ -1,4 +1,4 @@
-"""`python -m ingest serve | migrate`; everything else is in AQUIFER_* variables."""
+"""`python -m ingest serve | migrate`; settings are in AQUIFER_* variables."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ingest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the service until it is stopped")
-    commands.add_parser("migrate", help="bring the schema up to date; needs the owner's role")
+    commands.add_parser("migrate", help="update the schema; needs the owner's role")
     try:
         return _serve() if parser.parse_args().command == "serve" else _migrate()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""`python -m query serve|migrate`; everything else is in AQUIFER_* variables."""
+"""`python -m query serve | migrate`; settings are in AQUIFER_* variables."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument(
         "command",
         choices=["serve", "migrate"],
-        help="migrate needs AQUIFER_POSTGRES_DSN of the owner role alone",
+        help="migrate only needs AQUIFER_POSTGRES_DSN, of the owner role",
     )
     command = parser.parse_args().command
     try:

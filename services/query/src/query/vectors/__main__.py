@@ -1,6 +1,6 @@
 """Start the vector process: `python -m query.vectors --socket PATH --data DIR`.
 
-AQUIFER_OTLP_ENDPOINT, AQUIFER_METRICS_LISTEN and the like are as for every service.
+AQUIFER_OTLP_ENDPOINT, AQUIFER_METRICS_LISTEN and others are the same as for every service.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m query.vectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the stores")
     job = parser.add_mutually_exclusive_group(required=True)
-    job.add_argument("--socket", type=Path, help="unix socket to serve on, made with mode 0600")
+    job.add_argument("--socket", type=Path, help="unix socket to serve on, created with mode 0600")
     job.add_argument(
         "--compact",
         action="store_true",
-        help="give back the space of removed points, then exit; refused while a process serves",
+        help="free the disk space of removed points, then exit; refused while a process serves",
     )
     parser.add_argument(
-        "--dimensions", type=int, default=384, help="of stores made without saying how many"
+        "--dimensions", type=int, default=384, help="dimensions of a store whose creator names none"
     )
     asked = parser.parse_args()
     logs.start(NAME)

@@ -94,5 +94,5 @@ async def test_streams_get_their_bounds_back_from_a_broker_that_was_down(broker)
         asyncio.get_running_loop().call_later(1.0, nats.spawn)
     bounds = {stream.name: stream.max_bytes for stream in topology.streams()}
     async with broker.connect("provisioner") as bus:
-        for info in await bus.jetstream.streams_info():
-            assert info.config.max_bytes == bounds[str(info.config.name)]
+        infos = await bus.jetstream.streams_info()
+    assert {str(info.config.name): info.config.max_bytes for info in infos} == bounds

@@ -82,8 +82,12 @@ async def test_without_passages_the_answer_is_that_there_is_none(world):
 
 async def test_the_finish_comes_after_the_answer_is_stored(world):
     await world.deliver(world.embedded("the impeller wears out"))
-    async for step in world.ask.run(world.inquiry("impeller"), TRACE):
-        assert len(world.rows("answers")) == (1 if isinstance(step, Finish) else 0)
+    stored = [
+        (isinstance(step, Finish), len(world.rows("answers")))
+        async for step in world.ask.run(world.inquiry("impeller"), TRACE)
+    ]
+    assert set(stored[:-1]) == {(False, 0)}
+    assert stored[-1] == (True, 1)
 
 
 async def test_a_client_that_leaves_stops_the_engine_and_leaves_nothing(world):

@@ -1,1 +1,1 @@
-"""`just bench`: the platform's figures beside their floors, measured in one run."""
+"""The benchmarks of `just bench`; see docs/measurements.md."""

@@ -1,4 +1,4 @@
-"""Time to the first token of an answer, over the generator's own on the identical passages."""
+"""Time to the first token of `Ask`, compared with the generator alone on the same passages."""
 
 import time
 from collections.abc import AsyncIterable, Sequence

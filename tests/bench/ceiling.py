@@ -1,4 +1,4 @@
-"""What everything but the model can do: the same documents with vectors that cost nothing."""
+"""Throughput without the model: the same documents with the null embedder."""
 
 import asyncio
 from pathlib import Path

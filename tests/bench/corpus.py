@@ -1,4 +1,4 @@
-"""Documents and judged questions: a collection on disk, or one made here."""
+"""Documents and judged questions: a collection on disk, or a generated one."""
 
 import json
 import random

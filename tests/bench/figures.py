@@ -1,4 +1,4 @@
-"""What a measurement is: a value, what it is held against, and what was hoped for."""
+"""The types of a measurement: its value, its floor and its aim."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

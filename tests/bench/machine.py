@@ -1,4 +1,4 @@
-"""What the figures were measured on, and whether it was quiet."""
+"""The machine of a measurement, and whether it had other load."""
 
 import os
 import platform

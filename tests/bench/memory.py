@@ -1,4 +1,4 @@
-"""What an idle stack keeps in memory after it has taken a collection in."""
+"""The memory of an idle stack after the import of a collection."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How often everything is done."""
+"""The number of repetitions of each experiment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

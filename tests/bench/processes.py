@@ -1,4 +1,4 @@
-"""What a process and everything it started cost: processor time and memory, from /proc."""
+"""Processor time and memory of a process and its children, from /proc."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How well the hits answer judged questions, so that no speed is bought with quality."""
+"""Retrieval quality on judged questions."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A fresh Aquifer in a temporary folder, reached as any client reaches it."""
+"""A stack in a temporary folder, used through its public interface."""
 
 import os
 import shutil

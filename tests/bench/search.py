@@ -1,4 +1,4 @@
-"""Search latency at the client, over the same work done in one process without a hop."""
+"""Search latency at the client, compared with the same work in one process."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence

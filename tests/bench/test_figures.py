@@ -1,4 +1,4 @@
-"""What turns measurements into figures: sums that must be right before any of them is believed."""
+"""The calculation of figures from measurements."""
 
 import json
 import os

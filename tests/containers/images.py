@@ -1,4 +1,4 @@
-"""Which server images the adapters are tested on, and why one can not be."""
+"""The server images for the tests of the adapters, and why one is not available."""
 
 import gc
 import os

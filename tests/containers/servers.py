@@ -1,4 +1,4 @@
-"""Servers of others in containers, in the shape the testkit gives its own."""
+"""Servers in containers, with the interface of the testkit's servers."""
 
 import importlib.util
 import json

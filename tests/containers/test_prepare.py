@@ -1,4 +1,4 @@
-"""What the one-shots of compose.yaml leave for the containers; needs no engine."""
+"""The files that the preparation steps of compose.yaml create; needs no container engine."""
 
 import json
 import os

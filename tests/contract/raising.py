@@ -1,4 +1,4 @@
-"""What each function can raise, added up along its calls."""
+"""The errors that each function can raise, including those of the functions it calls."""
 
 import ast
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Every reason the services can give, read from their source and not from what happened to run.
+"""Every reason that the services can give, found in their source code.
 
 A reason is the first argument of an error class, or the `reason` of a verdict. Where a function
 passes a parameter of its own on as one, its callers are read instead; names, enums and returned

@@ -1,4 +1,4 @@
-"""What the names in our sources refer to: the types of values, and what runs when one is called.
+"""Resolves names in our sources: the types of values, and the functions that a call can run.
 
 A value's type is the set of our classes that its annotations name, whatever they are wrapped in.
 A Protocol stands for the classes that implement it, and a callable field for whatever the wiring

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml is what the contract says, and its schemas fit the events' JSON form."""
+"""docs/asyncapi.yaml agrees with the contract, and its schemas accept the events' JSON form."""
 
 import json
 import shutil

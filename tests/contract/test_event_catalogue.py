@@ -1,4 +1,4 @@
-"""docs/events.md is what the contract says, and the services consume what it says they do."""
+"""docs/events.md agrees with the contract, and with what the services consume."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""Code for Go can be packages from the protos, which themselves name no Go package."""
+"""A Go client can be generated from the protos, which name no Go package."""
 
 import subprocess
 import sys

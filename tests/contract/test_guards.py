@@ -1,4 +1,4 @@
-"""Every automated check reports the violation it exists for, planted in a copy of the sources."""
+"""Every automated check reports its violation, which is added to a copy of the sources."""
 
 import os
 import re

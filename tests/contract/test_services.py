@@ -1,4 +1,4 @@
-"""A new service is one entry of `aquifer.services`, and everything that lists services has it."""
+"""Everything that lists services agrees with `aquifer.services`."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Files a reader can hold in the head: at most 400 lines; functions at most 60."""
+"""Files have at most 400 lines, functions at most 60."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything wrong gets a reason, at once, and its neighbours go on."""
+"""Bad input gets a reason at once, and other documents are not affected."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every command as a person and as a machine sees it."""
+"""The output of every command, for people and for programs."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""However a stack ends, no process of it and no port of it is left."""
+"""However a stack ends, none of its processes and ports is left."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What operators rely on: dead letters with reasons, results for bad events, metrics, readiness."""
+"""Dead letters with reasons, results for bad events, metrics and readiness."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A second start of a data folder: the parts and nothing else, one line each."""
+"""A second start with a data folder starts the parts and nothing else, with one line for each."""
 
 import json
 import subprocess

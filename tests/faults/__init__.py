@@ -1,4 +1,4 @@
-"""Kill and stop everything under load; then read the stores: nothing is lost, doubled, stuck.
+"""The fault campaign: kills parts under load, then checks that nothing is lost, doubled or stuck.
 
 `load` and `upstream` work, `injection` and `space` break, `journal` writes both down, `evidence`
 reads the stores afterwards, `checker` and `order` compare the two.

@@ -34,18 +34,17 @@ from tests.faults.load import Load
 from tests.faults.order import count_decided
 from tests.faults.replicas import running_replicas
 
-# Traces are not promised.
-UNHARMED = {"traces"}
+# Traces may be lost.
+NEVER_KILLED = {"traces"}
 SETTLE_S = 120.0
-WARM_UP = "is anybody there?"
-# A lost vector store is made again by embedding every passage anew: some 6 ms on two free cores.
+WARM_UP = "warm-up"
+# A lost vector store is rebuilt by embedding every passage again: some 6 ms on two free cores.
 REBUILD_S = 0.03
-# What waits for a wake-up that never comes waits until anything else happens: only a document alone
-# shows it.
+# Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
 ALONE = 3
 ALONE_S = 10.0
-# A campaign has no minute to wait before work is doubted.
-HURRIED = {
+# Shorter times than the defaults, so that a run need not wait for them.
+SETTINGS = {
     "AQUIFER_RECONCILE_S": "1",
     "AQUIFER_STEP_DUE_S": "3",
     "AQUIFER_STEP_DUE_MAX_S": "10",
@@ -94,7 +93,7 @@ class Report:
 def running_campaign(seed: int) -> Iterator["Campaign"]:
     """A campaign on a fresh stack of two replicas whose reconciler is in a hurry."""
     before = dict(os.environ)
-    os.environ.update(HURRIED)
+    os.environ.update(SETTINGS)
     folder = Path(tempfile.mkdtemp(prefix="aquifer-faults-"))
     try:
         with Stack(folder / "data") as stack:
@@ -127,7 +126,7 @@ class Campaign:
     async def run(self, number: int) -> Report:
         """One run: load, faults, healing, checks."""
         dice = random.Random(f"{self.seed}-{number}")
-        parts = sorted(self.stack.parts.keys() - UNHARMED)
+        parts = sorted(self.stack.parts.keys() - NEVER_KILLED)
         plan = Plan.draw(dice, number, parts)
         report = Report(run=number, lost_store=plan.lost_store)
         stop = asyncio.Event()

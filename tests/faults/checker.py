@@ -1,4 +1,4 @@
-"""The invariants as a program: what was promised, against what the stores hold."""
+"""Checks the invariants: compares what clients were promised with what the stores contain."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What the stores hold, read directly: Postgres as superuser, every point, every consumer."""
+"""Reads the stores directly: PostgreSQL as superuser, every point, every consumer."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Planted evidence: a journal of writers of one document, and the rows they would leave."""
+"""Made-up evidence for tests: a journal of writers of one document, and the rows they leave."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a run: parts are killed or stopped, a store is lost, the broker is full."""
+"""The faults of a run: parts are killed or stopped, a store is deleted, the broker is full."""
 
 import asyncio
 import random

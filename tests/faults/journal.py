@@ -1,4 +1,4 @@
-"""What the outside world did and saw, written down before and after, on disk before it is done."""
+"""The journal: what clients sent and received. An entry is on disk before its operation starts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A few impatient clients: uploads, events, new versions, deletes, all written in the journal."""
+"""The clients of the campaign: uploads, events, new versions and deletes, all in the journal."""
 
 import asyncio
 import hashlib

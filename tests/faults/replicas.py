@@ -1,4 +1,4 @@
-"""A second process of each service: same broker, database and vector process, ports of its own."""
+"""A second process of each service: same broker, database and vector process, other ports."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The figures of a campaign: one row for people, the same as an object for machines."""
+"""The figures of a campaign: a row for people, or a JSON object."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

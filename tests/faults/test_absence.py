@@ -1,4 +1,4 @@
-"""A dependency that is away fails nothing: `AQUIFER_AWAY_S` seconds, 15 by default."""
+"""A dependency that is unavailable for `AQUIFER_AWAY_S` (15) seconds makes nothing fail."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The checker finds what is planted: each defect once in the real stores, then undone."""
+"""The checker finds each defect that is created in the real stores and then undone."""
 
 import asyncio
 import uuid

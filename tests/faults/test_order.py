@@ -1,4 +1,4 @@
-"""The rule "last writer wins" on planted evidence: what it finds, and what it lets pass."""
+"""The check of the rule "last writer wins", with made-up evidence."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A broker without space takes nothing, keeps what it acknowledged, and what brings it back."""
+"""A broker without space accepts nothing, keeps what it acknowledged, then works again."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Faults are drawn from the seed alone; the summary counts what the journal noted of them."""
+"""Faults depend only on the seed; the summary counts the faults in the journal."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What an upstream system notes of its publications, against what the broker keeps."""
+"""The upstream system's record of its publications agrees with what the broker stored."""
 
 import asyncio
 import tempfile

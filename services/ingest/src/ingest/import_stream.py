@@ -16,8 +16,8 @@ from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
 from ingest.usecases.accept_document import AcceptDocument
 
-IN_HAND_MAX: Final = 128
-IN_HAND_MAX_BYTES: Final = 8 << 20
+IN_PROGRESS_MAX: Final = 128
+IN_PROGRESS_MAX_BYTES: Final = 8 << 20
 CONTENT_MAX_BYTES: Final = 1 << 20
 
 tracer = trace.get_tracer(__name__)
@@ -26,7 +26,7 @@ tracer = trace.get_tracer(__name__)
 class ImportStream:
     """The documents of one ImportDocuments call.
 
-    Up to `IN_HAND_MAX` of them are handled at a time, with `IN_HAND_MAX_BYTES` of content.
+    Up to `IN_PROGRESS_MAX` of them are handled at a time, with `IN_PROGRESS_MAX_BYTES` of content.
     """
 
     def __init__(self, accept: AcceptDocument, tenant: str) -> None:
@@ -42,7 +42,7 @@ class ImportStream:
     ) -> AsyncIterator[pb.ImportDocumentsResponse]:
         """One response for each request, in their order."""
         answers: asyncio.Queue[asyncio.Task[pb.ImportDocumentsResponse] | None]
-        answers = asyncio.Queue(IN_HAND_MAX)
+        answers = asyncio.Queue(IN_PROGRESS_MAX)
         async with asyncio.TaskGroup() as group:
 
             async def read() -> None:
@@ -62,7 +62,7 @@ class ImportStream:
         """Waits until the content fits beside that of the other documents in work."""
         async with self._finished:
             await self._finished.wait_for(
-                lambda: not self._bytes or self._bytes + size <= IN_HAND_MAX_BYTES
+                lambda: not self._bytes or self._bytes + size <= IN_PROGRESS_MAX_BYTES
             )
             self._bytes += size
 

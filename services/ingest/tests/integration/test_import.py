@@ -121,7 +121,7 @@ async def test_a_read_only_key_may_not_import(client: Client):
 
 
 async def test_content_in_hand_has_a_bound(client: Client, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(import_stream, "IN_HAND_MAX_BYTES", 3 * MIB)
+    monkeypatch.setattr(import_stream, "IN_PROGRESS_MAX_BYTES", 3 * MIB)
     run = client.rig.wired.rpc.accept.run
     sizes: list[int] = []
     most = 0

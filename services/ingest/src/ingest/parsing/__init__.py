@@ -1,4 +1,4 @@
-"""Untrusted bytes to clean text; import `ingest.parsing.parser`. This file stays empty of imports.
+"""Untrusted bytes to clean text; import `ingest.parsing.parser`. This file has no imports.
 
-The child process imports this package too, and pays for whatever stands here on every document.
+The child process imports this package too, so every import here would cost time on every document.
 """

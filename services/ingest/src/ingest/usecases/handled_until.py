@@ -46,7 +46,7 @@ class HandledUntil:
 
     When the first hop has handled all events that were in its stream at a certain time, their
     results are in the second stream, and so on. At the end of the path no event sent before that
-    time is still on its way. Slow or stopped services only make a round longer; their work does not
+    time is unhandled. Slow or stopped services only make a round longer; their work does not
     count as lost.
     """
 

@@ -202,7 +202,7 @@ async def service(open_service: Any, batcher: Batcher, engine: MiniLm) -> Runnin
 
 
 @pytest.fixture
-async def ticking_house(open_service: Any, ticking_batcher: Batcher) -> RunningService:
+async def ticking_service(open_service: Any, ticking_batcher: Batcher) -> RunningService:
     """Over an engine that does what a test asks for."""
     service: RunningService = await open_service(ticking_batcher, NullEmbedder())
     return service

@@ -42,11 +42,11 @@ async def test_vectors_come_back_in_order_as_the_engine_made_them(service, batch
 
 
 async def test_a_tenant_does_not_wait_for_all_that_another_sent(
-    ticking_house, ticking_batcher, ticking, until
+    ticking_service, ticking_batcher, ticking, until
 ):
     def embed(tenant, texts):
         request = pb.EmbedRequest(texts=texts, lane=pb.LANE_BULK)
-        call = ticking_house.stub.Embed(request, **ticking_house.caller(tenant=tenant))
+        call = ticking_service.stub.Embed(request, **ticking_service.caller(tenant=tenant))
         return asyncio.ensure_future(call)
 
     ticking.gate.clear()
@@ -105,9 +105,9 @@ async def test_models_say_what_they_are(service):
     ],
 )
 async def test_what_can_not_be_embedded_is_refused_with_a_reason(
-    ticking_house, method, request_, expected
+    ticking_service, method, request_, expected
 ):
-    call = getattr(ticking_house.stub, method)(request_, **ticking_house.caller())
+    call = getattr(ticking_service.stub, method)(request_, **ticking_service.caller())
     assert await failure(call) == expected
 
 
@@ -122,13 +122,15 @@ async def test_what_can_not_be_embedded_is_refused_with_a_reason(
         (pb.GenerateRequest(question="a", model="x"), ("NOT_FOUND", "MODEL_UNKNOWN")),
     ],
 )
-async def test_what_can_not_be_answered_is_refused_with_a_reason(ticking_house, request_, expected):
-    call = ticking_house.stub.Generate(request_, **ticking_house.caller())
+async def test_what_can_not_be_answered_is_refused_with_a_reason(
+    ticking_service, request_, expected
+):
+    call = ticking_service.stub.Generate(request_, **ticking_service.caller())
     assert await failure(call.read()) == expected
 
 
-async def test_every_method_wants_its_scope(ticking_house):
-    stub, caller = ticking_house.stub, ticking_house.caller("search")
+async def test_every_method_wants_its_scope(ticking_service):
+    stub, caller = ticking_service.stub, ticking_service.caller("search")
     calls = (
         stub.Embed(pb.EmbedRequest(texts=["a"]), **caller),
         stub.Generate(pb.GenerateRequest(question="a"), **caller).read(),
@@ -137,19 +139,21 @@ async def test_every_method_wants_its_scope(ticking_house):
     assert [(await failure(call))[0] for call in calls] == ["PERMISSION_DENIED"] * 3
 
 
-async def test_a_text_that_breaks_the_engine_is_the_callers_to_change(ticking_house, ticking):
+async def test_a_text_that_breaks_the_engine_is_the_callers_to_change(ticking_service, ticking):
     ticking.poison = "bad"
-    call = ticking_house.stub.Embed(pb.EmbedRequest(texts=["bad"]), **ticking_house.caller())
+    call = ticking_service.stub.Embed(pb.EmbedRequest(texts=["bad"]), **ticking_service.caller())
     assert await failure(call) == ("INVALID_ARGUMENT", "TEXT_BREAKS_ENGINE")
-    call = ticking_house.stub.Embed(pb.EmbedRequest(texts=["good"]), **ticking_house.caller())
+    call = ticking_service.stub.Embed(pb.EmbedRequest(texts=["good"]), **ticking_service.caller())
     assert vectors(await call).shape == (1, 8)
 
 
-async def test_a_caller_who_hangs_up_stops_the_work(ticking_house, ticking_batcher, ticking, until):
+async def test_a_caller_who_hangs_up_stops_the_work(
+    ticking_service, ticking_batcher, ticking, until
+):
     ticking.gate.clear()
     passages = [pb.GenerationPassage(text=f"The well number {n} is deep. ") for n in range(9)]
     request = pb.GenerateRequest(question=QUESTION, passages=passages)
-    call = ticking_house.stub.Generate(request, **ticking_house.caller())
+    call = ticking_service.stub.Generate(request, **ticking_service.caller())
     await until(lambda: ticking.batches)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

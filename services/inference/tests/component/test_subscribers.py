@@ -61,9 +61,9 @@ async def test_a_batch_goes_on_with_its_vectors(bus, service):
     assert float(vectors[0] @ vectors[1]) < 0.9
 
 
-async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_house, ticking):
+async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_service, ticking):
     await publish(bus, *(prepared(f"text {n}", f"more {n}", batch=n) for n in range(9)))
-    await ticking_house.settled()
+    await ticking_service.settled()
     sent = await read_published(bus, ChunksEmbedded)
     assert sorted(one.prepared.batch for one in sent) == list(range(9))
     for one in sent:
@@ -75,7 +75,7 @@ async def test_many_batches_go_on_each_with_its_own_vectors(bus, ticking_house, 
 
 @pytest.mark.parametrize("tenant", [TENANT, "globex"])
 async def test_a_note_does_not_wait_for_the_long_document_before_it(
-    bus, ticking_house, ticking_batcher, ticking, until, tenant
+    bus, ticking_service, ticking_batcher, ticking, until, tenant
 ):
     long = [prepared(*[f"{n} {at}".ljust(60, ".") for at in range(32)], batch=n) for n in range(94)]
     note = prepared("one line", batch=94, tenant=tenant, document="collections/c/documents/note")
@@ -84,14 +84,14 @@ async def test_a_note_does_not_wait_for_the_long_document_before_it(
     await until(lambda: ticking.tokenized == 94 * 32 + 1)
     await asyncio.sleep(0.2)
     ticking.gate.set()
-    await ticking_house.settled()
+    await ticking_service.settled()
     sent = await read_published(bus, ChunksEmbedded)
     assert len(sent) == 95
     assert note in [one.prepared for one in sent[:8]]
 
 
 async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
-    bus, ticking_house, ticking_batcher, ticking, until
+    bus, ticking_service, ticking_batcher, ticking, until
 ):
     lines = ["." * 60] * 32
     documents = [
@@ -101,11 +101,11 @@ async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
     await publish(bus, *documents)
     await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3200)
     request = EmbedRequest(texts=["rebuilt".ljust(60)] * 32, lane=LANE_BULK)
-    call = asyncio.ensure_future(ticking_house.stub.Embed(request, **ticking_house.caller()))
+    call = asyncio.ensure_future(ticking_service.stub.Embed(request, **ticking_service.caller()))
     await until(lambda: ticking.tokenized == 3232)
     await asyncio.sleep(0.2)
     ticking.gate.set()
-    await asyncio.gather(call, ticking_house.settled())
+    await asyncio.gather(call, ticking_service.settled())
     batches = [ticking.texts(ids) for _, ids in ticking.batches]
     assert len(batches) > 190
     assert all(text[0] == "." for texts in batches[16:] for text in texts)
@@ -120,22 +120,22 @@ async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
     ],
 )
 async def test_a_batch_no_retry_would_repair_is_kept_and_reported(
-    bus, ticking_house, ticking, texts, reason
+    bus, ticking_service, ticking, texts, reason
 ):
     ticking.poison = "bad"
     await publish(bus, prepared(*texts, batch=4), prepared("good", batch=5))
-    await ticking_house.settled()
+    await ticking_service.settled()
     [rejected] = await read_published(bus, EmbeddingRejected)
     assert rejected == EmbeddingRejected(
         tenant=TENANT, document=DOCUMENT, version=3, batch=4, reason=reason
     )
     assert [one.prepared.batch for one in await read_published(bus, ChunksEmbedded)] == [5]
-    [letter] = await DeadLetters(ticking_house.process.bus, "inference").list(0, 10)
+    [letter] = await DeadLetters(ticking_service.process.bus, "inference").list(0, 10)
     assert (letter.reason, letter.event_id) == (reason, "batch-4")
 
 
 async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
-    bus, ticking_house, ticking, monkeypatch
+    bus, ticking_service, ticking, monkeypatch
 ):
     monkeypatch.setattr(settlement, "PAUSE_FIRST_S", 0.05)
     infer = ticking.infer
@@ -146,21 +146,21 @@ async def test_a_batch_waits_for_an_engine_that_fails_on_everything(
     ticking.infer = fail
     await publish(bus, prepared("good"))
     async with asyncio.timeout(30):
-        while ticking_house.settlement.pause_reason != "ENGINE_FAILED":
+        while ticking_service.settlement.pause_reason != "ENGINE_FAILED":
             await asyncio.sleep(0.01)
     ticking.infer = infer
-    await ticking_house.settled()
+    await ticking_service.settled()
     assert len(await read_published(bus, ChunksEmbedded)) == 1
     assert await read_published(bus, EmbeddingRejected) == []
 
 
-async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_house, ticking):
+async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_service, ticking):
     event = encode_event(prepared("good"), event_id="batch-0", document=DOCUMENT)
     async with bus.connect("ingest") as ingest:
         for copy in range(3):
             # Another broker id each time, so that the broker itself drops none of them.
             headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
             await ingest.jetstream.publish(event.subject, event.payload, headers=headers)
-    await ticking_house.settled()
+    await ticking_service.settled()
     assert ticking.seen().count("good") == 3
     assert len(await read_published(bus, ChunksEmbedded)) == 1

@@ -277,10 +277,10 @@ asyncio.run(main())
 def test_full_disk_is_overload_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", FULL, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, check=True, timeout=30)
-    _, said, keys, room_again = json.loads(run.stdout)
+    _, said, keys, writable_again = json.loads(run.stdout)
     assert said == "STORAGE_FULL"
     assert keys == ["acme/doc/1", "acme/doc/3"]
-    assert room_again
+    assert writable_again
 
 
 async def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(

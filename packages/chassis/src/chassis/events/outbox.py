@@ -141,7 +141,7 @@ class Outbox:
     def publish(self, stored: Sequence[Stored]) -> None:
         """Queues committed events for publishing; returns at once and never fails."""
         for one in stored:
-            if self._has_room(one.event):
+            if self._has_capacity(one.event):
                 self._in_memory[one.outbox_id] = one.event.size_bytes
                 self._memory_bytes += one.event.size_bytes
                 self._queues.setdefault(one.tenant, deque()).append(one)
@@ -150,7 +150,7 @@ class Outbox:
                 self._backlog.add(one.event.kind)
                 self._relay_woken.set()
 
-    def _has_room(self, event: Outgoing) -> bool:
+    def _has_capacity(self, event: Outgoing) -> bool:
         if event.kind in self._backlog or len(self._in_memory) >= MEMORY_MAX_EVENTS:
             return False
         if self._memory_bytes + event.size_bytes > MEMORY_MAX_BYTES:

@@ -104,7 +104,7 @@ class EventBroker(NatsBroker):
         self.settlements.append(settlement)
         self._bus.client.pulled[settlement.durable.name] = (
             settlement.bound,
-            settlement.wait_for_room,
+            settlement.wait_for_capacity,
         )
 
         async def take(messages: list[Msg]) -> None:

@@ -111,7 +111,7 @@ class Settlement(Generic[E]):
         """Reason of the unavailable dependency; empty while there is none."""
         return next(iter(self._waiting.values()), "")
 
-    async def wait_for_room(self) -> int:
+    async def wait_for_capacity(self) -> int:
         """Waits until more events can be handled; returns how many."""
         while self._waiting or self._stopping.is_set() or len(self._groups) >= self.size.groups:
             self._changed.clear()

@@ -99,6 +99,7 @@ OPEN_ENDED = {"DeadLetterService.ReplayDeadLetter": ("Settlement", "handle")}
 OUTSIDE = {"self.clock", "self._clock", "self.new_id"}
 MAPPING = {
     "get",
+    "setdefault",
     "pop",
     "popitem",
     "values",

@@ -204,6 +204,24 @@ async def test_a_delete_waits_for_the_points_being_restored_and_takes_them(world
     assert await world.points() == {}
 
 
+async def test_points_of_a_delete_that_is_not_finished_are_not_restored(world):
+    """A delete that waits for the broker has removed its points, and not yet its passages."""
+    await world.deliver(world.embedded("impeller one"))
+    await world.deliver(
+        world.embedded("impeller two", document="collections/manuals/documents/other")
+    )
+    discard = world.dead_letters.discard_document
+
+    async def compare_meanwhile(tenant, document):
+        await world.rebuild.run()
+        return await discard(tenant, document)
+
+    world.dead_letters.discard_document = compare_meanwhile
+    await world.purge(1)
+    assert await world.search("impeller") == ["impeller two"]
+    assert len(await world.points()) == 1
+
+
 async def test_a_single_missing_point_is_repaired(world):
     await world.deliver(world.embedded("impeller one", "impeller two"))
     before = await world.points()

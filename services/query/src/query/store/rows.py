@@ -181,8 +181,10 @@ WHERE tenant_id = %(tenant)s AND document IN (
 ORDER BY document FOR SHARE
 """
 
+# The passages of a deleted version stay until the end of its deletion, after its points.
 _STILL_THERE: Final = """
-SELECT point_id FROM passages WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s)
+SELECT point_id FROM passages JOIN documents USING (tenant_id, document)
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND version > tombstone_version
 """
 
 

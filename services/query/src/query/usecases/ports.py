@@ -144,7 +144,10 @@ class Rows(Protocol):
         """
 
     async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
-        """Lock the passages of points until the transaction ends; returns the ids that have one."""
+        """Lock the passages of points until the transaction ends.
+
+        Returns the ids that have one, except those of versions that are being deleted.
+        """
 
 
 class Work(Protocol):

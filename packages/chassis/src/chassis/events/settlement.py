@@ -23,7 +23,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from chassis.events.arrival import Arrival
-from chassis.events.bound import BoundDurable
+from chassis.events.bound import RETURN_DELAY_S, BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch, Delivery
@@ -44,7 +44,6 @@ CONFLICT_S = 0.2
 DEAD_FULL_S = 300.0
 PAUSE_FIRST_S = 0.25
 PAUSE_LAST_S = 5.0
-RETURN_DELAY_S = 0.1
 
 Handle = Callable[[Batch[E]], Awaitable[None]]
 OnDead = Callable[[Batch[E], ServiceError], Awaitable[None]]

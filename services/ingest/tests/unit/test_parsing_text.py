@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
 from ingest.parsing.clean import MARKS_MAX, clean, clean_title
-from ingest.parsing.decode import decode, find_html_charset
+from ingest.parsing.charset import find_declared_charset
+from ingest.parsing.decode import decode
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
@@ -79,7 +80,7 @@ def test_media_type_parameters_name_a_charset():
 
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. Широкая электрификация."
 JAPANESE = "これは日本語の文章です。東京は日本の首都です。"
-FRENCH = "Müller größer café déjà vu “quoted” – naïve façade"
+FRENCH = "L’entretien de la chaudière est effectué chaque année ; à défaut, la garantie cesse."
 
 
 @pytest.mark.parametrize(
@@ -90,9 +91,10 @@ FRENCH = "Müller größer café déjà vu “quoted” – naïve façade"
         (RUSSIAN, "utf-8-sig"),
         (RUSSIAN, "cp1251"),
         (RUSSIAN, "koi8_r"),
-        ("Příliš žluťoučký kůň úpěl ďábelské ódy. Zażółć gęślą jaźń i wszystko inne.", "cp1250"),
+        ("Každé čerpadlo musí být před začátkem sezony zkontrolováno a opraveno.", "cp1250"),
+        ("Każda pompa musi być sprawdzona przed rozpoczęciem sezonu grzewczego.", "iso8859_2"),
         (FRENCH, "cp1252"),
-        ("## können\n\näöüß", "latin_1"),
+        ("## Schlüssel\n\nDer Schlüssel für die Pumpe hängt über der Tür.", "latin_1"),
         ("Türkçe bir metin: ığüşöç İstanbul güzel bir şehir", "cp1254"),
         (JAPANESE, "cp932"),
         (JAPANESE, "iso2022_jp"),
@@ -124,7 +126,7 @@ def test_latin_1_hint_means_its_superset_as_on_the_web():
 
 
 def test_bytes_outside_ascii_far_into_a_file_are_decoded():
-    text = "plain line of ascii\n" * 20_000 + "naïve façade\n" + "more ascii\n" * 1000
+    text = "plain line of ascii\n" * 20_000 + f"{FRENCH}\n" + "more ascii\n" * 1000
     assert decode(text.encode("cp1252"), charset="") == text
 
 
@@ -157,10 +159,61 @@ def test_decoding_any_bytes_ends_in_text_or_a_typed_refusal(data):
 
 def test_long_line_without_newline_is_sampled_in_linear_time():
     def work(half: bytes) -> None:
-        text = decode(half + b"\xff" + half, charset="")
-        assert text.endswith("ÿ" + "a" * len(half))
+        french = FRENCH.encode("cp1252")
+        text = decode(half + french + half, charset="")
+        assert text.endswith(FRENCH + "a" * len(half))
 
     assert_linear(work, lambda size: b"a" * size, 8_000_000)
+
+
+SHORT_TEXTS = [
+    (text, encoding)
+    for text in ("Ключ", "契約", "naïve", "Größe", "żółw", "Łódź, ul. Żółwia 7", "12 £")
+    for encoding in ("cp1250", "cp1251", "cp1252", "cp932", "cp850")
+    if text.encode(encoding, "ignore").decode(encoding) == text
+]
+
+
+@pytest.mark.parametrize(("text", "encoding"), SHORT_TEXTS)
+def test_short_text_is_refused_unless_its_encoding_is_declared(text, encoding):
+    with pytest.raises(InvalidInputError) as refusal:
+        decode(text.encode(encoding), charset="")
+    assert refusal.value.reason == ParseFailure.TEXT_UNDECODABLE
+    assert decode(text.encode(encoding), charset=encoding) == text
+
+
+@pytest.mark.parametrize("text", [RUSSIAN, JAPANESE, FRENCH])
+def test_damaged_bytes_in_utf8_change_no_other_character(text):
+    half = text[: len(text) // 2]
+    assert decode(half.encode() + b"\xff" + text.encode(), charset="") == f"{half}\ufffd{text}"
+    cut = text[-1].encode() + "é".encode()[:1]
+    assert decode(text.encode() + cut, charset="utf-8") == f"{text}{text[-1]}\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "text"),
+    [
+        ("gb2312", "gb18030", "①龍𠮷"),
+        ("GB_2312-80", "gbk", "镕基"),
+        ("shift_jis", "cp932", "①㈱髙"),
+        ("ks_c_5601-1987", "cp949", "똠방각하"),
+        ("iso-8859-9", "cp1254", "“İzmir” €"),
+        ("latin1", "cp1252", "“quoted” café €"),
+        ("tis-620", "cp874", "ราคา…"),
+        ("iso-8859-8-i", "iso8859_8", "שלום"),
+        ("x-mac-cyrillic", "mac_cyrillic", "Ключ"),
+        ("dos-874", "cp874", "ราคา"),
+        ("big5", "big5hkscs", "設備嘅"),
+    ],
+)
+def test_label_means_what_browsers_make_of_it(label, codec, text):
+    assert decode(text.encode(codec), charset=label) == text
+
+
+def test_windows_text_under_the_name_of_its_iso_relative_loses_no_sign():
+    # In ISO 8859-2 these quotation marks would be invisible control characters.
+    text = "„Każda pompa” musi być sprawdzona przed rozpoczęciem sezonu grzewczego, i żółta też."
+    assert decode(text.encode("cp1250"), charset="iso-8859-2") == text
 
 
 @pytest.mark.parametrize(
@@ -171,12 +224,17 @@ def test_long_line_without_newline_is_sampled_in_linear_time():
             b"<META http-equiv=content-type content='text/html; CHARSET=windows-1251'>",
             "windows-1251",
         ),
-        (b"<html>" + b" " * 4000 + b"<meta charset=late>", ""),
+        (b"<html>" + b" " * 4000 + b"<meta charset=late>", "late"),
+        (b"<html>" + b" " * 70_000 + b"<meta charset=too-late>", ""),
+        (b"<!-- <meta charset=koi8-r> --><meta charset=gbk>", "gbk"),
+        (b'\n<?xml version="1.0" encoding="koi8-r"?><html>', "koi8-r"),
+        # Whoever can read this declaration does not read UTF-16.
+        (b"<meta charset=utf-16>", "utf-8"),
         (b"<p>no head", ""),
     ],
 )
 def test_html_names_its_own_charset(head, expected):
-    assert find_html_charset(head) == expected
+    assert find_declared_charset(head) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings, chunk
 from ingest.parsing import jail
 from ingest.parsing.assemble import assemble
-from ingest.parsing.decode import decode, find_html_charset, load_statistics
+from ingest.parsing.charset import find_declared_charset
+from ingest.parsing.decode import decode
 from ingest.parsing.document import MediaType
+from ingest.parsing.encoding import load_statistics
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.reading import Reading
 from ingest.parsing.reply import build_frames, failure_frame
@@ -72,7 +74,7 @@ def _build_frames(
 def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> Reading:
     if media_type is MediaType.PDF:
         return _load_reader(media_type)(data, limit_chars)
-    hint = task.charset or (find_html_charset(data) if media_type is MediaType.HTML else "")
+    hint = task.charset or (find_declared_charset(data) if media_type is MediaType.HTML else "")
     text = decode(data, charset=hint)
     if media_type is MediaType.TEXT:
         return Reading("", [text], 0)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
-from ingest.parsing.clean import MARKS_MAX, clean, clean_title
 from ingest.parsing.charset import find_declared_charset
+from ingest.parsing.clean import MARKS_MAX, clean, clean_title
 from ingest.parsing.decode import decode
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import MediaType

@@ -3,7 +3,7 @@
 import codecs
 import re
 
-import webencodings
+import webencodings  # type: ignore[import-untyped]
 
 # The prescan of the standard looks at 1,024 bytes; pages in use declare later, after scripts.
 DECLARATION_BYTES = 64 * 1024

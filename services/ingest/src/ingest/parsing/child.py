@@ -9,7 +9,9 @@ big-endian length and that many bytes of JSON. The parent does not trust what it
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol, cast
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings, chunk
@@ -20,11 +22,19 @@ from ingest.parsing.decode import decode
 from ingest.parsing.document import MediaType
 from ingest.parsing.encoding import load_statistics
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.formats import FORMATS, Format
 from ingest.parsing.reading import Reading
 from ingest.parsing.reply import build_frames, failure_frame
 from ingest.parsing.task import Task
 
-Reader = Callable[[bytes, int], Reading]
+
+class Reader(Protocol):
+    """A module that reads a format."""
+
+    def read(self, data: bytes, limit_chars: int, /) -> Reading:
+        """Reads a document to at most `limit_chars`, or raises `RefusalError`."""
+        ...
+
 
 STDIN, STDOUT = 0, 1
 
@@ -72,28 +82,19 @@ def _build_frames(
 
 
 def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> Reading:
-    if media_type is MediaType.PDF:
-        return _load_reader(media_type)(data, limit_chars)
-    hint = task.charset or (find_declared_charset(data) if media_type is MediaType.HTML else "")
-    text = decode(data, charset=hint)
-    if media_type is MediaType.TEXT:
+    form = FORMATS[media_type]
+    if not form.in_text:
+        return _load_reader(form).read(data, limit_chars)
+    declared = task.charset or (find_declared_charset(data) if form.declares_charset else "")
+    text = decode(data, charset=declared)
+    if not form.reader:
         return Reading("", [text], 0)
-    return _load_reader(media_type)(text.encode(), limit_chars)
+    return _load_reader(form).read(text.encode(), limit_chars)
 
 
-def _load_reader(media_type: MediaType) -> Reader:
+def _load_reader(form: Format) -> Reader:
     """Loads the reader of one format, without the libraries of others."""
-    if media_type is MediaType.PDF:
-        from ingest.parsing import read_pdf  # noqa: PLC0415
-
-        return read_pdf.read
-    if media_type is MediaType.MARKDOWN:
-        from ingest.parsing import read_markdown  # noqa: PLC0415
-
-        return read_markdown.read
-    from ingest.parsing import read_html  # noqa: PLC0415
-
-    return read_html.read
+    return cast(Reader, import_module(f"ingest.parsing.{form.reader}"))
 
 
 def _write_all(data: bytes) -> None:
@@ -106,12 +107,16 @@ def main(media_format: str, *numbers: str) -> None:
     memory_bytes, cpu_s, open_files, output_bytes, parent = map(int, numbers)
     report = jail.enter(jail.Bounds(memory_bytes, cpu_s, open_files), parent)
     media_type = MediaType[media_format.upper()]
+    form = FORMATS[media_type]
     # Load all libraries now: nothing can be loaded after the jail is sealed.
-    if media_type is not MediaType.TEXT:
-        _load_reader(media_type)
-    if media_type is not MediaType.PDF:
+    reader = _load_reader(form) if form.reader else None
+    if form.in_text:
         load_statistics()
-    _write_all(encode_frame(report | jail.seal()))
+    report |= jail.seal()
+    # Threads inherit the seal only if they start after it.
+    if reader is not None and hasattr(reader, "start_threads"):
+        reader.start_threads()
+    _write_all(encode_frame(report | jail.forbid_processes()))
     with os.fdopen(STDIN, "rb", closefd=False) as source:
         task = Task(**json.loads(source.read(int.from_bytes(source.read(4)))))
         data = source.read()

@@ -6,26 +6,17 @@ import re
 from chassis.base.errors import InvalidInputError
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
+from ingest.parsing.formats import FORMATS, find_by_suffix, find_media_type
 
 SNIFFED_BYTES = 1024
 
-DECLARED = {
-    "text/plain": MediaType.TEXT,
-    "text/markdown": MediaType.MARKDOWN,
-    "text/x-markdown": MediaType.MARKDOWN,
-    "text/html": MediaType.HTML,
-    "application/xhtml+xml": MediaType.HTML,
-    "application/pdf": MediaType.PDF,
-    "application/x-pdf": MediaType.PDF,
-}
-UNDECLARED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
-MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd")
+# Types that say nothing, or only name the container of other formats.
+UNDECLARED = frozenset(
+    {"", "application/octet-stream", "binary/octet-stream", "application/zip"}
+    | {"application/x-zip-compressed", "application/x-ole-storage", "application/msword"}
+)
 
 FOREIGN_SIGNATURES = {
-    b"PK\x03\x04": "application/zip",
-    b"PK\x05\x06": "application/zip",
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "application/x-ole-storage",
-    b"{\\rtf": "application/rtf",
     b"%!PS": "application/postscript",
     b"\x1f\x8b": "application/gzip",
     b"BZh": "application/x-bzip2",
@@ -37,12 +28,25 @@ FOREIGN_SIGNATURES = {
     b"\x7fELF": "application/x-executable",
     b"SQLite format 3\x00": "application/vnd.sqlite3",
 }
+# Names of members that a ZIP file of the format contains, in its directory at the end.
+ZIP_MEMBERS = {
+    b"word/document": MediaType.DOCX,
+    b"ppt/presentation": MediaType.PPTX,
+    b"xl/workbook": MediaType.XLSX,
+}
+# Types that a ZIP file of the format states in its first member.
+ZIP_TYPES = (MediaType.ODT, MediaType.ODS, MediaType.ODP, MediaType.EPUB)
+OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# Names of streams in an OLE file, which are in UTF-16.
+MESSAGE_STREAM = "__properties_version1.0"
+OLE_STREAMS = {MESSAGE_STREAM: MediaType.MSG, "Workbook": MediaType.XLS, "Book": MediaType.XLS}
 
 _MARK_OR_SPACE = b"\xef\xbb\xbf\xff\xfe \t\r\n\f"
 _HTML_START = re.compile(
     rb"(?>\s+|<!--(?:(?!-->).)*-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html[\s>])",
     re.IGNORECASE | re.DOTALL,
 )
+_PDF_OBJECT = re.compile(rb"\d\s+obj\b|startxref|%%EOF")
 # The table compiled into Python: the machine's own mime.types would make refusals differ by host.
 _NAMES = mimetypes.MimeTypes()
 
@@ -52,13 +56,16 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
 
     Raises:
         InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` if the declared or detected format is not
-            supported, `MEDIA_TYPE_MISMATCH` if the bytes are not of the declared format.
+            supported, `MEDIA_TYPE_MISMATCH` if the bytes are not of the declared format,
+            `DOCUMENT_ENCRYPTED` for an office file that needs a password.
     """
-    declared = _declared_type(media_type, file_name)
+    declared = _find_declared(media_type, file_name)
     found = _detect_type(data, declared)
-    # Without a signature the bytes may be text of any format except PDF.
-    if found is None and declared is not MediaType.PDF:
+    if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
+    # HTML is also text, and Markdown may begin with it.
+    if declared is not None and found is MediaType.HTML and FORMATS[declared].in_text:
+        return declared
     if isinstance(found, MediaType) and declared in (None, found):
         return found
     if declared is None:
@@ -77,27 +84,69 @@ def charset(media_type: str) -> str:
     return found[1] if found else ""
 
 
-def _declared_type(media_type: str, file_name: str) -> MediaType | None:
+def _find_declared(media_type: str, file_name: str) -> MediaType | None:
     named = media_type.partition(";")[0].strip().lower()
     if named in UNDECLARED:
-        if file_name.lower().endswith(MARKDOWN_SUFFIXES):
-            return MediaType.MARKDOWN
+        if (found := find_by_suffix(file_name)) is not None:
+            return found
         named = _NAMES.guess_type(file_name.rpartition("/")[2], strict=False)[0] or ""
-    if named and named not in DECLARED:
+    if named in UNDECLARED:
+        return None
+    if (found := find_media_type(named)) is None:
         raise _unsupported_error(named)
-    return DECLARED.get(named)
+    return found
+
+
+def _may_lack_signature(declared: MediaType) -> bool:
+    return FORMATS[declared].in_text or declared is MediaType.EML
 
 
 def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | None:
     """A supported format, the name of an unsupported one, or None without a signature."""
-    for signature, name in FOREIGN_SIGNATURES.items():
-        if data.startswith(signature):
-            return name
+    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _detect_zip(data)
+    if data.startswith(OLE_SIGNATURE):
+        return _detect_ole(data)
     # Without NULs the same pattern also matches UTF-16 and UTF-32.
     head = data[:SNIFFED_BYTES].replace(b"\x00", b"").lstrip(_MARK_OR_SPACE)
-    if head.startswith(b"%PDF-") or (declared is MediaType.PDF and b"%PDF-" in head):
+    if head.startswith(b"{\\rtf"):
+        return MediaType.RTF
+    if _is_pdf(data, head, declared):
         return MediaType.PDF
-    return MediaType.HTML if _HTML_START.match(head) else None
+    if _HTML_START.match(head):
+        return MediaType.HTML
+    signed = (name for sign, name in FOREIGN_SIGNATURES.items() if data.startswith(sign))
+    return None if _reads_as_text(data) else next(signed, None)
+
+
+def _detect_zip(data: bytes) -> MediaType | str:
+    if data[30:38] == b"mimetype":
+        stated = next((kind for kind in ZIP_TYPES if data[38:].startswith(kind.encode())), None)
+        return stated or "application/zip"
+    found = (kind for member, kind in ZIP_MEMBERS.items() if member in data)
+    return next(found, "application/zip")
+
+
+def _detect_ole(data: bytes) -> MediaType | str:
+    if "EncryptedPackage".encode("utf-16-le") in data:
+        raise InvalidInputError(
+            ParseFailure.DOCUMENT_ENCRYPTED,
+            "the office file needs a password; remove it and upload again",
+        )
+    streams = OLE_STREAMS.items()
+    found = (kind for stream, kind in streams if stream.encode("utf-16-le") in data)
+    return next(found, "application/x-ole-storage")
+
+
+def _is_pdf(data: bytes, head: bytes, declared: MediaType | None) -> bool:
+    if declared is MediaType.PDF:
+        return b"%PDF-" in head
+    return head.startswith(b"%PDF-") and (declared is None or bool(_PDF_OBJECT.search(data)))
+
+
+def _reads_as_text(data: bytes) -> bool:
+    """Whether the start has no bytes that only binary formats have."""
+    return not re.search(rb"[\x00-\x06\x0e-\x1a\x7f]", data[:SNIFFED_BYTES])
 
 
 def _unsupported_error(name: str) -> InvalidInputError:

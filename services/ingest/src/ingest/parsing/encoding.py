@@ -1,7 +1,7 @@
 """Finds the encoding of text that declares none, by statistics on its bytes."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from types import ModuleType
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def find_encoding(data: bytes) -> str:
     if len(data) < TEXT_MIN_BYTES:
         return ""
     sample = _take_sample(data)
-    weights: Counter[str] = Counter()
+    weights = defaultdict[str, float](float)
     ranking = _rank_encodings(sample)
     for encoding, confidence in ranking:
         if (text := decode_strictly(sample, encoding)) is not None:
@@ -53,9 +53,10 @@ def find_encoding(data: bytes) -> str:
         return ""
     encoding, confidence = ranking[0]
     second = load_statistics().cchardet.detect(sample)["encoding"] or ""
+    second = find_codec(second) or second
     certain = (
         confidence >= CONFIDENCE_MIN
-        or weights[text] >= SHARE_MIN * weights.total()
+        or weights[text] >= SHARE_MIN * sum(weights.values())
         or decode_strictly(sample, second) == text
     )
     return encoding if certain else ""
@@ -88,9 +89,10 @@ def _take_sample(data: bytes) -> bytes:
     lines, size, start = [], 0, 0
     while size < SAMPLE_BYTES and (high := _HIGH.search(data, start)):
         position = high.start()
-        begin = data.rfind(b"\n", max(start, position - LINE_BYTES), position) + 1
+        earliest = max(start, position - LINE_BYTES)
+        begin = data.rfind(b"\n", earliest, position) + 1 or earliest
         end = data.find(b"\n", position, position + LINE_BYTES) + 1
         start = end or position + LINE_BYTES
-        lines.append(data[begin or max(0, position - LINE_BYTES) : start])
+        lines.append(data[begin:start])
         size += len(lines[-1])
     return b"".join(lines) or data[:SAMPLE_BYTES]

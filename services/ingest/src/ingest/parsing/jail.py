@@ -30,6 +30,10 @@ LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 1 << 2, 1 << 3
 LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 LANDLOCK_TCP_SINCE, LANDLOCK_SCOPES_SINCE = 4, 6
 
+# Libraries with threads reserve more addresses than they use; the limit of data is the one that
+# counts for memory.
+ADDRESSES_PER_BYTE = 2
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,6 +65,11 @@ def seal() -> dict[str, str]:
     return _apply(files_and_signals=_seal_files)
 
 
+def forbid_processes() -> dict[str, str]:
+    """Forbid new threads and processes, for a user without privileges; see `enter`."""
+    return _apply(no_processes=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)))
+
+
 def bound_time(cpu_s: int) -> None:
     """Limit the processor time from now on, below the limit of `enter`."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -84,14 +93,13 @@ def _apply(**controls: Callable[[], None]) -> dict[str, str]:
 
 def _limit(bounds: Bounds) -> None:
     for kind, soft, hard in (
-        (resource.RLIMIT_AS, bounds.memory_bytes, bounds.memory_bytes),
+        (resource.RLIMIT_AS, *[ADDRESSES_PER_BYTE * bounds.memory_bytes] * 2),
         (resource.RLIMIT_DATA, bounds.memory_bytes, bounds.memory_bytes),
         # The soft limit kills with its own signal, which gives the parent the reason.
         (resource.RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s + 1),
         (resource.RLIMIT_NOFILE, bounds.open_files, bounds.open_files),
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NPROC, 0, 0),
     ):
         resource.setrlimit(kind, (soft, hard))
 

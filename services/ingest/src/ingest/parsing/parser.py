@@ -12,6 +12,7 @@ from ingest.chunking import ChunkSettings
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
+from ingest.parsing.formats import FORMATS
 from ingest.parsing.jailed import JailedChild, ParserLimits
 from ingest.parsing.reply import Reply
 from ingest.parsing.slots import FairSlots
@@ -21,8 +22,7 @@ __all__ = ["Parser", "ParserLimits"]
 
 log = logging.getLogger(__name__)
 
-# Formats with libraries that load slowly. A child for plain text starts quickly.
-KEPT_READY = (MediaType.MARKDOWN, MediaType.HTML, MediaType.PDF)
+KEPT_READY = tuple(kind for kind, form in FORMATS.items() if form.kept_ready)
 
 
 class Parser:
@@ -82,7 +82,7 @@ class Parser:
         """
         self._check_size(len(data), self._limits.document_bytes)
         found = detect(data, media_type=media_type, file_name=file_name)
-        if found is not MediaType.PDF:
+        if FORMATS[found].in_text:
             self._check_size(len(data), self._limits.text_bytes)
         task = Task(
             charset=charset(media_type),

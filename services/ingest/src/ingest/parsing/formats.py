@@ -1,0 +1,89 @@
+"""The registry of formats: what each is called, and which module reads it.
+
+A new format is a member of `MediaType`, one line here and, unless an existing reader can read it,
+one module with `read(data, limit_chars) -> Reading`.
+"""
+
+from dataclasses import dataclass
+
+from ingest.parsing.document import MediaType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """`reader` is a module of `ingest.parsing`; empty for text that is kept as it is.
+
+    `aliases` are further media types, `suffixes` are those of file names. The bytes of a format
+    `in_text` are decoded first, and its reader gets UTF-8; the document itself may declare the
+    charset. One child is kept ready for a reader
+    that loads slowly and is used often.
+    """
+
+    suffixes: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    reader: str = ""
+    in_text: bool = False
+    declares_charset: bool = False
+    kept_ready: bool = False
+
+
+def _office(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
+    return Format(suffixes=suffixes, aliases=aliases, reader="read_office")
+
+
+FORMATS = {
+    MediaType.TEXT: Format(suffixes=(".txt",), in_text=True),
+    MediaType.MARKDOWN: Format(
+        suffixes=(".md", ".markdown", ".mdown", ".mkd"),
+        aliases=("text/x-markdown",),
+        reader="read_markdown",
+        in_text=True,
+        kept_ready=True,
+    ),
+    MediaType.HTML: Format(
+        suffixes=(".html", ".htm", ".xhtml"),
+        aliases=("application/xhtml+xml",),
+        reader="read_html",
+        in_text=True,
+        declares_charset=True,
+        kept_ready=True,
+    ),
+    MediaType.PDF: Format(
+        suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", kept_ready=True
+    ),
+    MediaType.DOCX: _office(".docx", ".docm", ".dotx"),
+    MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx"),
+    MediaType.XLSX: _office(".xlsx", ".xlsm"),
+    MediaType.XLS: _office(".xls"),
+    MediaType.ODT: _office(".odt"),
+    MediaType.ODS: _office(".ods"),
+    MediaType.ODP: _office(".odp"),
+    MediaType.RTF: _office(".rtf", aliases=("text/rtf",)),
+    MediaType.EPUB: _office(".epub"),
+    MediaType.EML: _office(".eml"),
+    MediaType.MSG: _office(".msg"),
+}
+
+# Texts that are kept as they are, whatever their media type says of their use.
+TEXTS = frozenset(
+    "application/" + name
+    for name in (
+        *("json", "ld+json", "jsonl", "x-ndjson", "xml", "yaml", "x-yaml", "toml", "sql"),
+        *("javascript", "x-javascript", "typescript", "x-sh", "x-csh", "x-tex", "x-latex"),
+        *("x-python", "x-httpd-php", "x-perl", "x-ruby", "x-tcl", "x-subrip", "x-troff"),
+    )
+)
+
+
+def find_media_type(name: str) -> MediaType | None:
+    """The format of a media type without parameters, in lower case; None if it is not accepted."""
+    for media_type, form in FORMATS.items():
+        if name == media_type or name in form.aliases:
+            return media_type
+    return MediaType.TEXT if name.startswith("text/") or name in TEXTS else None
+
+
+def find_by_suffix(file_name: str) -> MediaType | None:
+    """The format of a file name; None if no format has this suffix."""
+    lower = file_name.lower()
+    return next((kind for kind, form in FORMATS.items() if lower.endswith(form.suffixes)), None)

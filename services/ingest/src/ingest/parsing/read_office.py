@@ -1,0 +1,106 @@
+"""Reads office files, e-books and mail: xberg converts them to Markdown; runs in the child."""
+
+import asyncio
+import zipfile
+from io import BytesIO
+from typing import Final
+
+import xberg
+from xberg import ExtractedDocument
+from xberg.options import ExtractInput, ExtractionConfig, SecurityLimits
+
+from ingest.parsing import read_markdown
+from ingest.parsing.detect import MESSAGE_STREAM, OLE_SIGNATURE
+from ingest.parsing.document import MediaType
+from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.reading import Reading, check_length
+
+# The library refuses what is larger; it would cut the rest of a table off without a word if its
+# own default were reached.
+TABLE_CELLS_MAX: Final = 10_000_000
+UNPACKED_MAX_BYTES: Final = 256 << 20
+
+
+def start_threads() -> None:
+    """Starts the library's threads: in the sealed child, before new threads are forbidden."""
+    _convert(b"# title", MediaType.MARKDOWN)
+
+
+def read(data: bytes, limit_chars: int) -> Reading:
+    """Reads one file; headings, lists, tables and formulas become lines as those of Markdown.
+
+    Raises:
+        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED` or `PARSER_OUTPUT_LIMIT`.
+    """
+    if _is_encrypted(data):
+        raise RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED, "the file needs a password; remove it and upload again"
+        )
+    found = _convert(data, _find_hint(data))
+    check_length(len(found.content), limit_chars)
+    reading = read_markdown.read(found.content.encode(), limit_chars)
+    title = (found.metadata.title or "").strip() or reading.title
+    if title and title not in reading.texts[0]:
+        reading.texts[0] = f"{title}\n\n{reading.texts[0]}"
+    return reading._replace(title=title)
+
+
+def _find_hint(data: bytes) -> str:
+    """The media type of mail, which the library does not recognise by its bytes as it does others.
+
+    Spreadsheets of the same container are recognised.
+    """
+    if data.startswith(OLE_SIGNATURE):
+        return MediaType.MSG if MESSAGE_STREAM.encode("utf-16-le") in data else ""
+    return "" if data.startswith((b"PK", b"{\\rtf")) else MediaType.EML
+
+
+def _is_encrypted(data: bytes) -> bool:
+    """Whether members of a packed file are encrypted; e-books and OpenDocument say so inside."""
+    if not data.startswith(b"PK"):
+        return False
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as packed:
+            return any(
+                member.flag_bits & 1 or member.filename == "META-INF/encryption.xml"
+                for member in packed.infolist()
+            ) or _states_encryption(packed)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False  # the library decides whether it is damaged
+
+
+def _states_encryption(packed: zipfile.ZipFile) -> bool:
+    name = "META-INF/manifest.xml"
+    if name not in packed.namelist() or packed.getinfo(name).file_size > 1 << 20:
+        return False
+    return b"encryption-data" in packed.read(name)
+
+
+def _convert(data: bytes, media_type: str) -> ExtractedDocument:
+    config = ExtractionConfig(
+        use_cache=False,
+        disable_ocr=True,
+        enable_quality_processing=False,
+        output_format="markdown",
+        security_limits=SecurityLimits(
+            max_table_cells=TABLE_CELLS_MAX, max_archive_size=UNPACKED_MAX_BYTES
+        ),
+    )
+    source = ExtractInput(kind="bytes", bytes=data, mime_type=media_type or None)
+    try:
+        return asyncio.run(xberg.extract(source, config)).results[0]
+    except xberg.SecurityError as error:
+        raise _limit_error() from error
+    except (xberg.XbergError, RuntimeError, ValueError) as error:
+        # The message could quote the document.
+        if "Security limit" in str(error):
+            raise _limit_error() from error
+        raise RefusalError(
+            ParseFailure.DOCUMENT_DAMAGED, f"the file cannot be read: {type(error).__name__}"
+        ) from error
+
+
+def _limit_error() -> RefusalError:
+    return RefusalError(
+        ParseFailure.PARSER_OUTPUT_LIMIT, "the file unpacks or nests beyond the parser's limits"
+    )

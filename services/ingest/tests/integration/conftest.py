@@ -1,4 +1,4 @@
-"""Ingest behind a real gRPC connection."""
+"""Ingest behind a real gRPC connection, and its parser with real child processes."""
 
 from collections.abc import AsyncIterator
 
@@ -9,6 +9,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
     IngestServiceStub,
     add_IngestServiceServicer_to_server,
 )
+from ingest.parsing.parser import Parser, ParserLimits
 from services.ingest.tests.conftest import Rig
 
 from .doors import Client, Tokens, guarded_server
@@ -25,3 +26,9 @@ async def client(rig: Rig) -> AsyncIterator[Client]:
     async with grpc.aio.insecure_channel(target) as channel:
         yield Client(IngestServiceStub(channel), tokens, rig, target)
     await server.stop(1)
+
+
+@pytest.fixture
+async def parser() -> AsyncIterator[Parser]:
+    async with Parser(ParserLimits()) as parser:
+        yield parser

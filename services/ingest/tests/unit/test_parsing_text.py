@@ -17,10 +17,13 @@ from ingest.parsing.failure import ParseFailure
 
 from .growth import assert_linear
 
-PDF = b"%PDF-1.7\n..."
+PDF = b"%PDF-1.7\n1 0 obj"
 HTML = b"<!DOCTYPE html><title>t</title>"
 PLAIN = b"plain words"
+PLAIN_SUFFIXES = ("py", "sh", "js", "css", "json", "xml", "tex", "go", "rs", "sql", "log", "yaml")
 ZIP = b"PK\x03\x04rest"
+DOCX = ZIP + b"word/document.xml"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,21 @@ ZIP = b"PK\x03\x04rest"
         (b"junk before\n" + PDF, "application/pdf", "", MediaType.PDF),
         (b"about the %PDF- mark", "text/plain", "", MediaType.TEXT),
         (b"<html-like prose> is text", "", "", MediaType.TEXT),
+        (HTML, "text/plain", "", MediaType.TEXT),
+        (HTML, "", "readme.md", MediaType.MARKDOWN),
+        (b"GIF89a was the second edition of the format.", "", "", MediaType.TEXT),
+        (b"BZhang wrote the first line.", "", "", MediaType.TEXT),
+        (b"%PDF-1.4 is the first line of such a file.", "", "notes.txt", MediaType.TEXT),
+        (PLAIN, "", "table.csv", MediaType.TEXT),
+        (PLAIN, "application/json", "", MediaType.TEXT),
+        *((PLAIN, "", f"x.{suffix}", MediaType.TEXT) for suffix in PLAIN_SUFFIXES),
+        (b"{\\rtf1 text}", "", "", MediaType.RTF),
+        (PLAIN, "", "mail.eml", MediaType.EML),
+        (DOCX, "", "", MediaType.DOCX),
+        (DOCX, "application/zip", "report.docx", MediaType.DOCX),
+        (ZIP + b"xl/workbook.bin", "", "", MediaType.XLSX),
+        (ZIP[:4] + bytes(26) + b"mimetypeapplication/epub+zip", "", "", MediaType.EPUB),
+        (OLE + "Workbook".encode("utf-16-le"), "", "", MediaType.XLS),
     ],
 )
 def test_format_is_read_from_the_bytes_and_the_hint_settles_the_rest(
@@ -53,16 +71,19 @@ def test_format_is_read_from_the_bytes_and_the_hint_settles_the_rest(
     ("data", "media_type", "file_name", "reason"),
     [
         (ZIP, "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
-        (ZIP, "", "report.docx", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
-        (PLAIN, "", "table.csv", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
-        (PLAIN, "", "mail.eml", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
-        (PLAIN, "application/json", "x.txt", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
-        (b"{\\rtf1 text}", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (ZIP, "", "report.docx", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (DOCX, "", "slides.pptx", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (PLAIN, "application/zip", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (PLAIN, "", "film.mp4", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (PLAIN, "", "report.docx", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (b"GIF89a\x10\x00\x10\x00\xf7\x00\x00", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (b"%!PS-Adobe\x04", "text/plain", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (OLE + b"nothing known", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (OLE + "EncryptedPackage".encode("utf-16-le"), "", "", ParseFailure.DOCUMENT_ENCRYPTED),
         (ZIP, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (ZIP, "", "innocent.txt", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PDF, "text/html", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PDF, "", "notes.md", ParseFailure.MEDIA_TYPE_MISMATCH),
-        (HTML, "text/plain", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (HTML, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PLAIN, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
     ],

@@ -10,10 +10,10 @@ from ingest.parsing.formats import FORMATS, find_by_suffix, find_media_type
 
 SNIFFED_BYTES = 1024
 
-# Types that say nothing, or only name the container of other formats.
-UNDECLARED = frozenset(
-    {"", "application/octet-stream", "binary/octet-stream", "application/zip"}
-    | {"application/x-zip-compressed", "application/x-ole-storage", "application/msword"}
+UNDECLARED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# Types that name only the container of other formats.
+CONTAINERS = frozenset(
+    {"application/zip", "application/x-zip-compressed", "application/x-ole-storage"}
 )
 
 FOREIGN_SIGNATURES = {
@@ -36,6 +36,7 @@ ZIP_MEMBERS = {
 }
 # Types that a ZIP file of the format states in its first member.
 ZIP_TYPES = (MediaType.ODT, MediaType.ODS, MediaType.ODP, MediaType.EPUB)
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # Names of streams in an OLE file, which are in UTF-16.
 MESSAGE_STREAM = "__properties_version1.0"
@@ -59,7 +60,10 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
             supported, `MEDIA_TYPE_MISMATCH` if the bytes are not of the declared format,
             `DOCUMENT_ENCRYPTED` for an office file that needs a password.
     """
-    declared = _find_declared(media_type, file_name)
+    named = media_type.partition(";")[0].strip().lower()
+    if named in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
+        named = ""
+    declared = _find_declared(named, file_name)
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
@@ -84,8 +88,7 @@ def charset(media_type: str) -> str:
     return found[1] if found else ""
 
 
-def _find_declared(media_type: str, file_name: str) -> MediaType | None:
-    named = media_type.partition(";")[0].strip().lower()
+def _find_declared(named: str, file_name: str) -> MediaType | None:
     if named in UNDECLARED:
         if (found := find_by_suffix(file_name)) is not None:
             return found
@@ -103,7 +106,7 @@ def _may_lack_signature(declared: MediaType) -> bool:
 
 def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | None:
     """A supported format, the name of an unsupported one, or None without a signature."""
-    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if data.startswith(ZIP_SIGNATURES):
         return _detect_zip(data)
     if data.startswith(OLE_SIGNATURE):
         return _detect_ole(data)

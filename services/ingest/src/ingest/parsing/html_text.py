@@ -171,6 +171,8 @@ class PageText:
             tag, attributes, owned_footer=self._depths["owner"] > 0
         ):
             return True
+        if not self._is_page:
+            return False
         if tag in html_rules.SUBSTITUTES and not self._depths["substitute"]:
             return html_rules.asks_for_program(node.text(separator=" "))
         return (
@@ -307,11 +309,11 @@ class PageText:
         else:
             before, after = self._mark_signs(frame)
         self._count(frame, "script")
-        edge = Edge.RAISED if frame.tag == "sup" and before else Edge.LOWERED
-        self._writer.append(before.strip())
-        if before == " ":
-            self._writer.request_edge(Edge.BOX)
+        edge = Edge.RAISED if frame.tag == "sup" else Edge.LOWERED
+        if before.isspace():
             edge = Edge.BOX
+            self._writer.request_edge(edge)
+        self._writer.append(before.strip())
 
         def leave() -> None:
             self._writer.append(after.strip())

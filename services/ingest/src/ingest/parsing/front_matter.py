@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import yaml
 
-# Longer blocks are no front matter that people write; the bound also limits hostile ones.
-BLOCK_MAX_CHARS = 1 << 16
+# Longer blocks are no front matter that people write, and TOML takes quadratic time for some.
+BLOCK_MAX_CHARS = 1 << 14
 KEY_MAX_BLANKS = 2
 
 _YAML_BLOCK = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -41,7 +41,9 @@ def read_front_matter(source: str) -> FrontMatter:
         title = _read_yaml(found[1])
     else:
         title = None
-    return FrontMatter("", 0) if found is None or title is None else FrontMatter(title, found.end())
+    if found is None or title is None:
+        return FrontMatter("", 0)
+    return FrontMatter(" ".join(title.split()), found.end())
 
 
 def _read_toml(block: str) -> str | None:

@@ -48,6 +48,9 @@ _CONSENT = re.compile(
     r"|onetrust-|didomi-|usercentrics-|cybotcookiebot|cmplz-|qc-cmp2|sp_message_container"
     r"|cc-window"
 )
+_CONSENT_HINT = re.compile(
+    r"cookie|consent|gdpr|ccpa|onetrust|didomi|usercentrics|cmplz|qc-cmp|sp_message|cc-window"
+)
 _CONSENT_WORDS = re.compile(r"cookie|gdpr|ccpa")
 _NO_DIALOGS = frozenset({"html", "body", "main", "article", "h1", "p", "a", "span", "li"})
 _ASKS_FOR_PROGRAM = re.compile(
@@ -57,19 +60,19 @@ _ASKS_FOR_PROGRAM = re.compile(
 )
 
 
-def is_left_out(tag: str, attributes: Attributes, *, owned_footer: bool) -> bool:
-    """Whether a page is better read without this element; not for parts of a Markdown file."""
+def belongs_to_site(tag: str, *, owned_footer: bool) -> bool:
+    """Whether an element of this name is no part of the page's own text."""
+    return tag == "nav" or (tag == "footer" and not owned_footer)
+
+
+def is_left_out(tag: str, attributes: Attributes) -> bool:
+    """Whether the attributes name a menu of the site or a dialog for cookies."""
     role = (attributes.get("role") or "").lower()
-    if tag == "nav" or role in SITE_ROLES:
-        return True
-    if tag == "footer" and not owned_footer:
-        return True
-    return _asks_for_consent(tag, role, attributes)
+    return role in SITE_ROLES or _asks_for_consent(tag, role, attributes)
 
 
-def is_never_text(tag: str, attributes: Attributes) -> bool:
-    if tag in NEVER_TEXT:
-        return True
+def is_decoration(tag: str, attributes: Attributes) -> bool:
+    """Whether the classes name an icon, a number of a code line or a copy of a formula."""
     classes = attributes.get("class")
     if not classes:
         return False
@@ -117,14 +120,9 @@ def _asks_for_consent(tag: str, role: str, attributes: Attributes) -> bool:
     if tag in _NO_DIALOGS:
         return False
     named = " ".join(attributes.get(name) or "" for name in ("id", "class", "aria-label")).lower()
-    if len(named) <= 2 or not _CONSENT_HINT.search(named):  # noqa: PLR2004
+    if not _CONSENT_HINT.search(named):
         return False
     is_dialog = tag == "dialog" or role in {"dialog", "alertdialog"} or "aria-modal" in attributes
     return _CONSENT.search(named) is not None or (
         is_dialog and _CONSENT_WORDS.search(named) is not None
     )
-
-
-_CONSENT_HINT = re.compile(
-    r"cookie|consent|gdpr|ccpa|onetrust|didomi|usercentrics|cmplz|qc-cmp|sp_message|cc-window"
-)

@@ -137,14 +137,14 @@ class PageText:
         breaks, is_box = self._find_layout(node, tag, attributes)
         frame = _Frame(node, tag, attributes, breaks, is_box, [])
         self._separate(frame)
-        if html_rules.is_hidden(attributes):
+        if attributes and html_rules.is_hidden(attributes):
             self._count(frame, "hidden")
         if tag in html_rules.OWNERS_OF_FOOTERS:
             self._count(frame, "owner")
-        if tag in VERBATIM or "white-space" in (attributes.get("style") or ""):
-            self._enter_verbatim(frame)
-        if tag in html_rules.SUBSTITUTES:
+        elif tag in html_rules.SUBSTITUTES:
             self._count(frame, "substitute")
+        if tag in VERBATIM or (attributes and "white-space" in (attributes.get("style") or "")):
+            self._enter_verbatim(frame)
         if self._signs and tag != "math":
             self._writer.append(self._signs.enter(tag, node))
             frame.closers.append(self._leave_sign)
@@ -160,21 +160,37 @@ class PageText:
         self._separate(frame)
 
     def _is_skipped(self, node: LexborNode, tag: str, attributes: Attributes) -> bool:
+        if tag in html_rules.NEVER_TEXT:
+            self._read_machine_part(node, tag, attributes)
+            return True
+        if attributes and html_rules.is_decoration(tag, attributes):
+            return True
+        return self._is_page and (
+            html_rules.belongs_to_site(tag, owned_footer=self._depths["owner"] > 0)
+            or self._is_empty_substitute(node, tag)
+            or (
+                bool(attributes)
+                and (
+                    html_rules.is_left_out(tag, attributes)
+                    or self._is_hidden_mark(node, tag, attributes)
+                )
+            )
+        )
+
+    def _read_machine_part(self, node: LexborNode, tag: str, attributes: Attributes) -> None:
         if tag == "head":
             self._read_head(node)
-            return True
-        if tag == "script":
+        elif tag == "script":
             self._read_script(node, attributes)
-        if html_rules.is_never_text(tag, attributes):
-            return True
-        if self._is_page and html_rules.is_left_out(
-            tag, attributes, owned_footer=self._depths["owner"] > 0
-        ):
-            return True
-        if not self._is_page:
-            return False
-        if tag in html_rules.SUBSTITUTES and not self._depths["substitute"]:
-            return html_rules.asks_for_program(node.text(separator=" "))
+
+    def _is_empty_substitute(self, node: LexborNode, tag: str) -> bool:
+        return (
+            tag in html_rules.SUBSTITUTES
+            and not self._depths["substitute"]
+            and html_rules.asks_for_program(node.text(separator=" "))
+        )
+
+    def _is_hidden_mark(self, node: LexborNode, tag: str, attributes: Attributes) -> bool:
         return (
             tag not in BLOCKS
             and not self._depths["hidden"]
@@ -184,7 +200,7 @@ class PageText:
 
     def _find_layout(self, node: LexborNode, tag: str, attributes: Attributes) -> tuple[int, bool]:
         """The breaks around an element, and whether it is a box in its line."""
-        style = attributes.get("style")
+        style = attributes.get("style") if attributes else None
         if style and "display" in style:
             display = read_style(style).get("display", "")
             if display in BLOCK_DISPLAYS and tag not in BLOCKS:

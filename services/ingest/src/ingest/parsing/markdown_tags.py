@@ -48,11 +48,14 @@ class TagFilter:
 
     def __init__(self) -> None:
         self._open_foreign = 0
+        self._ends: Counter[str] = Counter()
+        self._is_block = False
 
     def filter_block(self, source: str) -> str:
         """Escapes what is no HTML in an HTML block."""
         if source.lstrip().startswith(("<?", "<![")):
             return f"<pre>{escape(source, quote=False)}</pre>"
+        self._is_block = True
         self._ends = Counter(name.lower() for name in re.findall(r"</([A-Za-z]+)", source))
         return _BLOCK_PART.sub(self._filter_part, source)
 
@@ -61,6 +64,7 @@ class TagFilter:
         tags = [token for token in tokens if token.type == "html_inline"]
         if not tags:
             return
+        self._is_block = False
         self._ends = Counter(
             found[2].lower() for token in tags if (found := _TAG.match(token.content)) and found[1]
         )
@@ -106,8 +110,7 @@ class TagFilter:
         if self._ends[name] > 0:
             self._ends[name] -= 1
             return True
-        has_values = any(value for _, value in attributes)
-        is_type_argument = before.isalnum() and written[0].isupper()
-        return not (
-            name in SWALLOWING or (name in INLINE and not has_values) or is_type_argument
-        )
+        if name in SWALLOWING or (before.isalnum() and written[0].isupper()):
+            return False
+        # The end of an element that begins in a block of HTML may stand in a later one.
+        return self._is_block or name not in INLINE or any(value for _, value in attributes)

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from mdit_py_plugins.footnote.index import footnote_def
 
@@ -19,8 +20,9 @@ from ingest.parsing.markdown_formulas import read_formulas
 from ingest.parsing.markdown_tags import TagFilter
 from ingest.parsing.reading import Reading
 
-# Past its own bound the library drops text without a word; the stack of Python ends before this.
-NESTING_MAX = 10_000
+# Past its bound the library drops blocks without a word. This one is never reached: Python's stack
+# ends before it. In a line the same bound only ends the search for links, and no text is lost.
+NESTING_MAX, NESTING_IN_LINE_MAX = 10_000, 100
 
 
 def read(data: bytes, limit_chars: int) -> Reading:
@@ -67,7 +69,12 @@ def _make_parser() -> MarkdownIt:
     markdown.add_render_rule("footnote_reference_close", _write_note_end)
     markdown.add_render_rule("image", _write_image)
     read_formulas(markdown)
+    markdown.core.ruler.before("inline", "bound_lines", _bound_lines)
     return markdown
+
+
+def _bound_lines(state: StateCore) -> None:
+    state.md.options["maxNesting"] = NESTING_IN_LINE_MAX
 
 
 def _name_note(tokens: list[Token], index: int) -> None:

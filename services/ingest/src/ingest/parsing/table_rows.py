@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborNode
 
-from ingest.parsing.html_elements import CELLS, LISTS, PARAGRAPHS
+from ingest.parsing.html_elements import LISTS, PARAGRAPHS
 from ingest.parsing.html_rules import Attributes
 from ingest.parsing.line_writer import LINE, LineWriter
 
@@ -69,7 +69,7 @@ class TableRows:
 
     def leave_row(self) -> None:
         row = self._rows.pop()
-        if row.is_data:
+        if row.is_data and row.column > 0:
             self._repeat_spans(row)
         self._writer.end_row()
         self._writer.is_in_row = bool(self._rows) and self._rows[-1].is_data
@@ -87,6 +87,9 @@ class TableRows:
         row, table = self._rows[-1], self._tables[-1]
         if not row.is_data:
             self._writer.request_break(LINE)
+            return
+        if not attributes:
+            row.column += 1
             return
         width = _read_span(attributes.get("colspan"), COLUMNS_MAX) or 1
         height = _read_span(attributes.get("rowspan"), ROWS_MAX)
@@ -116,20 +119,19 @@ class TableRows:
 
 def _is_data(row: LexborNode, table: _Table) -> bool:
     """Whether a row contains data; a row for layout contains code, tables, lists or paragraphs."""
-    contents = [_list_tags(cell) for cell in _list_children(row) if cell.tag in CELLS]
-    if any(cell.tag == "th" for cell in _list_children(row)):
+    cells = _list_children(row)
+    if any(cell.tag == "th" for cell in cells):
         table.has_header = True
-    return all(
-        "table" not in tags
-        and "pre" not in tags
-        and (
-            table.has_header
-            or (
-                LISTS.isdisjoint(tags) and sum(tag in PARAGRAPHS or tag == "div" for tag in tags) <= 1
-            )
-        )
-        for tags in contents
-    )
+    return not any(_is_laid_out(cell, table) for cell in cells if cell.child is not None)
+
+
+def _is_laid_out(cell: LexborNode, table: _Table) -> bool:
+    tags = [child.tag or "" for child in _list_children(cell)]
+    if "table" in tags or "pre" in tags:
+        return True
+    if not tags or table.has_header:
+        return False
+    return not LISTS.isdisjoint(tags) or sum(tag in PARAGRAPHS or tag == "div" for tag in tags) > 1
 
 
 def _list_children(node: LexborNode) -> list[LexborNode]:
@@ -139,10 +141,6 @@ def _list_children(node: LexborNode) -> list[LexborNode]:
             children.append(child)
         child = child.next
     return children
-
-
-def _list_tags(cell: LexborNode) -> list[str]:
-    return [child.tag or "" for child in _list_children(cell)]
 
 
 def _read_span(text: str | None, most: int) -> int:

@@ -10,8 +10,8 @@ SHELL_DETAIL = (
 
 _WAITING = re.compile(
     r"(?:(?:the )?(?:page|content|app|application|site|data) (?:is )?)?"
-    r"(?:(?:now )?loading|please wait|one moment(?: please)?|just a moment|redirecting|initiali[sz]ing"
-    r"|starting(?: up)?|bitte warten|wird geladen|lädt|laden|chargement(?: en cours)?"
+    r"(?:(?:now )?loading|please wait|one moment(?: please)?|just a moment|redirecting"
+    r"|initiali[sz]ing|starting(?: up)?|bitte warten|wird geladen|lädt|laden|chargement(?: en cours)?"
     r"|veuillez patienter|cargando|carregando|caricamento(?: in corso)?|загрузка|подождите"
     r"|読み込み中|加载中|正在加载|載入中|로딩 ?중?)"
     r"(?:,? (?:please wait|(?:the |your )?(?:page|content|app|application|site|data)))?"
@@ -32,9 +32,7 @@ def is_empty_shell(text: str, title: str) -> bool:
         return False
     lines = [line for line in text.splitlines() if _fold(line)]
     waiting = [line for line in lines if _only_waits(line)]
-    return bool(waiting) and all(
-        _only_waits(line) or _fold(line) == _fold(title) for line in lines
-    )
+    return bool(waiting) and all(_only_waits(line) or _fold(line) == _fold(title) for line in lines)
 
 
 def _only_waits(line: str) -> bool:

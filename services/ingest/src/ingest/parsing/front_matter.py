@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import yaml
@@ -10,7 +11,9 @@ import yaml
 BLOCK_MAX_CHARS = 1 << 14
 KEY_MAX_BLANKS = 2
 
-_YAML_BLOCK = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_YAML_BLOCK = re.compile(
+    r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
+)
 _TOML_BLOCK = re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _EMPTY_LINE = re.compile(r"^[ \t]*\n", re.MULTILINE)
 _KEY = re.compile(r"[a-z_][\w.-]*")
@@ -29,7 +32,7 @@ class FrontMatter(NamedTuple):
 
 
 def read_front_matter(source: str) -> FrontMatter:
-    """Reads the block at the beginning of a Markdown text with `\\n` line ends.
+    r"""Reads the block at the beginning of a Markdown text with `\n` line ends.
 
     A block is front matter only if YAML or TOML reads it as keys and values. Between two rules
     with an empty line, prose like `Note: closed` counts only if its keys look like keys.
@@ -76,33 +79,32 @@ def _list_entries(block: str) -> list[tuple[str, str]]:
 
     The events of the parser are read, and no objects are built: aliases stay small.
     """
-    entries: list[tuple[str, str]] = []
+    values = list(_list_values(block))
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _list_values(block: str) -> Iterator[str]:
+    """Yields keys and values of the outermost mapping in turn; a value that is no scalar is ""."""
     anchors: dict[str, str] = {}
-    depth, key = 0, None
+    depth = 0
     for event in yaml.parse(block, Loader=yaml.CSafeLoader):
-        value = ""
-        if isinstance(event, yaml.ScalarEvent):
-            value = "" if event.style is None and event.value in _NULLS else event.value
-            if event.anchor:
-                anchors[event.anchor] = value
-        elif isinstance(event, yaml.AliasEvent):
-            value = anchors.get(event.anchor, "")
-        elif isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth == 1 and not isinstance(event, yaml.MappingStartEvent):
-                return []
-            if depth != 2:  # noqa: PLR2004
-                continue
-        elif isinstance(event, yaml.CollectionEndEvent):
+        if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-            continue
-        else:
-            continue
-        if depth - isinstance(event, yaml.CollectionStartEvent) != 1:
-            continue
-        if key is None:
-            key = value
-        else:
-            entries.append((key, value))
-            key = None
-    return entries
+        elif isinstance(event, yaml.NodeEvent):
+            value = _read_scalar(event, anchors)
+            if depth == 1:
+                yield value
+            elif depth == 0 and not isinstance(event, yaml.MappingStartEvent):
+                return
+            depth += isinstance(event, yaml.CollectionStartEvent)
+
+
+def _read_scalar(event: yaml.NodeEvent, anchors: dict[str, str]) -> str:
+    if isinstance(event, yaml.AliasEvent):
+        return anchors.get(event.anchor or "", "")
+    if not isinstance(event, yaml.ScalarEvent):
+        return ""
+    value: str = "" if event.style is None and event.value in _NULLS else event.value
+    if event.anchor:
+        anchors[event.anchor] = value
+    return value

@@ -26,7 +26,9 @@ HOLDERS_OF_TEXT = HEADINGS | frozenset(
     "p span a b i u em strong small code label dt summary button q cite td th li".split()  # noqa: SIM905
 )
 
-BLOCK_DISPLAYS = frozenset({"block", "flex", "grid", "table", "list-item", "table-row", "flow-root"})
+BLOCK_DISPLAYS = frozenset(
+    {"block", "flex", "grid", "table", "list-item", "table-row", "flow-root"}
+)
 BOX_DISPLAYS = frozenset({"inline-block", "inline-flex", "inline-grid", "table-cell"})
 
 

@@ -14,7 +14,7 @@ _JOINERS = {
     "mfrac": ("/",),
     "mroot": (", ",),
 }
-_AROUND = {"msqrt": ("√(", ")"), "mroot": ("√(", ")")}  # noqa: RUF001
+_AROUND = {"msqrt": ("√(", ")"), "mroot": ("√(", ")")}
 
 
 def find_tex(formula: LexborNode, alternative: str | None) -> str:

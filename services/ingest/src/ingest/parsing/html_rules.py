@@ -97,9 +97,7 @@ def is_hidden(attributes: Attributes) -> bool:
 
 
 def says_enough(node: LexborNode) -> bool:
-    """Whether a hidden part of a line is text, not a key for sorting or a mark: it has some words,
-    a block or a formula.
-    """
+    """Whether a hidden part of a line is text: it has some words, a block or a formula."""
     words = 0
     for each in node.traverse(include_text=True):
         if each.is_text_node:

@@ -53,8 +53,9 @@ def is_xhtml(data: bytes) -> bool:
 
 
 def expand_xhtml(data: bytes) -> bytes:
-    """Writes empty elements and CDATA of XHTML as HTML: a parser of HTML reads `<title/>` as the
-    beginning of a title that never ends.
+    """Writes empty elements and CDATA of XHTML as HTML.
+
+    A parser of HTML reads `<title/>` as the beginning of a title that never ends.
     """
     return _XHTML_PART.sub(_expand_part, data.decode()).encode()
 

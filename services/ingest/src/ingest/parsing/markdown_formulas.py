@@ -34,11 +34,12 @@ def read_formulas(markdown: MarkdownIt) -> None:
 def _read_bracket(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 (the library's signature)
     opening = state.src[state.pos : state.pos + 2]
     closing = _CLOSERS.get(opening)
-    if closing is None or state.env.get(("no", closing), -1) == id(state):
+    if closing is None or state.env.get(f"no {closing}") is state.src:
         return False
     end = state.src.find(closing, state.pos + 2, state.posMax)
     if end < 0:
-        state.env[("no", closing)] = id(state)
+        # The rest of the line needs no search again.
+        state.env[f"no {closing}"] = state.src
         return False
     content = state.src[state.pos : end + 2]
     if not _TEX_SIGNS.search(content, 2, len(content) - 2):
@@ -49,7 +50,7 @@ def _read_bracket(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 (th
     return True
 
 
-def _write_with(mark: str, frame: str) -> Any:  # noqa: ANN401 (a method of the library's renderer)
+def _write_with(mark: str, frame: str) -> Any:
     def write(_self: object, tokens: Sequence[Token], index: int, *_: object) -> str:
         return frame.format(escape(f"{mark}{tokens[index].content}{mark}", quote=False))
 

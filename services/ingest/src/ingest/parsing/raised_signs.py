@@ -7,7 +7,7 @@ MARK_MAX_CHARS = 40
 _ORDINALS = frozenset(
     "st nd rd th er re ère e ème eme es o a os as º ª tm sm r c".split()  # noqa: SIM905
 )
-_COMPACT = re.compile(r"[+\u2212\u2013±-]?\w+(?:[.,/]\w+)*[+\u2212\u2013±*′'-]?")
+_COMPACT = re.compile(r"[+\u2212\u2013±-]?\w+(?:[.,/]\w+)*[+\u2212\u2013±*\u2032'-]?")
 _HAS_WORDS = re.compile(r"\w")
 
 

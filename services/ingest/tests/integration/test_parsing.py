@@ -83,7 +83,7 @@ async def test_markdown_becomes_readable_lines(parser):
     assert document.text == (
         "From the front matter\n\nInstall\n\nRun this command:\n\nmake   all\n  --verbose\n\n"
         "1. first\n2. second\n  - nested code\n\nName | Size\noak | 3 m\n\n"
-        "List<String> and\ninline HTML\n& entities, gone."
+        "List<String> and\n\ninline HTML\n& entities, gone."
     )
 
 

@@ -11,8 +11,10 @@ SHELL_DETAIL = (
 _WAITING = re.compile(
     r"(?:(?:the )?(?:page|content|app|application|site|data) (?:is )?)?"
     r"(?:(?:now )?loading|please wait|one moment(?: please)?|just a moment|redirecting"
-    r"|initiali[sz]ing|starting(?: up)?|bitte warten|wird geladen|lädt|laden|chargement(?: en cours)?"
-    r"|veuillez patienter|cargando|carregando|caricamento(?: in corso)?|загрузка|подождите"
+    r"|initiali[sz]ing|starting(?: up)?"
+    r"|bitte warten|wird geladen|lädt|laden|chargement(?: en cours)?"
+    r"|veuillez patienter"
+    r"|cargando|carregando|caricamento(?: in corso)?|загрузка|подождите"
     r"|読み込み中|加载中|正在加载|載入中|로딩 ?중?)"
     r"(?:,? (?:please wait|(?:the |your )?(?:page|content|app|application|site|data)))?"
     r"(?: \d+ ?%)?"

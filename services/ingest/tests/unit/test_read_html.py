@@ -75,7 +75,7 @@ def read_text(markup: str) -> str:
         ('<div role="dialog" aria-label="Cookies">OK?</div><dialog>Fee: 3</dialog>', "Fee: 3"),
         ('<body class="cookie-bar-open"><p>All of it</p>', "All of it"),
         ("<template><p>no</p></template><script>no</script><style>no</style>yes", "yes"),
-        ('<table><tr><td class="linenos">12</td><td>code</td></table>', "| code"),
+        ('<table><tr><td class="linenos">12</td><td>code</td></table>', "code"),
         # substitutes
         ("<p>A</p><noscript>Please enable JavaScript.</noscript>", "A"),
         ("<p>A</p><noscript>Fare: 2 euro.</noscript>", "A\n\nFare: 2 euro."),

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 # Longer blocks are no front matter that people write, and TOML takes quadratic time for some.
 BLOCK_MAX_CHARS = 1 << 14

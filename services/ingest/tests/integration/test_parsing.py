@@ -76,8 +76,8 @@ async def test_markdown_becomes_readable_lines(parser):
     assert document.media_type is MediaType.MARKDOWN
     assert document.text == (
         "From the front matter\n\nInstall\n\nRun this command:\n\nmake   all\n  --verbose\n\n"
-        "1. first\n2. second\n- nested code\n\nName | Size\noak | 3 m\n\n"
-        "List and\ninline HTML\n& entities, gone."
+        "1. first\n2. second\n  - nested code\n\nName | Size\noak | 3 m\n\n"
+        "List<String> and\n\ninline HTML\n& entities, gone."
     )
 
 
@@ -90,8 +90,8 @@ HTML = """<!DOCTYPE html><html><head><title>Oaks &amp; elms</title><style>p {col
 <table><tr><th>Tree<th>Height</tr><tr><td>oak</td><td></td><td><p>30 m</p></td></tr></table>
 <table><tr><td><p>Layout one.</p><p>Layout two.</p></td></tr></table>
 <pre>  kept
-    as is</pre><p hidden>secret</p><p style="Display: none">invisible</p>
-<span aria-hidden="true">icon</span>
+    as is</pre><p hidden>behind a tab</p>Sorted<span style="Display: none">007</span>
+<span class="icon" aria-hidden="true">menu</span>
 <article><footer>Sources of the article</footer></article><noscript>enable it</noscript></main>
 <footer>Imprint</footer><a hreflang="fr" href="/fr">Français</a></body></html>"""
 
@@ -100,9 +100,9 @@ async def test_html_becomes_readable_lines_without_noise(parser):
     document = await parser(HTML.encode(), media_type="text/html", file_name="")
     assert document.title == "Oaks & elms"
     assert document.text == (
-        "Oaks & elms\n\nOaks\n\nFirst paragraph\nsecond line.\n\n- one\n- inner\n- two\n\n"
+        "Oaks & elms\n\nOaks\n\nFirst paragraph\nsecond line.\n\n- one\n  - inner\n- two\n\n"
         "3. three\n4. four\n\nTree | Height\noak | | 30 m\n\nLayout one.\n\nLayout two.\n\n"
-        "  kept\n    as is\n\nSources of the article"
+        "  kept\n    as is\n\nbehind a tab\n\nSorted\n\nSources of the article\n\nFrançais"
     )
 
 

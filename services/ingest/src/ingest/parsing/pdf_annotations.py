@@ -1,0 +1,95 @@
+"""Reads what is filled in or written over a PDF page: form fields, free text and stamps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ingest.parsing import pdfium
+from ingest.parsing.pdf_text import Word, turn
+from ingest.parsing.pdfium import Box
+
+FREE_TEXT, STAMP, WIDGET = 3, 13, 20
+HIDDEN = 0b100010
+CHECKBOX, RADIO_BUTTON, COMBO_BOX, LIST_BOX, TEXT_FIELD = 2, 3, 4, 5, 6
+PASSWORD = 1 << 13
+CHECKED = "[x]"
+# A value stands in its field at this size at most, and its baseline at this share above the edge.
+SIZE_MAX, LINE_STEP = 12.0, 1.2
+
+
+@dataclass(slots=True)
+class Overlay:
+    """Values of form fields with their places, and texts laid over the page."""
+
+    values: list[tuple[Box, str]]
+    notes: list[str]
+
+
+def read_annotations(page: int, forms: int) -> Overlay:
+    """Reads all that is not hidden; `forms` is the handle of the document's form, 0 for none."""
+    overlay = Overlay([], [])
+    for number in range(pdfium.count_annotations(page)):
+        annotation = pdfium.load_annotation(page, number)
+        if not annotation:
+            continue
+        try:
+            _add(overlay, annotation, forms)
+        finally:
+            pdfium.close_annotation(annotation)
+    return overlay
+
+
+def place_values(values: list[tuple[Box, str]], angle: int, after: int) -> list[Word]:
+    """The values as words on the lines of their fields; they come after all text of the page."""
+    words = list[Word]()
+    for box, value in values:
+        corners = [turn(x, y, angle) for x in (box.left, box.right) for y in (box.bottom, box.top)]
+        left, bottom = min(x for x, _ in corners), min(y for _, y in corners)
+        right, top = max(x for x, _ in corners), max(y for _, y in corners)
+        words += _place_lines(Box(left, bottom, right, top), value, after + len(words))
+    return words
+
+
+def _place_lines(box: Box, value: str, after: int) -> Iterator[Word]:
+    lines = [line for line in value.splitlines() if line.strip()]
+    height = (box.top - box.bottom) / max(1, len(lines))
+    size = max(1.0, min(SIZE_MAX, 0.7 * height))
+    for number, line in enumerate(lines):
+        base = box.top - (number + 1) * height + 0.25 * min(height, LINE_STEP * SIZE_MAX)
+        order = after + number
+        yield Word(
+            line.strip(), box.left, box.right, base, size, order, order, is_apart=True, line=base
+        )
+
+
+def _add(overlay: Overlay, annotation: int, forms: int) -> None:
+    if pdfium.find_flags(annotation) & HIDDEN:
+        return
+    kind = pdfium.find_subtype(annotation)
+    if kind == WIDGET and forms:
+        value = _read_value(annotation, forms).strip()
+        if value:
+            overlay.values.append((pdfium.find_annotation_box(annotation), value))
+    elif kind in (FREE_TEXT, STAMP):
+        note = pdfium.read_annotation_value(annotation, "Contents").strip()
+        if note:
+            overlay.notes.append(note.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _read_value(annotation: int, forms: int) -> str:
+    match pdfium.find_field_type(forms, annotation):
+        case kind if kind in (CHECKBOX, RADIO_BUTTON):
+            return CHECKED if pdfium.is_checked(forms, annotation) == 1 else ""
+        case kind if kind in (COMBO_BOX, LIST_BOX):
+            chosen = ", ".join(_read_chosen(annotation, forms))
+            return chosen or pdfium.read_field_value(forms, annotation)
+        case kind if kind == TEXT_FIELD:
+            is_secret = pdfium.find_field_flags(forms, annotation) & PASSWORD
+            return "" if is_secret else pdfium.read_field_value(forms, annotation)
+        case _:
+            return ""
+
+
+def _read_chosen(annotation: int, forms: int) -> Iterator[str]:
+    for option in range(pdfium.count_options(forms, annotation)):
+        if pdfium.is_selected(forms, annotation, option) == 1:
+            yield pdfium.read_option(forms, annotation, option)

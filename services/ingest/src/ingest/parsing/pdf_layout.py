@@ -2,11 +2,12 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean, median
 
 from ingest.parsing.pdf_direction import has_right_to_left
 from ingest.parsing.pdf_lines import Cell, Row
+from ingest.parsing.pdf_text import EAST_ASIAN
 
 GUTTER_MIN = 0.8
 # A larger step down, in letter sizes, ends what stands side by side.
@@ -14,8 +15,8 @@ BLOCK_STEP_MAX = 4.0
 # A larger step down, in steps of the block or in letter sizes, begins a paragraph.
 PARAGRAPH_STEP, PARAGRAPH_SIZES = 1.45, 1.2
 SINGLE_STEP = 1.2
-# What makes lines prose: how many there are, how many go on in the next, how long they are.
-LINES_MIN, FLOW_MIN, LENGTH_MIN, DIGITS_MAX = 3, 0.4, 30.0, 0.2
+# What makes lines prose: how many there are, how many go on in the next, how wide they are.
+LINES_MIN, FLOW_MIN, WIDTH_MIN, DIGITS_MAX = 3, 0.4, 24.0, 0.2
 CLOSED = (".", "!", "?", ":", ";")
 
 Span = tuple[float, float]
@@ -25,12 +26,15 @@ Span = tuple[float, float]
 class _Block:
     """Rows that share the gutters between their columns; `columns` are the places these take."""
 
-    rows: list[Row] = field(default_factory=list)
-    columns: list[Span] = field(default_factory=list)
+    rows: list[Row]
+    columns: list[Span]
 
 
 def join_rows(rows: list[Row]) -> str:
     """The text of a page: a line a row of a column, a blank line between paragraphs."""
+    rows = [row for row in rows if row]
+    if not rows:
+        return ""
     is_turned = _runs_right_to_left(rows)
     columns = [column for block in _find_blocks(rows) for column in _find_order(block, is_turned)]
     return _join_paragraphs([_find_lines(column, is_turned) for column in columns])
@@ -42,59 +46,53 @@ def _runs_right_to_left(rows: list[Row]) -> bool:
 
 
 def _find_blocks(rows: list[Row]) -> list[_Block]:
+    gutter = GUTTER_MIN * median(cell.size for row in rows for cell in row)
     blocks = list[_Block]()
-    for row in filter(None, rows):
-        block = blocks[-1] if blocks else None
-        if block is None or not _fits(block, row):
-            block = _begin_block(blocks, row)
-            blocks.append(block)
-        block.rows.append(row)
-        block.columns = _cover(block.columns, row)
-    return blocks
+    for row in rows:
+        columns = _cover(blocks[-1].columns, row, gutter) if blocks else []
+        if columns and _fits(blocks[-1], row, columns, gutter):
+            blocks[-1].rows.append(row)
+            blocks[-1].columns = columns
+        else:
+            blocks.append(_Block([row], _cover([], row, gutter)))
+    for above, block in zip(blocks, blocks[1:], strict=False):
+        _take_rows_above(above, block, gutter)
+    return [block for block in blocks if block.rows]
 
 
-def _fits(block: _Block, row: Row) -> bool:
-    if _find_step(block.rows[-1], row) > BLOCK_STEP_MAX * row[0].size:
+def _fits(block: _Block, row: Row, columns: list[Span], gutter: float) -> bool:
+    last = block.rows[-1]
+    if _find_step(last, row) > BLOCK_STEP_MAX * row[0].size:
         return False
-    columns = _cover(block.columns, row)
-    if len(block.columns) > 1:
-        return len(columns) > 1
-    # A row beside the last one begins columns, and so does one of several cells.
-    return len(columns) == 1 and len(row) == 1
+    if len(columns) > 1:
+        return True
+    # What stood side by side does so no longer, or begins to.
+    is_beside = len(_cover(_cover([], last, gutter), row, gutter)) > 1
+    return len(block.columns) == 1 and len(row) == 1 and not is_beside
 
 
-def _begin_block(blocks: list[_Block], row: Row) -> _Block:
-    """A new block, with the rows above it that leave its gutter free."""
-    block = _Block()
-    columns = _cover([], row)
-    if not blocks or len(blocks[-1].columns) > 1:
-        return block
-    above = blocks[-1]
-    if len(columns) == 1 and len(_cover(_cover([], above.rows[-1]), row)) == 1:
-        return block
+def _take_rows_above(above: _Block, block: _Block, gutter: float) -> None:
+    """Takes rows above that leave the gutters free: one column may begin higher than the other."""
+    if len(block.columns) < 2 or len(above.columns) > 1:
+        return
     while above.rows:
         last = above.rows[-1]
-        wider = _cover(columns, last)
-        if len(wider) < 2 or _find_step(last, row) > BLOCK_STEP_MAX * row[0].size:
-            break
+        columns = _cover(block.columns, last, gutter)
+        if len(columns) != len(block.columns):
+            return
+        if _find_step(last, block.rows[0]) > BLOCK_STEP_MAX * last[0].size:
+            return
         block.rows.insert(0, above.rows.pop())
-        columns, row = wider, last
-    block.columns = columns if block.rows else []
-    if above.rows:
-        above.columns = _cover([], [cell for row in above.rows for cell in row])
-    else:
-        blocks.pop()
-    return block
+        block.columns = columns
 
 
 def _find_step(upper: Row, lower: Row) -> float:
     return upper[0].line - lower[0].line
 
 
-def _cover(columns: list[Span], row: Row) -> list[Span]:
+def _cover(columns: list[Span], row: Row, gutter: float) -> list[Span]:
     """The places that columns and a row take together, from left to right."""
     spans = sorted([*columns, *((cell.start, cell.end) for cell in row)])
-    gutter = GUTTER_MIN * row[0].size
     merged = spans[:1]
     for start, end in spans[1:]:
         if start - merged[-1][1] < gutter:
@@ -132,7 +130,12 @@ def _is_prose(column: list[Row]) -> bool:
         return True
     text = "".join(lines)
     digits = sum(map(str.isdigit, text))
-    return fmean(map(len, lines)) >= LENGTH_MIN and digits <= DIGITS_MAX * len(text)
+    return fmean(map(_measure, lines)) >= WIDTH_MIN and digits <= DIGITS_MAX * len(text)
+
+
+def _measure(line: str) -> int:
+    """Width of a line in letters; an East Asian sign takes two."""
+    return len(line) + len(EAST_ASIAN.findall(line))
 
 
 def _are_drawn_one_by_one(columns: list[list[Row]]) -> bool:

@@ -8,7 +8,7 @@ from ingest.parsing.pdf_direction import has_right_to_left, join_by_place
 from ingest.parsing.pdf_text import Word
 
 # All in shares of the letter size: gaps in a line, and how far baselines of one line differ.
-BLANK_GAP, CELL_GAP, OVERLAP_MAX = 0.15, 0.8, -0.5
+APART_GAP, BLANK_GAP, CELL_GAP, OVERLAP_MAX = 0.05, 0.15, 0.8, -0.5
 LINE_STEP = 0.3
 SCRIPT_SIZE_MAX, SCRIPT_SIZE_MIN = 0.85, 0.35
 RAISED_MIN, RAISED_MAX, LOWERED_MAX, SCRIPT_GAP_MAX = 0.1, 0.75, 0.5, 0.5
@@ -110,9 +110,7 @@ def _find_separator(previous: Word, word: Word, base: Word, before: str) -> str:
     """What stands between two words: a blank, or the mark of a raised or lowered one."""
     gap = word.start - previous.end
     follows = previous.last + 1 == word.first
-    if gap > BLANK_GAP * min(previous.size, word.size):
-        return " "
-    if not follows and previous.last < word.first and word.is_apart and gap > 0:
+    if not follows and gap > (APART_GAP if word.is_apart else BLANK_GAP) * word.size:
         return " "
     last = before[-1:]
     if not _is_script(word, base, gap) or not _has_sign(word.text):

@@ -11,6 +11,7 @@ from ingest.parsing import pdfium
 from ingest.parsing.pdfium import Box
 
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+EAST_ASIAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 # Letters that the library places at the end of a line, instead of a hyphen.
 HYPHEN_MARKS = "\x02\ufffe"
 BULLET = "\uf0b7"
@@ -19,7 +20,6 @@ NOISE_SHARE_MAX = 0.3
 TURN_STEP = 5
 
 _WORD = re.compile(r"[^\s\xa0]+")
-_EAST_ASIAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _UNREADABLE = re.compile("[\0-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff\U000f0000-\U0010ffff]")
 _ALEF_BEFORE_LAM = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 
@@ -192,7 +192,7 @@ class _WordReader:
         self, shown: str, first: int, end: int, style: Style, boxes: tuple[Box, Box]
     ) -> tuple[int, Word]:
         angle = style.turn
-        if end - first > 1 and _EAST_ASIAN.match(shown) and _stands_below(*boxes):
+        if end - first > 1 and EAST_ASIAN.match(shown) and _stands_below(*boxes):
             angle = (angle - 90) % 360
         start, _ = _find_extent(boxes[0], angle)
         _, stop = _find_extent(boxes[1], angle)

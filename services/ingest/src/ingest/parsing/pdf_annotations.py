@@ -14,6 +14,9 @@ PASSWORD = 1 << 13
 CHECKED = "[x]"
 # A value stands in its field at this size at most, and its baseline at this share above the edge.
 SIZE_MAX, LINE_STEP = 12.0, 1.2
+# How far letters reach from their baseline, and how much of them must stand beside a field, in shares
+# of their size.
+ASCENT, DESCENT, OVERLAP_MIN = 0.8, 0.2, 0.5
 
 
 @dataclass(slots=True)
@@ -38,15 +41,33 @@ def read_annotations(page: int, forms: int) -> Overlay:
     return overlay
 
 
-def place_values(values: list[tuple[Box, str]], angle: int, after: int) -> list[Word]:
-    """The values as words on the lines of their fields; they come after all text of the page."""
+def place_values(
+    values: list[tuple[Box, str]], angle: int, beside: list[Word]
+) -> list[Word]:
+    """The values as words on the lines of the words beside them."""
     words = list[Word]()
+    after = 1 + max((word.last for word in beside), default=0)
     for box, value in values:
         corners = [turn(x, y, angle) for x in (box.left, box.right) for y in (box.bottom, box.top)]
         left, bottom = min(x for x, _ in corners), min(y for _, y in corners)
         right, top = max(x for x, _ in corners), max(y for _, y in corners)
-        words += _place_lines(Box(left, bottom, right, top), value, after + len(words))
+        placed = list(_place_lines(Box(left, bottom, right, top), value, after + len(words)))
+        if len(placed) == 1:
+            placed[0].line = _find_line(bottom, top, beside, placed[0].base)
+        words += placed
     return words
+
+
+def _find_line(bottom: float, top: float, words: list[Word], otherwise: float) -> float:
+    """The baseline of the words that stand beside a field for the most part."""
+
+    def overlap(word: Word) -> float:
+        return min(top, word.base + ASCENT * word.size) - max(bottom, word.base - DESCENT * word.size)
+
+    nearest = max(words, key=overlap, default=None)
+    if nearest is None or overlap(nearest) < OVERLAP_MIN * nearest.size:
+        return otherwise
+    return nearest.line
 
 
 def _place_lines(box: Box, value: str, after: int) -> Iterator[Word]:

@@ -64,11 +64,11 @@ def _fits(block: _Block, row: Row, columns: list[Span], gutter: float) -> bool:
     last = block.rows[-1]
     if _find_step(last, row) > BLOCK_STEP_MAX * row[0].size:
         return False
-    if len(columns) > 1:
-        return True
-    # What stood side by side does so no longer, or begins to.
+    if len(block.columns) > 1:
+        return len(columns) > 1
+    # Rows of several cells, or beside the last row, begin columns.
     is_beside = len(_cover(_cover([], last, gutter), row, gutter)) > 1
-    return len(block.columns) == 1 and len(row) == 1 and not is_beside
+    return len(row) == 1 and (len(columns) > 1 or not is_beside)
 
 
 def _take_rows_above(above: _Block, block: _Block, gutter: float) -> None:

@@ -121,9 +121,8 @@ def _compose(found: PageText, overlay: Overlay) -> str:
     words = {} if found.is_noise else found.words
     upright = found.rotation % 360
     if overlay.values:
-        after = 1 + max((word.last for line in words.values() for word in line), default=0)
-        values = place_values(overlay.values, upright, after)
-        words[upright] = [*words.get(upright, ()), *values]
+        beside = words.get(upright, [])
+        words[upright] = beside + place_values(overlay.values, upright, beside)
     angles = sorted(words, key=lambda angle: (angle - upright) % 360)
     texts = [join_rows(build_rows(words[angle])) for angle in angles]
     return "\n\n".join(filter(None, [*texts, *overlay.notes]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ingest.parsing import pdfium
-from ingest.parsing.pdf_text import Word, turn
+from ingest.parsing.pdf_text import Word
 from ingest.parsing.pdfium import Box
 
 FREE_TEXT, STAMP, WIDGET = 3, 13, 20
@@ -48,21 +48,20 @@ def place_values(
     words = list[Word]()
     after = 1 + max((word.last for word in beside), default=0)
     for box, value in values:
-        corners = [turn(x, y, angle) for x in (box.left, box.right) for y in (box.bottom, box.top)]
-        left, bottom = min(x for x, _ in corners), min(y for _, y in corners)
-        right, top = max(x for x, _ in corners), max(y for _, y in corners)
-        placed = list(_place_lines(Box(left, bottom, right, top), value, after + len(words)))
+        turned = box.turn(angle)
+        placed = list(_place_lines(turned, value, after + len(words)))
         if len(placed) == 1:
-            placed[0].line = _find_line(bottom, top, beside, placed[0].base)
+            placed[0].line = _find_line(turned, beside, placed[0].base)
         words += placed
     return words
 
 
-def _find_line(bottom: float, top: float, words: list[Word], otherwise: float) -> float:
+def _find_line(field: Box, words: list[Word], otherwise: float) -> float:
     """The baseline of the words that stand beside a field for the most part."""
 
     def overlap(word: Word) -> float:
-        return min(top, word.base + ASCENT * word.size) - max(bottom, word.base - DESCENT * word.size)
+        upper = min(field.top, word.base + ASCENT * word.size)
+        return upper - max(field.bottom, word.base - DESCENT * word.size)
 
     nearest = max(words, key=overlap, default=None)
     if nearest is None or overlap(nearest) < OVERLAP_MIN * nearest.size:

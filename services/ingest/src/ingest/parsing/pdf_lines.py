@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from ingest.parsing.pdf_direction import has_right_to_left, join_by_place
-from ingest.parsing.pdf_text import Word
+from ingest.parsing.pdf_text import WIDE_GAP, Word
 
 # All in shares of the letter size: gaps in a line, and how far baselines of one line differ.
-APART_GAP, BLANK_GAP, CELL_GAP, OVERLAP_MAX = 0.05, 0.15, 0.8, -0.5
+APART_GAP, BLANK_GAP, OVERLAP_MAX = 0.05, 0.15, -0.5
 LINE_STEP = 0.3
 SCRIPT_SIZE_MAX, SCRIPT_SIZE_MIN = 0.85, 0.35
 RAISED_MIN, RAISED_MAX, LOWERED_MAX, SCRIPT_GAP_MAX = 0.1, 0.75, 0.5, 0.5
@@ -71,7 +71,7 @@ def _build_cells(line: list[Word]) -> Row:
     line.sort(key=lambda word: (word.start, word.first))
     pieces, end = [[line[0]]], line[0].end
     for word in line[1:]:
-        if word.start - end > CELL_GAP * max(word.size, pieces[-1][-1].size):
+        if word.start - end > WIDE_GAP * max(word.size, pieces[-1][-1].size):
             pieces.append([])
         pieces[-1].append(word)
         end = max(end, word.end)

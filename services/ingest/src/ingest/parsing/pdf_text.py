@@ -4,17 +4,19 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import atan2, cos, degrees, hypot, radians, sin
+from math import atan2, degrees, hypot
 from typing import NamedTuple
 
 from ingest.parsing import pdfium
-from ingest.parsing.pdfium import Box
+from ingest.parsing.pdfium import turn
 
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 EAST_ASIAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 # Letters that the library places at the end of a line, instead of a hyphen.
 HYPHEN_MARKS = "\x02\ufffe"
-BULLET = "\uf0b7"
+BULLET, BLANKS = "\uf0b7", " \r\n\t"
+# A larger gap between words, in shares of their size, may be one between columns.
+WIDE_GAP = 0.8
 # A page with more unreadable signs than this share has a text layer of glyph numbers.
 NOISE_SHARE_MAX = 0.3
 TURN_STEP = 5
@@ -67,75 +69,80 @@ def read_words(page: int, text: int, hidden: set[int], count: int) -> PageText:
     return _WordReader(page, text, hidden, pdfium.read_characters(text, count)).read()
 
 
-def turn(x: float, y: float, angle: int) -> tuple[float, float]:
-    """A place in coordinates whose first axis has this angle."""
-    if angle == 0:
-        return x, y
-    cosine, sine = cos(radians(angle)), sin(radians(angle))
-    return x * cosine + y * sine, y * cosine - x * sine
-
-
 class _WordReader:
     def __init__(self, page: int, text: int, hidden: set[int], characters: str) -> None:
-        self._text = text
         self._hidden = hidden
         self._characters = characters
+        self._places = pdfium.Places(text)
+        self._text = text
         self._edges = pdfium.find_page_box(page)
         self._rotation = 90 * pdfium.find_rotation(page)
-        self._objects = [pdfium.find_object(text, index) for index in range(len(characters))]
         self._styles = dict[int, Style]()
-        self._unmapped = dict[tuple[int, str], bool]()
-        self._is_placed_singly = RIGHT_TO_LEFT.search(characters) is not None
+        self._signs = dict[int, tuple[set[str], set[str]]]()
+        self._words = dict[int, list[Word]]()
         self._seen = self._unreadable = 0
 
     def read(self) -> PageText:
-        words = dict[int, list[Word]]()
-        for first, end in self._find_runs():
-            owner = self._objects[first] or 0
+        is_turned = RIGHT_TO_LEFT.search(self._characters) is not None
+        for first, end, owner in self._find_places() if is_turned else self._find_runs():
             if owner in self._hidden:
                 continue
             style = self._find_style(owner, first)
-            boxes = self._find_boxes(first, end)
-            if self._is_beyond_edges(boxes):
-                continue
-            shown = self._find_readable(first, end, style.font)
-            if not shown:
-                continue
-            angle, word = self._place(shown, first, end, style, boxes)
-            words.setdefault(angle, []).append(word)
+            angle = style.turn
+            if EAST_ASIAN.match(self._characters, first) and self._runs_down(first, end):
+                angle = (angle - 90) % 360
+            unreadable = self._find_unreadable(first, end, style.font)
+            words = self._words.setdefault(angle, [])
+            if is_turned:
+                self._add_sign(words, first, end, style, unreadable)
+            else:
+                self._add_words(words, first, end, angle, style.size, unreadable)
         is_noise = self._unreadable > NOISE_SHARE_MAX * self._seen
+        words = {angle: found for angle, found in self._words.items() if found}
         return PageText(words, self._rotation, self._unreadable, is_noise)
 
-    def _find_runs(self) -> Iterator[tuple[int, int]]:
-        """Yields start and end of characters of one object; on pages with text from right to left
-        the characters that share a place, blanks too, as only their places tell their order."""
-        if self._is_placed_singly:
-            yield from self._find_single_runs()
-            return
-        objects = self._objects
+    def _find_runs(self) -> Iterator[tuple[int, int, int]]:
+        """Yields start and end of the characters of one object, and the object."""
+        first, owner, last = 0, 0, 0
         for word in _WORD.finditer(self._characters):
-            first, end = word.span()
-            for index in range(first + 1, end):
-                if objects[index] != objects[first]:
-                    yield first, index
-                    first = index
-            yield first, end
+            start, end = word.span()
+            for index, found in self._find_owners(start, end):
+                if found != owner:
+                    if owner:
+                        yield first, last, owner
+                    first, owner = index, found
+                last = index + 1
+            last = end
+        if owner:
+            yield first, last, owner
 
-    def _find_single_runs(self) -> Iterator[tuple[int, int]]:
+    def _find_owners(self, start: int, end: int) -> Iterable[tuple[int, int]]:
+        """The objects of a word: of its first character, or of all if the last has another."""
+        owner = pdfium.find_object(self._text, start) or 0
+        if end - start == 1 or pdfium.find_object(self._text, end - 1) == owner:
+            return ((start, owner),)
+        return [(index, pdfium.find_object(self._text, index) or 0) for index in range(start, end)]
+
+    def _find_places(self) -> Iterator[tuple[int, int, int]]:
+        """Yields start and end of the characters that share a place, blanks too, and their object.
+
+        Only their places tell the order of characters on pages with text from right to left.
+        """
         first, count = 0, len(self._characters)
         while first < count:
             if pdfium.is_generated(self._text, first) == 1:
                 first += 1
                 continue
-            end, place = first + 1, pdfium.find_box(self._text, first)
+            owner = pdfium.find_object(self._text, first) or 0
+            end, place = first + 1, self._places.find_box(first)
             while (
                 end < count
-                and self._objects[end] == self._objects[first]
+                and pdfium.find_object(self._text, end) == owner
                 and pdfium.is_generated(self._text, end) != 1
-                and pdfium.find_box(self._text, end) == place
+                and self._places.find_box(end) == place
             ):
                 end += 1
-            yield first, end
+            yield first, end, owner
             first = end
 
     def _find_style(self, owner: int, index: int) -> Style:
@@ -148,77 +155,86 @@ class _WordReader:
             style = self._styles[owner] = Style(angle, size or 1.0, font or 0)
         return style
 
-    def _find_boxes(self, first: int, end: int) -> tuple[Box, Box]:
-        start = pdfium.find_box(self._text, first)
-        return start, start if end == first + 1 else pdfium.find_box(self._text, end - 1)
+    def _runs_down(self, first: int, end: int) -> bool:
+        if end - first < 2:
+            return False
+        upper, lower = self._places.find_box(first), self._places.find_box(end - 1)
+        is_below = lower.top < upper.top
+        return is_below and lower.left < upper.right and lower.right > upper.left
 
-    def _is_beyond_edges(self, boxes: Iterable[Box]) -> bool:
-        edges = self._edges
-        return all(
-            box.right <= edges.left
-            or box.left >= edges.right
-            or box.top <= edges.bottom
-            or box.bottom >= edges.top
-            for box in boxes
-        )
-
-    def _find_readable(self, first: int, end: int, font: int) -> str:
-        """The characters without those that are only numbers of glyphs."""
-        shown = self._characters[first:end]
-        self._seen += end - first
-        unmapped = [
-            index
-            for index, character in enumerate(shown, first)
-            if self._is_unmapped(index, character, font)
-        ]
-        if unmapped or _UNREADABLE.search(shown):
-            shown = "".join(
-                "\u2022" if character == BULLET else character
-                for index, character in enumerate(shown, first)
-                if index not in unmapped
-                and (character in HYPHEN_MARKS + BULLET or not _UNREADABLE.match(character))
+    def _find_unreadable(self, first: int, end: int, font: int) -> set[str]:
+        """The signs among some characters that are only numbers of glyphs."""
+        readable, unreadable = self._signs.setdefault(font, (set(), set()))
+        signs = set(self._characters[first:end])
+        for sign in signs - readable - unreadable:
+            index = self._characters.index(sign, first)
+            is_number = pdfium.is_unmapped(self._text, index) == 1 or (
+                sign not in HYPHEN_MARKS + BULLET + BLANKS and _UNREADABLE.match(sign)
             )
-            self._unreadable += end - first - len(shown)
-        return shown
+            (unreadable if is_number else readable).add(sign)
+        return signs & unreadable
 
-    def _is_unmapped(self, index: int, character: str, font: int) -> bool:
-        key = font, character
-        known = self._unmapped.get(key)
-        if known is None:
-            known = self._unmapped[key] = pdfium.is_unmapped(self._text, index) == 1
-        return known
+    def _add_words(
+        self, words: list[Word], first: int, end: int, angle: int, size: float, unreadable: set[str]
+    ) -> None:
+        """Adds the words of an object, those with usual gaps together."""
+        _, base = turn(*self._places.find_origin(first), angle)
+        phrase: Word | None = None
+        for found in _WORD.finditer(self._characters, first, end):
+            begin, stop = found.span()
+            extent = self._find_extent(begin, stop, angle)
+            if extent is None:
+                continue
+            shown = self._clean(found[0], unreadable)
+            if not shown:
+                continue
+            start, limit = extent
+            if phrase and begin == phrase.last + 2 and 0 <= start - phrase.end <= WIDE_GAP * size:
+                phrase.text += " " + shown
+                phrase.end, phrase.last = limit, stop - 1
+            else:
+                is_apart = self._characters[begin - 1 : begin].isspace()
+                phrase = Word(
+                    shown, start, limit, base, size, begin, stop - 1, is_apart=is_apart, line=base
+                )
+                words.append(phrase)
 
-    def _place(
-        self, shown: str, first: int, end: int, style: Style, boxes: tuple[Box, Box]
-    ) -> tuple[int, Word]:
-        angle = style.turn
-        if end - first > 1 and EAST_ASIAN.match(shown) and _stands_below(*boxes):
-            angle = (angle - 90) % 360
-        start, _ = _find_extent(boxes[0], angle)
-        _, stop = _find_extent(boxes[1], angle)
-        _, base = turn(*pdfium.find_origin(self._text, first), angle)
-        if self._is_placed_singly and _ALEF_BEFORE_LAM.fullmatch(shown):
+    def _add_sign(
+        self, words: list[Word], first: int, end: int, style: Style, unreadable: set[str]
+    ) -> None:
+        extent = self._find_extent(first, end, style.turn)
+        shown = self._clean(self._characters[first:end], unreadable)
+        if not shown or extent is None:
+            return
+        if _ALEF_BEFORE_LAM.fullmatch(shown):
             # The library turns the two letters of this ligature around.
             shown = shown[::-1]
-        before = self._characters[first - 1 : first]
-        word = Word(
-            *(shown, start, max(start, stop), base, style.size, first, end - 1),
-            is_apart=before.isspace(),
-            line=base,
+        _, base = turn(*self._places.find_origin(first), style.turn)
+        words.append(
+            Word(shown, *extent, base, style.size, first, end - 1, is_apart=False, line=base)
         )
-        return angle, word
 
+    def _find_extent(self, first: int, end: int, angle: int) -> tuple[float, float] | None:
+        """Start and end of characters in a direction, None if they lie beyond the page's edges."""
+        left, bottom, right, top = self._edges
+        begin = self._places.find_box(first)
+        last = begin if end == first + 1 else self._places.find_box(end - 1)
+        if max(begin[2], last[2]) <= left or min(begin[0], last[0]) >= right:
+            return None
+        if max(begin[3], last[3]) <= bottom or min(begin[1], last[1]) >= top:
+            return None
+        if angle == 0:
+            return begin[0], max(begin[0], last[2])
+        start = begin.turn(angle).left
+        return start, max(start, last.turn(angle).right)
 
-def _stands_below(first: Box, last: Box) -> bool:
-    return last.top < first.top and last.left < first.right and last.right > first.left
-
-
-def _find_extent(box: Box, angle: int) -> tuple[float, float]:
-    """Start and end of a box in a direction."""
-    if angle == 0:
-        return box.left, box.right
-    corners = [turn(x, y, angle)[0] for x in (box.left, box.right) for y in (box.bottom, box.top)]
-    return min(corners), max(corners)
+    def _clean(self, shown: str, unreadable: set[str]) -> str:
+        self._seen += len(shown)
+        if unreadable:
+            kept = "".join(sign for sign in shown if sign not in unreadable)
+            self._unreadable += len(shown) - len(kept)
+            shown = kept
+        return shown.replace(BULLET, "\u2022") if BULLET in shown else shown
 
 
 def is_mark(character: str) -> bool:

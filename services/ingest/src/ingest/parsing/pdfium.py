@@ -6,6 +6,7 @@ The library is loaded and initialised on import, before the child's jail is seal
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_uint, c_ulong, c_void_p
+from math import cos, radians, sin
 from typing import Any, NamedTuple
 
 import pypdfium2_raw as raw
@@ -22,6 +23,22 @@ class Box(NamedTuple):
     bottom: float
     right: float
     top: float
+
+    def turn(self, angle: int) -> "Box":
+        """The rectangle around this one in coordinates whose first axis has this angle."""
+        corners = [
+            turn(x, y, angle) for x in (self.left, self.right) for y in (self.bottom, self.top)
+        ]
+        across, up = [x for x, _ in corners], [y for _, y in corners]
+        return Box(min(across), min(up), max(across), max(up))
+
+
+def turn(x: float, y: float, angle: int) -> tuple[float, float]:
+    """A place in coordinates whose first axis has this angle, in degrees."""
+    if angle == 0:
+        return x, y
+    cosine, sine = cos(radians(angle)), sin(radians(angle))
+    return x * cosine + y * sine, y * cosine - x * sine
 
 
 def _bind(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -122,18 +139,25 @@ def find_matrix(text: int, index: int) -> tuple[float, float, float, float]:
     return matrix.a, matrix.b, matrix.c, matrix.d
 
 
-def find_origin(text: int, index: int) -> tuple[float, float]:
-    """Where a character begins on its baseline."""
-    x, y = c_double(), c_double()
-    _get_origin(text, index, byref(x), byref(y))
-    return x.value, y.value
+class Places:
+    """Places of the characters of a page; it keeps the memory that the library writes to."""
 
+    def __init__(self, text: int) -> None:
+        self._text = text
+        self._box = raw.FS_RECTF()
+        self._x, self._y = c_double(), c_double()
+        self._to_box, self._to_x, self._to_y = byref(self._box), byref(self._x), byref(self._y)
 
-def find_box(text: int, index: int) -> Box:
-    """The place that a character takes on its line."""
-    place = raw.FS_RECTF()
-    _get_box(text, index, byref(place))
-    return Box(place.left, place.bottom, place.right, place.top)
+    def find_box(self, index: int) -> Box:
+        """The place that a character takes on its line."""
+        box = self._box
+        _get_box(self._text, index, self._to_box)
+        return Box(box.left, box.bottom, box.right, box.top)
+
+    def find_origin(self, index: int) -> tuple[float, float]:
+        """Where a character begins on its baseline."""
+        _get_origin(self._text, index, self._to_x, self._to_y)
+        return self._x.value, self._y.value
 
 
 def find_page_box(page: int) -> Box:

@@ -73,7 +73,6 @@ class _WordReader:
     def __init__(self, page: int, text: int, hidden: set[int], characters: str) -> None:
         self._hidden = hidden
         self._characters = characters
-        self._places = pdfium.Places(text)
         self._text = text
         self._edges = pdfium.find_page_box(page)
         self._rotation = 90 * pdfium.find_rotation(page)
@@ -103,25 +102,33 @@ class _WordReader:
 
     def _find_runs(self) -> Iterator[tuple[int, int, int]]:
         """Yields start and end of the characters of one object, and the object."""
-        first, owner, last = 0, 0, 0
-        for word in _WORD.finditer(self._characters):
-            start, end = word.span()
-            for index, found in self._find_owners(start, end):
-                if found != owner:
-                    if owner:
-                        yield first, last, owner
-                    first, owner = index, found
-                last = index + 1
-            last = end
-        if owner:
-            yield first, last, owner
+        spans = [word.span() for word in _WORD.finditer(self._characters)]
+        number, first = 0, spans[0][0] if spans else 0
+        while number < len(spans):
+            owner = pdfium.find_object(self._text, first) or 0
+            last = self._find_last_word(spans, number, owner)
+            start, end = spans[last]
+            if pdfium.find_object(self._text, end - 1) == owner:
+                yield first, end, owner
+                number = last + 1
+                first = spans[number][0] if number < len(spans) else 0
+                continue
+            stop = max(first, start) + 1
+            while pdfium.find_object(self._text, stop) == owner:
+                stop += 1
+            yield first, stop, owner
+            number, first = last, stop
 
-    def _find_owners(self, start: int, end: int) -> Iterable[tuple[int, int]]:
-        """The objects of a word: of its first character, or of all if the last has another."""
-        owner = pdfium.find_object(self._text, start) or 0
-        if end - start == 1 or pdfium.find_object(self._text, end - 1) == owner:
-            return ((start, owner),)
-        return [(index, pdfium.find_object(self._text, index) or 0) for index in range(start, end)]
+    def _find_last_word(self, spans: list[tuple[int, int]], number: int, owner: int) -> int:
+        """The last of the words that begin in an object; those of one stand together."""
+        step, count = 1, len(spans)
+        while step:
+            wanted = number + step
+            if wanted < count and pdfium.find_object(self._text, spans[wanted][0]) == owner:
+                number, step = wanted, 2 * step
+            else:
+                step //= 2
+        return number
 
     def _find_places(self) -> Iterator[tuple[int, int, int]]:
         """Yields start and end of the characters that share a place, blanks too, and their object.
@@ -134,12 +141,12 @@ class _WordReader:
                 first += 1
                 continue
             owner = pdfium.find_object(self._text, first) or 0
-            end, place = first + 1, self._places.find_box(first)
+            end, place = first + 1, pdfium.find_box(self._text, first)
             while (
                 end < count
                 and pdfium.find_object(self._text, end) == owner
                 and pdfium.is_generated(self._text, end) != 1
-                and self._places.find_box(end) == place
+                and pdfium.find_box(self._text, end) == place
             ):
                 end += 1
             yield first, end, owner
@@ -158,7 +165,7 @@ class _WordReader:
     def _runs_down(self, first: int, end: int) -> bool:
         if end - first < 2:
             return False
-        upper, lower = self._places.find_box(first), self._places.find_box(end - 1)
+        upper, lower = pdfium.find_box(self._text, first), pdfium.find_box(self._text, end - 1)
         is_below = lower.top < upper.top
         return is_below and lower.left < upper.right and lower.right > upper.left
 
@@ -178,26 +185,41 @@ class _WordReader:
         self, words: list[Word], first: int, end: int, angle: int, size: float, unreadable: set[str]
     ) -> None:
         """Adds the words of an object, those with usual gaps together."""
-        _, base = turn(*self._places.find_origin(first), angle)
+        text, characters = self._text, self._characters
+        _, base = turn(*pdfium.find_origin(text, first), angle)
+        is_plain = angle == 0 and not unreadable and self._is_inside(first, end)
         phrase: Word | None = None
-        for found in _WORD.finditer(self._characters, first, end):
+        for found in _WORD.finditer(characters, first, end):
             begin, stop = found.span()
-            extent = self._find_extent(begin, stop, angle)
-            if extent is None:
-                continue
-            shown = self._clean(found[0], unreadable)
-            if not shown:
-                continue
-            start, limit = extent
+            if is_plain:
+                shown = found[0]
+                start, limit = pdfium.find_sides(text, begin, stop - 1)
+                self._seen += stop - begin
+            else:
+                shown = self._clean(found[0], unreadable)
+                extent = self._find_extent(begin, stop, angle)
+                if not shown or extent is None:
+                    continue
+                start, limit = extent
             if phrase and begin == phrase.last + 2 and 0 <= start - phrase.end <= WIDE_GAP * size:
                 phrase.text += " " + shown
                 phrase.end, phrase.last = limit, stop - 1
             else:
-                is_apart = self._characters[begin - 1 : begin].isspace()
+                is_apart = characters[begin - 1 : begin].isspace()
                 phrase = Word(
                     shown, start, limit, base, size, begin, stop - 1, is_apart=is_apart, line=base
                 )
                 words.append(phrase)
+
+    def _is_inside(self, first: int, end: int) -> bool:
+        """Whether no character of an object is beyond the page's edges, nor a bullet sign."""
+        left, bottom, right, top = self._edges
+        begin, last = pdfium.find_box(self._text, first), pdfium.find_box(self._text, end - 1)
+        return (
+            left < begin.left < last.right < right
+            and bottom < begin.bottom < begin.top < top
+            and BULLET not in self._characters[first:end]
+        )
 
     def _add_sign(
         self, words: list[Word], first: int, end: int, style: Style, unreadable: set[str]
@@ -209,7 +231,7 @@ class _WordReader:
         if _ALEF_BEFORE_LAM.fullmatch(shown):
             # The library turns the two letters of this ligature around.
             shown = shown[::-1]
-        _, base = turn(*self._places.find_origin(first), style.turn)
+        _, base = turn(*pdfium.find_origin(self._text, first), style.turn)
         words.append(
             Word(shown, *extent, base, style.size, first, end - 1, is_apart=False, line=base)
         )
@@ -217,8 +239,8 @@ class _WordReader:
     def _find_extent(self, first: int, end: int, angle: int) -> tuple[float, float] | None:
         """Start and end of characters in a direction, None if they lie beyond the page's edges."""
         left, bottom, right, top = self._edges
-        begin = self._places.find_box(first)
-        last = begin if end == first + 1 else self._places.find_box(end - 1)
+        begin = pdfium.find_box(self._text, first)
+        last = begin if end == first + 1 else pdfium.find_box(self._text, end - 1)
         if max(begin[2], last[2]) <= left or min(begin[0], last[0]) >= right:
             return None
         if max(begin[3], last[3]) <= bottom or min(begin[1], last[1]) >= top:

@@ -120,6 +120,14 @@ _get_field_value = _bind("FPDFAnnot_GetFormFieldValue", c_ulong, _H, _H, c_void_
 _get_option = _bind("FPDFAnnot_GetOptionLabel", c_ulong, _H, _H, c_int, c_void_p, c_ulong)
 
 
+# The library serves one thread, so one piece of memory is enough for what it answers.
+_RECTANGLE, _MATRIX = raw.FS_RECTF(), raw.FS_MATRIX()
+_X, _Y = c_double(), c_double()
+_BOUNDS = [c_float() for _ in range(4)]
+_TO_RECTANGLE, _TO_MATRIX, _TO_X, _TO_Y = map(byref, (_RECTANGLE, _MATRIX, _X, _Y))
+_TO_BOUNDS = [byref(bound) for bound in _BOUNDS]
+
+
 def read_characters(text: int, count: int) -> str:
     """The text of a page, one character of the result for each character of the page."""
     units = (ctypes.c_uint16 * (count + 1))()
@@ -134,51 +142,47 @@ def read_characters(text: int, count: int) -> str:
 
 def find_matrix(text: int, index: int) -> tuple[float, float, float, float]:
     """How a character is turned and scaled on the page: a, b, c and d of its matrix."""
-    matrix = raw.FS_MATRIX()
-    _get_matrix(text, index, byref(matrix))
-    return matrix.a, matrix.b, matrix.c, matrix.d
+    _get_matrix(text, index, _TO_MATRIX)
+    return _MATRIX.a, _MATRIX.b, _MATRIX.c, _MATRIX.d
 
 
-class Places:
-    """Places of the characters of a page; it keeps the memory that the library writes to."""
+def find_origin(text: int, index: int) -> tuple[float, float]:
+    """Where a character begins on its baseline."""
+    _get_origin(text, index, _TO_X, _TO_Y)
+    return _X.value, _Y.value
 
-    def __init__(self, text: int) -> None:
-        self._text = text
-        self._box = raw.FS_RECTF()
-        self._x, self._y = c_double(), c_double()
-        self._to_box, self._to_x, self._to_y = byref(self._box), byref(self._x), byref(self._y)
 
-    def find_box(self, index: int) -> Box:
-        """The place that a character takes on its line."""
-        box = self._box
-        _get_box(self._text, index, self._to_box)
-        return Box(box.left, box.bottom, box.right, box.top)
+def find_box(text: int, index: int) -> Box:
+    """The place that a character takes on its line."""
+    _get_box(text, index, _TO_RECTANGLE)
+    return Box(_RECTANGLE.left, _RECTANGLE.bottom, _RECTANGLE.right, _RECTANGLE.top)
 
-    def find_origin(self, index: int) -> tuple[float, float]:
-        """Where a character begins on its baseline."""
-        _get_origin(self._text, index, self._to_x, self._to_y)
-        return self._x.value, self._y.value
+
+def find_sides(text: int, first: int, last: int) -> tuple[float, float]:
+    """The left side of one character and the right side of another."""
+    _get_box(text, first, _TO_RECTANGLE)
+    left = _RECTANGLE.left
+    if first != last:
+        _get_box(text, last, _TO_RECTANGLE)
+    return left, _RECTANGLE.right
 
 
 def find_page_box(page: int) -> Box:
     """The part of the page that is shown."""
-    place = raw.FS_RECTF()
-    _get_page_box(page, byref(place))
-    return Box(place.left, place.bottom, place.right, place.top)
+    _get_page_box(page, _TO_RECTANGLE)
+    return Box(_RECTANGLE.left, _RECTANGLE.bottom, _RECTANGLE.right, _RECTANGLE.top)
 
 
 def find_annotation_box(annotation: int) -> Box:
     """The place of an annotation."""
-    place = raw.FS_RECTF()
-    _get_annotation_box(annotation, byref(place))
-    return Box(place.left, place.bottom, place.right, place.top)
+    _get_annotation_box(annotation, _TO_RECTANGLE)
+    return Box(_RECTANGLE.left, _RECTANGLE.bottom, _RECTANGLE.right, _RECTANGLE.top)
 
 
 def find_width(text_object: int) -> float:
     """Width of the drawn glyphs of a text object, 0 if the font lacks them."""
-    left, bottom, right, top = c_float(), c_float(), c_float(), c_float()
-    _get_bounds(text_object, byref(left), byref(bottom), byref(right), byref(top))
-    return right.value - left.value
+    _get_bounds(text_object, *_TO_BOUNDS)
+    return _BOUNDS[2].value - _BOUNDS[0].value
 
 
 def widen(text_object: int) -> None:

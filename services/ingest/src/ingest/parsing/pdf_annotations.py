@@ -14,8 +14,8 @@ PASSWORD = 1 << 13
 CHECKED = "[x]"
 # A value stands in its field at this size at most, and its baseline at this share above the edge.
 SIZE_MAX, LINE_STEP = 12.0, 1.2
-# How far letters reach from their baseline, and how much of them must stand beside a field, in shares
-# of their size.
+# How far letters reach from their baseline, and how much of them must stand beside a field, in
+# shares of their size.
 ASCENT, DESCENT, OVERLAP_MIN = 0.8, 0.2, 0.5
 
 
@@ -41,9 +41,7 @@ def read_annotations(page: int, forms: int) -> Overlay:
     return overlay
 
 
-def place_values(
-    values: list[tuple[Box, str]], angle: int, beside: list[Word]
-) -> list[Word]:
+def place_values(values: list[tuple[Box, str]], angle: int, beside: list[Word]) -> list[Word]:
     """The values as words on the lines of the words beside them."""
     words = list[Word]()
     after = 1 + max((word.last for word in beside), default=0)

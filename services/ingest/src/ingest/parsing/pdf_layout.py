@@ -1,8 +1,8 @@
-"""Finds the order of reading of the cells of a PDF page: columns one after another, tables by row.
-"""
+"""Finds the order of reading of a PDF page: columns one after another, tables by row."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 
 from ingest.parsing.pdf_direction import has_right_to_left
@@ -36,8 +36,10 @@ def join_rows(rows: list[Row]) -> str:
     if not rows:
         return ""
     is_turned = _runs_right_to_left(rows)
-    columns = [column for block in _find_blocks(rows) for column in _find_order(block, is_turned)]
-    return _join_paragraphs([_find_lines(column, is_turned) for column in columns])
+    columns = [
+        column for block in _find_blocks(rows) for column in _find_order(block, is_turned=is_turned)
+    ]
+    return _join_paragraphs([_find_lines(column, is_turned=is_turned) for column in columns])
 
 
 def _runs_right_to_left(rows: list[Row]) -> bool:
@@ -55,7 +57,7 @@ def _find_blocks(rows: list[Row]) -> list[_Block]:
             blocks[-1].columns = columns
         else:
             blocks.append(_Block([row], _cover([], row, gutter)))
-    for above, block in zip(blocks, blocks[1:], strict=False):
+    for above, block in pairwise(blocks):
         _take_rows_above(above, block, gutter)
     return [block for block in blocks if block.rows]
 
@@ -73,7 +75,7 @@ def _fits(block: _Block, row: Row, columns: list[Span], gutter: float) -> bool:
 
 def _take_rows_above(above: _Block, block: _Block, gutter: float) -> None:
     """Takes rows above that leave the gutters free: one column may begin higher than the other."""
-    if len(block.columns) < 2 or len(above.columns) > 1:
+    if len(block.columns) == 1 or len(above.columns) > 1:
         return
     while above.rows:
         last = above.rows[-1]
@@ -102,9 +104,9 @@ def _cover(columns: list[Span], row: Row, gutter: float) -> list[Span]:
     return merged
 
 
-def _find_order(block: _Block, is_turned: bool) -> list[list[Row]]:
+def _find_order(block: _Block, *, is_turned: bool) -> list[list[Row]]:
     """The columns of a block, or the block as it is."""
-    if len(block.columns) < 2:
+    if len(block.columns) == 1:
         return [block.rows]
     columns = [_cut_column(block.rows, span) for span in block.columns]
     if not (all(map(_is_prose, columns)) or _are_drawn_one_by_one(columns)):
@@ -122,10 +124,8 @@ def _is_prose(column: list[Row]) -> bool:
     lines = [" ".join(cell.text for cell in row) for row in column]
     if len(lines) < LINES_MIN:
         return False
-    steps = list(zip(lines, lines[1:], strict=False))
-    flows = sum(
-        not line.endswith(CLOSED) and following[0].islower() for line, following in steps
-    )
+    steps = list(pairwise(lines))
+    flows = sum(not line.endswith(CLOSED) and following[0].islower() for line, following in steps)
     if flows >= FLOW_MIN * len(steps):
         return True
     text = "".join(lines)
@@ -143,7 +143,7 @@ def _are_drawn_one_by_one(columns: list[list[Row]]) -> bool:
     cells = [[cell for row in column for cell in row] for column in columns]
     if min(map(len, cells)) < LINES_MIN:
         return False
-    for left, right in zip(cells, cells[1:], strict=False):
+    for left, right in pairwise(cells):
         if max(cell.last for cell in left) > min(cell.first for cell in right):
             return False
     return not any(map(_is_list_of_values, cells))
@@ -158,7 +158,7 @@ def _is_list_of_values(cells: list[Cell]) -> bool:
     return 2 * values > len(cells)
 
 
-def _find_lines(rows: list[Row], is_turned: bool) -> list[Cell]:
+def _find_lines(rows: list[Row], *, is_turned: bool) -> list[Cell]:
     return [_join_cells(row[::-1] if is_turned else row) for row in rows]
 
 
@@ -196,7 +196,7 @@ def _find_pitch(lines: list[Cell]) -> float:
 
 
 def _find_steps(lines: list[Cell]) -> Iterator[float]:
-    for upper, lower in zip(lines, lines[1:], strict=False):
+    for upper, lower in pairwise(lines):
         if upper.line > lower.line:
             yield (upper.line - lower.line) / max(upper.size, lower.size)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from ingest.parsing.pdf_direction import has_right_to_left, join_by_place
@@ -38,7 +39,7 @@ def build_rows(words: list[Word]) -> list[Row]:
 
 def _tie_scripts(words: list[Word]) -> None:
     """Puts raised and lowered words on the line of the words that they are drawn with."""
-    for previous, word in zip(words, words[1:], strict=False):
+    for previous, word in pairwise(words):
         if _is_script(word, previous, word.start - previous.end):
             word.line = previous.line
         elif _is_script(previous, word, word.start - previous.end):
@@ -98,7 +99,7 @@ def _build_cell(words: list[Word]) -> Cell:
 def _join(words: list[Word]) -> str:
     parts = [words[0].text]
     base = words[0]
-    for previous, word in zip(words, words[1:], strict=False):
+    for previous, word in pairwise(words):
         parts.append(_find_separator(previous, word, base, parts[-1]))
         parts.append(word.text)
         if word.size > SCRIPT_SIZE_MAX * base.size:

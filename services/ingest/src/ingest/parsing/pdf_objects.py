@@ -39,7 +39,9 @@ def _walk(
         elif kind == pdfium.FORM_OBJECT:
             is_off = _is_off(item, is_hidden)
             size = pdfium.count_form_objects(item)
-            for text_object, inner in _walk(size, partial(pdfium.find_form_object, item), is_hidden):
+            for text_object, inner in _walk(
+                size, partial(pdfium.find_form_object, item), is_hidden
+            ):
                 yield text_object, is_off or inner
 
 

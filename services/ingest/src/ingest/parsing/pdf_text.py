@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import atan2, degrees, hypot
 from typing import NamedTuple
@@ -97,8 +97,8 @@ class _WordReader:
             else:
                 self._add_words(words, first, end, angle, style.size, unreadable)
         is_noise = self._unreadable > NOISE_SHARE_MAX * self._seen
-        words = {angle: found for angle, found in self._words.items() if found}
-        return PageText(words, self._rotation, self._unreadable, is_noise)
+        found = {angle: words for angle, words in self._words.items() if words}
+        return PageText(found, self._rotation, self._unreadable, is_noise)
 
     def _find_runs(self) -> Iterator[tuple[int, int, int]]:
         """Yields start and end of the characters of one object, and the object."""
@@ -163,7 +163,7 @@ class _WordReader:
         return style
 
     def _runs_down(self, first: int, end: int) -> bool:
-        if end - first < 2:
+        if end == first + 1:
             return False
         upper, lower = pdfium.find_box(self._text, first), pdfium.find_box(self._text, end - 1)
         is_below = lower.top < upper.top

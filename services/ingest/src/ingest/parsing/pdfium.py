@@ -4,6 +4,7 @@ The library is loaded and initialised on import, before the child's jail is seal
 """
 
 import ctypes
+import sys
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_uint, c_ulong, c_void_p
 from math import cos, radians, sin
@@ -14,6 +15,8 @@ import pypdfium2_raw as raw
 TEXT_OBJECT, FORM_OBJECT = 1, 5
 PASSWORD_ERRORS = (4, 5)
 STROKED = 1
+# The mark at the end of a UTF-16 text.
+NUL_BYTES = 2
 
 
 class Box(NamedTuple):
@@ -106,16 +109,12 @@ _transform = _bind("FPDFPageObj_Transform", None, _H, *[c_double] * 6)
 _open_forms = _bind("FPDFDOC_InitFormFillEnvironment", _H, _H, POINTER(raw.FPDF_FORMFILLINFO))
 
 _get_metadata = _bind("FPDF_GetMetaText", c_ulong, _H, c_char_p, c_void_p, c_ulong)
-_get_mark_name = _bind(
-    "FPDFPageObjMark_GetName", c_int, _H, c_void_p, c_ulong, POINTER(c_ulong)
-)
+_get_mark_name = _bind("FPDFPageObjMark_GetName", c_int, _H, c_void_p, c_ulong, POINTER(c_ulong))
 _get_mark_value = _bind(
     "FPDFPageObjMark_GetParamStringValue",
     *(c_int, _H, c_char_p, c_void_p, c_ulong, POINTER(c_ulong)),
 )
-_get_annotation_value = _bind(
-    "FPDFAnnot_GetStringValue", c_ulong, _H, c_char_p, c_void_p, c_ulong
-)
+_get_annotation_value = _bind("FPDFAnnot_GetStringValue", c_ulong, _H, c_char_p, c_void_p, c_ulong)
 _get_field_value = _bind("FPDFAnnot_GetFormFieldValue", c_ulong, _H, _H, c_void_p, c_ulong)
 _get_option = _bind("FPDFAnnot_GetOptionLabel", c_ulong, _H, _H, c_int, c_void_p, c_ulong)
 
@@ -137,7 +136,7 @@ def read_characters(text: int, count: int) -> str:
         return found
     # Characters without a Unicode value are left out there.
     codes = (find_character(text, index) for index in range(count))
-    return "".join(chr(code) if code <= 0x10FFFF else "\ufffd" for code in codes)
+    return "".join(chr(code) if code <= sys.maxunicode else "\ufffd" for code in codes)
 
 
 def find_matrix(text: int, index: int) -> tuple[float, float, float, float]:
@@ -231,11 +230,11 @@ def _measure(function: Callable[..., int], *arguments: object) -> int:
 def _read_text(fill: Callable[..., int]) -> str:
     """Call a function that fills a buffer with UTF-16 and a final NUL, and returns the size."""
     size = fill(None, 0)
-    if size <= 2:
+    if size <= NUL_BYTES:
         return ""
     space = ctypes.create_string_buffer(size)
     fill(space, size)
-    return space.raw[: size - 2].decode("utf-16-le", "replace")
+    return space.raw[: size - NUL_BYTES].decode("utf-16-le", "replace")
 
 
 def _start() -> None:

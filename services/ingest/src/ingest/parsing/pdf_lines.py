@@ -110,8 +110,10 @@ def _join(words: list[Word]) -> str:
 def _find_separator(previous: Word, word: Word, base: Word, before: str) -> str:
     """What stands between two words: a blank, or the mark of a raised or lowered one."""
     gap = word.start - previous.end
-    follows = previous.last + 1 == word.first
-    if not follows and gap > (APART_GAP if word.is_apart else BLANK_GAP) * word.size:
+    between = word.first - previous.last - 1
+    if between == 1 and word.is_apart:
+        return " "
+    if between and gap > (APART_GAP if word.is_apart else BLANK_GAP) * word.size:
         return " "
     last = before[-1:]
     if not _is_script(word, base, gap) or not _has_sign(word.text):

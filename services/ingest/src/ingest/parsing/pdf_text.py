@@ -17,6 +17,8 @@ HYPHEN_MARKS = "\x02\ufffe"
 BULLET, BLANKS = "\uf0b7", " \r\n\t"
 # A larger gap between words, in shares of their size, may be one between columns.
 WIDE_GAP = 0.8
+# Width of the last character of a slanting word, in shares of the height of its box.
+SLANTING_WIDTH = 0.3
 # A page with more unreadable signs than this share has a text layer of glyph numbers.
 NOISE_SHARE_MAX = 0.3
 TURN_STEP = 5
@@ -247,8 +249,15 @@ class _WordReader:
             return None
         if angle == 0:
             return begin[0], max(begin[0], last[2])
+        if angle % 90:
+            # The box around a slanting character reaches over its neighbours.
+            start, limit = (self._find_slanting(index, angle) for index in (first, end - 1))
+            return start, limit + SLANTING_WIDTH * (last.top - last.bottom)
         start = begin.turn(angle).left
         return start, max(start, last.turn(angle).right)
+
+    def _find_slanting(self, index: int, angle: int) -> float:
+        return turn(*pdfium.find_origin(self._text, index), angle)[0]
 
     def _clean(self, shown: str, unreadable: set[str]) -> str:
         self._seen += len(shown)

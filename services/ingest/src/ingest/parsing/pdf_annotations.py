@@ -96,7 +96,7 @@ def _add(overlay: Overlay, annotation: int, forms: int) -> None:
 def _read_value(annotation: int, forms: int) -> str:
     match pdfium.find_field_type(forms, annotation):
         case kind if kind in (CHECKBOX, RADIO_BUTTON):
-            return CHECKED if pdfium.is_checked(forms, annotation) == 1 else ""
+            return CHECKED if _is_checked(annotation) else ""
         case kind if kind in (COMBO_BOX, LIST_BOX):
             chosen = ", ".join(_read_chosen(annotation, forms))
             return chosen or pdfium.read_field_value(forms, annotation)
@@ -105,6 +105,11 @@ def _read_value(annotation: int, forms: int) -> str:
             return "" if is_secret else pdfium.read_field_value(forms, annotation)
         case _:
             return ""
+
+
+def _is_checked(annotation: int) -> bool:
+    """By the look it has: the library answers this only for a page that it draws."""
+    return pdfium.read_annotation_value(annotation, "AS") not in ("", "Off")
 
 
 def _read_chosen(annotation: int, forms: int) -> Iterator[str]:

@@ -354,8 +354,9 @@ def test_a_form_on_a_layer_that_is_off_is_left_out():
         objects=[
             LAYERS[0],
             (
-                f"<< /Type /XObject /Subtype /Form /BBox [0 0 200 40] /Resources << /Font << /F1 5 0 R"
-                f" >> >> /Length {len(drawn)} >>\nstream\n{drawn}\nendstream"
+                "<< /Type /XObject /Subtype /Form /BBox [0 0 200 40]"
+                f" /Resources << /Font << /F1 5 0 R >> >> /Length {len(drawn)} >>"
+                f"\nstream\n{drawn}\nendstream"
             ),
         ],
     )
@@ -427,6 +428,16 @@ def test_only_a_file_that_asks_for_a_password_is_refused(password, is_open):
         assert text_of(out.getvalue()) == "Locked."
     else:
         assert refusal_of(out.getvalue()) == ParseFailure.DOCUMENT_ENCRYPTED
+
+
+def test_layers_of_a_file_without_an_object_table_are_known():
+    data = layered("10 0 R", "/OFF [10 0 R]")
+    assert text_of(data[: data.index(b"xref")] + b"trailer << /Root 1 0 R >>") == "On the page."
+
+
+def test_a_file_with_broken_layers_is_refused():
+    data = layered("10 0 R", "/OFF [10 0 R]").replace(b"/OFF [10 0 R]", b"/OFF (10 0 R)")
+    assert refusal_of(data) == ParseFailure.DOCUMENT_DAMAGED
 
 
 @pytest.mark.parametrize("data", [b"%PDF-1.7\nnothing", write_pdf("").replace(b"/Page ", b"/Pag ")])

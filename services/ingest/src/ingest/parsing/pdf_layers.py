@@ -1,8 +1,11 @@
 """Finds the layers of a PDF that are switched off; pdfium does not tell them."""
 
 import io
+import logging
 from functools import cached_property
 from typing import Any
+
+from ingest.parsing.failure import ParseFailure, RefusalError
 
 
 class Layers:
@@ -12,7 +15,22 @@ class Layers:
         self._data = data
 
     def is_hidden(self, page: int, name: str) -> bool:
-        """Whether all layers of this name are off, or, without a name, the page's groups."""
+        """Whether all layers of this name are off, or, without a name, the page's groups.
+
+        Raises:
+            RefusalError: `DOCUMENT_DAMAGED`.
+        """
+        try:
+            return self._is_hidden(page, name)
+        except (MemoryError, ImportError, OSError):
+            raise
+        except Exception as error:
+            # The library may raise any error for a broken file; its text could quote the document.
+            raise RefusalError(
+                ParseFailure.DOCUMENT_DAMAGED, f"PDF: {type(error).__name__} in its layers"
+            ) from error
+
+    def _is_hidden(self, page: int, name: str) -> bool:
         if name:
             return self._states.get(name, False)
         return self._are_groups_hidden(page)
@@ -21,8 +39,17 @@ class Layers:
     def _file(self) -> Any:
         # Few documents have layers, and the import takes a tenth of a second.
         from pypdf import PdfReader  # noqa: PLC0415
+        from pypdf.errors import PdfReadError  # noqa: PLC0415
 
-        file = PdfReader(io.BytesIO(self._data))
+        # Its warnings could quote the document.
+        library = logging.getLogger("pypdf")
+        library.addHandler(logging.NullHandler())
+        library.propagate = False
+        try:
+            file = PdfReader(io.BytesIO(self._data))
+        except PdfReadError:
+            # Only with a pointer to the object table, even a wrong one, it rebuilds the table.
+            file = PdfReader(io.BytesIO(self._data + b"\nstartxref\n0\n%%EOF\n"))
         if file.is_encrypted:
             file.decrypt("")
         return file

@@ -184,6 +184,24 @@ def test_text_laid_over_the_page_follows_it(annotation, text):
     assert text_of(data) == text
 
 
+def test_a_stamp_whose_text_is_only_drawn_is_read():
+    drawn = show((5, 5, "Received"))
+    data = write_pdf(
+        show((72, 700, "The bill.")),
+        page="/Annots [10 0 R 12 0 R]",
+        objects=[
+            "<< /Type /Annot /Subtype /Stamp /AP << /N 11 0 R >> /Rect [300 600 400 640] >>",
+            (
+                "<< /Type /XObject /Subtype /Form /BBox [0 0 100 40]"
+                f" /Resources << /Font << /F1 5 0 R >> >> /Length {len(drawn)} >>"
+                f"\nstream\n{drawn}\nendstream"
+            ),
+            "<< /Type /Annot /Subtype /Link /AP << /N 11 0 R >> /Rect [300 500 400 540] >>",
+        ],
+    )
+    assert text_of(data) == "The bill.\n\nReceived"
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

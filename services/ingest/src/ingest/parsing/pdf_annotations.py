@@ -21,24 +21,40 @@ ASCENT, DESCENT, OVERLAP_MIN = 0.8, 0.2, 0.5
 
 @dataclass(slots=True)
 class Overlay:
-    """Values of form fields with their places, and texts laid over the page."""
+    """Values of form fields with their places, and texts laid over the page.
+
+    `drawn` are the numbers of annotations whose text is only drawn.
+    """
 
     values: list[tuple[Box, str]]
     notes: list[str]
+    drawn: set[int]
 
 
 def read_annotations(page: int, forms: int) -> Overlay:
     """Reads all that is not hidden; `forms` is the handle of the document's form, 0 for none."""
-    overlay = Overlay([], [])
+    overlay = Overlay([], [], set())
     for number in range(pdfium.count_annotations(page)):
         annotation = pdfium.load_annotation(page, number)
         if not annotation:
             continue
         try:
-            _add(overlay, annotation, forms)
+            _add(overlay, annotation, number, forms)
         finally:
             pdfium.close_annotation(annotation)
     return overlay
+
+
+def draw_into_page(page: int, drawn: set[int]) -> bool:
+    """Makes annotations a part of the page, and removes all others; then load it again.
+
+    Returns:
+        Whether they are a part of it now.
+    """
+    for number in reversed(range(pdfium.count_annotations(page))):
+        if number not in drawn:
+            pdfium.remove_annotation(page, number)
+    return bool(pdfium.flatten(page, 0) == pdfium.FLATTENED)
 
 
 def place_values(values: list[tuple[Box, str]], angle: int, beside: list[Word]) -> list[Word]:
@@ -79,7 +95,7 @@ def _place_lines(box: Box, value: str, after: int) -> Iterator[Word]:
         )
 
 
-def _add(overlay: Overlay, annotation: int, forms: int) -> None:
+def _add(overlay: Overlay, annotation: int, number: int, forms: int) -> None:
     if pdfium.find_flags(annotation) & HIDDEN:
         return
     kind = pdfium.find_subtype(annotation)
@@ -91,6 +107,8 @@ def _add(overlay: Overlay, annotation: int, forms: int) -> None:
         note = pdfium.read_annotation_value(annotation, "Contents").strip()
         if note:
             overlay.notes.append(note.replace("\r\n", "\n").replace("\r", "\n"))
+        elif pdfium.count_drawn(annotation) > 0:
+            overlay.drawn.add(number)
 
 
 def _read_value(annotation: int, forms: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pypdfium2_raw as raw
 
 TEXT_OBJECT, FORM_OBJECT = 1, 5
+FLATTENED = 1
 PASSWORD_ERRORS = (4, 5)
 STROKED = 1
 # The mark at the end of a UTF-16 text.
@@ -86,6 +87,9 @@ load_annotation = _bind("FPDFPage_GetAnnot", _H, _H, c_int)
 close_annotation = _bind("FPDFPage_CloseAnnot", None, _H)
 find_subtype = _bind("FPDFAnnot_GetSubtype", c_int, _H)
 find_flags = _bind("FPDFAnnot_GetFlags", c_int, _H)
+count_drawn = _bind("FPDFAnnot_GetObjectCount", c_int, _H)
+remove_annotation = _bind("FPDFPage_RemoveAnnot", c_int, _H, c_int)
+flatten = _bind("FPDFPage_Flatten", c_int, _H, c_int)
 find_form_type = _bind("FPDF_GetFormType", c_int, _H)
 find_field_type = _bind("FPDFAnnot_GetFormFieldType", c_int, _H, _H)
 find_field_flags = _bind("FPDFAnnot_GetFormFieldFlags", c_int, _H, _H)

@@ -7,7 +7,12 @@ from functools import partial
 
 from ingest.parsing import pdfium
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.pdf_annotations import Overlay, place_values, read_annotations
+from ingest.parsing.pdf_annotations import (
+    Overlay,
+    draw_into_page,
+    place_values,
+    read_annotations,
+)
 from ingest.parsing.pdf_hyphens import rejoin
 from ingest.parsing.pdf_layers import Layers
 from ingest.parsing.pdf_layout import join_rows
@@ -87,16 +92,25 @@ class _PageReader:
         self.unreadable = 0
 
     def read(self, number: int) -> str:
-        page = pdfium.load_page(self._document, number)
+        page = self._load(number)
+        try:
+            overlay = read_annotations(page, self._forms)
+            if overlay.drawn and draw_into_page(page, overlay.drawn):
+                pdfium.close_page(page)
+                page = 0
+                page = self._load(number)
+            return _SPACE_RUN.sub(" ", _compose(self._read_words(page, number), overlay))
+        finally:
+            if page:
+                pdfium.close_page(page)
+
+    def _load(self, number: int) -> int:
+        page: int | None = pdfium.load_page(self._document, number)
         if not page:
             raise RefusalError(
                 ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be loaded"
             )
-        try:
-            words = self._read_words(page, number)
-            return _SPACE_RUN.sub(" ", _compose(words, read_annotations(page, self._forms)))
-        finally:
-            pdfium.close_page(page)
+        return page
 
     def _read_words(self, page: int, number: int) -> PageText:
         hidden = prepare_objects(page, partial(self._layers.is_hidden, number))

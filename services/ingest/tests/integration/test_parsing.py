@@ -23,7 +23,7 @@ ACCEPTED = (".txt", ".md", ".html", ".pdf")
 UNFULFILLABLE = {"unstructured__book-war-and-peace-1225p.txt": "War and Peace"}
 REASONS = {
     "encrypted": ParseFailure.DOCUMENT_ENCRYPTED,
-    "needs_ocr": ParseFailure.NO_TEXT,
+    "needs_ocr": ParseFailure.NEEDS_OCR,
     "empty": ParseFailure.EMPTY_DOCUMENT,
 }
 
@@ -199,7 +199,7 @@ async def test_pdf_with_a_lost_object_table_is_repaired(parser):
         (b"", {}, ParseFailure.EMPTY_DOCUMENT),
         (b" \n\t\r\n", {}, ParseFailure.NO_TEXT),
         (b"<html><script>only()</script></html>", {}, ParseFailure.NO_TEXT),
-        (pdf(b"0 0 m 9 9 l S"), {}, ParseFailure.NO_TEXT),
+        (pdf(b"0 0 m 9 9 l S"), {}, ParseFailure.NEEDS_OCR),
         (b"%PDF-1.7 and then nothing", {}, ParseFailure.DOCUMENT_DAMAGED),
         (b"\x80\x81\xff\x00\x01" * 99, {"media_type": "text/plain"}, ParseFailure.TEXT_UNDECODABLE),
         (b"PK\x03\x04", {}, ParseFailure.MEDIA_TYPE_UNSUPPORTED),

@@ -30,24 +30,27 @@ TASK = Task(charset="", target_chars=1000, max_chars=1200, cpu_s=20)
 HTML = b"<!doctype html><title>Fine</title><p>A neighbour."
 
 
-def pdf(content: bytes, *, packed: bool = False) -> bytes:
-    stream = content if packed else zlib.compress(content)
+def pdf(content: bytes, *, packed: bool = False, form: bytes = b"") -> bytes:
+    """A page of nine points; `X` is the name of its form."""
+    stream, inner = content if packed else zlib.compress(content), zlib.compress(form)
     objects = (
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Count 1 /Kids [4 0 R] >>",
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         (
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R"
-            b" /Resources << /Font << /F1 3 0 R >> >> >>"
+            b" /Resources << /Font << /F1 3 0 R >> /XObject << /X 6 0 R >> >> >>"
         ),
         b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /XObject /Subtype /Form /BBox [0 0 9 9] /Length %d /Filter /FlateDecode >>"
+        b"\nstream\n%s\nendstream" % (len(inner), inner),
     )
     body = b"".join(b"%d 0 obj\n%s\nendobj\n" % item for item in enumerate(objects, 1))
-    return b"%%PDF-1.4\n%strailer << /Size 6 /Root 1 0 R >>\nstartxref\n0\n%%%%EOF\n" % body
+    return b"%%PDF-1.4\n%strailer << /Size 7 /Root 1 0 R >>\nstartxref\n0\n%%%%EOF\n" % body
 
 
 def endless_pdf() -> bytes:
-    return pdf(b"BT /F1 12 Tf " + b"1 0 0 1 0 0 Tm (a) Tj " * 300_000 + b"ET")
+    return pdf(b"/X Do " * 9_000, form=b"q Q " * (MIB // 4))
 
 
 def children() -> dict[int, str]:
@@ -97,7 +100,7 @@ async def test_pdf_that_unpacks_without_end_is_refused():
     assert len(bomb) < MIB
     assert (
         await find_refusal(pdf(bomb, packed=True), ParserLimits())
-        == ParseFailure.PARSER_OUTPUT_LIMIT
+        == ParseFailure.PARSER_MEMORY_LIMIT
     )
 
 
@@ -122,7 +125,7 @@ async def test_endless_work_ends_at_the_wall_clock():
     ("data", "media_type"),
     [
         (b"<html>" + b"<b>x</b>" * (8 * MIB // 8), "text/html"),
-        (pdf(b"(%s) Tj\n" % (b"a" * 36) * (40 * MIB // 44)), "application/pdf"),
+        (pdf(b"BT /F1 1 Tf " + b"(%s) Tj\n" % (b"a" * 36) * (40 * MIB // 44)), "application/pdf"),
     ],
     ids=["html", "pdf"],
 )

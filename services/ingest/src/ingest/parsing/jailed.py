@@ -172,6 +172,9 @@ class JailedChild:
             return _failure_error(
                 ParseFailure.PARSER_TIME_LIMIT, f"took more than {self._limits.cpu_s} s of CPU"
             )
+        if status == -signal.SIGABRT:
+            # How the PDF library ends when it gets no memory.
+            return _failure_error(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory")
         return _failure_error(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
 
 

@@ -1,42 +1,25 @@
 """Converts PDF to text, page by page; runs in the child."""
 
-import codecs
-import io
-import logging
 import re
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from functools import partial
 
-import pypdf
-from pypdf import _cmap
-from pypdf._encryption import AlgV5, PasswordType
-from pypdf.errors import FileNotDecryptedError, LimitReachedError, PdfReadError
-
+from ingest.parsing import pdfium
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.pdf_annotations import (
+    Overlay,
+    draw_into_page,
+    place_values,
+    read_annotations,
+)
+from ingest.parsing.pdf_hyphens import rejoin
+from ingest.parsing.pdf_layers import Layers
+from ingest.parsing.pdf_layout import join_rows
+from ingest.parsing.pdf_lines import build_rows
+from ingest.parsing.pdf_objects import prepare_objects
+from ingest.parsing.pdf_text import PageText, read_words
 from ingest.parsing.reading import Reading, check_length
-
-# Encodings of ISO 32000 table 116 that the library lacks; it would read them as UTF-16 and return
-# wrong characters. `jis_x_0208` is defined below.
-CMAPS = {
-    "GBKp-EUC": "gbk",
-    "B5pc": "big5",
-    "HKscs-B5": "big5hkscs",
-    "83pv-RKSJ": "cp932",
-    "90msp-RKSJ": "cp932",
-    "90pv-RKSJ": "cp932",
-    "Add-RKSJ": "cp932",
-    "Ext-RKSJ": "cp932",
-    "EUC": "euc_jp",
-    "KSC-EUC": "euc_kr",
-    "KSCpc-EUC": "euc_kr",
-    "KSCms-UHC": "cp949",
-    "KSCms-UHC-HW": "cp949",
-    "UniKS-UTF16": "utf-16-be",
-    "UniJIS2004-UTF16": "utf-16-be",
-}
-JIS_X_0208 = "jis_x_0208"
-AES_256_REVISION = 5
 
 # Titles that name a tool or a file, not the document.
 _NO_TITLE = re.compile(
@@ -44,133 +27,121 @@ _NO_TITLE = re.compile(
     r"|\S*\.(?:pdf|docx?|pptx?|txt|rtf|indd|qxd|ps|dvi|tex)",
     re.IGNORECASE,
 )
-_HYPHENATED = re.compile(r"(?<![^\W\d_])([^\W\d_]++)-\n([^\W\d_]+)")
-_WORD = re.compile(r"[^\W\d_]++(?:-[^\W\d_]++)*+")
 _SPACE_RUN = re.compile(r"(?<! ) {2,}+")
 
 
 def read(data: bytes, limit_chars: int) -> Reading:
-    """Read the text of every page in drawing order; pages of images give empty strings.
+    """Read the text of every page as it is read on paper; pages of images give empty strings.
+
+    `repairs` counts signs that are left out because no font tells their letters.
 
     Raises:
-        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED` or `PARSER_OUTPUT_LIMIT`. A page
-            that cannot be read fails the document, so that it is never indexed in part.
+        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED`, `NEEDS_OCR` or
+            `PARSER_OUTPUT_LIMIT`. A page that cannot be loaded fails the document, so that it is
+            never indexed in part.
     """
-    repairs = Counter[str]()
-    _count_repairs(repairs)
-    _add_cmaps()
+    with _open(data) as document, _open_forms(document) as forms:
+        pages = _PageReader(document, forms, Layers(data), limit_chars)
+        texts = rejoin([pages.read(number) for number in range(pdfium.count_pages(document))])
+        if not any(text.strip() for text in texts):
+            raise RefusalError(
+                ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first"
+            )
+        return Reading(_read_title(document), texts, pages.unreadable)
+
+
+@contextmanager
+def _open(data: bytes) -> Iterator[int]:
+    document = pdfium.load_document(data, len(data), None)
+    if not document:
+        raise _describe_error(pdfium.find_error())
     try:
-        reader = _open(data)
-        texts = _rejoin(list(_read_pages(reader, limit_chars)))
-        return Reading(_read_title(reader), texts, repairs.total())
-    except FileNotDecryptedError as error:
-        raise RefusalError(
-            ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
-        ) from error
-    except LimitReachedError as error:
-        raise RefusalError(
-            ParseFailure.PARSER_OUTPUT_LIMIT, "PDF: unpacks or nests beyond the parser's limits"
-        ) from error
-    except (RefusalError, MemoryError, ImportError, OSError):
-        raise
-    except Exception as error:
-        # The library may raise any error for a broken file.
-        raise RefusalError(
-            ParseFailure.DOCUMENT_DAMAGED, f"PDF: {_describe_position(error)}"
-        ) from error
+        yield document
+    finally:
+        pdfium.close_document(document)
 
 
-def _count_repairs(repairs: Counter[str]) -> None:
-    """Count the library's warnings but do not log them: they could quote the document."""
-
-    def count(record: logging.LogRecord) -> bool:
-        repairs[record.name] += 1
-        return False
-
-    handler = logging.Handler(logging.WARNING)
-    handler.addFilter(count)
-    library = logging.getLogger("pypdf")
-    library.addHandler(handler)
-    library.propagate = False
-
-
-def _open(data: bytes) -> pypdf.PdfReader:
-    try:
-        reader = pypdf.PdfReader(io.BytesIO(data))
-    except FileNotDecryptedError:
-        raise
-    except PdfReadError:
-        # Without a pointer to the object table the library gives up; with a wrong one it rebuilds
-        # the table from the objects.
-        reader = pypdf.PdfReader(io.BytesIO(data + b"\nstartxref\n0\n%%EOF\n"))
-    if reader.is_encrypted and not _is_open_without_password(reader):
-        raise RefusalError(
+def _describe_error(code: int) -> RefusalError:
+    if code in pdfium.PASSWORD_ERRORS:
+        return RefusalError(
             ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
         )
-    return reader
+    return RefusalError(ParseFailure.DOCUMENT_DAMAGED, f"PDF: cannot be opened, error {code}")
 
 
-def _is_open_without_password(reader: pypdf.PdfReader) -> bool:
-    """Whether the empty user password opens it; an empty owner password does not count."""
-    opened = reader.decrypt("")
-    rules: Any = reader.trailer["/Encrypt"].get_object()
-    if opened is not PasswordType.OWNER_PASSWORD or rules["/R"] < AES_256_REVISION:
-        return opened is not PasswordType.NOT_DECRYPTED
-    user, user_key = (rules[name].original_bytes for name in ("/U", "/UE"))
-    return bool(AlgV5.verify_user_password(rules["/R"], b"", user, user_key))
+@contextmanager
+def _open_forms(document: int) -> Iterator[int]:
+    """The handle of the document's form fields, 0 if it has none."""
+    if not pdfium.find_form_type(document):
+        yield 0
+        return
+    forms, _settings = pdfium.open_forms(document)
+    try:
+        yield forms
+    finally:
+        pdfium.close_forms(forms)
 
 
-def _read_pages(reader: pypdf.PdfReader, limit_chars: int) -> Iterator[str]:
-    size_chars = 0
-    for page in reader.pages:
-        text = page.extract_text()
-        size_chars += len(text)
-        check_length(size_chars, limit_chars)
-        yield _SPACE_RUN.sub(" ", text)
+class _PageReader:
+    def __init__(self, document: int, forms: int, layers: Layers, limit_chars: int) -> None:
+        self._document = document
+        self._forms = forms
+        self._layers = layers
+        self._limit_chars = limit_chars
+        self._size_chars = 0
+        self.unreadable = 0
+
+    def read(self, number: int) -> str:
+        page = self._load(number)
+        try:
+            overlay = read_annotations(page, self._forms)
+            if overlay.drawn and draw_into_page(page, overlay.drawn):
+                pdfium.close_page(page)
+                page = 0
+                page = self._load(number)
+            return _SPACE_RUN.sub(" ", _compose(self._read_words(page, number), overlay))
+        finally:
+            if page:
+                pdfium.close_page(page)
+
+    def _load(self, number: int) -> int:
+        page: int | None = pdfium.load_page(self._document, number)
+        if not page:
+            raise RefusalError(
+                ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be loaded"
+            )
+        return page
+
+    def _read_words(self, page: int, number: int) -> PageText:
+        hidden = prepare_objects(page, partial(self._layers.is_hidden, number))
+        text = pdfium.load_text(page)
+        if not text:
+            raise RefusalError(
+                ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be read"
+            )
+        try:
+            count = max(0, pdfium.count_characters(text))
+            self._size_chars += count
+            check_length(self._size_chars, self._limit_chars)
+            found = read_words(page, text, hidden, count)
+        finally:
+            pdfium.close_text(text)
+        self.unreadable += found.unreadable
+        return found
 
 
-def _rejoin(texts: list[str]) -> list[str]:
-    """Undo hyphenation at line ends; spellings elsewhere in the document decide doubtful cases."""
-    words = Counter(word for text in texts for word in _WORD.findall(text))
-
-    def join(match: re.Match[str]) -> str:
-        head, tail = match.groups()
-        if not tail[0].islower():
-            return match[0]
-        # Each half is count once for this very place.
-        compound = f"{head}-{tail}" in words or (words[head] > 1 and words[tail] > 1)
-        return f"{head}-{tail}" if compound and f"{head}{tail}" not in words else f"{head}{tail}"
-
-    return [_HYPHENATED.sub(join, text) for text in texts]
+def _compose(found: PageText, overlay: Overlay) -> str:
+    """Text that runs as the page does comes first, then text of other directions, then notes."""
+    words = {} if found.is_noise else found.words
+    upright = found.rotation % 360
+    if overlay.values:
+        beside = words.get(upright, [])
+        words[upright] = beside + place_values(overlay.values, upright, beside)
+    angles = sorted(words, key=lambda angle: (angle - upright) % 360)
+    texts = [join_rows(build_rows(words[angle])) for angle in angles]
+    return "\n\n".join(filter(None, [*texts, *overlay.notes]))
 
 
-def _read_title(reader: pypdf.PdfReader) -> str:
-    title = (reader.metadata.title if reader.metadata else None) or ""
+def _read_title(document: int) -> str:
+    title = pdfium.read_metadata(document, "Title")
     return "" if _NO_TITLE.fullmatch(title.strip()) else title
-
-
-def _describe_position(error: Exception) -> str:
-    """Class and code position of an error; its message could quote the document."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__}{place}"
-
-
-def _add_cmaps() -> None:
-    codecs.register(_find_jis_codec)
-    for writing in "HV":
-        table = {f"/{name}-{writing}": codec for name, codec in CMAPS.items()}
-        _cmap._predefined_cmap.update(table, **{f"/{writing}": JIS_X_0208})  # noqa: SLF001
-
-
-def _find_jis_codec(name: str) -> codecs.CodecInfo | None:
-    """The 7-bit form of JIS X 0208, which differs from EUC-JP only in the high bits."""
-    if name != JIS_X_0208:
-        return None
-
-    def decode(data: Any, errors: str = "strict", /) -> tuple[str, int]:
-        return bytes(byte | 0x80 for byte in data).decode("euc_jp", errors), len(data)
-
-    return codecs.CodecInfo(codecs.getencoder("ascii"), decode, name=JIS_X_0208)

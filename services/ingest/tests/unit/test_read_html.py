@@ -57,6 +57,7 @@ def read_text(markup: str) -> str:
         # links
         ('<p>See <a hreflang="nl">the Dutch act</a>.</p>', "See the Dutch act."),
         ('<a hreflang="it">Versione italiana</a>', "Versione italiana"),
+        ("<ul>\n" + '<li><a hreflang="x">Lang</a></li>\n' * 6 + "</ul>Text", "Text"),
         # hidden until a script or a click
         ("<p>A.</p><div hidden><p>The second tab.</p></div>", "A.\n\nThe second tab."),
         ('<body aria-hidden="true"><p>Under a dialog.</p>', "Under a dialog."),
@@ -108,6 +109,7 @@ def read_text(markup: str) -> str:
             "<table><tr><th>Kit<th>Holds<tr><td>S<td><ul><li>rope<li>hook</ul></table>",
             "Kit | Holds\nS | - rope - hook",
         ),
+        ("<table><tr><th>Ports<tr><td><ul><li>Ems<li>Elbe</ul></table>", "Ports\n\n- Ems\n- Elbe"),
         # frames and inner documents
         ("<frameset><frame><noframes><p>Open <b>late</b></noframes></frameset>", "Open late"),
         ('<iframe srcdoc="&lt;p&gt;Inside&lt;/p&gt;"></iframe>', "Inside"),

@@ -4,8 +4,9 @@ Kept is what a reader of the page can reach, also by a click: closed details and
 blocks that are hidden until a script shows them. Left out are
 
 * scripts, styles, templates, and what is for machines only;
-* navigation and footers of the site (`nav`, the roles of menus, and a `footer` outside of
-  articles and sections), and dialogs that ask for consent to cookies;
+* navigation and footers of the site (`nav`, the roles of menus, lists of six and more links to
+  the page in other languages, and a `footer` outside of articles and sections), and dialogs that
+  ask for consent to cookies;
 * words inside a line that are hidden (sort keys, anchors), unless they are four or more, and icons;
 * numbers of code lines, and the second copy of a formula.
 
@@ -30,6 +31,7 @@ SUBSTITUTES = frozenset({"noscript", "object", "canvas", "audio", "video"})
 SITE_ROLES = frozenset({"navigation", "search", "menu", "menubar", "toolbar"})
 OWNERS_OF_FOOTERS = frozenset({"article", "blockquote", "section", "main"})
 HIDDEN_WORDS_MIN = 4
+LANGUAGES_MIN = 6
 REQUEST_MAX_CHARS = 400
 
 _ICONS = re.compile(r"(?:^|\s)(?:material-(?:icons|symbols)\S*|glyphicon\S*)")
@@ -69,6 +71,19 @@ def is_left_out(tag: str, attributes: Attributes) -> bool:
     """Whether the attributes name a menu of the site or a dialog for cookies."""
     role = (attributes.get("role") or "").lower()
     return role in SITE_ROLES or _asks_for_consent(tag, role, attributes)
+
+
+def lists_languages(items: LexborNode) -> bool:
+    """Whether a list begins with links to the page in many other languages."""
+    count, item = 0, items.child
+    while item is not None and count < LANGUAGES_MIN:
+        if item.is_element_node:
+            link = item.child
+            if link is None or link.tag != "a" or "hreflang" not in link.attributes:
+                return False
+            count += 1
+        item = item.next
+    return count == LANGUAGES_MIN
 
 
 def is_decoration(tag: str, attributes: Attributes) -> bool:

@@ -119,6 +119,7 @@ class PageText:
             return True
         return self._is_page and (
             html_rules.belongs_to_site(tag, owned_footer=self._depths.is_in(Kind.OWNER_OF_FOOTERS))
+            or (tag == "ul" and html_rules.lists_languages(node))
             or self._is_empty_substitute(node, tag)
             or (
                 bool(attributes)

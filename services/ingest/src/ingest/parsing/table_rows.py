@@ -122,14 +122,15 @@ def _is_data(row: LexborNode, table: _Table) -> bool:
     cells = _list_children(row)
     if any(cell.tag == "th" for cell in cells):
         table.has_header = True
-    return not any(_is_laid_out(cell, table) for cell in cells if cell.child is not None)
+    named = table.has_header and len(cells) > 1
+    return not any(_is_laid_out(cell, names_columns=named) for cell in cells if cell.child)
 
 
-def _is_laid_out(cell: LexborNode, table: _Table) -> bool:
+def _is_laid_out(cell: LexborNode, *, names_columns: bool) -> bool:
     tags = [child.tag or "" for child in _list_children(cell)]
     if "table" in tags or "pre" in tags:
         return True
-    if not tags or table.has_header:
+    if not tags or names_columns:
         return False
     return not LISTS.isdisjoint(tags) or sum(tag in PARAGRAPHS or tag == "div" for tag in tags) > 1
 

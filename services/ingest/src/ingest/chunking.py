@@ -6,23 +6,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import regex  # type: ignore[import-untyped]
+
 # Part of every chunk id: raise it whenever the same text and sizes may be cut differently.
-ALGORITHM = 1
+ALGORITHM = 2
 
 # How much shorter than ideal a chunk may be, as a share, to end at a better place.
 PARAGRAPH_REACH, SENTENCE_REACH, LINE_REACH, WORD_REACH = 0.35, 0.3, 0.3, 0.5
 HEADING_MAX_CHARS = 80
+# Longer indentation than this part of a chunk is dropped, so that no chunk is blank.
+INDENTATION_SHARE = 8
 
-_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+# Cuts fall before the indentation of a line, which belongs to its text.
+_PARAGRAPH = re.compile(r"\n(?:[^\S\n]*\n)+")
 # A full stop after an initial or abbreviation, or before a lower-case letter, ends no sentence.
 _SENTENCE = re.compile(
     r"(?:(?<![ .\n][A-Za-z])(?<!\b(?:Dr|Mr|Ms|St|vs|al|cf|pp|No|Eq))(?<!\b(?:Mrs|Fig|etc|Eqs))\."
-    r"|[!?\u2026])[\"')\]\u2019\u201d\u00bb]*+\s++(?![a-z])"
-    r"|[\u3002\uff01\uff1f][\u300d\u300f\uff09]*+\s*+"
+    r"|[!?\u2026])[\"')\]\u2019\u201d\u00bb]*+(?:[^\S\n]*+\n|[^\S\n]++)(?!\s*+[a-z])"
+    r"|[\u3002\uff01\uff1f][\u300d\u300f\uff09]*+(?:[^\S\n]*+\n|[^\S\n]*+)"
 )
-_LINE = re.compile(r"\n\s*")
-_WORD = re.compile(r"\s+")
+_LINE = re.compile(r"\n")
+_WORD = re.compile(r"[^\S\n]+")
 _BLANKS = re.compile(r"\s*")
+# What readers see as one sign, such as a letter with its marks, a flag, or a family of emoji.
+_SIGN = regex.compile(r"\X")
+# Enough characters to see the whole of a sign that a cut would divide.
+SIGN_MAX_CHARS = 64
 
 
 class Page(Protocol):
@@ -74,7 +83,7 @@ class ChunkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """`text == document.text[start:end]`, without white space around it.
+    """`text == document.text[start:end]`, without white space around it except indentation.
 
     `ordinal` counts from 0, `page` is the page the chunk begins on, `page_breaks` are the further
     pages that begin inside it.
@@ -118,9 +127,16 @@ def locate_chunk(ordinal: int, text: str, start: int, end: int, pages: Sequence[
 def _find_spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
     end, stop = 0, len(text.rstrip())
     while end < stop:
-        start = _BLANKS.match(text, end).end()  # type: ignore[union-attr]  # it matches anywhere
+        start = _find_start(text, end, settings)
         end = _find_end(text, start, stop, settings)
         yield start, start + len(text[start:end].rstrip())
+
+
+def _find_start(text: str, end: int, settings: ChunkSettings) -> int:
+    """Find the start of the chunk after a cut: its first line keeps its indentation, if short."""
+    start: int = _BLANKS.match(text, end).end()  # type: ignore[union-attr]  # it matches anywhere
+    line = text.rfind("\n", max(0, end - 1), start) + 1 or (0 if not end else start)
+    return line if start - line <= settings.target_chars // INDENTATION_SHARE else start
 
 
 def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
@@ -144,7 +160,17 @@ def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
             cuts = [cut for cut in cuts if not _is_after_heading(text, start, cut)]
         if cuts:
             return min(cuts, key=lambda cut: abs(cut - start - ideal))
-    return longest
+    return _find_last_sign(text, start, longest)
+
+
+def _find_last_sign(text: str, start: int, longest: int) -> int:
+    """Find the last place up to `longest` that is between two signs."""
+    end = start
+    for sign in _SIGN.finditer(text, start, longest + SIGN_MAX_CHARS):
+        if sign.end() > longest:
+            break
+        end = sign.end()
+    return end if end > start else longest
 
 
 def _is_after_heading(text: str, start: int, cut: int) -> bool:

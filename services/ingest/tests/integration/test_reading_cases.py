@@ -17,13 +17,8 @@ from chassis.base.errors import InvalidInputError
 from ingest.parsing.document import CutDocument
 
 CASES = Path(__file__).resolve().parents[5] / "shared/data/cases"
-# How text is cut: a passage of a long table does not repeat the names of its columns, one of code
-# loses the indentation of its first line, and text without blanks is cut inside joined signs.
-NOT_YET_RIGHT = {
-    "reading/chunk/table.md",
-    "reading/chunk/code-long.md",
-    "reading/chunk/joined-emoji.txt",
-}
+# A passage of a long table does not repeat the names of its columns.
+NOT_YET_RIGHT = {"reading/chunk/table.md"}
 ZERO_WIDTH_JOINER = "\u200d"
 
 

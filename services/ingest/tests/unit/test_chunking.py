@@ -51,7 +51,11 @@ def check(text: str, chunks: list[Chunk], settings: ChunkSettings) -> None:
         assert one.start >= reached
         assert not text[reached : one.start].strip()
         assert one.text == text[one.start : one.end]
-        assert one.text == one.text.strip() != ""
+        assert one.text.strip()
+        assert one.text == one.text.rstrip()
+        indentation = one.text[: -len(one.text.lstrip())]
+        assert not indentation or text[one.start - 1 : one.start] in ("", "\n")
+        assert "\n" not in indentation
         assert len(one.text) <= settings.max_chars
         reached = one.end
     assert not text[reached:].strip()
@@ -174,9 +178,30 @@ def test_three_megabytes_are_chunked_in_linear_time(text_of):
     assert_linear(work, text_of, 3_000_000)
 
 
+def test_first_line_of_a_chunk_keeps_its_indentation():
+    code = "def main():\n" + "".join(f"        x{n} = call(a, {n})\n" for n in range(200))
+    for one in list(chunk(Document(code), SETTINGS))[1:]:
+        assert one.text.startswith("        x")
+    prose_of_verses = "".join(f"    Verse number {n}, that ends here.\n\n" for n in range(200))
+    for one in chunk(Document(prose_of_verses), SETTINGS):
+        assert one.text.startswith("    Verse")
+
+
+@pytest.mark.parametrize(
+    "sign",
+    ["👨\u200d👩\u200d👧\u200d👦", "🇩🇪", "👍🏽", "e\u0316\u0301\u0323", "각", "กำ"],
+    ids=["family", "flag", "tone", "marks", "jamo", "thai"],
+)
+def test_no_chunk_begins_or_ends_inside_a_sign(sign):
+    text = sign * 1_500
+    chunks = chunk(Document(text), SETTINGS)
+    check(text, list(chunks), SETTINGS)
+    assert {len(one.text) % len(sign) for one in chunks} == {0}
+
+
 def test_settings_have_a_stable_key():
-    assert ChunkSettings().key == "c1-1000-1200"
-    assert ChunkSettings(target_chars=500, max_chars=700).key == "c1-500-700"
+    assert ChunkSettings().key == "c2-1000-1200"
+    assert ChunkSettings(target_chars=500, max_chars=700).key == "c2-500-700"
 
 
 @pytest.mark.parametrize(("target", "most"), [(0, 10), (11, 10), (-1, 10)])

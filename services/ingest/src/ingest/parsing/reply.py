@@ -98,7 +98,7 @@ class Reply:
             if not fits or end - start > self._max_chars:
                 raise _malformed_reply_error()
             text = self._slice(start, end)
-            if text[0].isspace() or text[-1].isspace():
+            if text[0] == "\n" or text[-1].isspace():
                 raise _malformed_reply_error()
             ordinal = len(self._chunks)
             self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages))

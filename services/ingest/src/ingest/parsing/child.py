@@ -1,9 +1,10 @@
 """Parses one document into clean text and chunks, then exits; see `ingest.parsing.jailed`.
 
-`python -I -m ingest.parsing.child FORMAT MEMORY CPU_S FILES OUTPUT PARENT`. Standard input and
-output are one socket. The child sends a jail report as soon as it is ready, reads a `Task` and the
-document up to end of file, and sends the reply of `ingest.parsing.reply`. Each frame is a 4-byte
-big-endian length and that many bytes of JSON. The parent does not trust what it reads.
+`python -I -m ingest.parsing.child FORMAT MEMORY CPU_S FILES OUTPUT PARENT`; FORMAT is any format
+that the reader of the document reads. Standard input and output are one socket. The child sends a
+jail report as soon as it is ready, reads a `Task` and the document up to end of file, and sends the
+reply of `ingest.parsing.reply`. Each frame is a 4-byte big-endian length and that many bytes of
+JSON. The parent does not trust what it reads.
 """
 
 import json

@@ -14,9 +14,8 @@ class Format:
     """`reader` is a module of `ingest.parsing`; empty for text that is kept as it is.
 
     `aliases` are further media types, `suffixes` are those of file names. The bytes of a format
-    `in_text` are decoded first, and its reader gets UTF-8; the document itself may declare the
-    charset. One child is kept ready for a reader
-    that loads slowly and is used often.
+    `in_text` are decoded first, and its reader gets UTF-8; with `declares_charset`, the document
+    itself may declare it. `started_early`: a child waits for the first document.
     """
 
     suffixes: tuple[str, ...]
@@ -24,7 +23,7 @@ class Format:
     reader: str = ""
     in_text: bool = False
     declares_charset: bool = False
-    kept_ready: bool = False
+    started_early: bool = False
 
 
 def _office(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
@@ -38,7 +37,7 @@ FORMATS = {
         aliases=("text/x-markdown",),
         reader="read_markdown",
         in_text=True,
-        kept_ready=True,
+        started_early=True,
     ),
     MediaType.HTML: Format(
         suffixes=(".html", ".htm", ".xhtml"),
@@ -46,10 +45,10 @@ FORMATS = {
         reader="read_html",
         in_text=True,
         declares_charset=True,
-        kept_ready=True,
+        started_early=True,
     ),
     MediaType.PDF: Format(
-        suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", kept_ready=True
+        suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
     ),
     MediaType.DOCX: _office(".docx", ".docm", ".dotx"),
     MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx"),

@@ -22,15 +22,16 @@ __all__ = ["Parser", "ParserLimits"]
 
 log = logging.getLogger(__name__)
 
-KEPT_READY = tuple(kind for kind, form in FORMATS.items() if form.kept_ready)
+STARTED_EARLY = tuple(kind for kind, form in FORMATS.items() if form.started_early)
 
 
 class Parser:
     """Parses bytes to a `CutDocument`; use as `async with Parser(limits) as parser`.
 
-    A child process serves one document. One child of each format in `KEPT_READY` is started in
-    advance; entering the context starts them and logs `parser.jailed`, with the controls that the
-    kernel refused. Plain text has its own slots, so it never waits for slow parsers.
+    A child process serves one document. One child of each reader is kept ready: entering the
+    context starts those of the formats in `STARTED_EARLY` and logs `parser.jailed`, with the
+    controls that the kernel refused; others start when first needed. Plain text has its own slots,
+    so it never waits for slow parsers.
     """
 
     def __init__(self, limits: ParserLimits) -> None:
@@ -38,7 +39,7 @@ class Parser:
         each = limits.children
         self._parsers = FairSlots(each=each, total=2 * each)
         self._decoders = FairSlots(each=each, total=2 * each)
-        self._ready: dict[MediaType, asyncio.Task[JailedChild]] = {}
+        self._ready: dict[str, asyncio.Task[JailedChild]] = {}
         self._jail: dict[str, str] = {}
         self._open = False
 
@@ -46,7 +47,7 @@ class Parser:
         """Raises `UnavailableError` if no child can be started."""
         self._open = True
         try:
-            for media_type in KEPT_READY:
+            for media_type in STARTED_EARLY:
                 self._keep_ready(media_type)
             for starting in list(self._ready.values()):
                 self._log_jail(await (await starting).read_report())
@@ -115,17 +116,18 @@ class Parser:
 
     @asynccontextmanager
     async def _take_child(self, media_type: MediaType) -> AsyncIterator[JailedChild]:
-        starting = self._ready.pop(media_type, None) or self._start(media_type)
-        if media_type in KEPT_READY:
-            self._keep_ready(media_type)
+        starting = self._ready.pop(FORMATS[media_type].reader, None) or self._start(media_type)
+        self._keep_ready(media_type)
         try:
             yield await asyncio.shield(starting)
         finally:
             await _end(starting)
 
     def _keep_ready(self, media_type: MediaType) -> None:
-        if self._open and media_type not in self._ready:
-            self._ready[media_type] = self._start(media_type)
+        """Start the next child of a reader; one for plain text starts quickly enough."""
+        reader = FORMATS[media_type].reader
+        if self._open and reader and reader not in self._ready:
+            self._ready[reader] = self._start(media_type)
 
     def _start(self, media_type: MediaType) -> asyncio.Task[JailedChild]:
         # The code that pops the task, or `__aexit__`, awaits it in `_end`.

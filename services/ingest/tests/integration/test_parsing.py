@@ -226,7 +226,7 @@ async def test_start_says_what_holds_the_children(caplog):
     assert {"resource_limits", "no_new_privileges", "dies_with_parent"} <= set(record.held)
     assert (record.levelno == logging.WARNING) == bool(record.missing)
     assert set(record.held).isdisjoint(record.missing)
-    assert len([*record.held, *record.missing]) == 7
+    assert len([*record.held, *record.missing]) == 8
 
 
 async def test_parser_that_can_not_start_a_child_says_so():

@@ -327,6 +327,36 @@ def test_without_the_jail_the_same_intruder_gets_everything(tmp_path):
     assert len(succeeded) == (11 if os.getuid() == 0 else 10)
 
 
+# As an unprivileged user, to whom alone the kernel applies this limit.
+THREADS = """
+import json, os, sys, threading
+from ingest.parsing import jail
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+report = jail.enter(jail.Bounds(512 << 20, 5, 64), os.getppid()) | jail.seal()
+report |= jail.limit_processes(int(sys.argv[1]), report)
+gate, started = threading.Event(), 0
+for _ in range(40):
+    try:
+        threading.Thread(target=gate.wait, daemon=True).start()
+    except RuntimeError:
+        break
+    started += 1
+print(json.dumps([report, started]), flush=True)
+os._exit(0)  # the end of a thread loads a library, and no file can be read
+"""
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (8, 7)])
+def test_number_of_threads_is_limited(limit, expected):
+    command = [sys.executable, "-I", "-c", THREADS, str(limit)]
+    probe = subprocess.run(command, capture_output=True, check=True, env={}, timeout=30)
+    report, started = json.loads(probe.stdout)
+    assert started == (40 if report["no_processes"] else expected)
+    assert bool(report["no_processes"]) == bool(limit and report["own_users"])
+
+
 # A user namespace that allows no network namespace inside, as a container host may be set up.
 REFUSING = """
 import ctypes, json, os

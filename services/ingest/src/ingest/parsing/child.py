@@ -30,7 +30,7 @@ from ingest.parsing.task import Task
 
 
 class Reader(Protocol):
-    """A module that reads a format."""
+    """A module that reads a format; one with threads has `THREADS_MAX`, and starts them late."""
 
     def read(self, data: bytes, limit_chars: int, /) -> Reading:
         """Reads a document to at most `limit_chars`, or raises `RefusalError`."""
@@ -114,10 +114,9 @@ def main(media_format: str, *numbers: str) -> None:
     if form.in_text:
         load_statistics()
     report |= jail.seal()
-    # Threads inherit the seal only if they start after it.
-    if reader is not None and hasattr(reader, "start_threads"):
-        reader.start_threads()
-    _write_all(encode_frame(report | jail.forbid_processes()))
+    # Threads inherit the seal because they start after it.
+    threads = getattr(reader, "THREADS_MAX", 0)
+    _write_all(encode_frame(report | jail.limit_processes(threads, report)))
     with os.fdopen(STDIN, "rb", closefd=False) as source:
         task = Task(**json.loads(source.read(int.from_bytes(source.read(4)))))
         data = source.read()

@@ -5,6 +5,7 @@ them only in a process that ends with its document.
 """
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -54,6 +55,7 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
     return _apply(
         resource_limits=lambda: _limit(bounds),
         no_new_privileges=lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
+        own_users=_leave_users,
         own_network=_leave_network,
         no_capabilities=_drop_capabilities,
         dies_with_parent=lambda: _die_with_parent(parent),
@@ -65,9 +67,19 @@ def seal() -> dict[str, str]:
     return _apply(files_and_signals=_seal_files)
 
 
-def forbid_processes() -> dict[str, str]:
-    """Forbid new threads and processes, for a user without privileges; see `enter`."""
-    return _apply(no_processes=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)))
+def limit_processes(threads: int, report: dict[str, str]) -> dict[str, str]:
+    """Forbid new processes, and threads beyond `threads`; see `enter`, whose report it needs.
+
+    The kernel counts all processes of the user. So some threads can be allowed only in a user
+    namespace of its own; none can always be, as the limit is then reached by any process.
+    """
+
+    def limit() -> None:
+        if threads and report["own_users"]:
+            raise OSError(errno.EPERM, "threads are not limited without a user namespace")
+        resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
+
+    return _apply(no_processes=limit)
 
 
 def bound_time(cpu_s: int) -> None:
@@ -104,12 +116,14 @@ def _limit(bounds: Bounds) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
+def _leave_users() -> None:
+    """Enter a user namespace, in which the process counts alone and may leave the network."""
+    _call(_libc.unshare, CLONE_NEWUSER)
+
+
 def _leave_network() -> None:
-    """Enter a network namespace without routes or interfaces; root needs no user namespace."""
-    try:
-        _call(_libc.unshare, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
-    except OSError:
-        _call(_libc.unshare, CLONE_NEWNET | CLONE_NEWIPC)
+    """Enter a network namespace without routes or interfaces; root can do so by itself."""
+    _call(_libc.unshare, CLONE_NEWNET | CLONE_NEWIPC)
 
 
 def _drop_capabilities() -> None:

@@ -18,12 +18,8 @@ from ingest.parsing.reading import Reading, check_length
 # The library refuses what is larger; it would cut the rest of a table off without a word if its
 # own default were reached.
 TABLE_CELLS_MAX: Final = 10_000_000
+THREADS_MAX: Final = 64
 UNPACKED_MAX_BYTES: Final = 256 << 20
-
-
-def start_threads() -> None:
-    """Starts the library's threads: in the sealed child, before new threads are forbidden."""
-    _convert(b"# title", MediaType.MARKDOWN)
 
 
 def read(data: bytes, limit_chars: int) -> Reading:

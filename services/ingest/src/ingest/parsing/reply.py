@@ -98,10 +98,15 @@ class Reply:
             if not fits or end - start > self._max_chars:
                 raise _malformed_reply_error()
             text = self._slice(start, end)
-            if text[0] == "\n" or text[-1].isspace():
+            if text[-1].isspace() or (text[0].isspace() and not self._is_indented(start)):
                 raise _malformed_reply_error()
             ordinal = len(self._chunks)
             self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages))
+
+    def _is_indented(self, start: int) -> bool:
+        """Whether white space at a place is the indentation of a line."""
+        begins_line = start == 0 or self._slice(start - 1, start) == "\n"
+        return begins_line and self._slice(start, start + 1) != "\n"
 
     def _build_document(self, title: str) -> CutDocument:
         return CutDocument(

@@ -13,7 +13,7 @@ PDF_HEADER = b"%PDF-1.7\n"
     ("name", "content", "reason"),
     [
         ("empty.txt", b"", "EMPTY_DOCUMENT"),
-        ("noise.bin", bytes(range(256)) * 8, "MEDIA_TYPE_UNSUPPORTED"),
+        ("noise.bin", bytes(range(256)) * 8, "TEXT_UNDECODABLE"),
         ("damaged.pdf", PDF_HEADER + b"garbage" * 50, "DOCUMENT_DAMAGED"),
         ("blank.txt", b" \n\t \n", "NO_TEXT"),
     ],

@@ -44,11 +44,7 @@ def decode(data: bytes, *, charset: str) -> str:
         if text is None:
             text = decode_strictly(data, find_encoding(data))
     if text is None:
-        raise InvalidInputError(
-            ParseFailure.TEXT_UNDECODABLE,
-            "the encoding is not certain; convert the text to UTF-8, or declare its charset in the"
-            " media type, as in text/plain; charset=windows-1252",
-        )
+        raise InvalidInputError(ParseFailure.TEXT_UNDECODABLE, _describe_failure(data))
     return text
 
 
@@ -62,6 +58,15 @@ def decode_unicode(data: bytes) -> str | None:
     if _is_binary(data) or _SEVEN_BIT.search(data):
         return None
     return _decode_all(data, "utf-8")
+
+
+def _describe_failure(data: bytes) -> str:
+    if _is_binary(data):
+        return "the bytes are not text; send a file of one of the accepted formats"
+    return (
+        "the encoding is not certain; convert the text to UTF-8, or declare its charset in the"
+        " media type, as in text/plain; charset=windows-1252"
+    )
 
 
 def _is_marked(data: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from ingest.parsing.html_formulas import FormulaSigns, clean_tex, find_tex
 from ingest.parsing.html_frame import Depths, Enter, Frame, Kind
-from ingest.parsing.line_writer import LINE, Edge, LineWriter
+from ingest.parsing.line_writer import LINE, Border, LineWriter
 
 SHOWN_INPUTS = frozenset(
     "text button submit reset email number tel url date time month week datetime-local".split()  # noqa: SIM905
@@ -91,5 +91,5 @@ class Images:
 
     def _enter_drawn_line(self, frame: Frame) -> bool:
         if "y" in frame.attributes or "dy" in frame.attributes:
-            self._writer.request_edge(Edge.BOX)
+            self._writer.request_border(Border.BOX)
         return True

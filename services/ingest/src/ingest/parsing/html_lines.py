@@ -4,7 +4,7 @@ from selectolax.lexbor import LexborNode
 
 from ingest.parsing.html_frame import Depths, Enter, Frame, Kind
 from ingest.parsing.html_rules import Attributes
-from ingest.parsing.line_writer import LINE, Edge, LineWriter
+from ingest.parsing.line_writer import LINE, Border, LineWriter
 from ingest.parsing.raised_signs import mark_lowered, mark_raised
 
 
@@ -39,15 +39,15 @@ class LineParts:
         else:
             before, after = self._mark_signs(frame)
         self._depths.enter(frame, Kind.SCRIPT)
-        edge = Edge.RAISED if frame.tag == "sup" else Edge.LOWERED
+        border = Border.RAISED if frame.tag == "sup" else Border.LOWERED
         if before.isspace():
-            edge = Edge.BOX
-            self._writer.request_edge(edge)
+            border = Border.BOX
+            self._writer.request_border(border)
         self._writer.append(before.strip())
 
         def leave() -> None:
             self._writer.append(after.strip())
-            self._writer.request_edge(edge)
+            self._writer.request_border(border)
 
         frame.closers.append(leave)
         return True

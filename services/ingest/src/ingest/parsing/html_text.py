@@ -24,7 +24,7 @@ from ingest.parsing.html_images import Images
 from ingest.parsing.html_lines import LineParts
 from ingest.parsing.html_rules import Attributes
 from ingest.parsing.html_tree import parse
-from ingest.parsing.line_writer import LINE, PARAGRAPH, Edge, LineWriter
+from ingest.parsing.line_writer import LINE, PARAGRAPH, Border, LineWriter
 
 # Documents in documents: frames with their own text, shadow trees, `noframes`.
 INNER_DOCUMENTS_MAX = 8
@@ -174,7 +174,7 @@ class PageText:
         if frame.breaks:
             self._writer.request_break(frame.breaks)
         elif frame.is_box:
-            self._writer.request_edge(Edge.BOX)
+            self._writer.request_border(Border.BOX)
 
     def _read_head(self, head: LexborNode) -> None:
         child = head.child

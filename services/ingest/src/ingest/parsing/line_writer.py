@@ -11,7 +11,7 @@ _OPENING = frozenset(" \t\n([{<\u201c\u2018\u00ab\u201e\u00bf\u00a1")
 _CLOSING = frozenset(" \t\n)]}>.,;:!?%\u201d\u2019\u00bb\u2026")
 
 
-class Edge(IntEnum):
+class Border(IntEnum):
     """A place where two texts touch in the page but may not become one word."""
 
     NONE = 0
@@ -30,7 +30,7 @@ class LineWriter:
         self._last = ""
         self._break = 0
         self._gap = False
-        self._edge = Edge.NONE
+        self._border = Border.NONE
         self._cells = 0
         self._prefix = ""
 
@@ -51,16 +51,16 @@ class LineWriter:
 
     def write_word(self, text: str) -> None:
         """Write text that stands in the line as a box, such as the text of an image."""
-        self.request_edge(Edge.BOX)
+        self.request_border(Border.BOX)
         self.write(text)
-        self.request_edge(Edge.BOX)
+        self.request_border(Border.BOX)
 
     def append(self, text: str) -> None:
         """Write signs that belong to what is before them."""
         if text:
-            gap, edge, self._gap, self._edge = self._gap, self._edge, False, Edge.NONE
+            gap, border, self._gap, self._border = self._gap, self._border, False, Border.NONE
             self._add(text)
-            self._gap, self._edge = gap, edge
+            self._gap, self._border = gap, border
 
     def request_break(self, lines: int) -> None:
         if self.is_in_row:
@@ -68,8 +68,8 @@ class LineWriter:
         elif not self._prefix:
             self._break = max(self._break, lines)
 
-    def request_edge(self, edge: Edge) -> None:
-        self._edge = max(self._edge, edge)
+    def request_border(self, border: Border) -> None:
+        self._border = max(self._border, border)
 
     def request_cell(self) -> None:
         self._cells += 1
@@ -84,7 +84,7 @@ class LineWriter:
     def find_last(self) -> str:
         """The character that the next text touches, if it touches one."""
         touches = not (self._break or self._gap or self._cells or self._prefix)
-        return self._last if touches and self._edge is not Edge.BOX else ""
+        return self._last if touches and self._border is not Border.BOX else ""
 
     def mark(self) -> int:
         return len(self._pieces)
@@ -117,18 +117,18 @@ class LineWriter:
                 separator = "\n" * self._break
             elif self._gap or self._cells or self._is_edge_before(following):
                 separator = " "
-        self._break, self._gap, self._edge, self._cells = 0, False, Edge.NONE, 0
+        self._break, self._gap, self._border, self._cells = 0, False, Border.NONE, 0
         self._prefix = ""
         return separator + cells + prefix
 
     def _is_edge_before(self, following: str) -> bool:
         last = self._last
-        match self._edge:
-            case Edge.BOX:
+        match self._border:
+            case Border.BOX:
                 return last not in _OPENING and following not in _CLOSING
-            case Edge.RAISED:
+            case Border.RAISED:
                 return last.isalnum() and following.isalnum()
-            case Edge.LOWERED:
+            case Border.LOWERED:
                 return last.isdigit() and following.isdigit()
             case _:
                 return False

@@ -151,6 +151,19 @@ def test_bytes_outside_ascii_far_into_a_file_are_decoded():
     assert decode(text.encode("cp1252"), charset="") == text
 
 
+MIXED = {
+    "gbk": "每台水泵Pump在季节7开始之前必须进行检查。检查a结果写入记录本并送交办公室。",
+    "cp932": "すべてのPumpは季節が7始まる前に点検しなければxなりません。結果は記録簿に。",
+}
+
+
+@pytest.mark.parametrize("encoding", MIXED)
+@pytest.mark.parametrize("shift", range(4))
+def test_sample_of_a_long_line_may_end_inside_a_character(encoding, shift):
+    text = "a" * shift + MIXED[encoding] * 1_500
+    assert decode(text.encode(encoding), charset="") == text
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -1,5 +1,6 @@
 """Finds the encoding of text that declares none, by statistics on its bytes."""
 
+import codecs
 import re
 from collections import defaultdict
 from types import ModuleType
@@ -39,7 +40,7 @@ def find_encoding(data: bytes) -> str:
     """Finds the encoding of `data`; empty when it is not certain.
 
     It is certain when two independent libraries read the same characters, when one is confident,
-    or when nearly all encodings that come into question give the same characters.
+    or when those that give the same characters have more than half of all confidence.
     """
     if len(data) < TEXT_MIN_BYTES:
         return ""
@@ -47,9 +48,9 @@ def find_encoding(data: bytes) -> str:
     weights = defaultdict[str, float](float)
     ranking = _rank_encodings(sample)
     for encoding, confidence in ranking:
-        if (text := decode_strictly(sample, encoding)) is not None:
+        if (text := _decode_sample(sample, encoding)) is not None:
             weights[text] += confidence
-    if not ranking or (text := decode_strictly(sample, ranking[0][0])) is None:
+    if not ranking or (text := _decode_sample(sample, ranking[0][0])) is None:
         return ""
     encoding, confidence = ranking[0]
     second = load_statistics().cchardet.detect(sample)["encoding"] or ""
@@ -57,7 +58,7 @@ def find_encoding(data: bytes) -> str:
     certain = (
         confidence >= CONFIDENCE_MIN
         or weights[text] >= SHARE_MIN * sum(weights.values())
-        or decode_strictly(sample, second) == text
+        or _decode_sample(sample, second) == text
     )
     return encoding if certain else ""
 
@@ -77,8 +78,17 @@ def decode_strictly(data: bytes, encoding: str) -> str | None:
     Also none when control characters of Unicode's second block come out: they are the sign of a
     Windows encoding under the name of its ISO relative.
     """
+    return _decode(data, encoding, is_whole=True)
+
+
+def _decode_sample(sample: bytes, encoding: str) -> str | None:
+    """`decode_strictly` for a sample, which may end inside a character."""
+    return _decode(sample, encoding, is_whole=False)
+
+
+def _decode(data: bytes, encoding: str, *, is_whole: bool) -> str | None:
     try:
-        text = data.decode(encoding)
+        text = codecs.getincrementaldecoder(encoding)().decode(data, is_whole)
     except (UnicodeError, LookupError):
         return None
     return None if _CONTROLS.search(text) else text

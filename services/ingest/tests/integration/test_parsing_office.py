@@ -246,6 +246,13 @@ async def test_title_of_the_file_is_the_title_of_the_document(parser):
     assert document.title == "River book"
 
 
+async def test_keys_between_two_rules_are_text(parser):
+    chapter = "<hr/><p>title: Lost and found</p><hr/><p>Ask at the gate.</p>"
+    document = await parser(epub("River book", chapter), media_type="", file_name="")
+    assert "title: Lost and found" in document.text
+    assert document.title == "River book"
+
+
 async def test_large_table_is_complete(parser):
     rows = [
         [f"row {number}", *(f"{number}-{column}" for column in range(12))]

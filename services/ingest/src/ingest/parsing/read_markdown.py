@@ -33,13 +33,18 @@ def read(data: bytes, limit_chars: int) -> Reading:
     """
     source = data.decode().replace("\r\n", "\n").replace("\r", "\n")
     front = read_front_matter(source)
+    return read_body(source[front.end :], front.title, limit_chars)
+
+
+def read_body(source: str, title: str, limit_chars: int) -> Reading:
+    """Reads Markdown without front matter, as `read`."""
     try:
-        body = _render(source[front.end :])
+        body = _render(source)
     except RecursionError as error:
         raise RefusalError(
             ParseFailure.DOCUMENT_DAMAGED, "Markdown: quotes or lists are nested too deeply"
         ) from error
-    return read_html.read_part(f"<body>{body}</body>".encode(), front.title, limit_chars)
+    return read_html.read_part(f"<body>{body}</body>".encode(), title, limit_chars)
 
 
 def _render(source: str) -> str:

@@ -15,8 +15,7 @@ from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.reading import Reading, check_length
 
-# The library refuses what is larger; it would cut the rest of a table off without a word if its
-# own default were reached.
+# The library's own default of 100,000 refuses tables that people have.
 TABLE_CELLS_MAX: Final = 10_000_000
 THREADS_MAX: Final = 64
 UNPACKED_MAX_BYTES: Final = 256 << 20
@@ -34,11 +33,8 @@ def read(data: bytes, limit_chars: int) -> Reading:
         )
     found = _convert(data, _find_hint(data))
     check_length(len(found.content), limit_chars)
-    reading = read_markdown.read(found.content.encode(), limit_chars)
-    title = (found.metadata.title or "").strip() or reading.title
-    if title and title not in reading.texts[0]:
-        reading.texts[0] = f"{title}\n\n{reading.texts[0]}"
-    return reading._replace(title=title)
+    title = " ".join((found.metadata.title or "").split())
+    return read_markdown.read_body(found.content, title, limit_chars)
 
 
 def _find_hint(data: bytes) -> str:
@@ -89,7 +85,7 @@ def _convert(data: bytes, media_type: str) -> ExtractedDocument:
         raise _limit_error() from error
     except (xberg.XbergError, RuntimeError, ValueError) as error:
         # The message could quote the document.
-        if "Security limit" in str(error):
+        if "Security limit" in str(error) or "Security violation" in str(error):
             raise _limit_error() from error
         raise RefusalError(
             ParseFailure.DOCUMENT_DAMAGED, f"the file cannot be read: {type(error).__name__}"

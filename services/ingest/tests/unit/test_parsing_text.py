@@ -152,15 +152,18 @@ def test_bytes_outside_ascii_far_into_a_file_are_decoded():
 
 
 MIXED = {
-    "gbk": "每台水泵Pump在季节7开始之前必须进行检查。检查a结果写入记录本并送交办公室。",
-    "cp932": "すべてのPumpは季節が7始まる前に点検しなければxなりません。結果は記録簿に。",
+    "gbk": "每台水泵Pump在季节7开始之前必须abc进行检查。检查a结果写入记录本并送交"
+    "办公室bc。如果故障危及d生命，必须立即关闭设备并通知值班负责人。",
+    "cp932": "すべてのPumpポンプは季節が7始まる前にabc点検しなければxなりません。"
+    "結果は記録簿にy書き込みます。",
 }
 
 
 @pytest.mark.parametrize("encoding", MIXED)
-@pytest.mark.parametrize("shift", range(4))
-def test_sample_of_a_long_line_may_end_inside_a_character(encoding, shift):
-    text = "a" * shift + MIXED[encoding] * 1_500
+@pytest.mark.parametrize("phase", range(6))
+def test_sample_of_a_long_line_may_end_inside_a_character(encoding, phase):
+    sentence = MIXED[encoding]
+    text = sentence[phase:] + 1_500 * sentence
     assert decode(text.encode(encoding), charset="") == text
 
 

@@ -50,6 +50,8 @@ def passage_json(passage: Passage) -> dict[str, object]:
         "chunk_id": passage.chunk_id,
         "ordinal": passage.ordinal,
         "title": passage.title,
+        "headings": list(passage.headings),
+        "table_header": passage.table_header,
         "metadata": dict(passage.metadata),
         "page": passage.page,
         "start": passage.start,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
-from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
+from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from chassis.base.errors import NotFoundError
 from chassis.events.delivery import Delivery
 from inference.domain import (
@@ -171,7 +171,7 @@ class EmbedChunks:
             OverloadedError, UnavailableError: the engine is full or away; the batch waits.
         """
         event = delivery.event
-        texts = [chunk.text for chunk in event.chunks]
+        texts = [_join_context(chunk) for chunk in event.chunks]
         owner = Owner(event.tenant, event.document)
         request = EmbeddingRequest(profile=self.profile, texts=texts, lane=Lane.BULK, owner=owner)
         done = await self.embed.run(request)
@@ -184,3 +184,9 @@ class EmbedChunks:
         )
         async with self.begin(event.tenant, [delivery]) as work:
             work.emit(embedded, about=event.document, cause=delivery)
+
+
+def _join_context(chunk: Chunk) -> str:
+    """The text to embed; query joins it in the same way when it embeds a passage again."""
+    context = (" > ".join(chunk.headings), chunk.table_header)
+    return "\n".join((*filter(None, context), chunk.text))

@@ -1,5 +1,6 @@
 """Cuts clean text into chunks, the units that are embedded, found and quoted."""
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -8,11 +9,13 @@ from typing import NamedTuple, Protocol
 
 import regex  # type: ignore[import-untyped]
 
+from ingest.outline import TOP, Outline, Place
+
 # Part of every chunk id: raise it whenever the same text and sizes may be cut differently.
-ALGORITHM = 2
+ALGORITHM = 3
 
 # How much shorter than ideal a chunk may be, as a share, to end at a better place.
-PARAGRAPH_REACH, SENTENCE_REACH, LINE_REACH, WORD_REACH = 0.35, 0.3, 0.3, 0.5
+HEADING_REACH, PARAGRAPH_REACH, SENTENCE_REACH, LINE_REACH, WORD_REACH = 0.5, 0.35, 0.3, 0.3, 0.5
 HEADING_MAX_CHARS = 80
 # Longer indentation than this part of a chunk is dropped, so that no chunk is blank.
 INDENTATION_SHARE = 8
@@ -28,6 +31,12 @@ _SENTENCE = re.compile(
 _LINE = re.compile(r"\n")
 _WORD = re.compile(r"[^\S\n]+")
 _BLANKS = re.compile(r"\s*")
+# Scripts without blanks between words: a sign of them is about as many tokens as three letters.
+_DENSE = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\ua4cf"
+    "\uf900-\ufaff\uff00-\uffef\U0001b000-\U0001b16f\U00020000-\U0003ffff]+"
+)
+DENSE_WEIGHT = 3
 # What readers see as one sign, such as a letter with its marks, a flag, or a family of emoji.
 _SIGN = regex.compile(r"\X")
 # Enough characters to see the whole of a sign that a cut would divide.
@@ -44,12 +53,14 @@ class Page(Protocol):
 
 
 class Document(Protocol):
-    """Clean text and its pages, ascending; no pages if the format has none."""
+    """Clean text, its pages, ascending; no pages if the format has none, and its outline."""
 
     @property
     def text(self) -> str: ...
     @property
     def pages(self) -> Sequence[Page]: ...
+    @property
+    def outline(self) -> Outline: ...
 
 
 class PageBreak(NamedTuple):
@@ -65,6 +76,8 @@ class ChunkSettings:
 
     Lengths vary around `target_chars`; a text of up to `max_chars` stays whole. With the defaults a
     chunk of English text has roughly 250 tokens, within the 512 that the embedding model reads.
+    Text in a script without blanks between words gets chunks of a third of these sizes, since its
+    signs are more tokens.
     """
 
     target_chars: int = 1_000
@@ -86,7 +99,7 @@ class Chunk:
     """`text == document.text[start:end]`, without white space around it except indentation.
 
     `ordinal` counts from 0, `page` is the page the chunk begins on, `page_breaks` are the further
-    pages that begin inside it.
+    pages that begin inside it. `place` is what it stands under.
     """
 
     ordinal: int
@@ -95,22 +108,26 @@ class Chunk:
     end: int
     page: int | None
     page_breaks: tuple[PageBreak, ...] = ()
+    place: Place = TOP
 
 
 def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
-    """Cut a document between paragraphs, or else between sentences, lines or words.
+    """Cut a document before headings or between paragraphs, or else sentences, lines or words.
 
     The chunks are in order, do not overlap and contain every character except white space. Equal
     texts and settings give equal chunks. The time is linear in the length of the text.
     """
     chunks: list[Chunk] = []
-    for start, end in _find_spans(document.text, settings):
+    for start, end in _find_spans(document.text, document.outline, settings):
         text = document.text[start:end]
-        chunks.append(locate_chunk(len(chunks), text, start, end, document.pages))
+        place = document.outline.locate(start)
+        chunks.append(locate_chunk(len(chunks), text, start, end, document.pages, place))
     return chunks
 
 
-def locate_chunk(ordinal: int, text: str, start: int, end: int, pages: Sequence[Page]) -> Chunk:
+def locate_chunk(
+    ordinal: int, text: str, start: int, end: int, pages: Sequence[Page], place: Place
+) -> Chunk:
     """Make a chunk and find its pages."""
     first = bisect_right(pages, start, key=lambda page: page.start_char)
     behind = bisect_left(pages, end, lo=first, key=lambda page: page.start_char)
@@ -121,14 +138,15 @@ def locate_chunk(ordinal: int, text: str, start: int, end: int, pages: Sequence[
         end=end,
         page=pages[first - 1].number if first else None,
         page_breaks=tuple(PageBreak(one.start_char, one.number) for one in pages[first:behind]),
+        place=place,
     )
 
 
-def _find_spans(text: str, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
+def _find_spans(text: str, outline: Outline, settings: ChunkSettings) -> Iterator[tuple[int, int]]:
     end, stop = 0, len(text.rstrip())
     while end < stop:
         start = _find_start(text, end, settings)
-        end = _find_end(text, start, stop, settings)
+        end = _find_end(text, outline, start, stop, settings)
         yield start, start + len(text[start:end].rstrip())
 
 
@@ -139,8 +157,9 @@ def _find_start(text: str, end: int, settings: ChunkSettings) -> int:
     return line if start - line <= settings.target_chars // INDENTATION_SHARE else start
 
 
-def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
+def _find_end(text: str, outline: Outline, start: int, stop: int, settings: ChunkSettings) -> int:
     """Find the end of the chunk that begins at `start`, including the white space after it."""
+    settings = _fit_sizes(text, start, settings)
     left = stop - start
     if left <= settings.max_chars:
         return stop
@@ -148,6 +167,9 @@ def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
     ceiling = (settings.target_chars + settings.max_chars) // 2
     ideal = left / -(-left // ceiling)
     longest = start + settings.max_chars
+    shortest = start + max(1, int(ideal * (1 - HEADING_REACH)))
+    if heading := _find_heading(text, outline, shortest, longest):
+        return heading
     for pattern, reach in (
         (_PARAGRAPH, PARAGRAPH_REACH),
         (_SENTENCE, SENTENCE_REACH),
@@ -157,10 +179,32 @@ def _find_end(text: str, start: int, stop: int, settings: ChunkSettings) -> int:
         shortest = start + int(ideal * (1 - reach))
         cuts = [match.end() for match in pattern.finditer(text, shortest, longest)]
         if pattern is _PARAGRAPH:
-            cuts = [cut for cut in cuts if not _is_after_heading(text, start, cut)]
+            cuts = [cut for cut in cuts if not _is_after_heading(text, outline, start, cut)]
         if cuts:
             return min(cuts, key=lambda cut: abs(cut - start - ideal))
-    return _find_last_sign(text, start, longest)
+    return _find_last_sign(text, start, start + math.ceil(ideal))
+
+
+def _fit_sizes(text: str, start: int, settings: ChunkSettings) -> ChunkSettings:
+    """Make the sizes smaller for text whose signs are words or syllables, by their share."""
+    beginning = text[start : start + settings.max_chars]
+    if beginning.isascii() or not (dense := sum(map(len, _DENSE.findall(beginning)))):
+        return settings
+    weight = 1 + (DENSE_WEIGHT - 1) * dense / len(beginning)
+    return ChunkSettings(
+        target_chars=max(1, int(settings.target_chars / weight)),
+        max_chars=max(1, int(settings.max_chars / weight)),
+    )
+
+
+def _find_heading(text: str, outline: Outline, shortest: int, longest: int) -> int:
+    """Find the first of the highest headings that begin a line in a range; 0 if none does."""
+    headings = [
+        one
+        for one in outline.find_heading_starts(shortest, longest)
+        if text[one.start - 1 : one.start] == "\n"
+    ]
+    return min(headings, key=lambda one: one.level).start if headings else 0
 
 
 def _find_last_sign(text: str, start: int, longest: int) -> int:
@@ -173,8 +217,11 @@ def _find_last_sign(text: str, start: int, longest: int) -> int:
     return end if end > start else longest
 
 
-def _is_after_heading(text: str, start: int, cut: int) -> bool:
-    """Whether a cut would follow a heading: a short line without a full stop."""
+def _is_after_heading(text: str, outline: Outline, start: int, cut: int) -> bool:
+    """Whether a cut would follow a heading, or a short line without a full stop."""
     paragraph = text[max(start, cut - HEADING_MAX_CHARS - 8) : cut].rstrip()
     line = paragraph[paragraph.rfind("\n") + 1 :]
+    end = max(start, cut - HEADING_MAX_CHARS - 8) + len(paragraph)
+    if outline.find_heading_starts(end - len(line), end):
+        return True
     return len(line) <= HEADING_MAX_CHARS and not line.endswith((".", "!", "?", ":", ";", "|"))

@@ -48,7 +48,7 @@ class Cut(ports.Cut):
 
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
         """Yields the pieces in order."""
-        batches = batch_numbers([one.text for one in self.chunks])
+        batches = batch_numbers([_join(one) for one in self.chunks])
         for one, batch in zip(self.chunks, batches, strict=True):
             yield Piece(
                 chunk_id=chunk_id(tenant, document, number, one.ordinal, self.settings.key),
@@ -59,6 +59,8 @@ class Cut(ports.Cut):
                 end=one.end,
                 page=one.page or 0,
                 page_breaks=one.page_breaks,
+                headings=one.place.headings,
+                table_header=one.place.table_header,
             )
 
 
@@ -68,7 +70,10 @@ def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: s
 
 
 def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
-    """Yields the batch number of each text; a batch has at most 32 texts and 128 KiB of UTF-8."""
+    """Yields the batch number of each text, headings and table header included.
+
+    A batch has at most 32 texts and 128 KiB of UTF-8.
+    """
     batch = count = size = 0
     for text in texts:
         length = len(text.encode())
@@ -76,6 +81,10 @@ def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
             batch, count, size = batch + 1, 0, 0
         count, size = count + 1, size + length
         yield batch
+
+
+def _join(one: Chunk) -> str:
+    return "".join((*one.place.headings, one.place.table_header, one.text))
 
 
 def cut_small_text(

@@ -358,7 +358,8 @@ class Piece:
     """A chunk as it is stored; `page` is the page on which it begins, 0 for a format without pages.
 
     `page_breaks` are the pages that begin inside it: the offset in the document's cleaned text, and
-    the number of the page.
+    the number of the page. `headings` are those it stands under, outermost first; `table_header` is
+    the header row of the table that it continues.
     """
 
     chunk_id: uuid.UUID
@@ -369,6 +370,8 @@ class Piece:
     end: int
     page: int
     page_breaks: Sequence[tuple[int, int]] = ()
+    headings: Sequence[str] = ()
+    table_header: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

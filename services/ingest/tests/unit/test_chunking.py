@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.chunking import Chunk, ChunkSettings, chunk
+from ingest.outline import NO_OUTLINE, Outline
 
 from .growth import assert_linear
 
@@ -23,6 +24,7 @@ class Page:
 class Document:
     text: str
     pages: tuple[Page, ...] = ()
+    outline: Outline = NO_OUTLINE
 
 
 SETTINGS = ChunkSettings()
@@ -199,9 +201,34 @@ def test_no_chunk_begins_or_ends_inside_a_sign(sign):
     assert {len(one.text) % len(sign) for one in chunks} == {0}
 
 
+@pytest.mark.parametrize(
+    ("sentence", "least", "most"),
+    [
+        ("这是一个关于水泵的中文文档。", 250, 400),
+        ("これはポンプについての文書です。", 250, 400),
+        ("ปั๊มน้ำมีการรับประกันสามปี", 250, 400),
+        ("Это документ о насосах. ", 700, 1_200),
+        ("이것은 펌프에 관한 문서입니다. ", 700, 1_200),
+    ],
+)
+def test_text_without_blanks_between_words_has_smaller_chunks(sentence, least, most):
+    text = (sentence * 400).strip()
+    chunks = chunk(Document(text), SETTINGS)
+    check(text, list(chunks), SETTINGS)
+    assert least <= min(len(one.text) for one in chunks)
+    assert max(len(one.text) for one in chunks) <= most
+
+
+def test_only_the_dense_part_of_a_mixed_text_has_smaller_chunks():
+    english, chinese = prose(20_000), "这是一个关于水泵的中文文档。" * 300
+    lengths = [len(one.text) for one in chunk(Document(f"{english}\n\n{chinese}"), SETTINGS)]
+    assert min(lengths[:15]) > 700
+    assert max(lengths[-8:]) <= 400
+
+
 def test_settings_have_a_stable_key():
-    assert ChunkSettings().key == "c2-1000-1200"
-    assert ChunkSettings(target_chars=500, max_chars=700).key == "c2-500-700"
+    assert ChunkSettings().key == "c3-1000-1200"
+    assert ChunkSettings(target_chars=500, max_chars=700).key == "c3-500-700"
 
 
 @pytest.mark.parametrize(("target", "most"), [(0, 10), (11, 10), (-1, 10)])

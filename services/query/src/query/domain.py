@@ -111,7 +111,8 @@ class Passage:
 
     `start` and `end` are character offsets in the document's cleaned text. `page` is the page on
     which it begins, from 1, or 0 if the format has no pages; `page_breaks` are the further pages
-    that begin inside it. `ingest_trace_id` is the W3C trace of its upload.
+    that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
+    the header row of the table that it continues. `ingest_trace_id` is the W3C trace of its upload.
     """
 
     version: Version
@@ -124,7 +125,19 @@ class Passage:
     end: int
     page: int
     page_breaks: tuple[PageBreak, ...] = ()
+    headings: tuple[str, ...] = ()
+    table_header: str = ""
     ingest_trace_id: str
+
+    @property
+    def context(self) -> str:
+        """Its headings and table header; empty if it has none."""
+        return "\n".join(filter(None, (" > ".join(self.headings), self.table_header)))
+
+    @property
+    def text_in_context(self) -> str:
+        """What is embedded; inference joins a chunk in the same way."""
+        return "\n".join(filter(None, (self.context, self.text)))
 
     def page_at(self, offset: int) -> int:
         """The page of the character at an offset of `text`; 0 if the format has no pages."""
@@ -182,7 +195,7 @@ def _check_text(passage: Passage) -> None:
         raise InvalidInputError(
             "TEXT_LENGTH", f"a passage must have 1 to {TEXT_MAX_CHARS} characters"
         )
-    if "\x00" in passage.text:
+    if "\x00" in passage.text_in_context:
         raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
 
 
@@ -383,7 +396,9 @@ class Answer:
             replace(
                 citation,
                 quote="",
-                passage=replace(citation.passage, text="", title="", metadata={}),
+                passage=replace(
+                    citation.passage, text="", title="", metadata={}, headings=(), table_header=""
+                ),
             )
             if citation.passage.version in deleted
             else citation

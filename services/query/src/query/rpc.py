@@ -200,6 +200,8 @@ def _passage(passage: Passage) -> pb.Passage:
         end=passage.end,
         page=passage.page,
         page_breaks=[PageBreak(start=one.start, page=one.page) for one in passage.page_breaks],
+        headings=passage.headings,
+        table_header=passage.table_header,
         ingest_trace_id=passage.ingest_trace_id,
     )
 

@@ -55,6 +55,19 @@ async def test_a_citation_names_the_page_of_its_quote(world):
     assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
 
 
+async def test_a_citation_tells_what_its_passage_stands_under(world):
+    event = world.embedded("1975 | the impeller | 12")
+    event.prepared.chunks[0].headings.extend(["Fleet", "North > Sea"])
+    event.prepared.chunks[0].table_header = "Year | Part | Catch"
+    await world.deliver(event)
+    started, *steps = await ask(world, "the catch of the fleet")
+    [citation] = [step for step in steps if isinstance(step, Citation)]
+    assert citation.passage.headings == ("Fleet", "North > Sea")
+    assert citation.passage.table_header == "Year | Part | Catch"
+    assert citation.passage.text == "1975 | the impeller | 12"
+    assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
+
+
 async def test_nobody_else_reads_an_answer(world):
     await world.deliver(world.embedded("the impeller wears out"))
     started, *_ = await ask(world)

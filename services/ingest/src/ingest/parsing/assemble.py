@@ -1,9 +1,11 @@
 """Assembles the text of a reader into one clean text with its pages."""
 
 from chassis.base.errors import InvalidInputError
+from ingest.outline import Heading, Outline, Table
 from ingest.parsing.clean import clean, clean_title
 from ingest.parsing.document import MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
+from ingest.parsing.outline_marks import take_outline
 from ingest.parsing.reading import Reading
 
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
@@ -16,14 +18,20 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         InvalidInputError: `NO_TEXT`.
     """
     text, pages = "", []
+    headings: list[Heading] = []
+    tables: list[Table] = []
     for number, raw in enumerate(reading.texts, 1):
-        page = clean(raw)
+        page = clean(raw, is_marked=reading.is_marked)
         if not page:
             continue
         if text:
             # A sentence that runs over the page end stays one sentence.
             text += "\n" if page[0].islower() and not text.endswith(SENTENCE_ENDS) else "\n\n"
         pages.append(PageStart(number=number, start_char=len(text)))
+        if reading.is_marked:
+            page, outline = take_outline(page, len(text))
+            headings += outline.headings
+            tables += outline.tables
         text += page
     if not text:
         raise InvalidInputError(
@@ -34,4 +42,5 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         text=text,
         pages=tuple(pages) if media_type is MediaType.PDF else (),
         media_type=media_type,
+        outline=Outline(headings, tables),
     )

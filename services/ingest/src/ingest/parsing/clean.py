@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from ingest.parsing.outline_marks import MARKS, settle_marks
+
 # Normalising sorts a run of combining marks in quadratic time inside one C call. No script needs
 # more than this many, and Unicode's own stream-safe form breaks longer runs the same way.
 MARKS_MAX = 30
@@ -34,6 +36,7 @@ _TABLE: dict[int, str | None] = (
     | dict(enumerate(_LIGATURES, 0xFB00))
     | {ord("\n"): "\n", ord("\t"): "\t", ord("\f"): "\n\n"}
 )
+_MARKED_TABLE = {code: sign for code, sign in _TABLE.items() if chr(code) not in MARKS}
 
 
 def _ranges(codes: Iterable[int]) -> str:
@@ -58,11 +61,16 @@ _ALTERED = re.compile(f"[{_ranges(set(_TABLE) - {9, 10})}]")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
-def clean(text: str) -> str:
-    r"""Clean a text: NFC, `\n` line ends, at most one blank line in a row, nothing invisible."""
+def clean(text: str, *, is_marked: bool = False) -> str:
+    r"""Clean a text: NFC, `\n` line ends, at most one blank line in a row, nothing invisible.
+
+    The marks of `outline_marks` stay only if the text is marked.
+    """
     text = text.replace("\r\n", "\n")
     if _ALTERED.search(text):
-        text = text.translate(_TABLE)
+        text = text.translate(_MARKED_TABLE if is_marked else _TABLE)
+    if is_marked:
+        text = settle_marks(text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", _MARK_RUN.sub(rf"\1{GRAPHEME_JOINER}", text))
     text = "".join(_strip_line_ends(text))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ingest.chunking import Chunk
+from ingest.outline import NO_OUTLINE, Outline
 
 
 class MediaType(StrEnum):
@@ -41,13 +42,15 @@ class ParsedDocument:
 
     `text` is NFC, has `\n` line ends, no control, bidi-override or invisible characters, and is
     never empty. `title` is one line, empty if the document has none. `pages` ascends by
-    `start_char` and is empty if the format has no pages.
+    `start_char` and is empty if the format has no pages. `outline` is empty if the format does not
+    tell headings and tables.
     """
 
     title: str
     text: str
     pages: tuple[PageStart, ...]
     media_type: MediaType
+    outline: Outline = NO_OUTLINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,11 @@ from ingest.parsing.html_lines import LineParts
 from ingest.parsing.html_rules import Attributes
 from ingest.parsing.html_tree import parse
 from ingest.parsing.line_writer import LINE, PARAGRAPH, Border, LineWriter
+from ingest.parsing.outline_marks import HEADING_MARKS
 
 # Documents in documents: frames with their own text, shadow trees, `noframes`.
 INNER_DOCUMENTS_MAX = 8
+HEADINGS = {f"h{level}": level for level in HEADING_MARKS}
 
 
 class PageText:
@@ -51,7 +53,7 @@ class PageText:
             **self._images.enters,
             **LineParts(self._writer, self._depths).enters,
             "title": self._enter_title,
-            "h1": self._enter_heading,
+            **dict.fromkeys(HEADINGS, self._enter_heading),
             "iframe": self._enter_frame,
             "noframes": self._enter_noframes,
             "template": self._enter_template,
@@ -193,7 +195,10 @@ class PageText:
         return False
 
     def _enter_heading(self, frame: Frame) -> bool:
-        if not self.heading:
+        if not self._writer.is_in_row:
+            self._writer.set_mark(HEADING_MARKS[HEADINGS[frame.tag]])
+            frame.closers.append(lambda: self._writer.set_mark(""))
+        if frame.tag == "h1" and not self.heading:
             mark = self._writer.mark()
 
             def read_heading() -> None:

@@ -33,6 +33,7 @@ class LineWriter:
         self._border = Border.NONE
         self._cells = 0
         self._prefix = ""
+        self._mark = ""
 
     def write(self, text: str) -> None:
         """Write text whose white space has no meaning."""
@@ -81,6 +82,10 @@ class LineWriter:
         """Set what stands before the next text of this line, and only there."""
         self._prefix = prefix
 
+    def set_mark(self, mark: str) -> None:
+        """Set a mark of `outline_marks` for the next text, or none."""
+        self._mark = mark
+
     def find_last(self) -> str:
         """The character that the next text touches, if it touches one."""
         touches = not (self._break or self._gap or self._cells or self._prefix)
@@ -118,8 +123,8 @@ class LineWriter:
             elif self._gap or self._cells or self._is_edge_before(following):
                 separator = " "
         self._break, self._gap, self._border, self._cells = 0, False, Border.NONE, 0
-        self._prefix = ""
-        return separator + cells + prefix
+        mark, self._prefix, self._mark = self._mark, "", ""
+        return separator + cells + prefix + mark
 
     def _is_edge_before(self, following: str) -> bool:
         last = self._last

@@ -8,12 +8,14 @@ from ingest.parsing.failure import ParseFailure, RefusalError
 class Reading(NamedTuple):
     """Raw text, one entry per page; formats without pages have one entry.
 
-    `repairs` counts what the library reported and worked around.
+    `repairs` counts what the library reported and worked around. `is_marked`: the texts contain the
+    marks of `outline_marks`.
     """
 
     title: str
     texts: list[str]
     repairs: int
+    is_marked: bool = False
 
 
 def check_length(size_chars: int, limit_chars: int) -> None:

@@ -1,6 +1,7 @@
 """The reply of a child: a document in frames that are small enough for the parent's event loop.
 
-Text, pages and chunks come in order and in parts, then the title; a failure may come at any time.
+Text, pages, headings, tables and chunks come in order and in parts, then the title; a failure may
+come at any time.
 """
 
 import json
@@ -9,6 +10,14 @@ from typing import Any
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, locate_chunk
+from ingest.outline import (
+    HEADING_LEVELS,
+    HEADING_MAX_CHARS,
+    TABLE_HEADER_MAX_CHARS,
+    Heading,
+    Outline,
+    Table,
+)
 from ingest.parsing.clean import clean_title, is_clean
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
@@ -16,6 +25,7 @@ from ingest.parsing.failure import ParseFailure
 # A frame is read within about a millisecond.
 PART_CHARS = 32 * 1024
 PART_ITEMS = 1024
+OUTLINE_ITEMS = 256
 FRAME_MAX_BYTES = 1 << 20
 
 
@@ -26,6 +36,10 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
     pages = [(page.number, page.start_char) for page in parsed.pages]
     for start in range(0, len(pages), PART_ITEMS):
         yield {"pages": pages[start : start + PART_ITEMS]}
+    for start in range(0, len(parsed.outline.headings), OUTLINE_ITEMS):
+        yield {"headings": parsed.outline.headings[start : start + OUTLINE_ITEMS]}
+    for start in range(0, len(parsed.outline.tables), OUTLINE_ITEMS):
+        yield {"tables": parsed.outline.tables[start : start + OUTLINE_ITEMS]}
     bounds = [(one.start, one.end) for one in chunks]
     for start in range(0, len(bounds), PART_ITEMS):
         yield {"chunks": bounds[start : start + PART_ITEMS]}
@@ -46,6 +60,9 @@ class Reply:
         self._parts: list[str] = []
         self._size_chars = 0
         self._pages: list[PageStart] = []
+        self._headings: list[Heading] = []
+        self._tables: list[Table] = []
+        self._outline: Outline | None = None
         self._chunks: list[Chunk] = []
 
     def add(self, frame: bytes) -> CutDocument | None:
@@ -64,6 +81,10 @@ class Reply:
                     self._size_chars += len(text)
                 case {"pages": [*pages]} if not self._chunks:
                     self._add_pages(pages)
+                case {"headings": [*headings]} if self._outline is None:
+                    self._add_headings(headings)
+                case {"tables": [*tables]} if self._outline is None:
+                    self._add_tables(tables)
                 case {"chunks": [*bounds]}:
                     self._add_chunks(bounds)
                 case {"title": str(title)} if self._chunks:
@@ -91,7 +112,25 @@ class Reply:
                 raise _malformed_reply_error()
             self._pages.append(PageStart(number=number, start_char=start))
 
+    def _add_headings(self, headings: Sequence[Any]) -> None:
+        for start, level, text in headings:
+            after = self._headings[-1].start if self._headings else -1
+            fits = _is_int(start, level) and after < start < self._size_chars
+            if not (fits and 0 < level <= HEADING_LEVELS and _is_line(text, HEADING_MAX_CHARS)):
+                raise _malformed_reply_error()
+            self._headings.append(Heading(start, level, text))
+
+    def _add_tables(self, tables: Sequence[Any]) -> None:
+        for start, end, header in tables:
+            after = self._tables[-1].end if self._tables else 0
+            fits = _is_int(start, end) and after <= start < end <= self._size_chars
+            if not (fits and _is_line(header, TABLE_HEADER_MAX_CHARS)):
+                raise _malformed_reply_error()
+            self._tables.append(Table(start, end, header))
+
     def _add_chunks(self, bounds: Sequence[Any]) -> None:
+        if self._outline is None:
+            self._outline = Outline(self._headings, self._tables)
         for start, end in bounds:
             last = self._chunks[-1].end if self._chunks else 0
             fits = _is_int(start, end) and last <= start < end <= self._size_chars
@@ -101,7 +140,8 @@ class Reply:
             if text[-1].isspace() or (text[0].isspace() and not self._is_indented(start)):
                 raise _malformed_reply_error()
             ordinal = len(self._chunks)
-            self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages))
+            place = self._outline.locate(start)
+            self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages, place))
 
     def _is_indented(self, start: int) -> bool:
         """Whether white space at a place is the indentation of a line."""
@@ -120,6 +160,12 @@ class Reply:
 
 def _is_int(*values: object) -> bool:
     return all(type(value) is int for value in values)
+
+
+def _is_line(text: object, limit_chars: int) -> bool:
+    if not isinstance(text, str) or not 0 < len(text) <= limit_chars:
+        return False
+    return is_clean(text) and "\n" not in text
 
 
 def _malformed_reply_error() -> InvalidInputError:

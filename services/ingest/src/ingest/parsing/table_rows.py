@@ -7,6 +7,7 @@ from selectolax.lexbor import LexborNode
 from ingest.parsing.html_elements import LISTS, PARAGRAPHS
 from ingest.parsing.html_rules import Attributes
 from ingest.parsing.line_writer import LINE, LineWriter
+from ingest.parsing.outline_marks import TABLE_MARK
 
 # The bounds of the HTML standard.
 COLUMNS_MAX, ROWS_MAX = 1000, 65534
@@ -66,12 +67,15 @@ class TableRows:
         table.row += 1
         self._rows.append(_Row(_is_data(node, table)))
         self._writer.is_in_row = self._rows[-1].is_data
+        if self._writer.is_in_row and table.row == 1 and _names_columns(node):
+            self._writer.set_mark(TABLE_MARK)
 
     def leave_row(self) -> None:
         row = self._rows.pop()
         if row.is_data and row.column > 0:
             self._repeat_spans(row)
         self._writer.end_row()
+        self._writer.set_mark("")
         self._writer.is_in_row = bool(self._rows) and self._rows[-1].is_data
 
     def enter_cell(self) -> int:
@@ -124,6 +128,11 @@ def _is_data(row: LexborNode, table: _Table) -> bool:
         table.has_header = True
     named = table.has_header and len(cells) > 1
     return not any(_is_laid_out(cell, names_columns=named) for cell in cells if cell.child)
+
+
+def _names_columns(row: LexborNode) -> bool:
+    cells = _list_children(row)
+    return len(cells) > 1 and all(cell.tag == "th" for cell in cells)
 
 
 def _is_laid_out(cell: LexborNode, *, names_columns: bool) -> bool:

@@ -72,4 +72,6 @@ def chunks(pieces: Sequence[Piece]) -> dict[str, Any]:
         "ends": [piece.end for piece in pieces],
         "pages": [piece.page for piece in pieces],
         "page_breaks": [Jsonb(list(piece.page_breaks)) for piece in pieces],
+        "headings": [Jsonb(list(piece.headings)) for piece in pieces],
+        "table_headers": [piece.table_header for piece in pieces],
     }

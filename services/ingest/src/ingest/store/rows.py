@@ -21,7 +21,10 @@ UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
     " u.result, u.result_detail"
 )
-PIECE: Final = "chunk_id, ordinal, batch, text, start_char, end_char, page, page_breaks"
+PIECE: Final = (
+    "chunk_id, ordinal, batch, text, start_char, end_char, page, page_breaks, headings,"
+    " table_header"
+)
 
 Row = dict[str, Any]
 
@@ -98,6 +101,8 @@ def piece(row: Row) -> Piece:
         end=row["end_char"],
         page=row["page"],
         page_breaks=[(start, page) for start, page in row["page_breaks"]],
+        headings=row["headings"],
+        table_header=row["table_header"],
     )
 
 

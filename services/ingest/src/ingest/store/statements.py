@@ -103,11 +103,11 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(contents)b::bytea[]) AS 
 
 KEEP_PIECES: Final = """
 INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
-    end_char, page, page_breaks)
+    end_char, page, page_breaks, headings, table_header)
 SELECT %(tenant)s, given.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(ordinals)b::int[],
     %(batches)b::int[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
-    %(page_breaks)b::jsonb[]) AS given
+    %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[]) AS given
 """
 
 DESCRIBE: Final = f"""
@@ -140,11 +140,11 @@ WITH moved AS (
     RETURNING {rows.VERSION}
 ), written AS (
     INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text,
-        start_char, end_char, page, page_breaks)
+        start_char, end_char, page, page_breaks, headings, table_header)
     SELECT moved.tenant_id, moved.document, moved.version, piece.*
     FROM moved, unnest(%(chunk_ids)b::uuid[], %(ordinals)b::int[], %(batches)b::int[],
         %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
-        %(page_breaks)b::jsonb[]) AS piece
+        %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[]) AS piece
 )
 SELECT * FROM moved
 """  # noqa: S608

@@ -97,6 +97,8 @@ def send_chunks(
                     page_breaks=[
                         PageBreak(start=start, page=page) for start, page in piece.page_breaks
                     ],
+                    headings=piece.headings,
+                    table_header=piece.table_header,
                 )
                 for piece in members
             ],

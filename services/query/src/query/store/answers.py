@@ -132,6 +132,8 @@ def _to_json(citation: Citation) -> dict[str, Any]:
         "end": passage.end,
         "page": passage.page,
         "page_breaks": passage.page_breaks,
+        "headings": passage.headings,
+        "table_header": passage.table_header,
         "ingest_trace_id": passage.ingest_trace_id,
     }
 
@@ -150,6 +152,8 @@ def _citation(stored: Mapping[str, Any]) -> Citation:
             end=stored["end"],
             page=stored["page"],
             page_breaks=tuple(PageBreak(*one) for one in stored["page_breaks"]),
+            headings=tuple(stored.get("headings", ())),
+            table_header=stored.get("table_header", ""),
             ingest_trace_id=stored["ingest_trace_id"],
         ),
         quote=stored["quote"],

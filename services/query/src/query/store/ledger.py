@@ -14,7 +14,7 @@ from query.usecases.ports import Found, Ledger, RemovedVersion, Wanted
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
-    " page_breaks, ingest_trace_id"
+    " page_breaks, headings, table_header, ingest_trace_id"
 )
 # The description of a passage's version.
 _DESCRIBED: Final = """
@@ -205,5 +205,7 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         end=row["end_offset"],
         page=row["page"],
         page_breaks=tuple(PageBreak(*one) for one in row["page_breaks"]),
+        headings=tuple(row["headings"]),
+        table_header=row["table_header"],
         ingest_trace_id=row["ingest_trace_id"],
     )

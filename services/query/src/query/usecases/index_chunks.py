@@ -269,6 +269,8 @@ def _read_passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> P
         end=chunk.end,
         page=chunk.page,
         page_breaks=tuple(PageBreak(one.start, one.page) for one in chunk.page_breaks),
+        headings=tuple(chunk.headings),
+        table_header=chunk.table_header,
         # Only used for links between traces, so a malformed id is ignored.
         ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
     )

@@ -15,5 +15,5 @@ def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
         version=passage.version.number,
         ordinal=passage.ordinal,
         dense=dense,
-        sparse=encode_passage(passage.text, passage.title),
+        sparse=encode_passage(passage.text_in_context, passage.title),
     )

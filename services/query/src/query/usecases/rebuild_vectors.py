@@ -165,7 +165,7 @@ class RebuildVectors:
     async def _restore(self, scope: TenantScope, rows: Sequence[tuple[UUID, Passage]]) -> int:
         """Embeds passages again and writes their points, unless they were removed since."""
         vectors = await self.embedder.embed_passages(
-            scope.tenant, [passage.text for _, passage in rows]
+            scope.tenant, [passage.text_in_context for _, passage in rows]
         )
         async with self.begin(scope.tenant) as work:
             held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))

@@ -174,6 +174,8 @@ class Chunk(message.Message):
     END_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
     PAGE_BREAKS_FIELD_NUMBER: builtins.int
+    HEADINGS_FIELD_NUMBER: builtins.int
+    TABLE_HEADER_FIELD_NUMBER: builtins.int
     chunk_id: builtins.str
     """uuid5 of tenant, document, version, ordinal and chunker settings, as 36 characters."""
     ordinal: builtins.int
@@ -186,9 +188,15 @@ class Chunk(message.Message):
     """Character offset of its end, exclusive."""
     page: builtins.int
     """Page on which it starts, from 1; 0 if the format has no pages."""
+    table_header: builtins.str
+    """Header row of the table that it continues, at most 500 characters. Not part of the text."""
     @builtins.property
     def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
         """Each further page that begins inside it, ascending; empty for a chunk within one page."""
+
+    @builtins.property
+    def headings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Headings it stands under, outermost first, at most 6 of 200 characters. Not part of the text."""
 
     def __init__(
         self,
@@ -200,10 +208,12 @@ class Chunk(message.Message):
         end: builtins.int = ...,
         page: builtins.int = ...,
         page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
+        headings: abc.Iterable[builtins.str] | None = ...,
+        table_header: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "headings", b"headings", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "table_header", b"table_header", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

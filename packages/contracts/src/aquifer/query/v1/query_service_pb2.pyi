@@ -162,6 +162,8 @@ class Passage(message.Message):
     PAGE_FIELD_NUMBER: builtins.int
     INGEST_TRACE_ID_FIELD_NUMBER: builtins.int
     PAGE_BREAKS_FIELD_NUMBER: builtins.int
+    HEADINGS_FIELD_NUMBER: builtins.int
+    TABLE_HEADER_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name of the document."""
@@ -183,9 +185,15 @@ class Passage(message.Message):
     """Page on which it starts, from 1; 0 if the format has no pages."""
     ingest_trace_id: builtins.str
     """W3C trace id of the upload of this version."""
+    table_header: builtins.str
+    """Header row of the table that it continues, at most 500 characters. Not part of the text."""
     @builtins.property
     def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
         """Each further page that begins inside it, ascending; empty for a passage within one page."""
+
+    @builtins.property
+    def headings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Headings it stands under, outermost first, at most 6 of 200 characters. Not part of the text."""
 
     @builtins.property
     def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
@@ -205,11 +213,13 @@ class Passage(message.Message):
         page: builtins.int = ...,
         ingest_trace_id: builtins.str = ...,
         page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
+        headings: abc.Iterable[builtins.str] | None = ...,
+        table_header: builtins.str = ...,
         metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "ingest_trace_id", b"ingest_trace_id", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "headings", b"headings", "ingest_trace_id", b"ingest_trace_id", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "table_header", b"table_header", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

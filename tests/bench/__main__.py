@@ -20,6 +20,7 @@ from tests.bench import (
     machine,
     memory,
     quality,
+    refill,
     search,
     shared_stack,
 )
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 CRANFIELD = ROOT.parent / "shared/data/cranfield"
-EXPERIMENTS = (ingest, ceiling, flow, growth, search, ask, memory, quality, grpcio, hop)
+EXPERIMENTS = (ingest, ceiling, flow, growth, refill, search, ask, memory, quality, grpcio, hop)
 NAMES = tuple(each.NAME for each in EXPERIMENTS)
 FAILED = 1
 
@@ -76,6 +77,7 @@ def _measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
         ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
         flow.NAME: lambda: flow.measure(corpus),
         growth.NAME: lambda: growth.measure(plan.growth),
+        refill.NAME: lambda: refill.measure(plan.refill_documents, plan.repetitions),
         grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),
         hop.NAME: lambda: hop.measure(plan.hop_events, plan.repetitions),
     }

@@ -15,6 +15,7 @@ class Plan:
     grpcio_s: float
     hop_events: int
     growth: Sequence[int]
+    refill_documents: int
 
     @classmethod
     def full(cls) -> Self:
@@ -26,6 +27,7 @@ class Plan:
             grpcio_s=2.0,
             hop_events=1000,
             growth=(1_000, 10_000, 50_000),
+            refill_documents=5_000,
         )
 
     @classmethod
@@ -38,4 +40,5 @@ class Plan:
             grpcio_s=1.0,
             hop_events=300,
             growth=(1_000, 4_000),
+            refill_documents=1_000,
         )

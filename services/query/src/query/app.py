@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -44,6 +44,7 @@ from query.vectors import engine_client
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "query"
+PAUSE_MIN_S: Final = 0.5
 REMOVE_EVERY_S: Final = 2.0
 FORGET_EVERY_S: Final = 600.0
 
@@ -145,7 +146,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     process.add_loop(outbox.relay)
-    process.add_loop(_make_loop(settings.reconcile_s, rebuild.run))
+    process.add_loop(_make_loop(settings.reconcile_s, rebuild.run, wake=serving.missed))
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, adapters.vectors).run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
     process.stages = ledger.count_backlog
@@ -158,11 +159,18 @@ def _make_profile(settings: Settings) -> Profile:
     return Profile(name=settings.embedding_profile, dimensions=settings.embedding_dimensions)
 
 
-def _make_loop(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
-    """Makes a loop that repeats work, also after a round in which a dependency was unavailable."""
+def _make_loop(
+    pause_s: float, work: Callable[[], Awaitable[object]], *, wake: asyncio.Event | None = None
+) -> Loop:
+    """Makes a loop that repeats work, also after a round in which a dependency was unavailable.
+
+    `wake` ends a pause, but not before `PAUSE_MIN_S`.
+    """
+    awake = wake or asyncio.Event()
 
     async def loop() -> None:
         while True:
+            awake.clear()
             try:
                 await work()
             except ServiceError as error:
@@ -173,7 +181,9 @@ def _make_loop(pause_s: float, work: Callable[[], Awaitable[object]]) -> Loop:
                         "reason": error.reason,
                     },
                 )
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(pause_s, PAUSE_MIN_S))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(awake.wait(), pause_s)
 
     return loop
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
 from typing_extensions import override
 
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
-from query.domain import Hit, PageBreak, Passage, Standing, Version
+from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
 from query.store.rows import STANDING, read_standing
 from query.usecases.ports import Found, Ledger, RemovedVersion, Wanted
 
@@ -69,6 +70,11 @@ SELECT point_id, {_PASSAGE} FROM passages {_DESCRIBED}
 WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
 """  # noqa: S608
 _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
+
+_VECTORS: Final = """
+SELECT point_id, vector FROM passages
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector IS NOT NULL
+"""
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
 
@@ -137,6 +143,11 @@ class PostgresLedger(Ledger):
         query = _PAGE if after else _FIRST_PAGE
         rows = await self._read(tenant, query, after=after, limit=limit)
         return [(row["point_id"], _passage(row)) for row in rows]
+
+    @override
+    async def read_vectors(self, tenant: str, point_ids: Sequence[UUID]) -> Mapping[UUID, Vector]:
+        rows = await self._read(tenant, _VECTORS, point_ids=list(point_ids))
+        return {row["point_id"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
 
     @override
     async def count_passages(self, tenant: str) -> int:

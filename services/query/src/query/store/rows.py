@@ -35,18 +35,20 @@ WHERE known.revision < excluded.revision
 _PUT: Final = f"""
 WITH described AS ({_DESCRIBE})
 INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
-                      text, start_offset, end_offset, page, page_breaks, headings, table_header)
+                      text, start_offset, end_offset, page, page_breaks, headings, table_header,
+                      vector)
 SELECT %(tenant)s, given.*
 FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
             %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
-            %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[]) AS given
+            %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
+            %(vectors)b::bytea[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
     start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
     page_breaks = excluded.page_breaks, headings = excluded.headings,
-    table_header = excluded.table_header
+    table_header = excluded.table_header, vector = excluded.vector
 """  # noqa: S608  (a constant of this module)
 
 _MARK: Final = """
@@ -242,6 +244,9 @@ class PostgresRows(Rows):
                 "page_breaks": [Jsonb(list(passage.page_breaks)) for passage in passages],
                 "headings": [Jsonb(list(passage.headings)) for passage in passages],
                 "table_headers": [passage.table_header for passage in passages],
+                "vectors": [
+                    vector.astype("<f4").tobytes() for batch in batches for vector in batch.vectors
+                ],
             },
         )
 

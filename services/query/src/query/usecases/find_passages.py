@@ -1,6 +1,7 @@
 """Finds the passages that answer a question best."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -24,12 +25,13 @@ class Serving:
 
     `store_id` is None until a complete store was found, and during a rebuild. A store that did not
     answer is still asked, because it may be back before the next check. `progress` rises during a
-    rebuild.
+    rebuild. `missed` is set when a search misses the store, so that the next check comes at once.
     """
 
     store_id: UUID | None = None
     problem: str = "vector store not seen yet"
     progress: int = 0
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def count(self, rebuilt: int, total: int) -> None:
         """Records how many passages have their point again; `progress` never falls."""
@@ -73,6 +75,7 @@ class FindPassages:
             found = await self._look_up(question, ranked, len(ranked.point_ids))
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
+            self.serving.missed.set()
             raise _rebuilding_error()
         return list(found.hits)
 
@@ -98,6 +101,7 @@ class FindPassages:
             return await self.vectors.search(TenantScope(question.tenant), probe)
         except UnavailableError as error:
             if error.reason == STORE_MISSING:
+                self.serving.missed.set()
                 raise _rebuilding_error() from error
             raise
 

@@ -213,6 +213,9 @@ class Ledger(Protocol):
     ) -> Sequence[tuple[UUID, Passage]]:
         """At most `limit` passages with their point ids, in the order of those ids."""
 
+    async def read_vectors(self, tenant: str, point_ids: Sequence[UUID]) -> Mapping[UUID, Vector]:
+        """Read the stored vectors of passages; those that have none are left out."""
+
     async def count_passages(self, tenant: str) -> int:
         """Number of passages of a tenant, including those of incomplete versions."""
 

@@ -1,13 +1,13 @@
 """Keeps the vector store equal to the passages: rebuilds a lost store, repairs single points."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from chassis.base.errors import UnavailableError
-from query.domain import Passage, Profile
+from query.domain import Passage, Profile, Vector
 from query.retrieval.vector_store import TenantScope, VectorStore
 from query.usecases.find_passages import STORE_MISSING, Serving
 from query.usecases.points import make_point
@@ -16,6 +16,7 @@ from query.usecases.ports import Begin, Embedder, Ledger, Rebuilding, StoreRecor
 log = logging.getLogger(__name__)
 
 PAGE: Final = 1_000
+RESTORED_TOGETHER: Final = 256
 EMBEDDED_TOGETHER: Final = 32
 # Longer than a batch takes from writing its points to storing its passages.
 SETTLED_S: Final = 60.0
@@ -26,9 +27,10 @@ class RebuildVectors:
     """Compares the vector store with the passages each time it is called, and repairs it.
 
     A store that lost its points has another id afterwards. Searches are then refused until every
-    passage has its point again. Existing points are not embedded again, so an interrupted rebuild
-    continues where it stopped. A complete store is compared every `repair_s` seconds by count, and
-    tenants with different counts are compared point by point. `clock` returns monotonic seconds.
+    passage has its point again. Vectors are stored with the passages; only passages without one are
+    embedded again. Existing points are left, so an interrupted rebuild continues where it stopped.
+    A complete store is compared every `repair_s` seconds by count, and tenants with different
+    counts are compared point by point. `clock` returns monotonic seconds.
     """
 
     profile: Profile
@@ -133,8 +135,8 @@ class RebuildVectors:
             missing = [row for row in page if row[0] not in present]
             orphans |= present - {point_id for point_id, _ in page}
             await keep(len(page) - len(missing))
-            for first in range(0, len(missing), EMBEDDED_TOGETHER):
-                batch = missing[first : first + EMBEDDED_TOGETHER]
+            for first in range(0, len(missing), RESTORED_TOGETHER):
+                batch = missing[first : first + RESTORED_TOGETHER]
                 restored += await self._restore(scope, batch)
                 await keep(len(batch))
             if last is None:
@@ -163,20 +165,36 @@ class RebuildVectors:
             start = page.next_id
 
     async def _restore(self, scope: TenantScope, rows: Sequence[tuple[UUID, Passage]]) -> int:
-        """Embeds passages again and writes their points, unless they were removed since."""
-        vectors = await self.embedder.embed_passages(
-            scope.tenant, [passage.text_in_context for _, passage in rows]
-        )
+        """Writes the points of passages, unless they were removed since."""
+        vectors = await self._find_vectors(scope.tenant, rows)
         async with self.begin(scope.tenant) as work:
             held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
             points = [
-                make_point(point_id, passage, dense)
-                for (point_id, passage), dense in zip(rows, vectors, strict=True)
+                make_point(point_id, passage, vectors[point_id])
+                for point_id, passage in rows
                 if point_id in held
             ]
             if points:
                 await self.vectors.upsert(scope, points)
         return len(points)
+
+    async def _find_vectors(
+        self, tenant: str, rows: Sequence[tuple[UUID, Passage]]
+    ) -> Mapping[UUID, Vector]:
+        """Reads the stored vectors of this profile, and embeds the passages that have none."""
+        own = [
+            point_id
+            for point_id, passage in rows
+            if point_id == self.profile.point_id(passage.chunk_id)
+        ]
+        vectors = dict(await self.ledger.read_vectors(tenant, own))
+        others = [row for row in rows if row[0] not in vectors]
+        for first in range(0, len(others), EMBEDDED_TOGETHER):
+            batch = others[first : first + EMBEDDED_TOGETHER]
+            texts = [passage.text_in_context for _, passage in batch]
+            embedded = await self.embedder.embed_passages(tenant, texts)
+            vectors.update(zip([point_id for point_id, _ in batch], embedded, strict=True))
+        return vectors
 
     async def _remove_orphans(self, scope: TenantScope, orphans: set[UUID]) -> None:
         if orphans:

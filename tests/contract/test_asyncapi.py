@@ -51,7 +51,7 @@ def violations(document: dict[str, Any], schema: dict[str, Any], value: Any, at:
             for key, inner in value.items():
                 if (part := known.get(key, other)) is None:
                     found.append(f"{at}.{key}: not in the schema")
-                else:
+                elif part is not True:
                     found += violations(document, part, inner, f"{at}.{key}")
             excluded = schema.get("not", {}).get("anyOf", [])
             return found + [f"{at}: {one}" for one in excluded if set(one["required"]) <= {*value}]

@@ -50,6 +50,8 @@ def _single(field: FieldDescriptor, number: int, depth: int) -> object:
         case FieldDescriptor.CPPTYPE_MESSAGE:
             if field.message_type.full_name == "google.protobuf.Timestamp":
                 return "2026-01-02T03:04:05Z"
+            if field.message_type.full_name == "google.protobuf.Struct":
+                return {"text": "value", "number": 2020, "truth": True, "list": ["value", 0.5]}
             return filled(field.message_type, depth + 1)
         case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
             return number + 0.5

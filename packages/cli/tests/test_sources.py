@@ -6,6 +6,7 @@ import unicodedata
 
 import pytest
 
+from aquifer.structs import to_json
 from aquifer_cli.errors import CommandError
 from aquifer_cli.sources import find_files, read_documents
 
@@ -112,7 +113,7 @@ def test_lines_become_documents(tmp_path):
     first, second = read_documents(file, "zoo")
     assert first.path == f"{file}:1"
     assert first.header.document == "collections/zoo/documents/1"
-    assert dict(first.header.metadata) == {"year": "1987"}
+    assert to_json(first.header.metadata) == {"year": 1987}
     assert first.open().read() == b"Honey\n\nBees make honey."
     assert second.path == f"{file}:3"
     assert "\u2028" in second.open().read().decode()

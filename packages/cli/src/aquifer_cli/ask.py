@@ -15,6 +15,7 @@ from aquifer.query.v1.query_service_pb2 import (
     Passage,
     SearchRequest,
 )
+from aquifer.structs import to_json
 from aquifer_cli import names
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import run_concurrently
@@ -52,7 +53,7 @@ def passage_json(passage: Passage) -> dict[str, object]:
         "title": passage.title,
         "headings": list(passage.headings),
         "table_header": passage.table_header,
-        "metadata": dict(passage.metadata),
+        "metadata": to_json(passage.metadata),
         "page": passage.page,
         "start": passage.start,
         "end": passage.end,

@@ -4,7 +4,6 @@ Commands import what they need when they run, so that `--help` is fast.
 """
 
 import os
-import subprocess
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aquifer_cli import endpoints, names
-from aquifer_cli.command import Commands, Run, cli, command
+from aquifer_cli.command import Run, cli, command
 from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
 
@@ -28,6 +27,13 @@ _COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
+_METADATA = click.option(
+    "--metadata",
+    "pairs",
+    multiple=True,
+    metavar="KEY=TEXT|KEY:=JSON",
+    help="A pair of metadata; can be repeated.",
+)
 _WAIT = click.option("--wait", is_flag=True, help="Wait until every document is indexed or failed.")
 _FILE = click.Path(path_type=Path)
 
@@ -74,23 +80,28 @@ def demo(run: Run) -> int:
     "upload",
     examples="""\
   aquifer upload report.pdf notes.md
-  aquifer upload docs --wait -c handbook
+  aquifer upload docs --wait -c handbook --metadata year:=2020 --metadata author=Ada
   aquifer upload docs --json | jq -r 'select(.reason != "")'""",
 )
 @click.argument("paths", nargs=-1, required=True, type=_FILE)
 @_COLLECTION
+@_METADATA
 @_WAIT
-def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) -> int:
+def upload(
+    run: Run, paths: tuple[Path, ...], collection: str, pairs: tuple[str, ...], *, wait: bool
+) -> int:
     """Uploads files and the contents of folders.
 
     The name of a document is the path inside the given folder, with ~ between folders. The same
-    path again is a new version; the same bytes again change nothing. Hidden files and links to
-    folders below a given folder are skipped.
+    path again is a new version; the same bytes again only replace its title and metadata.
+    Hidden files and links to folders below a given folder are skipped.
     """
     from aquifer_cli import upload as uploading
+    from aquifer_cli.metadata import read_pairs
     from aquifer_cli.sending import send
 
-    return send(run, uploading.find_files(paths, collection), wait=wait)
+    items = uploading.find_files(paths, collection, read_pairs(pairs))
+    return send(run, items, wait=wait)
 
 
 @command(
@@ -98,7 +109,7 @@ def upload(run: Run, paths: tuple[Path, ...], collection: str, *, wait: bool) ->
     "import",
     examples="""\
   aquifer import corpus.jsonl -c papers --wait
-  {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": "1987"}}""",
+  {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": 1987}}""",
 )
 @click.argument("file", type=_FILE)
 @_COLLECTION
@@ -260,6 +271,52 @@ def ask(run: Run, question: str, collection: str) -> int:
 
 @command(
     cli,
+    "update",
+    examples="""\
+  aquifer update report.pdf --title "Annual report" --metadata author=Ada
+  aquifer update report.pdf --metadata year:=2020 --metadata 'tags:=["a", "b"]' --unset draft""",
+)
+@click.argument("document")
+@_COLLECTION
+@click.option("--title", help='New title; "" for the title of the text.')
+@_METADATA
+@click.option("--unset", multiple=True, metavar="KEY", help="Removes a pair; can be repeated.")
+def update(
+    run: Run,
+    document: str,
+    collection: str,
+    title: str | None,
+    pairs: tuple[str, ...],
+    unset: tuple[str, ...],
+) -> int:
+    """Changes the title and metadata of a document.
+
+    Other pairs stay. A value after = is a text, one after := is JSON: a number, true, false, or a
+    list. DOCUMENT is its path at upload or its id, both in the collection, or its complete name.
+    """
+    from aquifer_cli import documents as listing
+    from aquifer_cli import show
+    from aquifer_cli.metadata import read_pairs
+
+    names.check_collection(collection)
+    metadata = read_pairs(pairs)
+    if title is None and not metadata and not unset:
+        raise click.UsageError("give --title, --metadata or --unset")
+    if both := sorted(set(metadata) & set(unset)):
+        raise click.UsageError(f"--metadata and --unset both name {', '.join(both)}")
+    changed = run.with_client(
+        lambda client: listing.update(
+            client, document, collection, title=title, metadata=metadata, unset=unset
+        )
+    )
+    if run.screen.machine:
+        run.screen.record(listing.as_json(changed))
+    show.show_description(run.screen, changed)
+    return 0
+
+
+@command(
+    cli,
     "delete",
     examples="""\
   aquifer delete report.pdf
@@ -333,56 +390,3 @@ def status(run: Run) -> int:
         reporting.show(run.screen, state)
     parts = (*state["parts"], *state["servers"])
     return EXIT_FAILED if any(part["ready"] is False for part in parts) else 0
-
-
-@cli.group(cls=Commands)
-def bus() -> None:
-    """Creates and updates the streams of the event bus."""
-
-
-@command(
-    bus,
-    "apply",
-    folder=False,
-    examples="""\
-  AQUIFER_NATS_URL=nats://127.0.0.1:4222 AQUIFER_NATS_USER=provisioner \\
-  AQUIFER_NATS_PASSWORD=... aquifer bus apply --replicas 3""",
-)
-@click.option(
-    "--replicas",
-    default="1",
-    show_default=True,
-    type=click.Choice(["1", "3", "5"]),
-    help="Copies of each stream.",
-)
-@click.option(
-    "--timeout",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(0.1),
-    help="Maximum time in seconds.",
-)
-def apply(run: Run, replicas: str, timeout: float) -> int:
-    """Creates and updates streams and durables as the contract requires.
-
-    Prints the differences. Needs AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
-    the provisioning user. `aquifer up` does this for its own bus.
-    """
-    if not os.environ.get("AQUIFER_NATS_URL"):
-        raise CommandError(
-            "SETTING_MISSING",
-            "AQUIFER_NATS_URL is not set",
-            hint="`aquifer bus apply --help` lists the settings; `aquifer up` needs none of them",
-            exit_code=EXIT_USAGE,
-        )
-    line = command_of("chassis.events.provision", "apply", "--replicas", replicas)
-    line += ["--timeout", str(timeout)]
-    line += ["--json"] if run.screen.machine else []
-    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise CommandError(
-            "BUS_NOT_APPLIED",
-            done.stderr.strip().rpartition("\n")[2].rstrip(" :"),
-            hint="check AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD",
-        )
-    return 0

@@ -1,14 +1,18 @@
-"""The commands of administrators: keys and tenants. They follow those of everyone.
+"""The commands of administrators: bus, keys and tenants. They follow those of everyone.
 
 Like all commands they import what they need when they run.
 """
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import click
 
 from aquifer_cli.command import Commands, Run, command
 from aquifer_cli.commands import cli
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+from aquifer_cli.launch import command_of
 
 if TYPE_CHECKING:
     from aquifer.auth.v1.auth_service_pb2 import Tenant
@@ -20,6 +24,59 @@ _TENANT = click.option(
     default="",
     help="Tenant of the key; default: that of the key in use. Another one needs tenants.admin.",
 )
+
+
+@cli.group(cls=Commands)
+def bus() -> None:
+    """Creates and updates the streams of the event bus."""
+
+
+@command(
+    bus,
+    "apply",
+    folder=False,
+    examples="""\
+  AQUIFER_NATS_URL=nats://127.0.0.1:4222 AQUIFER_NATS_USER=provisioner \\
+  AQUIFER_NATS_PASSWORD=... aquifer bus apply --replicas 3""",
+)
+@click.option(
+    "--replicas",
+    default="1",
+    show_default=True,
+    type=click.Choice(["1", "3", "5"]),
+    help="Copies of each stream.",
+)
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Maximum time in seconds.",
+)
+def apply(run: Run, replicas: str, timeout: float) -> int:
+    """Creates and updates streams and durables as the contract requires.
+
+    Prints the differences. Needs AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD of
+    the provisioning user. `aquifer up` does this for its own bus.
+    """
+    if not os.environ.get("AQUIFER_NATS_URL"):
+        raise CommandError(
+            "SETTING_MISSING",
+            "AQUIFER_NATS_URL is not set",
+            hint="`aquifer bus apply --help` lists the settings; `aquifer up` needs none of them",
+            exit_code=EXIT_USAGE,
+        )
+    line = command_of("chassis.events.provision", "apply", "--replicas", replicas)
+    line += ["--timeout", str(timeout)]
+    line += ["--json"] if run.screen.machine else []
+    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise CommandError(
+            "BUS_NOT_APPLIED",
+            done.stderr.strip().rpartition("\n")[2].rstrip(" :"),
+            hint="check AQUIFER_NATS_URL, AQUIFER_NATS_USER and AQUIFER_NATS_PASSWORD",
+        )
+    return 0
 
 
 @cli.group(cls=Commands)

@@ -1,10 +1,17 @@
-"""`aquifer documents` and `aquifer delete`."""
+"""`aquifer documents`, `aquifer update` and `aquifer delete`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import DeleteDocumentRequest, ListDocumentsRequest
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    DeleteDocumentRequest,
+    ListDocumentsRequest,
+    UpdateDocumentRequest,
+)
+from aquifer.structs import JsonObject, to_json, to_struct
 from aquifer_cli import names
 from aquifer_cli.client import Client
 from aquifer_cli.errors import EXIT_USAGE, CommandError
@@ -49,6 +56,30 @@ async def list_documents(client: Client, collection: str, state: str) -> AsyncIt
             return
 
 
+async def update(
+    client: Client,
+    document: str,
+    collection: str,
+    *,
+    title: str | None,
+    metadata: JsonObject,
+    unset: Sequence[str],
+) -> Document:
+    """Sets the title (None: leaves it) and pairs of metadata, and removes those of `unset`."""
+    paths = ["title"] if title is not None else []
+    paths += [f"metadata.`{key}`" for key in (*metadata, *unset)]
+    request = UpdateDocumentRequest(
+        document=Document(
+            name=names.name_from_argument(document, collection),
+            title=title or "",
+            metadata=to_struct(metadata),
+        ),
+        update_mask=FieldMask(paths=paths),
+    )
+    result: Document = await client.call(client.ingest.UpdateDocument, request)
+    return result
+
+
 async def delete(client: Client, document: str, collection: str) -> Document:
     """Deletes a document; after that no search finds it."""
     request = DeleteDocumentRequest(name=names.name_from_argument(document, collection))
@@ -70,7 +101,7 @@ def as_json(document: Document) -> dict[str, object]:
         "size_bytes": document.size_bytes,
         "sha256": document.sha256,
         "chunk_count": document.chunk_count,
-        "metadata": dict(document.metadata),
+        "metadata": to_json(document.metadata),
         "create_time": document.create_time.ToDatetime(tzinfo=UTC).isoformat(),
         "update_time": document.update_time.ToDatetime(tzinfo=UTC).isoformat(),
         "trace_id": document.trace_id,

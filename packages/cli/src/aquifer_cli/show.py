@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.query.v1.query_service_pb2 import Hit
+from aquifer.structs import to_json
 from aquifer_cli import names
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
+from aquifer_cli.metadata import show_pairs
 from aquifer_cli.screen import Screen
 from aquifer_cli.sources import Item
 from aquifer_cli.upload import Outcome
@@ -72,6 +74,13 @@ def _document_row(document: Document) -> Row:
         aside=", ".join(filter(None, [parts, render_size(document.size_bytes), document.title])),
         below=below,
     )
+
+
+def show_description(screen: Screen, document: Document) -> None:
+    """The title and metadata of a document, as the options of `aquifer update`."""
+    screen.say(f"{document.name}: {document.title or 'no title'}")
+    for pair in show_pairs(to_json(document.metadata)):
+        screen.say(f"  {pair}")
 
 
 def show_hit(screen: Screen, rank: int, hit: Hit) -> None:

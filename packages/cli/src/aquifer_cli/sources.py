@@ -1,8 +1,7 @@
 """Sources of uploads: files and folders, and the lines of a JSONL file."""
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aquifer.ingest.v1.ingest_service_pb2 import UploadHeader
+from aquifer.structs import JsonObject, to_struct
 from aquifer_cli import names
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 from aquifer_cli.jsonl import Line, line_error, read_lines
+from aquifer_cli.metadata import check_values
 
 FILE_NAME_CHARS = 255
 TITLE_CHARS = 512
@@ -38,8 +39,10 @@ class Item:
     notes: tuple[str, ...] = ()
 
 
-def find_files(paths: Sequence[Path], collection: str) -> list[Item]:
-    """All given files and all files below given folders, each once.
+def find_files(
+    paths: Sequence[Path], collection: str, metadata: JsonObject | None = None
+) -> list[Item]:
+    """All given files and all files below given folders, each once, with the same metadata.
 
     Hidden files, links to folders and special files below a folder are skipped. A file that cannot
     be read becomes an item whose `open` raises.
@@ -53,6 +56,7 @@ def find_files(paths: Sequence[Path], collection: str) -> list[Item]:
     for path in paths:
         for file, inside, error in _find(path):
             item = _file_item(file, inside, collection, error)
+            item.header.metadata.update(metadata or {})
             place = os.path.realpath(file)
             known = items.setdefault(item.header.document, (place, item))
             if known[0] != place:
@@ -151,7 +155,10 @@ def _line_item(line: Line, collection: str) -> Item:
     given = row.get("metadata") or {}
     if not isinstance(given, dict):
         raise line_error(line.where, '"metadata" is not an object')
-    metadata, notes = _metadata(given)
+    try:
+        metadata, notes = _shorten(check_values(given))
+    except ValueError as error:
+        raise line_error(line.where, str(error)) from error
     document = names.id_from_foreign(identifier)
     if document != identifier:
         notes.append(f"_id {identifier!r} is not valid in a name and was changed")
@@ -163,22 +170,22 @@ def _line_item(line: Line, collection: str) -> Item:
             file_name="document.txt",
             media_type="text/plain",
             title=title[:TITLE_CHARS],
-            metadata=metadata,
+            metadata=to_struct(metadata),
         ),
         open=partial(BytesIO, content),
         notes=tuple(notes),
     )
 
 
-def _metadata(given: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
-    """Pairs as texts, and notes on values that were shortened to the limit."""
-    metadata = {
-        str(key): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _shorten(given: JsonObject) -> tuple[JsonObject, list[str]]:
+    """Pairs with texts of at most `METADATA_CHARS`, and notes on those that were longer."""
+    texts = {
+        key: value
         for key, value in given.items()
+        if isinstance(value, str) and len(value) > METADATA_CHARS
     }
     notes = [
         f"metadata {key!r} was shortened from {len(value):,} to {METADATA_CHARS} characters"
-        for key, value in metadata.items()
-        if len(value) > METADATA_CHARS
+        for key, value in texts.items()
     ]
-    return {key: value[:METADATA_CHARS] for key, value in metadata.items()}, notes
+    return {**given, **{key: value[:METADATA_CHARS] for key, value in texts.items()}}, notes

@@ -54,6 +54,7 @@ from ingest.usecases.read_documents import (
 )
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
 
@@ -107,6 +108,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     return Wired(
         rpc=IngestRpc(
             accept=accept,
+            update=UpdateDocument(begin=begin, changed=watchers.notice),
             delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
             list_page=ListDocuments(begin=begin),

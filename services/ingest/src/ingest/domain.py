@@ -9,16 +9,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from ingest.metadata import check_metadata, is_same
 
 FILE_NAME_MAX_CHARS: Final = 255
 MEDIA_TYPE_MAX_CHARS: Final = 255
 TITLE_MAX_CHARS: Final = 512
-METADATA_MAX_PAIRS: Final = 32
-METADATA_KEY_MAX_CHARS: Final = 64
-METADATA_VALUE_MAX_CHARS: Final = 512
-# Goes with every passage of an answer: a hundred of them must fit into one message.
-METADATA_MAX_BYTES: Final = 16 * 1024
 ID_MAX_CHARS: Final = 128
 # Source and id share a key, and Postgres indexes none above 2,704 bytes.
 ORIGIN_MAX_BYTES: Final = 512
@@ -96,7 +93,7 @@ class Origin:
     def __post_init__(self) -> None:
         if self.source:
             _check_event_id(self.source, self.request_id)
-        _check_texts(
+        check_texts(
             {
                 "request_id": ("" if self.source else self.request_id, ID_MAX_CHARS),
                 "correlation_id": (self.correlation_id, ID_MAX_CHARS),
@@ -126,7 +123,7 @@ class Draft:
     file_name: str = ""
     media_type: str = ""
     title: str = ""
-    metadata: Mapping[str, str]
+    metadata: JsonObject
     origin: Origin
     trace_id: str = ""
     order_ns: int = 0
@@ -138,8 +135,8 @@ class Draft:
             "media_type": (self.media_type, MEDIA_TYPE_MAX_CHARS),
             "title": (self.title, TITLE_MAX_CHARS),
         }
-        _check_texts(bounds)
-        _check_metadata(self.metadata)
+        check_texts(bounds)
+        check_metadata(self.metadata)
 
 
 def _check_event_id(source: str, event_id: str) -> None:
@@ -152,8 +149,12 @@ def _check_event_id(source: str, event_id: str) -> None:
         )
 
 
-def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
-    """Check lengths, and that no text contains NUL, which PostgreSQL cannot store."""
+def check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
+    """Check lengths, and that no text contains NUL, which PostgreSQL cannot store.
+
+    Raises:
+        InvalidInputError: METADATA_RANGE.
+    """
     violations = [
         FieldViolation(field, f"at most {limit} characters, no NUL")
         for field, (text, limit) in bounds.items()
@@ -163,24 +164,6 @@ def _check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
         raise InvalidInputError(
             "METADATA_RANGE", "a text is too long or contains NUL", fields=violations
         )
-
-
-def _check_metadata(metadata: Mapping[str, str]) -> None:
-    texts = (*metadata.keys(), *metadata.values())
-    fits = len(metadata) <= METADATA_MAX_PAIRS and all(
-        1 <= len(key) <= METADATA_KEY_MAX_CHARS
-        and len(value) <= METADATA_VALUE_MAX_CHARS
-        and "\x00" not in key + value
-        for key, value in metadata.items()
-    )
-    if not fits or sum(len(text.encode()) for text in texts) > METADATA_MAX_BYTES:
-        bounds = (
-            f"at most {METADATA_MAX_PAIRS} pairs, keys 1 to {METADATA_KEY_MAX_CHARS},"
-            f" values up to {METADATA_VALUE_MAX_CHARS} characters, no NUL,"
-            f" together at most {METADATA_MAX_BYTES} bytes"
-        )
-        violation = FieldViolation("metadata", bounds)
-        raise InvalidInputError("METADATA_RANGE", "metadata is out of range", fields=[violation])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +225,8 @@ class Version:
     """One version of a document as it is stored. Times are the database's, aware UTC.
 
     `step_due_at` is when unfinished work becomes overdue, None if nothing is pending. `revision`
-    counts the changes of title and metadata.
+    counts the changes of title and metadata; `description_order` is the order of the last of them,
+    as of an upload, see `Draft.order_ns`.
     """
 
     tenant: str
@@ -254,10 +238,11 @@ class Version:
     given_title: str
     text_title: str = ""
     revision: int = 0
+    description_order: int = 0
     file_name: str
     media_type_hint: str
     media_type: str = ""
-    metadata: Mapping[str, str]
+    metadata: JsonObject
     stored: Object
     origin: Origin
     trace_id: str
@@ -290,9 +275,9 @@ class Version:
             and self.state in (*UNFINISHED, State.INDEXED)
         )
 
-    def is_described_by(self, draft: Draft) -> bool:
-        """Whether an upload has the title and metadata of this version."""
-        return (self.given_title, self.metadata) == (draft.title, draft.metadata)
+    def is_described_by(self, title: str, metadata: JsonObject) -> bool:
+        """Whether these are the producer's title and metadata of this version."""
+        return self.given_title == title and is_same(self.metadata, metadata)
 
 
 class UploadResult(StrEnum):

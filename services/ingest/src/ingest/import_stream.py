@@ -10,6 +10,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.structs import to_json
 from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
 from chassis.rpc.status import code_of, retry_after_s
@@ -137,7 +138,7 @@ class ImportStream:
             file_name=header.file_name,
             media_type=header.media_type,
             title=header.title,
-            metadata=dict(header.metadata),
+            metadata=to_json(header.metadata),
             origin=Origin(request_id=header.request_id),
             trace_id=trace_id,
         )

@@ -15,10 +15,12 @@ from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.collection_pb2 import Collection
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
+from aquifer.structs import to_json, to_struct
 from chassis.base import paging, telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
+from ingest.changes import read_changes
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
@@ -31,6 +33,7 @@ from ingest.usecases.read_documents import (
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.work import PageQuery
 
 PIECE_MAX_BYTES: Final = 1 << 20
@@ -49,6 +52,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/ListCollections": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
     f"{_SERVICE}/WatchDocuments": any_of("documents.read"),
+    f"{_SERVICE}/UpdateDocument": any_of("documents.write"),
     f"{_SERVICE}/DeleteDocument": any_of("documents.write"),
 }
 
@@ -58,6 +62,7 @@ class IngestRpc(IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
+    update: UpdateDocument
     delete: DeleteDocument
     get: GetDocument
     list_page: ListDocuments
@@ -79,7 +84,7 @@ class IngestRpc(IngestServiceServicer):
             file_name=header.file_name,
             media_type=header.media_type,
             title=header.title,
-            metadata=dict(header.metadata),
+            metadata=to_json(header.metadata),
             origin=Origin(request_id=header.request_id),
             trace_id=current_trace_id(),
         )
@@ -165,6 +170,20 @@ class IngestRpc(IngestServiceServicer):
                     yield pb.WatchDocumentsResponse(document=to_document(view))
 
     @override
+    async def UpdateDocument(
+        self, request: pb.UpdateDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        given = request.document
+        check_name(given.name, field="document.name")
+        changes = read_changes(
+            request.update_mask.paths,
+            title=given.title,
+            metadata=to_json(given.metadata) if given.HasField("metadata") else None,
+        )
+        with telemetry.document_scope(caller().tenant, given.name):
+            return to_document(await self.update.run(caller().tenant, given.name, changes))
+
+    @override
     async def DeleteDocument(
         self, request: pb.DeleteDocumentRequest, context: ServicerContext[Any, Any]
     ) -> Document:
@@ -240,7 +259,7 @@ def to_document(view: View) -> Document:
         size_bytes=version.stored.size_bytes,
         sha256=version.stored.sha256,
         chunk_count=version.chunk_count,
-        metadata=version.metadata,
+        metadata=to_struct(version.metadata),
         create_time=_to_timestamp(version.accepted_at),
         update_time=_to_timestamp(version.updated_at),
         trace_id=version.trace_id,

@@ -61,7 +61,7 @@ async def test_what_is_not_prepared_yet_is_prepared_with_the_latest(rig: Rig):
     assert list_events(rig, DescriptionChanged) == []
     await rig.prepare()
     [prepared] = list_events(rig, ChunksPrepared)
-    assert prepared.description == Description(title="Rivers", revision=1)
+    assert prepared.description == Description(title="Rivers", metadata={}, revision=1)
 
 
 async def test_the_same_description_again_is_no_change(rig: Rig):
@@ -79,7 +79,7 @@ async def test_an_upload_event_is_told_that_its_bytes_are_unchanged(rig: Rig):
     rig.clear_outbox()
     await rig.event(TEXT, event_id="e2", title="Rivers")
     changed, indexed = rig.outbox()
-    assert changed.description == Description(title="Rivers", revision=1)
+    assert changed.description == Description(title="Rivers", metadata={}, revision=1)
     assert (indexed.upload_event_id, indexed.version, indexed.unchanged) == ("e2", 1, True)
 
 

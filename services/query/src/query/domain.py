@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
@@ -11,7 +11,9 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from query.description import Description
 
 VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
@@ -93,19 +95,6 @@ class PageBreak(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """Title and metadata of a version; the one with the highest revision is valid."""
-
-    title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    revision: int = 0
-
-    def __post_init__(self) -> None:
-        if any("\x00" in text for text in (self.title, *self.metadata, *self.metadata.values())):
-            raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A part of one document version, the unit of retrieval.
 
@@ -120,7 +109,7 @@ class Passage:
     chunk_id: UUID
     text: str
     title: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     start: int
     end: int
     page: int

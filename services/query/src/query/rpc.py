@@ -14,6 +14,7 @@ from typing_extensions import override
 from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
+from aquifer.structs import to_struct
 from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
@@ -195,7 +196,7 @@ def _passage(passage: Passage) -> pb.Passage:
         ordinal=passage.ordinal,
         text=passage.text,
         title=passage.title,
-        metadata=passage.metadata,
+        metadata=to_struct(passage.metadata),
         start=passage.start,
         end=passage.end,
         page=passage.page,

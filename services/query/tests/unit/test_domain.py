@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import DataLossError, InvalidInputError
+from query.description import Description
 from query.domain import (
     Answer,
     Batch,
     Citation,
-    Description,
     Finish,
     FinishReason,
     PageBreak,

@@ -7,11 +7,11 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from typing_extensions import override
 
+from aquifer.structs import JsonObject
 from chassis.base.postgres import Transaction
 from ingest.domain import (
     UNFINISHED,
     Collection,
-    Draft,
     Entry,
     Piece,
     Prepared,
@@ -106,13 +106,16 @@ class PostgresDocuments(Documents):
         return made
 
     @override
-    async def describe(self, version: Version, draft: Draft) -> Version:
+    async def describe(
+        self, version: Version, title: str, metadata: JsonObject, order_ns: int
+    ) -> Version:
         row = await self._fetch_one(
             statements.DESCRIBE,
             version.document,
             number=version.number,
-            title=draft.title,
-            metadata=Jsonb(dict(draft.metadata)),
+            title=title,
+            metadata=Jsonb(dict(metadata)),
+            order=order_ns,
         )
         assert row is not None, "a version is never removed"
         return rows.version(row)

@@ -13,7 +13,8 @@ NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
 VERSION: Final = (
     "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
-    " v.size_bytes, v.sha256, v.object_key, v.source, v.upload_event_id, v.correlation_id,"
+    " v.description_order, v.size_bytes, v.sha256, v.object_key, v.source, v.upload_event_id,"
+    " v.correlation_id,"
     " v.trace_id, v.chunk_count, v.batch_count, v.attempt, v.step_due_at,"
     " v.accepted_at, v.updated_at"
 )
@@ -51,6 +52,7 @@ def version(row: Row) -> Version:
         given_title=row["title"],
         text_title=row["text_title"],
         revision=row["revision"],
+        description_order=row["description_order"],
         file_name=row["file_name"],
         media_type_hint=row["media_type_hint"],
         media_type=row["media_type"],

@@ -111,7 +111,8 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(o
 """
 
 DESCRIBE: Final = f"""
-UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.revision + 1
+UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.revision + 1,
+    description_order = CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
 RETURNING {rows.VERSION}
 """  # noqa: S608

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.structs import to_json
 from chassis.base.errors import (
     DataLossError,
     ForbiddenError,
@@ -115,7 +116,7 @@ class AcceptUpload:
             file_name=event.file_name,
             media_type=event.media_type,
             title=event.title,
-            metadata=dict(event.metadata),
+            metadata=to_json(event.metadata),
             origin=replace(origin, correlation_id=event.correlation_id),
             trace_id=trace_id,
             order_ns=delivery.stored_ns,

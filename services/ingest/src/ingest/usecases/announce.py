@@ -19,6 +19,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 )
 from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBreak
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.structs import to_struct
 from chassis.events.delivery import Delivery
 from ingest.domain import (
     ID_MAX_CHARS,
@@ -300,7 +301,9 @@ def resend(work: Work, version: Version, upload: Upload) -> None:
 
 
 def _to_description(version: Version) -> Description:
-    return Description(title=version.title, metadata=version.metadata, revision=version.revision)
+    return Description(
+        title=version.title, metadata=to_struct(version.metadata), revision=version.revision
+    )
 
 
 def _version_key(version: Version) -> tuple[object, ...]:

@@ -28,6 +28,7 @@ from ingest.domain import (
 )
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
+from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Addition, Begin, Standing, Trace, Work
@@ -267,7 +268,7 @@ def _refuse(draft: Draft, standing: Standing) -> Exception | None:
 async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
     """Assigns an upload with known bytes to the existing version; it gets the version's result.
 
-    Its title and metadata take effect, unless a later upload was handled before it.
+    Its title and metadata take effect, unless a later upload or update was handled before it.
     """
     origin = one.draft.origin
     upload = Upload(
@@ -281,11 +282,16 @@ async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> Vie
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
-    is_latest = not one.draft.order_ns or one.draft.order_ns >= entry.upload_order
-    if is_latest and not newest.is_described_by(one.draft):
-        newest = await work.documents.describe(newest, one.draft)
-        if newest.state is not State.ACCEPTED:
-            announce.send_description(work, newest, one.trace)
+    latest_ns = max(entry.upload_order, newest.description_order)
+    if not one.draft.order_ns or one.draft.order_ns >= latest_ns:
+        newest = await describe(
+            work,
+            newest,
+            one.draft.title,
+            one.draft.metadata,
+            order_ns=one.draft.order_ns,
+            trace=one.trace,
+        )
     await work.documents.raise_order(newest.document, one.draft.order_ns)
     if upload.result:
         announce.send_result(work, newest, upload, trace=one.trace)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from opentelemetry.context import Context
 
+from aquifer.structs import JsonObject
 from chassis.events.delivery import Delivery
 from ingest.domain import (
     Collection,
@@ -82,8 +83,13 @@ class Documents(Protocol):
         Returns the added versions by document; a known upload adds none.
         """
 
-    async def describe(self, version: Version, draft: Draft) -> Version:
-        """Set the title and metadata of a version; returns the changed version."""
+    async def describe(
+        self, version: Version, title: str, metadata: JsonObject, order_ns: int
+    ) -> Version:
+        """Set the title and metadata of a version; returns the changed version.
+
+        `order_ns` is when they were given, 0 means now.
+        """
 
     async def raise_order(self, name: str, order_ns: int) -> None:
         """Raise the order of the document's latest upload to `order_ns`; 0 means now."""

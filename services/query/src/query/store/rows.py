@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
-from query.domain import Batch, Description, Removed, Standing, Version
+from query.description import Description
+from query.domain import Batch, Removed, Standing, Version
 from query.usecases.ports import Rows
 
 STANDING: Final = "live_version, tombstone_version, failed_versions"

@@ -11,7 +11,8 @@ from aquifer.ingest.v1.document_events_pb2 import (
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
 from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Batch, Delivery
-from query.domain import Description, Version
+from query.description import Description
+from query.domain import Version
 from query.retrieval.vector_store import Filter, TenantScope, VectorStore
 from query.usecases.index_chunks import to_description
 from query.usecases.ports import Begin, DeadLetters, Ledger, Work

@@ -13,10 +13,12 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1 import document_pb2 as pb
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
+from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
-from query.domain import Batch, Description, Matrix, PageBreak, Passage, Profile, Standing, Version
+from query.description import Description
+from query.domain import Batch, Matrix, PageBreak, Passage, Profile, Standing, Version
 from query.retrieval.vector_store import Point, TenantScope, VectorStore
 from query.usecases.points import make_point
 from query.usecases.ports import Begin, Ledger, Work
@@ -213,7 +215,9 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
         raise InvalidInputError("TENANT_MISMATCH", "the tenant of the batch is not its event's")
     vectors = _read_vectors(event, profile)
     description = to_description(prepared.description)
-    passages = tuple(_read_passage(version, prepared, chunk) for chunk in prepared.chunks)
+    passages = tuple(
+        _read_passage(version, description, prepared, chunk) for chunk in prepared.chunks
+    )
     return Batch(
         version=version,
         number=prepared.batch,
@@ -230,11 +234,11 @@ def to_description(description: pb.Description) -> Description:
     """The description of a version.
 
     Raises:
-        InvalidInputError: TEXT_NUL.
+        InvalidInputError: TEXT_NUL, METADATA_RANGE.
     """
     return Description(
         title=description.title,
-        metadata=dict(description.metadata),
+        metadata=to_json(description.metadata),
         revision=description.revision,
     )
 
@@ -253,7 +257,9 @@ def _read_vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
     return np.frombuffer(event.vectors, dtype="<f4").reshape(rows, profile.dimensions)
 
 
-def _read_passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> Passage:
+def _read_passage(
+    version: Version, description: Description, prepared: ChunksPrepared, chunk: Chunk
+) -> Passage:
     try:
         chunk_id = UUID(chunk.chunk_id)
     except ValueError as error:
@@ -263,8 +269,8 @@ def _read_passage(version: Version, prepared: ChunksPrepared, chunk: Chunk) -> P
         ordinal=chunk.ordinal,
         chunk_id=chunk_id,
         text=chunk.text,
-        title=prepared.description.title,
-        metadata=dict(prepared.description.metadata),
+        title=description.title,
+        metadata=description.metadata,
         start=chunk.start,
         end=chunk.end,
         page=chunk.page,

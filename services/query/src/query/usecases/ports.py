@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.events.delivery import Delivery
+from query.description import Description
 from query.domain import (
     Answer,
     Batch,
-    Description,
     Generated,
     Hit,
     Matrix,

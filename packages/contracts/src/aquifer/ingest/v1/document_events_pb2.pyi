@@ -219,8 +219,8 @@ class Chunk(message.Message):
 
 @typing.final
 class DescriptionChanged(message.Message):
-    """An upload brought the bytes of a version again, with another title or other metadata. Passages
-    return them from then on. The words of a new title are found by searches only after the version
+    """A version has another title or other metadata: an upload brought its bytes again with them, or
+    UpdateDocument set them. Passages return them from then on. The words of a new title are found by searches only after the version
     is indexed anew.
     """
 

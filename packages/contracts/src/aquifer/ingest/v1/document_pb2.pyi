@@ -3,11 +3,10 @@
 isort:skip_file
 """
 
-from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf import timestamp_pb2 as timestamp_pb2
-from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
@@ -71,26 +70,6 @@ class Document(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     NAME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
@@ -102,10 +81,10 @@ class Document(message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     CHUNK_COUNT_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
     Both parts match `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
@@ -135,18 +114,20 @@ class Document(message.Message):
     trace_id: builtins.str
     """W3C trace id of the upload of the newest version, lower-case hex."""
     @builtins.property
-    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Key-value pairs of the producer, at most 32; keys 1 to 64, values up to 512 characters, together
-        at most 16 KiB of UTF-8.
-        """
-
-    @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When the newest version was accepted."""
 
     @builtins.property
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When the state last changed."""
+
+    @builtins.property
+    def metadata(self) -> struct_pb2.Struct:
+        """Key-value pairs of the producer, at most 32, together at most 16 KiB as this encoded message; keys
+        of 1 to 64 characters. A value is a string of up to 512 characters, a finite number, a boolean,
+        or a list of at most 64 of these. Numbers are doubles: integers up to 2^53 are exact. A time is a
+        string in RFC 3339 with a zone, for example `2024-05-01T00:00:00Z`.
+        """
 
     def __init__(
         self,
@@ -162,12 +143,12 @@ class Document(message.Message):
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
         chunk_count: builtins.int = ...,
-        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
         trace_id: builtins.str = ...,
+        metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -181,29 +162,9 @@ class Description(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     TITLE_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     title: builtins.str
     """Title from the producer or from the text; empty if neither has one."""
     revision: builtins.int
@@ -211,17 +172,17 @@ class Description(message.Message):
     with the highest revision is valid, in whatever order they arrive.
     """
     @builtins.property
-    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+    def metadata(self) -> struct_pb2.Struct:
         """As `Document.metadata`."""
 
     def __init__(
         self,
         *,
         title: builtins.str = ...,
-        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         revision: builtins.int = ...,
+        metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

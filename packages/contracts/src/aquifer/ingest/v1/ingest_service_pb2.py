@@ -24,53 +24,53 @@ _sym_db = _symbol_database.Default()
 
 from aquifer.ingest.v1 import collection_pb2 as aquifer_dot_ingest_dot_v1_dot_collection__pb2
 from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_document__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ingest/v1/ingest_service.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/ingest/v1/collection.proto\x1a aquifer/ingest/v1/document.proto\"e\n\x15UploadDocumentRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Z\n\x16ImportDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeader\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xa3\x01\n\x17ImportDocumentsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\".aquifer.ingest.v1.ImportedVersionH\x00\x12\x33\n\x07refused\x18\x03 \x01(\x0b\x32 .aquifer.ingest.v1.ImportRefusalH\x00\x42\t\n\x07outcome\"e\n\x0fImportedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"T\n\rImportRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xf0\x01\n\x0cUploadHeader\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12?\n\x08metadata\x18\x05 \x03(\x0b\x32-.aquifer.ingest.v1.UploadHeader.MetadataEntry\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x82\x01\n\x14ListDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15WatchDocumentResponse\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\"+\n\x15WatchDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x88\x01\n\x16WatchDocumentsResponse\x12\x33\n\nsubscribed\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.SubscribedH\x00\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1b.aquifer.ingest.v1.DocumentH\x00\x42\x08\n\x06update\"\x0c\n\nSubscribed\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xa1\x06\n\rIngestService\x12Y\n\x0eUploadDocument\x12(.aquifer.ingest.v1.UploadDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document(\x01\x12l\n\x0fImportDocuments\x12).aquifer.ingest.v1.ImportDocumentsRequest\x1a*.aquifer.ingest.v1.ImportDocumentsResponse(\x01\x30\x01\x12Q\n\x0bGetDocument\x12%.aquifer.ingest.v1.GetDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12\x62\n\rListDocuments\x12\'.aquifer.ingest.v1.ListDocumentsRequest\x1a(.aquifer.ingest.v1.ListDocumentsResponse\x12h\n\x0fListCollections\x12).aquifer.ingest.v1.ListCollectionsRequest\x1a*.aquifer.ingest.v1.ListCollectionsResponse\x12\x64\n\rWatchDocument\x12\'.aquifer.ingest.v1.WatchDocumentRequest\x1a(.aquifer.ingest.v1.WatchDocumentResponse0\x01\x12g\n\x0eWatchDocuments\x12(.aquifer.ingest.v1.WatchDocumentsRequest\x1a).aquifer.ingest.v1.WatchDocumentsResponse0\x01\x12W\n\x0e\x44\x65leteDocument\x12(.aquifer.ingest.v1.DeleteDocumentRequest\x1a\x1b.aquifer.ingest.v1.Documentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ingest/v1/ingest_service.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/ingest/v1/collection.proto\x1a aquifer/ingest/v1/document.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"e\n\x15UploadDocumentRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Z\n\x16ImportDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeader\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xa3\x01\n\x17ImportDocumentsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\".aquifer.ingest.v1.ImportedVersionH\x00\x12\x33\n\x07refused\x18\x03 \x01(\x0b\x32 .aquifer.ingest.v1.ImportRefusalH\x00\x42\t\n\x07outcome\"e\n\x0fImportedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"T\n\rImportRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xaf\x01\n\x0cUploadHeader\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x05\x10\x06\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x82\x01\n\x14ListDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15WatchDocumentResponse\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\"+\n\x15WatchDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x88\x01\n\x16WatchDocumentsResponse\x12\x33\n\nsubscribed\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.SubscribedH\x00\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1b.aquifer.ingest.v1.DocumentH\x00\x42\x08\n\x06update\"\x0c\n\nSubscribed\"w\n\x15UpdateDocumentRequest\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xfa\x06\n\rIngestService\x12Y\n\x0eUploadDocument\x12(.aquifer.ingest.v1.UploadDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document(\x01\x12l\n\x0fImportDocuments\x12).aquifer.ingest.v1.ImportDocumentsRequest\x1a*.aquifer.ingest.v1.ImportDocumentsResponse(\x01\x30\x01\x12Q\n\x0bGetDocument\x12%.aquifer.ingest.v1.GetDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12\x62\n\rListDocuments\x12\'.aquifer.ingest.v1.ListDocumentsRequest\x1a(.aquifer.ingest.v1.ListDocumentsResponse\x12h\n\x0fListCollections\x12).aquifer.ingest.v1.ListCollectionsRequest\x1a*.aquifer.ingest.v1.ListCollectionsResponse\x12\x64\n\rWatchDocument\x12\'.aquifer.ingest.v1.WatchDocumentRequest\x1a(.aquifer.ingest.v1.WatchDocumentResponse0\x01\x12g\n\x0eWatchDocuments\x12(.aquifer.ingest.v1.WatchDocumentsRequest\x1a).aquifer.ingest.v1.WatchDocumentsResponse0\x01\x12W\n\x0eUpdateDocument\x12(.aquifer.ingest.v1.UpdateDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12W\n\x0e\x44\x65leteDocument\x12(.aquifer.ingest.v1.DeleteDocumentRequest\x1a\x1b.aquifer.ingest.v1.Documentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.ingest_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADHEADER_METADATAENTRY']._loaded_options = None
-  _globals['_UPLOADHEADER_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_UPLOADDOCUMENTREQUEST']._serialized_start=131
-  _globals['_UPLOADDOCUMENTREQUEST']._serialized_end=232
-  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_start=234
-  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_end=324
-  _globals['_IMPORTDOCUMENTSRESPONSE']._serialized_start=327
-  _globals['_IMPORTDOCUMENTSRESPONSE']._serialized_end=490
-  _globals['_IMPORTEDVERSION']._serialized_start=492
-  _globals['_IMPORTEDVERSION']._serialized_end=593
-  _globals['_IMPORTREFUSAL']._serialized_start=595
-  _globals['_IMPORTREFUSAL']._serialized_end=679
-  _globals['_UPLOADHEADER']._serialized_start=682
-  _globals['_UPLOADHEADER']._serialized_end=922
-  _globals['_UPLOADHEADER_METADATAENTRY']._serialized_start=875
-  _globals['_UPLOADHEADER_METADATAENTRY']._serialized_end=922
-  _globals['_GETDOCUMENTREQUEST']._serialized_start=924
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=958
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=961
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1091
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1093
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1189
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1191
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1254
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1256
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1358
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=1360
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=1396
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=1398
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=1468
-  _globals['_WATCHDOCUMENTSREQUEST']._serialized_start=1470
-  _globals['_WATCHDOCUMENTSREQUEST']._serialized_end=1513
-  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_start=1516
-  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_end=1652
-  _globals['_SUBSCRIBED']._serialized_start=1654
-  _globals['_SUBSCRIBED']._serialized_end=1666
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1668
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1705
-  _globals['_INGESTSERVICE']._serialized_start=1708
-  _globals['_INGESTSERVICE']._serialized_end=2509
+  _globals['_UPLOADDOCUMENTREQUEST']._serialized_start=195
+  _globals['_UPLOADDOCUMENTREQUEST']._serialized_end=296
+  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_start=298
+  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_end=388
+  _globals['_IMPORTDOCUMENTSRESPONSE']._serialized_start=391
+  _globals['_IMPORTDOCUMENTSRESPONSE']._serialized_end=554
+  _globals['_IMPORTEDVERSION']._serialized_start=556
+  _globals['_IMPORTEDVERSION']._serialized_end=657
+  _globals['_IMPORTREFUSAL']._serialized_start=659
+  _globals['_IMPORTREFUSAL']._serialized_end=743
+  _globals['_UPLOADHEADER']._serialized_start=746
+  _globals['_UPLOADHEADER']._serialized_end=921
+  _globals['_GETDOCUMENTREQUEST']._serialized_start=923
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=957
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=960
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1090
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1092
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1188
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1190
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1253
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1255
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1357
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=1359
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=1395
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=1397
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=1467
+  _globals['_WATCHDOCUMENTSREQUEST']._serialized_start=1469
+  _globals['_WATCHDOCUMENTSREQUEST']._serialized_end=1512
+  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_start=1515
+  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_end=1651
+  _globals['_SUBSCRIBED']._serialized_start=1653
+  _globals['_SUBSCRIBED']._serialized_end=1665
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_start=1667
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_end=1786
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1788
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1825
+  _globals['_INGESTSERVICE']._serialized_start=1828
+  _globals['_INGESTSERVICE']._serialized_end=2718
 # @@protoc_insertion_point(module_scope)

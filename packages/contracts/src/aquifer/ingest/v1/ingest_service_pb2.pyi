@@ -7,7 +7,9 @@ from aquifer.ingest.v1 import collection_pb2 as collection_pb2
 from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
+from google.protobuf import field_mask_pb2 as field_mask_pb2
 from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
@@ -174,33 +176,13 @@ class UploadHeader(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     DOCUMENT_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     MEDIA_TYPE_FIELD_NUMBER: builtins.int
     TITLE_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`; see `Document.name`."""
     file_name: builtins.str
@@ -220,7 +202,7 @@ class UploadHeader(message.Message):
     possible cancellation after the end of the stream.
     """
     @builtins.property
-    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+    def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""
 
     def __init__(
@@ -230,11 +212,11 @@ class UploadHeader(message.Message):
         file_name: builtins.str = ...,
         media_type: builtins.str = ...,
         title: builtins.str = ...,
-        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         request_id: builtins.str = ...,
         size_bytes: builtins.int = ...,
+        metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -474,6 +456,39 @@ class Subscribed(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UpdateDocumentRequest(message.Message):
+    """Request of UpdateDocument."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def document(self) -> document_pb2.Document:
+        """`name` selects the document; `title` and `metadata` are its new values. Other fields are ignored.
+        An empty title stands for the title of the text.
+        """
+
+    @builtins.property
+    def update_mask(self) -> field_mask_pb2.FieldMask:
+        """What to change: `title`, `metadata` as a whole, or `metadata.KEY` for one key, which is removed if
+        `document` does not have it; a key with a dot stands in backticks. `*`: title and metadata.
+        Empty: those of them that `document` has. In JSON, a mask cannot name a key with capitals.
+        """
+
+    def __init__(
+        self,
+        *,
+        document: document_pb2.Document | None = ...,
+        update_mask: field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

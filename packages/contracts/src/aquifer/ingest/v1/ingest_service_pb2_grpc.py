@@ -80,6 +80,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.FromString,
                 _registered_method=True)
+        self.UpdateDocument = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/UpdateDocument',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateDocumentRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/DeleteDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteDocumentRequest.SerializeToString,
@@ -173,6 +178,16 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDocument(self, request, context):
+        """Changes title and metadata of a document without a new version, and returns it. They are set in
+        the newest version and in the one that searches find; passages return them from then on, as after
+        an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+        METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDocument(self, request, context):
         """Deletes all versions of a document. After the reply no search finds the document; its data is
         removed right after (state DELETING, then DELETED, event `DocumentDeleted`). Scope
@@ -220,6 +235,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.WatchDocuments,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.SerializeToString,
+            ),
+            'UpdateDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDocument,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateDocumentRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
             ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
@@ -426,6 +446,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/WatchDocuments',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/UpdateDocument',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateDocumentRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,12 @@ class IngestServiceStub:
     deadline, ten minutes at most; then call again. Scope `documents.read`. RESOURCE_EXHAUSTED
     WATCHERS_FULL.
     """
+    UpdateDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.UpdateDocumentRequest, document_pb2.Document]
+    """Changes title and metadata of a document without a new version, and returns it. They are set in
+    the newest version and in the one that searches find; passages return them from then on, as after
+    an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+    METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+    """
     DeleteDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteDocumentRequest, document_pb2.Document]
     """Deletes all versions of a document. After the reply no search finds the document; its data is
     removed right after (state DELETING, then DELETED, event `DocumentDeleted`). Scope
@@ -177,6 +183,18 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         states may be left out or sent twice, final states are sent at least once. Ends at the caller's
         deadline, ten minutes at most; then call again. Scope `documents.read`. RESOURCE_EXHAUSTED
         WATCHERS_FULL.
+        """
+
+    @abc_1.abstractmethod
+    def UpdateDocument(
+        self,
+        request: ingest_service_pb2.UpdateDocumentRequest,
+        context: aio.ServicerContext[ingest_service_pb2.UpdateDocumentRequest, abc.Awaitable[document_pb2.Document]],
+    ) -> abc.Awaitable[document_pb2.Document]:
+        """Changes title and metadata of a document without a new version, and returns it. They are set in
+        the newest version and in the one that searches find; passages return them from then on, as after
+        an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+        METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
         """
 
     @abc_1.abstractmethod

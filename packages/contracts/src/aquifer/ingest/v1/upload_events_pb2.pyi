@@ -3,10 +3,9 @@
 isort:skip_file
 """
 
-from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
-from google.protobuf.internal import containers as containers
+from google.protobuf import struct_pb2 as struct_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -37,35 +36,15 @@ class DocumentUploaded(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     TENANT_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     FILE_NAME_FIELD_NUMBER: builtins.int
     MEDIA_TYPE_FIELD_NUMBER: builtins.int
     TITLE_FIELD_NUMBER: builtins.int
-    METADATA_FIELD_NUMBER: builtins.int
     CONTENT_FIELD_NUMBER: builtins.int
     REFERENCE_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -81,12 +60,12 @@ class DocumentUploaded(message.Message):
     correlation_id: builtins.str
     """Repeated in every result event of this upload. At most 128 characters."""
     @builtins.property
-    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """See `Document.metadata`."""
-
-    @builtins.property
     def reference(self) -> ContentReference:
         """A file that ingest can read."""
+
+    @builtins.property
+    def metadata(self) -> struct_pb2.Struct:
+        """See `Document.metadata`."""
 
     def __init__(
         self,
@@ -96,12 +75,12 @@ class DocumentUploaded(message.Message):
         file_name: builtins.str = ...,
         media_type: builtins.str = ...,
         title: builtins.str = ...,
-        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
         content: builtins.bytes = ...,
         reference: ContentReference | None = ...,
         correlation_id: builtins.str = ...,
+        metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "metadata", b"metadata", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "correlation_id", b"correlation_id", "document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "reference", b"reference", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -23,51 +23,48 @@ _sym_db = _symbol_database.Default()
 
 
 from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_document__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/query/v1/query_service.proto\x12\x10\x61quifer.query.v1\x1a aquifer/ingest/v1/document.proto\"^\n\rSearchRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x18\n\x10one_per_document\x18\x04 \x01(\x08\"5\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.aquifer.query.v1.Hit\"@\n\x03Hit\x12*\n\x07passage\x18\x01 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05score\x18\x02 \x01(\x01\"\xf6\x02\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x03 \x01(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\r\n\x05start\x18\x07 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x08 \x01(\x05\x12\x0c\n\x04page\x18\t \x01(\x05\x12\x17\n\x0fingest_trace_id\x18\n \x01(\t\x12\x31\n\x0bpage_breaks\x18\x0b \x03(\x0b\x32\x1c.aquifer.ingest.v1.PageBreak\x12\x10\n\x08headings\x18\x0e \x03(\t\x12\x14\n\x0ctable_header\x18\x0f \x01(\t\x12\x39\n\x08metadata\x18\x0c \x03(\x0b\x32\'.aquifer.query.v1.Passage.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\\\n\nAskRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"\xdf\x01\n\x0b\x41skResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.aquifer.query.v1.AnswerStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.aquifer.query.v1.AnswerDeltaH\x00\x12.\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x1a.aquifer.query.v1.CitationH\x00\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinishedH\x00\x42\x06\n\x04step\"4\n\rAnswerStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x8b\x01\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12*\n\x07passage\x18\x02 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bquote_start\x18\x04 \x01(\x05\x12\x11\n\tquote_end\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\"\x9f\x01\n\x0e\x41nswerFinished\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.aquifer.query.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngenerative\x18\x04 \x01(\x08\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xb0\x01\n\x06\x41nswer\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\tcitations\x18\x04 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\x12\x32\n\x08\x66inished\x18\x05 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinished\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"8\n\x13HideDocumentRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x16\n\x14HideDocumentResponse*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x32\xcb\x02\n\x0cQueryService\x12K\n\x06Search\x12\x1f.aquifer.query.v1.SearchRequest\x1a .aquifer.query.v1.SearchResponse\x12\x44\n\x03\x41sk\x12\x1c.aquifer.query.v1.AskRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x12I\n\tGetAnswer\x12\".aquifer.query.v1.GetAnswerRequest\x1a\x18.aquifer.query.v1.Answer\x12]\n\x0cHideDocument\x12%.aquifer.query.v1.HideDocumentRequest\x1a&.aquifer.query.v1.HideDocumentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/query/v1/query_service.proto\x12\x10\x61quifer.query.v1\x1a aquifer/ingest/v1/document.proto\x1a\x1cgoogle/protobuf/struct.proto\"^\n\rSearchRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x18\n\x10one_per_document\x18\x04 \x01(\x08\"5\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.aquifer.query.v1.Hit\"@\n\x03Hit\x12*\n\x07passage\x18\x01 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05score\x18\x02 \x01(\x01\"\xbb\x02\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x03 \x01(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\r\n\x05start\x18\x07 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x08 \x01(\x05\x12\x0c\n\x04page\x18\t \x01(\x05\x12\x17\n\x0fingest_trace_id\x18\n \x01(\t\x12\x31\n\x0bpage_breaks\x18\x0b \x03(\x0b\x32\x1c.aquifer.ingest.v1.PageBreak\x12\x10\n\x08headings\x18\x0e \x03(\t\x12\x14\n\x0ctable_header\x18\x0f \x01(\t\x12)\n\x08metadata\x18\r \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x0c\x10\r\"\\\n\nAskRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"\xdf\x01\n\x0b\x41skResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.aquifer.query.v1.AnswerStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.aquifer.query.v1.AnswerDeltaH\x00\x12.\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x1a.aquifer.query.v1.CitationH\x00\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinishedH\x00\x42\x06\n\x04step\"4\n\rAnswerStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x8b\x01\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12*\n\x07passage\x18\x02 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bquote_start\x18\x04 \x01(\x05\x12\x11\n\tquote_end\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\"\x9f\x01\n\x0e\x41nswerFinished\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.aquifer.query.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngenerative\x18\x04 \x01(\x08\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xb0\x01\n\x06\x41nswer\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\tcitations\x18\x04 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\x12\x32\n\x08\x66inished\x18\x05 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinished\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"8\n\x13HideDocumentRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x16\n\x14HideDocumentResponse*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x32\xcb\x02\n\x0cQueryService\x12K\n\x06Search\x12\x1f.aquifer.query.v1.SearchRequest\x1a .aquifer.query.v1.SearchResponse\x12\x44\n\x03\x41sk\x12\x1c.aquifer.query.v1.AskRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x12I\n\tGetAnswer\x12\".aquifer.query.v1.GetAnswerRequest\x1a\x18.aquifer.query.v1.Answer\x12]\n\x0cHideDocument\x12%.aquifer.query.v1.HideDocumentRequest\x1a&.aquifer.query.v1.HideDocumentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.query.v1.query_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PASSAGE_METADATAENTRY']._loaded_options = None
-  _globals['_PASSAGE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=1747
-  _globals['_FINISHREASON']._serialized_end=1871
-  _globals['_SEARCHREQUEST']._serialized_start=92
-  _globals['_SEARCHREQUEST']._serialized_end=186
-  _globals['_SEARCHRESPONSE']._serialized_start=188
-  _globals['_SEARCHRESPONSE']._serialized_end=241
-  _globals['_HIT']._serialized_start=243
-  _globals['_HIT']._serialized_end=307
-  _globals['_PASSAGE']._serialized_start=310
-  _globals['_PASSAGE']._serialized_end=684
-  _globals['_PASSAGE_METADATAENTRY']._serialized_start=637
-  _globals['_PASSAGE_METADATAENTRY']._serialized_end=684
-  _globals['_ASKREQUEST']._serialized_start=686
-  _globals['_ASKREQUEST']._serialized_end=778
-  _globals['_ASKRESPONSE']._serialized_start=781
-  _globals['_ASKRESPONSE']._serialized_end=1004
-  _globals['_ANSWERSTARTED']._serialized_start=1006
-  _globals['_ANSWERSTARTED']._serialized_end=1058
-  _globals['_ANSWERDELTA']._serialized_start=1060
-  _globals['_ANSWERDELTA']._serialized_end=1087
-  _globals['_CITATION']._serialized_start=1090
-  _globals['_CITATION']._serialized_end=1229
-  _globals['_ANSWERFINISHED']._serialized_start=1232
-  _globals['_ANSWERFINISHED']._serialized_end=1391
-  _globals['_USAGE']._serialized_start=1393
-  _globals['_USAGE']._serialized_end=1445
-  _globals['_GETANSWERREQUEST']._serialized_start=1447
-  _globals['_GETANSWERREQUEST']._serialized_end=1484
-  _globals['_ANSWER']._serialized_start=1487
-  _globals['_ANSWER']._serialized_end=1663
-  _globals['_HIDEDOCUMENTREQUEST']._serialized_start=1665
-  _globals['_HIDEDOCUMENTREQUEST']._serialized_end=1721
-  _globals['_HIDEDOCUMENTRESPONSE']._serialized_start=1723
-  _globals['_HIDEDOCUMENTRESPONSE']._serialized_end=1745
-  _globals['_QUERYSERVICE']._serialized_start=1874
-  _globals['_QUERYSERVICE']._serialized_end=2205
+  _globals['_FINISHREASON']._serialized_start=1718
+  _globals['_FINISHREASON']._serialized_end=1842
+  _globals['_SEARCHREQUEST']._serialized_start=122
+  _globals['_SEARCHREQUEST']._serialized_end=216
+  _globals['_SEARCHRESPONSE']._serialized_start=218
+  _globals['_SEARCHRESPONSE']._serialized_end=271
+  _globals['_HIT']._serialized_start=273
+  _globals['_HIT']._serialized_end=337
+  _globals['_PASSAGE']._serialized_start=340
+  _globals['_PASSAGE']._serialized_end=655
+  _globals['_ASKREQUEST']._serialized_start=657
+  _globals['_ASKREQUEST']._serialized_end=749
+  _globals['_ASKRESPONSE']._serialized_start=752
+  _globals['_ASKRESPONSE']._serialized_end=975
+  _globals['_ANSWERSTARTED']._serialized_start=977
+  _globals['_ANSWERSTARTED']._serialized_end=1029
+  _globals['_ANSWERDELTA']._serialized_start=1031
+  _globals['_ANSWERDELTA']._serialized_end=1058
+  _globals['_CITATION']._serialized_start=1061
+  _globals['_CITATION']._serialized_end=1200
+  _globals['_ANSWERFINISHED']._serialized_start=1203
+  _globals['_ANSWERFINISHED']._serialized_end=1362
+  _globals['_USAGE']._serialized_start=1364
+  _globals['_USAGE']._serialized_end=1416
+  _globals['_GETANSWERREQUEST']._serialized_start=1418
+  _globals['_GETANSWERREQUEST']._serialized_end=1455
+  _globals['_ANSWER']._serialized_start=1458
+  _globals['_ANSWER']._serialized_end=1634
+  _globals['_HIDEDOCUMENTREQUEST']._serialized_start=1636
+  _globals['_HIDEDOCUMENTREQUEST']._serialized_end=1692
+  _globals['_HIDEDOCUMENTRESPONSE']._serialized_start=1694
+  _globals['_HIDEDOCUMENTRESPONSE']._serialized_end=1716
+  _globals['_QUERYSERVICE']._serialized_start=1845
+  _globals['_QUERYSERVICE']._serialized_end=2176
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
@@ -131,26 +132,6 @@ class Passage(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
-    @typing.final
-    class MetadataEntry(message.Message):
-        DESCRIPTOR: descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     DOCUMENT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     CHUNK_ID_FIELD_NUMBER: builtins.int
@@ -196,8 +177,8 @@ class Passage(message.Message):
         """Headings it stands under, outermost first, at most 6 of 200 characters. Not part of the text."""
 
     @builtins.property
-    def metadata(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """Metadata of the document."""
+    def metadata(self) -> struct_pb2.Struct:
+        """Metadata of the document, see `Document.metadata`."""
 
     def __init__(
         self,
@@ -215,9 +196,9 @@ class Passage(message.Message):
         page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
         headings: abc.Iterable[builtins.str] | None = ...,
         table_header: builtins.str = ...,
-        metadata: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "end", b"end", "headings", b"headings", "ingest_trace_id", b"ingest_trace_id", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "table_header", b"table_header", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

@@ -1,0 +1,54 @@
+"""Changing the title and metadata of a document without a new version."""
+
+from dataclasses import dataclass
+
+from chassis.base.errors import FailedPreconditionError
+from ingest.changes import Changes
+from ingest.domain import State, View
+from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.describe_version import describe
+from ingest.usecases.ports import Changed
+from ingest.usecases.work import Begin, Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateDocument:
+    """Changes the description of the newest version and of the live one, which searches find.
+
+    They differ while a newer version is in progress or has failed.
+    """
+
+    begin: Begin
+    changed: Changed
+
+    async def run(self, tenant: str, name: str, changes: Changes) -> View:
+        """Returns the changed document; can be repeated.
+
+        Raises:
+            InvalidInputError: METADATA_RANGE.
+            NotFoundError: DOCUMENT_UNKNOWN.
+            FailedPreconditionError: DOCUMENT_DELETED.
+        """
+        async with self.begin(tenant) as work:
+            view = await _update(work, name, changes)
+        # No event reports this change to watchers.
+        self.changed(tenant, name)
+        return view
+
+
+async def _update(work: Work, name: str, changes: Changes) -> View:
+    entry = await work.documents.lock(name)
+    newest = await work.documents.find_newest(name)
+    if entry is None or newest is None:
+        raise unknown_document_error()
+    if newest.version.state in (State.DELETING, State.DELETED):
+        raise FailedPreconditionError(
+            "DOCUMENT_DELETED", "the document is deleted; upload it again with the new values"
+        )
+    # An older live version that is being deleted keeps its description until it is hidden.
+    if entry.tombstone_version < entry.live_version < entry.latest_version:
+        live = await work.documents.find_version(name, entry.live_version)
+        assert live is not None, "a live version is never removed"
+        await describe(work, live, *changes.apply(live))
+    version = newest.version
+    return View(entry=entry, version=await describe(work, version, *changes.apply(version)))

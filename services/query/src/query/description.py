@@ -1,0 +1,37 @@
+"""The description of a document version: its title and metadata."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from aquifer.structs import JsonObject, JsonValue
+from chassis.base.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Title and metadata of a version; the one with the highest revision is valid."""
+
+    title: str = ""
+    metadata: JsonObject = field(default_factory=dict)
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        for value in _flatten([self.title, self.metadata]):
+            if isinstance(value, str) and "\x00" in value:
+                raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidInputError("METADATA_RANGE", "a number of the metadata is not finite")
+
+
+def _flatten(value: JsonValue) -> Iterator[JsonValue]:
+    """Every text, number and boolean of a JSON value, keys included."""
+    match value:
+        case Mapping():
+            yield from value
+            yield from _flatten(list(value.values()))
+        case list():
+            for one in value:
+                yield from _flatten(one)
+        case _:
+            yield value

@@ -131,6 +131,25 @@ def test_a_delete_shows_the_document(stack, tmp_path):
     assert deleted["state"] in ("DELETING", "DELETED")
 
 
+def test_an_update_shows_what_is_valid_now(stack, tmp_path):
+    file = tmp_path / "described.md"
+    file.write_text("Soon described.")
+    pairs = ["--metadata", "author=Ada", "--metadata", "year:=2020"]
+    stack.json("upload", str(file), "--wait", *pairs)
+    [updated] = stack.json("update", "described.md", "--title", "Described", "--unset", "author")
+    assert set(updated) == DOCUMENT
+    assert (updated["title"], updated["metadata"]) == ("Described", {"year": 2020})
+    for_people = stack.run("update", "described.md", "--metadata", 'tags:=["a"]')
+    assert (for_people.returncode, for_people.stderr) == (0, "")
+    assert for_people.stdout.splitlines() == [
+        "collections/default/documents/described.md: Described",
+        '  tags:=["a"]',
+        "  year:=2020",
+    ]
+    [unknown] = stack.json("update", "none.md", "--title", "x")
+    assert unknown["error"]["reason"] == "DOCUMENT_UNKNOWN"
+
+
 def test_a_file_is_deleted_and_traced_by_its_own_name(stack, tmp_path):
     file = tmp_path / "minutes of may.txt"
     file.write_text("We met in May.")

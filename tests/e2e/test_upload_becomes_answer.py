@@ -91,6 +91,37 @@ def test_metadata_comes_back_with_passages_and_changes_without_a_new_version(sta
     assert (hit["version"], hit["metadata"]) == (1, {"by": "Bea"})
 
 
+def test_typed_metadata_is_the_same_wherever_it_is_read(stack, tmp_path):
+    typed = {"year": 2020, "public": True, "tags": ["a"]}
+    file = tmp_path / "pilots.jsonl"
+    text = "The pilot boards the ship at the outer buoy."
+    file.write_text(json.dumps({"_id": "pilot", "text": text, "metadata": typed}))
+    stack.json("import", str(file), "--collection", "pilots", "--wait")
+    assert read_metadata(stack) == [as_text(typed)] * 3
+    changes = ["--metadata", "year=2020", "--metadata", 'tags:=["a", 1.5]', "--unset", "public"]
+    [updated] = stack.json("update", "pilot", "-c", "pilots", "--title", "Pilots", *changes)
+    assert (updated["version"], updated["title"]) == (1, "Pilots")
+    changed = {"year": "2020", "tags": ["a", 1.5]}
+    assert as_text(updated["metadata"]) == as_text(changed)
+    waited_until = time.monotonic() + 20
+    while read_metadata(stack) != [as_text(changed)] * 3:
+        assert time.monotonic() < waited_until
+
+
+def as_text(metadata):
+    """JSON, which tells 2020 from 2020.0, "2020" and True."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def read_metadata(stack):
+    """What documents, search and ask say of the pilots."""
+    [document] = stack.json("documents", "-c", "pilots")
+    [hit] = stack.json("search", "where does the pilot board?", "-c", "pilots")
+    steps = stack.json("ask", "Where does the pilot board the ship?", "-c", "pilots")
+    [cited] = [step["passage"] for step in steps if step["step"] == "citation"]
+    return [as_text(one["metadata"]) for one in (document, hit, cited)]
+
+
 def test_a_new_version_replaces_the_old_one(stack, uploaded, tmp_path):
     file = tmp_path / "ferry.md"
     file.write_text(HANDBOOK.replace("seven in the morning", "eight in the morning"))

@@ -34,6 +34,9 @@ def test_a_folder_is_taken_in_one_order_without_what_is_hidden(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     items = find_files([tmp_path], "default")
     assert ids(items) == ["a.txt", "b.txt", "a.d~x", "sub~c.txt"]
+    assert all(to_json(item.header.metadata) == {} for item in items)
+    dated = find_files([tmp_path], "default", {"year": 2020})
+    assert [to_json(item.header.metadata) for item in dated] == [{"year": 2020}] * 4
     with items[3].open() as stream:
         assert stream.read() == b"sub/c.txt"
 
@@ -102,10 +105,13 @@ def test_a_collection_that_can_not_be_is_refused_at_once(tmp_path):
     assert refused(lambda: find_files([tmp_path], "my stuff")).reason == "COLLECTION_NAME"
 
 
+METADATA = {"year": 1987, "public": True, "tags": ["a", 0.5], "at": "2024-05-01T00:00:00Z"}
+
+
 def test_lines_become_documents(tmp_path):
     file = write_lines(
         tmp_path / "corpus.jsonl",
-        {"_id": "1", "title": "Honey", "text": "Bees make honey.", "metadata": {"year": 1987}},
+        {"_id": "1", "title": "Honey", "text": "Bees make honey.", "metadata": METADATA},
         "",
         '{"_id": 2, "text": "A line separator \u2028 and \x85 end no line."}',
         "   ",
@@ -113,7 +119,7 @@ def test_lines_become_documents(tmp_path):
     first, second = read_documents(file, "zoo")
     assert first.path == f"{file}:1"
     assert first.header.document == "collections/zoo/documents/1"
-    assert to_json(first.header.metadata) == {"year": 1987}
+    assert to_json(first.header.metadata) == METADATA
     assert first.open().read() == b"Honey\n\nBees make honey."
     assert second.path == f"{file}:3"
     assert "\u2028" in second.open().read().decode()
@@ -155,6 +161,11 @@ def test_an_id_that_has_to_be_rewritten_is_told(tmp_path):
         '{"_id": "a", "text": ["x"]}',
         '{"_id": "a", "text": true}',
         '{"_id": "a", "text": "x", "metadata": [1]}',
+        '{"_id": "a", "text": "x", "metadata": {"k": null}}',
+        '{"_id": "a", "text": "x", "metadata": {"k": {"a": 1}}}',
+        '{"_id": "a", "text": "x", "metadata": {"k": [[1]]}}',
+        '{"_id": "a", "text": "x", "metadata": {"k": NaN}}',
+        '{"_id": "a", "text": "x", "metadata": {"k": 9007199254740993}}',
         '{"_id": "a", "text": "half a character \\ud800"}',
         "[" * 100_000,
     ],

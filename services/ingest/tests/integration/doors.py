@@ -10,6 +10,7 @@ import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
@@ -98,6 +99,16 @@ class Client:
     async def get(self, name: str = NAME, **who: str) -> Document:
         return await self.stub.GetDocument(
             pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10
+        )
+
+    async def update(
+        self, *paths: str, name: str = NAME, who: dict[str, str] | None = None, **fields: Any
+    ) -> Document:
+        request = pb.UpdateDocumentRequest(
+            document=Document(name=name, **fields), update_mask=FieldMask(paths=paths)
+        )
+        return await self.stub.UpdateDocument(
+            request, metadata=self.tokens.metadata(**who or {}), timeout=10
         )
 
     async def delete(self, name: str = NAME, **who: str) -> Document:

@@ -1,6 +1,8 @@
 """The service over a real connection: who may, what is answered, and every refusal by its name."""
 
 import asyncio
+import json
+import math
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.structs import to_json
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, content, opening, refusal
@@ -163,9 +166,13 @@ async def test_a_full_backlog_says_when_to_come_again(client: Client):
 async def test_another_tenants_document_looks_like_none(client: Client):
     await client.send(b"Water finds its way.")
     answers = []
-    for call in (client.get, client.delete):
-        foreign = await refusal(call(tenant="globex"))
-        unknown = await refusal(call(f"{NAME}-none"))
+    other = f"{NAME}-none"
+    for foreign_call, unknown_call in (
+        (client.get(tenant="globex"), client.get(other)),
+        (client.delete(tenant="globex"), client.delete(other)),
+        (client.update(title="t", who={"tenant": "globex"}), client.update(title="t", name=other)),
+    ):
+        foreign, unknown = await refusal(foreign_call), await refusal(unknown_call)
         assert foreign == unknown
         answers.append(foreign[:2])
     assert set(answers) == {("NOT_FOUND", "DOCUMENT_UNKNOWN")}
@@ -184,6 +191,7 @@ async def test_each_method_needs_its_scope(client: Client, scope: str):
         "documents.read": [client.get(scope=scope), listed, collections],
         "documents.write": [
             client.upload(opening(), content(b"Water finds its way."), scope=scope),
+            client.update(title="Water", who={"scope": scope}),
             client.delete(scope=scope),
         ],
     }
@@ -270,6 +278,62 @@ async def test_a_page_token_is_bound_to_its_filter(client: Client):
         answer = await refusal(client.list_all(page_token=token, **fields))
         assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
     assert (await refusal(client.list_all(page_size=1_001)))[1] == "PAGE_SIZE_RANGE"
+
+
+TYPED = {"year": 2020, "public": True, "tags": ["a"], "published": "2024-05-01T00:00:00Z"}
+
+
+async def test_metadata_keeps_its_types(client: Client):
+    sent = await client.send(b"Water finds its way.", metadata=TYPED)
+    for document in (sent, await client.get(), (await client.list_all()).documents[0]):
+        assert json.dumps(to_json(document.metadata), sort_keys=True) == json.dumps(
+            TYPED, sort_keys=True
+        )
+    changed = await client.send(b"Water finds its way.", metadata={"year": "2020"})
+    assert (changed.version, to_json(changed.metadata)) == (1, {"year": "2020"})
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1}, [[1]], math.nan, "v" * 513])
+async def test_metadata_of_another_kind_is_refused_and_its_key_is_named(client: Client, value: Any):
+    await client.send(b"Water finds its way.", metadata=TYPED)
+    metadata = {"good": 1, "bad": value}
+    for call in (
+        client.send(b"Water.", document=f"{NAME}-2", metadata=metadata),
+        client.update(metadata=metadata),
+        client.update("metadata.bad", metadata=metadata),
+    ):
+        code, reason, details = await refusal(call)
+        assert (code, reason) == ("INVALID_ARGUMENT", "METADATA_RANGE")
+        [violation] = details["BadRequest"].field_violations
+        assert violation.field == "metadata.bad"
+        assert "a finite number, true or false, or a list" in violation.description
+
+
+async def test_an_update_is_answered_with_the_document(client: Client):
+    sent = await client.send(b"Water finds its way.", title="Water", metadata={"a": 1, "b": [2]})
+    updated = await client.update("title", "metadata.b", title="Rivers", metadata={"a": 5})
+    assert (updated.title, to_json(updated.metadata)) == ("Rivers", {"a": 1})
+    assert (updated.version, updated.state, updated.sha256) == (1, sent.state, sent.sha256)
+    assert await client.get() == updated
+    # What was read may be sent back: all other fields are ignored.
+    back = pb.UpdateDocumentRequest(document=updated)
+    back.document.metadata.update(TYPED)
+    answer = await client.stub.UpdateDocument(back, metadata=client.tokens.metadata(), timeout=10)
+    assert to_json(answer.metadata) == {"a": 1} | TYPED
+
+
+async def test_an_update_of_anything_else_is_refused(client: Client):
+    await client.send(b"Water finds its way.")
+    code, reason, details = await refusal(client.update("title", "state", title="Rivers"))
+    assert (code, reason) == ("INVALID_ARGUMENT", "UPDATE_MASK")
+    assert [one.field for one in details["BadRequest"].field_violations] == ["update_mask"]
+    code, reason, details = await refusal(client.update(name="water", title="Rivers"))
+    assert (code, reason) == ("INVALID_ARGUMENT", "DOCUMENT_NAME")
+    assert [one.field for one in details["BadRequest"].field_violations] == ["document.name"]
+    assert (await client.get()).title == ""
+    await client.delete()
+    answer = await refusal(client.update(title="Rivers"))
+    assert answer[:2] == ("FAILED_PRECONDITION", "DOCUMENT_DELETED")
 
 
 async def test_a_deleted_document_is_answered_hidden(client: Client):

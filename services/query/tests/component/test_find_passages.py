@@ -99,7 +99,7 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
 
 
 async def test_a_hit_carries_what_a_citation_needs(world):
-    metadata = {"author": "Ada", "year": "1843"}
+    metadata = {"author": "Ada", "year": 1843, "public": True, "tags": ["a", 0.5]}
     await world.deliver(world.embedded("first", "the impeller wears", metadata=metadata))
     [hit, _] = await world.find.run(Question(tenant="acme", text="impeller", limit=2))
     passage = hit.passage

@@ -1,6 +1,7 @@
 """Chunks become searchable once, whole, and only while somebody wants them."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -169,6 +170,11 @@ def broken(world, **changes):
         ({"batch_count": 0}, "BATCH_NUMBER"),
         ({"description": Description(title="a\0b")}, "TEXT_NUL"),
         ({"description": Description(metadata={"k": "a\0b"})}, "TEXT_NUL"),
+        ({"description": Description(metadata={"a\0b": True})}, "TEXT_NUL"),
+        ({"description": Description(metadata={"k": [1, "a\0b"]})}, "TEXT_NUL"),
+        ({"description": Description(metadata={"k": {"a": ["\0"]}})}, "TEXT_NUL"),
+        ({"description": Description(metadata={"k": math.nan})}, "METADATA_RANGE"),
+        ({"description": Description(metadata={"k": [math.inf]})}, "METADATA_RANGE"),
     ],
 )
 async def test_what_no_retry_would_repair_is_reported_as_rejected(world, changes, reason):

@@ -1,5 +1,7 @@
 """What the methods add to the use cases: the caller, the defaults, and the span."""
 
+import json
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -7,6 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aquifer.query.v1 import query_service_pb2 as pb
+from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc
@@ -63,6 +66,41 @@ async def test_what_was_answered_is_read_back_over_the_wire(world, rpc):
     assert answer.citations[0] == steps[3].citation
     assert answer.finished == steps[-1].finished
     assert answer.finished.confidence == 0.75
+
+
+TYPED = {"year": 2020, "public": True, "tags": ["a"], "score": 0.5}
+
+
+async def test_metadata_keeps_its_types_in_passages_and_citations(world, rpc):
+    await world.deliver(world.embedded("the impeller wears out", metadata=TYPED))
+    [hit] = (await rpc.Search(pb.SearchRequest(question="impeller"), None)).hits
+    steps = [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]
+    [cited] = [step.citation for step in steps if step.HasField("citation")]
+    answer = await rpc.GetAnswer(pb.GetAnswerRequest(answer_id=steps[0].started.answer_id), None)
+    for passage in (hit.passage, cited.passage, answer.citations[0].passage):
+        assert json.dumps(to_json(passage.metadata), sort_keys=True) == json.dumps(
+            TYPED, sort_keys=True
+        )
+
+
+async def test_a_hundred_passages_with_all_their_metadata_fit_into_a_message(world, rpc):
+    texts = [f"impeller {number} " + "\N{DROPLET}" * 4_050 for number in range(100)]
+    metadata = {f"{n:064}": "v" * 436 for n in range(32)}
+    for batch in range(10):
+        await world.deliver(
+            world.embedded(
+                *texts[10 * batch : 10 * batch + 10],
+                batch=batch,
+                batch_count=10,
+                chunk_count=100,
+                first=10 * batch,
+                title="\N{DROPLET}" * 512,
+                metadata=metadata,
+            )
+        )
+    response = await rpc.Search(pb.SearchRequest(question="impeller", limit=100), None)
+    assert len(response.hits) == 100
+    assert response.ByteSize() < 4 << 20
 
 
 @pytest.mark.parametrize("answer_id", ["", "x", "6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10"])

@@ -335,6 +335,7 @@ class Rig:
         """As if that much time had passed for every version."""
         self.rows.execute(
             "UPDATE versions SET step_due_at = step_due_at - make_interval(secs => %(s)s),"
+            " description_due_at = description_due_at - make_interval(secs => %(s)s),"
             " updated_at = updated_at - make_interval(secs => %(s)s)",
             {"s": seconds},
         )

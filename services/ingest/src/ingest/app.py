@@ -30,6 +30,7 @@ from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission
 from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
+from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
@@ -53,7 +54,7 @@ from ingest.usecases.read_documents import (
     WatchDocuments,
 )
 from ingest.usecases.record_uploads import RecordUploads
-from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
@@ -85,6 +86,7 @@ class Wired:
     use_cases: UseCases
     watchers: Watchers
     repair: RepairSteps
+    repair_descriptions: RepairDescriptions
     expire: GiveUpExpired
     sweep_objects: SweepObjects
 
@@ -93,6 +95,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     """Connects the use cases with the adapters."""
     pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
+    handled = HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper)
     watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
     accept = AcceptDocument(
         objects=objects,
@@ -108,7 +111,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     return Wired(
         rpc=IngestRpc(
             accept=accept,
-            update=UpdateDocument(begin=begin, changed=watchers.notice),
+            update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
             delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
             list_page=ListDocuments(begin=begin),
@@ -129,14 +132,13 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
                 changed=watchers.notice,
             ),
             mark_searchable=MarkSearchable(begin=begin, objects=objects),
+            confirm_descriptions=ConfirmDescriptions(begin=begin),
             reject=RejectVersion(begin=begin),
             purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
         ),
-        repair=RepairSteps(
-            begin=begin,
-            sweeper=adapters.sweeper,
-            handled=HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper),
-            pace=pace,
+        repair=RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace),
+        repair_descriptions=RepairDescriptions(
+            begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace
         ),
         expire=GiveUpExpired(begin=begin, sweeper=adapters.sweeper, pace=pace),
         sweep_objects=SweepObjects(
@@ -205,6 +207,7 @@ async def build(process: Process, settings: Settings) -> None:
     process.consume(events, app=wired.use_cases)
     reconciler = Reconciler(
         repair=wired.repair,
+        repair_descriptions=wired.repair_descriptions,
         expire=wired.expire,
         sweep_objects=wired.sweep_objects,
         sweeper=sweeper,

@@ -226,7 +226,7 @@ class Version:
 
     `step_due_at` is when unfinished work becomes overdue, None if nothing is pending. `revision`
     counts the changes of title and metadata; `description_order` is the order of the last of them,
-    as of an upload, see `Draft.order_ns`.
+    as of an upload, see `Draft.order_ns`. `description_attempt` counts how often it was sent again.
     """
 
     tenant: str
@@ -239,6 +239,7 @@ class Version:
     text_title: str = ""
     revision: int = 0
     description_order: int = 0
+    description_attempt: int = 0
     file_name: str
     media_type_hint: str
     media_type: str = ""

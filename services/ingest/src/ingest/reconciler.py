@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
 from ingest.usecases.ports import Sweeper
-from ingest.usecases.repair import GiveUpExpired, RepairSteps, SweepObjects
+from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ class Reconciler:
     """Runs until cancelled; if a dependency is unavailable, a round is skipped."""
 
     repair: RepairSteps
+    repair_descriptions: RepairDescriptions
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     sweeper: Sweeper
@@ -31,6 +32,7 @@ class Reconciler:
             # Without the bus nothing can be sent, but an attempt would be counted.
             if self.connected():
                 await _run_round("steps.repaired", self.repair.run)
+                await _run_round("descriptions.repaired", self.repair_descriptions.run)
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:

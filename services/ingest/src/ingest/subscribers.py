@@ -9,7 +9,12 @@ from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, Tenant
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
-from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
+from aquifer.query.v1.passage_events_pb2 import (
+    ChunksRejected,
+    PassagesPurged,
+    VersionDescribed,
+    VersionSearchable,
+)
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
@@ -17,6 +22,7 @@ from ingest.domain import Verdict
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.delete_document import PurgeDocument
+from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion, give_up
 from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.work import Begin
@@ -33,6 +39,7 @@ class UseCases:
     accept: AcceptUpload
     prepare: PrepareDocument
     mark_searchable: MarkSearchable
+    confirm_descriptions: ConfirmDescriptions
     reject: RejectVersion
     purge: PurgeDocument
 
@@ -74,6 +81,11 @@ async def prepare_version(batch: Batch[VersionAccepted], app: App) -> None:
 @events.on(VersionSearchable, batch=64, groups=2)
 async def mark_searchable(batch: Batch[VersionSearchable], app: App) -> None:
     await app.mark_searchable.run(batch)
+
+
+@events.on(VersionDescribed, batch=64)
+async def confirm_descriptions(batch: Batch[VersionDescribed], app: App) -> None:
+    await app.confirm_descriptions.run(batch)
 
 
 @events.on(ChunksRejected, batch=16)

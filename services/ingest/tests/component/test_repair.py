@@ -10,6 +10,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentFailed,
     VersionAccepted,
 )
+from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from chassis.base.errors import UnavailableError
 from ingest.domain import State
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
@@ -71,6 +72,87 @@ async def test_a_lost_deletion_is_asked_for_again_until_it_is_answered(rig: Rig)
     await rig.report_purged()
     await lose_events(rig)
     assert await repair(rig) == []
+
+
+async def describe(rig: Rig, **header: Any) -> list[Any]:
+    """The same bytes with another description; what it sends."""
+    before = rig.last_outgoing()
+    await rig.upload(**header)
+    return messages(rig.outgoing(before))
+
+
+async def repair_descriptions(rig: Rig) -> list[Any]:
+    before = rig.last_outgoing()
+    await rig.wired.repair_descriptions.run()
+    return messages(rig.outgoing(before))
+
+
+async def confirm(rig: Rig, revision: int, version: int = 1) -> None:
+    event = VersionDescribed(tenant=TENANT, document=NAME, version=version, revision=revision)
+    await rig.deliver(event)
+
+
+async def test_a_lost_description_is_sent_again_until_query_confirms_it(rig: Rig):
+    await rig.index_version()
+    [sent] = await describe(rig, title="New", metadata={"year": 2020})
+    known = ids(rig.outgoing())
+    for attempt in (1, 2):
+        await lose_events(rig)
+        sent.attempt = attempt
+        assert await repair_descriptions(rig) == [sent]
+        assert not set(ids(rig.outgoing())) & set(known)
+        known += ids(rig.outgoing())
+    await confirm(rig, 1)
+    await lose_events(rig)
+    assert await repair_descriptions(rig) == []
+
+
+async def test_a_confirmation_counts_for_no_later_description(rig: Rig):
+    await rig.index_version()
+    await describe(rig, title="First")
+    await describe(rig, title="Second")
+    await confirm(rig, 1)
+    await lose_events(rig)
+    [again] = await repair_descriptions(rig)
+    assert (again.description.title, again.description.revision) == ("Second", 2)
+    await rig.deliver(
+        *(
+            VersionDescribed(tenant=TENANT, document=NAME, version=1, revision=revision)
+            for revision in (2, 1)
+        )
+    )
+    await lose_events(rig)
+    assert await repair_descriptions(rig) == []
+
+
+async def test_a_description_that_waits_anywhere_is_not_sent_twice(rig: Rig):
+    await rig.index_version()
+    await describe(rig, title="New")
+    assert await repair_descriptions(rig) == []
+    rig.age_versions()
+    assert await repair_descriptions(rig) == []
+    rig.clear_outbox()
+    rig.siblings.last = dict.fromkeys(("DescriptionChanged", "VersionDescribed"), 9)
+    rig.siblings.handled = {"DescriptionChanged": 9, "VersionDescribed": 8}
+    rig.wired.repair_descriptions.handled._until.clear()
+    assert await repair_descriptions(rig) == []
+    rig.siblings.handled["VersionDescribed"] = 9
+    assert len(await repair_descriptions(rig)) == 1
+
+
+async def test_chunks_bring_their_description_and_nothing_else_is_waited_for(rig: Rig):
+    await rig.upload()
+    await describe(rig, title="New")
+    await lose_events(rig)
+    assert await repair_descriptions(rig) == []
+
+
+async def test_a_deleted_document_is_described_to_nobody(rig: Rig):
+    await rig.index_version()
+    await describe(rig, title="New")
+    await rig.delete()
+    await lose_events(rig)
+    assert await repair_descriptions(rig) == []
 
 
 async def test_what_is_not_due_is_left_alone(rig: Rig):

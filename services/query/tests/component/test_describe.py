@@ -4,7 +4,17 @@ import itertools
 
 import pytest
 
+from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from query.domain import Question
+
+
+def described(revision: int, version: int = 1) -> VersionDescribed:
+    return VersionDescribed(
+        tenant="acme",
+        document="collections/manuals/documents/pump",
+        version=version,
+        revision=revision,
+    )
 
 
 async def read_descriptions(world) -> list[tuple[str, dict[str, str]]]:
@@ -16,7 +26,7 @@ async def read_descriptions(world) -> list[tuple[str, dict[str, str]]]:
 async def test_passages_return_the_new_title_and_metadata(world):
     await world.deliver(world.embedded("the impeller wears", "grease the impeller"))
     assert await read_descriptions(world) == [("Pump manual", {})] * 2
-    assert await world.describe("Manual") == []
+    assert await world.describe("Manual") == [described(1)]
     assert await read_descriptions(world) == [("Manual", {"title": "Manual"})] * 2
 
 
@@ -34,8 +44,9 @@ async def test_the_highest_revision_is_valid_in_any_order(world, order):
 
 async def test_of_several_at_once_the_highest_revision_is_valid(world):
     await world.deliver(world.embedded("the impeller wears"))
-    await world.describe("First", "Second", "Third")
-    await world.describe("First", "Second")
+    sent = await world.describe("First", "Second", "Third")
+    assert sent == [described(1), described(2), described(3)]
+    assert await world.describe("First", "Second") == [described(1), described(2)]
     assert await read_descriptions(world) == [("Third", {"title": "Third"})]
 
 
@@ -52,7 +63,7 @@ async def test_a_version_that_is_gone_is_not_described(world):
     await world.describe("Failed", version=3)
     assert [row["version"] for row in world.rows("descriptions")] == [2]
     await world.purge(2)
-    await world.describe("Deleted", version=2)
+    assert await world.describe("Deleted", version=2) == [described(1, version=2)]
     assert world.rows("descriptions") == []
 
 

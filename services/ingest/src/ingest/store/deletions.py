@@ -22,7 +22,7 @@ WITH hidden AS (
 UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
     step_due_at = CASE WHEN version = %(number)s
         THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
-    updated_at = clock_timestamp()
+    description_due_at = NULL, updated_at = clock_timestamp()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
     AND state <> 'DELETED'
 """  # noqa: S608

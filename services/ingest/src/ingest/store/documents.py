@@ -107,7 +107,7 @@ class PostgresDocuments(Documents):
 
     @override
     async def describe(
-        self, version: Version, title: str, metadata: JsonObject, order_ns: int
+        self, version: Version, title: str, metadata: JsonObject, *, order_ns: int, wait_s: float
     ) -> Version:
         row = await self._fetch_one(
             statements.DESCRIBE,
@@ -116,9 +116,16 @@ class PostgresDocuments(Documents):
             title=title,
             metadata=Jsonb(dict(metadata)),
             order=order_ns,
+            wait_s=wait_s,
         )
         assert row is not None, "a version is never removed"
         return rows.version(row)
+
+    @override
+    async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
+        if versions:
+            heard = _to_columns((version.document, version.number) for version in versions)
+            await self._run(statements.CONFIRM_DESCRIPTIONS, "", **heard)
 
     @override
     async def raise_order(self, name: str, order_ns: int) -> None:
@@ -201,6 +208,17 @@ class PostgresDocuments(Documents):
             number=pending.number,
             state=pending.state.value,
             step_due_at=pending.step_due_at,
+            wait_s=wait_s,
+        )
+        return rows.version(row) if row else None
+
+    @override
+    async def repeat_description(self, pending: Pending, wait_s: float) -> Version | None:
+        row = await self._fetch_one(
+            statements.REPEAT_DESCRIPTION,
+            pending.document,
+            number=pending.number,
+            due_at=pending.step_due_at,
             wait_s=wait_s,
         )
         return rows.version(row) if row else None

@@ -13,10 +13,9 @@ NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
 VERSION: Final = (
     "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
-    " v.description_order, v.size_bytes, v.sha256, v.object_key, v.source, v.upload_event_id,"
-    " v.correlation_id,"
-    " v.trace_id, v.chunk_count, v.batch_count, v.attempt, v.step_due_at,"
-    " v.accepted_at, v.updated_at"
+    " v.description_order, v.description_attempt, v.size_bytes, v.sha256, v.object_key, v.source,"
+    " v.upload_event_id, v.correlation_id, v.trace_id, v.chunk_count, v.batch_count, v.attempt,"
+    " v.step_due_at, v.accepted_at, v.updated_at"
 )
 UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
@@ -53,6 +52,7 @@ def version(row: Row) -> Version:
         text_title=row["text_title"],
         revision=row["revision"],
         description_order=row["description_order"],
+        description_attempt=row["description_attempt"],
         file_name=row["file_name"],
         media_type_hint=row["media_type_hint"],
         media_type=row["media_type"],

@@ -112,10 +112,18 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(o
 
 DESCRIBE: Final = f"""
 UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.revision + 1,
-    description_order = CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END
+    description_order = CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END,
+    description_attempt = 0, description_due_at = CASE WHEN v.state <> 'ACCEPTED'
+        THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
 RETURNING {rows.VERSION}
 """  # noqa: S608
+
+CONFIRM_DESCRIPTIONS: Final = """
+UPDATE versions v SET description_attempt = 0, description_due_at = NULL
+FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS heard(name, number)
+WHERE v.tenant_id = %(tenant)s AND v.document = heard.name AND v.version = heard.number
+"""
 
 RAISE_ORDER: Final = f"""
 UPDATE documents SET upload_order = greatest(upload_order,
@@ -208,6 +216,16 @@ UPDATE versions v SET attempt = v.attempt + 1,
     step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
     AND v.state = %(state)s AND v.step_due_at = %(step_due_at)s
+    AND NOT EXISTS (
+        SELECT FROM outbox o WHERE o.tenant_id = v.tenant_id AND o.document = v.document)
+RETURNING {rows.VERSION}
+"""  # noqa: S608
+
+REPEAT_DESCRIPTION: Final = f"""
+UPDATE versions v SET description_attempt = v.description_attempt + 1,
+    description_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+    AND v.description_due_at = %(due_at)s
     AND NOT EXISTS (
         SELECT FROM outbox o WHERE o.tenant_id = v.tenant_id AND o.document = v.document)
 RETURNING {rows.VERSION}

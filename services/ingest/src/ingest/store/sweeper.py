@@ -24,6 +24,13 @@ WHERE state = %(state)s AND step_due_at IS NOT NULL
 ORDER BY step_due_at LIMIT %(limit)s
 """  # noqa: S608
 
+_UNDESCRIBED: Final = """
+SELECT tenant_id, document, version, state, description_attempt AS attempt, size_bytes, batch_count,
+    description_due_at AS step_due_at
+FROM versions WHERE description_due_at <= clock_timestamp()
+ORDER BY description_due_at LIMIT %(limit)s
+"""
+
 _EXPIRED: Final = f"""
 SELECT {_PENDING} FROM versions
 WHERE state = ANY(%(states)s) AND step_due_at IS NOT NULL
@@ -72,6 +79,10 @@ class PostgresSweeper(Sweeper):
     async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
         names = {"state": state.value, "limit": limit}
         return [_pending(row) for row in await self._fetch_all(_DUE, names)]
+
+    @override
+    async def list_undescribed(self, limit: int) -> Sequence[Pending]:
+        return [_pending(row) for row in await self._fetch_all(_UNDESCRIBED, {"limit": limit})]
 
     @override
     async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:

@@ -110,14 +110,15 @@ def send_chunks(
 
 
 def send_description(work: Work, version: Version, trace: Trace = None) -> None:
-    """Sends the changed title and metadata of a version."""
+    """Sends the changed title and metadata of a version, for the first time or again."""
     event = DescriptionChanged(
         tenant=version.tenant,
         document=version.document,
         version=version.number,
         description=_to_description(version),
+        attempt=version.description_attempt,
     )
-    key = (*_version_key(version), "described", version.revision)
+    key = (*_version_key(version), "described", version.revision, version.description_attempt)
     work.emit(event, about=version.document, key=key, context=trace)
 
 

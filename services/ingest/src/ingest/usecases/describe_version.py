@@ -1,9 +1,13 @@
 """The description of a version: its title and metadata, which may change after its upload."""
 
+from dataclasses import dataclass
+
+from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from aquifer.structs import JsonObject
+from chassis.events.delivery import Batch
 from ingest.domain import State, Version
 from ingest.usecases import announce
-from ingest.usecases.work import Trace, Work
+from ingest.usecases.work import Begin, Trace, Work
 
 
 async def describe(
@@ -12,17 +16,42 @@ async def describe(
     title: str,
     metadata: JsonObject,
     *,
+    wait_s: float,
     order_ns: int = 0,
     trace: Trace = None,
 ) -> Version:
     """Sets title and metadata of a version and announces them; the document is locked.
 
-    `order_ns` is when they were given, 0 means now. Does nothing if the version has them already.
-    The chunks of a version that is not prepared yet will bring its description themselves.
+    `order_ns` is when they were given, 0 means now. If query does not confirm them within `wait_s`,
+    they may be sent again. Does nothing if the version has them already. The chunks of a version
+    that is not prepared yet bring its description themselves.
     """
     if version.is_described_by(title, metadata):
         return version
-    described = await work.documents.describe(version, title, metadata, order_ns)
+    described = await work.documents.describe(
+        version, title, metadata, order_ns=order_ns, wait_s=wait_s
+    )
     if described.state is not State.ACCEPTED:
         announce.send_description(work, described, trace)
     return described
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmDescriptions:
+    """Records that query knows descriptions, so that they are not sent again."""
+
+    begin: Begin
+
+    async def run(self, batch: Batch[VersionDescribed]) -> None:
+        """Does nothing for a description that has changed since; it gets its own confirmation."""
+        async with self.begin(batch.tenant, batch) as work:
+            revisions: dict[tuple[str, int], int] = {}
+            for delivery in work.fresh:
+                event = delivery.event
+                version = (event.document, event.version)
+                revisions[version] = max(event.revision, revisions.get(version, 0))
+            views = await work.documents.lock_versions(sorted(revisions))
+            versions = [view.version for view in views]
+            await work.documents.confirm_descriptions(
+                [one for one in versions if one.revision <= revisions[one.document, one.number]]
+            )

@@ -10,23 +10,30 @@ from google.protobuf.message import Message
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
+    DescriptionChanged,
     DocumentDeletionRequested,
     VersionAccepted,
 )
-from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from aquifer.query.v1.passage_events_pb2 import (
+    PassagesPurged,
+    VersionDescribed,
+    VersionSearchable,
+)
 from ingest.domain import State
 from ingest.usecases.ports import Queue, Sweeper
 
 Hop = tuple[type[Message], str]
 
-# The events of each step in order, each with the service that handles it.
-PATHS: Final[Mapping[State, Sequence[Hop]]] = {
+DESCRIBED: Final = "described"
+# The events of each step in order, and of a description, each with the service that handles it.
+PATHS: Final[Mapping[str, Sequence[Hop]]] = {
     State.ACCEPTED: ((VersionAccepted, "ingest"),),
     State.PREPARED: (
         (ChunksPrepared, "inference"),
         (ChunksEmbedded, "query"),
         (VersionSearchable, "ingest"),
     ),
+    DESCRIBED: ((DescriptionChanged, "query"), (VersionDescribed, "ingest")),
     State.DELETING: ((DocumentDeletionRequested, "query"), (PassagesPurged, "ingest")),
 }
 
@@ -52,25 +59,27 @@ class HandledUntil:
 
     queue: Queue
     sweeper: Sweeper
-    _rounds: dict[State, _Round] = field(default_factory=dict)
-    _until: dict[State, datetime] = field(default_factory=dict)
+    _rounds: dict[str, _Round] = field(default_factory=dict)
+    _until: dict[str, datetime] = field(default_factory=dict)
 
-    async def check(self, state: State) -> datetime | None:
-        """Continues the round; returns when the last complete one began, by the database's clock.
+    async def check(self, work: str) -> datetime | None:
+        """Continues the round of a step or of descriptions.
+
+        Returns when the last complete round began, by the database's clock.
 
         Raises:
             UnavailableError: BUS_UNAVAILABLE, DATABASE_UNAVAILABLE.
         """
-        path = PATHS[state]
-        now = self._rounds.get(state)
+        path = PATHS[work]
+        now = self._rounds.get(work)
         if now is None:
             began = await self.sweeper.now()
-            now = self._rounds[state] = _Round(began, 0, await self.queue.last_sequence(path[0][0]))
+            now = self._rounds[work] = _Round(began, 0, await self.queue.last_sequence(path[0][0]))
         while await self.queue.is_handled(*path[now.hop], now.sequence):
             if now.hop + 1 == len(path):
-                self._until[state] = now.began
-                del self._rounds[state]
+                self._until[work] = now.began
+                del self._rounds[work]
                 break
             now.hop += 1
             now.sequence = await self.queue.last_sequence(path[now.hop][0])
-        return self._until.get(state)
+        return self._until.get(work)

@@ -116,6 +116,9 @@ class Sweeper(Protocol):
     async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
         """Overdue steps, the longest overdue first."""
 
+    async def list_undescribed(self, limit: int) -> Sequence[Pending]:
+        """Descriptions that query should have confirmed, the longest overdue first."""
+
     async def list_expired(self, deadline_s: float, limit: int) -> Sequence[Pending]:
         """Unfinished versions that have been in their state longer than the deadline."""
 

@@ -169,7 +169,7 @@ class RecordUploads:
                 if (refusal := _refuse(one.draft, claimed.standing)) is not None:
                     outcomes[name] = refusal
                 elif (known := newest.get(name)) and known.is_same(one.draft, one.stored.sha256):
-                    outcomes[name] = await _join(work, one, entry, known)
+                    outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)
                 else:
@@ -265,7 +265,9 @@ def _refuse(draft: Draft, standing: Standing) -> Exception | None:
     return None
 
 
-async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
+async def _join(
+    work: Work, one: Incoming, entry: Entry, newest: Version, wait_s: float
+) -> View | None:
     """Assigns an upload with known bytes to the existing version; it gets the version's result.
 
     Its title and metadata take effect, unless a later upload or update was handled before it.
@@ -289,6 +291,7 @@ async def _join(work: Work, one: Incoming, entry: Entry, newest: Version) -> Vie
             newest,
             one.draft.title,
             one.draft.metadata,
+            wait_s=wait_s,
             order_ns=one.draft.order_ns,
             trace=one.trace,
         )

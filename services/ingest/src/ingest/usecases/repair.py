@@ -11,7 +11,7 @@ from ingest.pace import Pace, work_s
 from ingest.traces import continue_trace
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
-from ingest.usecases.handled_until import HandledUntil
+from ingest.usecases.handled_until import DESCRIBED, HandledUntil
 from ingest.usecases.ports import Objects, Sweeper
 from ingest.usecases.work import Begin, Pending, Work
 
@@ -86,6 +86,41 @@ class RepairSteps:
                     announce.send_chunks(work, version, pieces)
                 case _:
                     announce.order_deletion(work, version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairDescriptions:
+    """Sends descriptions again that query has not confirmed; lost means the same as for a step."""
+
+    begin: Begin
+    sweeper: Sweeper
+    handled: HandledUntil
+    pace: Pace
+
+    async def run(self) -> int:
+        """Checks all descriptions once; returns how many were sent again.
+
+        Raises:
+            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
+        """
+        until = await self.handled.check(DESCRIBED)
+        if until is None:
+            return 0
+        overdue = await self.sweeper.list_undescribed(BATCH)
+        return sum([await self._send_again(one) for one in overdue if self._sent_at(one) < until])
+
+    def _sent_at(self, pending: Pending) -> datetime:
+        return pending.step_due_at - timedelta(seconds=self.pace.wait_s(pending.attempt))
+
+    async def _send_again(self, pending: Pending) -> bool:
+        async with self.begin(pending.tenant) as work:
+            wait_s = self.pace.wait_s(pending.attempt + 1)
+            version = await work.documents.repeat_description(pending, wait_s)
+            if version is None:
+                return False
+            with continue_trace("repeat description", version.trace_id):
+                announce.send_description(work, version)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

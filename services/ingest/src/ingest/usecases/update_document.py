@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from chassis.base.errors import FailedPreconditionError
 from ingest.changes import Changes
 from ingest.domain import State, View
+from ingest.pace import Pace
 from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Changed
@@ -19,6 +20,7 @@ class UpdateDocument:
     """
 
     begin: Begin
+    pace: Pace
     changed: Changed
 
     async def run(self, tenant: str, name: str, changes: Changes) -> View:
@@ -30,13 +32,13 @@ class UpdateDocument:
             FailedPreconditionError: DOCUMENT_DELETED.
         """
         async with self.begin(tenant) as work:
-            view = await _update(work, name, changes)
+            view = await _update(work, name, changes, self.pace.wait_s(0))
         # No event reports this change to watchers.
         self.changed(tenant, name)
         return view
 
 
-async def _update(work: Work, name: str, changes: Changes) -> View:
+async def _update(work: Work, name: str, changes: Changes, wait_s: float) -> View:
     entry = await work.documents.lock(name)
     newest = await work.documents.find_newest(name)
     if entry is None or newest is None:
@@ -49,6 +51,7 @@ async def _update(work: Work, name: str, changes: Changes) -> View:
     if entry.tombstone_version < entry.live_version < entry.latest_version:
         live = await work.documents.find_version(name, entry.live_version)
         assert live is not None, "a live version is never removed"
-        await describe(work, live, *changes.apply(live))
-    version = newest.version
-    return View(entry=entry, version=await describe(work, version, *changes.apply(version)))
+        await describe(work, live, *changes.apply(live), wait_s=wait_s)
+    described = changes.apply(newest.version)
+    version = await describe(work, newest.version, *described, wait_s=wait_s)
+    return View(entry=entry, version=version)

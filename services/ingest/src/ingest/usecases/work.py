@@ -84,12 +84,15 @@ class Documents(Protocol):
         """
 
     async def describe(
-        self, version: Version, title: str, metadata: JsonObject, order_ns: int
+        self, version: Version, title: str, metadata: JsonObject, *, order_ns: int, wait_s: float
     ) -> Version:
         """Set the title and metadata of a version; returns the changed version.
 
-        `order_ns` is when they were given, 0 means now.
+        `order_ns` is when they were given, 0 means now. `wait_s` is the time for query to confirm.
         """
+
+    async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
+        """Record that query knows the descriptions of these versions."""
 
     async def raise_order(self, name: str, order_ns: int) -> None:
         """Raise the order of the document's latest upload to `order_ns`; 0 means now."""
@@ -120,6 +123,9 @@ class Documents(Protocol):
 
         None if the step has moved on, was repeated in the meantime, or waits in the outbox.
         """
+
+    async def repeat_description(self, pending: "Pending", wait_s: float) -> Version | None:
+        """Count one more attempt to send a description; None as for `repeat`."""
 
     async def list_page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
@@ -210,7 +216,7 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """An overdue step of a version, as it was read."""
+    """An overdue step of a version, or its overdue description, as it was read."""
 
     tenant: str
     document: str

@@ -8,7 +8,11 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
 )
-from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from aquifer.query.v1.passage_events_pb2 import (
+    PassagesPurged,
+    VersionDescribed,
+    VersionSearchable,
+)
 from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Batch, Delivery
 from query.description import Description
@@ -167,6 +171,20 @@ class DescribeVersions:
                     if standings[version.document].is_wanted(version.number)
                 }
             )
+            for one in work.fresh:
+                _confirm(work, one)
+
+
+def _confirm(work: Work, delivery: Delivery[DescriptionChanged]) -> None:
+    """Reports to ingest that it need not send this description again."""
+    changed = delivery.event
+    event = VersionDescribed(
+        tenant=changed.tenant,
+        document=changed.document,
+        version=changed.version,
+        revision=changed.description.revision,
+    )
+    work.emit(event, about=changed.document, cause=delivery)
 
 
 @dataclass(frozen=True, slots=True)

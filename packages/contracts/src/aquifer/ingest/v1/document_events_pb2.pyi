@@ -220,7 +220,8 @@ class Chunk(message.Message):
 @typing.final
 class DescriptionChanged(message.Message):
     """A version has another title or other metadata: an upload brought its bytes again with them, or
-    UpdateDocument set them. Passages return them from then on. The words of a new title are found by searches only after the version
+    UpdateDocument set them. Passages return them from then on. Published again by the reconciler until
+    `VersionDescribed` arrives. The words of a new title are found by searches only after the version
     is indexed anew.
     """
 
@@ -230,12 +231,15 @@ class DescriptionChanged(message.Message):
     DOCUMENT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
     """Resource name."""
     version: builtins.int
     """Version that is described."""
+    attempt: builtins.int
+    """0, or the number of the repetition by the reconciler."""
     @builtins.property
     def description(self) -> document_pb2.Description:
         """Its title and metadata from now on."""
@@ -247,10 +251,11 @@ class DescriptionChanged(message.Message):
         document: builtins.str = ...,
         version: builtins.int = ...,
         description: document_pb2.Description | None = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "document", b"document", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "description", b"description", "document", b"document", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from aquifer.bus.v1 import event_options_pb2 as aquifer_dot_bus_dot_v1_dot_event__options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aquifer/query/v1/passage_events.proto\x12\x10\x61quifer.query.v1\x1a\"aquifer/bus/v1/event_options.proto\"m\n\x11VersionSearchable\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x15\n\rpassage_count\x18\x04 \x01(\x05:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"r\n\x0e\x43hunksRejected\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\x8b\x01\n\x0ePassagesPurged\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08passages\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x06 \x01(\x03:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\xb9\x01\n\x0e\x41nswerProduced\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x04 \x01(\x03\x12\x15\n\routput_tokens\x18\x05 \x01(\x03\x12-\n\x05\x63ited\x18\x06 \x03(\x0b\x32\x1e.aquifer.query.v1.CitedVersion\x12\x11\n\tno_answer\x18\x07 \x01(\x08:\x06\x8a\xb5\x18\x02\x08\x03\"1\n\x0c\x43itedVersion\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aquifer/query/v1/passage_events.proto\x12\x10\x61quifer.query.v1\x1a\"aquifer/bus/v1/event_options.proto\"m\n\x11VersionSearchable\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x15\n\rpassage_count\x18\x04 \x01(\x05:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"g\n\x10VersionDescribed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"r\n\x0e\x43hunksRejected\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\x8b\x01\n\x0ePassagesPurged\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08passages\x18\x04 \x01(\x03\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x06 \x01(\x03:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\xb9\x01\n\x0e\x41nswerProduced\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x04 \x01(\x03\x12\x15\n\routput_tokens\x18\x05 \x01(\x03\x12-\n\x05\x63ited\x18\x06 \x03(\x0b\x32\x1e.aquifer.query.v1.CitedVersion\x12\x11\n\tno_answer\x18\x07 \x01(\x08:\x06\x8a\xb5\x18\x02\x08\x03\"1\n\x0c\x43itedVersion\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERSIONSEARCHABLE']._loaded_options = None
   _globals['_VERSIONSEARCHABLE']._serialized_options = b'\212\265\030\n\010\003\022\006ingest'
+  _globals['_VERSIONDESCRIBED']._loaded_options = None
+  _globals['_VERSIONDESCRIBED']._serialized_options = b'\212\265\030\n\010\003\022\006ingest'
   _globals['_CHUNKSREJECTED']._loaded_options = None
   _globals['_CHUNKSREJECTED']._serialized_options = b'\212\265\030\n\010\003\022\006ingest'
   _globals['_PASSAGESPURGED']._loaded_options = None
@@ -42,12 +44,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWERPRODUCED']._serialized_options = b'\212\265\030\002\010\003'
   _globals['_VERSIONSEARCHABLE']._serialized_start=95
   _globals['_VERSIONSEARCHABLE']._serialized_end=204
-  _globals['_CHUNKSREJECTED']._serialized_start=206
-  _globals['_CHUNKSREJECTED']._serialized_end=320
-  _globals['_PASSAGESPURGED']._serialized_start=323
-  _globals['_PASSAGESPURGED']._serialized_end=462
-  _globals['_ANSWERPRODUCED']._serialized_start=465
-  _globals['_ANSWERPRODUCED']._serialized_end=650
-  _globals['_CITEDVERSION']._serialized_start=652
-  _globals['_CITEDVERSION']._serialized_end=701
+  _globals['_VERSIONDESCRIBED']._serialized_start=206
+  _globals['_VERSIONDESCRIBED']._serialized_end=309
+  _globals['_CHUNKSREJECTED']._serialized_start=311
+  _globals['_CHUNKSREJECTED']._serialized_end=425
+  _globals['_PASSAGESPURGED']._serialized_start=428
+  _globals['_PASSAGESPURGED']._serialized_end=567
+  _globals['_ANSWERPRODUCED']._serialized_start=570
+  _globals['_ANSWERPRODUCED']._serialized_end=755
+  _globals['_CITEDVERSION']._serialized_start=757
+  _globals['_CITEDVERSION']._serialized_end=806
 # @@protoc_insertion_point(module_scope)

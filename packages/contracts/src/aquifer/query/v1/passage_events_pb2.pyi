@@ -55,6 +55,40 @@ class VersionSearchable(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class VersionDescribed(message.Message):
+    """Query has handled a `DescriptionChanged`: passages return this description, or one of a higher
+    revision; a version that is deleted, superseded or failed has none.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Version that is described."""
+    revision: builtins.int
+    """Revision of the description."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "revision", b"revision", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ChunksRejected(message.Message):
     """A batch of chunks that cannot become searchable. Ingest then fails the version."""
 

@@ -21,7 +21,7 @@ from typing_extensions import override
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
-from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
 from chassis.base.errors import ServiceError, UnavailableError
 from chassis.base.postgres import Database, open_database
 from chassis.events.bound import BoundClient
@@ -273,10 +273,17 @@ class Rig:
         event = VersionSearchable(tenant=TENANT, document=name, version=version)
         return await self.deliver(event, **fields)
 
-    async def report_purged(self, version: int = 1, **fields: Any) -> list[Outgoing]:
+    async def reject(self, version: int = 1, *, name: str = NAME) -> list[Outgoing]:
+        """Query says that it cannot index the version."""
+        event = ChunksRejected(tenant=TENANT, document=name, version=version, reason="TOO_BAD")
+        return await self.deliver(event)
+
+    async def report_purged(
+        self, version: int = 1, *, name: str = NAME, **fields: Any
+    ) -> list[Outgoing]:
         """Query says that it holds nothing of the version and older ones any more."""
         counts = {"passages": 2, "points": 2, "dead_letters": 0}
-        event = PassagesPurged(tenant=TENANT, document=NAME, version=version, **counts)
+        event = PassagesPurged(tenant=TENANT, document=name, version=version, **counts)
         return await self.deliver(event, **fields)
 
     async def index_version(

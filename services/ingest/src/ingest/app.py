@@ -29,6 +29,7 @@ from ingest.subscribers import UseCases, events
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission
+from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
@@ -114,6 +115,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
             delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
             get=get,
+            check=CheckDocuments(begin=begin),
             list_page=ListDocuments(begin=begin),
             list_collections=ListCollections(begin=begin),
             watch=WatchDocument(get=get, watchers=watchers),

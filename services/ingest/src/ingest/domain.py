@@ -23,7 +23,7 @@ ORIGIN_MAX_BYTES: Final = 512
 _PART = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
 _NAME = re.compile(f"collections/{_PART}/documents/{_PART}")
 _COLLECTION = re.compile(_PART)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def check_name(name: str, *, field: str = "name") -> None:
@@ -175,7 +175,7 @@ class Reference:
     size_bytes: int
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256) or self.size_bytes < 1:
+        if not SHA256.fullmatch(self.sha256) or self.size_bytes < 1:
             raise InvalidInputError(
                 "REFERENCE_INVALID", "send the reference with a sha256 in lower-case hex and a size"
             )
@@ -214,10 +214,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection id, and the number of its documents that are not deleted."""
+    """A collection id, and how many of its documents are in which state, DELETED ones left out."""
 
     collection_id: str
-    document_count: int
+    state_counts: Mapping[State, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +264,7 @@ class Version:
         """The producer's title, or else the title found in the text; empty if there is none."""
         return self.given_title or self.text_title
 
-    def is_same(self, draft: Draft, sha256: str) -> bool:
+    def is_same(self, media_type: str, sha256: str) -> bool:
         """Whether an upload has the bytes and media type of this version, and it is still valid.
 
         An upload without a declared media type matches any media type.
@@ -272,7 +272,7 @@ class Version:
         declared = (self.media_type_hint or self.media_type).lower()
         return (
             self.stored.sha256 == sha256
-            and draft.media_type.lower() in ("", declared)
+            and media_type.lower() in ("", declared)
             and self.state in (*UNFINISHED, State.INDEXED)
         )
 

@@ -1,6 +1,7 @@
 """`IngestService` and the scopes of its methods."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.collection_pb2 import Collection
+from aquifer.ingest.v1.collection_pb2 import Collection, StateCount
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json, to_struct
@@ -21,10 +22,13 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 from ingest.changes import read_changes
+from ingest.checks import Check, Checked
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
+from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
+from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
 from ingest.usecases.read_documents import (
     GetDocument,
@@ -48,6 +52,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/UploadDocument": any_of("documents.write"),
     f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
+    f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/ListCollections": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
@@ -65,6 +70,7 @@ class IngestRpc(IngestServiceServicer):
     update: UpdateDocument
     delete: DeleteDocument
     get: GetDocument
+    check: CheckDocuments
     list_page: ListDocuments
     list_collections: ListCollections
     watch: WatchDocument
@@ -110,18 +116,28 @@ class IngestRpc(IngestServiceServicer):
         return to_document(await self.get.run(caller().tenant, request.name))
 
     @override
+    async def CheckDocuments(
+        self, request: pb.CheckDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.CheckDocumentsResponse:
+        checks = [_to_check(one) for one in request.documents]
+        found = await self.check.run(caller().tenant, checks)
+        return pb.CheckDocumentsResponse(documents=map(_to_checked, found))
+
+    @override
     async def ListDocuments(
         self, request: pb.ListDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListDocumentsResponse:
+        where = parse_filter(request.filter)
         if request.collection and not is_collection(request.collection):
             # No document has such a name; the contract has no reason for refusing it.
             return pb.ListDocumentsResponse()
         state = _STATES.get(request.state)
-        bound = (request.collection, state or "")
+        bound = (request.collection, state or "", _digest(request.filter))
         page = paging.parse(request.page_size, request.page_token, bound=bound)
         query = PageQuery(
             collection=request.collection,
             state=state,
+            where=where,
             after=page.after_name,
             limit=page.limit,
         )
@@ -143,7 +159,12 @@ class IngestRpc(IngestServiceServicer):
         return pb.ListCollectionsResponse(
             collections=[
                 Collection(
-                    name=f"collections/{one.collection_id}", document_count=one.document_count
+                    name=f"collections/{one.collection_id}",
+                    document_count=sum(one.state_counts.values()),
+                    state_counts=[
+                        StateCount(state=_to_state(state), document_count=count)
+                        for state, count in one.state_counts.items()
+                    ],
                 )
                 for one in cut
             ],
@@ -234,6 +255,34 @@ def _order_error(detail: str) -> InvalidInputError:
     return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
 
 
+def _to_check(one: pb.DocumentCheck) -> Check:
+    return Check(
+        name=one.document,
+        sha256=one.sha256,
+        media_type=one.media_type,
+        described=one.HasField("description"),
+        title=one.description.title,
+        metadata=dict(one.description.metadata),
+    )
+
+
+def _to_checked(one: Checked) -> pb.CheckedDocument:
+    checked = pb.CheckedDocument(
+        document=one.check.name,
+        result=pb.CheckResult.Value(f"CHECK_RESULT_{one.result}"),
+        duplicate_of=one.duplicate_of,
+    )
+    if one.newest is not None:
+        checked.version = one.newest.number
+        checked.state = _to_state(one.newest.state)
+    return checked
+
+
+def _digest(text: str) -> str:
+    """Binds a page token to a filter of any length; empty for no filter."""
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
 def _count_fitting(documents: Sequence[Document]) -> int:
     """Number of documents, from the first on, that fit into one message."""
     left_bytes = PAGE_MAX_BYTES
@@ -250,7 +299,7 @@ def to_document(view: View) -> Document:
     return Document(
         name=version.document,
         version=version.number,
-        state=DocumentState.Value(f"DOCUMENT_STATE_{version.state}"),
+        state=_to_state(version.state),
         reason=version.reason,
         reason_detail=version.reason_detail,
         live_version=entry.live_version,
@@ -264,6 +313,10 @@ def to_document(view: View) -> Document:
         update_time=_to_timestamp(version.updated_at),
         trace_id=version.trace_id,
     )
+
+
+def _to_state(state: State) -> DocumentState.ValueType:
+    return DocumentState.Value(f"DOCUMENT_STATE_{state}")
 
 
 def _to_timestamp(time: datetime) -> Timestamp:

@@ -91,6 +91,13 @@ class Client:
             pb.ListDocumentsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
         )
 
+    async def check(self, *checks: pb.DocumentCheck, **who: str) -> list[pb.CheckedDocument]:
+        request = pb.CheckDocumentsRequest(documents=checks)
+        response = await self.stub.CheckDocuments(
+            request, metadata=self.tokens.metadata(**who), timeout=10
+        )
+        return list(response.documents)
+
     async def list_collections(self, **fields: Any) -> pb.ListCollectionsResponse:
         return await self.stub.ListCollections(
             pb.ListCollectionsRequest(**fields), metadata=self.tokens.metadata(), timeout=10

@@ -187,8 +187,14 @@ async def test_each_method_needs_its_scope(client: Client, scope: str):
     collections = client.stub.ListCollections(
         pb.ListCollectionsRequest(), metadata=client.tokens.metadata(scope=scope), timeout=10
     )
+    check = pb.DocumentCheck(document=NAME, sha256="0" * 64)
     calls = {
-        "documents.read": [client.get(scope=scope), listed, collections],
+        "documents.read": [
+            client.get(scope=scope),
+            listed,
+            collections,
+            client.check(check, scope=scope),
+        ],
         "documents.write": [
             client.upload(opening(), content(b"Water finds its way."), scope=scope),
             client.update(title="Water", who={"scope": scope}),
@@ -240,6 +246,28 @@ async def test_collections_are_listed_with_their_documents(client: Client):
     assert found.next_page_token == ""
 
 
+async def test_collections_tell_how_many_documents_are_in_each_state(client: Client):
+    document = "collections/a/documents/"
+    for name in ("1", "2", "3", "4"):
+        await client.rig.index_version(name=f"{document}{name}")
+    await client.delete(f"{document}4")
+    # Newer versions count alone, whatever became of the older ones.
+    await client.send(b"Newer.", document=f"{document}2")
+    await client.send(b"Newer.", document=f"{document}3")
+    await client.rig.prepare(2, name=f"{document}3")
+    await client.send(b"Text.", document=f"{document}5")
+    await client.rig.prepare(name=f"{document}5")
+    await client.rig.reject(name=f"{document}5")
+    [found] = (await client.list_collections()).collections
+    counts = {
+        DocumentState.Name(one.state).removeprefix("DOCUMENT_STATE_"): one.document_count
+        for one in found.state_counts
+    }
+    assert counts == {"ACCEPTED": 1, "PREPARED": 1, "INDEXED": 1, "FAILED": 1}
+    assert list(counts) == ["ACCEPTED", "PREPARED", "INDEXED", "FAILED"]
+    assert found.document_count == 4
+
+
 async def test_a_list_of_collections_goes_on_from_page_to_page(client: Client):
     names = {f"collections/{name}" for name in ("a", "a-b", "a.b", "ab", "B")}
     for name in names:
@@ -274,8 +302,15 @@ async def test_a_page_token_is_bound_to_its_filter(client: Client):
     for name in ("a", "b"):
         await client.send(b"Text.", document=f"collections/x/documents/{name}")
     token = (await client.list_all(page_size=1)).next_page_token
-    for fields in ({"collection": "x"}, {"state": DocumentState.DOCUMENT_STATE_FAILED}):
+    filtered = {"filter": "state = ACCEPTED"}
+    for fields in ({"collection": "x"}, {"state": DocumentState.DOCUMENT_STATE_FAILED}, filtered):
         answer = await refusal(client.list_all(page_token=token, **fields))
+        assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
+    token = (await client.list_all(page_size=1, **filtered)).next_page_token
+    [document] = (await client.list_all(page_token=token, **filtered)).documents
+    assert document.name == "collections/x/documents/b"
+    for other in ("state = FAILED", "state=ACCEPTED", ""):
+        answer = await refusal(client.list_all(page_token=token, filter=other))
         assert answer[:2] == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
     assert (await refusal(client.list_all(page_size=1_001)))[1] == "PAGE_SIZE_RANGE"
 

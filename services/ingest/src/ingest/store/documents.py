@@ -1,6 +1,6 @@
 """Documents, versions and chunks of one tenant."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from aquifer.structs import JsonObject
 from chassis.base.postgres import Transaction
+from ingest.checks import Check, Checked
 from ingest.domain import (
     UNFINISHED,
     Collection,
@@ -22,7 +23,8 @@ from ingest.domain import (
     View,
     source_states,
 )
-from ingest.store import columns, rows, statements
+from ingest.filters import names_deleted
+from ingest.store import columns, filters, rows, statements
 from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pending, Standing
 
 
@@ -223,18 +225,38 @@ class PostgresDocuments(Documents):
         )
         return rows.version(row) if row else None
 
+    async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
+        found = await self._fetch_all(
+            statements.CHECK,
+            "",
+            names=[check.name for check in checks],
+            sha256s=[check.sha256 for check in checks],
+        )
+        return [
+            Checked(
+                check=check,
+                newest=rows.version(row) if row["document"] else None,
+                duplicate_of=row["duplicate_of"] or "",
+            )
+            for check, row in zip(checks, found, strict=True)
+        ]
+
     @override
     async def list_page(self, query: PageQuery) -> Sequence[View]:
         # Names of a collection lie between its prefix and the same with `/` raised to `0`.
         prefix = f"collections/{query.collection}/documents" if query.collection else "collections"
         names = {"after": max(query.after, f"{prefix}/"), "before": f"{prefix}0"}
-        if query.state is None:
-            found = await self._fetch_all(statements.PAGE, "", limit=query.limit, **names)
+        values: dict[str, Any] = {}
+        shown = filters.condition(query.where, values)
+        if query.state is not None:
+            statement, values["state"] = statements.PAGE_IN_STATE, query.state.value
         else:
-            state = query.state.value
-            found = await self._fetch_all(
-                statements.PAGE_IN_STATE, "", limit=query.limit, state=state, **names
-            )
+            statement = statements.PAGE
+            if query.where is None or not names_deleted(query.where):
+                shown = f"{shown} AND v.state <> 'DELETED'"
+        found = await self._fetch_all(
+            statement.format(shown=shown), "", limit=query.limit, **names, **values
+        )
         return [rows.view(row) for row in found]
 
     @override
@@ -242,7 +264,11 @@ class PostgresDocuments(Documents):
         behind = f"collections/{after}/documents0" if after else "collections/"
         found = await self._fetch_all(statements.COLLECTIONS, "", after=behind, limit=limit)
         return [
-            Collection(collection_id=row["id"], document_count=row["documents"]) for row in found
+            Collection(
+                collection_id=row["id"],
+                state_counts=_count_states(row["indexed"], row["others"] or ()),
+            )
+            for row in found
         ]
 
     @override
@@ -271,6 +297,11 @@ def _to_columns(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
 def _deletable_from(entry: Entry) -> dict[str, int]:
     """First version that may have data and that no delete removes."""
     return {"from": max(entry.live_version, entry.tombstone_version + 1)}
+
+
+def _count_states(indexed: int, others: Sequence[str]) -> dict[State, int]:
+    counts = Counter(others) + Counter({State.INDEXED.value: indexed})
+    return {state: counts[state] for state in State if counts[state]}
 
 
 def _names(states: Sequence[State]) -> list[str]:

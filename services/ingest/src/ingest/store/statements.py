@@ -231,12 +231,37 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(numbe
 RETURNING {rows.VERSION}
 """  # noqa: S608
 
+# Every row is looked up by an index: without LIMIT the planner may read all documents instead.
+CHECK: Final = f"""
+SELECT newest.*, twin.document AS duplicate_of
+FROM unnest(%(names)b::text[], %(sha256s)b::text[]) WITH ORDINALITY AS given(name, sha256, place)
+LEFT JOIN LATERAL (
+    SELECT {rows.VERSION} FROM documents d
+    JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+        AND v.version = d.latest_version
+    WHERE d.tenant_id = %(tenant)s AND d.name = given.name
+        AND d.latest_version > d.tombstone_version LIMIT 1
+) AS newest ON true
+LEFT JOIN LATERAL (
+    SELECT same.document FROM versions same
+    JOIN documents its ON its.tenant_id = same.tenant_id AND its.name = same.document
+        AND its.latest_version = same.version
+    WHERE same.tenant_id = %(tenant)s AND same.sha256 = given.sha256
+        AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
+        AND same.document > 'collections/' || split_part(given.name, '/', 2) || '/documents/'
+        AND same.document < 'collections/' || split_part(given.name, '/', 2) || '/documents0'
+        AND same.document <> given.name
+    ORDER BY same.document LIMIT 1
+) AS twin ON true
+ORDER BY given.place
+"""  # noqa: S608
+
 PAGE: Final = f"""
 SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
 JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
     AND v.version = d.latest_version
 WHERE d.tenant_id = %(tenant)s AND d.name > %(after)s AND d.name < %(before)s
-    AND v.state <> 'DELETED'
+    AND ({{shown}})
 ORDER BY d.name LIMIT %(limit)s
 """  # noqa: S608
 
@@ -247,10 +272,12 @@ JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
     AND d.latest_version = v.version
 WHERE v.tenant_id = %(tenant)s AND v.state = %(state)s
     AND v.document > %(after)s AND v.document < %(before)s
+    AND ({{shown}})
 ORDER BY v.document LIMIT %(limit)s
 """  # noqa: S608
 
-# Jumps from one collection to the next on the primary key; `0` follows `/` in the order.
+# Jumps from one collection to the next on the primary key; `0` follows `/` in the order. A version
+# that is newest and live is INDEXED, so most documents need no look at their versions.
 COLLECTIONS: Final = """
 WITH RECURSIVE found AS (
     (SELECT split_part(name, '/', 2) AS id FROM documents
@@ -261,11 +288,17 @@ WITH RECURSIVE found AS (
             ORDER BY name LIMIT 1)
     FROM found WHERE found.id IS NOT NULL
 )
-SELECT found.id, counted.documents FROM found CROSS JOIN LATERAL (
-    SELECT count(*) AS documents FROM documents
-    WHERE tenant_id = %(tenant)s AND name > 'collections/' || found.id || '/documents/'
-        AND name < 'collections/' || found.id || '/documents0'
-        AND latest_version > tombstone_version
+SELECT found.id, counted.indexed, counted.others FROM found CROSS JOIN LATERAL (
+    SELECT count(*) AS documents,
+        count(*) FILTER (WHERE d.live_version = d.latest_version) AS indexed,
+        array_agg((
+            SELECT v.state FROM versions v
+            WHERE v.tenant_id = d.tenant_id AND v.document = d.name AND v.version = d.latest_version
+        )) FILTER (WHERE d.live_version <> d.latest_version) AS others
+    FROM documents d
+    WHERE d.tenant_id = %(tenant)s AND d.name > 'collections/' || found.id || '/documents/'
+        AND d.name < 'collections/' || found.id || '/documents0'
+        AND d.latest_version > d.tombstone_version
 ) AS counted
 WHERE counted.documents > 0 LIMIT %(limit)s
 """

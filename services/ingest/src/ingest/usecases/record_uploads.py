@@ -166,9 +166,10 @@ class RecordUploads:
             additions: dict[str, tuple[Incoming, Addition]] = {}
             for one in group:
                 name, entry = one.draft.name, claimed.entries[one.draft.name]
+                media_type, sha256 = one.draft.media_type, one.stored.sha256
                 if (refusal := _refuse(one.draft, claimed.standing)) is not None:
                     outcomes[name] = refusal
-                elif (known := newest.get(name)) and known.is_same(one.draft, one.stored.sha256):
+                elif (known := newest.get(name)) and known.is_same(media_type, sha256):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)

@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 
 from aquifer.structs import JsonObject
 from chassis.events.delivery import Delivery
+from ingest.checks import Check, Checked
 from ingest.domain import (
     Collection,
     Draft,
@@ -27,6 +28,7 @@ from ingest.domain import (
     Version,
     View,
 )
+from ingest.filters import Expression
 
 Trace = Context | None
 """Trace context of an event; None: the current one."""
@@ -127,6 +129,9 @@ class Documents(Protocol):
     async def repeat_description(self, pending: "Pending", wait_s: float) -> Version | None:
         """Count one more attempt to send a description; None as for `repeat`."""
 
+    async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
+        """Compare bytes with the newest versions of their documents, in the same order."""
+
     async def list_page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
@@ -206,10 +211,14 @@ class Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
-    """Asks for documents after a name; `collection` empty: all, `state` None: any but DELETED."""
+    """Asks for documents after a name; `collection` empty: all, `state` None: any but DELETED.
+
+    A `where` that names DELETED adds those.
+    """
 
     collection: str
     state: State | None
+    where: Expression | None = None
     after: str
     limit: int
 

@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/ingest/v1/collection.proto\x12\x11\x61quifer.ingest.v1\"2\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/ingest/v1/collection.proto\x12\x11\x61quifer.ingest.v1\x1a aquifer/ingest/v1/document.proto\"g\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03\x12\x33\n\x0cstate_counts\x18\x03 \x03(\x0b\x32\x1d.aquifer.ingest.v1.StateCount\"U\n\nStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COLLECTION']._serialized_start=57
-  _globals['_COLLECTION']._serialized_end=107
+  _globals['_COLLECTION']._serialized_start=91
+  _globals['_COLLECTION']._serialized_end=194
+  _globals['_STATECOUNT']._serialized_start=196
+  _globals['_STATECOUNT']._serialized_end=281
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from aquifer.ingest.v1 import document_pb2 as document_pb2
+from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
+from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
 import typing as typing
@@ -26,18 +29,50 @@ class Collection(message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     DOCUMENT_COUNT_FIELD_NUMBER: builtins.int
+    STATE_COUNTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}`, unique inside the tenant."""
     document_count: builtins.int
     """Number of its documents, without those that are deleted or being deleted."""
+    @builtins.property
+    def state_counts(self) -> containers.RepeatedCompositeFieldContainer[StateCount]:
+        """The same number by the state of the newest version, in the order of the states. States without
+        documents are left out.
+        """
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         document_count: builtins.int = ...,
+        state_counts: abc.Iterable[StateCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document_count", b"document_count", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document_count", b"document_count", "name", b"name", "state_counts", b"state_counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StateCount(message.Message):
+    """Number of documents whose newest version is in a state."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    DOCUMENT_COUNT_FIELD_NUMBER: builtins.int
+    state: document_pb2.DocumentState.ValueType
+    """The state."""
+    document_count: builtins.int
+    """At least 1."""
+    def __init__(
+        self,
+        *,
+        state: document_pb2.DocumentState.ValueType = ...,
+        document_count: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document_count", b"document_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

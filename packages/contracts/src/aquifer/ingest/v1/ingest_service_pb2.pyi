@@ -11,6 +11,7 @@ from google.protobuf import field_mask_pb2 as field_mask_pb2
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -21,6 +22,35 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _CheckResult:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckResultEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CheckResult.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CHECK_RESULT_UNSPECIFIED: _CheckResult.ValueType  # 0
+    CHECK_RESULT_UNCHANGED: _CheckResult.ValueType  # 1
+    """Nothing: the newest version has these bytes and is indexed or on its way."""
+    CHECK_RESULT_CHANGED: _CheckResult.ValueType  # 2
+    """Add a version, or change title and metadata of the newest one. Also for the bytes of a version
+    that has failed: they would be tried again.
+    """
+    CHECK_RESULT_NEW: _CheckResult.ValueType  # 3
+    """Add the first version since the document was created or deleted."""
+
+class CheckResult(_CheckResult, metaclass=_CheckResultEnumTypeWrapper):
+    """What an upload would do to a document."""
+
+CHECK_RESULT_UNSPECIFIED: CheckResult.ValueType  # 0
+CHECK_RESULT_UNCHANGED: CheckResult.ValueType  # 1
+"""Nothing: the newest version has these bytes and is indexed or on its way."""
+CHECK_RESULT_CHANGED: CheckResult.ValueType  # 2
+"""Add a version, or change title and metadata of the newest one. Also for the bytes of a version
+that has failed: they would be tried again.
+"""
+CHECK_RESULT_NEW: CheckResult.ValueType  # 3
+"""Add the first version since the document was created or deleted."""
 
 @typing.final
 class UploadDocumentRequest(message.Message):
@@ -243,6 +273,124 @@ class GetDocumentRequest(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class CheckDocumentsRequest(message.Message):
+    """Request of CheckDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def documents(self) -> containers.RepeatedCompositeFieldContainer[DocumentCheck]:
+        """1 to 1,000; the whole message has at most 4 MiB."""
+
+    def __init__(
+        self,
+        *,
+        documents: abc.Iterable[DocumentCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DocumentCheck(message.Message):
+    """The bytes that a client has for a document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name; see `Document.name`. The document need not exist."""
+    sha256: builtins.str
+    """SHA-256 of the bytes, lower-case hex."""
+    media_type: builtins.str
+    """As in `UploadHeader.media_type`; empty: any."""
+    @builtins.property
+    def description(self) -> document_pb2.Description:
+        """If set, title and metadata are compared as well, as an upload would set them; `revision` is
+        ignored. If not set, only the bytes are.
+        """
+
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        sha256: builtins.str = ...,
+        media_type: builtins.str = ...,
+        description: document_pb2.Description | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "document", b"document", "media_type", b"media_type", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CheckDocumentsResponse(message.Message):
+    """Response of CheckDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def documents(self) -> containers.RepeatedCompositeFieldContainer[CheckedDocument]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        documents: abc.Iterable[CheckedDocument] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CheckedDocument(message.Message):
+    """What an upload would do to a document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    DUPLICATE_OF_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name, as in the request."""
+    result: CheckResult.ValueType
+    """What an upload would do."""
+    version: builtins.int
+    """Newest version of the document; 0 if NEW."""
+    state: document_pb2.DocumentState.ValueType
+    """State of that version; UNSPECIFIED if NEW."""
+    duplicate_of: builtins.str
+    """Resource name of another document of the same collection whose newest version has the same
+    bytes and has neither failed nor been deleted; the first one by name. Empty if there is none.
+    """
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        result: CheckResult.ValueType = ...,
+        version: builtins.int = ...,
+        state: document_pb2.DocumentState.ValueType = ...,
+        duplicate_of: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "duplicate_of", b"duplicate_of", "result", b"result", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListDocumentsRequest(message.Message):
     """Request of ListDocuments."""
 
@@ -252,6 +400,7 @@ class ListDocumentsRequest(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Collection id; empty: all collections."""
     state: document_pb2.DocumentState.ValueType
@@ -259,7 +408,22 @@ class ListDocumentsRequest(message.Message):
     page_size: builtins.int
     """1 to 1000; 0 means 100. A page has at most 3 MiB, so it may contain fewer documents."""
     page_token: builtins.str
-    """From the previous response; opaque."""
+    """From the previous response of a list with the same collection, state and filter; opaque."""
+    filter: builtins.str
+    """Only documents for which this is true, for example `state = FAILED AND size_bytes > 1000` or
+    `title:"water" AND NOT (media_type = "text/html" OR update_time < 2026-01-01T00:00:00Z)`; empty:
+    all. A subset of AIP-160; what is not in it answers FILTER_INVALID with the position:
+      * Fields are those of `Document`: `state` and `reason` (= !=), `title`, `media_type` and
+        `file_name` of the upload (= != :), `size_bytes`, `create_time`, `update_time`
+        (= != < <= > >=). `field:text` is true if the field contains the text, whatever the case of
+        A to Z.
+      * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. A time is RFC 3339.
+        `*` is refused in a value: there are no wildcards.
+      * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without
+        parentheses.
+      * At most 1,000 characters, 32 conditions, 8 parentheses and NOT inside each other.
+    DELETED documents are only listed if `state` or the filter names that state.
+    """
     def __init__(
         self,
         *,
@@ -267,10 +431,11 @@ class ListDocumentsRequest(message.Message):
         state: document_pb2.DocumentState.ValueType = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
                 _registered_method=True)
+        self.CheckDocuments = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/CheckDocuments',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.FromString,
+                _registered_method=True)
         self.ListDocuments = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/ListDocuments',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
@@ -142,9 +147,18 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckDocuments(self, request, context):
+        """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
+        sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
+        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDocuments(self, request, context):
         """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        PAGE_TOKEN_INVALID, FILTER_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,6 +229,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.GetDocument,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
+            ),
+            'CheckDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckDocuments,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.SerializeToString,
             ),
             'ListDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDocuments,
@@ -338,6 +357,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/GetDocument',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/CheckDocuments',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

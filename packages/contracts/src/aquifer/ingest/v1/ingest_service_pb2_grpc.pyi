@@ -52,9 +52,14 @@ class IngestServiceStub:
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
     DOCUMENT_UNKNOWN.
     """
+    CheckDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.CheckDocumentsRequest, ingest_service_pb2.CheckDocumentsResponse]
+    """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
+    sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
+    CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+    """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
     """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-    PAGE_TOKEN_INVALID.
+    PAGE_TOKEN_INVALID, FILTER_INVALID.
     """
     ListCollections: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListCollectionsRequest, ingest_service_pb2.ListCollectionsResponse]
     """Lists the collections that have documents, in a stable order. Scope `documents.read`.
@@ -142,13 +147,24 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         """
 
     @abc_1.abstractmethod
+    def CheckDocuments(
+        self,
+        request: ingest_service_pb2.CheckDocumentsRequest,
+        context: aio.ServicerContext[ingest_service_pb2.CheckDocumentsRequest, abc.Awaitable[ingest_service_pb2.CheckDocumentsResponse]],
+    ) -> abc.Awaitable[ingest_service_pb2.CheckDocumentsResponse]:
+        """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
+        sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
+        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        """
+
+    @abc_1.abstractmethod
     def ListDocuments(
         self,
         request: ingest_service_pb2.ListDocumentsRequest,
         context: aio.ServicerContext[ingest_service_pb2.ListDocumentsRequest, abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]],
     ) -> abc.Awaitable[ingest_service_pb2.ListDocumentsResponse]:
         """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        PAGE_TOKEN_INVALID, FILTER_INVALID.
         """
 
     @abc_1.abstractmethod

@@ -1,6 +1,7 @@
 """Auth and ingest on loopback, that refuse, fail and are slow on demand."""
 
 import asyncio
+import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,11 @@ from aquifer.auth.v1.auth_service_pb2_grpc import (
 )
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import (
+    CHECK_RESULT_CHANGED,
+    CHECK_RESULT_NEW,
+    CHECK_RESULT_UNCHANGED,
+    CheckDocumentsResponse,
+    CheckedDocument,
     ImportDocumentsResponse,
     ImportedVersion,
     ImportRefusal,
@@ -67,6 +73,8 @@ class Ingest(IngestServiceServicer):
 
     refusals: list[tuple[int, str]] = field(default_factory=list)
     watch_refusals: list[tuple[int, str]] = field(default_factory=list)
+    check_refusals: list[tuple[int, str]] = field(default_factory=list)
+    checks: int = 0
     finals: dict[str, int] = field(default_factory=dict)
     final_after_s: float | None = 0.05
     answer_after_s: float = 0.01
@@ -119,6 +127,24 @@ class Ingest(IngestServiceServicer):
             await asyncio.sleep(self.answer_after_s)
             accepted = ImportedVersion(version=1, state=ACCEPTED)
             yield ImportDocumentsResponse(document=name, accepted=accepted)
+
+    async def CheckDocuments(self, request, context):
+        self.checks += 1
+        if self.check_refusals:
+            await refuse(context, *self.check_refusals.pop(0))
+        return CheckDocumentsResponse(documents=map(self.check, request.documents))
+
+    def check(self, one):
+        content = self.contents.get(one.document)
+        if content is None:
+            return CheckedDocument(document=one.document, result=CHECK_RESULT_NEW)
+        same = hashlib.sha256(content).hexdigest() == one.sha256
+        known = self.document(one.document)
+        if known.state == FAILED or not same:
+            return CheckedDocument(document=one.document, result=CHECK_RESULT_CHANGED, version=1)
+        return CheckedDocument(
+            document=one.document, result=CHECK_RESULT_UNCHANGED, version=1, state=known.state
+        )
 
     async def GetDocument(self, request, context):
         self.read.append(request.name)

@@ -14,7 +14,7 @@ class Outcome:
     """The outcome of one item, as far as it is known.
 
     NOT_SENT: given up before the service accepted or refused it. `unreachable`: no service
-        answered.
+        answered. `change`: NEW, CHANGED or UNCHANGED; empty if that is not known.
     """
 
     path: str
@@ -24,6 +24,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     unreachable: bool = False
+    change: str = ""
 
     @property
     def failed(self) -> bool:

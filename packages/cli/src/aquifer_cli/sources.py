@@ -28,6 +28,8 @@ class Item:
         path: shown in output; a line of a file is `file:line`.
         header: the first message of the upload.
         open: raises OSError if the bytes cannot be read.
+        file: the file that it is read from; None for a line of a file.
+        described: whether its title and metadata replace those of the document.
         skipped: reason if it is not sent at all; otherwise empty.
         notes: changes made to the input.
     """
@@ -35,6 +37,8 @@ class Item:
     path: str
     header: UploadHeader
     open: Callable[[], BinaryIO]
+    file: Path | None = None
+    described: bool = False
     skipped: str = ""
     notes: tuple[str, ...] = ()
 
@@ -119,6 +123,7 @@ def _file_item(file: Path, inside: str, collection: str, error: OSError | None) 
             file_name=display_path(file.name)[-FILE_NAME_CHARS:],
         ),
         open=open_file,
+        file=file,
     )
 
 
@@ -173,6 +178,7 @@ def _line_item(line: Line, collection: str) -> Item:
             metadata=to_struct(metadata),
         ),
         open=partial(BytesIO, content),
+        described=True,
         notes=tuple(notes),
     )
 

@@ -2,15 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import BinaryIO
 
 import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document
-from aquifer.ingest.v1.ingest_service_pb2 import UploadDocumentRequest, UploadHeader
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    CheckedDocument,
+    UploadDocumentRequest,
+    UploadHeader,
+)
+from aquifer_cli.checking import CHECKS_MAX, UNCHANGED, check, result_name
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import open_task_group
 from aquifer_cli.documents import state_name
@@ -33,6 +38,7 @@ UPLOAD_S = 120.0
 PATIENCE_S = 60.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 8.0
+_Checked = tuple[int, Item, CheckedDocument | None]
 FINAL_NAMES = {state_name(state) for state in FINAL}
 
 
@@ -50,6 +56,8 @@ async def send(
     on_wait: Callable[[str], None] = _ignore,
 ) -> list[Outcome]:
     """Uploads documents concurrently, and with `wait` follows each until its version is final.
+
+    Documents that an upload would not change are not sent.
 
     Args:
         client: of the stack.
@@ -91,6 +99,7 @@ class _Uploads:
         self._succeeded_at = self._clock()
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
+        self._changes: dict[int, str] = {}
         self._importing = Importing(client)
         self._large = asyncio.Semaphore(LARGE_SIDE_BY_SIDE)
 
@@ -102,27 +111,39 @@ class _Uploads:
         return [self._outcomes[number] for number in range(len(items))]
 
     async def _take(self, items: Sequence[Item]) -> None:
-        left = iter(enumerate(items))
         if not self._wait:
-            await self._send_all(left, None)
+            await self._send_all(items, None)
         else:
             names = [item.header.document for item in items]
             waiting = Waiting(self._client, names, settle=self._settle, on_wait=self._on_wait)
             async with open_task_group() as following:
                 follow = following.create_task(waiting.follow())
                 await waiting.wait_until_subscribed()
-                await self._send_all(left, waiting)
+                await self._send_all(items, waiting)
                 await waiting.finish()
                 follow.cancel()
 
-    async def _send_all(self, left: Iterator[tuple[int, Item]], waiting: Waiting | None) -> None:
+    async def _send_all(self, items: Sequence[Item], waiting: Waiting | None) -> None:
+        # While some are sent, the next ones are checked.
+        ready: asyncio.Queue[_Checked | None] = asyncio.Queue(CHECKS_MAX)
         async with open_task_group() as sending:
+            sending.create_task(self._check_all(items, ready))
             for _ in range(SIDE_BY_SIDE):
-                sending.create_task(self._send(left, waiting))
+                sending.create_task(self._send(ready, waiting))
 
-    async def _send(self, left: Iterator[tuple[int, Item]], waiting: Waiting | None) -> None:
-        for number, item in left:
-            outcome = await self._send_one(item)
+    async def _check_all(
+        self, items: Sequence[Item], ready: "asyncio.Queue[_Checked | None]"
+    ) -> None:
+        async with aclosing(check(self._client, enumerate(items))) as checked:
+            async for one in checked:
+                await ready.put(one)
+        await ready.put(None)
+
+    async def _send(self, ready: "asyncio.Queue[_Checked | None]", waiting: Waiting | None) -> None:
+        while (taken := await ready.get()) is not None:
+            number, item, checked = taken
+            self._changes[number] = result_name(checked)
+            outcome = await self._send_one(item, checked)
             if outcome.failed or outcome.state == "SKIPPED":
                 self._settle(number, outcome)
                 continue
@@ -131,17 +152,25 @@ class _Uploads:
                 self._settle(number, outcome)
             else:
                 waiting.expect(number, outcome)
+        # For the next sender.
+        await ready.put(None)
 
     def _settle(self, number: int, outcome: Outcome) -> None:
+        outcome = replace(outcome, change=self._changes[number])
         self._outcomes[number] = outcome
         self._on_done(outcome)
 
-    async def _send_one(self, item: Item) -> Outcome:
-        """Uploads one document; retries temporary failures, which is safe for the same bytes."""
+    async def _send_one(self, item: Item, checked: CheckedDocument | None) -> Outcome:
+        """Uploads one document if that changes something.
+
+        Retries temporary failures, which is safe for the same bytes.
+        """
         outcome = Outcome(path=item.path, document=item.header.document)
         if item.skipped:
             detail = "; ".join(item.notes)
             return replace(outcome, state="SKIPPED", reason=item.skipped, detail=detail)
+        if checked is not None and checked.result == UNCHANGED:
+            return replace(outcome, version=checked.version, state=state_name(checked.state))
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:

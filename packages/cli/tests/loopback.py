@@ -48,6 +48,7 @@ ACCEPTED = DocumentState.DOCUMENT_STATE_ACCEPTED
 PREPARED = DocumentState.DOCUMENT_STATE_PREPARED
 INDEXED = DocumentState.DOCUMENT_STATE_INDEXED
 FAILED = DocumentState.DOCUMENT_STATE_FAILED
+DELETING = DocumentState.DOCUMENT_STATE_DELETING
 
 
 async def refuse(context, code, reason):
@@ -74,6 +75,9 @@ class Ingest(IngestServiceServicer):
     refusals: list[tuple[int, str]] = field(default_factory=list)
     watch_refusals: list[tuple[int, str]] = field(default_factory=list)
     check_refusals: list[tuple[int, str]] = field(default_factory=list)
+    delete_refusals: list[tuple[int, str]] = field(default_factory=list)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
     checks: int = 0
     finals: dict[str, int] = field(default_factory=dict)
     final_after_s: float | None = 0.05
@@ -100,6 +104,7 @@ class Ingest(IngestServiceServicer):
             if self.refusals:
                 await refuse(context, *self.refusals.pop(0))
             self.contents[header.document] = content
+            self.metadata[header.document] = dict(header.metadata)
             self.told_bytes.add(header.size_bytes)
             if self.final_after_s is not None:
                 loop = asyncio.get_running_loop()
@@ -122,6 +127,7 @@ class Ingest(IngestServiceServicer):
                 yield ImportDocumentsResponse(document=name, refused=refused)
                 continue
             self.contents[name] = request.content
+            self.metadata[name] = dict(request.header.metadata)
             if self.final_after_s is not None:
                 asyncio.get_running_loop().call_later(self.final_after_s, self.finish, name)
             await asyncio.sleep(self.answer_after_s)
@@ -153,7 +159,17 @@ class Ingest(IngestServiceServicer):
     async def ListDocuments(self, request, context):
         self.listed += 1
         documents = [self.document(name) for name in self.contents]
-        return ListDocumentsResponse(documents=[d for d in documents if d.state == request.state])
+        states = {request.state} if request.state else {ACCEPTED, PREPARED, INDEXED, FAILED}
+        return ListDocumentsResponse(documents=[d for d in documents if d.state in states])
+
+    async def DeleteDocument(self, request, context):
+        if self.delete_refusals:
+            await refuse(context, *self.delete_refusals.pop(0))
+        if request.name not in self.contents:
+            await refuse(context, Code.NOT_FOUND, "DOCUMENT_UNKNOWN")
+        self.deleted.append(request.name)
+        del self.contents[request.name]
+        return Document(name=request.name, version=1, state=DELETING)
 
     async def WatchDocuments(self, request, context):
         self.watches += 1
@@ -182,7 +198,8 @@ class Ingest(IngestServiceServicer):
     def document(self, name):
         state = self.final.get(name, PREPARED)
         reason = "NO_TEXT" if state == FAILED else ""
-        return Document(name=name, version=1, state=state, reason=reason)
+        metadata = self.metadata.get(name)
+        return Document(name=name, version=1, state=state, reason=reason, metadata=metadata)
 
 
 @asynccontextmanager

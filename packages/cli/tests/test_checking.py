@@ -102,7 +102,7 @@ async def test_descriptions_are_sent_in_messages_that_fit(monkeypatch):
     huge = replace(described[0], header=UploadHeader(document=name(99), title="t" * 20_000))
     async with serving(ingest) as (client, _):
         found = [one async for one in check(client, enumerate([*described, huge]))]
-    assert all(checked is not None for _, _, checked in found)
+    assert [checked.document for _, _, checked in found] == [i.header.document for _, i, _ in found]
     assert max(sizes[:-1]) < 11_000
     assert len(sizes) >= 3
 
@@ -112,7 +112,7 @@ async def test_what_cannot_be_read_or_is_skipped_is_not_checked(tmp_path):
     skipped = replace(items(1)[0], skipped="ID_REPEATED")
     async with serving(Ingest()) as (client, _):
         found = [c async for _, _, c in check(client, enumerate([unread, skipped, items(3)[2]]))]
-    assert found[:2] == [None, None]
+    assert [error.reason for error in found[:2]] == ["FILE_UNREADABLE", "ID_REPEATED"]
     assert found[2].result == CheckResult.CHECK_RESULT_NEW
 
 

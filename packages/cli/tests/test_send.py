@@ -8,7 +8,6 @@ from google.rpc.code_pb2 import Code
 from aquifer.ingest.v1.ingest_service_pb2 import UploadHeader
 from aquifer_cli import sending
 from aquifer_cli import upload as uploading
-from aquifer_cli.command import Run
 from aquifer_cli.errors import EXIT_FAILED, CommandError
 from aquifer_cli.screen import Screen
 from aquifer_cli.sending import advise, exit_code
@@ -137,7 +136,7 @@ async def test_a_reader_that_goes_away_ends_it_as_what_it_is():
 
 async def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
     monkeypatch.setattr(sending, "REPEAT_S", 0.1)
-    run = Run(None, Screen(machine=False))
-    async with sending._repeat_progress(run, lambda: "2 of 3 documents: 2 ACCEPTED"):
+    screen = Screen(machine=False)
+    async with sending._repeat_progress(screen, lambda: "2 of 3 documents: 2 ACCEPTED"):
         await asyncio.sleep(0.55)
     assert capsys.readouterr().err.splitlines().count("2 of 3 documents: 2 ACCEPTED") >= 2

@@ -24,42 +24,45 @@ PIECE_BYTES = 1 << 20
 UNCHANGED = CheckResult.CHECK_RESULT_UNCHANGED
 
 Numbered = tuple[int, Item]
+Answer = CheckedDocument | CommandError
+"""What an upload would do, or why that is not known."""
 
 
-def result_name(checked: CheckedDocument | None) -> str:
+def result_name(answer: Answer) -> str:
     """`NEW` for CHECK_RESULT_NEW; empty if it is not known."""
-    return CheckResult.Name(checked.result).removeprefix("CHECK_RESULT_") if checked else ""
+    if isinstance(answer, CommandError):
+        return ""
+    return CheckResult.Name(answer.result).removeprefix("CHECK_RESULT_")
 
 
 async def check(
     client: Client, items: Iterable[Numbered]
-) -> AsyncGenerator[tuple[int, Item, CheckedDocument | None], None]:
+) -> AsyncGenerator[tuple[int, Item, Answer], None]:
     """Each item with what its upload would do.
 
-    None: that is not known, because the item cannot be read, is skipped, or its check failed. An
-    upload then says what is wrong with it.
+    An error is FILE_UNREADABLE, the reason why the item is skipped, or the reason of the service.
     """
     left = iter(items)
     while group := list(islice(left, CHECKS_MAX)):
-        checks = await _make_checks([item for _, item in group])
-        found: dict[int, CheckedDocument] = {}
+        checks: dict[int, DocumentCheck] = {}
+        answers: dict[int, Answer] = {}
+        for place, made in enumerate(await _make_checks([item for _, item in group])):
+            if isinstance(made, CommandError):
+                answers[place] = made
+            else:
+                checks[place] = made
         for part in _split(checks):
-            found |= await _ask(client, part)
+            answers |= await _ask(client, part)
         for place, (number, item) in enumerate(group):
-            yield number, item, found.get(place)
+            yield number, item, answers[place]
 
 
-async def _make_checks(items: Sequence[Item]) -> dict[int, DocumentCheck]:
-    """Checks by the place of their item, in a thread that ends when this is cancelled."""
+async def _make_checks(items: Sequence[Item]) -> list[DocumentCheck | CommandError]:
+    """The check of each item, made in a thread that ends when this is cancelled."""
     stop = threading.Event()
 
-    def read() -> dict[int, DocumentCheck]:
-        made = {}
-        for place, item in enumerate(items):
-            digest = "" if item.skipped else _digest(item, stop)
-            if digest:
-                made[place] = _make_check(item, digest)
-        return made
+    def read() -> list[DocumentCheck | CommandError]:
+        return [_make_check(item, stop) for item in items if not stop.is_set()]
 
     try:
         return await asyncio.to_thread(read)
@@ -68,21 +71,26 @@ async def _make_checks(items: Sequence[Item]) -> dict[int, DocumentCheck]:
 
 
 def _digest(item: Item, stop: threading.Event) -> str:
-    """SHA-256 of the bytes; empty if they cannot be read, or after a stop."""
+    """SHA-256 of the bytes; of the first ones only after a stop.
+
+    Raises:
+        OSError: they cannot be read.
+    """
     digest = hashlib.sha256()
-    try:
-        with item.open() as stream:
-            while piece := stream.read(PIECE_BYTES):
-                if stop.is_set():
-                    return ""
-                digest.update(piece)
-    except OSError:
-        return ""
+    with item.open() as stream:
+        while not stop.is_set() and (piece := stream.read(PIECE_BYTES)):
+            digest.update(piece)
     return digest.hexdigest()
 
 
-def _make_check(item: Item, digest: str) -> DocumentCheck:
+def _make_check(item: Item, stop: threading.Event) -> DocumentCheck | CommandError:
+    if item.skipped:
+        return CommandError(item.skipped, "; ".join(item.notes))
     header = item.header
+    try:
+        digest = _digest(item, stop)
+    except OSError as error:
+        return CommandError("FILE_UNREADABLE", error.strerror or str(error))
     check = DocumentCheck(document=header.document, sha256=digest, media_type=header.media_type)
     if item.described:
         check.description.CopyFrom(Description(title=header.title, metadata=header.metadata))
@@ -103,11 +111,10 @@ def _split(checks: dict[int, DocumentCheck]) -> Iterator[dict[int, DocumentCheck
         yield part
 
 
-async def _ask(client: Client, checks: dict[int, DocumentCheck]) -> dict[int, CheckedDocument]:
+async def _ask(client: Client, checks: dict[int, DocumentCheck]) -> dict[int, Answer]:
     request = CheckDocumentsRequest(documents=checks.values())
     try:
         response = await client.call(client.ingest.CheckDocuments, request)
-    except CommandError:
-        # Their uploads say what is wrong, or wait until the service answers again.
-        return {}
+    except CommandError as error:
+        return dict.fromkeys(checks, error)
     return dict(zip(checks, response.documents, strict=True))

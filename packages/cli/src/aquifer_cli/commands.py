@@ -131,12 +131,19 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     "documents",
     examples="""\
   aquifer documents --state FAILED
+  aquifer documents --filter 'title:"water" AND size_bytes > 1000000'
   aquifer documents -c papers --json | jq -r .document""",
 )
 @_COLLECTION_ANY
 @click.option("--state", default="", help=f"Only this state: {', '.join(STATES)}.")
-def documents(run: Run, collection: str, state: str) -> int:
-    """Lists documents with the state of their newest version."""
+@click.option("--filter", "where", default="", help="Only documents for which this is true.")
+def documents(run: Run, collection: str, state: str, where: str) -> int:
+    """Lists documents with the state of their newest version.
+
+    A filter compares state and reason (= !=), title, media_type and file_name (= != and `:` for
+    "contains"), size_bytes, create_time and update_time (= != < <= > >=), joined by AND, OR, NOT
+    and parentheses.
+    """
     from aquifer_cli import documents as listing
     from aquifer_cli import show
 
@@ -145,7 +152,7 @@ def documents(run: Run, collection: str, state: str) -> int:
 
     async def work(client: "Client") -> int:
         found = []
-        async for document in listing.list_documents(client, collection, state.upper()):
+        async for document in listing.list_documents(client, collection, state.upper(), where):
             if run.screen.machine:
                 run.screen.record(listing.as_json(document))
             else:

@@ -25,8 +25,12 @@ def state_name(state: DocumentState.ValueType) -> str:
     return DocumentState.Name(state).removeprefix("DOCUMENT_STATE_")
 
 
-async def list_documents(client: Client, collection: str, state: str) -> AsyncIterator[Document]:
+async def list_documents(
+    client: Client, collection: str, state: str, where: str = ""
+) -> AsyncIterator[Document]:
     """Every document of a collection (empty: all) in a state (empty: any but DELETED).
+
+    `where` is a filter as `ListDocumentsRequest.filter` describes it; empty: none.
 
     Raises:
         CommandError: STATE_UNKNOWN, or the reason of the service.
@@ -47,6 +51,7 @@ async def list_documents(client: Client, collection: str, state: str) -> AsyncIt
                 state=DocumentState.Value(f"DOCUMENT_STATE_{state or 'UNSPECIFIED'}"),
                 page_size=PAGE,
                 page_token=token,
+                filter=where,
             ),
         )
         for document in page.documents:

@@ -64,6 +64,11 @@ def document_id(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
+def collection_id(name: str) -> str:
+    """Collection id of the resource name of a collection."""
+    return name.removeprefix("collections/")
+
+
 def id_from_path(path: str) -> str:
     """A document id for a path whose parts are joined by `/`.
 

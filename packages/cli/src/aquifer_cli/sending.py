@@ -10,57 +10,95 @@ from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client
 from aquifer_cli.command import Run
 from aquifer_cli.concurrency import open_task_group
-from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, interrupted_error
+from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError, interrupted_error
+from aquifer_cli.screen import Screen
 
 REPEAT_S = 10.0
 
 
-def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
-    """Sends documents with a progress bar and shows the outcomes; returns the exit code."""
-    screen = run.screen
-    known: dict[str, uploading.Outcome] = {}
-    totals = {"uploaded": len(items), **({"finished": len(items)} if wait else {})}
-    with screen.show_progress(**totals) as bars:
+class Sending:
+    """Documents on their way, with progress bars and, for programs, a line for each outcome.
 
-        def on_accepted(outcome: uploading.Outcome) -> None:
-            known[outcome.path] = outcome
-            bars["uploaded"].advance()
+    Args:
+        screen: where they are shown.
+        items: sent in this order.
+        wait: whether to wait until every version is final.
+        as_json: an outcome for programs.
+    """
 
-        def on_done(outcome: uploading.Outcome) -> None:
-            if screen.machine:
-                screen.record(outcome.as_json())
-            if outcome.path not in known:
+    def __init__(
+        self,
+        screen: Screen,
+        items: Sequence[uploading.Item],
+        *,
+        wait: bool,
+        as_json: Callable[[uploading.Outcome], dict[str, object]] = uploading.Outcome.as_json,
+    ) -> None:
+        self.known: dict[str, uploading.Outcome] = {}
+        self._screen = screen
+        self._items = items
+        self._wait = wait
+        self._as_json = as_json
+
+    async def run(self, client: Client) -> list[uploading.Outcome]:
+        """The outcomes in the order of the items.
+
+        Raises:
+            CommandError: the key is not accepted, or auth cannot be reached; nothing has been sent.
+        """
+        totals = {"uploaded": len(self._items)}
+        totals |= {"finished": len(self._items)} if self._wait else {}
+        with self._screen.show_progress(**totals) as bars:
+
+            def on_accepted(outcome: uploading.Outcome) -> None:
+                self.known[outcome.path] = outcome
                 bars["uploaded"].advance()
-            known[outcome.path] = outcome
-            if wait:
-                bars["finished"].advance()
 
-        def on_wait(reason: str) -> None:
-            bars["uploaded"].set_label(
-                f"uploaded ({reason}, trying again)" if reason else "uploaded"
-            )
+            def on_done(outcome: uploading.Outcome) -> None:
+                if self._screen.machine:
+                    self._screen.record(self._as_json(outcome))
+                if outcome.path not in self.known:
+                    bars["uploaded"].advance()
+                self.known[outcome.path] = outcome
+                if self._wait:
+                    bars["finished"].advance()
 
-        def describe_progress() -> str:
-            return f"{len(known):,} of {len(items):,} documents: {count_states(known.values())}"
+            def on_wait(reason: str) -> None:
+                bars["uploaded"].set_label(
+                    f"uploaded ({reason}, trying again)" if reason else "uploaded"
+                )
 
-        async def work(client: Client) -> list[uploading.Outcome]:
-            async with _repeat_progress(run, describe_progress):
+            async with _repeat_progress(self._screen, self.describe_progress):
                 return await uploading.send(
                     client,
-                    items,
-                    wait=wait,
+                    self._items,
+                    wait=self._wait,
                     on_done=on_done,
                     on_accepted=on_accepted,
                     on_wait=on_wait,
                 )
 
-        try:
-            outcomes = run.with_client(work)
-        except KeyboardInterrupt as error:
-            raise interrupted_error(
-                f"{count_states(known.values())}, {len(items) - len(known):,} not sent",
-                hint=advise(known.values(), unsent=len(known) < len(items)),
-            ) from error
+    def interrupted_error(self) -> CommandError:
+        """What Ctrl-C left."""
+        unsent = len(self._items) - len(self.known)
+        return interrupted_error(
+            f"{count_states(self.known.values())}, {unsent:,} not sent",
+            hint=advise(self.known.values(), unsent=unsent > 0),
+        )
+
+    def describe_progress(self) -> str:
+        """How far it is, on one line."""
+        total = len(self._items)
+        return f"{len(self.known):,} of {total:,} documents: {count_states(self.known.values())}"
+
+
+def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
+    """Sends documents with a progress bar and shows the outcomes; returns the exit code."""
+    screen, sending = run.screen, Sending(run.screen, items, wait=wait)
+    try:
+        outcomes = run.with_client(sending.run)
+    except KeyboardInterrupt as error:
+        raise sending.interrupted_error() from error
     show.show_notes(screen, items)
     show.show_outcomes(screen, outcomes)
     screen.say(count_states(outcomes))
@@ -69,15 +107,17 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
 
 
 @asynccontextmanager
-async def _repeat_progress(run: Run, describe_progress: Callable[[], str]) -> AsyncIterator[None]:
+async def _repeat_progress(
+    screen: Screen, describe_progress: Callable[[], str]
+) -> AsyncIterator[None]:
     """Prints the progress every `REPEAT_S` if there is no progress bar."""
 
     async def say() -> None:
         while True:
             await asyncio.sleep(REPEAT_S)
-            run.screen.note(describe_progress())
+            screen.note(describe_progress())
 
-    if run.screen.animated:
+    if screen.animated:
         yield
         return
     async with open_task_group() as group:

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+from aquifer.ingest.v1.collection_pb2 import Collection
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
+from aquifer_cli.collections import count_stages
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
@@ -37,6 +40,39 @@ def _outcome_row(outcome: Outcome) -> Row:
     why = f"{outcome.reason}: {outcome.detail}" if outcome.reason else ""
     below = ": ".join(filter(None, ["" if same and not why else outcome.path, why]))
     return Row(cells=(outcome.state, _version(outcome.version), outcome.document), below=below)
+
+
+def show_changes(screen: Screen, outcomes: Sequence[Outcome]) -> None:
+    """Shows what was not unchanged, problems first, and how many there are of each kind."""
+    changes = [one for one in outcomes if one.failed or one.change != "UNCHANGED"]
+    changes.sort(key=lambda one: (not one.failed, one.change, one.document))
+    screen.table(
+        ["change", "state", "ver", "document"],
+        [_change_row(outcome) for outcome in changes[:SHOWN]],
+    )
+    if len(changes) > SHOWN:
+        screen.note(f"and {len(changes) - SHOWN:,} more; --json lists all")
+    counts = Counter("FAILED" if one.failed else one.change or "SENT" for one in outcomes)
+    named = {**dict.fromkeys(("NEW", "CHANGED", "UNCHANGED", "REMOVED", "FAILED"), 0), **counts}
+    screen.say(", ".join(f"{count:,} {name.lower()}" for name, count in named.items()))
+
+
+def _change_row(outcome: Outcome) -> Row:
+    row = _outcome_row(outcome)
+    return replace(row, cells=(outcome.change or "UNKNOWN", *row.cells))
+
+
+def show_collections(screen: Screen, collections: Sequence[Collection]) -> None:
+    """A table with the number of documents, in all and by state."""
+    screen.table(
+        ["collection", "documents", "indexed", "in progress", "failed"],
+        [
+            Row(cells=(names.collection_id(one.name), one.document_count, *count_stages(one)))
+            for one in collections
+        ],
+    )
+    if not collections:
+        screen.say(spell_commands("no collections; `aquifer upload ...` adds the first one"))
 
 
 def show_notes(screen: Screen, items: Sequence[Item]) -> None:

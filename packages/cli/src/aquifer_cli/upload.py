@@ -15,7 +15,7 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
     UploadDocumentRequest,
     UploadHeader,
 )
-from aquifer_cli.checking import CHECKS_MAX, UNCHANGED, check, result_name
+from aquifer_cli.checking import CHECKS_MAX, UNCHANGED, Answer, check, result_name
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import open_task_group
 from aquifer_cli.documents import state_name
@@ -38,7 +38,7 @@ UPLOAD_S = 120.0
 PATIENCE_S = 60.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 8.0
-_Checked = tuple[int, Item, CheckedDocument | None]
+_Checked = tuple[int, Item, Answer]
 FINAL_NAMES = {state_name(state) for state in FINAL}
 
 
@@ -160,8 +160,8 @@ class _Uploads:
         self._outcomes[number] = outcome
         self._on_done(outcome)
 
-    async def _send_one(self, item: Item, checked: CheckedDocument | None) -> Outcome:
-        """Uploads one document if that changes something.
+    async def _send_one(self, item: Item, checked: Answer) -> Outcome:
+        """Uploads one document if that changes something, or if that is not known.
 
         Retries temporary failures, which is safe for the same bytes.
         """
@@ -169,7 +169,7 @@ class _Uploads:
         if item.skipped:
             detail = "; ".join(item.notes)
             return replace(outcome, state="SKIPPED", reason=item.skipped, detail=detail)
-        if checked is not None and checked.result == UNCHANGED:
+        if isinstance(checked, CheckedDocument) and checked.result == UNCHANGED:
             return replace(outcome, version=checked.version, state=state_name(checked.state))
         pause_s = RETRY_FIRST_S
         while self._gone is None:

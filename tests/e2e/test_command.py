@@ -63,6 +63,13 @@ TABLE = {
     "import": (["import", "{folder}/corpus.jsonl", "-c", "tides3"], UPLOADED),
     "import --wait": (["import", "{folder}/corpus.jsonl", "-c", "tides3", "--wait"], UPLOADED),
     "documents": (["documents", "-c", "tides"], DOCUMENT),
+    "documents --filter": (
+        ["documents", "--filter", "title:tides AND state = INDEXED"],
+        DOCUMENT,
+    ),
+    "collections": (["collections"], {"collection", "documents", "states"}),
+    "sync": (["sync", "{folder}", "-c", "tides4"], {*UPLOADED, "change"}),
+    "sync --dry-run": (["sync", "{folder}", "-c", "tides4", "--dry-run"], {*UPLOADED, "change"}),
     "search": (["search", "high water", "-c", "tides"], HIT),
     "search --queries": (
         ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],

@@ -95,7 +95,6 @@ async def test_descriptions_are_sent_in_messages_that_fit(monkeypatch):
             path=str(n),
             header=UploadHeader(document=name(n), title="t" * 500, metadata={"k": "v" * 500}),
             open=partial(BytesIO, b"text"),
-            described=True,
         )
         for n in range(20)
     ]

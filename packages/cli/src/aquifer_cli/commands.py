@@ -48,7 +48,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; default: random.")
 def up(run: Run, base_port: int | None) -> int:
-    """Starts all services and servers on this machine, until Ctrl-C.
+    """Starts all services and servers here, until Ctrl-C.
 
     SIGTERM stops them as well. Prints a line for each part as it comes up and, once all of them
     serve, the line `Aquifer is ready ...`; with --json one event a line. Addresses and the first

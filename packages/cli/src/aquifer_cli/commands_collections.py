@@ -49,10 +49,13 @@ def sync(
     """Keeps a collection in step with a folder.
 
     Uploads new and changed files and waits until they are indexed or failed; unchanged files are
-    not sent. Names and skipped files are those of `aquifer upload`. Without --delete nothing is
-    deleted; with it only documents that came from this folder: their metadata has the name of the
-    folder under sync.source. It can be stopped at any time: the same command goes on. A file that
-    has changed in the last 2 seconds is not complete and waits.
+    not sent. Names and skipped files are those of `aquifer upload`. It can be stopped at any time:
+    the same command goes on. A file that has changed in the last 2 seconds is still being written
+    and waits.
+
+    Without --delete nothing is deleted. With it, documents are that came from this folder, which is
+    named in their metadata under sync.source, and whose file has been removed; none if the folder
+    has no files at all, or if a folder inside cannot be read.
     """
     from aquifer_cli import show
     from aquifer_cli import sync as syncing
@@ -91,7 +94,7 @@ def sync(
 
 @command(cli, "collections", examples="  aquifer collections --json | jq .states")
 def collections(run: Run) -> int:
-    """Lists the collections with the number of their documents, also by state."""
+    """Lists the collections and counts their documents."""
     from aquifer_cli import collections as listing
     from aquifer_cli import show
 

@@ -115,7 +115,8 @@ def _make_careful(item: Item, file: Path, stamp: Stamp, source: str) -> Item:
     header = UploadHeader()
     header.CopyFrom(item.header)
     header.metadata[SOURCE] = source
-    return replace(item, header=header, open=partial(_WatchedFile, file, stamp))
+    # What people have set on a document stays while its file does not change.
+    return replace(item, header=header, open=partial(_WatchedFile, file, stamp), described=False)
 
 
 class _WatchedFile(BufferedReader):

@@ -29,7 +29,7 @@ class Item:
         header: the first message of the upload.
         open: raises OSError if the bytes cannot be read.
         file: the file that it is read from; None for a line of a file.
-        described: whether its title and metadata replace those of the document.
+        described: whether an upload of the same bytes is worth it for other title and metadata.
         skipped: reason if it is not sent at all; otherwise empty.
         notes: changes made to the input.
     """
@@ -38,7 +38,7 @@ class Item:
     header: UploadHeader
     open: Callable[[], BinaryIO]
     file: Path | None = None
-    described: bool = False
+    described: bool = True
     skipped: str = ""
     notes: tuple[str, ...] = ()
 
@@ -178,7 +178,6 @@ def _line_item(line: Line, collection: str) -> Item:
             metadata=to_struct(metadata),
         ),
         open=partial(BytesIO, content),
-        described=True,
         notes=tuple(notes),
     )
 

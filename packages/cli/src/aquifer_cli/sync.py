@@ -194,7 +194,8 @@ class _Sync:
 
     def _is_own(self, document: Document) -> bool:
         deleting = document.state == DocumentState.DOCUMENT_STATE_DELETING
-        return not deleting and document.metadata.get(SOURCE) == self._order.source
+        named = SOURCE in document.metadata and document.metadata[SOURCE] == self._order.source
+        return named and not deleting
 
     async def remove(self, removed: Sequence[Outcome]) -> list[Outcome]:
         """Deletes documents if that is the order; what became of each."""

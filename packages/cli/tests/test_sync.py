@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 from google.rpc.code_pb2 import Code
 
-from aquifer_cli import folder, sync
+from aquifer_cli import folder, show, sync
 from aquifer_cli import upload as uploading
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError
 from aquifer_cli.folder import SOURCE
+from aquifer_cli.outcome import Outcome
 from aquifer_cli.screen import Screen
 from aquifer_cli.sending import exit_code
 from aquifer_cli.sync import Order
@@ -341,3 +342,22 @@ async def test_a_watch_ends_where_it_cannot_begin(three, tmp_path):
         with pytest.raises(CommandError) as refused:
             await sync.watch(client, Screen(machine=False), wanted, show)
     assert refused.value.reason == "PATH_UNKNOWN"
+
+
+def test_problems_are_shown_first_and_everything_is_counted(capsys):
+    def outcome(number, **fields):
+        return Outcome(path=f"{number}", document=name(f"{number:03}"), **fields)
+
+    outcomes = [outcome(n, change="UNCHANGED", state="INDEXED", version=1) for n in range(100)]
+    outcomes += [outcome(n, change="NEW", state="INDEXED", version=1) for n in range(100, 130)]
+    outcomes.append(outcome(130, change="CHANGED", state="FAILED", version=2, reason="NO_TEXT"))
+    outcomes.append(outcome(131, change="KEPT", state="KEPT", version=1))
+    show.show_changes(Screen(machine=False), outcomes)
+    shown = capsys.readouterr()
+    head, first, why, *_, last = shown.out.splitlines()
+    assert head.split() == ["change", "state", "ver", "document"]
+    assert first.split() == ["CHANGED", "FAILED", "v2", name("130")]
+    assert "NO_TEXT" in why
+    assert last == "30 new, 0 changed, 100 unchanged, 0 removed, 1 failed, 1 kept"
+    assert "and 12 more; --json lists all" in shown.err
+    assert name("000") not in shown.out

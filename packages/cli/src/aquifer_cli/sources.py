@@ -56,17 +56,16 @@ def find_files(
             one document. Nothing has been sent then.
     """
     names.check_collection(collection)
-    items: dict[str, tuple[str, Item]] = {}
+    items: dict[str, tuple[Path, Item]] = {}
     for path in paths:
         for file, inside, error in _find(path):
             item = _file_item(file, inside, collection, error)
             item.header.metadata.update(metadata or {})
-            place = os.path.realpath(file)
-            known = items.setdefault(item.header.document, (place, item))
-            if known[0] != place:
+            first, known = items.setdefault(item.header.document, (file, item))
+            if known is not item and os.path.realpath(first) != os.path.realpath(file):
                 raise CommandError(
                     "DOCUMENT_TWICE",
-                    f"{known[1].path} and {item.path} would both be {item.header.document}",
+                    f"{known.path} and {item.path} would both be {item.header.document}",
                     hint="upload the folder that contains both, or each into its own --collection",
                     exit_code=EXIT_USAGE,
                 )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from aquifer_cli.command import Commands, Run, command
+from aquifer_cli.commands_collections import cli
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
-from aquifer_cli.commands_collections import cli
 
 if TYPE_CHECKING:
     from aquifer.auth.v1.auth_service_pb2 import Tenant

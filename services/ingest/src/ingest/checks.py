@@ -1,9 +1,9 @@
 """What an upload of given bytes would do to a document."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aquifer.structs import JsonObject
 from ingest.domain import Version
 
 
@@ -27,7 +27,7 @@ class Check:
     media_type: str = ""
     described: bool = False
     title: str = ""
-    metadata: Mapping[str, str]
+    metadata: JsonObject
 
     def compare(self, newest: Version | None) -> CheckResult:
         """What an upload would do if this is the newest version; None: there is none."""

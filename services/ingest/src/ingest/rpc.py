@@ -262,7 +262,7 @@ def _to_check(one: pb.DocumentCheck) -> Check:
         media_type=one.media_type,
         described=one.HasField("description"),
         title=one.description.title,
-        metadata=dict(one.description.metadata),
+        metadata=to_json(one.description.metadata),
     )
 
 

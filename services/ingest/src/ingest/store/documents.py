@@ -225,6 +225,7 @@ class PostgresDocuments(Documents):
         )
         return rows.version(row) if row else None
 
+    @override
     async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
         found = await self._fetch_all(
             statements.CHECK,

@@ -30,7 +30,14 @@ from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission
 from ingest.usecases.check_documents import CheckDocuments
-from ingest.usecases.delete_document import DeleteDocument, PurgeDocument
+from ingest.usecases.collections import (
+    CreateCollection,
+    DeleteCollection,
+    GetCollection,
+    ListCollections,
+    UpdateCollection,
+)
+from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
@@ -49,7 +56,6 @@ from ingest.usecases.ports import (
 from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.read_documents import (
     GetDocument,
-    ListCollections,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
@@ -90,6 +96,7 @@ class Wired:
     repair_descriptions: RepairDescriptions
     expire: GiveUpExpired
     sweep_objects: SweepObjects
+    delete_old: DeleteOldDocuments
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
@@ -102,7 +109,11 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         objects=objects,
         admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
         record=RecordUploads(
-            begin=begin, pace=pace, cut_text=adapters.cut_text, notice=watchers.notice
+            begin=begin,
+            pace=pace,
+            cut_text=adapters.cut_text,
+            notice=watchers.notice,
+            implicit_collections=settings.implicit_collections,
         ),
         fresh=fresh,
         make_key=make_key,
@@ -117,7 +128,11 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             get=get,
             check=CheckDocuments(begin=begin),
             list_page=ListDocuments(begin=begin),
+            create_collection=CreateCollection(begin=begin),
+            get_collection=GetCollection(begin=begin),
             list_collections=ListCollections(begin=begin),
+            update_collection=UpdateCollection(begin=begin),
+            delete_collection=DeleteCollection(begin=begin),
             watch=WatchDocument(get=get, watchers=watchers),
             watch_many=WatchDocuments(watchers=watchers),
         ),
@@ -149,6 +164,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             key_age_s=key_age_s,
             age_s=settings.orphan_age_s,
         ),
+        delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
     )
 
 
@@ -212,6 +228,7 @@ async def build(process: Process, settings: Settings) -> None:
         repair_descriptions=wired.repair_descriptions,
         expire=wired.expire,
         sweep_objects=wired.sweep_objects,
+        delete_old=wired.delete_old,
         sweeper=sweeper,
         connected=lambda: process.bus.is_connected,
         settings=settings,

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, chunk
+from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Piece, Prepared, Version
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
@@ -142,26 +143,31 @@ class CutSmallText(ports.CutText):
 class ParseAndCut:
     """See `Parse`."""
 
-    def __init__(self, parser: Parser, settings: ChunkSettings) -> None:
+    def __init__(self, parser: Parser, sizes: ChunkSettings) -> None:
         self._parser = parser
-        self._settings = settings
+        self._sizes = sizes
 
-    async def __call__(self, version: Version, data: bytes) -> Prepared:
+    async def __call__(
+        self, version: Version, data: bytes, settings: CollectionSettings
+    ) -> Prepared:
         """Parse and cut a version; equal bytes and settings give equal pieces with equal ids."""
-        if (small := prepare_small_text(version, data, self._settings)) is not None:
+        sizes = self._sizes
+        if settings.has_chunk_sizes:
+            sizes = ChunkSettings(target_chars=settings.target_chars, max_chars=settings.max_chars)
+        if (small := prepare_small_text(version, data, sizes)) is not None:
             return small
         document = await self._parser(
             data,
             media_type=version.media_type_hint,
             file_name=version.file_name,
             tenant=version.tenant,
-            settings=self._settings,
+            settings=sizes,
         )
         cut = Cut(
             title=document.title,
             media_type=document.media_type,
             chunks=document.chunks,
-            settings=self._settings,
+            settings=sizes,
         )
         pieces: list[Piece] = []
         left = cut.pieces(version.tenant, version.document, version.number)

@@ -213,14 +213,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """A collection id, and how many of its documents are in which state, DELETED ones left out."""
-
-    collection_id: str
-    state_counts: Mapping[State, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """One version of a document as it is stored. Times are the database's, aware UTC.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
+from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 
@@ -21,6 +22,7 @@ class Reconciler:
     repair_descriptions: RepairDescriptions
     expire: GiveUpExpired
     sweep_objects: SweepObjects
+    delete_old: DeleteOldDocuments
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -36,9 +38,10 @@ class Reconciler:
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
-        """Removes unused objects, old inbox rows and old request ids."""
+        """Removes unused objects, old documents, old inbox rows and old request ids."""
         while True:
             await _run_round("objects.swept", self.sweep_objects.run)
+            await _run_round("documents.expired", self.delete_old.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 

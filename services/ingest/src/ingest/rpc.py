@@ -13,7 +13,6 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.collection_pb2 import Collection, StateCount
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json, to_struct
@@ -23,6 +22,7 @@ from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 from ingest.changes import read_changes
 from ingest.checks import Check, Checked
+from ingest.collection_rpc import CollectionRpc
 from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
@@ -32,7 +32,6 @@ from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
 from ingest.usecases.read_documents import (
     GetDocument,
-    ListCollections,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
@@ -54,7 +53,11 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
+    f"{_SERVICE}/CreateCollection": any_of("documents.write"),
+    f"{_SERVICE}/GetCollection": any_of("documents.read"),
     f"{_SERVICE}/ListCollections": any_of("documents.read"),
+    f"{_SERVICE}/UpdateCollection": any_of("documents.write"),
+    f"{_SERVICE}/DeleteCollection": any_of("documents.write"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
     f"{_SERVICE}/WatchDocuments": any_of("documents.read"),
     f"{_SERVICE}/UpdateDocument": any_of("documents.write"),
@@ -63,7 +66,7 @@ ACCESS: Final[Access] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRpc(IngestServiceServicer):
+class IngestRpc(CollectionRpc, IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
@@ -72,7 +75,6 @@ class IngestRpc(IngestServiceServicer):
     get: GetDocument
     check: CheckDocuments
     list_page: ListDocuments
-    list_collections: ListCollections
     watch: WatchDocument
     watch_many: WatchDocuments
 
@@ -146,30 +148,6 @@ class IngestRpc(IngestServiceServicer):
         page = replace(page, size=min(page.size, _count_fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
-
-    @override
-    async def ListCollections(
-        self, request: pb.ListCollectionsRequest, context: ServicerContext[Any, Any]
-    ) -> pb.ListCollectionsResponse:
-        page = paging.parse(request.page_size, request.page_token)
-        found = await self.list_collections.run(
-            caller().tenant, after=page.after_name, limit=page.limit
-        )
-        cut, token = page.cut(found, lambda one: (one.collection_id,))
-        return pb.ListCollectionsResponse(
-            collections=[
-                Collection(
-                    name=f"collections/{one.collection_id}",
-                    document_count=sum(one.state_counts.values()),
-                    state_counts=[
-                        StateCount(state=_to_state(state), document_count=count)
-                        for state, count in one.state_counts.items()
-                    ],
-                )
-                for one in cut
-            ],
-            next_page_token=token,
-        )
 
     @override
     async def WatchDocument(

@@ -16,6 +16,9 @@ class Settings(ServiceSettings, DatabaseSettings):
         None, description="folder that upload events may refer to; none: references are refused"
     )
     upload_max_bytes: int = Field(64 << 20, ge=1, description="maximum size of one upload")
+    implicit_collections: bool = Field(
+        default=True, description="whether uploads may go into collections that were not created"
+    )
     backlog_max: int = Field(10_000, ge=1, description="unfinished documents of one tenant")
     watchers_max: int = Field(
         768, ge=2, le=1_000, description="watch calls open at a time; half of them for one tenant"

@@ -1,6 +1,6 @@
 """Documents, versions and chunks of one tenant."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,6 @@ from chassis.base.postgres import Transaction
 from ingest.checks import Check, Checked
 from ingest.domain import (
     UNFINISHED,
-    Collection,
     Entry,
     Piece,
     Prepared,
@@ -42,6 +41,8 @@ class PostgresDocuments(Documents):
         return Claimed(
             entries={row["name"]: rows.entry(row) for row in found},
             standing=standing[found[0]["suspended"]],
+            created={row["name"] for row in found if row["has_sizes"] is not None},
+            sized={row["name"] for row in found if row["has_sizes"]},
         )
 
     @override
@@ -261,18 +262,6 @@ class PostgresDocuments(Documents):
         return [rows.view(row) for row in found]
 
     @override
-    async def list_collections(self, after: str, limit: int) -> Sequence[Collection]:
-        behind = f"collections/{after}/documents0" if after else "collections/"
-        found = await self._fetch_all(statements.COLLECTIONS, "", after=behind, limit=limit)
-        return [
-            Collection(
-                collection_id=row["id"],
-                state_counts=_count_states(row["indexed"], row["others"] or ()),
-            )
-            for row in found
-        ]
-
-    @override
     async def count_unfinished(self) -> int:
         row = await self._fetch_one(statements.UNFINISHED, "", states=_names(UNFINISHED))
         return int(row["unfinished"]) if row else 0
@@ -298,11 +287,6 @@ def _to_columns(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:
 def _deletable_from(entry: Entry) -> dict[str, int]:
     """First version that may have data and that no delete removes."""
     return {"from": max(entry.live_version, entry.tombstone_version + 1)}
-
-
-def _count_states(indexed: int, others: Sequence[str]) -> dict[State, int]:
-    counts = Counter(others) + Counter({State.INDEXED.value: indexed})
-    return {state: counts[state] for state in State if counts[state]}
 
 
 def _names(states: Sequence[State]) -> list[str]:

@@ -10,7 +10,9 @@ INSERT INTO documents AS d (tenant_id, name)
 SELECT %(tenant)s, name FROM unnest(%(names)b::text[]) AS name
 ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
 RETURNING {rows.ENTRY},
-    (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended
+    (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended,
+    (SELECT max_chars > 0 FROM collections
+     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS has_sizes
 """  # noqa: S608
 
 RELEASE: Final = """
@@ -275,33 +277,6 @@ WHERE v.tenant_id = %(tenant)s AND v.state = %(state)s
     AND ({{shown}})
 ORDER BY v.document LIMIT %(limit)s
 """  # noqa: S608
-
-# Jumps from one collection to the next on the primary key; `0` follows `/` in the order. A version
-# that is newest and live is INDEXED, so most documents need no look at their versions.
-COLLECTIONS: Final = """
-WITH RECURSIVE found AS (
-    (SELECT split_part(name, '/', 2) AS id FROM documents
-     WHERE tenant_id = %(tenant)s AND name > %(after)s ORDER BY name LIMIT 1)
-    UNION ALL
-    SELECT (SELECT split_part(name, '/', 2) FROM documents
-            WHERE tenant_id = %(tenant)s AND name > 'collections/' || found.id || '/documents0'
-            ORDER BY name LIMIT 1)
-    FROM found WHERE found.id IS NOT NULL
-)
-SELECT found.id, counted.indexed, counted.others FROM found CROSS JOIN LATERAL (
-    SELECT count(*) AS documents,
-        count(*) FILTER (WHERE d.live_version = d.latest_version) AS indexed,
-        array_agg((
-            SELECT v.state FROM versions v
-            WHERE v.tenant_id = d.tenant_id AND v.document = d.name AND v.version = d.latest_version
-        )) FILTER (WHERE d.live_version <> d.latest_version) AS others
-    FROM documents d
-    WHERE d.tenant_id = %(tenant)s AND d.name > 'collections/' || found.id || '/documents/'
-        AND d.name < 'collections/' || found.id || '/documents0'
-        AND d.latest_version > d.tombstone_version
-) AS counted
-WHERE counted.documents > 0 LIMIT %(limit)s
-"""
 
 UNFINISHED: Final = """
 SELECT count(*) AS unfinished FROM versions

@@ -53,6 +53,10 @@ WHERE v.tenant_id = %(tenant)s AND v.state NOT IN ('SUPERSEDED', 'DELETED')
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
 """
 
+_WITH_RETENTION: Final = """
+SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 ORDER BY tenant_id
+"""
+
 _FORGET_REQUESTS: Final = """
 DELETE FROM uploads WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM uploads
@@ -106,6 +110,11 @@ class PostgresSweeper(Sweeper):
     @override
     async def list_tenants(self) -> Sequence[str]:
         found = await self._fetch_all("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
+        return [row["tenant_id"] for row in found]
+
+    @override
+    async def list_tenants_with_retention(self) -> Sequence[str]:
+        found = await self._fetch_all(_WITH_RETENTION, {})
         return [row["tenant_id"] for row in found]
 
     @override

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from chassis.events.delivery import Delivery
 from chassis.events.work import Transactions, TransactionWork
+from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.uploads import PostgresTenants, PostgresUploads
@@ -32,6 +33,7 @@ class PostgresWork(Work):
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
         self._deletions = PostgresDeletions(unit.tx, unit.tenant)
         self._tenants = PostgresTenants(unit.tx, unit.tenant)
+        self._collections = PostgresCollections(unit.tx, unit.tenant)
 
     @property
     @override
@@ -52,6 +54,11 @@ class PostgresWork(Work):
     @override
     def tenants(self) -> PostgresTenants:
         return self._tenants
+
+    @property
+    @override
+    def collections(self) -> PostgresCollections:
+        return self._collections
 
     @property
     @override

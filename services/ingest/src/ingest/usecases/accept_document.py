@@ -10,6 +10,7 @@ from chassis.base.errors import (
     DataLossError,
     ForbiddenError,
     InvalidInputError,
+    NotFoundError,
 )
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
@@ -59,6 +60,7 @@ class AcceptDocument:
             DataLossError: REFERENCE_MISMATCH, the bytes differ from `expected`.
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            NotFoundError: COLLECTION_UNKNOWN.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -95,6 +97,7 @@ class AcceptDocument:
             DataLossError,
             AlreadyExistsError,
             ForbiddenError,
+            NotFoundError,
             TenantLateError,
             RefusedBeforeError,
         ):

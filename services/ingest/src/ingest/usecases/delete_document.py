@@ -11,12 +11,13 @@ from chassis.events.delivery import Delivery
 from ingest.domain import Origin, Receipt, View, check_name
 from ingest.pace import Pace
 from ingest.usecases import announce
-from ingest.usecases.ports import DeadLetters, Hide, Objects
+from ingest.usecases.ports import DeadLetters, Hide, Objects, Sweeper
 from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
 
 HIDE_RETRY_S: Final = 1.0
+OLD_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +57,52 @@ class DeleteDocument:
 
     async def _mark_deleting(self, tenant: str, name: str) -> View:
         async with self.begin(tenant) as work:
+            return await _mark_deleting(work, name, self.pace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOldDocuments:
+    """Deletes the documents that are older than the retention of their collection."""
+
+    begin: Begin
+    sweeper: Sweeper
+    pace: Pace
+
+    async def run(self) -> int:
+        """Orders the deletion of old documents; returns their number.
+
+        Raises:
+            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
+        """
+        deleted = 0
+        for tenant in await self.sweeper.list_tenants_with_retention():
+            async with self.begin(tenant) as work:
+                old = await work.collections.list_old(OLD_AT_ONCE)
+            for name, number in old:
+                deleted += await self._delete(tenant, name, number)
+        return deleted
+
+    async def _delete(self, tenant: str, name: str, number: int) -> bool:
+        async with self.begin(tenant) as work:
             entry = await work.documents.lock(name)
-            if entry is None:
-                raise unknown_document_error()
-            if entry.tombstone_version < entry.latest_version:
-                await work.deletions.mark_deleting(entry, self.pace.wait_s(0))
-            view = await work.documents.find_newest(name)
-            assert view is not None, "a document's newest version is never removed"
-            if entry.tombstone_version < entry.latest_version:
-                announce.order_deletion(work, view.version)
-            return view
+            if entry is None or entry.latest_version != number:
+                return False  # uploaded again in the meantime
+            await _mark_deleting(work, name, self.pace)
+            return True
+
+
+async def _mark_deleting(work: Work, name: str, pace: Pace) -> View:
+    """Commits with the transaction: the tombstone, and the order to remove the rest."""
+    entry = await work.documents.lock(name)
+    if entry is None:
+        raise unknown_document_error()
+    if entry.tombstone_version < entry.latest_version:
+        await work.deletions.mark_deleting(entry, pace.wait_s(0))
+    view = await work.documents.find_newest(name)
+    assert view is not None, "a document's newest version is never removed"
+    if entry.tombstone_version < entry.latest_version:
+        announce.order_deletion(work, view.version)
+    return view
 
 
 def unknown_document_error() -> NotFoundError:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from ingest.collections import CollectionSettings
 from ingest.domain import (
     Draft,
     Prepared,
@@ -87,8 +88,10 @@ class CutText(Protocol):
 class Parse(Protocol):
     """Parses bytes of any supported format and cuts the text into pieces."""
 
-    async def __call__(self, version: Version, data: bytes) -> Prepared:
-        """Parse and cut the bytes of a version.
+    async def __call__(
+        self, version: Version, data: bytes, settings: CollectionSettings
+    ) -> Prepared:
+        """Parse and cut the bytes of a version, with the chunk sizes of its collection.
 
         Raises:
             InvalidInputError: the bytes cannot be indexed; final.
@@ -127,6 +130,9 @@ class Sweeper(Protocol):
 
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
+
+    async def list_tenants_with_retention(self) -> Sequence[str]:
+        """Tenants that have a collection whose documents are deleted with time."""
 
     async def now(self) -> datetime:
         """The database's time."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
+from ingest.collections import CollectionSettings, collection_of
 from ingest.domain import Prepared, State, Verdict, Version
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
@@ -64,10 +65,16 @@ class PrepareDocument:
 
     async def _prepare(self, version: Version) -> Prepared | Verdict:
         try:
-            return await self.parse(version, await self._read(version))
+            content = await self._read(version)
+            return await self.parse(version, content, await self._read_settings(version))
         except (InvalidInputError, NotFoundError, DataLossError) as error:
             log.info("document.refused", extra={"reason": error.reason})
             return Verdict(reason=error.reason, detail=error.detail)
+
+    async def _read_settings(self, version: Version) -> CollectionSettings:
+        async with self.begin(version.tenant) as work:
+            found = await work.collections.find_settings(collection_of(version.document))
+        return found or CollectionSettings()
 
     async def _read(self, version: Version) -> bytes:
         if version.stored.key:

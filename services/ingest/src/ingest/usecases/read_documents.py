@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from ingest.domain import Collection, View, check_name
+from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin, PageQuery
@@ -36,16 +36,6 @@ class ListDocuments:
         """At most `query.limit` documents in the order of their names."""
         async with self.begin(tenant) as work:
             return await work.documents.list_page(query)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListCollections:
-    begin: Begin
-
-    async def run(self, tenant: str, *, after: str, limit: int) -> Sequence[Collection]:
-        """At most `limit` collections that have documents, after a collection id."""
-        async with self.begin(tenant) as work:
-            return await work.documents.list_collections(after, limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

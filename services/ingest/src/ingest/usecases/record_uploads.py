@@ -14,7 +14,12 @@ from weakref import WeakValueDictionary
 
 from opentelemetry import context as otel_context
 
-from chassis.base.errors import AlreadyExistsError, ConflictError, ForbiddenError
+from chassis.base.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+)
 from ingest.domain import (
     SUPERSEDED,
     Draft,
@@ -31,7 +36,7 @@ from ingest.usecases import announce
 from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.work import Addition, Begin, Standing, Trace, Work
+from ingest.usecases.work import Addition, Begin, Claimed, Standing, Trace, Work
 
 GROUP_MAX: Final = 64
 # Writing the statements of one group blocks the event loop.
@@ -75,13 +80,15 @@ class _Waiting:
 class RecordUploads:
     """Records uploads, with one queue per tenant.
 
-    `notice` is called with the tenant and name of each document that may have changed.
+    `notice` is called with the tenant and name of each document that may have changed. Unless
+    `implicit_collections`, only collections that were created take uploads.
     """
 
     begin: Begin
     pace: Pace
     cut_text: CutText
     notice: Callable[[str, str], None]
+    implicit_collections: bool = True
     _lines: dict[str, deque[_Waiting]] = field(default_factory=lambda: defaultdict(deque))
     _running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     _cutting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -95,6 +102,7 @@ class RecordUploads:
         Raises:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            NotFoundError: COLLECTION_UNKNOWN.
             ConflictError: REQUEST_FORGOTTEN, try again.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -167,13 +175,15 @@ class RecordUploads:
             for one in group:
                 name, entry = one.draft.name, claimed.entries[one.draft.name]
                 media_type, sha256 = one.draft.media_type, one.stored.sha256
-                if (refusal := _refuse(one.draft, claimed.standing)) is not None:
+                if (refusal := self._refuse(one.draft, claimed)) is not None:
                     outcomes[name] = refusal
                 elif (known := newest.get(name)) and known.is_same(media_type, sha256):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)
                 else:
+                    if name in claimed.sized:
+                        one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
                     additions[name] = (one, self._add(one, entry.next_version))
             made = await work.documents.add([addition for _, addition in additions.values()])
             for name, (one, addition) in additions.items():
@@ -186,6 +196,20 @@ class RecordUploads:
             if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
                 await work.documents.release(unused)
         return [outcomes[one.draft.name] for one in group]
+
+    def _refuse(self, draft: Draft, claimed: Claimed) -> Exception | None:
+        """Checks the collection, and the tenant of an upload event; for a call, its token was."""
+        if draft.origin.source and claimed.standing is Standing.UNKNOWN:
+            return TenantLateError()
+        if draft.origin.source and claimed.standing is Standing.SUSPENDED:
+            return ForbiddenError(
+                "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
+            )
+        if not self.implicit_collections and draft.name not in claimed.created:
+            return NotFoundError(
+                "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"
+            )
+        return None
 
     def _add(self, one: Incoming, number: int) -> Addition:
         """The version to add for an upload; small plain text is cut at once."""
@@ -251,19 +275,6 @@ def _resolve(one: _Waiting, outcome: _Outcome) -> None:
     else:
         assert outcome is not None, "a repeat was looked up"
         one.done.set_result(outcome)
-
-
-def _refuse(draft: Draft, standing: Standing) -> Exception | None:
-    """Checks the tenant of an upload event; for a call, its token was checked."""
-    if not draft.origin.source:
-        return None
-    if standing is Standing.UNKNOWN:
-        return TenantLateError()
-    if standing is Standing.SUSPENDED:
-        return ForbiddenError(
-            "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
-        )
-    return None
 
 
 async def _join(

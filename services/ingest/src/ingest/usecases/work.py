@@ -1,6 +1,7 @@
 """Interfaces of a unit of work: the tables of one tenant in one transaction."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +14,8 @@ from opentelemetry.context import Context
 from aquifer.structs import JsonObject
 from chassis.events.delivery import Delivery
 from ingest.checks import Check, Checked
+from ingest.collections import Collection, CollectionSettings
 from ingest.domain import (
-    Collection,
     Draft,
     Entry,
     Object,
@@ -135,9 +136,6 @@ class Documents(Protocol):
     async def list_page(self, query: "PageQuery") -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
-    async def list_collections(self, after: str, limit: int) -> Sequence[Collection]:
-        """At most `limit` collections that have documents, after a collection id (may be empty)."""
-
     async def count_unfinished(self) -> int:
         """Number of unfinished versions of the tenant."""
 
@@ -209,6 +207,34 @@ class Purged:
     outbox_rows: int
 
 
+class Collections(Protocol):
+    """Collections of one tenant in one transaction."""
+
+    async def find(self, collection_id: str) -> Collection | None:
+        """Read a collection that was created or has documents."""
+
+    async def find_settings(self, collection_id: str) -> CollectionSettings | None:
+        """Read the settings of a collection that was created."""
+
+    async def list_page(self, after: str, limit: int) -> Sequence[Collection]:
+        """At most `limit` of those, after a collection id (may be empty), in a stable order."""
+
+    async def create(self, collection_id: str, settings: CollectionSettings) -> bool:
+        """Create a collection; False if it was created before."""
+
+    async def update(self, collection_id: str, settings: CollectionSettings) -> None:
+        """Replace the settings of a collection; it is created if it was not."""
+
+    async def lock(self, collection_id: str) -> None:
+        """Lock the settings of a collection until the transaction ends."""
+
+    async def delete(self, collection_id: str) -> None:
+        """Remove the settings of a collection."""
+
+    async def list_old(self, limit: int) -> Sequence[tuple[str, int]]:
+        """Documents older than the retention of their collection, with their newest version."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
     """Asks for documents after a name; `collection` empty: all, `state` None: any but DELETED.
@@ -239,10 +265,16 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """Rows of documents by name, and the standing of the tenant."""
+    """Rows of documents by name, and the standing of the tenant.
+
+    `created` are the documents whose collection was created, `sized` those whose collection has
+    chunk sizes of its own.
+    """
 
     entries: Mapping[str, Entry]
     standing: Standing
+    created: AbstractSet[str]
+    sized: AbstractSet[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +303,8 @@ class Work(Protocol):
     def deletions(self) -> Deletions: ...
     @property
     def tenants(self) -> Tenants: ...
+    @property
+    def collections(self) -> Collections: ...
     @property
     def fresh(self) -> Sequence[Delivery[Any]]:
         """The deliveries to act on; the others were handled before."""

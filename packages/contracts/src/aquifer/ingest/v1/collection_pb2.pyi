@@ -6,7 +6,9 @@ isort:skip_file
 from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import message as message
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
@@ -21,8 +23,9 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class Collection(message.Message):
-    """A set of documents of one tenant that can be searched on its own. It exists while it has
-    documents: the first upload under its name creates it.
+    """A set of documents of one tenant that can be searched on its own. It exists while it was created
+    and not deleted, or while it has documents: the first upload under a new name brings it about,
+    unless the service only takes uploads into created collections.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -30,15 +33,40 @@ class Collection(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     DOCUMENT_COUNT_FIELD_NUMBER: builtins.int
     STATE_COUNTS_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    CHUNK_SIZES_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}`, unique inside the tenant."""
     document_count: builtins.int
-    """Number of its documents, without those that are deleted or being deleted."""
+    """Number of its documents, without those that are deleted or being deleted. Output only."""
+    description: builtins.str
+    """For people, at most 1,000 characters."""
     @builtins.property
     def state_counts(self) -> containers.RepeatedCompositeFieldContainer[StateCount]:
         """The same number by the state of the newest version, in the order of the states. States without
-        documents are left out.
+        documents are left out. Output only.
         """
+
+    @builtins.property
+    def chunk_sizes(self) -> ChunkSizes:
+        """Lengths of its chunks; unset: those of the service. They hold for versions prepared from now on."""
+
+    @builtins.property
+    def retention(self) -> duration_pb2.Duration:
+        """Documents are deleted when their newest upload is so old; unset: never. 1 minute to 100 years. An
+        hour may pass until then.
+        """
+
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """When it was created; unset if it only exists because it has documents. Output only."""
+
+    @builtins.property
+    def update_time(self) -> timestamp_pb2.Timestamp:
+        """When its settings last changed; unset as `create_time`. Output only."""
 
     def __init__(
         self,
@@ -46,10 +74,39 @@ class Collection(message.Message):
         name: builtins.str = ...,
         document_count: builtins.int = ...,
         state_counts: abc.Iterable[StateCount] | None = ...,
+        description: builtins.str = ...,
+        chunk_sizes: ChunkSizes | None = ...,
+        retention: duration_pb2.Duration | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        update_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ChunkSizes(message.Message):
+    """Lengths of chunks in characters; text in scripts without blanks between words has chunks of a third."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TARGET_CHARS_FIELD_NUMBER: builtins.int
+    MAX_CHARS_FIELD_NUMBER: builtins.int
+    target_chars: builtins.int
+    """Lengths vary around this one; 100 to `max_chars`."""
+    max_chars: builtins.int
+    """No chunk is longer; a text of up to this length stays whole. At most 4,000."""
+    def __init__(
+        self,
+        *,
+        target_chars: builtins.int = ...,
+        max_chars: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document_count", b"document_count", "name", b"name", "state_counts", b"state_counts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["max_chars", b"max_chars", "target_chars", b"target_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from aquifer.ingest.v1 import collection_pb2 as aquifer_dot_ingest_dot_v1_dot_collection__pb2
 from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_document__pb2
 from aquifer.ingest.v1 import ingest_service_pb2 as aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2
 
@@ -70,10 +71,30 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
+        self.CreateCollection = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/CreateCollection',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CreateCollectionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+                _registered_method=True)
+        self.GetCollection = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/GetCollection',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+                _registered_method=True)
         self.ListCollections = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/ListCollections',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.UpdateCollection = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/UpdateCollection',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateCollectionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+                _registered_method=True)
+        self.DeleteCollection = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/DeleteCollection',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
         self.WatchDocument = channel.unary_stream(
                 '/aquifer.ingest.v1.IngestService/WatchDocument',
@@ -118,7 +139,8 @@ class IngestServiceServicer(object):
         upload. With another media type the same bytes are a new version. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
-        another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
+        into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -132,8 +154,8 @@ class IngestServiceServicer(object):
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
-        UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
+        STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,9 +186,44 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateCollection(self, request, context):
+        """Creates a collection with settings, before or after its first documents. Scope
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
+        COLLECTION_EXISTS: it was created before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCollection(self, request, context):
+        """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+        COLLECTION_UNKNOWN: it was not created and has no documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCollections(self, request, context):
-        """Lists the collections that have documents, in a stable order. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists the collections that were created or have documents, in a stable order. Scope
+        `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCollection(self, request, context):
+        """Changes settings of a collection; one that only has documents is created by it. Documents keep
+        their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+        COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCollection(self, request, context):
+        """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+        FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,10 +297,30 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsResponse.SerializeToString,
             ),
+            'CreateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCollection,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CreateCollectionRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.SerializeToString,
+            ),
+            'GetCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCollection,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.SerializeToString,
+            ),
             'ListCollections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCollections,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'UpdateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCollection,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateCollectionRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.SerializeToString,
+            ),
+            'DeleteCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCollection,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.SerializeToString,
             ),
             'WatchDocument': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDocument,
@@ -422,6 +499,60 @@ class IngestService(object):
             _registered_method=True)
 
     @staticmethod
+    def CreateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/CreateCollection',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CreateCollectionRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/GetCollection',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListCollections(request,
             target,
             options=(),
@@ -438,6 +569,60 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/ListCollections',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/UpdateCollection',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UpdateCollectionRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_collection__pb2.Collection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/DeleteCollection',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.ingest.v1 import collection_pb2 as collection_pb2
 from aquifer.ingest.v1 import document_pb2 as document_pb2
 from aquifer.ingest.v1 import ingest_service_pb2 as ingest_service_pb2
 from collections import abc as abc
@@ -35,7 +36,8 @@ class IngestServiceStub:
     upload. With another media type the same bytes are a new version. Scope `documents.write`.
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
-    another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
+    into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
     STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
@@ -45,8 +47,8 @@ class IngestServiceStub:
     the same document are stored in the order of their messages. Each document has its own trace,
     linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
-    UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
+    STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
@@ -61,9 +63,28 @@ class IngestServiceStub:
     """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
     PAGE_TOKEN_INVALID, FILTER_INVALID.
     """
+    CreateCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.CreateCollectionRequest, collection_pb2.Collection]
+    """Creates a collection with settings, before or after its first documents. Scope
+    `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
+    COLLECTION_EXISTS: it was created before.
+    """
+    GetCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetCollectionRequest, collection_pb2.Collection]
+    """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+    COLLECTION_UNKNOWN: it was not created and has no documents.
+    """
     ListCollections: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListCollectionsRequest, ingest_service_pb2.ListCollectionsResponse]
-    """Lists the collections that have documents, in a stable order. Scope `documents.read`.
-    INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """Lists the collections that were created or have documents, in a stable order. Scope
+    `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """
+    UpdateCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.UpdateCollectionRequest, collection_pb2.Collection]
+    """Changes settings of a collection; one that only has documents is created by it. Documents keep
+    their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+    COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+    """
+    DeleteCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteCollectionRequest, ingest_service_pb2.DeleteCollectionResponse]
+    """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+    `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+    FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
     """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends when the newest version has reached a
@@ -116,7 +137,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         upload. With another media type the same bytes are a new version. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
-        another document or other bytes. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
+        into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
@@ -132,8 +154,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL.
-        UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
+        STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -168,13 +190,56 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         """
 
     @abc_1.abstractmethod
+    def CreateCollection(
+        self,
+        request: ingest_service_pb2.CreateCollectionRequest,
+        context: aio.ServicerContext[ingest_service_pb2.CreateCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
+    ) -> abc.Awaitable[collection_pb2.Collection]:
+        """Creates a collection with settings, before or after its first documents. Scope
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
+        COLLECTION_EXISTS: it was created before.
+        """
+
+    @abc_1.abstractmethod
+    def GetCollection(
+        self,
+        request: ingest_service_pb2.GetCollectionRequest,
+        context: aio.ServicerContext[ingest_service_pb2.GetCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
+    ) -> abc.Awaitable[collection_pb2.Collection]:
+        """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+        COLLECTION_UNKNOWN: it was not created and has no documents.
+        """
+
+    @abc_1.abstractmethod
     def ListCollections(
         self,
         request: ingest_service_pb2.ListCollectionsRequest,
         context: aio.ServicerContext[ingest_service_pb2.ListCollectionsRequest, abc.Awaitable[ingest_service_pb2.ListCollectionsResponse]],
     ) -> abc.Awaitable[ingest_service_pb2.ListCollectionsResponse]:
-        """Lists the collections that have documents, in a stable order. Scope `documents.read`.
-        INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists the collections that were created or have documents, in a stable order. Scope
+        `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
+
+    @abc_1.abstractmethod
+    def UpdateCollection(
+        self,
+        request: ingest_service_pb2.UpdateCollectionRequest,
+        context: aio.ServicerContext[ingest_service_pb2.UpdateCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
+    ) -> abc.Awaitable[collection_pb2.Collection]:
+        """Changes settings of a collection; one that only has documents is created by it. Documents keep
+        their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+        COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+        """
+
+    @abc_1.abstractmethod
+    def DeleteCollection(
+        self,
+        request: ingest_service_pb2.DeleteCollectionRequest,
+        context: aio.ServicerContext[ingest_service_pb2.DeleteCollectionRequest, abc.Awaitable[ingest_service_pb2.DeleteCollectionResponse]],
+    ) -> abc.Awaitable[ingest_service_pb2.DeleteCollectionResponse]:
+        """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+        FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
         """
 
     @abc_1.abstractmethod

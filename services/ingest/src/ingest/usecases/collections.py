@@ -1,0 +1,110 @@
+"""Creating, reading, changing and deleting collections."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from ingest.collections import Collection, CollectionSettings
+from ingest.usecases.work import Begin, Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCollection:
+    begin: Begin
+
+    async def run(
+        self, tenant: str, collection_id: str, settings: CollectionSettings
+    ) -> Collection:
+        """Creates a collection, before or after its first documents.
+
+        Raises:
+            AlreadyExistsError: COLLECTION_EXISTS.
+        """
+        async with self.begin(tenant) as work:
+            if not await work.collections.create(collection_id, settings):
+                raise AlreadyExistsError(
+                    "COLLECTION_EXISTS", "the collection was created before; update it instead"
+                )
+            return await _find(work, collection_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetCollection:
+    begin: Begin
+
+    async def run(self, tenant: str, collection_id: str) -> Collection:
+        """A collection that was created or has documents.
+
+        Raises:
+            NotFoundError: COLLECTION_UNKNOWN.
+        """
+        async with self.begin(tenant) as work:
+            return await _find(work, collection_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCollections:
+    begin: Begin
+
+    async def run(self, tenant: str, *, after: str, limit: int) -> Sequence[Collection]:
+        """At most `limit` collections after a collection id."""
+        async with self.begin(tenant) as work:
+            return await work.collections.list_page(after, limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateCollection:
+    begin: Begin
+
+    async def run(
+        self, tenant: str, collection_id: str, given: CollectionSettings, paths: Sequence[str]
+    ) -> Collection:
+        """Sets what the mask names; one that only has documents is created by it.
+
+        Raises:
+            InvalidInputError: UPDATE_MASK.
+            NotFoundError: COLLECTION_UNKNOWN.
+        """
+        async with self.begin(tenant) as work:
+            await work.collections.lock(collection_id)
+            found = await _find(work, collection_id)
+            changed = found.settings.update(given, paths)
+            if changed == found.settings and found.created_at:
+                return found
+            await work.collections.update(collection_id, changed)
+            return await _find(work, collection_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteCollection:
+    begin: Begin
+
+    async def run(self, tenant: str, collection_id: str) -> None:
+        """Deletes a collection that has no documents, and its settings.
+
+        Raises:
+            NotFoundError: COLLECTION_UNKNOWN.
+            FailedPreconditionError: COLLECTION_NOT_EMPTY.
+        """
+        async with self.begin(tenant) as work:
+            await work.collections.lock(collection_id)
+            found = await _find(work, collection_id)
+            if found.document_count:
+                raise FailedPreconditionError(
+                    "COLLECTION_NOT_EMPTY",
+                    f"the collection has {found.document_count} documents; delete them first",
+                    documents=found.document_count,
+                )
+            await work.collections.delete(collection_id)
+
+
+async def _find(work: Work, collection_id: str) -> Collection:
+    found = await work.collections.find(collection_id)
+    if found is None:
+        raise unknown_collection_error()
+    return found
+
+
+def unknown_collection_error() -> NotFoundError:
+    """The same error for a collection that does not exist and for one of another tenant."""
+    return NotFoundError("COLLECTION_UNKNOWN", "no collection has this name; check name and key")

@@ -62,7 +62,10 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
     return postgres
 
 
-TABLES = ("tenants", "documents", "versions", "uploads", "contents", "chunks", "inbox", "outbox")
+TABLES = (
+    *("tenants", "collections", "documents", "versions", "uploads", "contents", "chunks"),
+    *("inbox", "outbox"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -405,9 +408,10 @@ async def open_rig(
     rows: psycopg.Connection[DictRow],
     folder: Path,
     cut_text: CutText | None = None,
+    **changes: object,
 ) -> AsyncIterator[Rig]:
-    """A rig of which everything is empty, but for its tenant."""
-    settings = settings_for(folder)
+    """A rig of which everything is empty, but for its tenant; `changes` are those of settings."""
+    settings = settings_for(folder).model_copy(update=changes)
     settings.objects_dir.mkdir()
     assert settings.drops_dir is not None
     settings.drops_dir.mkdir()

@@ -1,16 +1,33 @@
-"""Collections: their documents by state; a name that is none is most often a typing error."""
+"""Collections: their settings, and their documents by state."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC
 from difflib import get_close_matches
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from aquifer.ingest.v1.collection_pb2 import Collection
-from aquifer.ingest.v1.ingest_service_pb2 import ListCollectionsRequest, ListDocumentsRequest
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    CreateCollectionRequest,
+    DeleteCollectionRequest,
+    DeleteDocumentRequest,
+    GetCollectionRequest,
+    ListCollectionsRequest,
+    ListDocumentsRequest,
+    UpdateCollectionRequest,
+)
 from aquifer_cli import names
 from aquifer_cli.client import Client
-from aquifer_cli.documents import state_name
-from aquifer_cli.errors import CommandError
+from aquifer_cli.concurrency import run_concurrently
+from aquifer_cli.documents import list_documents, state_name
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+from aquifer_cli.screen import Screen
 
+Setting = str | int | float | None
 PAGE = 1_000
+DELETED_AT_ONCE = 8
+DAY_S = 86_400
 
 
 async def refuse_unknown(client: Client, collection: str) -> None:
@@ -60,6 +77,90 @@ async def list_collections(client: Client) -> AsyncIterator[Collection]:
             return
 
 
+async def get(client: Client, collection: str) -> Collection:
+    """One collection."""
+    request = GetCollectionRequest(name=_name(collection))
+    found: Collection = await client.call(client.ingest.GetCollection, request)
+    return found
+
+
+async def create(client: Client, given: Collection) -> Collection:
+    """Creates a collection with settings."""
+    request = CreateCollectionRequest(collection=given)
+    created: Collection = await client.call(client.ingest.CreateCollection, request)
+    return created
+
+
+async def update(client: Client, given: Collection, paths: Sequence[str]) -> Collection:
+    """Changes the settings that `paths` names."""
+    request = UpdateCollectionRequest(collection=given, update_mask=FieldMask(paths=paths))
+    updated: Collection = await client.call(client.ingest.UpdateCollection, request)
+    return updated
+
+
+async def delete(client: Client, screen: Screen, collection: str, *, documents: bool) -> int:
+    """Deletes a collection, with `documents` those first; returns how many these were."""
+    removed = await _delete_documents(client, screen, collection) if documents else 0
+    try:
+        request = DeleteCollectionRequest(name=_name(collection))
+        await client.call(client.ingest.DeleteCollection, request)
+    except CommandError as error:
+        # A collection that was not created ends with its last document.
+        if not (removed and error.reason == "COLLECTION_UNKNOWN"):
+            raise
+    return removed
+
+
+async def _delete_documents(client: Client, screen: Screen, collection: str) -> int:
+    found = [
+        one.name
+        async for one in list_documents(client, collection, "")
+        if state_name(one.state) != "DELETING"
+    ]
+    with screen.show_progress(deleted=len(found)) as bars:
+
+        async def delete_one(name: str) -> None:
+            await client.call(client.ingest.DeleteDocument, DeleteDocumentRequest(name=name))
+            bars["deleted"].advance()
+
+        await run_concurrently(delete_one, found, DELETED_AT_ONCE)
+    return len(found)
+
+
+def name_changes(settings: Mapping[str, Setting]) -> list[str]:
+    """The paths of an update mask for the settings that are given."""
+    given = {name for name, value in settings.items() if value is not None}
+    paths = ["description"] if "description" in given else []
+    paths += ["chunk_sizes"] if given & {"target_chars", "max_chars"} else []
+    return paths + (["retention"] if "retention_days" in given else [])
+
+
+def read_settings(collection: str, settings: Mapping[str, Setting]) -> Collection:
+    """A collection with the settings of the options.
+
+    Raises:
+        CommandError: COLLECTION_NAME, SETTINGS_INCOMPLETE.
+    """
+    read = Collection(name=_name(collection), description=str(settings["description"] or ""))
+    target, most = settings["target_chars"], settings["max_chars"]
+    if (target is None) != (most is None):
+        raise CommandError(
+            "SETTINGS_INCOMPLETE",
+            "--target-chars and --max-chars belong together",
+            hint="give both; 0 for both means the lengths of the service",
+            exit_code=EXIT_USAGE,
+        )
+    if target or most:
+        read.chunk_sizes.target_chars, read.chunk_sizes.max_chars = int(target or 0), int(most or 0)
+    if days := settings["retention_days"]:
+        read.retention.CopyFrom(Duration(seconds=round(float(days) * DAY_S)))
+    return read
+
+
+def _name(collection: str) -> str:
+    return f"collections/{names.check_collection(collection)}"
+
+
 def count_stages(collection: Collection) -> tuple[int, int, int]:
     """How many documents are indexed, in progress, and failed."""
     counts = count_states(collection)
@@ -76,9 +177,18 @@ def count_states(collection: Collection) -> dict[str, int]:
 
 
 def as_json(collection: Collection) -> dict[str, object]:
-    """A collection for programs."""
+    """A collection for programs; settings that are not set are null."""
+    sizes = collection.chunk_sizes if collection.HasField("chunk_sizes") else None
+    created = collection.HasField("create_time")
     return {
         "collection": names.collection_id(collection.name),
         "documents": collection.document_count,
         "states": count_states(collection),
+        "description": collection.description,
+        "target_chars": sizes.target_chars if sizes else None,
+        "max_chars": sizes.max_chars if sizes else None,
+        "retention_s": collection.retention.seconds if collection.HasField("retention") else None,
+        "create_time": collection.create_time.ToDatetime(tzinfo=UTC).isoformat()
+        if created
+        else None,
     }

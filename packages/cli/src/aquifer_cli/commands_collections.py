@@ -4,22 +4,41 @@ Like all commands they import what they need when they run.
 """
 
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aquifer_cli import names
-from aquifer_cli.command import Run, command
+from aquifer_cli.command import Commands, Run, command
 from aquifer_cli.commands import cli
-from aquifer_cli.errors import interrupted_error
+from aquifer_cli.errors import EXIT_FAILED, interrupted_error
 
 if TYPE_CHECKING:
+    from aquifer.ingest.v1.collection_pb2 import Collection
     from aquifer_cli.client import Client
+    from aquifer_cli.collections import Setting
     from aquifer_cli.outcome import Outcome
 
 __all__ = ["cli"]
+
+_COLLECTION_ID = click.argument("collection", metavar="COLLECTION")
+_SETTINGS = (
+    click.option("--description", default=None, help="A text for people."),
+    click.option("--target-chars", type=int, default=None, help="Usual length of a chunk."),
+    click.option("--max-chars", type=int, default=None, help="Maximum length of a chunk."),
+    click.option(
+        "--retention-days", type=float, default=None, help="Days after which documents are deleted."
+    ),
+)
+
+
+def _add_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_SETTINGS):
+        function = option(function)
+    return function
 
 
 @command(
@@ -92,9 +111,17 @@ def sync(
         raise interrupted_error("stopped by Ctrl-C", hint="the same command goes on") from error
 
 
-@command(cli, "collections", examples="  aquifer collections --json | jq .states")
-def collections(run: Run) -> int:
-    """Lists the collections and counts their documents."""
+@cli.group(cls=Commands)
+def collections() -> None:
+    """Lists, creates, changes and deletes collections.
+
+    A collection need not be created: it also exists while it has documents.
+    """
+
+
+@command(collections, "list", examples="  aquifer collections list --json | jq .states")
+def list_collections(run: Run) -> int:
+    """Lists the collections with the number of their documents, also by state."""
     from aquifer_cli import collections as listing
     from aquifer_cli import show
 
@@ -106,3 +133,95 @@ def collections(run: Run) -> int:
         return 0
 
     return run.with_client(work)
+
+
+@command(collections, "show", examples="  aquifer collections show handbook")
+@_COLLECTION_ID
+def show_collection(run: Run, collection: str) -> int:
+    """Shows the settings of a collection and how many documents are in which state."""
+    from aquifer_cli import collections as listing
+
+    return _show(run, run.with_client(lambda client: listing.get(client, collection)))
+
+
+@command(
+    collections,
+    "create",
+    examples="""\
+  aquifer collections create handbook --description "Manuals of all pumps"
+  aquifer collections create notes --target-chars 400 --max-chars 500 --retention-days 90""",
+)
+@_COLLECTION_ID
+@_add_settings
+def create_collection(run: Run, collection: str, **settings: "Setting") -> int:
+    """Creates a collection with settings, before or after its first documents."""
+    from aquifer_cli import collections as listing
+
+    given = listing.read_settings(collection, settings)
+    return _show(run, run.with_client(lambda client: listing.create(client, given)))
+
+
+@command(
+    collections,
+    "update",
+    examples="""\
+  aquifer collections update handbook --retention-days 0
+  aquifer collections update notes --target-chars 800 --max-chars 1000""",
+)
+@_COLLECTION_ID
+@_add_settings
+def update_collection(run: Run, collection: str, **settings: "Setting") -> int:
+    """Changes settings of a collection; 0 sets a number back to the service's own.
+
+    Lengths of chunks hold for documents uploaded from now on.
+    """
+    from aquifer_cli import collections as listing
+
+    paths = listing.name_changes(settings)
+    if not paths:
+        raise click.UsageError("give at least one setting")
+    given = listing.read_settings(collection, settings)
+    return _show(run, run.with_client(lambda client: listing.update(client, given, paths)))
+
+
+@command(
+    collections,
+    "delete",
+    examples="""\
+  aquifer collections delete drafts
+  aquifer collections delete drafts --documents --yes""",
+)
+@_COLLECTION_ID
+@click.option("--documents", is_flag=True, help="Delete all its documents first.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before.")
+def delete_collection(run: Run, collection: str, *, documents: bool, yes: bool) -> int:
+    """Deletes a collection and its settings.
+
+    With --documents each document is hidden from searches and removed from every store, as by
+    `aquifer delete`. It can be stopped at any time: the same command goes on.
+    """
+    from aquifer_cli import collections as listing
+
+    names.check_collection(collection)
+    asks = documents and not yes and run.screen.animated and sys.stdin.isatty()
+    question = f"delete the collection {collection} and all its documents?"
+    if asks and not click.confirm(question, err=True):
+        run.screen.note("nothing was changed")
+        return EXIT_FAILED
+    removed = run.with_client(
+        lambda client: listing.delete(client, run.screen, collection, documents=documents)
+    )
+    if run.screen.machine:
+        run.screen.record({"collection": collection, "documents_deleted": removed})
+    run.screen.say(f"{collection}: deleted, with {removed:,} documents")
+    return 0
+
+
+def _show(run: Run, collection: "Collection") -> int:
+    from aquifer_cli import collections as listing
+    from aquifer_cli import show
+
+    if run.screen.machine:
+        run.screen.record(listing.as_json(collection))
+    show.show_collection(run.screen, collection)
+    return 0

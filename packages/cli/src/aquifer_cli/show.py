@@ -9,7 +9,7 @@ from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
-from aquifer_cli.collections import count_stages
+from aquifer_cli.collections import DAY_S, count_stages, count_states
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
@@ -73,6 +73,26 @@ def show_collections(screen: Screen, collections: Sequence[Collection]) -> None:
     )
     if not collections:
         screen.say(spell_commands("no collections; `aquifer upload ...` adds the first one"))
+
+
+def show_collection(screen: Screen, collection: Collection) -> None:
+    """Its settings, one a line, and the number of its documents by state."""
+    sizes, retention = collection.chunk_sizes, collection.retention
+    settings = {
+        "description": collection.description,
+        "chunks": f"{sizes.target_chars:,} characters, {sizes.max_chars:,} at most"
+        if collection.HasField("chunk_sizes")
+        else "as the service cuts them",
+        "retention": f"{retention.seconds / DAY_S:g} days"
+        if collection.HasField("retention")
+        else "none: documents stay until they are deleted",
+    }
+    screen.say(names.collection_id(collection.name), style="bold")
+    for name, value in settings.items():
+        if value:
+            screen.say(f"  {name}: {value}")
+    counts = [f"{count:,} {state}" for state, count in count_states(collection).items()]
+    screen.say(f"  documents: {', '.join(counts) or 'none'}")
 
 
 def show_notes(screen: Screen, items: Sequence[Item]) -> None:

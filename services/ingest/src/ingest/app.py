@@ -119,23 +119,8 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         make_key=make_key,
         max_bytes=settings.upload_max_bytes,
     )
-    get = GetDocument(begin=begin)
     return Wired(
-        rpc=IngestRpc(
-            accept=accept,
-            update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
-            delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
-            get=get,
-            check=CheckDocuments(begin=begin),
-            list_page=ListDocuments(begin=begin),
-            create_collection=CreateCollection(begin=begin),
-            get_collection=GetCollection(begin=begin),
-            list_collections=ListCollections(begin=begin),
-            update_collection=UpdateCollection(begin=begin),
-            delete_collection=DeleteCollection(begin=begin),
-            watch=WatchDocument(get=get, watchers=watchers),
-            watch_many=WatchDocuments(watchers=watchers),
-        ),
+        rpc=_wire_rpc(accept, watchers, adapters, pace),
         watchers=watchers,
         use_cases=UseCases(
             begin=begin,
@@ -165,6 +150,28 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             age_s=settings.orphan_age_s,
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
+    )
+
+
+def _wire_rpc(
+    accept: AcceptDocument, watchers: Watchers, adapters: Adapters, pace: Pace
+) -> IngestRpc:
+    begin = adapters.begin
+    get = GetDocument(begin=begin)
+    return IngestRpc(
+        accept=accept,
+        update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
+        delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
+        get=get,
+        check=CheckDocuments(begin=begin),
+        list_page=ListDocuments(begin=begin),
+        create_collection=CreateCollection(begin=begin),
+        get_collection=GetCollection(begin=begin),
+        list_collections=ListCollections(begin=begin),
+        update_collection=UpdateCollection(begin=begin),
+        delete_collection=DeleteCollection(begin=begin),
+        watch=WatchDocument(get=get, watchers=watchers),
+        watch_many=WatchDocuments(watchers=watchers),
     )
 
 

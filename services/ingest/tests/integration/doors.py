@@ -103,6 +103,10 @@ class Client:
             pb.ListCollectionsRequest(**fields), metadata=self.tokens.metadata(), timeout=10
         )
 
+    async def call(self, method: str, request: Any, **who: str) -> Any:
+        call = getattr(self.stub, method)
+        return await call(request, metadata=self.tokens.metadata(**who), timeout=10)
+
     async def get(self, name: str = NAME, **who: str) -> Document:
         return await self.stub.GetDocument(
             pb.GetDocumentRequest(name=name), metadata=self.tokens.metadata(**who), timeout=10

@@ -13,6 +13,8 @@ from ingest.store.rows import Row
 from ingest.usecases.work import Collections
 
 # A version that is newest and live is INDEXED, so most documents need no look at their versions.
+# Nested loops, which LIMIT 1 makes of the second join too, keep the order of `found`, and count the
+# documents of no more collections than are returned.
 _COUNTED: Final = """
 CROSS JOIN LATERAL (
     SELECT count(*) AS documents,
@@ -26,8 +28,10 @@ CROSS JOIN LATERAL (
         AND d.name < 'collections/' || found.key || 'documents0'
         AND d.latest_version > d.tombstone_version
 ) AS counted
-LEFT JOIN collections c
-    ON c.tenant_id = %(tenant)s AND c.collection_id = left(found.key, -1)
+LEFT JOIN LATERAL (
+    SELECT * FROM collections
+    WHERE tenant_id = %(tenant)s AND collection_id = left(found.key, -1) LIMIT 1
+) AS c ON true
 WHERE (counted.documents > 0 OR c.collection_id IS NOT NULL)
 """
 _SELECTED: Final = """
@@ -46,7 +50,7 @@ _LIST: Final = f"""
 WITH RECURSIVE found AS (
     SELECT least(
         (SELECT split_part(name, '/', 2) || '/' FROM documents
-         WHERE tenant_id = %(tenant)s AND name > %(after)s ORDER BY name LIMIT 1),
+         WHERE tenant_id = %(tenant)s AND name > %(after)s ORDER BY name LIMIT 1) COLLATE "C",
         (SELECT collection_id || '/' FROM collections
          WHERE tenant_id = %(tenant)s AND collection_id || '/' > %(after_key)s
          ORDER BY collection_id || '/' LIMIT 1)) AS key
@@ -54,7 +58,7 @@ WITH RECURSIVE found AS (
     SELECT least(
         (SELECT split_part(name, '/', 2) || '/' FROM documents
          WHERE tenant_id = %(tenant)s AND name > 'collections/' || found.key || 'documents0'
-         ORDER BY name LIMIT 1),
+         ORDER BY name LIMIT 1) COLLATE "C",
         (SELECT collection_id || '/' FROM collections
          WHERE tenant_id = %(tenant)s AND collection_id || '/' > found.key
          ORDER BY collection_id || '/' LIMIT 1))

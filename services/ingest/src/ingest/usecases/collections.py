@@ -25,7 +25,9 @@ class CreateCollection:
                 raise AlreadyExistsError(
                     "COLLECTION_EXISTS", "the collection was created before; update it instead"
                 )
-            return await _find(work, collection_id)
+            created = await work.collections.find(collection_id)
+            assert created is not None, "it was created in this transaction"
+            return created
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,8 @@ class Ingest(IngestServiceServicer):
 
     async def GetDocument(self, request, context):
         self.read.append(request.name)
+        if request.name not in self.contents:
+            await refuse(context, Code.NOT_FOUND, "DOCUMENT_UNKNOWN")
         return self.document(request.name)
 
     async def ListDocuments(self, request, context):

@@ -268,6 +268,25 @@ async def test_a_watch_follows_what_happens_to_the_files(three, monkeypatch):
     assert set(ingest.contents) == {name(letter) for letter in "abd"}
 
 
+async def test_a_watch_keeps_what_others_have_uploaded_since(three, monkeypatch):
+    ingest = Ingest(answer_after_s=0)
+    async with (
+        serving(ingest) as (client, _),
+        watching(client, order(three, delete=True), monkeypatch) as (take, _),
+    ):
+        await take()
+        ingest.metadata[name("a")] = {"author": "Ada"}
+        del ingest.contents[name("b")]
+        for letter in "ab":
+            (three / letter).unlink()
+        assert await take() == {"a": "KEPT", "b": "REMOVED"}
+        write(three / "a", "again", age_s=0)
+        assert await take() == {"a": "CHANGED"}
+        (three / "a").unlink()
+        assert await take() == {"a": "REMOVED"}
+    assert ingest.deleted == [name("a")]
+
+
 async def test_a_watch_tells_once_what_it_keeps(three, monkeypatch):
     ingest = Ingest(answer_after_s=0)
     async with (

@@ -94,7 +94,7 @@ def sync(
 
     def show_all(outcomes: "Sequence[Outcome]") -> None:
         show.show_changes(run.screen, outcomes)
-        if any(one.change == "KEPT" for one in outcomes):
+        if not delete and any(one.change == "KEPT" for one in outcomes):
             run.screen.note("kept: the file has been removed; --delete deletes the document")
 
     async def work(client: "Client") -> int:

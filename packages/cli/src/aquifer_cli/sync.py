@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import CheckedDocument, DeleteDocumentRequest
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    CheckedDocument,
+    DeleteDocumentRequest,
+    GetDocumentRequest,
+)
 from aquifer_cli.checking import check, result_name
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import run_concurrently
@@ -24,6 +28,7 @@ from aquifer_cli.sending import Sending
 from aquifer_cli.sources import Item
 
 SIDE_BY_SIDE = 16
+GONE = {DocumentState.DOCUMENT_STATE_DELETING, DocumentState.DOCUMENT_STATE_DELETED}
 # Looking at the folder takes at most a tenth of the time.
 LOOK_SHARE = 10
 # Until the next try after a failure that may pass.
@@ -61,12 +66,13 @@ async def run(
     if now.list_unsettled():
         await asyncio.sleep(SETTLE_S)
         before, now = now, await work.look()
+    await work.list_own()
     items = work.list_changed(now, before)
     outcomes = await (work.check(items) if dry_run else work.send(items, now))
     unsettled = work.record(
         [_unsettled(now.items[document]) for document in now.list_unsettled(before)]
     )
-    removed = await work.list_removed(now)
+    removed = work.list_removed(now)
     if dry_run and order.delete:
         removed = work.record([replace(one, state="") for one in removed])
     else:
@@ -114,8 +120,8 @@ class _Sync:
         self._order = order
         # Of each document the file that was sent, None for one that could not be looked at.
         self._sent: dict[str, Stamp | None] = {}
-        # Documents that came from the folder, as they are removed; unknown before they are listed.
-        self._own: dict[str, Outcome] | None = None
+        # Versions of documents that came from the folder; None before they are listed.
+        self._own: dict[str, int] | None = None
         self._kept: set[str] = set()
 
     async def look(self) -> Files:
@@ -125,11 +131,12 @@ class _Sync:
 
     async def follow(self, before: Files, now: Files) -> list[Outcome]:
         """Does what has changed; `before` is at least `SETTLE_S` older than `now`."""
+        await self.list_own()
         outcomes: list[Outcome] = []
         if changed := self.list_changed(now, before):
             outcomes += await self.send(changed, now)
         # An editor may replace a file in two steps.
-        removed = await self.list_removed(before, now)
+        removed = self.list_removed(before, now)
         new = [one for one in removed if one.document not in self._kept]
         if new:
             outcomes += await self.remove(new)
@@ -157,50 +164,63 @@ class _Sync:
         for outcome in outcomes:
             if outcome.state != "NOT_SENT":
                 self._sent[outcome.document] = now.stamps.get(outcome.document)
-            if self._own is not None and outcome.version and outcome.change != "UNCHANGED":
-                self._own[outcome.document] = _removed(outcome.document, outcome.version)
+            if outcome.version and outcome.change != "UNCHANGED":
+                self.own[outcome.document] = outcome.version
         return outcomes
 
     async def check(self, items: Sequence[Item]) -> list[Outcome]:
         """What `send` would do; nothing is sent."""
         outcomes = []
-        async for _, item, answer in check(self._client, enumerate(items)):
-            outcome = Outcome(path=item.path, document=item.header.document, state="")
-            if isinstance(answer, CheckedDocument):
-                state = state_name(answer.state) if answer.version else ""
-                change = result_name(answer)
-                outcome = replace(outcome, change=change, version=answer.version, state=state)
-            else:
-                outcome = give_up(replace(outcome, state="NOT_SENT"), answer)
-            outcomes.append(outcome)
+        with self._screen.show_progress(checked=len(items)) as bars:
+            async for _, item, answer in check(self._client, enumerate(items)):
+                outcome = Outcome(path=item.path, document=item.header.document, state="")
+                if isinstance(answer, CheckedDocument):
+                    state = state_name(answer.state) if answer.version else ""
+                    change = result_name(answer)
+                    outcome = replace(outcome, change=change, version=answer.version, state=state)
+                else:
+                    outcome = give_up(replace(outcome, state="NOT_SENT"), answer)
+                outcomes.append(outcome)
+                bars["checked"].advance()
         return self.record(outcomes)
 
-    async def list_removed(self, *seen: Files) -> list[Outcome]:
+    @property
+    def own(self) -> dict[str, int]:
+        """Versions of documents that came from the folder; `list_own` has listed them."""
+        assert self._own is not None, "they were listed"
+        return self._own
+
+    async def list_own(self) -> None:
+        """Lists the documents that came from the folder, if they are not known yet."""
+        if self._own is None:
+            self._own = {
+                document.name: document.version
+                async for document in list_documents(self._client, self._order.collection, "")
+                if self._is_own(document) and document.state not in GONE
+            }
+
+    def list_removed(self, *seen: Files) -> list[Outcome]:
         """Documents that came from the folder and have no file in it, in none of these looks.
 
-        None if a folder inside could not be read: what is in it is not known.
+        Empty if a folder inside could not be read: what is in it is not known.
         """
-        if self._own is None:
-            found = list_documents(self._client, self._order.collection, "")
-            self._own = {
-                document.name: _removed(document.name, document.version)
-                async for document in found
-                if self._is_own(document)
-            }
         if not all(files.whole for files in seen):
             return []
         there = {document for files in seen for document in files.items}
-        return [one for document, one in self._own.items() if document not in there]
+        return [
+            Outcome(path="", document=document, version=version, change="REMOVED", state="REMOVED")
+            for document, version in self.own.items()
+            if document not in there
+        ]
 
     def _is_own(self, document: Document) -> bool:
-        deleting = document.state == DocumentState.DOCUMENT_STATE_DELETING
-        named = SOURCE in document.metadata and document.metadata[SOURCE] == self._order.source
-        return named and not deleting
+        metadata = document.metadata
+        return SOURCE in metadata and metadata[SOURCE] == self._order.source
 
     async def remove(self, removed: Sequence[Outcome]) -> list[Outcome]:
         """Deletes documents if that is the order; what became of each."""
         if not self._order.delete:
-            outcomes = [replace(one, change="KEPT", state="KEPT") for one in removed]
+            outcomes = list(map(_keep, removed))
         else:
             with self._screen.show_progress(removed=len(removed)) as bars:
 
@@ -220,21 +240,25 @@ class _Sync:
         return outcomes
 
     async def _remove(self, one: Outcome) -> Outcome:
-        request = DeleteDocumentRequest(name=one.document)
+        ingest, name = self._client.ingest, one.document
         try:
-            await self._client.call(self._client.ingest.DeleteDocument, request)
+            document = await self._client.call(ingest.GetDocument, GetDocumentRequest(name=name))
+            own, gone = self._is_own(document), document.state in GONE
+            if own and not gone:
+                await self._client.call(ingest.DeleteDocument, DeleteDocumentRequest(name=name))
         except CommandError as error:
             # Otherwise somebody else has deleted it.
             if error.reason != "DOCUMENT_UNKNOWN":
                 return give_up(replace(one, state="KEPT"), error)
-        assert self._own is not None, "they were listed"
-        self._own.pop(one.document, None)
-        self._sent.pop(one.document, None)
-        return one
+            own, gone = False, True
+        del self.own[name]
+        self._sent.pop(name, None)
+        # It may have been uploaded by other means in the meantime.
+        return one if own or gone else _keep(one)
 
 
-def _removed(document: str, version: int) -> Outcome:
-    return Outcome(path="", document=document, version=version, change="REMOVED", state="REMOVED")
+def _keep(one: Outcome) -> Outcome:
+    return replace(one, change="KEPT", state="KEPT")
 
 
 def _unsettled(item: Item) -> Outcome:

@@ -55,7 +55,11 @@ DOCUMENT = {
 }
 HIT = {
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
-    *("start", "end", "text", "metadata", "ingest_trace_id"),
+    *("headings", "table_header", "start", "end", "text", "metadata", "ingest_trace_id"),
+}
+COLLECTION = {
+    *("collection", "documents", "states", "description"),
+    *("target_chars", "max_chars", "retention_s", "create_time"),
 }
 TABLE = {
     "upload": (["upload", "{file}", "-c", "tides"], UPLOADED),
@@ -67,7 +71,11 @@ TABLE = {
         ["documents", "--filter", "title:tides AND state = INDEXED"],
         DOCUMENT,
     ),
-    "collections": (["collections"], {"collection", "documents", "states"}),
+    "collections create": (
+        ["collections", "create", "tides9", "--description", "Tables", "--retention-days", "90"],
+        COLLECTION,
+    ),
+    "collections list": (["collections", "list"], COLLECTION),
     "sync": (["sync", "{folder}", "-c", "tides4"], {*UPLOADED, "change"}),
     "sync --dry-run": (["sync", "{folder}", "-c", "tides4", "--dry-run"], {*UPLOADED, "change"}),
     "search": (["search", "high water", "-c", "tides"], HIT),

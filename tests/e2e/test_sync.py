@@ -28,7 +28,9 @@ def sync(stack, folder, collection, *options):
 
 def count_states(stack, collection):
     [states] = [
-        one["states"] for one in stack.json("collections") if one["collection"] == collection
+        one["states"]
+        for one in stack.json("collections", "list")
+        if one["collection"] == collection
     ]
     return states
 

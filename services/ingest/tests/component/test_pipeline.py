@@ -13,6 +13,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 from aquifer.ingest.v1.document_pb2 import Description
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected
 from chassis.base.errors import InvalidInputError
+from ingest.collections import CollectionSettings
 from ingest.domain import State, Verdict
 from ingest.usecases.finish_document import give_up
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, messages
@@ -235,7 +236,9 @@ async def test_a_version_retired_while_it_is_prepared_leaves_no_chunk(rig: Rig):
     await rig.upload(b"The second edition.")
     await rig.prepare(2)
     version = await rig.known(1)
-    prepared = await rig.wired.use_cases.prepare.parse(version, b"Water finds its way.")
+    prepared = await rig.wired.use_cases.prepare.parse(
+        version, b"Water finds its way.", CollectionSettings()
+    )
     async with rig.begin(TENANT) as work:
         assert await work.documents.prepare(version, prepared, 60)
         going_live = asyncio.ensure_future(rig.searchable(2))

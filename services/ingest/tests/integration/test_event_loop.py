@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.chunking import ChunkSettings
+from ingest.collections import CollectionSettings
 from ingest.cutting import SMALL_TEXT_BYTES, ParseAndCut, prepare_small_text
 from ingest.domain import Object, Origin, State, Version
 from ingest.parsing.parser import Parser, ParserLimits
@@ -104,7 +105,7 @@ async def test_a_large_document_holds_the_loop_for_no_noticeable_time(kind):
     async with Parser(ParserLimits()) as parser:
         parse = ParseAndCut(parser, ChunkSettings())
         async with longest_gap() as gaps:
-            prepared = await parse(version(media_type), data)
+            prepared = await parse(version(media_type), data, CollectionSettings())
     assert len(prepared.pieces) > 100
     assert max(gaps) < GAP_S
 
@@ -126,10 +127,13 @@ async def test_small_text_needs_no_child_and_large_text_no_parser():
     async with Parser(ParserLimits(children=1)) as parser:
         parse = ParseAndCut(parser, ChunkSettings())
         async with parser._parsers.acquire("acme"), parser._parsers.acquire("globex"):
-            await parse(version("text/plain"), b"Water finds its way.")
-            await parse(version("text/plain"), fill(b"Water finds its way. ", MIB))
+            await parse(version("text/plain"), b"Water finds its way.", CollectionSettings())
+            await parse(
+                version("text/plain"), fill(b"Water finds its way. ", MIB), CollectionSettings()
+            )
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(parse(version("text/html"), b"<html><p>Water"), 0.5)
+                html = parse(version("text/html"), b"<html><p>Water", CollectionSettings())
+                await asyncio.wait_for(html, 0.5)
 
 
 async def test_a_tenant_that_burns_parsers_waits_alone():

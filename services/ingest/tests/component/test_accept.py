@@ -275,6 +275,8 @@ async def test_a_suspension_told_before_facts_were_numbered_can_be_taken_back(ri
         ({"title": "t" * 513}, "METADATA_RANGE"),
         ({"title": "with\x00nul"}, "METADATA_RANGE"),
         ({"metadata": {"": "v"}}, "METADATA_RANGE"),
+        ({"metadata": {"k": None}}, "METADATA_RANGE"),
+        ({"metadata": {"k": {"a": 1}}}, "METADATA_RANGE"),
         ({"metadata": {str(n): "v" for n in range(33)}}, "METADATA_RANGE"),
         ({"correlation_id": "c" * 129}, "METADATA_RANGE"),
         ({"content": b""}, "EMPTY_DOCUMENT"),

@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,26 @@ from psycopg.rows import DictRow
 
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
+    DescriptionChanged,
     DocumentDeleted,
     DocumentDeletionRequested,
     DocumentFailed,
     DocumentIndexed,
     VersionAccepted,
 )
-from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
-from chassis.base.errors import UnavailableError
+from aquifer.ingest.v1.document_pb2 import Description
+from aquifer.query.v1.passage_events_pb2 import (
+    ChunksRejected,
+    PassagesPurged,
+    VersionDescribed,
+    VersionSearchable,
+)
+from aquifer.structs import to_json
+from chassis.base.errors import FailedPreconditionError, UnavailableError
 from chassis.base.postgres import open_database
 from chassis.events.delivery import Batch
 from chassis.events.envelope import derive_id
+from ingest.changes import read_changes
 from ingest.cutting import CutSmallText
 from ingest.domain import MOVES, STEPS, State
 from ingest.usecases.ports import CutText
@@ -48,6 +58,7 @@ from services.ingest.tests.conftest import (
 from testkit.servers import TestDatabase
 
 CONTENTS = (b"First text.", b"Second text.", b"   ")
+HEARD = (VersionAccepted, VersionSearchable, VersionDescribed, PassagesPurged)
 RESULTS = (DocumentIndexed, DocumentFailed, DocumentDeleted)
 Event = tuple[str, Message]
 
@@ -59,17 +70,27 @@ class Query:
     live: int = 0
     tombstone: int = 0
     failed: set[int] = field(default_factory=set)
+    descriptions: dict[int, Description] = field(default_factory=dict)
 
     def receive(self, event_id: str, event: Any) -> Sequence[Event]:
         """Events it would emit."""
         match event:
             case ChunksPrepared():
                 version = event.version
-                wanted = version > self.tombstone and version >= self.live
-                if not wanted or version in self.failed:
+                if not self.is_wanted(version):
                     return ()
                 self.live = version
+                self.describe(version, event.description)
                 said: Message = VersionSearchable(tenant=TENANT, document=NAME, version=version)
+            case DescriptionChanged():
+                if self.is_wanted(event.version):
+                    self.describe(event.version, event.description)
+                said = VersionDescribed(
+                    tenant=TENANT,
+                    document=NAME,
+                    version=event.version,
+                    revision=event.description.revision,
+                )
             case DocumentDeletionRequested():
                 self.hide(event.version)
                 said = PassagesPurged(tenant=TENANT, document=NAME, version=event.version)
@@ -82,6 +103,15 @@ class Query:
             case _:
                 return ()
         return ((derive_id(event_id, "query"), said),)
+
+    def is_wanted(self, version: int) -> bool:
+        newest = version > self.tombstone and version >= self.live
+        return newest and version not in self.failed
+
+    def describe(self, version: int, description: Description) -> None:
+        known = self.descriptions.setdefault(version, description)
+        if description.revision > known.revision:
+            self.descriptions[version] = description
 
     def hide(self, version: int) -> None:
         self.tombstone = max(self.tombstone, version)
@@ -105,6 +135,8 @@ class World:
                 await self._upload(number)
             case "grpc":
                 await self.rig.upload(CONTENTS[number % len(CONTENTS)])
+            case "update" if self.states:
+                await self._update(number)
             case "delete" if self.states:
                 await self._delete(away=number % 2 == 1)
             case "reject" if self.states:
@@ -129,6 +161,7 @@ class World:
                 return
             self.rig.age_versions()
             await self.rig.wired.repair.run()
+            await self.rig.wired.repair_descriptions.run()
             self._collect()
         raise AssertionError(f"never settles: {self.states}")
 
@@ -175,6 +208,13 @@ class World:
         if live and self.states.get(live) is State.FAILED and not words:
             self.transit.insert(place, lost)
 
+    async def _update(self, number: int) -> None:
+        changes = read_changes(
+            [f"metadata.{number % 2}"], title="", metadata={f"{number % 2}": number}
+        )
+        with suppress(FailedPreconditionError):
+            await self.rig.wired.rpc.update.run(TENANT, NAME, changes)
+
     async def _delete(self, *, away: bool) -> None:
         self.rig.siblings.query_is_away = away
         try:
@@ -185,7 +225,7 @@ class World:
 
     async def _deliver(self, *heard: Event) -> None:
         """Events of one kind arrive; those that query hears come to it one by one."""
-        if isinstance(heard[0][1], VersionAccepted | VersionSearchable | PassagesPurged):
+        if isinstance(heard[0][1], HEARD):
             batch = self.rig.batch(*(event for _, event in heard))
             named = [
                 replace(one, envelope=replace(one.envelope, event_id=event_id))
@@ -217,7 +257,10 @@ class World:
         assert sorted(self.states) == list(range(1, len(self.states) + 1))
 
     def _is_pending(self) -> bool:
-        return any(state in STEPS for state in self.states.values())
+        undescribed = "SELECT version FROM versions WHERE description_due_at IS NOT NULL"
+        return any(state in STEPS for state in self.states.values()) or bool(
+            self.rig.rows.execute(undescribed).fetchone()
+        )
 
     async def check(self) -> None:
         rows = self.rig.rows
@@ -230,6 +273,11 @@ class World:
             return
         entry = (await self.rig.get()).entry
         assert entry.live_version == self.query.live
+        if entry.live_version:
+            version = await self.rig.known(entry.live_version)
+            known = self.query.descriptions[entry.live_version]
+            assert (known.title, known.revision) == (version.title, version.revision)
+            assert to_json(known.metadata) == version.metadata
         live = [version for version, state in self.states.items() if state is State.INDEXED]
         assert live == [entry.live_version] * bool(entry.live_version)
         kept = {
@@ -247,7 +295,7 @@ class World:
 
 VERBS = (
     *("event", "grpc", "deliver", "deliver", "deliver"),
-    *("together", "double", "lose", "delete", "reject"),
+    *("together", "double", "lose", "delete", "reject", "update", "update"),
 )
 histories = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=25)
 

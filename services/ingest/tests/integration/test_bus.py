@@ -10,24 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
+from psycopg.rows import DictRow
 from typing_extensions import override
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
+    DescriptionChanged,
     DocumentAccepted,
     DocumentDeleted,
     DocumentDeletionRequested,
     DocumentFailed,
     DocumentIndexed,
 )
+from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
     DeleteDocumentRequest,
+    UpdateDocumentRequest,
     UploadDocumentRequest,
     UploadHeader,
 )
@@ -35,11 +40,16 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from aquifer.query.v1 import query_service_pb2 as query_pb
-from aquifer.query.v1.passage_events_pb2 import PassagesPurged, VersionSearchable
+from aquifer.query.v1.passage_events_pb2 import (
+    PassagesPurged,
+    VersionDescribed,
+    VersionSearchable,
+)
 from aquifer.query.v1.query_service_pb2_grpc import (
     QueryServiceServicer,
     add_QueryServiceServicer_to_server,
 )
+from aquifer.structs import to_json
 from chassis.base.errors import NotFoundError
 from chassis.base.postgres import Database
 from chassis.events.bus import Bus
@@ -150,6 +160,21 @@ class Live:
                     self.query, said, derive_id(delivery.envelope.event_id, "said")
                 )
 
+    async def on_described(self, batch: Batch[DescriptionChanged]) -> None:
+        for delivery in batch:
+            event = delivery.event
+            self.heard.append(({}, event))
+            if self.answering:
+                said = VersionDescribed(
+                    tenant=event.tenant,
+                    document=event.document,
+                    version=event.version,
+                    revision=event.description.revision,
+                )
+                await self.publish_event(
+                    self.query, said, derive_id(delivery.envelope.event_id, "said")
+                )
+
     async def on_deletion_requested(self, batch: Batch[DocumentDeletionRequested]) -> None:
         self.heard.extend(({}, delivery.event) for delivery in batch)
 
@@ -226,6 +251,7 @@ async def live(
         running = Live(process, upstream, auth, query, hiding, stub, who)
         siblings = [
             prepare(inference, running.on_prepared, event=ChunksPrepared, service="inference"),
+            prepare(query, running.on_described, event=DescriptionChanged),
             prepare(query, running.on_deletion_requested, event=DocumentDeletionRequested),
         ]
         for kind in RESULTS:
@@ -362,7 +388,8 @@ async def test_an_upload_event_may_be_json(tenant: Live, *, structured: bool):
         "source": "/tests",
         "type": DocumentUploaded.DESCRIPTOR.full_name,
     }
-    body: Any = json_format.MessageToDict(upload())
+    typed = {"year": 2020, "public": True, "tags": ["a"]}
+    body: Any = json_format.MessageToDict(upload()) | {"metadata": typed}
     headers = {"Content-Type": "application/json"}
     if structured:
         body = attributes | {"data": body}
@@ -374,6 +401,10 @@ async def test_an_upload_event_may_be_json(tenant: Live, *, structured: bool):
     )
     [indexed] = await tenant.wait_for(DocumentIndexed)
     assert (indexed.upload_event_id, indexed.document) == ("e1", NAME)
+    [prepared] = await tenant.wait_for(ChunksPrepared)
+    assert json.dumps(to_json(prepared.description.metadata), sort_keys=True) == json.dumps(
+        typed, sort_keys=True
+    )
 
 
 async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):
@@ -395,6 +426,30 @@ async def test_a_broker_that_loses_its_whole_store_costs_time_and_nothing_else(
     tenant.answering = True
     [indexed] = await tenant.wait_for(DocumentIndexed)
     assert indexed.version == 1
+
+
+@pytest.mark.parametrize("live", [1.0], indirect=True)
+async def test_a_description_that_the_broker_loses_is_sent_again_until_it_is_confirmed(
+    tenant: Live, bus: TestBus, everything: psycopg.Connection[DictRow]
+):
+    await tenant.publish(upload())
+    await tenant.wait_for(DocumentIndexed)
+    tenant.answering = False
+    document = Document(name=NAME, title="Rivers", metadata={"year": 2020})
+    await tenant.stub.UpdateDocument(
+        UpdateDocumentRequest(document=document), metadata=tenant.who, timeout=30
+    )
+    await tenant.wait_for(DescriptionChanged)
+    await bus.reset()
+    tenant.answering = True
+    first, *_, last = await tenant.wait_for(DescriptionChanged, 2)
+    assert first.attempt < last.attempt
+    assert last.description == first.description
+    async with asyncio.timeout(60):
+        while everything.execute(
+            "SELECT version FROM versions WHERE description_due_at IS NOT NULL"
+        ).fetchone():
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("live", [1.0], indirect=True)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from tests.faults.evidence import FINAL, Evidence, Place, Row
-from tests.faults.journal import Journal
+from tests.faults.journal import Facts, Journal
 from tests.faults.order import order_violations
 
 DEAD_HEADERS = ("Consumer", "Subject", "Reason", "Attempts", "First-Time")
@@ -19,6 +19,8 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_doubled(evidence),
         *_stores_differ(evidence),
         *_live_versions_differ(evidence),
+        *_descriptions_differ(evidence),
+        *_updates_lost(journal, evidence),
         *order_violations(journal, evidence),
         *_deleted_remains(journal, evidence),
         *_results_missing(evidence),
@@ -47,6 +49,8 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
         name = f"{row['document']} v{row['version']}"
         if row["state"] not in FINAL:
             yield f"stuck: {name} is {row['state']}"
+        if row["description_due_at"] is not None:
+            yield f"stuck: the description of {name} is not confirmed"
         if row["state"] == "FAILED" and not row["reason"]:
             yield f"unexplained: {name} failed without a reason"
     for durable, left in evidence.unsettled.items():
@@ -105,14 +109,20 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
     ):
         for place in sorted(left - right):
             yield f"{name}: {place}"
-    texts = {(r["chunk_id"], r["text"]) for r in evidence.chunks if _key(r) in live}
+    texts = {_content(r) for r in evidence.chunks if _key(r) in live}
     for row in evidence.passages:
-        if (row["chunk_id"], row["text"]) not in texts:
+        if _content(row) not in texts:
             yield f"other text: passage {row['chunk_id']} differs from its chunk"
+        if row["vector"] is None:
+            yield f"without vector: passage {row['chunk_id']}"
     of_point = {str(r["point_id"]): r["tenant_id"] for r in evidence.passages}
     for point_id, place in evidence.points:
         if of_point.get(point_id, place.tenant) != place.tenant:
             yield f"foreign label: point {point_id} is labelled {place.tenant}"
+
+
+def _content(row: Row) -> tuple[object, ...]:
+    return row["chunk_id"], row["text"], tuple(row["headings"]), row["table_header"]
 
 
 def _key(row: Row) -> tuple[str, str, int]:
@@ -137,6 +147,42 @@ def _live_versions_differ(evidence: Evidence) -> Iterator[str]:
     for (tenant, name, version), state in states.items():
         if state == "INDEXED" and pointer.get((tenant, name)) != version:
             yield f"two live versions: {name} v{version} is indexed and not the live one"
+
+
+def _descriptions_differ(evidence: Evidence) -> Iterator[str]:
+    """Passages of a live version have the title and metadata that ingest has."""
+    shown = {_key(row): (row["title"], row["metadata"]) for row in evidence.descriptions}
+    for row in evidence.versions:
+        if row["state"] == "INDEXED":
+            own = (row["title"] or row["text_title"], row["metadata"])
+            if shown.get(_key(row)) != own:
+                yield f"other description: {row['document']} v{row['version']} in query"
+
+
+def _updates_lost(journal: Journal, evidence: Evidence) -> Iterator[str]:
+    """An acknowledged update holds if it began after everything else of its document had ended."""
+    operations: dict[str, list[str]] = {}
+    for operation, facts in journal.begun.items():
+        operations.setdefault(str(facts["document"]), []).append(operation)
+    newest = {row["document"]: row for row in sorted(evidence.versions, key=_number)}
+    for document, known in operations.items():
+        last = max(known, key=lambda one: journal.lines[one][0])
+        if journal.begun[last]["kind"] != "update" or document not in newest:
+            continue
+        began, _ = journal.lines[last]
+        ends = [journal.lines[one][1] for one in known if one != last]
+        answered = all(_succeeded(journal.ended.get(one, {})) for one in known)
+        alone = answered and all(end is not None and end < began for end in ends)
+        if alone and newest[document]["metadata"].get("update") != last:
+            yield f"lost: {last} of {document} was acknowledged"
+
+
+def _succeeded(facts: Facts) -> bool:
+    return any(facts.get(kind) for kind in ("accepted", "updated", "deleted"))
+
+
+def _number(row: Row) -> int:
+    return int(row["version"])
 
 
 def _deleted_remains(journal: Journal, evidence: Evidence) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Evidence:
     uploads: list[Row] = field(default_factory=list)
     visible: list[Row] = field(default_factory=list)
     passages: list[Row] = field(default_factory=list)
+    descriptions: list[Row] = field(default_factory=list)
     points: list[tuple[str, Place]] = field(default_factory=list)
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
@@ -66,13 +67,16 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
+        evidence.descriptions = rows("SELECT * FROM query.descriptions")
     _read_queues(connection, evidence)
 
 
 def read_pending(connection: psycopg.Connection, evidence: Evidence) -> None:
     """Fills in only what Postgres holds of unfinished work; asked again and again."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        query = "SELECT * FROM ingest.versions WHERE state <> ALL(%s)"
+        query = (
+            "SELECT * FROM ingest.versions WHERE state <> ALL(%s) OR description_due_at IS NOT NULL"
+        )
         evidence.versions = cursor.execute(query, [sorted(FINAL)]).fetchall()
     _read_queues(connection, evidence)
 

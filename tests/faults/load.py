@@ -1,4 +1,4 @@
-"""The clients of the campaign: uploads, events, new versions and deletes, all in the journal."""
+"""The clients of the campaign: uploads, events, updates and deletes, all in the journal."""
 
 import asyncio
 import hashlib
@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
     DeleteDocumentRequest,
+    UpdateDocumentRequest,
     UploadDocumentRequest,
     UploadHeader,
 )
+from aquifer.structs import to_struct
 from aquifer_cli.client import Client
 from tests.faults.journal import Journal
 from tests.faults.upstream import Upload, Upstream, open_upstream
@@ -30,6 +33,8 @@ ORDERED_MAX = 40
 # cores need minutes for.
 BURST = 60
 RATE = 12.0
+# More than fits into a row of the database.
+LONG_WORDS = 12_000
 WORDS = (
     *("water", "rock", "sand", "clay", "spring", "well", "river", "rain", "layer", "pump", "level"),
     *("filter", "season", "valley", "snow", "stone", "flow", "depth", "pressure", "basin"),
@@ -82,6 +87,8 @@ class Load:
                 await self._delete(_document(name))
             elif choice < 0.27 and self.names:
                 await self._upload(_document(self.random.choice(self.names)))
+            elif choice < 0.37 and self.names:
+                await self._update(_document(self.random.choice(self.names)))
             else:
                 name = f"r{self.run}-c{number}-{uuid.uuid4().hex[:8]}"
                 if await self._upload(_document(name)):
@@ -155,14 +162,30 @@ class Load:
         await upstream.publish(*uploads, gap_s=gap_s)
         await upstream.settle(*uploads)
 
-    def _text(self) -> bytes:
+    def _text(self, count: int = 0) -> bytes:
         self._sent += 1
-        count = self.random.randrange(30, 450)
+        count = count or self.random.randrange(30, 450)
         words = " ".join(self.random.choice(WORDS) for _ in range(count))
         return f"Report {uuid.uuid4().hex}. {words}.".encode()
 
+    def _file(self) -> tuple[str, bytes]:
+        """A file name and content: small text most often, which needs no parser process."""
+        choice = self.random.random()
+        if choice < 0.8:
+            return "r.txt", self._text()
+        if choice < 0.86:
+            return "r.txt", self._text(LONG_WORDS)
+        text = self._text().decode()
+        if choice < 0.93:
+            return "r.md", f"# Report\n\n{text}\n\n## Table\n\n{self._table()}".encode()
+        return "r.html", f"<h1>Report</h1><p>{text}</p><h2>End</h2><p>of it".encode()
+
+    def _table(self) -> str:
+        rows = "".join(f"| {year} | {self.random.choice(WORDS)} |\n" for year in range(1900, 2000))
+        return f"| year | what |\n|---|---|\n{rows}"
+
     async def _upload(self, document: str) -> bool:
-        content = self._text()
+        file_name, content = self._file()
         sha256 = hashlib.sha256(content).hexdigest()
         operation = f"upload-{uuid.uuid4().hex[:12]}"
         self.journal.begin(operation, kind="upload", document=document, sha256=sha256)
@@ -170,7 +193,7 @@ class Load:
         async def parts() -> AsyncIterator[UploadDocumentRequest]:
             header = UploadHeader(
                 document=document,
-                file_name="r.txt",
+                file_name=file_name,
                 request_id=operation,
                 size_bytes=len(content),
             )
@@ -188,6 +211,22 @@ class Load:
             return False
         self.journal.end(operation, accepted=True, version=answer.version)
         return True
+
+    async def _update(self, document: str) -> None:
+        operation = f"update-{uuid.uuid4().hex[:12]}"
+        self.journal.begin(operation, kind="update", document=document)
+        change = Document(name=document, metadata=to_struct({"update": operation}))
+        client = self.random.choice(self.clients)
+        try:
+            await client.ingest.UpdateDocument(
+                UpdateDocumentRequest(document=change),
+                timeout=CALL_S,
+                metadata=await client.credentials(),
+            )
+        except grpc.aio.AioRpcError as error:
+            self.journal.end(operation, updated=False, code=error.code().name)
+        else:
+            self.journal.end(operation, updated=True)
 
     async def _delete(self, document: str) -> None:
         operation = f"delete-{uuid.uuid4().hex[:12]}"

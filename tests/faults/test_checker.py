@@ -65,6 +65,35 @@ IN_ROWS = {
         ),
         "other text",
     ),
+    "a passage with another heading": (
+        (
+            "UPDATE query.passages SET headings = '[\"other\"]'"
+            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
+        ),
+        "other text",
+    ),
+    "a passage without its vector": (
+        (
+            "UPDATE query.passages SET vector = NULL"
+            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
+        ),
+        "without vector",
+    ),
+    "a description that query does not have": (
+        f"UPDATE ingest.versions SET title = 'x' WHERE (tenant_id, document, version) IN {ONE}",
+        "other description",
+    ),
+    "a description that is not confirmed": (
+        (
+            "UPDATE ingest.versions SET description_due_at = now()"
+            f" WHERE (tenant_id, document, version) IN {ONE}"
+        ),
+        "is not confirmed",
+    ),
+    "a lost update": (
+        "UPDATE ingest.versions SET metadata = '{}' WHERE metadata ? 'update'",
+        "lost: update-",
+    ),
     "a passage under a foreign tenant": (
         (
             "UPDATE query.passages SET tenant_id = 'other'"

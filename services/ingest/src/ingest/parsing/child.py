@@ -87,10 +87,9 @@ def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> R
     if not form.in_text:
         return _load_reader(form).read(data, limit_chars)
     declared = task.charset or (find_declared_charset(data) if form.declares_charset else "")
-    text = decode(data, charset=declared)
     if not form.reader:
-        return Reading("", [text], 0)
-    return _load_reader(form).read(text.encode(), limit_chars)
+        return Reading("", [decode(data, charset=declared)], 0)
+    return _load_reader(form).read(decode(data, charset=declared).encode(), limit_chars)
 
 
 def _load_reader(form: Format) -> Reader:

@@ -15,6 +15,8 @@ UNDECLARED = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 CONTAINERS = frozenset(
     {"application/zip", "application/x-zip-compressed", "application/x-ole-storage"}
 )
+# Types under which files of another format are often sent; the file name tells them.
+SENT_AS = {MediaType.XLS: (MediaType.CSV, MediaType.TSV)}
 
 FOREIGN_SIGNATURES = {
     b"%!PS": "application/postscript",
@@ -64,6 +66,8 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
     if named in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
         named = ""
     declared = _find_declared(named, file_name)
+    if declared in SENT_AS and (meant := find_by_suffix(file_name)) in SENT_AS[declared]:
+        declared = meant
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT

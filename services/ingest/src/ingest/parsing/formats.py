@@ -47,6 +47,26 @@ FORMATS = {
         declares_charset=True,
         started_early=True,
     ),
+    MediaType.CSV: Format(
+        suffixes=(".csv",),
+        aliases=(
+            *(
+                "application/csv",
+                "application/x-csv",
+                "text/x-csv",
+                "text/x-comma-separated-values",
+            ),
+            *("text/comma-separated-values", "text/semicolon-separated-values"),
+        ),
+        reader="read_csv",
+        in_text=True,
+    ),
+    MediaType.TSV: Format(
+        suffixes=(".tsv", ".tab"),
+        aliases=("text/tsv", "text/x-tsv", "application/tsv"),
+        reader="read_csv",
+        in_text=True,
+    ),
     MediaType.PDF: Format(
         suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
     ),

@@ -2,7 +2,9 @@
 
 import pytest
 
+from chassis.base.errors import InvalidInputError
 from ingest.parsing.document import MediaType
+from ingest.parsing.failure import ParseFailure
 
 TABLE = 'pump,kW,note\r\nnorth,4.25,"old, since 1998"\r\nsouth,0.10,größer\r\n'
 TABLE_LINES = "pump | kW | note\nnorth | 4.25 | old, since 1998\nsouth | 0.10 | größer"
@@ -27,9 +29,42 @@ TABLE_LINES = "pump | kW | note\nnorth | 4.25 | old, since 1998\nsouth | 0.10 | 
             TABLE_LINES,
         ),
         (b"a\tb\n1, 2\t3\n", {"file_name": "pumps.tsv"}, MediaType.TSV, "a | b\n1, 2 | 3"),
+        (
+            b'{"pump": "north", "kW": 4.250, "parts": [{"name": "bolt"}, {"name": "nut"}]}',
+            {"file_name": "pump.json"},
+            MediaType.JSON,
+            "pump: north\nkW: 4.250\n\nparts.name: bolt\n\nparts.name: nut",
+        ),
+        (
+            '{"größe": "4 m"}'.encode("utf-16-le"),
+            {"media_type": "application/json"},
+            MediaType.JSON,
+            "größe: 4 m",
+        ),
+        (
+            b'{"id": 1, "at": "Ulm"}\nstopped\n{"id": 2}\n',
+            {"file_name": "pumps.jsonl"},
+            MediaType.JSONL,
+            "id: 1\nat: Ulm\n\nstopped\n\nid: 2",
+        ),
         (b"one, two\nthree, four\n", {}, MediaType.TEXT, "one, two\nthree, four"),
     ],
 )
 async def test_file_becomes_readable_lines(parser, data, hints, media_type, text):
     document = await parser(data, **({"media_type": "", "file_name": ""} | hints))
     assert (document.media_type, document.text) == (media_type, text)
+
+
+@pytest.mark.parametrize(
+    ("data", "file_name", "reason", "detail"),
+    [
+        (b'{"a": 1,\n"b"}', "a.json", ParseFailure.DOCUMENT_DAMAGED, "line 2, column 4"),
+        (b"[" * 100_000, "a.json", ParseFailure.DOCUMENT_DAMAGED, "nested"),
+        (b'{"a":' * 100_000, "a.jsonl", ParseFailure.DOCUMENT_DAMAGED, "nested"),
+    ],
+    ids=["broken JSON", "deep arrays", "deep objects"],
+)
+async def test_file_that_cannot_be_read_is_refused(parser, data, file_name, reason, detail):
+    with pytest.raises(InvalidInputError, match=detail) as refusal:
+        await parser(data, media_type="", file_name=file_name)
+    assert refusal.value.reason == reason

@@ -20,7 +20,7 @@ from .growth import assert_linear
 PDF = b"%PDF-1.7\n1 0 obj"
 HTML = b"<!DOCTYPE html><title>t</title>"
 PLAIN = b"plain words"
-PLAIN_SUFFIXES = ("py", "sh", "js", "css", "json", "xml", "tex", "go", "rs", "sql", "log", "yaml")
+PLAIN_SUFFIXES = ("py", "sh", "js", "css", "xml", "tex", "go", "rs", "sql", "log", "yaml")
 ZIP = b"PK\x03\x04rest"
 DOCX = ZIP + b"word/document.xml"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -55,7 +55,12 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
         (PLAIN, "application/vnd.ms-excel", "table.csv", MediaType.CSV),
         (PLAIN, "application/vnd.ms-excel", "table.tsv", MediaType.TSV),
         (PLAIN, "", "table.tab", MediaType.TSV),
-        (PLAIN, "application/json", "", MediaType.TEXT),
+        (PLAIN, "application/json", "", MediaType.JSON),
+        (PLAIN, "application/geo+json", "", MediaType.JSON),
+        (PLAIN, "", "package.json", MediaType.JSON),
+        (PLAIN, "application/x-ndjson", "", MediaType.JSONL),
+        (PLAIN, "", "rows.jsonl", MediaType.JSONL),
+        (PLAIN, "text/plain", "rows.jsonl", MediaType.TEXT),
         *((PLAIN, "", f"x.{suffix}", MediaType.TEXT) for suffix in PLAIN_SUFFIXES),
         (b"{\\rtf1 text}", "", "", MediaType.RTF),
         (PLAIN, "", "mail.eml", MediaType.EML),

@@ -16,6 +16,8 @@ class MediaType(StrEnum):
     HTML = "text/html"
     CSV = "text/csv"
     TSV = "text/tab-separated-values"
+    JSON = "application/json"
+    JSONL = "application/jsonl"
     PDF = "application/pdf"
     DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"

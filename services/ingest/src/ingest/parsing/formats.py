@@ -13,13 +13,15 @@ from ingest.parsing.document import MediaType
 class Format:
     """`reader` is a module of `ingest.parsing`; empty for text that is kept as it is.
 
-    `aliases` are further media types, `suffixes` are those of file names. The bytes of a format
-    `in_text` are decoded first, and its reader gets UTF-8; with `declares_charset`, the document
-    itself may declare it. `started_early`: a child waits for the first document.
+    `aliases` are further media types, `syntax` is what further ones end with, `suffixes` are those
+    of file names. The bytes of a format `in_text` are decoded first, and its reader gets UTF-8;
+    with `declares_charset`, the document itself may declare it. `started_early`: a child waits for
+    the first document.
     """
 
     suffixes: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    syntax: str = ""
     reader: str = ""
     in_text: bool = False
     declares_charset: bool = False
@@ -67,6 +69,23 @@ FORMATS = {
         reader="read_csv",
         in_text=True,
     ),
+    MediaType.JSON: Format(
+        suffixes=(".json", ".jsonld", ".geojson", ".topojson", ".har"),
+        aliases=("text/json", "text/x-json", "application/x-json", "application/geojson"),
+        syntax="+json",
+        reader="read_json",
+        in_text=True,
+    ),
+    MediaType.JSONL: Format(
+        suffixes=(".jsonl", ".ndjson", ".jsonlines"),
+        aliases=(
+            *("application/x-ndjson", "application/ndjson", "application/x-jsonl", "text/jsonl"),
+            *("application/jsonlines", "application/x-jsonlines", "application/json-lines"),
+            *("text/x-ndjson", "text/ndjson", "application/json-seq"),
+        ),
+        reader="read_jsonl",
+        in_text=True,
+    ),
     MediaType.PDF: Format(
         suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
     ),
@@ -87,7 +106,7 @@ FORMATS = {
 TEXTS = frozenset(
     "application/" + name
     for name in (
-        *("json", "ld+json", "jsonl", "x-ndjson", "xml", "yaml", "x-yaml", "toml", "sql"),
+        *("xml", "yaml", "x-yaml", "toml", "sql"),
         *("javascript", "x-javascript", "typescript", "x-sh", "x-csh", "x-tex", "x-latex"),
         *("x-python", "x-httpd-php", "x-perl", "x-ruby", "x-tcl", "x-subrip", "x-troff"),
     )
@@ -98,6 +117,9 @@ def find_media_type(name: str) -> MediaType | None:
     """The format of a media type without parameters, in lower case; None if it is not accepted."""
     for media_type, form in FORMATS.items():
         if name == media_type or name in form.aliases:
+            return media_type
+    for media_type, form in FORMATS.items():
+        if form.syntax and name.endswith(form.syntax):
             return media_type
     return MediaType.TEXT if name.startswith("text/") or name in TEXTS else None
 

@@ -9,6 +9,9 @@ from ingest.parsing.failure import ParseFailure
 TABLE = 'pump,kW,note\r\nnorth,4.25,"old, since 1998"\r\nsouth,0.10,größer\r\n'
 TABLE_LINES = "pump | kW | note\nnorth | 4.25 | old, since 1998\nsouth | 0.10 | größer"
 
+LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+ENTITIES = f'<!DOCTYPE a [<!ENTITY e0 "boom">{LEVELS}]><a>&e9;</a>'.encode()
+
 
 @pytest.mark.parametrize(
     ("data", "hints", "media_type", "text"),
@@ -47,6 +50,18 @@ TABLE_LINES = "pump | kW | note\nnorth | 4.25 | old, since 1998\nsouth | 0.10 | 
             MediaType.JSONL,
             "id: 1\nat: Ulm\n\nstopped\n\nid: 2",
         ),
+        (
+            '<?xml version="1.0" encoding="ISO-8859-2"?><a><b>Łódź</b></a>'.encode("iso8859_2"),
+            {"file_name": "a.xml"},
+            MediaType.XML,
+            "b: Łódź",
+        ),
+        (
+            '<?xml version="1.0" encoding="utf-16"?><a><b>Łódź</b></a>'.encode("utf-16"),
+            {"media_type": "application/rdf+xml"},
+            MediaType.XML,
+            "b: Łódź",
+        ),
         (b"one, two\nthree, four\n", {}, MediaType.TEXT, "one, two\nthree, four"),
     ],
 )
@@ -61,8 +76,20 @@ async def test_file_becomes_readable_lines(parser, data, hints, media_type, text
         (b'{"a": 1,\n"b"}', "a.json", ParseFailure.DOCUMENT_DAMAGED, "line 2, column 4"),
         (b"[" * 100_000, "a.json", ParseFailure.DOCUMENT_DAMAGED, "nested"),
         (b'{"a":' * 100_000, "a.jsonl", ParseFailure.DOCUMENT_DAMAGED, "nested"),
+        (b"<a>\n<b></a>", "a.xml", ParseFailure.DOCUMENT_DAMAGED, "line 2, column 6"),
+        (b"<a>" * 100_000 + b"</a>" * 100_000, "a.xml", ParseFailure.DOCUMENT_DAMAGED, "nested"),
+        (ENTITIES, "a.xml", ParseFailure.DOCUMENT_DAMAGED, "entities"),
+        (b"<a>" + b" " * 99 + b"</a>", "a.xml", ParseFailure.NO_TEXT, "no text"),
     ],
-    ids=["broken JSON", "deep arrays", "deep objects"],
+    ids=[
+        "broken JSON",
+        "deep arrays",
+        "deep objects",
+        "broken XML",
+        "deep XML",
+        "entities",
+        "empty",
+    ],
 )
 async def test_file_that_cannot_be_read_is_refused(parser, data, file_name, reason, detail):
     with pytest.raises(InvalidInputError, match=detail) as refusal:

@@ -20,7 +20,7 @@ from .growth import assert_linear
 PDF = b"%PDF-1.7\n1 0 obj"
 HTML = b"<!DOCTYPE html><title>t</title>"
 PLAIN = b"plain words"
-PLAIN_SUFFIXES = ("py", "sh", "js", "css", "xml", "tex", "go", "rs", "sql", "log", "yaml")
+PLAIN_SUFFIXES = ("py", "sh", "js", "css", "tex", "go", "rs", "sql", "log", "yaml")
 ZIP = b"PK\x03\x04rest"
 DOCX = ZIP + b"word/document.xml"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -58,6 +58,11 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
         (PLAIN, "application/json", "", MediaType.JSON),
         (PLAIN, "application/geo+json", "", MediaType.JSON),
         (PLAIN, "", "package.json", MediaType.JSON),
+        (PLAIN, "text/xml", "", MediaType.XML),
+        (PLAIN, "application/rss+xml; charset=utf-8", "", MediaType.XML),
+        (PLAIN, "", "feed.atom", MediaType.XML),
+        (PLAIN, "", "drawing.svg", MediaType.XML),
+        (b'<?xml version="1.0"?><html>', "application/xml", "", MediaType.HTML),
         (PLAIN, "application/x-ndjson", "", MediaType.JSONL),
         (PLAIN, "", "rows.jsonl", MediaType.JSONL),
         (PLAIN, "text/plain", "rows.jsonl", MediaType.TEXT),

@@ -71,9 +71,9 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
-    # HTML is also text, and Markdown may begin with it.
+    # HTML is also text, and Markdown may begin with it; XML that begins as HTML is XHTML.
     if declared is not None and found is MediaType.HTML and FORMATS[declared].in_text:
-        return declared
+        return found if declared is MediaType.XML else declared
     if isinstance(found, MediaType) and declared in (None, found):
         return found
     if declared is None:

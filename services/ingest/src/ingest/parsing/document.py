@@ -18,6 +18,7 @@ class MediaType(StrEnum):
     TSV = "text/tab-separated-values"
     JSON = "application/json"
     JSONL = "application/jsonl"
+    XML = "application/xml"
     PDF = "application/pdf"
     DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"

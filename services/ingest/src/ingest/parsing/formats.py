@@ -86,6 +86,17 @@ FORMATS = {
         reader="read_jsonl",
         in_text=True,
     ),
+    MediaType.XML: Format(
+        suffixes=(
+            *(".xml", ".rss", ".atom", ".rdf", ".dita", ".ditamap", ".dbk", ".docbook", ".tei"),
+            *(".gpx", ".kml", ".xliff", ".xlf", ".tmx"),
+        ),
+        aliases=("text/xml",),
+        syntax="+xml",
+        reader="read_xml",
+        in_text=True,
+        declares_charset=True,
+    ),
     MediaType.PDF: Format(
         suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
     ),
@@ -106,7 +117,7 @@ FORMATS = {
 TEXTS = frozenset(
     "application/" + name
     for name in (
-        *("xml", "yaml", "x-yaml", "toml", "sql"),
+        *("yaml", "x-yaml", "toml", "sql"),
         *("javascript", "x-javascript", "typescript", "x-sh", "x-csh", "x-tex", "x-latex"),
         *("x-python", "x-httpd-php", "x-perl", "x-ruby", "x-tcl", "x-subrip", "x-troff"),
     )

@@ -9,6 +9,12 @@ from ingest.parsing.failure import ParseFailure
 TABLE = 'pump,kW,note\r\nnorth,4.25,"old, since 1998"\r\nsouth,0.10,größer\r\n'
 TABLE_LINES = "pump | kW | note\nnorth | 4.25 | old, since 1998\nsouth | 0.10 | größer"
 
+NOTEBOOK = (
+    b'{"metadata": {"kernelspec": {"language": "R"}}, "cells": ['
+    b'{"cell_type": "markdown", "source": ["# Pumps\\n", "Two *old* ones."]},'
+    b'{"cell_type": "code", "source": "x", "outputs": ['
+    b'{"output_type": "stream", "text": "4.20"}]}]}'
+)
 LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
 ENTITIES = f'<!DOCTYPE a [<!ENTITY e0 "boom">{LEVELS}]><a>&e9;</a>'.encode()
 
@@ -62,6 +68,12 @@ ENTITIES = f'<!DOCTYPE a [<!ENTITY e0 "boom">{LEVELS}]><a>&e9;</a>'.encode()
             MediaType.XML,
             "b: Łódź",
         ),
+        (
+            NOTEBOOK,
+            {"file_name": "pumps.ipynb"},
+            MediaType.NOTEBOOK,
+            "Pumps\n\nTwo old ones.\n\n```R\nx\n```\n\n4.20",
+        ),
         (b"one, two\nthree, four\n", {}, MediaType.TEXT, "one, two\nthree, four"),
     ],
 )
@@ -79,16 +91,9 @@ async def test_file_becomes_readable_lines(parser, data, hints, media_type, text
         (b"<a>\n<b></a>", "a.xml", ParseFailure.DOCUMENT_DAMAGED, "line 2, column 6"),
         (b"<a>" * 100_000 + b"</a>" * 100_000, "a.xml", ParseFailure.DOCUMENT_DAMAGED, "nested"),
         (ENTITIES, "a.xml", ParseFailure.DOCUMENT_DAMAGED, "entities"),
+        (b'{"cells": 1', "a.ipynb", ParseFailure.DOCUMENT_DAMAGED, "line 1, column 12"),
+        (b"{}", "a.ipynb", ParseFailure.DOCUMENT_DAMAGED, "no cells"),
         (b"<a>" + b" " * 99 + b"</a>", "a.xml", ParseFailure.NO_TEXT, "no text"),
-    ],
-    ids=[
-        "broken JSON",
-        "deep arrays",
-        "deep objects",
-        "broken XML",
-        "deep XML",
-        "entities",
-        "empty",
     ],
 )
 async def test_file_that_cannot_be_read_is_refused(parser, data, file_name, reason, detail):

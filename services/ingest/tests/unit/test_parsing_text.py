@@ -63,6 +63,8 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
         (PLAIN, "", "feed.atom", MediaType.XML),
         (PLAIN, "", "drawing.svg", MediaType.XML),
         (b'<?xml version="1.0"?><html>', "application/xml", "", MediaType.HTML),
+        (PLAIN, "", "study.ipynb", MediaType.NOTEBOOK),
+        (PLAIN, "application/x-ipynb+json", "", MediaType.NOTEBOOK),
         (PLAIN, "application/x-ndjson", "", MediaType.JSONL),
         (PLAIN, "", "rows.jsonl", MediaType.JSONL),
         (PLAIN, "text/plain", "rows.jsonl", MediaType.TEXT),

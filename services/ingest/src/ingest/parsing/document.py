@@ -19,6 +19,7 @@ class MediaType(StrEnum):
     JSON = "application/json"
     JSONL = "application/jsonl"
     XML = "application/xml"
+    NOTEBOOK = "application/x-ipynb+json"
     PDF = "application/pdf"
     DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"

@@ -97,6 +97,7 @@ FORMATS = {
         in_text=True,
         declares_charset=True,
     ),
+    MediaType.NOTEBOOK: Format(suffixes=(".ipynb",), reader="read_notebook", in_text=True),
     MediaType.PDF: Format(
         suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
     ),

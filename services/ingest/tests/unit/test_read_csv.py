@@ -53,6 +53,7 @@ def read_lines(source: str) -> list[str]:
             "Cups,,\nTeam,Place,Cups\nBlues,STL,1\n",
             ["Cups", "Team | Place | Cups", "Blues | STL | 1"],
         ),
+        ("a,b\n1\x00,2\n", ["a | b", "1 | 2"]),
         # values stay as they are written
         ("a,b\n007,1e400\n0.10,2024-01-02\n", ["a | b", "007 | 1e400", "0.10 | 2024-01-02"]),
     ],

@@ -152,6 +152,7 @@ def test_output_is_what_a_terminal_shows(text, shown):
         (b'{"a": 1}', "no cells"),
         (b"[]", "no cells"),
         (b'{"cells":' + b"[" * 100_000, "nested"),
+        (b'{\x00"cells": []}', "line 1, column 2"),
     ],
 )
 def test_file_that_is_no_notebook_is_refused(data, detail):

@@ -16,7 +16,10 @@ CONTAINERS = frozenset(
     {"application/zip", "application/x-zip-compressed", "application/x-ole-storage"}
 )
 # Types under which files of another format are often sent; the file name tells them.
-SENT_AS = {MediaType.XLS: (MediaType.CSV, MediaType.TSV)}
+SENT_AS = {
+    MediaType.XLS: (MediaType.CSV, MediaType.TSV),
+    MediaType.EML: (MediaType.MHTML,),
+}
 
 FOREIGN_SIGNATURES = {
     b"%!PS": "application/postscript",
@@ -105,7 +108,7 @@ def _find_declared(named: str, file_name: str) -> MediaType | None:
 
 
 def _may_lack_signature(declared: MediaType) -> bool:
-    return FORMATS[declared].in_text or declared is MediaType.EML
+    return FORMATS[declared].in_text or declared in (MediaType.EML, MediaType.MHTML)
 
 
 def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | None:

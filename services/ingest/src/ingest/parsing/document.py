@@ -32,6 +32,7 @@ class MediaType(StrEnum):
     EPUB = "application/epub+zip"
     EML = "message/rfc822"
     MSG = "application/vnd.ms-outlook"
+    MHTML = "multipart/related"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

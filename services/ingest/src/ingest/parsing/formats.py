@@ -112,6 +112,11 @@ FORMATS = {
     MediaType.EPUB: _office(".epub"),
     MediaType.EML: _office(".eml"),
     MediaType.MSG: _office(".msg"),
+    MediaType.MHTML: Format(
+        suffixes=(".mhtml", ".mht"),
+        aliases=("application/x-mimearchive", "application/mhtml", "text/mhtml"),
+        reader="read_mhtml",
+    ),
 }
 
 # Texts that are kept as they are, whatever their media type says of their use.

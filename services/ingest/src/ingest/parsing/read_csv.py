@@ -52,6 +52,8 @@ def read(data: bytes, limit_chars: int) -> Reading:
     Raises:
         RefusalError: `PARSER_OUTPUT_LIMIT`.
     """
+    # The module refuses them, and they are no text.
+    data = data.replace(b"\x00", b"")
     beginning = data[:READ_CHARS].decode(errors="ignore")
     separator_line = _SEPARATOR_LINE.match(beginning)
     if separator_line:

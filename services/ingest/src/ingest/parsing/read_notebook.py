@@ -42,7 +42,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
 def _parse(data: bytes) -> dict[str, Any]:
     try:
         # Numbers are not read, and long ones would be refused.
-        notebook = json.loads(data, strict=False, parse_int=str, parse_float=str)
+        notebook = json.loads(data.decode(), strict=False, parse_int=str, parse_float=str)
     except json.JSONDecodeError as error:
         raise syntax_error(error) from error
     except RecursionError as error:

@@ -97,7 +97,7 @@ def test_format_is_read_from_the_bytes_and_the_hint_settles_the_rest(
         (PLAIN, "", "film.mp4", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
         (PLAIN, "", "report.docx", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PLAIN, "application/vnd.ms-excel", "notes.txt", ParseFailure.MEDIA_TYPE_MISMATCH),
-        (b"GIF89a\x10\x00\x10\x00\xf7\x00\x00", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
+        (b"GIF89a\x10\x00\x10\x00\xf7\x00\x00", "", "", ParseFailure.NEEDS_OCR),
         (b"%!PS-Adobe\x04", "text/plain", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (OLE + b"nothing known", "", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED),
         (OLE + "EncryptedPackage".encode("utf-16-le"), "", "", ParseFailure.DOCUMENT_ENCRYPTED),

@@ -21,18 +21,35 @@ SENT_AS = {
     MediaType.EML: (MediaType.MHTML,),
 }
 
-FOREIGN_SIGNATURES = {
-    b"%!PS": "application/postscript",
-    b"\x1f\x8b": "application/gzip",
-    b"BZh": "application/x-bzip2",
-    b"\xfd7zXZ\x00": "application/x-xz",
-    b"7z\xbc\xaf\x27\x1c": "application/x-7z-compressed",
-    b"\x89PNG\r\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"\x7fELF": "application/x-executable",
-    b"SQLite format 3\x00": "application/vnd.sqlite3",
-}
+# Bytes at an offset that no accepted format has there.
+FOREIGN_SIGNATURES = (
+    (0, b"%!PS", "application/postscript"),
+    (0, b"\x1f\x8b", "application/gzip"),
+    (0, b"BZh", "application/x-bzip2"),
+    (0, b"\xfd7zXZ\x00", "application/x-xz"),
+    (0, b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (0, b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    (0, b"Rar!\x1a\x07", "application/vnd.rar"),
+    (257, b"ustar", "application/x-tar"),
+    (0, b"\x89PNG\r\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+    (0, b"BM", "image/bmp"),
+    (8, b"WEBP", "image/webp"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypavif", "image/avif"),
+    (0, b"\x7fELF", "application/x-executable"),
+    (0, b"SQLite format 3\x00", "application/vnd.sqlite3"),
+)
+ARCHIVES = frozenset(
+    "application/" + name
+    for name in (
+        *("zip", "x-zip-compressed", "gzip", "x-gzip", "x-bzip2", "x-xz", "zstd", "x-compress"),
+        *("x-tar", "x-gtar", "x-7z-compressed", "vnd.rar", "x-rar-compressed", "java-archive"),
+    )
+)
 # Names of members that a ZIP file of the format contains, in its directory at the end.
 ZIP_MEMBERS = {
     b"word/document": MediaType.DOCX,
@@ -83,7 +100,8 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
         raise _unsupported_error(found or "unknown")
     raise InvalidInputError(
         ParseFailure.MEDIA_TYPE_MISMATCH,
-        f"declared as {declared}, but it is {found or 'something else'}; correct the media type",
+        f"declared as {declared}, but it is {found or 'something else'};"
+        f" {_find_advice(found) if found else 'correct the media type'}",
         declared=declared,
         found=found or "none",
     )
@@ -99,7 +117,8 @@ def _find_declared(named: str, file_name: str) -> MediaType | None:
     if named in UNDECLARED:
         if (found := find_by_suffix(file_name)) is not None:
             return found
-        named = _NAMES.guess_type(file_name.rpartition("/")[2], strict=False)[0] or ""
+        guessed, packing = _NAMES.guess_type(file_name.rpartition("/")[2], strict=False)
+        named = "" if packing else guessed or ""
     if named in UNDECLARED:
         return None
     if (found := find_media_type(named)) is None:
@@ -125,7 +144,7 @@ def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | N
         return MediaType.PDF
     if _HTML_START.match(head):
         return MediaType.HTML
-    signed = (name for sign, name in FOREIGN_SIGNATURES.items() if data.startswith(sign))
+    signed = (name for at, sign, name in FOREIGN_SIGNATURES if data.startswith(sign, at))
     return None if _reads_as_text(data) else next(signed, None)
 
 
@@ -160,8 +179,20 @@ def _reads_as_text(data: bytes) -> bool:
 
 
 def _unsupported_error(name: str) -> InvalidInputError:
+    is_picture = name.startswith("image/")
     return InvalidInputError(
-        ParseFailure.MEDIA_TYPE_UNSUPPORTED,
-        f"{name} is not accepted; send one of {', '.join(MediaType)}",
+        ParseFailure.NEEDS_OCR if is_picture else ParseFailure.MEDIA_TYPE_UNSUPPORTED,
+        f"{name} is not accepted; {_find_advice(name)}",
         media_type=name,
     )
+
+
+def _find_advice(name: str) -> str:
+    """What to do with a file of another format than was declared, or of none that is accepted."""
+    if name in ARCHIVES:
+        return "unpack it, and send each file in it as a document of its own"
+    if name.startswith("image/"):
+        return "run OCR on the picture, and send the text, or a PDF that contains it"
+    if name in FORMATS:
+        return "correct the media type"
+    return f"send one of {', '.join(MediaType)}"

@@ -110,7 +110,7 @@ FORMATS = {
     MediaType.ODP: _office(".odp"),
     MediaType.RTF: _office(".rtf", aliases=("text/rtf",)),
     MediaType.EPUB: _office(".epub"),
-    MediaType.EML: _office(".eml"),
+    MediaType.EML: Format(suffixes=(".eml",), reader="read_mail"),
     MediaType.MSG: _office(".msg"),
     MediaType.MHTML: Format(
         suffixes=(".mhtml", ".mht"),

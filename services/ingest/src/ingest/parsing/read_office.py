@@ -1,4 +1,4 @@
-"""Reads office files, e-books and mail: xberg converts them to Markdown; runs in the child."""
+"""Reads office files, e-books and Outlook messages, which xberg converts to Markdown."""
 
 import asyncio
 import zipfile
@@ -38,13 +38,12 @@ def read(data: bytes, limit_chars: int) -> Reading:
 
 
 def _find_hint(data: bytes) -> str:
-    """The media type of mail, which the library does not recognise by its bytes as it does others.
+    """The media type of a message, which the library does not recognise by its bytes.
 
     Spreadsheets of the same container are recognised.
     """
-    if data.startswith(OLE_SIGNATURE):
-        return MediaType.MSG if MESSAGE_STREAM.encode("utf-16-le") in data else ""
-    return "" if data.startswith((b"PK", b"{\\rtf")) else MediaType.EML
+    is_message = data.startswith(OLE_SIGNATURE) and MESSAGE_STREAM.encode("utf-16-le") in data
+    return MediaType.MSG if is_message else ""
 
 
 def _is_encrypted(data: bytes) -> bool:

@@ -13,10 +13,12 @@ from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Piece, Prepared, Version
+from ingest.parsing import read_json, read_jsonl
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
 from ingest.parsing.detect import detect
 from ingest.parsing.document import MediaType
+from ingest.parsing.failure import RefusalError
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
 from ingest.usecases import ports
@@ -25,6 +27,10 @@ from ingest.usecases import ports
 # process is not worth its cost. Paragraphs are limited because each is checked for a heading.
 SMALL_TEXT_BYTES: Final = 64 * 1024
 SMALL_TEXT_PARAGRAPHS: Final = 4_000
+# JSON takes a few microseconds for each value or broken line, and repeats the paths of its values.
+SMALL_JSON_BYTES: Final = 16 * 1024
+SMALL_JSON_VALUES: Final = 2_000
+SMALL_JSON_CHARS: Final = 2 * SMALL_TEXT_BYTES
 # Pieces to make before other tasks may run: about a millisecond of work.
 PIECES_AT_ONCE: Final = 250
 BATCH_MAX_CHUNKS: Final = 32
@@ -91,7 +97,7 @@ def _join(one: Chunk) -> str:
 def cut_small_text(
     data: bytes, *, media_type: str, file_name: str, settings: ChunkSettings
 ) -> Cut | None:
-    """Cut plain text of at most `SMALL_TEXT_BYTES` in this process, exactly as `ParseAndCut` does.
+    """Cut text of at most `SMALL_TEXT_BYTES`, or smaller JSON, exactly as `ParseAndCut` does.
 
     Returns None for another format, an encoding that has to be guessed, text that would take long,
     and text to be refused. Never waits and never raises.
@@ -99,12 +105,11 @@ def cut_small_text(
     if not 0 < len(data) <= SMALL_TEXT_BYTES:
         return None
     try:
-        if detect(data, media_type=media_type, file_name=file_name) is not MediaType.TEXT:
+        found = detect(data, media_type=media_type, file_name=file_name)
+        if (reading := _read_small_text(data, found)) is None:
             return None
-        if (text := decode_unicode(data)) is None:
-            return None
-        parsed = assemble(Reading("", [text], 0), MediaType.TEXT)
-    except InvalidInputError:
+        parsed = assemble(reading, found)
+    except (InvalidInputError, RefusalError):
         return None  # the full path refuses it, with the reason
     if parsed.text.count("\n\n") > SMALL_TEXT_PARAGRAPHS:
         return None
@@ -114,6 +119,19 @@ def cut_small_text(
         chunks=chunk(parsed, settings),
         settings=settings,
     )
+
+
+def _read_small_text(data: bytes, found: MediaType) -> Reading | None:
+    if found not in (MediaType.TEXT, MediaType.JSON, MediaType.JSONL):
+        return None
+    if (text := decode_unicode(data)) is None:
+        return None
+    if found is MediaType.TEXT:
+        return Reading("", [text], 0)
+    if len(data) > SMALL_JSON_BYTES or sum(map(text.count, ",:\n[{")) > SMALL_JSON_VALUES:
+        return None
+    read = read_json.read if found is MediaType.JSON else read_jsonl.read
+    return read(text.encode(), SMALL_JSON_CHARS)
 
 
 def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -> Prepared | None:

@@ -1,5 +1,6 @@
-"""Small plain text is cut on the spot, and comes out as if it had taken the long way."""
+"""Small text and JSON are cut on the spot, and come out as if they had taken the long way."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,14 @@ from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings
-from ingest.cutting import SMALL_TEXT_BYTES, Cut, cut_small_text, prepare_small_text
+from ingest.cutting import (
+    SMALL_JSON_BYTES,
+    SMALL_JSON_VALUES,
+    SMALL_TEXT_BYTES,
+    Cut,
+    cut_small_text,
+    prepare_small_text,
+)
 from ingest.domain import Object, Origin, Prepared, State, Version
 from ingest.parsing import child
 from ingest.parsing.detect import detect
@@ -88,6 +96,37 @@ def test_bytes_that_need_no_guess_have_the_pieces_of_the_long_way(data):
     assert small is None or small == parse_in_child(data, version())
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner),
+)
+
+
+@given(VALUES.map(json.dumps), st.sampled_from(["a.json", "a.jsonl"]))
+@example('{"a": 1} // no', "a.json")
+@example('{"a": 1}\nbroken', "a.jsonl")
+@example('{"a": 1', "a.json")
+@example("[" * 2_000, "a.json")
+@example("[" * 9_999 + "]" * 9_999, "a.jsonl")
+def test_small_json_has_the_pieces_of_the_long_way(text, file_name):
+    data = text.encode()
+    small = prepare_small_text(version(file_name=file_name), data, SETTINGS)
+    long = parse_in_child(data, version(file_name=file_name))
+    assert small == long or (small is None and data.count(b"[") > SMALL_JSON_VALUES)
+
+
+def test_small_json_is_cut_on_the_spot():
+    small = prepare_small_text(version(file_name="a.json"), b'{"a": {"b": 1.0}}', SETTINGS)
+    assert [piece.text for piece in small.pieces] == ["a.b: 1.0"]
+
+
+def test_json_that_repeats_long_paths_is_left_to_the_long_way():
+    deep = '{"%s": ' * 150 % tuple(["k" * 90] * 150) + json.dumps(dict.fromkeys("abcdefghijklm", 1))
+    data = (deep + "}" * 150).encode()
+    assert prepare_small_text(version(file_name="a.json"), data, SETTINGS) is None
+    assert parse_in_child(data, version(file_name="a.json")) is not None
+
+
 def test_the_pieces_belong_to_the_version():
     small = prepare_small_text(
         version(file_name="notes.txt"), b"Water finds its way. " * 9, SETTINGS
@@ -111,6 +150,9 @@ def test_the_pieces_belong_to_the_version():
         (b"<!doctype html><p>x", "", ""),
         (b"%PDF-1.7", "", ""),
         (b"text", "application/zip", ""),
+        (b'{"a": ', "", "a.json"),
+        (b"a,b", "", "a.csv"),
+        (b"1" * (SMALL_JSON_BYTES + 1), "", "a.json"),
         (b"   \n", "", ""),
         (bytes(range(1, 20)) * 9, "", ""),
         ("Широкая электрификация южных губерний".encode("cp1251"), "", ""),

@@ -28,7 +28,7 @@ WALL_FACTOR = 4
 class ParserLimits:
     """Limits of one document.
 
-    `text_bytes` limits text, Markdown and HTML before decoding, `output_bytes` the child's reply.
+    `text_bytes` limits formats that are text before decoding, `output_bytes` the child's reply.
     `cpu_s` and `wall_s` limit every document; `cpu_base_s` and `cpu_mib_s` are tighter limits for
     small ones. `children` processes work for one tenant at a time, twice as many for all.
     """

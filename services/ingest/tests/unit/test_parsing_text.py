@@ -106,6 +106,8 @@ def test_format_is_read_from_the_bytes_and_the_hint_settles_the_rest(
         (PDF, "text/html", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PDF, "", "notes.md", ParseFailure.MEDIA_TYPE_MISMATCH),
         (HTML, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (HTML, "", "table.csv", ParseFailure.MEDIA_TYPE_MISMATCH),
+        (HTML, "application/json", "", ParseFailure.MEDIA_TYPE_MISMATCH),
         (PLAIN, "application/pdf", "", ParseFailure.MEDIA_TYPE_MISMATCH),
     ],
 )

@@ -56,6 +56,11 @@ def find_refusal(source: str, limit: int = LIMIT) -> RefusalError:
         # text with elements in it
         ("<p>The <b>north</b> <i>pump</i>, <c><d>old</d></c>.</p>", "The north pump, old."),
         ("<msg>one<br/>two</msg>", "one\ntwo"),
+        (
+            "<msg>Dial <phone no='12'/> or <b c='3'>go</b>.</msg>",
+            "Dial (phone no: 12) or (b c: 3) go.",
+        ),
+        ("<topic><p>See <xref href='a.dita'>this</xref></p></topic>", "See this"),
         # documents
         (
             """<article id='a'><title>Weir</title><section role='x'><title>Gate</title>

@@ -20,6 +20,13 @@ SENT_AS = {
     MediaType.XLS: (MediaType.CSV, MediaType.TSV),
     MediaType.EML: (MediaType.MHTML,),
 }
+# What is read when the bytes begin as HTML: it is also text, Markdown may begin with it, and XML
+# that does so is XHTML.
+MAY_BE_HTML = {
+    MediaType.TEXT: MediaType.TEXT,
+    MediaType.MARKDOWN: MediaType.MARKDOWN,
+    MediaType.XML: MediaType.HTML,
+}
 
 # Bytes at an offset that no accepted format has there.
 FOREIGN_SIGNATURES = (
@@ -79,8 +86,8 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
 
     Raises:
         InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` if the declared or detected format is not
-            supported, `MEDIA_TYPE_MISMATCH` if the bytes are not of the declared format,
-            `DOCUMENT_ENCRYPTED` for an office file that needs a password.
+            supported, `NEEDS_OCR` if it is a picture, `MEDIA_TYPE_MISMATCH` if the bytes are not of
+            the declared format, `DOCUMENT_ENCRYPTED` for an office file that needs a password.
     """
     named = media_type.partition(";")[0].strip().lower()
     if named in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
@@ -91,9 +98,8 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
-    # HTML is also text, and Markdown may begin with it; XML that begins as HTML is XHTML.
-    if declared is not None and found is MediaType.HTML and FORMATS[declared].in_text:
-        return found if declared is MediaType.XML else declared
+    if found is MediaType.HTML and declared in MAY_BE_HTML:
+        return MAY_BE_HTML[declared]
     if isinstance(found, MediaType) and declared in (None, found):
         return found
     if declared is None:

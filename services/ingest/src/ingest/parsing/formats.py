@@ -52,13 +52,11 @@ FORMATS = {
     MediaType.CSV: Format(
         suffixes=(".csv",),
         aliases=(
-            *(
-                "application/csv",
-                "application/x-csv",
-                "text/x-csv",
-                "text/x-comma-separated-values",
-            ),
-            *("text/comma-separated-values", "text/semicolon-separated-values"),
+            "application/csv",
+            "application/x-csv",
+            "text/x-csv",
+            "text/comma-separated-values",
+            "text/x-comma-separated-values",
         ),
         reader="read_csv",
         in_text=True,

@@ -91,6 +91,8 @@ class XmlText:
             elif name in xml_names.BLOCKS:
                 self._write(child, depth + 1, is_in_document=is_part)
             else:
+                for text in self._list_attributes(child, is_part=is_part):
+                    self._writer.write_word(f"({text})")
                 self._write_line(child, depth + 1, is_part=is_part)
             self._writer.write(child.tail or "")
 
@@ -115,17 +117,19 @@ class XmlText:
         self._writer.request_break(PARAGRAPH)
 
     def _write_attributes(self, element: Element, *, is_part: bool) -> None:
+        for text in self._list_attributes(element, is_part=is_part):
+            self._writer.request_break(LINE)
+            self._writer.write(text)
+            self._writer.request_break(LINE)
+
+    def _list_attributes(self, element: Element, *, is_part: bool) -> Iterator[str]:
+        """Yields the attributes of an element that are text, with their names."""
         for attribute, value in () if self._is_drawing else element.items():
-            if _NO_TEXT.match(attribute) or (
-                is_part and attribute not in xml_names.TEXT_ATTRIBUTES
-            ):
-                continue
-            if value.strip():
-                self._writer.request_break(LINE)
-                self._writer.write(
-                    f"{cut_prefix(element.tag)} {cut_prefix(attribute)}: {value.strip()}"
-                )
-                self._writer.request_break(LINE)
+            is_text = (
+                attribute in xml_names.TEXT_ATTRIBUTES if is_part else not _NO_TEXT.match(attribute)
+            )
+            if is_text and value.strip():
+                yield f"{cut_prefix(element.tag)} {cut_prefix(attribute)}: {value.strip()}"
 
     @contextmanager
     def _block(self, name: str, *, is_part: bool) -> Iterator[None]:

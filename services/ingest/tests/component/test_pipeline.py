@@ -71,8 +71,8 @@ async def test_a_refusal_by_the_parser_fails_the_version_and_tells_everyone_once
     published = messages(await rig.prepare(event_id="a1"))
     assert {event.upload_event_id for event in published} == {"e1", "e2"}
     assert {type(event) for event in published} == {DocumentFailed}
-    assert {event.reason for event in published} == {"MEDIA_TYPE_UNSUPPORTED"}
-    assert rig.version()["reason"] == "MEDIA_TYPE_UNSUPPORTED"
+    assert {event.reason for event in published} == {"NEEDS_OCR"}
+    assert rig.version()["reason"] == "NEEDS_OCR"
     assert await rig.prepare(event_id="a1") == []
 
 

@@ -100,3 +100,10 @@ async def test_file_that_cannot_be_read_is_refused(parser, data, file_name, reas
     with pytest.raises(InvalidInputError, match=detail) as refusal:
         await parser(data, media_type="", file_name=file_name)
     assert refusal.value.reason == reason
+
+
+async def test_passages_of_a_long_table_stand_under_its_columns(parser):
+    rows = "".join(f"pump {number},{number}.50,old and new\n" for number in range(500))
+    document = await parser(f"name,kW,note\n{rows}".encode(), media_type="", file_name="a.csv")
+    assert len(document.chunks) > 9
+    assert {one.place.table_header for one in document.chunks[1:]} == {"name | kW | note"}

@@ -3,6 +3,7 @@
 import pytest
 
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.outline_marks import TABLE_MARK
 from ingest.parsing.read_csv import CELL_MAX_LINES, OPEN_QUOTES_MAX, read
 
 from .growth import assert_linear
@@ -11,7 +12,7 @@ LIMIT = 1 << 26
 
 
 def read_lines(source: str) -> list[str]:
-    return read(source.encode(), LIMIT).texts[0].split("\n")
+    return read(source.encode(), LIMIT).texts[0].replace(TABLE_MARK, "").split("\n")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_text_without_columns_is_kept_as_it_is(source):
 )
 def test_row_with_an_open_quote_does_not_swallow_others(source, expected):
     reading = read(source.encode(), LIMIT)
-    assert reading.texts[0].split("\n") == expected
+    assert read_lines(source) == expected
     assert reading.repairs == 1
 
 
@@ -106,6 +107,22 @@ def test_quoted_cell_may_have_many_lines_but_not_the_rest_of_the_file():
     assert lines[1] == "1 | " + " ".join(text.split())
     assert lines[2] == '2 | "A line | with a comma;'
     assert lines[-1] == "3 | x"
+
+
+@pytest.mark.parametrize(
+    ("source", "marked"),
+    [
+        ("pump,kW\nnorth,4.25\n", ["pump | kW"]),
+        ("Report\n\nname,kW\nnorth,4\nsouth,5\n", ["name | kW"]),
+        ("north,4.25\nsouth,0.10\n", []),
+        ("a,a\nb,c\n", []),
+        ("a,,c\n1,2,3\n", []),
+        ("2024,name\n1,x\n", []),
+    ],
+)
+def test_row_that_names_the_columns_is_marked(source, marked):
+    lines = read(source.encode(), LIMIT).texts[0].split("\n")
+    assert [line[1:] for line in lines if line.startswith(TABLE_MARK)] == marked
 
 
 def test_long_cells_do_not_hide_the_columns():

@@ -4,6 +4,7 @@ import pytest
 
 from ingest.parsing.clean import clean
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.outline_marks import HEADING_MARKS, TABLE_MARK
 from ingest.parsing.read_xml import read
 from ingest.parsing.xml_text import DEPTH_MAX
 
@@ -109,6 +110,13 @@ def find_refusal(source: str, limit: int = LIMIT) -> RefusalError:
 )
 def test_elements_become_lines(source, expected):
     assert read_text(source) == expected
+
+
+def test_headings_and_names_of_columns_are_marked():
+    table = "<table><thead><row><entry>a</entry><entry>b</entry></row></thead><tbody><row/></tbody>"
+    source = f"<article><title>A</title><sec><title>B</title>{table}</table></sec></article>"
+    text = read(source.encode(), LIMIT).texts[0]
+    assert text == f"{HEADING_MARKS[1]}A\n\n{HEADING_MARKS[2]}B\n\n{TABLE_MARK}a | b"
 
 
 @pytest.mark.parametrize(

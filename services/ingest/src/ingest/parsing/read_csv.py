@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import clevercsv
 
+from ingest.parsing.outline_marks import TABLE_MARK
 from ingest.parsing.reading import Reading, check_length
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -31,6 +32,8 @@ _LONG_QUOTED_CELL = re.compile(
     rf'(?<![^,;\t|\n\r])"((?:[^"]|""){{{CELL_SAMPLE_CHARS}}})(?:[^"]++|"")*+(?:"|\Z)'
 )
 _LONG_CELL = re.compile(rf"([^,;\t|\n\r\"']{{{CELL_SAMPLE_CHARS}}})[^,;\t|\n\r\"']+")
+
+_NO_NAME = re.compile(r"\s*(?:[-+\u20ac$]?[\d.,]*\d|\Z)")
 
 # The module refuses longer cells; the size of the document is limited already.
 csv.field_size_limit(1 << 30)
@@ -70,7 +73,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
         blocks.append("\n".join(some))
         size_chars += len(blocks[-1]) + 1
         check_length(size_chars, limit_chars)
-    return Reading("", ["\n".join(blocks)], table.open_quotes)
+    return Reading("", ["\n".join(blocks)], table.open_quotes, is_marked=True)
 
 
 def _iterate_lines(data: bytes) -> Iterator[str]:
@@ -103,11 +106,21 @@ def _is_table(data: bytes, dialect: _Dialect) -> bool:
 
 
 def _write(rows: "_Table") -> Iterator[str]:
+    has_begun = False
     for row in rows:
         while row and not row[-1].strip():
             row.pop()
         # White space in a cell, also a line break, has no meaning, as in tables of other formats.
-        yield " ".join(" | ".join(row).split())
+        line = " ".join(" | ".join(row).split())
+        if not has_begun and len(row) > 1:
+            has_begun = True
+            line = TABLE_MARK + line if _names_columns(row) else line
+        yield line
+
+
+def _names_columns(row: list[str]) -> bool:
+    """Whether all cells are different words: a row of data has numbers, gaps or repeated values."""
+    return len({cell.strip() for cell in row}) == len(row) and not any(map(_NO_NAME.match, row))
 
 
 class _Table:

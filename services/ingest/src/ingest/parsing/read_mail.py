@@ -48,7 +48,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
         mail = _Mail(limit_chars)
         mail.write_message(message, 1)
         title = read_header(message, "Subject")
-    return Reading(title, ["\n\n".join(mail.blocks)], 0)
+    return Reading(title, ["\n\n".join(mail.blocks)], 0, is_marked=True)
 
 
 class _Mail:

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 from ingest.parsing import read_html, xml_names
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.line_writer import LINE, PARAGRAPH, LineWriter
+from ingest.parsing.outline_marks import HEADING_MARKS, TABLE_MARK
 
 DEPTH_MAX = 200
 LIST_MARK = "- "
@@ -44,6 +45,15 @@ class XmlText:
         if self._is_drawing and name in _OF_DRAWINGS:
             return
         is_part = is_in_document and name in xml_names.PARTS
+        if is_part and name in xml_names.HEADINGS:
+            # The title of a section is one level deeper than the section.
+            self._writer.set_mark(HEADING_MARKS[min(max(depth - 1, 1), max(HEADING_MARKS))])
+        elif is_part and name == "thead":
+            self._writer.set_mark(TABLE_MARK)
+        self._write_element(element, name, depth, is_part=is_part)
+        self._writer.set_mark("")
+
+    def _write_element(self, element: Element, name: str, depth: int, *, is_part: bool) -> None:
         if is_part and name in xml_names.ROWS:
             self._write_row(element)
         elif is_part and name in xml_names.VERBATIM:

@@ -60,6 +60,7 @@ from ingest.usecases.read_documents import (
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.read_text import GetDocumentText
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.update_document import UpdateDocument
@@ -163,6 +164,7 @@ def _wire_rpc(
         update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
         delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
         get=get,
+        get_text=GetDocumentText(begin=begin),
         check=CheckDocuments(begin=begin),
         list_page=ListDocuments(begin=begin),
         create_collection=CreateCollection(begin=begin),

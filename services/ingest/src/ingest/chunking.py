@@ -98,11 +98,13 @@ class ChunkSettings:
 class Chunk:
     """`text == document.text[start:end]`, without white space around it except indentation.
 
-    `ordinal` counts from 0, `page` is the page the chunk begins on, `page_breaks` are the further
-    pages that begin inside it. `place` is what it stands under.
+    `gap` is the white space before it, from the end of the chunk before. `ordinal` counts from 0,
+    `page` is the page the chunk begins on, `page_breaks` are further pages that begin inside it.
+    `place` is what it stands under.
     """
 
     ordinal: int
+    gap: str
     text: str
     start: int
     end: int
@@ -114,25 +116,29 @@ class Chunk:
 def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:
     """Cut a document before headings or between paragraphs, or else sentences, lines or words.
 
-    The chunks are in order, do not overlap and contain every character except white space. Equal
+    The chunks are in order and do not overlap; they and their gaps make up the whole text. Equal
     texts and settings give equal chunks. The time is linear in the length of the text.
     """
     chunks: list[Chunk] = []
+    behind = 0
     for start, end in _find_spans(document.text, document.outline, settings):
-        text = document.text[start:end]
+        gap, text = document.text[behind:start], document.text[start:end]
         place = document.outline.locate(start)
-        chunks.append(locate_chunk(len(chunks), text, start, end, document.pages, place))
+        chunks.append(locate_chunk(len(chunks), gap, text, start, document.pages, place))
+        behind = end
     return chunks
 
 
 def locate_chunk(
-    ordinal: int, text: str, start: int, end: int, pages: Sequence[Page], place: Place
+    ordinal: int, gap: str, text: str, start: int, pages: Sequence[Page], place: Place
 ) -> Chunk:
     """Make a chunk and find its pages."""
+    end = start + len(text)
     first = bisect_right(pages, start, key=lambda page: page.start_char)
     behind = bisect_left(pages, end, lo=first, key=lambda page: page.start_char)
     return Chunk(
         ordinal=ordinal,
+        gap=gap,
         text=text,
         start=start,
         end=end,

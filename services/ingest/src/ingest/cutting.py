@@ -13,6 +13,7 @@ from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Piece, Prepared, Version
+from ingest.notes import Note
 from ingest.parsing import read_json, read_jsonl
 from ingest.parsing.assemble import assemble
 from ingest.parsing.decode import decode_unicode
@@ -44,6 +45,7 @@ class Cut(ports.Cut):
 
     title: str
     media_type: str
+    notes: Sequence[Note]
     chunks: Sequence[Chunk]
     settings: ChunkSettings
 
@@ -51,7 +53,9 @@ class Cut(ports.Cut):
     def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
         """The pieces of one version, with the version's own ids."""
         pieces = list(self.pieces(tenant, document, number))
-        return Prepared(title=self.title, media_type=self.media_type, pieces=pieces)
+        return Prepared(
+            title=self.title, media_type=self.media_type, notes=self.notes, pieces=pieces
+        )
 
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
         """Yields the pieces in order."""
@@ -61,6 +65,7 @@ class Cut(ports.Cut):
                 chunk_id=chunk_id(tenant, document, number, one.ordinal, self.settings.key),
                 ordinal=one.ordinal,
                 batch=batch,
+                gap=one.gap,
                 text=one.text,
                 start=one.start,
                 end=one.end,
@@ -116,6 +121,7 @@ def cut_small_text(
     return Cut(
         title=parsed.title,
         media_type=parsed.media_type,
+        notes=parsed.notes,
         chunks=chunk(parsed, settings),
         settings=settings,
     )
@@ -124,14 +130,15 @@ def cut_small_text(
 def _read_small_text(data: bytes, found: MediaType) -> Reading | None:
     if found not in (MediaType.TEXT, MediaType.JSON, MediaType.JSONL):
         return None
-    if (text := decode_unicode(data)) is None:
+    if (decoded := decode_unicode(data)) is None:
         return None
+    text = decoded.text
     if found is MediaType.TEXT:
-        return Reading("", [text], 0)
+        return Reading("", [text], decoded.notes)
     if len(data) > SMALL_JSON_BYTES or sum(map(text.count, ",:\n[{")) > SMALL_JSON_VALUES:
         return None
     read = read_json.read if found is MediaType.JSON else read_jsonl.read
-    return read(text.encode(), SMALL_JSON_CHARS)
+    return read(text.encode(), SMALL_JSON_CHARS).add_notes(decoded.notes)
 
 
 def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -> Prepared | None:
@@ -184,6 +191,7 @@ class ParseAndCut:
         cut = Cut(
             title=document.title,
             media_type=document.media_type,
+            notes=document.notes,
             chunks=document.chunks,
             settings=sizes,
         )
@@ -192,4 +200,4 @@ class ParseAndCut:
         while some := list(islice(left, PIECES_AT_ONCE)):
             pieces += some
             await asyncio.sleep(0)
-        return Prepared(title=cut.title, media_type=cut.media_type, pieces=pieces)
+        return Prepared(title=cut.title, media_type=cut.media_type, notes=cut.notes, pieces=pieces)

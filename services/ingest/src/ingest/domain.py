@@ -12,6 +12,7 @@ from typing import Final
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
 from ingest.metadata import check_metadata, is_same
+from ingest.notes import Note
 
 FILE_NAME_MAX_CHARS: Final = 255
 MEDIA_TYPE_MAX_CHARS: Final = 255
@@ -239,6 +240,7 @@ class Version:
     stored: Object
     origin: Origin
     trace_id: str
+    notes: Sequence[Note] = ()
     chunk_count: int = 0
     batch_count: int = 0
     attempt: int = 0
@@ -336,13 +338,15 @@ class Piece:
     """A chunk as it is stored; `page` is the page on which it begins, 0 for a format without pages.
 
     `page_breaks` are the pages that begin inside it: the offset in the document's cleaned text, and
-    the number of the page. `headings` are those it stands under, outermost first; `table_header` is
-    the header row of the table that it continues.
+    the number of the page. `gap` is the white space before it, from the end of the chunk before.
+    `headings` are those it stands under, outermost first; `table_header` is the header row of the
+    table that it continues.
     """
 
     chunk_id: uuid.UUID
     ordinal: int
     batch: int
+    gap: str
     text: str
     start: int
     end: int
@@ -358,21 +362,10 @@ class Prepared:
 
     title: str
     media_type: str
+    notes: Sequence[Note] = ()
     pieces: Sequence[Piece]
 
     @property
     def batch_count(self) -> int:
         """Number of batches, which are numbered from 0 in the order of the pieces."""
         return self.pieces[-1].batch + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What a delete removed from each store."""
-
-    objects: int
-    chunks: int
-    passages: int
-    points: int
-    outbox_rows: int
-    dead_letters: int

@@ -13,7 +13,8 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState, PageBreak
+from aquifer.ingest.v1.document_pb2 import Note as PbNote
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json, to_struct
 from chassis.base import paging, telemetry
@@ -36,6 +37,7 @@ from ingest.usecases.read_documents import (
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
 from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.work import PageQuery
 
@@ -52,6 +54,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
+    f"{_SERVICE}/GetDocumentText": any_of("documents.read"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/CreateCollection": any_of("documents.write"),
     f"{_SERVICE}/GetCollection": any_of("documents.read"),
@@ -74,6 +77,7 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
     delete: DeleteDocument
     get: GetDocument
     check: CheckDocuments
+    get_text: GetDocumentText
     list_page: ListDocuments
     watch: WatchDocument
     watch_many: WatchDocuments
@@ -124,6 +128,19 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
         checks = [_to_check(one) for one in request.documents]
         found = await self.check.run(caller().tenant, checks)
         return pb.CheckDocumentsResponse(documents=map(_to_checked, found))
+
+    @override
+    async def GetDocumentText(
+        self, request: pb.GetDocumentTextRequest, context: ServicerContext[Any, Any]
+    ) -> pb.GetDocumentTextResponse:
+        query = TextQuery(
+            version=request.version,
+            start=request.start,
+            end=request.end,
+            first_page=request.first_page,
+            last_page=request.last_page,
+        )
+        return _to_text(await self.get_text.run(caller().tenant, request.name, query))
 
     @override
     async def ListDocuments(
@@ -290,6 +307,25 @@ def to_document(view: View) -> Document:
         create_time=_to_timestamp(version.accepted_at),
         update_time=_to_timestamp(version.updated_at),
         trace_id=version.trace_id,
+        file_name=version.file_name,
+        notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
+    )
+
+
+def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:
+    version = part.version
+    return pb.GetDocumentTextResponse(
+        name=version.document,
+        version=version.number,
+        text=part.text,
+        start=part.start,
+        end=part.start + len(part.text),
+        next_start=part.next_start,
+        length=part.length,
+        page=part.page,
+        page_breaks=[PageBreak(start=start, page=page) for start, page in part.page_breaks],
+        title=version.title,
+        media_type=version.media_type,
     )
 
 

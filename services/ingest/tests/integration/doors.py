@@ -23,6 +23,7 @@ from chassis.rpc.server import create_server, server_interceptors
 from ingest.rpc import ACCESS
 from services.ingest.tests.conftest import NAME, Rig
 
+Text = pb.GetDocumentTextResponse
 BOTH = "documents.read documents.write"
 
 
@@ -121,6 +122,19 @@ class Client:
         return await self.stub.UpdateDocument(
             request, metadata=self.tokens.metadata(**who or {}), timeout=10
         )
+
+    async def text(self, name: str = NAME, *, who: Any = None, **part: int) -> Text:
+        request = pb.GetDocumentTextRequest(name=name, **part)
+        metadata = self.tokens.metadata(**(who or {}))
+        return await self.stub.GetDocumentText(request, metadata=metadata, timeout=10)
+
+    async def read_all(self, name: str = NAME, **part: int) -> list[Text]:
+        """All parts of a text, one after the other, as the contract tells clients to."""
+        parts = [await self.text(name, **part)]
+        while start := parts[-1].next_start:
+            asked = part | {"version": parts[0].version, "start": start}
+            parts.append(await self.text(name, **asked))
+        return parts
 
     async def delete(self, name: str = NAME, **who: str) -> Document:
         return await self.stub.DeleteDocument(

@@ -460,6 +460,7 @@ def test_forged_reply_is_believed_only_in_shape(frames):
         for one in found.chunks:
             assert one.text == found.text[one.start : one.end]
             assert one.text == one.text.strip() != ""
+        assert "".join(one.gap + one.text for one in found.chunks) == found.text
     else:
         assert found in (None, *ParseFailure)
 
@@ -496,6 +497,14 @@ TEXT = frame(text="some words of text")
         [TEXT, frame(pages=[[1, 4], [1, 5]])],
         [TEXT, frame(pages=[[0, 4]])],
         [TEXT, frame(chunks=[[0, 4]]), frame(text="more")],
+        [TEXT, frame(notes=[["NO_SUCH_CODE", ""]])],
+        [TEXT, frame(notes=[["TEXT_REPAIRED"]])],
+        [TEXT, frame(notes=[["TEXT_REPAIRED", 7]])],
+        [TEXT, frame(notes=[["TEXT_REPAIRED", ""]]), frame(notes=[["TEXT_REPAIRED", ""]])],
+        [TEXT, frame(notes=[["TEXT_REPAIRED", ""]] * 100)],
+        [TEXT, frame(chunks=[[5, 18]]), frame(title="left out before")],
+        [TEXT, frame(chunks=[[0, 4], [11, 18]]), frame(title="left out between")],
+        [TEXT, frame(chunks=[[0, 13]]), frame(title="left out behind")],
     ],
 )
 def test_reply_no_child_of_ours_writes_is_a_crash(frames):
@@ -504,11 +513,11 @@ def test_reply_no_child_of_ours_writes_is_a_crash(frames):
 
 def test_a_chunk_over_the_seam_of_two_parts_is_whole():
     reply = Reply(MediaType.TEXT, ChunkSettings(target_chars=10, max_chars=20))
-    first, second = "a" * PART_CHARS, "bcd"
+    first, second = " " * (PART_CHARS - 2) + "aa", "bcd"
     for each in (frame(text=first), frame(text=second)):
         reply.add(each)
     seam = [[PART_CHARS - 2, PART_CHARS + 1], [PART_CHARS + 1, PART_CHARS + 3]]
     reply.add(frame(chunks=seam))
     document = reply.add(frame(title=""))
-    assert [one.text for one in document.chunks] == ["aab", "cd"]
+    assert [(one.gap.strip(" "), one.text) for one in document.chunks] == [("", "aab"), ("", "cd")]
     assert document.text == first + second

@@ -51,7 +51,8 @@ def check(text: str, chunks: list[Chunk], settings: ChunkSettings) -> None:
     reached = 0
     for one in chunks:
         assert one.start >= reached
-        assert not text[reached : one.start].strip()
+        assert one.gap == text[reached : one.start]
+        assert not one.gap.strip()
         assert one.text == text[one.start : one.end]
         assert one.text.strip()
         assert one.text == one.text.rstrip()

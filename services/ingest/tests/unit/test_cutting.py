@@ -62,6 +62,7 @@ def parse_in_child(data, of):
     cut = Cut(
         title=document.title,
         media_type=document.media_type,
+        notes=document.notes,
         chunks=document.chunks,
         settings=SETTINGS,
     )

@@ -1,16 +1,18 @@
 """Detection, decoding and cleaning: everything that happens before a chunk is cut."""
 # ruff: noqa: RUF001 (text of many scripts is the subject)
 
+import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
+from ingest.notes import NoteCode
 from ingest.parsing.charset import find_declared_charset
 from ingest.parsing.clean import MARKS_MAX, clean, clean_title
-from ingest.parsing.decode import decode
+from ingest.parsing.decode import Decoded, decode
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
@@ -150,28 +152,28 @@ FRENCH = "L’entretien de la chaudière est effectué chaque année ; à défau
     ],
 )  # fmt: skip
 def test_encoding_is_found_without_a_hint(text, encoding):
-    assert decode(text.encode(encoding), charset="") == text
+    assert decode(text.encode(encoding), charset="").text == text
 
 
 @pytest.mark.parametrize("hint", ["euc_jp", "EUC-JP"])
 def test_charset_hint_settles_what_statistics_can_not(hint):
-    assert decode(JAPANESE.encode("euc_jp"), charset=hint) == JAPANESE
+    assert decode(JAPANESE.encode("euc_jp"), charset=hint).text == JAPANESE
 
 
 @pytest.mark.parametrize(
     "hint", ["utf-16", "latin-1", "zlib", "unicode_escape", "punycode", "nonsense", "é", "\x00"]
 )
 def test_wrong_or_dangerous_charset_hint_is_overruled(hint):
-    assert decode(RUSSIAN.encode(), charset=hint) == RUSSIAN
+    assert decode(RUSSIAN.encode(), charset=hint).text == RUSSIAN
 
 
 def test_latin_1_hint_means_its_superset_as_on_the_web():
-    assert decode(b"\x93quoted\x94 caf\xe9", charset="iso-8859-1") == "“quoted” café"
+    assert decode(b"\x93quoted\x94 caf\xe9", charset="iso-8859-1").text == "“quoted” café"
 
 
 def test_bytes_outside_ascii_far_into_a_file_are_decoded():
     text = "plain line of ascii\n" * 20_000 + f"{FRENCH}\n" + "more ascii\n" * 1000
-    assert decode(text.encode("cp1252"), charset="") == text
+    assert decode(text.encode("cp1252"), charset="").text == text
 
 
 MIXED = {
@@ -187,7 +189,7 @@ MIXED = {
 def test_sample_of_a_long_line_may_end_inside_a_character(encoding, phase):
     sentence = MIXED[encoding]
     text = sentence[phase:] + 1_500 * sentence
-    assert decode(text.encode(encoding), charset="") == text
+    assert decode(text.encode(encoding), charset="").text == text
 
 
 @pytest.mark.parametrize(
@@ -207,23 +209,57 @@ def test_bytes_that_are_no_text_are_refused(data):
 
 
 @given(st.binary(max_size=400))
+@example(b"\x80\xc2\x80\xc2\x80")
 def test_decoding_any_bytes_ends_in_text_or_a_typed_refusal(data):
-    text, reason = "", ""
+    found, reason = Decoded(""), ""
     try:
-        text = decode(data, charset="")
+        found = decode(data, charset="")
     except InvalidInputError as refusal:
         reason = refusal.reason
     assert reason in ("", ParseFailure.TEXT_UNDECODABLE)
-    assert "\ufffd" not in text or "\ufffd".encode() in data
+    is_repaired = NoteCode.TEXT_REPAIRED in [note.code for note in found.notes]
+    assert "\ufffd" not in found.text or is_repaired or "\ufffd".encode() in data
 
 
 def test_long_line_without_newline_is_sampled_in_linear_time():
     def work(half: bytes) -> None:
         french = FRENCH.encode("cp1252")
-        text = decode(half + french + half, charset="")
+        text = decode(half + french + half, charset="").text
         assert text.endswith(FRENCH + "a" * len(half))
 
     assert_linear(work, lambda size: b"a" * size, 8_000_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "codes"),
+    [
+        (RUSSIAN.encode(), "", []),
+        (RUSSIAN.encode(), "windows-1251", []),
+        (RUSSIAN.encode("cp1251"), "windows-1251", []),
+        (b"\xff\xfe" + RUSSIAN.encode("utf-16-le"), "", []),
+        ("Water".encode("utf-16-le"), "", ["ENCODING_DETECTED"]),
+        (RUSSIAN.encode("cp1251"), "", ["ENCODING_DETECTED"]),
+        (RUSSIAN.encode("cp1251"), "utf-8", ["CHARSET_IGNORED", "ENCODING_DETECTED"]),
+        (RUSSIAN.encode("cp1251"), "no-such", ["CHARSET_IGNORED", "ENCODING_DETECTED"]),
+        (RUSSIAN.encode() + b"\xff", "", ["TEXT_REPAIRED"]),
+        (RUSSIAN.encode() + b"\xff", "utf-8", ["TEXT_REPAIRED"]),
+        (JAPANESE.encode() + b"\xff", "euc-jp", ["CHARSET_IGNORED", "TEXT_REPAIRED"]),
+    ],
+)
+def test_what_was_guessed_or_repaired_is_noted(data, charset, codes):
+    assert [note.code for note in decode(data, charset=charset).notes] == codes
+
+
+def test_notes_name_the_encoding_and_count_the_damage():
+    [note] = decode(RUSSIAN.encode("cp1251"), charset="").notes
+    assert re.fullmatch(
+        r"read as windows-1251, confidence [01]\.\d\d(, confirmed by a second library)?",
+        note.detail,
+    )
+    [note] = decode(b"\xff".join([RUSSIAN.encode()] * 3), charset="").notes
+    assert note.detail == "2 damaged places became U+FFFD; the rest is UTF-8"
+    [note, _] = decode(RUSSIAN.encode("cp1251"), charset="sjis").notes
+    assert note.detail == "the declared encoding was ignored: the bytes are not cp932"
 
 
 SHORT_TEXTS = [
@@ -239,15 +275,15 @@ def test_short_text_is_refused_unless_its_encoding_is_declared(text, encoding):
     with pytest.raises(InvalidInputError) as refusal:
         decode(text.encode(encoding), charset="")
     assert refusal.value.reason == ParseFailure.TEXT_UNDECODABLE
-    assert decode(text.encode(encoding), charset=encoding) == text
+    assert decode(text.encode(encoding), charset=encoding).text == text
 
 
 @pytest.mark.parametrize("text", [RUSSIAN, JAPANESE, FRENCH])
 def test_damaged_bytes_in_utf8_change_no_other_character(text):
     half = text[: len(text) // 2]
-    assert decode(half.encode() + b"\xff" + text.encode(), charset="") == f"{half}\ufffd{text}"
+    assert decode(half.encode() + b"\xff" + text.encode(), charset="").text == f"{half}\ufffd{text}"
     cut = text[-1].encode() + "é".encode()[:1]
-    assert decode(text.encode() + cut, charset="utf-8") == f"{text}{text[-1]}\ufffd"
+    assert decode(text.encode() + cut, charset="utf-8").text == f"{text}{text[-1]}\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -267,13 +303,13 @@ def test_damaged_bytes_in_utf8_change_no_other_character(text):
     ],
 )
 def test_label_means_what_browsers_make_of_it(label, codec, text):
-    assert decode(text.encode(codec), charset=label) == text
+    assert decode(text.encode(codec), charset=label).text == text
 
 
 def test_windows_text_under_the_name_of_its_iso_relative_loses_no_sign():
     # In ISO 8859-2 these quotation marks would be invisible control characters.
     text = "„Każda pompa” musi być sprawdzona przed rozpoczęciem sezonu grzewczego, i żółta też."
-    assert decode(text.encode("cp1250"), charset="iso-8859-2") == text
+    assert decode(text.encode("cp1250"), charset="iso-8859-2").text == text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Assembles the text of a reader into one clean text with its pages."""
 
 from chassis.base.errors import InvalidInputError
+from ingest.notes import Note, NoteCode, render_count
 from ingest.outline import Heading, Outline, Table
 from ingest.parsing.clean import clean, clean_title
 from ingest.parsing.document import MediaType, PageStart, ParsedDocument
@@ -37,10 +38,15 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         raise InvalidInputError(
             ParseFailure.NO_TEXT, "no text found; if this is a scan, run OCR first"
         )
+    notes = reading.notes
+    if empty := len(reading.texts) - len(pages):
+        of_all = f"{empty:,} of {render_count(len(reading.texts), 'page')} without readable text"
+        notes += (Note(NoteCode.PAGES_WITHOUT_TEXT, f"{of_all}; they may be scans"),)
     return ParsedDocument(
         title=clean_title(reading.title),
         text=text,
         pages=tuple(pages) if media_type is MediaType.PDF else (),
         media_type=media_type,
         outline=Outline(headings, tables),
+        notes=notes,
     )

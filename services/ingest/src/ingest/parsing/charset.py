@@ -34,6 +34,12 @@ def find_codec(label: str) -> str:
     return "gb18030" if encoding.name == "gbk" else str(encoding.codec_info.name)
 
 
+def find_label(codec: str) -> str:
+    """The usual name of a Python codec: that of the WHATWG if its table has one."""
+    encoding = webencodings.lookup(codec)
+    return codec.replace("_", "-") if encoding is None else str(encoding.name)
+
+
 def _find_older_codec(label: str) -> str:
     """Finds an encoding of older systems by its name outside the web, as `cp850` or `IBM437`."""
     try:

@@ -87,9 +87,10 @@ def _read(media_type: MediaType, task: Task, data: bytes, limit_chars: int) -> R
     if not form.in_text:
         return _load_reader(form).read(data, limit_chars)
     declared = task.charset or (find_declared_charset(data) if form.declares_charset else "")
+    text, notes = decode(data, charset=declared)
     if not form.reader:
-        return Reading("", [decode(data, charset=declared)], 0)
-    return _load_reader(form).read(decode(data, charset=declared).encode(), limit_chars)
+        return Reading("", [text], notes)
+    return _load_reader(form).read(text.encode(), limit_chars).add_notes(notes)
 
 
 def _load_reader(form: Format) -> Reader:

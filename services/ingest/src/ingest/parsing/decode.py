@@ -2,9 +2,11 @@
 
 import codecs
 import re
+from typing import NamedTuple
 
 from chassis.base.errors import InvalidInputError
-from ingest.parsing.charset import find_codec
+from ingest.notes import Note, NoteCode, render_count
+from ingest.parsing.charset import find_codec, find_label
 from ingest.parsing.encoding import SAMPLE_BYTES, decode_strictly, find_encoding
 from ingest.parsing.failure import ParseFailure
 
@@ -27,7 +29,14 @@ _SEVEN_BIT = re.compile(rb"\x1b[$(][@-J]|\x1b\$\)C|~\{[!-~]")
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
 
 
-def decode(data: bytes, *, charset: str) -> str:
+class Decoded(NamedTuple):
+    """A text, and what had to be guessed or repaired to get it."""
+
+    text: str
+    notes: tuple[Note, ...] = ()
+
+
+def decode(data: bytes, *, charset: str) -> Decoded:
     """Decode `data`; `charset` is what is declared, and may be empty or wrong.
 
     Tries in turn: a byte order mark, the NUL pattern of UTF-16 and UTF-32, UTF-8, the declared
@@ -36,20 +45,17 @@ def decode(data: bytes, *, charset: str) -> str:
     Raises:
         InvalidInputError: `TEXT_UNDECODABLE`, also when no encoding is certain enough.
     """
-    text = decode_unicode(data)
-    if text is None and not _is_marked(data) and not _is_binary(data):
+    found = decode_unicode(data)
+    if found is None and not _is_marked(data) and not _is_binary(data):
         text = _decode_declared(data, charset)
-        if text is None:
-            text = _decode_damaged(data)
-        if text is None:
-            text = decode_strictly(data, find_encoding(data))
-    if text is None:
+        found = Decoded(text) if text is not None else _decode_undeclared(data, charset)
+    if found is None:
         raise InvalidInputError(ParseFailure.TEXT_UNDECODABLE, _describe_failure(data))
-    return text
+    return found
 
 
-def decode_unicode(data: bytes) -> str | None:
-    """Decode `data` without guessing; None if the encoding has to be guessed."""
+def decode_unicode(data: bytes) -> Decoded | None:
+    """Decode `data` if it is certain to be Unicode; None if the encoding has to be guessed."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _decode_all(data[len(mark) :], encoding)
@@ -58,6 +64,17 @@ def decode_unicode(data: bytes) -> str | None:
     if _is_binary(data) or _SEVEN_BIT.search(data):
         return None
     return _decode_all(data, "utf-8")
+
+
+def _decode_undeclared(data: bytes, charset: str) -> Decoded | None:
+    """Decode `data`, which is not in the encoding that `charset` declares, if it does."""
+    repaired, codec = _decode_damaged(data), find_codec(charset)
+    found = repaired or _decode_detected(data)
+    if found is None or not charset or (repaired and codec == "utf-8"):
+        return found
+    why = f"the bytes are not {find_label(codec)}" if codec else "its name is not known"
+    note = Note(NoteCode.CHARSET_IGNORED, f"the declared encoding was ignored: {why}")
+    return Decoded(found.text, (note, *found.notes))
 
 
 def _describe_failure(data: bytes) -> str:
@@ -77,9 +94,9 @@ def _is_binary(data: bytes) -> bool:
     return len(data) - len(data.translate(None, _CONTROLS)) > len(data) * CONTROL_SHARE
 
 
-def _decode_all(data: bytes, encoding: str) -> str | None:
+def _decode_all(data: bytes, encoding: str) -> Decoded | None:
     try:
-        return data.decode(encoding)
+        return Decoded(data.decode(encoding))
     except UnicodeDecodeError:
         return None
 
@@ -89,14 +106,27 @@ def _decode_declared(data: bytes, charset: str) -> str | None:
     return decode_strictly(data, codec) if codec else None
 
 
-def _decode_damaged(data: bytes) -> str | None:
+def _decode_damaged(data: bytes) -> Decoded | None:
     text = data.decode("utf-8", "replace")
     damaged = text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
     whole = len(text) - len(text.encode("ascii", "ignore")) - text.count(REPLACEMENT)
-    return text if 0 < WHOLE_PER_DAMAGED * damaged <= whole else None
+    if not 0 < WHOLE_PER_DAMAGED * damaged <= whole:
+        return None
+    detail = f"{render_count(damaged, 'damaged place')} became U+FFFD; the rest is UTF-8"
+    return Decoded(text, (Note(NoteCode.TEXT_REPAIRED, detail),))
 
 
-def _decode_wide(data: bytes) -> str | None:
+def _decode_detected(data: bytes) -> Decoded | None:
+    guess = find_encoding(data)
+    if guess is None or (text := decode_strictly(data, guess.encoding)) is None:
+        return None
+    detail = f"read as {find_label(guess.encoding)}, confidence {guess.confidence:.2f}"
+    if guess.is_confirmed:
+        detail += ", confirmed by a second library"
+    return Decoded(text, (Note(NoteCode.ENCODING_DETECTED, detail),))
+
+
+def _decode_wide(data: bytes) -> Decoded | None:
     """Decode UTF-16 or UTF-32 without a byte order mark; None if it is neither.
 
     The wrong byte order turns blanks and ASCII into rare ideographs, so the candidate with most
@@ -107,7 +137,10 @@ def _decode_wide(data: bytes) -> str | None:
         width = 4 if encoding.startswith("utf-32") else 2
         if len(data) % width or (head := _decode_all(data[:SAMPLE_BYTES], encoding)) is None:
             continue
-        share = sum(character.isspace() or " " <= character <= "~" for character in head)
-        if share / len(head) > best_share:
-            best, best_share = encoding, share / len(head)
-    return _decode_all(data, best) if best else None
+        share = sum(character.isspace() or " " <= character <= "~" for character in head.text)
+        if share / len(head.text) > best_share:
+            best, best_share = encoding, share / len(head.text)
+    if best is None or (whole := _decode_all(data, best)) is None:
+        return None
+    note = Note(NoteCode.ENCODING_DETECTED, f"read as {best}, by the pattern of its zero bytes")
+    return Decoded(whole.text, (note,))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ingest.chunking import Chunk
+from ingest.notes import Note
 from ingest.outline import NO_OUTLINE, Outline
 
 
@@ -58,6 +59,7 @@ class ParsedDocument:
     pages: tuple[PageStart, ...]
     media_type: MediaType
     outline: Outline = NO_OUTLINE
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class CutDocument:
     parts: Sequence[str]
     pages: Sequence[PageStart]
     media_type: MediaType
+    notes: Sequence[Note]
     chunks: Sequence[Chunk]
 
     @property

@@ -36,14 +36,22 @@ def load_statistics() -> _Libraries:
     return _Libraries(chardet, cchardet)
 
 
-def find_encoding(data: bytes) -> str:
-    """Finds the encoding of `data`; empty when it is not certain.
+class Guess(NamedTuple):
+    """A Python codec and the confidence in it; `is_confirmed` by the second library."""
+
+    encoding: str
+    confidence: float
+    is_confirmed: bool
+
+
+def find_encoding(data: bytes) -> Guess | None:
+    """Finds the encoding of `data`; None when it is not certain.
 
     It is certain when two independent libraries read the same characters, when one is confident,
     or when those that give the same characters have more than half of all confidence.
     """
     if len(data) < TEXT_MIN_BYTES:
-        return ""
+        return None
     sample = _take_sample(data)
     weights = defaultdict[str, float](float)
     ranking = _rank_encodings(sample)
@@ -51,16 +59,17 @@ def find_encoding(data: bytes) -> str:
         if (text := _decode_sample(sample, encoding)) is not None:
             weights[text] += confidence
     if not ranking or (text := _decode_sample(sample, ranking[0][0])) is None:
-        return ""
+        return None
     encoding, confidence = ranking[0]
     second = load_statistics().cchardet.detect(sample)["encoding"] or ""
     second = find_codec(second) or second
+    is_confirmed = _decode_sample(sample, second) == text
     certain = (
-        confidence >= CONFIDENCE_MIN
+        is_confirmed
+        or confidence >= CONFIDENCE_MIN
         or weights[text] >= SHARE_MIN * sum(weights.values())
-        or _decode_sample(sample, second) == text
     )
-    return encoding if certain else ""
+    return Guess(encoding, confidence, is_confirmed) if certain else None
 
 
 def _rank_encodings(sample: bytes) -> list[tuple[str, float]]:

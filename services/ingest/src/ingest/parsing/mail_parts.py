@@ -8,7 +8,7 @@ from email.header import decode_header
 from email.message import Message
 
 from ingest.parsing.charset import find_codec, find_declared_charset
-from ingest.parsing.decode import decode, decode_unicode
+from ingest.parsing.decode import Decoded, decode, decode_unicode
 from ingest.parsing.failure import ParseFailure, RefusalError
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -16,8 +16,8 @@ HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 
 def parse(data: bytes) -> Message:
     """Parses the parts; a file in UTF-16 is read as if it were in UTF-8."""
-    if b"\x00" in data and (text := decode_unicode(data)) is not None:
-        data = text.encode()
+    if b"\x00" in data and (decoded := decode_unicode(data)) is not None:
+        data = decoded.text.encode()
     return message_from_bytes(data)
 
 
@@ -40,8 +40,8 @@ def find_root(message: Message) -> Message | None:
     return next(named, pages[0] if pages else None)
 
 
-def decode_part(part: Message) -> str:
-    """The text of a part that contains text.
+def decode_part(part: Message) -> Decoded:
+    """The text of a part that contains text, and what had to be guessed or repaired.
 
     Raises:
         InvalidInputError: `TEXT_UNDECODABLE`.

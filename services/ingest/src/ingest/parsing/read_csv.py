@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import clevercsv
 
+from ingest.notes import Note, NoteCode, render_count
 from ingest.parsing.outline_marks import TABLE_MARK
 from ingest.parsing.reading import Reading, check_length
 
@@ -64,7 +65,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
     else:
         dialect = _find_dialect(beginning)
     if dialect is None or not (separator_line or _is_table(data, dialect)):
-        return Reading("", [data.decode()], 0)
+        return Reading("", [data.decode()])
     lines = _iterate_lines(data)
     table = _Table(islice(lines, 1 if separator_line else 0, None), dialect)
     written = _write(table)
@@ -73,7 +74,14 @@ def read(data: bytes, limit_chars: int) -> Reading:
         blocks.append("\n".join(some))
         size_chars += len(blocks[-1]) + 1
         check_length(size_chars, limit_chars)
-    return Reading("", ["\n".join(blocks)], table.open_quotes, is_marked=True)
+    return Reading("", ["\n".join(blocks)], _note_quotes(table.open_quotes), is_marked=True)
+
+
+def _note_quotes(rows: int) -> tuple[Note, ...]:
+    if not rows:
+        return ()
+    said = f"{render_count(rows, 'row')} had quotes that do not match; cells may be divided wrongly"
+    return (Note(NoteCode.QUOTES_UNMATCHED, said),)
 
 
 def _iterate_lines(data: bytes) -> Iterator[str]:

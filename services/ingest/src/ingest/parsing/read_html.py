@@ -44,4 +44,4 @@ def build_reading(title: str, text: str) -> Reading:
     # A title that is not shown is also text of the document.
     if title and text.strip() and title not in beginning:
         text = f"{title}\n\n{text}"
-    return Reading(title, [text], 0, is_marked=True)
+    return Reading(title, [text], is_marked=True)

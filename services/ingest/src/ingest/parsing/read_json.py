@@ -23,15 +23,15 @@ def read(data: bytes, limit_chars: int) -> Reading:
         values = list(parse_values(text))
     except json.JSONDecodeError as error:
         if text[error.pos :].lstrip().startswith(COMMENT_MARKS):
-            return Reading("", [text], 0)
+            return Reading("", [text])
         raise syntax_error(error) from error
     lines = JsonLines(limit_chars)
     if len(values) == 1:
         lines.write(values[0])
-        return Reading(_find_title(values[0]), [lines.get_text()], 0)
+        return Reading(_find_title(values[0]), [lines.get_text()])
     for value in values:
         lines.write_record(value)
-    return Reading("", [lines.get_text()], 0)
+    return Reading("", [lines.get_text()])
 
 
 def _find_title(value: Value) -> str:

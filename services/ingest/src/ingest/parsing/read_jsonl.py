@@ -3,6 +3,7 @@
 import json
 from io import BytesIO, TextIOWrapper
 
+from ingest.notes import Note, NoteCode, render_count
 from ingest.parsing import read_json
 from ingest.parsing.failure import RefusalError
 from ingest.parsing.json_lines import JsonLines
@@ -31,7 +32,14 @@ def read(data: bytes, limit_chars: int) -> Reading:
             damaged += 1
             lines.write_text(line.strip())
         is_first = False
-    return Reading("", [lines.get_text()], damaged)
+    return Reading("", [lines.get_text()], _note_damaged(damaged))
+
+
+def _note_damaged(lines: int) -> tuple[Note, ...]:
+    if not lines:
+        return ()
+    said = f"{render_count(lines, 'line')} could not be read as JSON and became plain text"
+    return (Note(NoteCode.LINES_KEPT_AS_TEXT, said),)
 
 
 def _read_whole(data: bytes, limit_chars: int) -> Reading | None:

@@ -3,6 +3,7 @@
 from email.message import Message
 
 from chassis.base.errors import InvalidInputError
+from ingest.notes import Note, NoteCode, render_count
 from ingest.parsing import read_html
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.mail_parts import (
@@ -48,7 +49,7 @@ def read(data: bytes, limit_chars: int) -> Reading:
         mail = _Mail(limit_chars)
         mail.write_message(message, 1)
         title = read_header(message, "Subject")
-    return Reading(title, ["\n\n".join(mail.blocks)], 0, is_marked=True)
+    return Reading(title, ["\n\n".join(mail.blocks)], mail.list_notes(), is_marked=True)
 
 
 class _Mail:
@@ -56,8 +57,17 @@ class _Mail:
 
     def __init__(self, limit_chars: int) -> None:
         self.blocks: list[str] = []
+        self._notes: list[Note] = []
+        self._left_out = 0
         self._limit_chars = limit_chars
         self._size_chars = 0
+
+    def list_notes(self) -> tuple[Note, ...]:
+        """What was guessed or repaired in the texts, and the attachments that are not read."""
+        if not self._left_out:
+            return tuple(self._notes)
+        said = f"{render_count(self._left_out, 'attachment')} left out"
+        return (*self._notes, Note(NoteCode.ATTACHMENTS_LEFT_OUT, said))
 
     def write_message(self, message: Message, depth: int) -> None:
         """Write the headers of a message, its text, and then what is attached."""
@@ -108,14 +118,17 @@ class _Mail:
             try:
                 self._add(self._read_text(part))
             except InvalidInputError:
-                return  # its name is listed, as that of an attachment that is no text
+                self._left_out += 1  # its name is listed, as that of one that is no text
+        else:
+            self._left_out += 1
 
     def _read_text(self, part: Message) -> str:
         if part.is_multipart():  # reports on the delivery are groups of headers
             return "\n\n".join(str(one).strip() for one in _list_parts(part))
         if not unpack(part).strip():
             return ""
-        text = decode_part(part)
+        text, notes = decode_part(part)
+        self._notes += notes
         if part.get_content_type() not in HTML_TYPES:
             return text
         return read_html.read_part(text.encode(), "", self._limit_chars).texts[0]

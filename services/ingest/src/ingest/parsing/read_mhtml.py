@@ -15,10 +15,10 @@ def read(data: bytes, limit_chars: int) -> Reading:
     """
     with refuse_bad_headers():
         page = find_root(parse(data))
-        text = decode_part(page) if page else None
-    if text is None:
+        decoded = decode_part(page) if page else None
+    if decoded is None:
         raise RefusalError(
             ParseFailure.DOCUMENT_DAMAGED,
             "not a saved page: no part of the file is HTML; send mail as message/rfc822",
         )
-    return read_html.read(text.encode(), limit_chars)
+    return read_html.read(decoded.text.encode(), limit_chars).add_notes(decoded.notes)

@@ -9,6 +9,7 @@ import xberg
 from xberg import ExtractedDocument
 from xberg.options import ExtractInput, ExtractionConfig, SecurityLimits
 
+from ingest.notes import Note, NoteCode, render_count
 from ingest.parsing import read_markdown
 from ingest.parsing.detect import MESSAGE_STREAM, OLE_SIGNATURE
 from ingest.parsing.document import MediaType
@@ -34,7 +35,14 @@ def read(data: bytes, limit_chars: int) -> Reading:
     found = _convert(data, _find_hint(data))
     check_length(len(found.content), limit_chars)
     title = " ".join((found.metadata.title or "").split())
-    return read_markdown.read_body(found.content, title, limit_chars)
+    reading = read_markdown.read_body(found.content, title, limit_chars)
+    return reading._replace(notes=_note_attachments(len(found.children or ())))
+
+
+def _note_attachments(number: int) -> tuple[Note, ...]:
+    if not number:
+        return ()
+    return (Note(NoteCode.ATTACHMENTS_LEFT_OUT, f"{render_count(number, 'attachment')} left out"),)
 
 
 def _find_hint(data: bytes) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from ingest.notes import Note, NoteCode, render_count
 from ingest.parsing import pdfium
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.pdf_annotations import (
@@ -33,8 +34,6 @@ _SPACE_RUN = re.compile(r"(?<! ) {2,}+")
 def read(data: bytes, limit_chars: int) -> Reading:
     """Read the text of every page as it is read on paper; pages of images give empty strings.
 
-    `repairs` counts signs that are left out because no font tells their letters.
-
     Raises:
         RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED`, `NEEDS_OCR` or
             `PARSER_OUTPUT_LIMIT`. A page that cannot be loaded fails the document, so that it is
@@ -47,7 +46,14 @@ def read(data: bytes, limit_chars: int) -> Reading:
             raise RefusalError(
                 ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first"
             )
-        return Reading(_read_title(document), texts, pages.unreadable)
+        return Reading(_read_title(document), texts, _note_unreadable(pages.unreadable))
+
+
+def _note_unreadable(signs: int) -> tuple[Note, ...]:
+    if not signs:
+        return ()
+    detail = f"{render_count(signs, 'sign')} left out, because their fonts do not tell the letters"
+    return (Note(NoteCode.SIGNS_LEFT_OUT, detail),)
 
 
 @contextmanager

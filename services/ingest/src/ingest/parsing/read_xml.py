@@ -13,4 +13,4 @@ def read(data: bytes, limit_chars: int) -> Reading:
             or `PARSER_OUTPUT_LIMIT`.
     """
     root = parse(data)
-    return Reading(find_title(root), [XmlText(root, limit_chars).collect()], 0, is_marked=True)
+    return Reading(find_title(root), [XmlText(root, limit_chars).collect()], is_marked=True)

@@ -2,20 +2,24 @@
 
 from typing import NamedTuple
 
+from ingest.notes import Note
 from ingest.parsing.failure import ParseFailure, RefusalError
 
 
 class Reading(NamedTuple):
     """Raw text, one entry per page; formats without pages have one entry.
 
-    `repairs` counts what the library reported and worked around. `is_marked`: the texts contain the
-    marks of `outline_marks`.
+    `is_marked`: the texts contain the marks of `outline_marks`.
     """
 
     title: str
     texts: list[str]
-    repairs: int
+    notes: tuple[Note, ...] = ()
     is_marked: bool = False
+
+    def add_notes(self, notes: tuple[Note, ...]) -> "Reading":
+        """The same with notes of an earlier step before its own."""
+        return self._replace(notes=notes + self.notes)
 
 
 def check_length(size_chars: int, limit_chars: int) -> None:

@@ -1,7 +1,7 @@
 """The reply of a child: a document in frames that are small enough for the parent's event loop.
 
-Text, pages, headings, tables and chunks come in order and in parts, then the title; a failure may
-come at any time.
+Text, pages, headings, tables and chunks come in order and in parts, then the notes and the title; a
+failure may come at any time.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, locate_chunk
+from ingest.notes import Note, NoteCode
 from ingest.outline import (
     HEADING_LEVELS,
     HEADING_MAX_CHARS,
@@ -43,6 +44,8 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
     bounds = [(one.start, one.end) for one in chunks]
     for start in range(0, len(bounds), PART_ITEMS):
         yield {"chunks": bounds[start : start + PART_ITEMS]}
+    if parsed.notes:
+        yield {"notes": parsed.notes}
     yield {"title": parsed.title}
 
 
@@ -64,6 +67,7 @@ class Reply:
         self._tables: list[Table] = []
         self._outline: Outline | None = None
         self._chunks: list[Chunk] = []
+        self._notes: list[Note] = []
 
     def add(self, frame: bytes) -> CutDocument | None:
         """Add a frame; returns the document after the last one.
@@ -87,7 +91,9 @@ class Reply:
                     self._add_tables(tables)
                 case {"chunks": [*bounds]}:
                     self._add_chunks(bounds)
-                case {"title": str(title)} if self._chunks:
+                case {"notes": [*notes]} if not self._notes:
+                    self._add_notes(notes)
+                case {"title": str(title)} if self._is_complete():
                     return self._build_document(title)
                 case _:
                     raise _malformed_reply_error()
@@ -99,6 +105,9 @@ class Reply:
         """Whether a part may follow: all but the last have one size, which `_slice` relies on."""
         is_full = self._size_chars == len(self._parts) * PART_CHARS
         return is_full and 0 < len(text) <= PART_CHARS and not self._chunks and is_clean(text)
+
+    def _is_complete(self) -> bool:
+        return bool(self._chunks) and self._chunks[-1].end == self._size_chars
 
     def _slice(self, start: int, end: int) -> str:
         """A slice of the text, without joining all parts."""
@@ -136,12 +145,20 @@ class Reply:
             fits = _is_int(start, end) and last <= start < end <= self._size_chars
             if not fits or end - start > self._max_chars:
                 raise _malformed_reply_error()
-            text = self._slice(start, end)
+            gap, text = self._slice(last, start), self._slice(start, end)
             if text[-1].isspace() or (text[0].isspace() and not self._is_indented(start)):
+                raise _malformed_reply_error()
+            if gap.strip():
                 raise _malformed_reply_error()
             ordinal = len(self._chunks)
             place = self._outline.locate(start)
-            self._chunks.append(locate_chunk(ordinal, text, start, end, self._pages, place))
+            self._chunks.append(locate_chunk(ordinal, gap, text, start, self._pages, place))
+
+    def _add_notes(self, notes: Sequence[Any]) -> None:
+        if len(notes) > len(NoteCode):
+            raise _malformed_reply_error()
+        for code, detail in notes:
+            self._notes.append(Note(NoteCode(code), clean_title(detail)))
 
     def _is_indented(self, start: int) -> bool:
         """Whether white space at a place is the indentation of a line."""
@@ -154,6 +171,7 @@ class Reply:
             parts=self._parts,
             pages=tuple(self._pages),
             media_type=self._media_type,
+            notes=tuple(self._notes),
             chunks=self._chunks,
         )
 

@@ -34,6 +34,7 @@ def additions(made: Sequence[Addition]) -> dict[str, Any]:
         "batch_counts": [one.prepared.batch_count if one.prepared else 0 for one in made],
         "waits_s": [one.wait_s for one in made],
         "orders": [draft.order_ns for draft in drafts],
+        "notes": [Jsonb(one.prepared.notes if one.prepared else []) for one in made],
     }
 
 
@@ -67,6 +68,7 @@ def chunks(pieces: Sequence[Piece]) -> dict[str, Any]:
         "chunk_ids": [piece.chunk_id for piece in pieces],
         "ordinals": [piece.ordinal for piece in pieces],
         "batches": [piece.batch for piece in pieces],
+        "gaps": [piece.gap for piece in pieces],
         "texts": [piece.text for piece in pieces],
         "starts": [piece.start for piece in pieces],
         "ends": [piece.end for piece in pieces],

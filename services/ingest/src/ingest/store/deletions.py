@@ -8,9 +8,9 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from ingest.domain import Entry, Receipt, Version
+from ingest.domain import Entry, Version
 from ingest.store import rows
-from ingest.usecases.work import Deletions, Purged
+from ingest.usecases.work import Deletions, Purged, Receipt
 
 # Only the newest tombstone is pending, because its purge includes all older versions.
 _SET_TOMBSTONE: Final = f"""
@@ -88,7 +88,7 @@ WITH forgotten AS (
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
 )
 UPDATE versions SET state = 'DELETED', title = '', text_title = '', file_name = '', media_type = '',
-    media_type_hint = '', metadata = '{}', sha256 = '', object_key = '', attempt = 0,
+    media_type_hint = '', metadata = '{}', notes = '[]', sha256 = '', object_key = '', attempt = 0,
     step_due_at = NULL, updated_at = clock_timestamp(),
     receipt = CASE WHEN version = %(number)s THEN %(receipt)s END
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s

@@ -149,6 +149,7 @@ class PostgresDocuments(Documents):
             sources=_names(source_states(State.PREPARED)),
             media_type=prepared.media_type,
             title=prepared.title,
+            notes=Jsonb(prepared.notes),
             chunk_count=len(pieces),
             batch_count=prepared.batch_count,
             wait_s=wait_s,

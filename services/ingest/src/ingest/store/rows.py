@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
-from ingest.domain import Entry, Object, Origin, Piece, Receipt, State, Upload, Version, View
+from ingest.domain import Entry, Object, Origin, Piece, State, Upload, Version, View
+from ingest.notes import Note, NoteCode
+from ingest.usecases.work import Receipt
 
 ENTRY: Final = (
     "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"
@@ -14,15 +16,15 @@ VERSION: Final = (
     "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
     " v.description_order, v.description_attempt, v.size_bytes, v.sha256, v.object_key, v.source,"
-    " v.upload_event_id, v.correlation_id, v.trace_id, v.chunk_count, v.batch_count, v.attempt,"
-    " v.step_due_at, v.accepted_at, v.updated_at"
+    " v.upload_event_id, v.correlation_id, v.trace_id, v.notes, v.chunk_count, v.batch_count,"
+    " v.attempt, v.step_due_at, v.accepted_at, v.updated_at"
 )
 UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
     " u.result, u.result_detail"
 )
 PIECE: Final = (
-    "chunk_id, ordinal, batch, text, start_char, end_char, page, page_breaks, headings,"
+    "chunk_id, ordinal, batch, gap, text, start_char, end_char, page, page_breaks, headings,"
     " table_header"
 )
 
@@ -64,6 +66,7 @@ def version(row: Row) -> Version:
             correlation_id=row["correlation_id"],
         ),
         trace_id=row["trace_id"],
+        notes=[Note(NoteCode(code), detail) for code, detail in row["notes"]],
         chunk_count=row["chunk_count"],
         batch_count=row["batch_count"],
         attempt=row["attempt"],
@@ -98,6 +101,7 @@ def piece(row: Row) -> Piece:
         chunk_id=row["chunk_id"],
         ordinal=row["ordinal"],
         batch=row["batch"],
+        gap=row["gap"],
         text=row["text"],
         start=row["start_char"],
         end=row["end_char"],

@@ -68,10 +68,10 @@ WITH given AS (
         %(sha256s)b::text[], %(keys)b::text[], %(sources)b::text[],
         %(request_ids)b::text[], %(event_ids)b::text[], %(correlation_ids)b::text[],
         %(trace_ids)b::text[], %(chunk_counts)b::int[], %(batch_counts)b::int[],
-        %(waits_s)b::float8[], %(orders)b::bigint[])
+        %(waits_s)b::float8[], %(orders)b::bigint[], %(notes)b::jsonb[])
     AS given(name, number, state, title, text_title, file_name, hint, media_type, metadata, size,
         sha256, key, source, request_id, event_id, correlation_id, trace_id, chunk_count,
-        batch_count, wait_s, upload_order)
+        batch_count, wait_s, upload_order, notes)
 ), noted AS (
     INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
         correlation_id, unchanged, result)
@@ -89,10 +89,10 @@ WITH given AS (
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
     file_name, media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
-    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at)
+    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at, notes)
 SELECT %(tenant)s, name, number, state, title, text_title, file_name, hint, media_type, metadata,
     size, sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
-    clock_timestamp() + make_interval(secs => wait_s)
+    clock_timestamp() + make_interval(secs => wait_s), notes
 FROM first
 RETURNING {rows.VERSION}
 """  # noqa: S608
@@ -104,12 +104,13 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(contents)b::bytea[]) AS 
 """
 
 KEEP_PIECES: Final = """
-INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text, start_char,
+INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, gap, text, start_char,
     end_char, page, page_breaks, headings, table_header)
 SELECT %(tenant)s, given.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(ordinals)b::int[],
-    %(batches)b::int[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
-    %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[]) AS given
+    %(batches)b::int[], %(gaps)b::text[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[],
+    %(pages)b::int[], %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[])
+AS given
 """
 
 DESCRIBE: Final = f"""
@@ -142,7 +143,7 @@ WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 PREPARE: Final = f"""
 WITH moved AS (
     UPDATE versions v SET state = 'PREPARED', attempt = 0, media_type = %(media_type)s,
-        text_title = %(title)s,
+        text_title = %(title)s, notes = %(notes)s,
         chunk_count = %(chunk_count)s, batch_count = %(batch_count)s,
         step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
         updated_at = clock_timestamp()
@@ -150,12 +151,13 @@ WITH moved AS (
         AND v.state = ANY(%(sources)s)
     RETURNING {rows.VERSION}
 ), written AS (
-    INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, text,
+    INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, gap, text,
         start_char, end_char, page, page_breaks, headings, table_header)
     SELECT moved.tenant_id, moved.document, moved.version, piece.*
     FROM moved, unnest(%(chunk_ids)b::uuid[], %(ordinals)b::int[], %(batches)b::int[],
-        %(texts)b::text[], %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
-        %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[]) AS piece
+        %(gaps)b::text[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[],
+        %(pages)b::int[], %(page_breaks)b::jsonb[], %(headings)b::jsonb[],
+        %(table_headers)b::text[]) AS piece
 )
 SELECT * FROM moved
 """  # noqa: S608

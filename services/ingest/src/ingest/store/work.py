@@ -14,6 +14,7 @@ from chassis.events.work import Transactions, TransactionWork
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
+from ingest.store.texts import PostgresTexts
 from ingest.store.uploads import PostgresTenants, PostgresUploads
 from ingest.traces import start_linked_trace
 from ingest.usecases.work import Begin, Work
@@ -30,6 +31,7 @@ class PostgresWork(Work):
         self._emitted: Counter[str] = Counter()
         self._linked: dict[str, Context] = {}
         self._documents = PostgresDocuments(unit.tx, unit.tenant)
+        self._texts = PostgresTexts(unit.tx, unit.tenant)
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
         self._deletions = PostgresDeletions(unit.tx, unit.tenant)
         self._tenants = PostgresTenants(unit.tx, unit.tenant)
@@ -39,6 +41,11 @@ class PostgresWork(Work):
     @override
     def documents(self) -> PostgresDocuments:
         return self._documents
+
+    @property
+    @override
+    def texts(self) -> PostgresTexts:
+        return self._texts
 
     @property
     @override

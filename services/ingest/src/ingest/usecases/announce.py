@@ -26,14 +26,13 @@ from ingest.domain import (
     SUPERSEDED,
     Origin,
     Piece,
-    Receipt,
     State,
     Upload,
     UploadResult,
     Verdict,
     Version,
 )
-from ingest.usecases.work import Trace, Work
+from ingest.usecases.work import Receipt, Trace, Work
 
 ECHO_MAX_CHARS = 512
 

@@ -8,11 +8,11 @@ from typing import Final
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.events.delivery import Delivery
-from ingest.domain import Origin, Receipt, View, check_name
+from ingest.domain import Origin, View, check_name
 from ingest.pace import Pace
 from ingest.usecases import announce
 from ingest.usecases.ports import DeadLetters, Hide, Objects, Sweeper
-from ingest.usecases.work import Begin, Work
+from ingest.usecases.work import Begin, Receipt, Work
 
 log = logging.getLogger(__name__)
 

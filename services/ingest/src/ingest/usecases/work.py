@@ -22,7 +22,6 @@ from ingest.domain import (
     Origin,
     Piece,
     Prepared,
-    Receipt,
     State,
     Upload,
     Verdict,
@@ -140,6 +139,19 @@ class Documents(Protocol):
         """Number of unfinished versions of the tenant."""
 
 
+class Texts(Protocol):
+    """Text of versions, as their pieces store it."""
+
+    async def measure(self, name: str, number: int) -> "Extent | None":
+        """Length and last page of a version's text; None if none is stored."""
+
+    async def find_page(self, name: str, number: int, page: int) -> int | None:
+        """First character of the first page from `page` on that has text; None if none has."""
+
+    async def list_pieces(self, name: str, number: int, start: int, end: int) -> Sequence[Piece]:
+        """Pieces with the characters of a range, in order, and the one before them."""
+
+
 class Uploads(Protocol):
     """Uploads that can be repeated."""
 
@@ -177,10 +189,10 @@ class Deletions(Protocol):
     async def purge(self, document: str, number: int) -> "Purged":
         """Remove chunks, bytes and outbox rows of the DELETING versions up to this one."""
 
-    async def close(self, document: str, number: int, receipt: Receipt) -> None:
+    async def close(self, document: str, number: int, receipt: "Receipt") -> None:
         """Make those versions DELETED, clear their descriptions and store the receipt."""
 
-    async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
+    async def find_receipt(self, document: str, number: int) -> tuple[int, "Receipt"] | None:
         """Find the delete that removed this version: its last version and its receipt."""
 
 
@@ -233,6 +245,26 @@ class Collections(Protocol):
 
     async def list_old(self, limit: int) -> Sequence[tuple[str, int]]:
         """Documents older than the retention of their collection, with their newest version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a delete removed from each store."""
+
+    objects: int
+    chunks: int
+    passages: int
+    points: int
+    outbox_rows: int
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """Length of a text in characters, and its last page with text; 0 for a format without pages."""
+
+    length: int
+    last_page: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +329,8 @@ class Work(Protocol):
 
     @property
     def documents(self) -> Documents: ...
+    @property
+    def texts(self) -> Texts: ...
     @property
     def uploads(self) -> Uploads: ...
     @property

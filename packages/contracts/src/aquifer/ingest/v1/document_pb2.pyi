@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf import timestamp_pb2 as timestamp_pb2
+from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
@@ -84,6 +86,8 @@ class Document(message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    FILE_NAME_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
@@ -113,6 +117,8 @@ class Document(message.Message):
     """Number of chunks of the newest version; 0 until parsed."""
     trace_id: builtins.str
     """W3C trace id of the upload of the newest version, lower-case hex."""
+    file_name: builtins.str
+    """Name of the file as it was uploaded, for example `report.pdf`; empty if none was given."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When the newest version was accepted."""
@@ -120,6 +126,12 @@ class Document(message.Message):
     @builtins.property
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When the state last changed."""
+
+    @builtins.property
+    def notes(self) -> containers.RepeatedCompositeFieldContainer[Note]:
+        """What had to be guessed or repaired to read the newest version, and what was left out; empty
+        until parsed.
+        """
 
     @builtins.property
     def metadata(self) -> struct_pb2.Struct:
@@ -146,11 +158,37 @@ class Document(message.Message):
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
         trace_id: builtins.str = ...,
+        file_name: builtins.str = ...,
+        notes: abc.Iterable[Note] | None = ...,
         metadata: struct_pb2.Struct | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Note(message.Message):
+    """A note about how a document was read."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """Kind of the note in UPPER_SNAKE, from docs/formats.md."""
+    detail: builtins.str
+    """One sentence for people, with numbers; contains no document text."""
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "detail", b"detail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,15 +28,15 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ingest/v1/ingest_service.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/ingest/v1/collection.proto\x1a aquifer/ingest/v1/document.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"e\n\x15UploadDocumentRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Z\n\x16ImportDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeader\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xa3\x01\n\x17ImportDocumentsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\".aquifer.ingest.v1.ImportedVersionH\x00\x12\x33\n\x07refused\x18\x03 \x01(\x0b\x32 .aquifer.ingest.v1.ImportRefusalH\x00\x42\t\n\x07outcome\"e\n\x0fImportedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"T\n\rImportRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xaf\x01\n\x0cUploadHeader\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x05\x10\x06\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x15\x43heckDocumentsRequest\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .aquifer.ingest.v1.DocumentCheck\"z\n\rDocumentCheck\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.aquifer.ingest.v1.Description\"O\n\x16\x43heckDocumentsResponse\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".aquifer.ingest.v1.CheckedDocument\"\xab\x01\n\x0f\x43heckedDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12.\n\x06result\x18\x02 \x01(\x0e\x32\x1e.aquifer.ingest.v1.CheckResult\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x14\n\x0c\x64uplicate_of\x18\x05 \x01(\t\"\x92\x01\n\x14ListDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x17\x43reateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x17UpdateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15WatchDocumentResponse\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\"+\n\x15WatchDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x88\x01\n\x16WatchDocumentsResponse\x12\x33\n\nsubscribed\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.SubscribedH\x00\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1b.aquifer.ingest.v1.DocumentH\x00\x42\x08\n\x06update\"\x0c\n\nSubscribed\"w\n\x15UpdateDocumentRequest\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t*w\n\x0b\x43heckResult\x12\x1c\n\x18\x43HECK_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HECK_RESULT_UNCHANGED\x10\x01\x12\x18\n\x14\x43HECK_RESULT_CHANGED\x10\x02\x12\x14\n\x10\x43HECK_RESULT_NEW\x10\x03\x32\xe5\n\n\rIngestService\x12Y\n\x0eUploadDocument\x12(.aquifer.ingest.v1.UploadDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document(\x01\x12l\n\x0fImportDocuments\x12).aquifer.ingest.v1.ImportDocumentsRequest\x1a*.aquifer.ingest.v1.ImportDocumentsResponse(\x01\x30\x01\x12Q\n\x0bGetDocument\x12%.aquifer.ingest.v1.GetDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12\x65\n\x0e\x43heckDocuments\x12(.aquifer.ingest.v1.CheckDocumentsRequest\x1a).aquifer.ingest.v1.CheckDocumentsResponse\x12\x62\n\rListDocuments\x12\'.aquifer.ingest.v1.ListDocumentsRequest\x1a(.aquifer.ingest.v1.ListDocumentsResponse\x12]\n\x10\x43reateCollection\x12*.aquifer.ingest.v1.CreateCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12W\n\rGetCollection\x12\'.aquifer.ingest.v1.GetCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12h\n\x0fListCollections\x12).aquifer.ingest.v1.ListCollectionsRequest\x1a*.aquifer.ingest.v1.ListCollectionsResponse\x12]\n\x10UpdateCollection\x12*.aquifer.ingest.v1.UpdateCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12k\n\x10\x44\x65leteCollection\x12*.aquifer.ingest.v1.DeleteCollectionRequest\x1a+.aquifer.ingest.v1.DeleteCollectionResponse\x12\x64\n\rWatchDocument\x12\'.aquifer.ingest.v1.WatchDocumentRequest\x1a(.aquifer.ingest.v1.WatchDocumentResponse0\x01\x12g\n\x0eWatchDocuments\x12(.aquifer.ingest.v1.WatchDocumentsRequest\x1a).aquifer.ingest.v1.WatchDocumentsResponse0\x01\x12W\n\x0eUpdateDocument\x12(.aquifer.ingest.v1.UpdateDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12W\n\x0e\x44\x65leteDocument\x12(.aquifer.ingest.v1.DeleteDocumentRequest\x1a\x1b.aquifer.ingest.v1.Documentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ingest/v1/ingest_service.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/ingest/v1/collection.proto\x1a aquifer/ingest/v1/document.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"e\n\x15UploadDocumentRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeaderH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Z\n\x16ImportDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1f.aquifer.ingest.v1.UploadHeader\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xa3\x01\n\x17ImportDocumentsResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\".aquifer.ingest.v1.ImportedVersionH\x00\x12\x33\n\x07refused\x18\x03 \x01(\x0b\x32 .aquifer.ingest.v1.ImportRefusalH\x00\x42\t\n\x07outcome\"e\n\x0fImportedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"T\n\rImportRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"\xaf\x01\n\x0cUploadHeader\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x05\x10\x06\"\"\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x15\x43heckDocumentsRequest\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .aquifer.ingest.v1.DocumentCheck\"z\n\rDocumentCheck\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x33\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32\x1e.aquifer.ingest.v1.Description\"O\n\x16\x43heckDocumentsResponse\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".aquifer.ingest.v1.CheckedDocument\"\xab\x01\n\x0f\x43heckedDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12.\n\x06result\x18\x02 \x01(\x0e\x32\x1e.aquifer.ingest.v1.CheckResult\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x14\n\x0c\x64uplicate_of\x18\x05 \x01(\t\"z\n\x16GetDocumentTextRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x12\n\nfirst_page\x18\x05 \x01(\x05\x12\x11\n\tlast_page\x18\x06 \x01(\x05\"\xea\x01\n\x17GetDocumentTextResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\x12\x12\n\nnext_start\x18\x06 \x01(\x05\x12\x0e\n\x06length\x18\x07 \x01(\x05\x12\x0c\n\x04page\x18\x08 \x01(\x05\x12\x31\n\x0bpage_breaks\x18\t \x03(\x0b\x32\x1c.aquifer.ingest.v1.PageBreak\x12\r\n\x05title\x18\n \x01(\t\x12\x12\n\nmedia_type\x18\x0b \x01(\t\"\x92\x01\n\x14ListDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x17\x43reateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x17UpdateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCollectionResponse\"?\n\x16ListCollectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.aquifer.ingest.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15WatchDocumentResponse\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\"+\n\x15WatchDocumentsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x88\x01\n\x16WatchDocumentsResponse\x12\x33\n\nsubscribed\x18\x01 \x01(\x0b\x32\x1d.aquifer.ingest.v1.SubscribedH\x00\x12/\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1b.aquifer.ingest.v1.DocumentH\x00\x42\x08\n\x06update\"\x0c\n\nSubscribed\"w\n\x15UpdateDocumentRequest\x12-\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1b.aquifer.ingest.v1.Document\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"%\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t*w\n\x0b\x43heckResult\x12\x1c\n\x18\x43HECK_RESULT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HECK_RESULT_UNCHANGED\x10\x01\x12\x18\n\x14\x43HECK_RESULT_CHANGED\x10\x02\x12\x14\n\x10\x43HECK_RESULT_NEW\x10\x03\x32\xcf\x0b\n\rIngestService\x12Y\n\x0eUploadDocument\x12(.aquifer.ingest.v1.UploadDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document(\x01\x12l\n\x0fImportDocuments\x12).aquifer.ingest.v1.ImportDocumentsRequest\x1a*.aquifer.ingest.v1.ImportDocumentsResponse(\x01\x30\x01\x12Q\n\x0bGetDocument\x12%.aquifer.ingest.v1.GetDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12\x65\n\x0e\x43heckDocuments\x12(.aquifer.ingest.v1.CheckDocumentsRequest\x1a).aquifer.ingest.v1.CheckDocumentsResponse\x12h\n\x0fGetDocumentText\x12).aquifer.ingest.v1.GetDocumentTextRequest\x1a*.aquifer.ingest.v1.GetDocumentTextResponse\x12\x62\n\rListDocuments\x12\'.aquifer.ingest.v1.ListDocumentsRequest\x1a(.aquifer.ingest.v1.ListDocumentsResponse\x12]\n\x10\x43reateCollection\x12*.aquifer.ingest.v1.CreateCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12W\n\rGetCollection\x12\'.aquifer.ingest.v1.GetCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12h\n\x0fListCollections\x12).aquifer.ingest.v1.ListCollectionsRequest\x1a*.aquifer.ingest.v1.ListCollectionsResponse\x12]\n\x10UpdateCollection\x12*.aquifer.ingest.v1.UpdateCollectionRequest\x1a\x1d.aquifer.ingest.v1.Collection\x12k\n\x10\x44\x65leteCollection\x12*.aquifer.ingest.v1.DeleteCollectionRequest\x1a+.aquifer.ingest.v1.DeleteCollectionResponse\x12\x64\n\rWatchDocument\x12\'.aquifer.ingest.v1.WatchDocumentRequest\x1a(.aquifer.ingest.v1.WatchDocumentResponse0\x01\x12g\n\x0eWatchDocuments\x12(.aquifer.ingest.v1.WatchDocumentsRequest\x1a).aquifer.ingest.v1.WatchDocumentsResponse0\x01\x12W\n\x0eUpdateDocument\x12(.aquifer.ingest.v1.UpdateDocumentRequest\x1a\x1b.aquifer.ingest.v1.Document\x12W\n\x0e\x44\x65leteDocument\x12(.aquifer.ingest.v1.DeleteDocumentRequest\x1a\x1b.aquifer.ingest.v1.Documentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.ingest_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECKRESULT']._serialized_start=2612
-  _globals['_CHECKRESULT']._serialized_end=2731
+  _globals['_CHECKRESULT']._serialized_start=2973
+  _globals['_CHECKRESULT']._serialized_end=3092
   _globals['_UPLOADDOCUMENTREQUEST']._serialized_start=195
   _globals['_UPLOADDOCUMENTREQUEST']._serialized_end=296
   _globals['_IMPORTDOCUMENTSREQUEST']._serialized_start=298
@@ -59,38 +59,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKDOCUMENTSRESPONSE']._serialized_end=1240
   _globals['_CHECKEDDOCUMENT']._serialized_start=1243
   _globals['_CHECKEDDOCUMENT']._serialized_end=1414
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1417
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1563
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1565
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1661
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=1663
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=1739
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=1741
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=1777
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=1779
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=1904
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1906
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1945
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=1947
-  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=1973
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1975
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2038
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2040
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2142
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=2144
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=2180
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=2182
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=2252
-  _globals['_WATCHDOCUMENTSREQUEST']._serialized_start=2254
-  _globals['_WATCHDOCUMENTSREQUEST']._serialized_end=2297
-  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_start=2300
-  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_end=2436
-  _globals['_SUBSCRIBED']._serialized_start=2438
-  _globals['_SUBSCRIBED']._serialized_end=2450
-  _globals['_UPDATEDOCUMENTREQUEST']._serialized_start=2452
-  _globals['_UPDATEDOCUMENTREQUEST']._serialized_end=2571
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=2573
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=2610
-  _globals['_INGESTSERVICE']._serialized_start=2734
-  _globals['_INGESTSERVICE']._serialized_end=4115
+  _globals['_GETDOCUMENTTEXTREQUEST']._serialized_start=1416
+  _globals['_GETDOCUMENTTEXTREQUEST']._serialized_end=1538
+  _globals['_GETDOCUMENTTEXTRESPONSE']._serialized_start=1541
+  _globals['_GETDOCUMENTTEXTRESPONSE']._serialized_end=1775
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1778
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1924
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1926
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2022
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=2024
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=2100
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=2102
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=2138
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=2140
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=2265
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=2267
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=2306
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_start=2308
+  _globals['_DELETECOLLECTIONRESPONSE']._serialized_end=2334
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=2336
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2399
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2401
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2503
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=2505
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=2541
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=2543
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=2613
+  _globals['_WATCHDOCUMENTSREQUEST']._serialized_start=2615
+  _globals['_WATCHDOCUMENTSREQUEST']._serialized_end=2658
+  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_start=2661
+  _globals['_WATCHDOCUMENTSRESPONSE']._serialized_end=2797
+  _globals['_SUBSCRIBED']._serialized_start=2799
+  _globals['_SUBSCRIBED']._serialized_end=2811
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_start=2813
+  _globals['_UPDATEDOCUMENTREQUEST']._serialized_end=2932
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=2934
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=2971
+  _globals['_INGESTSERVICE']._serialized_start=3095
+  _globals['_INGESTSERVICE']._serialized_end=4582
 # @@protoc_insertion_point(module_scope)

@@ -391,6 +391,110 @@ class CheckedDocument(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class GetDocumentTextRequest(message.Message):
+    """Request of GetDocumentText. Offsets count characters (Unicode code points) from 0."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    FIRST_PAGE_FIELD_NUMBER: builtins.int
+    LAST_PAGE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Version to read; 0: the live one, or the newest if none is live."""
+    start: builtins.int
+    """First character."""
+    end: builtins.int
+    """Behind the last character; 0: to the end of the text, or of the pages."""
+    first_page: builtins.int
+    """Only these pages, from 1; 0: all. `start` and `end` must then lie within them, or be 0."""
+    last_page: builtins.int
+    """Last of these pages; 0: only `first_page`."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        first_page: builtins.int = ...,
+        last_page: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["end", b"end", "first_page", b"first_page", "last_page", b"last_page", "name", b"name", "start", b"start", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetDocumentTextResponse(message.Message):
+    """Response of GetDocumentText: a part of the text of one version."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    NEXT_START_FIELD_NUMBER: builtins.int
+    LENGTH_FIELD_NUMBER: builtins.int
+    PAGE_FIELD_NUMBER: builtins.int
+    PAGE_BREAKS_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Version that the text belongs to."""
+    text: builtins.str
+    """The characters from `start` to `end`. Between two pages it has the white space that ends the
+    first of them.
+    """
+    start: builtins.int
+    """Offset of its first character."""
+    end: builtins.int
+    """Offset behind its last character."""
+    next_start: builtins.int
+    """Where the rest of what was asked for begins; 0: this is the last part."""
+    length: builtins.int
+    """Number of characters of the whole text."""
+    page: builtins.int
+    """Page on which `start` lies, from 1; 0 if the format has no pages."""
+    title: builtins.str
+    """Title from the producer or from the text; empty if neither has one."""
+    media_type: builtins.str
+    """Detected from the bytes, for example `application/pdf`."""
+    @builtins.property
+    def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
+        """Each further page that begins inside the part, ascending."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+        text: builtins.str = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        next_start: builtins.int = ...,
+        length: builtins.int = ...,
+        page: builtins.int = ...,
+        page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
+        title: builtins.str = ...,
+        media_type: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["end", b"end", "length", b"length", "media_type", b"media_type", "name", b"name", "next_start", b"next_start", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListDocumentsRequest(message.Message):
     """Request of ListDocuments."""
 

@@ -66,6 +66,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.FromString,
                 _registered_method=True)
+        self.GetDocumentText = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/GetDocumentText',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.FromString,
+                _registered_method=True)
         self.ListDocuments = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/ListDocuments',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
@@ -173,6 +178,19 @@ class IngestServiceServicer(object):
         """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
         sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
         CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocumentText(self, request, context):
+        """Returns a part of the text of a document as it was extracted and cleaned: the text that the
+        offsets of passages, citations and chunks count in. A reply has at most 262,144 characters;
+        repeat the request with `start` set to `next_start`, and with the `version` of the reply, to read
+        on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
+        DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
+        FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
+        TEXT_MISSING: the version has failed, is superseded or is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,6 +309,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.CheckDocuments,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.SerializeToString,
+            ),
+            'GetDocumentText': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocumentText,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.SerializeToString,
             ),
             'ListDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDocuments,
@@ -461,6 +484,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/CheckDocuments',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.CheckDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocumentText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/GetDocumentText',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

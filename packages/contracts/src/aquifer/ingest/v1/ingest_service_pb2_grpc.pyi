@@ -59,6 +59,15 @@ class IngestServiceStub:
     sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
     CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
     """
+    GetDocumentText: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentTextRequest, ingest_service_pb2.GetDocumentTextResponse]
+    """Returns a part of the text of a document as it was extracted and cleaned: the text that the
+    offsets of passages, citations and chunks count in. A reply has at most 262,144 characters;
+    repeat the request with `start` set to `next_start`, and with the `version` of the reply, to read
+    on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
+    DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
+    FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
+    TEXT_MISSING: the version has failed, is superseded or is deleted.
+    """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
     """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
     PAGE_TOKEN_INVALID, FILTER_INVALID.
@@ -177,6 +186,21 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
         sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
         CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        """
+
+    @abc_1.abstractmethod
+    def GetDocumentText(
+        self,
+        request: ingest_service_pb2.GetDocumentTextRequest,
+        context: aio.ServicerContext[ingest_service_pb2.GetDocumentTextRequest, abc.Awaitable[ingest_service_pb2.GetDocumentTextResponse]],
+    ) -> abc.Awaitable[ingest_service_pb2.GetDocumentTextResponse]:
+        """Returns a part of the text of a document as it was extracted and cleaned: the text that the
+        offsets of passages, citations and chunks count in. A reply has at most 262,144 characters;
+        repeat the request with `start` set to `next_start`, and with the `version` of the reply, to read
+        on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
+        DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
+        FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
+        TEXT_MISSING: the version has failed, is superseded or is deleted.
         """
 
     @abc_1.abstractmethod

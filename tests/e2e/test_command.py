@@ -47,11 +47,11 @@ def ask(stack, tides):
     return steps[0]["answer"]
 
 
-UPLOADED = {"path", "document", "version", "state", "reason"}
+UPLOADED = {"path", "document", "version", "state", "reason", "notes"}
 DOCUMENT = {
     *("document", "version", "state", "reason", "reason_detail", "live_version", "title"),
     *("media_type", "size_bytes", "sha256", "chunk_count", "metadata"),
-    *("create_time", "update_time", "trace_id"),
+    *("create_time", "update_time", "trace_id", "file_name", "notes"),
 }
 HIT = {
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
@@ -60,6 +60,10 @@ HIT = {
 COLLECTION = {
     *("collection", "documents", "states", "description"),
     *("target_chars", "max_chars", "retention_s", "create_time"),
+}
+TEXT = {
+    *("document", "version", "title", "media_type", "start", "end", "length"),
+    *("page", "page_breaks", "text"),
 }
 TABLE = {
     "upload": (["upload", "{file}", "-c", "tides"], UPLOADED),
@@ -78,6 +82,7 @@ TABLE = {
     "collections list": (["collections", "list"], COLLECTION),
     "sync": (["sync", "{folder}", "-c", "tides4"], {*UPLOADED, "change"}),
     "sync --dry-run": (["sync", "{folder}", "-c", "tides4", "--dry-run"], {*UPLOADED, "change"}),
+    "text": (["text", "{document}", "--range", "0:9"], TEXT),
     "search": (["search", "high water", "-c", "tides"], HIT),
     "search --queries": (
         ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],
@@ -85,6 +90,7 @@ TABLE = {
     ),
     "trace of a document": (["trace", "{document}"], {"trace_id", "spans"}),
     "status": (["status"], {"parts", "servers", "models"}),
+    "status of a document": (["status", "{document}"], DOCUMENT),
 }
 
 
@@ -104,6 +110,19 @@ def test_an_answer_comes_step_by_step(stack, tides):
     kinds = [step["step"] for step in steps]
     assert (kinds[0], kinds[-1], done.stderr) == ("started", "finished", "")
     assert {"delta", "citation"} <= set(kinds)
+
+
+def test_a_citation_points_into_the_text_of_its_document(stack, tides):
+    whole = stack.run("text", tides["document"]).stdout
+    assert whole.startswith("Tides of the north shore\n\nHigh water")
+    steps = stack.json("ask", "How far does the water rise at spring tide?", "-c", "tides")
+    cited = [step for step in steps if step["step"] == "citation"]
+    assert cited
+    for citation in cited:
+        passage = citation["passage"]
+        start, end = (passage["start"] + citation[at] for at in ("quote_start", "quote_end"))
+        done = stack.run("text", passage["document"], "--range", f"{start}:{end}")
+        assert (done.stdout, done.stderr, done.returncode) == (citation["quote"], "", 0)
 
 
 @pytest.mark.parametrize("typed", ["tidse", "Tides", "tides2x"])

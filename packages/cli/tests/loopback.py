@@ -19,13 +19,15 @@ from aquifer.auth.v1.auth_service_pb2_grpc import (
     AuthServiceServicer,
     add_AuthServiceServicer_to_server,
 )
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState, Note
 from aquifer.ingest.v1.ingest_service_pb2 import (
     CHECK_RESULT_CHANGED,
     CHECK_RESULT_NEW,
     CHECK_RESULT_UNCHANGED,
     CheckDocumentsResponse,
     CheckedDocument,
+    GetDocumentTextRequest,
+    GetDocumentTextResponse,
     ImportDocumentsResponse,
     ImportedVersion,
     ImportRefusal,
@@ -47,6 +49,7 @@ from aquifer_cli.sources import Item
 ACCEPTED = DocumentState.DOCUMENT_STATE_ACCEPTED
 PREPARED = DocumentState.DOCUMENT_STATE_PREPARED
 INDEXED = DocumentState.DOCUMENT_STATE_INDEXED
+TEXT_CHARS = 10
 FAILED = DocumentState.DOCUMENT_STATE_FAILED
 DELETING = DocumentState.DOCUMENT_STATE_DELETING
 
@@ -80,6 +83,7 @@ class Ingest(IngestServiceServicer):
     deleted: list[str] = field(default_factory=list)
     checks: int = 0
     finals: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, list[Note]] = field(default_factory=dict)
     final_after_s: float | None = 0.05
     answer_after_s: float = 0.01
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Ingest(IngestServiceServicer):
     final: dict[str, int] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
     listed: int = 0
+    text_requests: list[GetDocumentTextRequest] = field(default_factory=list)
     followers: set[asyncio.Queue] = field(default_factory=set)
     watches: int = 0
     calls: int = 0
@@ -158,6 +163,26 @@ class Ingest(IngestServiceServicer):
             await refuse(context, Code.NOT_FOUND, "DOCUMENT_UNKNOWN")
         return self.document(request.name)
 
+    async def GetDocumentText(self, request, context):
+        if request.name not in self.contents:
+            await refuse(context, Code.NOT_FOUND, "DOCUMENT_UNKNOWN")
+        # A newer version is live after the first part.
+        version = request.version or 1 + len(self.text_requests)
+        self.text_requests.append(request)
+        text = self.contents[request.name].decode()
+        end = request.end or len(text)
+        stop = min(end, request.start + TEXT_CHARS)
+        return GetDocumentTextResponse(
+            name=request.name,
+            version=version,
+            text=text[request.start : stop],
+            start=request.start,
+            end=stop,
+            next_start=stop if stop < end else 0,
+            length=len(text),
+            page=request.first_page,
+        )
+
     async def ListDocuments(self, request, context):
         self.listed += 1
         documents = [self.document(name) for name in self.contents]
@@ -200,8 +225,14 @@ class Ingest(IngestServiceServicer):
     def document(self, name):
         state = self.final.get(name, PREPARED)
         reason = "NO_TEXT" if state == FAILED else ""
-        metadata = self.metadata.get(name)
-        return Document(name=name, version=1, state=state, reason=reason, metadata=metadata)
+        return Document(
+            name=name,
+            version=1,
+            state=state,
+            reason=reason,
+            metadata=self.metadata.get(name),
+            notes=self.notes.get(name, ()),
+        )
 
 
 @asynccontextmanager

@@ -35,6 +35,22 @@ STATUSES = {
             ),
         ],
     ),
+    "same field": Status(
+        code=Code.INVALID_ARGUMENT,
+        message="send pages from 1 to 7",
+        details=[
+            packed(ErrorInfo(reason="PAGE_RANGE")),
+            packed(
+                BadRequest(
+                    field_violations=[
+                        BadRequest.FieldViolation(
+                            field="first_page", description="send pages from 1 to 7"
+                        )
+                    ]
+                )
+            ),
+        ],
+    ),
     "retry": Status(
         code=Code.RESOURCE_EXHAUSTED,
         message="too many calls are open",
@@ -93,6 +109,10 @@ async def test_violated_fields_are_named():
     assert error.reason == "METADATA_RANGE"
     assert error.detail == "metadata out of range; metadata: at most 32 pairs; title: too long"
     assert error.exit_code == EXIT_FAILED
+
+
+async def test_a_field_that_says_what_the_message_says_is_not_repeated():
+    assert (await failure_of("same field")).detail == "send pages from 1 to 7"
 
 
 async def test_advice_to_try_again_is_passed_on():

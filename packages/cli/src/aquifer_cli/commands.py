@@ -12,18 +12,18 @@ import click
 
 from aquifer_cli import endpoints, names
 from aquifer_cli.command import Run, cli, command
-from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
+from aquifer_cli.errors import EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
 
 if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import Hit
     from aquifer_cli.client import Client
 
-__all__ = ["cli"]
+__all__ = ["COLLECTION", "cli"]
 
 # As `aquifer_cli.documents` reads them from the contract; a test compares.
 STATES = ("ACCEPTED", "PREPARED", "INDEXED", "FAILED", "SUPERSEDED", "DELETING", "DELETED")
-_COLLECTION = click.option(
+COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
@@ -84,7 +84,7 @@ def demo(run: Run) -> int:
   aquifer upload docs --json | jq -r 'select(.reason != "")'""",
 )
 @click.argument("paths", nargs=-1, required=True, type=_FILE)
-@_COLLECTION
+@COLLECTION
 @_METADATA
 @_WAIT
 def upload(
@@ -112,7 +112,7 @@ def upload(
   {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": 1987}}""",
 )
 @click.argument("file", type=_FILE)
-@_COLLECTION
+@COLLECTION
 @_WAIT
 def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     """Uploads a JSONL file: each line is a document.
@@ -284,7 +284,7 @@ def ask(run: Run, question: str, collection: str) -> int:
   aquifer update report.pdf --metadata year:=2020 --metadata 'tags:=["a", "b"]' --unset draft""",
 )
 @click.argument("document")
-@_COLLECTION
+@COLLECTION
 @click.option("--title", help='New title; "" for the title of the text.')
 @_METADATA
 @click.option("--unset", multiple=True, metavar="KEY", help="Removes a pair; can be repeated.")
@@ -331,7 +331,7 @@ def update(
   aquifer delete collections/papers/documents/471""",
 )
 @click.argument("document")
-@_COLLECTION
+@COLLECTION
 def delete(run: Run, document: str, collection: str) -> int:
     """Deletes a document with all its versions.
 
@@ -348,52 +348,3 @@ def delete(run: Run, document: str, collection: str) -> int:
     outcome = "no search finds it; its data is being removed" if state == "DELETING" else "removed"
     run.screen.say(f"{deleted.name}: {state}, {outcome}")
     return 0
-
-
-@command(
-    cli,
-    "trace",
-    examples="""\
-  aquifer trace report.pdf
-  aquifer trace "minutes of may.txt" -c papers
-  aquifer trace 391962eb1d67644cadeedad1e5538aac""",
-)
-@click.argument("identifier", metavar="ID")
-@_COLLECTION
-def trace(run: Run, identifier: str, collection: str) -> int:
-    """Shows the spans of a trace, of a document or of an answer.
-
-    ID is the id of a trace or an answer, or a document: its path at upload or its id, both in the
-    collection, or its complete name. If a document has several traces, the newest comes first.
-    """
-    from aquifer_cli import trace as tracing
-    from aquifer_cli.waterfall import draw_waterfall
-
-    names.check_collection(collection)
-    traces = tracing.find(endpoints.find(run.data_dir).traces, identifier, collection)
-    for number, nodes in enumerate(traces):
-        if run.screen.machine:
-            run.screen.record(tracing.as_json(nodes))
-            continue
-        if number:
-            run.screen.say()
-        for line in draw_waterfall(nodes, run.screen.width):
-            run.screen.say(line)
-    return 0
-
-
-@command(cli, "status")
-def status(run: Run) -> int:
-    """Shows the parts, their versions and the backlog.
-
-    Exit code 1 when a part is not ready.
-    """
-    from aquifer_cli import status as reporting
-
-    state = run.with_client(reporting.gather)
-    if run.screen.machine:
-        run.screen.record(state)
-    else:
-        reporting.show(run.screen, state)
-    parts = (*state["parts"], *state["servers"])
-    return EXIT_FAILED if any(part["ready"] is False for part in parts) else 0

@@ -13,7 +13,7 @@ import click
 
 from aquifer_cli import names
 from aquifer_cli.command import Commands, Run, command
-from aquifer_cli.commands import cli
+from aquifer_cli.commands_state import cli
 from aquifer_cli.errors import EXIT_FAILED, interrupted_error
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
-"""`aquifer documents`, `aquifer update` and `aquifer delete`."""
+"""`aquifer documents`, `status DOCUMENT`, `update` and `delete`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState, Note
 from aquifer.ingest.v1.ingest_service_pb2 import (
     DeleteDocumentRequest,
+    GetDocumentRequest,
     ListDocumentsRequest,
     UpdateDocumentRequest,
 )
@@ -61,6 +62,13 @@ async def list_documents(
             return
 
 
+async def get(client: Client, document: str, collection: str) -> Document:
+    """One document, by its path at upload, its id or its complete name."""
+    request = GetDocumentRequest(name=names.name_from_argument(document, collection))
+    result: Document = await client.call(client.ingest.GetDocument, request)
+    return result
+
+
 async def update(
     client: Client,
     document: str,
@@ -110,4 +118,11 @@ def as_json(document: Document) -> dict[str, object]:
         "create_time": document.create_time.ToDatetime(tzinfo=UTC).isoformat(),
         "update_time": document.update_time.ToDatetime(tzinfo=UTC).isoformat(),
         "trace_id": document.trace_id,
+        "file_name": document.file_name,
+        "notes": notes_json(document.notes),
     }
+
+
+def notes_json(notes: Iterable[Note]) -> list[dict[str, str]]:
+    """Notes for machines."""
+    return [{"code": note.code, "detail": note.detail} for note in notes]

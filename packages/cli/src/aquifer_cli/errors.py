@@ -53,6 +53,9 @@ HINTS = {
     "KEY_EXPIRED": "ask an operator for a new key",
     "KEY_REVOKED": "ask an operator for a new key",
     "DOCUMENT_UNKNOWN": "`aquifer documents` lists the existing documents",
+    "TEXT_PENDING": "`aquifer status DOCUMENT` shows the state; try again in a moment",
+    "TEXT_MISSING": "`aquifer status DOCUMENT` shows the state and which version searches find",
+    "PAGE_RANGE": "leave --page out, or read a part by --range START:END",
     "HIDE_PENDING": "the delete continues by itself; `aquifer documents` shows when it is done",
     "BACKLOG_FULL": "wait until the backlog is smaller: `aquifer status`",
     "VECTORS_REBUILDING": "the index is being rebuilt; try again in a moment",
@@ -99,7 +102,8 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(bad):
-            fields = [f"{v.field}: {v.description}" for v in bad.field_violations]
+            violations = [v for v in bad.field_violations if v.description != error.details()]
+            fields = [f"{v.field}: {v.description}" for v in violations]
         elif detail.Unpack(retry):
             retry_s = retry.retry_delay.ToMilliseconds() / 1000
     unavailable = code is grpc.StatusCode.UNAVAILABLE

@@ -1,9 +1,10 @@
 """The outcome of sending one document."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aquifer.ingest.v1.document_pb2 import Document
-from aquifer_cli.documents import state_name
+from aquifer.ingest.v1.document_pb2 import Document, Note
+from aquifer_cli.documents import notes_json, state_name
 from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
 
 TEMPORARY = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED", "WATCHERS_FULL"}
@@ -13,8 +14,9 @@ TEMPORARY = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED", "WAT
 class Outcome:
     """The outcome of one item, as far as it is known.
 
-    NOT_SENT: given up before the service accepted or refused it. `unreachable`: no service
-        answered. `change`: NEW, CHANGED or UNCHANGED; empty if that is not known.
+    NOT_SENT: given up before the service accepted or refused it. `notes`: what had to be guessed
+        or repaired, once it is parsed. `unreachable`: no service answered. `change`: NEW, CHANGED
+        or UNCHANGED; empty if that is not known.
     """
 
     path: str
@@ -23,6 +25,7 @@ class Outcome:
     state: str = "REFUSED"
     reason: str = ""
     detail: str = ""
+    notes: Sequence[Note] = ()
     unreachable: bool = False
     change: str = ""
 
@@ -41,6 +44,7 @@ class Outcome:
             "version": self.version,
             "state": self.state,
             "reason": self.reason,
+            "notes": notes_json(self.notes),
         }
 
 
@@ -53,6 +57,7 @@ def outcome_of(path: str, document: Document) -> Outcome:
         state=state_name(document.state),
         reason=document.reason,
         detail=document.reason_detail,
+        notes=document.notes,
     )
 
 

@@ -76,6 +76,15 @@ class Screen:
             sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
             sys.stdout.flush()
 
+    def write(self, text: str) -> None:
+        """Writes text as it is, in UTF-8; to a terminal without terminal control characters."""
+        with _translate_errors():
+            if self._out.is_terminal:
+                sys.stdout.write("\t".join(map(layout.escape_controls, text.split("\t"))))
+            else:
+                sys.stdout.buffer.write(text.encode())
+            sys.stdout.flush()
+
     def say(self, text: str | Text = "", *, style: str = "") -> None:
         """Prints a line for people, without terminal control characters."""
         if not self.machine:

@@ -3,9 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.ingest.v1.collection_pb2 import Collection
-from aquifer.ingest.v1.document_pb2 import Document
+from aquifer.ingest.v1.document_pb2 import Document, Note
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
@@ -25,8 +28,8 @@ _KILO = 1000
 
 
 def show_outcomes(screen: Screen, outcomes: Sequence[Outcome]) -> None:
-    """Shows all outcomes if they are few, otherwise those with problems."""
-    refused = [outcome for outcome in outcomes if outcome.reason]
+    """Shows all outcomes if they are few, otherwise those with problems or notes."""
+    refused = [outcome for outcome in outcomes if outcome.reason or outcome.notes]
     shown = outcomes if len(outcomes) <= SHOWN else refused[:SHOWN]
     screen.table(["state", "ver", "document"], [_outcome_row(outcome) for outcome in shown])
     if len(refused) > SHOWN and len(outcomes) > SHOWN:
@@ -38,6 +41,7 @@ def _outcome_row(outcome: Outcome) -> Row:
     # A path that the name repeats would only be noise.
     same = outcome.path.replace("/", names.FOLDER).endswith(document)
     why = f"{outcome.reason}: {outcome.detail}" if outcome.reason else ""
+    why = "; ".join(filter(None, [why, *map(_render_note, outcome.notes)]))
     below = ": ".join(filter(None, ["" if same and not why else outcome.path, why]))
     return Row(cells=(outcome.state, _version(outcome.version), outcome.document), below=below)
 
@@ -122,12 +126,15 @@ def _document_row(document: Document) -> Row:
             [
                 f"{document.reason}: {document.reason_detail}" if document.reason else "",
                 f"searches still find v{document.live_version}" if live else "",
+                *map(_render_note, document.notes),
             ],
         )
     )
+    named = names.document_id(document.name).endswith(document.file_name)
+    aside = [parts, render_size(document.size_bytes), "" if named else document.file_name]
     return Row(
         cells=(state_name(document.state), _version(document.version), document.name),
-        aside=", ".join(filter(None, [parts, render_size(document.size_bytes), document.title])),
+        aside=", ".join(filter(None, [*aside, document.title])),
         below=below,
     )
 
@@ -137,6 +144,39 @@ def show_description(screen: Screen, document: Document) -> None:
     screen.say(f"{document.name}: {document.title or 'no title'}")
     for pair in show_pairs(to_json(document.metadata)):
         screen.say(f"  {pair}")
+
+
+def show_document(screen: Screen, document: Document) -> None:
+    """Everything about a document, one line each; empty fields are left out."""
+    live = document.live_version
+    facts = {
+        "document": document.name,
+        "state": state_name(document.state),
+        "reason": ": ".join(filter(None, [document.reason, document.reason_detail])),
+        "version": f"{document.version}, searches find {_version(live) or 'none'}",
+        "file": document.file_name,
+        "title": document.title,
+        "type": document.media_type,
+        "size": render_size(document.size_bytes),
+        "chunks": f"{document.chunk_count:,}" if document.chunk_count else "",
+        "sha256": document.sha256,
+        "created": _render_time(document.create_time),
+        "changed": _render_time(document.update_time),
+        "trace": document.trace_id,
+    }
+    lines = [(label, value) for label, value in facts.items() if value]
+    lines += [("metadata", pair) for pair in show_pairs(to_json(document.metadata))]
+    lines += [("note", _render_note(note)) for note in document.notes]
+    for label, value in lines:
+        screen.say(f"{label:<10}{value}")
+
+
+def _render_note(note: Note) -> str:
+    return f"{note.code}: {note.detail}"
+
+
+def _render_time(time: Timestamp) -> str:
+    return time.ToDatetime(tzinfo=UTC).isoformat(" ", "seconds")
 
 
 def show_hit(screen: Screen, rank: int, hit: Hit) -> None:

@@ -133,7 +133,7 @@ def test_buf_reports_a_broken_contract(contract):
 @pytest.mark.parametrize(
     ("old", "new", "rule"),
     [
-        ("  // Size of the content.\n", "", "size_bytes"),
+        ("  // Size of the content in bytes; required and checked.\n", "", "size_bytes"),
         ("string uri = 1;", "string Uri = 1;", "Uri"),
     ],
 )

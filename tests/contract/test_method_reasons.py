@@ -68,7 +68,7 @@ UPLOAD = {
 }
 # The two differ only in their types: the port has no implementation that names it.
 FEED = {
-    "REFERENCE_FORBIDDEN": "of the drops folder, which is no feed of changes",
+    "REFERENCE_FORBIDDEN": "of a reference, which is no feed of changes",
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",
 }
 EXCLUDED = {

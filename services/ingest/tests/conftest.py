@@ -35,16 +35,17 @@ from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Draft, Origin, Version, View
-from ingest.drops import DropsFolder
-from ingest.objects import LocalObjects
+from ingest.objects.local import LocalObjects
 from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
+from ingest.references.reader import open_references
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import events
-from ingest.usecases.ports import Changed, CutText
+from ingest.usecases.ports import Changed, CutText, Objects, References
 from ingest.usecases.work import Begin
+from services.ingest.tests.s3_server import serve_s3
 from testkit.servers import TestDatabase
 
 TENANT = "acme"
@@ -63,7 +64,16 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
 
 
 TABLES = (
-    *("tenants", "collections", "documents", "versions", "uploads", "contents", "chunks"),
+    *(
+        "tenants",
+        "collections",
+        "documents",
+        "versions",
+        "uploads",
+        "fetches",
+        "contents",
+        "chunks",
+    ),
     *("inbox", "outbox"),
 )
 
@@ -152,7 +162,8 @@ class Rig:
     settings: Settings
     database: Database
     rows: psycopg.Connection[DictRow]
-    objects: LocalObjects
+    objects: Objects
+    objects_dir: Path
     drops: Path
     siblings: Siblings
     sweeper: PostgresSweeper
@@ -366,6 +377,21 @@ def ids(sent: Sequence[Outgoing]) -> list[str]:
     return [event.headers["ce-id"] for event in sent]
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """The variables of an S3 server."""
+    with serve_s3() as variables:
+        yield variables
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An S3 server that the variables of this process lead to."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
 @asynccontextmanager
 async def nowhere() -> AsyncIterator[Bus]:
     """A bus that is not connected: the outbox only stores."""
@@ -383,7 +409,7 @@ def settings_for(folder: Path) -> Settings:
             "auth_address": "127.0.0.1:1",
             "query_address": "127.0.0.1:1",
             "postgres_dsn": "",
-            "objects_dir": folder / "objects",
+            "objects_url": str(folder / "objects"),
             "drops_dir": folder / "drops",
             "upload_max_bytes": 1 << 20,
             "backlog_max": 1_000,
@@ -408,15 +434,18 @@ async def open_rig(
     rows: psycopg.Connection[DictRow],
     folder: Path,
     cut_text: CutText | None = None,
+    references: References | None = None,
+    objects: Objects | None = None,
     **changes: object,
 ) -> AsyncIterator[Rig]:
     """A rig of which everything is empty, but for its tenant; `changes` are those of settings."""
     settings = settings_for(folder).model_copy(update=changes)
-    settings.objects_dir.mkdir()
+    objects_dir = folder / "objects"
+    objects_dir.mkdir()
     assert settings.drops_dir is not None
     settings.drops_dir.mkdir()
     siblings, sweeper = Siblings(), PostgresSweeper(database)
-    objects = LocalObjects(settings.objects_dir)
+    objects = objects or LocalObjects(objects_dir)
     # Not entered: plain text needs no child process.
     parser = Parser(ParserLimits())
     async with nowhere() as bus:
@@ -425,7 +454,7 @@ async def open_rig(
             begin=begin,
             sweeper=sweeper,
             objects=objects,
-            drops=DropsFolder(settings.drops_dir),
+            references=references or open_references(settings.drops_dir, "", ""),
             cut_text=cut_text or CutNothing(),
             parse=ParseAndCut(parser, CHUNKS),
             hide=siblings.hide,
@@ -439,6 +468,7 @@ async def open_rig(
             database=database,
             rows=rows,
             objects=objects,
+            objects_dir=objects_dir,
             drops=settings.drops_dir,
             siblings=siblings,
             sweeper=sweeper,

@@ -265,7 +265,7 @@ class Stack:
                 settings["AQUIFER_AUTH_PEPPER"] = self._secrets.auth_pepper
                 settings["AQUIFER_AUTH_SIGNING_KEY"] = self._secrets.auth_signing_key
             case "ingest":
-                settings["AQUIFER_OBJECTS_DIR"] = str(self.data.path / "objects")
+                settings["AQUIFER_OBJECTS_URL"] = str(self.data.path / "objects")
             case "query":
                 settings["AQUIFER_VECTORS"] = self.vectors.address
         return settings

@@ -14,13 +14,13 @@ from chassis.process.ops import Stage
 from chassis.process.process import Process
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
-from ingest.drops import DropsFolder
 from ingest.gateways import BusQueue, FactFeed, QueryGateway, open_query_channel
-from ingest.objects import LocalObjects
+from ingest.objects.opening import open_objects
 from ingest.pace import Pace
 from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.reconciler import Reconciler
+from ingest.references.reader import open_references
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
 from ingest.store.sweeper import PostgresSweeper
@@ -39,6 +39,7 @@ from ingest.usecases.collections import (
 )
 from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
+from ingest.usecases.fetch_content import FetchContent
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
@@ -46,11 +47,11 @@ from ingest.usecases.ports import (
     ChangeFeed,
     CutText,
     DeadLetters,
-    Drops,
     Hide,
     Objects,
     Parse,
     Queue,
+    References,
     Sweeper,
 )
 from ingest.usecases.prepare_document import PrepareDocument
@@ -77,7 +78,7 @@ class Adapters:
     begin: Begin
     sweeper: Sweeper
     objects: Objects
-    drops: Drops
+    references: References
     cut_text: CutText
     parse: Parse
     hide: Hide
@@ -93,6 +94,7 @@ class Wired:
     rpc: IngestRpc
     use_cases: UseCases
     watchers: Watchers
+    fetch: FetchContent
     repair: RepairSteps
     repair_descriptions: RepairDescriptions
     expire: GiveUpExpired
@@ -106,26 +108,24 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     fresh = FreshVersions()
     handled = HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper)
     watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
-    accept = AcceptDocument(
-        objects=objects,
-        admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
-        record=RecordUploads(
-            begin=begin,
-            pace=pace,
-            cut_text=adapters.cut_text,
-            notice=watchers.notice,
-            implicit_collections=settings.implicit_collections,
-        ),
-        fresh=fresh,
-        make_key=make_key,
-        max_bytes=settings.upload_max_bytes,
+    accept = _wire_accept(adapters, settings, watchers, fresh)
+    accept_upload = AcceptUpload(
+        accept=accept,
+        begin=begin,
+        references=adapters.references,
+        fetches_max=settings.backlog_max,
     )
     return Wired(
         rpc=_wire_rpc(accept, watchers, adapters, pace),
         watchers=watchers,
+        fetch=FetchContent(
+            accept=accept_upload,
+            begin=begin,
+            sweeper=adapters.sweeper,
+        ),
         use_cases=UseCases(
             begin=begin,
-            accept=AcceptUpload(accept=accept, begin=begin, drops=adapters.drops),
+            accept=accept_upload,
             prepare=PrepareDocument(
                 begin=begin,
                 objects=objects,
@@ -177,6 +177,26 @@ def _wire_rpc(
     )
 
 
+def _wire_accept(
+    adapters: Adapters, settings: Settings, watchers: Watchers, fresh: FreshVersions
+) -> AcceptDocument:
+    begin = adapters.begin
+    return AcceptDocument(
+        objects=adapters.objects,
+        admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
+        record=RecordUploads(
+            begin=begin,
+            pace=_make_pace(settings),
+            cut_text=adapters.cut_text,
+            notice=watchers.notice,
+            implicit_collections=settings.implicit_collections,
+        ),
+        fresh=fresh,
+        make_key=make_key,
+        max_bytes=settings.upload_max_bytes,
+    )
+
+
 def _make_pace(settings: Settings) -> Pace:
     return Pace(
         first_s=settings.step_due_s,
@@ -206,9 +226,7 @@ async def build(process: Process, settings: Settings) -> None:
         )
     )
     outbox = Outbox(database, process.bus, SERVICE)
-    settings.objects_dir.mkdir(mode=0o700, exist_ok=True)
-    objects = LocalObjects(settings.objects_dir)
-    await objects.delete_unfinished()
+    objects = await open_objects(settings.objects_url)
     parser = await opened(Parser(ParserLimits(children=settings.parser_children)))
     channel = await opened(
         open_query_channel(settings.query_address, process.authority.credentials)
@@ -220,7 +238,9 @@ async def build(process: Process, settings: Settings) -> None:
             begin=make_begin(Transactions(database, outbox)),
             sweeper=sweeper,
             objects=objects,
-            drops=DropsFolder(settings.drops_dir),
+            references=open_references(
+                settings.drops_dir, settings.reference_origins, settings.reference_private_hosts
+            ),
             cut_text=CutSmallText(chunks),
             parse=ParseAndCut(parser, chunks),
             hide=QueryGateway(channel),
@@ -244,6 +264,7 @@ async def build(process: Process, settings: Settings) -> None:
     )
     process.bus.on_reconnected.append(wired.watchers.notice_all)
     process.add_loop(wired.watchers.run)
+    process.add_loop(wired.fetch.run)
     process.add_loop(outbox.relay)
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)

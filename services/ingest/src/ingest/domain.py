@@ -169,7 +169,7 @@ def check_texts(bounds: Mapping[str, tuple[str, int]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A reference to a file in the drops folder, with its expected checksum and size."""
+    """Where the content of an upload is, with its expected checksum and size."""
 
     uri: str
     sha256: str

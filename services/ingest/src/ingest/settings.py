@@ -11,9 +11,18 @@ class Settings(ServiceSettings, DatabaseSettings):
     """Settings of `serve`."""
 
     query_address: str = Field(description="host:port of query, which hides what is deleted")
-    objects_dir: Path = Field(description="folder of the uploaded bytes")
+    objects_url: str = Field(description="folder of the uploaded bytes, or s3://bucket/prefix")
     drops_dir: Path | None = Field(
-        None, description="folder that upload events may refer to; none: references are refused"
+        None,
+        description="folder that upload events may refer to by file:///; none: file:/// is off",
+    )
+    reference_origins: str = Field(
+        "",
+        description="web servers and buckets that upload events may refer to, separated by commas:"
+        " https://host, http://host:port, https://*.example.com, s3://bucket",
+    )
+    reference_private_hosts: str = Field(
+        "", description="hosts of these whose address may be private, separated by commas"
     )
     upload_max_bytes: int = Field(64 << 20, ge=1, description="maximum size of one upload")
     implicit_collections: bool = Field(

@@ -501,7 +501,7 @@ async def test_a_crash_between_object_and_transaction_is_no_upload(rig: Rig):
 
 
 async def test_an_object_store_that_is_away_accepts_nothing(rig: Rig):
-    rig.settings.objects_dir.rmdir()
+    rig.objects_dir.rmdir()
     with pytest.raises(UnavailableError):
         await rig.upload(LARGE)
     assert rig.count("documents") == 0

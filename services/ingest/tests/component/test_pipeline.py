@@ -85,7 +85,7 @@ async def test_a_grpc_upload_that_fails_is_told_under_an_empty_id(rig: Rig):
 @pytest.mark.parametrize(("damage", "reason"), [(None, "OBJECT_MISSING"), (b"?", "OBJECT_CORRUPT")])
 async def test_a_lost_or_damaged_object_fails_the_version(rig: Rig, damage, reason):
     await rig.upload(LONG * 5)
-    path = rig.settings.objects_dir / rig.version()["object_key"]
+    path = rig.objects_dir / rig.version()["object_key"]
     path.unlink() if damage is None else path.write_bytes(damage)
     [event] = messages(await rig.prepare())
     assert event.reason == reason

@@ -1,9 +1,10 @@
 """The whole service on a real broker and a real database; the test plays its siblings."""
 
 import asyncio
+import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
     UploadHeader,
 )
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
 from aquifer.ops.v1.dead_letter_service_pb2 import ReplayDeadLetterRequest
 from aquifer.query.v1 import query_service_pb2 as query_pb
 from aquifer.query.v1.passage_events_pb2 import (
@@ -65,6 +66,7 @@ from chassis.rpc.channel import open_channel
 from ingest.app import build
 from ingest.settings import Settings
 from services.ingest.tests.conftest import NAME, settings_for
+from services.ingest.tests.web_server import WebServer, serve
 from testkit.consuming import prepare
 from testkit.servers import TestBus, TestDatabase
 
@@ -206,8 +208,16 @@ def make_authority(channel: grpc.aio.Channel) -> Authority:
 
 
 @pytest.fixture
+def web() -> Iterator[WebServer]:
+    """A server that upload events may refer to."""
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
 async def live(
     bus: TestBus,
+    web: WebServer,
     migrated: TestDatabase,
     database: Database,
     tmp_path: Path,
@@ -239,6 +249,8 @@ async def live(
             "postgres_dsn": migrated.dsn("ingest"),
             "query_address": address,
             "reconcile_s": 0.2,
+            "reference_origins": web.url(""),
+            "reference_private_hosts": "127.0.0.1",
             "step_due_s": getattr(request, "param", 60.0),
         }
         await build(process, Settings.model_validate(settings))
@@ -275,6 +287,36 @@ async def tenant(live: Live) -> Live:
 
 def upload(content: bytes = b"Water finds its way.", **fields: Any) -> DocumentUploaded:
     return DocumentUploaded(tenant=TENANT, document=NAME, content=content, **fields)
+
+
+async def test_an_upload_by_reference_ends_as_indexed_in_the_trace_it_came_with(
+    tenant: Live, web: WebServer
+):
+    content = b"Water finds its way. " * 5_000
+    web.put("/a.txt", content)
+    reference = ContentReference(
+        uri=web.url("/a.txt"),
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+    )
+    event = DocumentUploaded(tenant=TENANT, document=NAME, reference=reference)
+    event_id = await tenant.publish(event, traceparent=TRACEPARENT)
+    [indexed] = await tenant.wait_for(DocumentIndexed)
+    [accepted] = await tenant.wait_for(DocumentAccepted)
+    assert (accepted.upload_event_id, indexed.upload_event_id) == (event_id, event_id)
+    traces = {headers["traceparent"].split("-")[1] for headers, event in tenant.heard if headers}
+    assert traces == {TRACEPARENT.split("-")[1]}
+
+
+async def test_uploads_that_wait_for_a_server_delay_no_other(tenant: Live, web: WebServer):
+    web.hang("/slow")
+    slow = ContentReference(uri=web.url("/slow"), sha256="0" * 64, size_bytes=1)
+    for number in range(100):
+        name = f"collections/reports/documents/slow-{number}"
+        await tenant.publish(DocumentUploaded(tenant=TENANT, document=name, reference=slow))
+    event_id = await tenant.publish(upload())
+    [indexed] = await tenant.wait_for(DocumentIndexed)
+    assert indexed.upload_event_id == event_id
 
 
 async def test_an_upload_event_ends_as_indexed_in_the_trace_it_came_with(tenant: Live):

@@ -1,35 +1,80 @@
-"""The local object store against a real file system."""
+"""What every object store guarantees: the local folder, and a bucket of a real S3 server."""
 
 import asyncio
 import hashlib
-import json
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import obstore
 import pytest
 
 from chassis.base.errors import (
     DataLossError,
+    FailedPreconditionError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
 )
-from ingest.objects import LocalObjects, Stored, _Partial
+from chassis.base.postgres import Database
+from ingest.objects.bucket import PART_BYTES, BucketObjects
+from ingest.objects.local import LocalObjects
+from ingest.objects.opening import open_objects
+from services.ingest.tests.conftest import open_rig
+from services.ingest.tests.s3_server import make_bucket
+from stack.ports import free_ports
 
 KEY = "acme/3f2a/1"
 CONTENT = b"raw bytes" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-MOST = 1024 * 1024
+MOST = 64 << 20
+
+
+@dataclass
+class Store:
+    """A store, how its bytes are changed behind its back, and how it goes away."""
+
+    objects: LocalObjects | BucketObjects
+    overwrite: Callable[[str, bytes], object]
+    away: LocalObjects | BucketObjects
+
+
+async def local_store(folder: Path) -> Store:
+    return Store(
+        await open_objects(str(folder / "objects")),
+        lambda key, content: (folder / "objects" / key).write_bytes(content),
+        LocalObjects(folder / "absent"),
+    )
+
+
+async def bucket_store(
+    variables: dict[str, str], prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    bucket = f"objects-{uuid.uuid4().hex}"
+    make_bucket(variables, bucket)
+    objects = await open_objects(f"s3://{bucket}{prefix}")
+    assert isinstance(objects, BucketObjects)
+    [nobody] = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody}")
+    away = await open_objects(f"s3://{bucket}")
+    return Store(
+        objects, lambda key, content: obstore.put(objects._bucket.store, key, content), away
+    )
+
+
+@pytest.fixture(params=["folder", "bucket", "bucket below a prefix"])
+async def store(request, tmp_path, monkeypatch) -> Store:
+    if request.param == "folder":
+        return await local_store(tmp_path)
+    prefix = "/a/prefix/" if "prefix" in request.param else ""
+    return await bucket_store(request.getfixturevalue("s3"), prefix, monkeypatch)
 
 
 @pytest.fixture
-def objects(tmp_path: Path) -> LocalObjects:
-    return LocalObjects(tmp_path)
+def objects(store: Store) -> LocalObjects | BucketObjects:
+    return store.objects
 
 
 async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -38,21 +83,21 @@ async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-
-
 @pytest.mark.parametrize("pieces", [[CONTENT], [CONTENT[:1], CONTENT[1:5000], b"", CONTENT[5000:]]])
-async def test_what_was_put_is_read_back(objects, tmp_path, pieces):
+async def test_what_was_put_is_read_back(objects, pieces):
     content = pieces[0] if len(pieces) == 1 else stream(*pieces)
-    assert await objects.put(KEY, content, max_bytes=MOST) == Stored(
-        size_bytes=len(CONTENT), sha256=DIGEST
-    )
+    stored = await objects.put(KEY, content, max_bytes=MOST)
+    assert (stored.size_bytes, stored.sha256) == (len(CONTENT), DIGEST)
     assert await objects.read(KEY, sha256=DIGEST) == CONTENT
-    assert files(tmp_path) == [KEY]
-    assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600
+    assert await objects.list() == [KEY]
+
+
+async def test_a_large_object_is_read_back(objects):
+    content = os.urandom(2 * PART_BYTES + 17)
+    pieces = [content[start : start + 700_000] for start in range(0, len(content), 700_000)]
+    stored = await objects.put(KEY, stream(*pieces), max_bytes=MOST)
+    assert stored.size_bytes == len(content)
+    assert await objects.read(KEY, sha256=stored.sha256) == content
 
 
 async def test_empty_object_is_an_object(objects):
@@ -67,64 +112,61 @@ async def test_repeated_put_overwrites_whole(objects):
     assert await objects.read(KEY, sha256=second.sha256) == b"second"
 
 
-async def test_concurrent_puts_leave_one_whole_object(objects, tmp_path):
+async def test_concurrent_puts_leave_one_whole_object(objects):
     contents = [bytes([letter]) * 300_000 for letter in b"abcdefgh"]
-    await asyncio.gather(
-        *(objects.put(KEY, stream(one[:1], one[1:]), max_bytes=MOST) for one in contents)
-    )
-    assert (tmp_path / KEY).read_bytes() in contents
-    assert files(tmp_path) == [KEY]
+    puts = [objects.put(KEY, stream(one[:1], one[1:]), max_bytes=MOST) for one in contents]
+    digests = {one.sha256 for one in await asyncio.gather(*puts)}
+    found = []
+    for digest in digests:
+        try:
+            found.append(await objects.read(KEY, sha256=digest))
+        except DataLossError:
+            continue
+    assert len(found) == 1
+    assert await objects.list() == [KEY]
 
 
 @pytest.mark.parametrize("pieces", [[CONTENT], [CONTENT[:50], CONTENT[50:]]])
-async def test_too_much_is_refused_and_leaves_nothing(objects, tmp_path, pieces):
+async def test_too_much_is_refused_and_leaves_nothing(objects, pieces):
     content = pieces[0] if len(pieces) == 1 else stream(*pieces)
     with pytest.raises(InvalidInputError) as refusal:
         await objects.put(KEY, content, max_bytes=len(CONTENT) - 1)
     assert refusal.value.reason == "DOCUMENT_TOO_LARGE"
-    assert not (tmp_path / KEY).parent.exists()
+    assert await objects.list() == []
 
 
-async def test_put_that_is_cut_short_leaves_the_old_object(objects, tmp_path):
+@pytest.mark.parametrize("before_bytes", [11, 2 * PART_BYTES])
+async def test_put_that_is_cut_short_leaves_the_old_object(objects, before_bytes):
     async def broken() -> AsyncIterator[bytes]:
-        yield b"half of the"
+        yield b"x" * before_bytes
         raise ConnectionResetError
 
     await objects.put(KEY, CONTENT, max_bytes=MOST)
     with pytest.raises(ConnectionResetError):
         await objects.put(KEY, broken(), max_bytes=MOST)
     assert await objects.read(KEY, sha256=DIGEST) == CONTENT
-    assert files(tmp_path) == [KEY]
+    assert await objects.list() == [KEY]
 
 
-async def test_cancelled_put_leaves_nothing(objects, tmp_path):
+async def test_cancelled_put_leaves_nothing(objects):
     async def endless() -> AsyncIterator[bytes]:
         while True:
             yield bytes(100_000)
+            await asyncio.sleep(0)
 
     for delay_s in (0, 0.001, 0.01, 0.05):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await objects.put(KEY, endless(), max_bytes=1 << 40)
-    assert files(tmp_path) == []
-
-
-async def test_a_thread_that_begins_after_the_clean_up_writes_nothing(tmp_path):
-    """Cancelled between being taken up by a thread and taking the lock."""
-    late = _Partial(tmp_path / KEY, MOST)
-    late.discard()
-    for call in (lambda: late.write(CONTENT), late.commit):
-        with pytest.raises(OSError, match="given up"):
-            call()
-    assert files(tmp_path) == []
+    assert await objects.list() == []
 
 
 @pytest.mark.parametrize(
     "damage", [lambda old: old[:-1], lambda old: b"R" + old[1:], lambda _: b""]
 )
-async def test_damaged_object_is_never_returned(objects, tmp_path, damage):
+async def test_damaged_object_is_never_returned(store, objects, damage):
     await objects.put(KEY, CONTENT, max_bytes=MOST)
-    (tmp_path / KEY).write_bytes(damage(CONTENT))
+    store.overwrite(KEY, damage(CONTENT))
     with pytest.raises(DataLossError) as loss:
         await objects.read(KEY, sha256=DIGEST)
     assert loss.value.reason == "OBJECT_CORRUPT"
@@ -136,75 +178,21 @@ async def test_missing_object_is_named(objects):
     assert (missing.value.reason, missing.value.facts["key"]) == ("OBJECT_MISSING", KEY)
 
 
-async def test_deleted_object_is_gone_and_deleting_again_is_fine(objects, tmp_path):
+async def test_deleted_object_is_gone_and_deleting_again_is_fine(objects):
     await objects.put(KEY, CONTENT, max_bytes=MOST)
     for _ in range(2):
         await objects.delete(KEY)
-        assert files(tmp_path) == []
+        assert await objects.list() == []
 
 
-async def test_the_last_version_takes_its_folder_along(objects, tmp_path):
-    keys = ["acme/3f2a/1", "acme/3f2a/2", "acme/77/1"]
-    for key in keys:
-        await objects.put(key, CONTENT, max_bytes=MOST)
-    await objects.delete(keys[0])
-    assert files(tmp_path) == keys[1:]
-    await objects.delete(keys[1])
-    assert [path.name for path in (tmp_path / "acme").iterdir()] == ["77"]
-
-
-async def test_a_folder_left_by_a_delete_that_was_cut_short_goes_with_its_repeat(objects, tmp_path):
-    (tmp_path / "acme/3f2a").mkdir(parents=True)
-    await objects.delete(KEY)
-    assert list((tmp_path / "acme").iterdir()) == []
-
-
-@pytest.mark.parametrize("times", [1, 3])
-async def test_a_folder_a_neighbour_took_away_is_made_again(
-    objects, tmp_path, monkeypatch, times: int
-):
-    make, taken = tempfile.mkstemp, []
-
-    def late(**where: Any) -> tuple[int, str]:
-        if len(taken) < times:
-            taken.append(where["dir"])
-            Path(where["dir"]).rmdir()
-        return make(**where)
-
-    monkeypatch.setattr(tempfile, "mkstemp", late)
-    await objects.put(KEY, CONTENT, max_bytes=MOST)
-    assert await objects.read(KEY, sha256=DIGEST) == CONTENT
-    assert taken == [tmp_path / "acme/3f2a"] * times
-
-
-async def test_puts_and_deletes_of_one_document_do_not_disturb_each_other(objects, tmp_path):
-    async def come_and_go(number: int) -> None:
-        for turn in range(20):
-            key = f"acme/3f2a/{number}-{turn}"
-            await objects.put(key, b"x", max_bytes=MOST)
-            await objects.delete(key)
-
-    await asyncio.gather(*(come_and_go(number) for number in range(8)))
-    assert list((tmp_path / "acme").iterdir()) == []
-
-
-async def test_a_prefix_is_listed_alone(objects, tmp_path):
+async def test_a_prefix_is_listed_alone(objects):
     keys = ["acme/3f2a/1", "acme/3f2a/10", "acme/3f2ab/1", "acme2/3f2a/1"]
     for key in keys:
         await objects.put(key, CONTENT, max_bytes=MOST)
-    (tmp_path / "acme/3f2a/.1.x.partial").write_bytes(b"left by a crash")
     assert await objects.list() == keys
     assert await objects.list("acme/3f2a") == keys[:2]
     assert await objects.list("acme") == keys[:3]
     assert await objects.list("nobody") == []
-
-
-async def test_unfinished_writes_are_swept(objects, tmp_path):
-    await objects.put(KEY, CONTENT, max_bytes=MOST)
-    (tmp_path / "acme/3f2a/.1.x.partial").write_bytes(b"left by a crash")
-    assert await objects.delete_unfinished() == 1
-    assert await objects.delete_unfinished() == 0
-    assert files(tmp_path) == [KEY]
 
 
 @pytest.mark.parametrize(
@@ -215,9 +203,10 @@ async def test_unfinished_writes_are_swept(objects, tmp_path):
         *("a/b/c\x00", "a/b/c\n", "a/b c/d", "a\\b/c/d", "ä/b/c", f"a/b/{'x' * 201}"),
     ],
 )
-async def test_key_outside_the_grammar_is_refused_everywhere(objects, tmp_path, key):
+async def test_key_outside_the_grammar_is_refused_everywhere(objects, key):
     calls = [
         lambda: objects.put(key, b"x", max_bytes=MOST),
+        lambda: objects.put(key, stream(b"x"), max_bytes=MOST),
         lambda: objects.read(key, sha256=DIGEST),
         lambda: objects.delete(key),
     ]
@@ -227,83 +216,47 @@ async def test_key_outside_the_grammar_is_refused_everywhere(objects, tmp_path, 
         with pytest.raises(InvalidInputError) as refusal:
             await call()
         assert refusal.value.reason == "OBJECT_KEY_INVALID"
-    assert files(tmp_path) == []
+    assert await objects.list() == []
 
 
-async def test_longest_key_fits_the_file_system(objects):
-    key = "/".join(["k" * 200] * 3)
+async def test_longest_key_fits(objects):
+    key = "/".join(["k%~._-9A" * 25] * 3)
     stored = await objects.put(key, CONTENT, max_bytes=MOST)
     assert await objects.read(key, sha256=stored.sha256) == CONTENT
+    assert await objects.list() == [key]
 
 
-async def test_volume_that_is_not_mounted_is_not_an_empty_one(tmp_path):
-    objects = LocalObjects(tmp_path / "absent")
-    with pytest.raises(UnavailableError) as away:
-        await objects.put(KEY, CONTENT, max_bytes=MOST)
-    assert away.value.reason == "STORAGE_UNAVAILABLE"
-    assert not (tmp_path / "absent").exists()
+async def test_a_store_that_is_away_is_unavailable(store):
+    for call in (
+        lambda: store.away.put(KEY, CONTENT, max_bytes=MOST),
+        lambda: store.away.put(KEY, stream(CONTENT), max_bytes=MOST),
+    ):
+        with pytest.raises(UnavailableError) as away:
+            await call()
+        assert away.value.reason == "STORAGE_UNAVAILABLE"
 
 
-# A tmpfs of one megabyte where the kernel lets us mount one, else a bound on the size of a file.
-FULL = """
-import asyncio, ctypes, json, os, resource, sys
-from pathlib import Path
-from chassis.base.errors import OverloadedError
-from ingest.objects import LocalObjects
-NEWUSER_AND_NEWNS = 0x10000000 | 0x00020000
-root, libc, uid, gid = sys.argv[1], ctypes.CDLL(None), os.getuid(), os.getgid()
-mounted = False
-if libc.unshare(NEWUSER_AND_NEWNS) == 0:
-    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    mounted = libc.mount(b"none", root.encode(), b"tmpfs", 0, b"size=1m") == 0
-if not mounted:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-async def main():
-    objects = LocalObjects(Path(root))
-    small = await objects.put("acme/doc/1", b"x" * 1000, max_bytes=1 << 30)
-    said = ""
-    try:
-        await objects.put("acme/doc/2", b"x" * (2 << 20), max_bytes=1 << 30)
-    except OverloadedError as error:
-        said = error.reason
-    again = await objects.put("acme/doc/3", b"x" * 1000, max_bytes=1 << 30)
-    print(json.dumps([mounted, said, list(await objects.list()), small == again]))
-asyncio.run(main())
-"""
-
-
-def test_full_disk_is_overload_and_leaves_nothing(tmp_path):
-    command = [sys.executable, "-c", FULL, str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, check=True, timeout=30)
-    _, said, keys, writable_again = json.loads(run.stdout)
-    assert said == "STORAGE_FULL"
-    assert keys == ["acme/doc/1", "acme/doc/3"]
-    assert writable_again
-
-
-async def test_file_is_synced_before_it_gets_its_name_and_the_folders_after(
-    objects, tmp_path, monkeypatch
+async def test_a_document_in_a_bucket_is_parsed_and_its_bytes_go_with_it(
+    s3, database: Database, everything, tmp_path: Path
 ):
-    calls = []
-    sync, rename = os.fsync, Path.replace
+    make_bucket(s3, "documents")
+    objects = await open_objects("s3://documents")
+    async with open_rig(database, everything, tmp_path, objects=objects) as rig:
+        content = b"Water finds its way. " * 5_000
+        await rig.upload(content)
+        row = rig.version()
+        assert await objects.list() == [row["object_key"]]
+        await rig.prepare()
+        await rig.searchable()
+        assert rig.state() == "INDEXED"
+        await rig.delete()
+        await rig.report_purged()
+        assert rig.state() == "DELETED"
+        assert await objects.list() == []
 
-    def watched_sync(descriptor: int) -> None:
-        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-        sync(descriptor)
 
-    def watched_rename(path: Path, target: Path) -> Path:
-        calls.append(target)
-        return rename(path, target)
-
-    monkeypatch.setattr(os, "fsync", watched_sync)
-    monkeypatch.setattr(Path, "replace", watched_rename)
-    await objects.put(KEY, CONTENT, max_bytes=MOST)
-    partial, *rest = calls
-    assert partial.suffix == ".partial"
-    assert partial.parent == tmp_path / "acme/3f2a"
-    folders = [tmp_path / "acme/3f2a", tmp_path / "acme", tmp_path]
-    assert rest == [tmp_path / KEY, *folders]
-    await objects.delete(KEY)
-    assert calls[-2:] == folders[:2]
+@pytest.mark.parametrize("url", ["https://a/b", "s3://", "s3://A_B/c", "s3://a?b", "file:///x"])
+async def test_an_address_that_is_no_store_is_named(url):
+    with pytest.raises(FailedPreconditionError) as refusal:
+        await open_objects(url)
+    assert refusal.value.reason == "OBJECTS_URL_INVALID"

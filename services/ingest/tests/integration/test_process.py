@@ -48,7 +48,7 @@ async def test_every_tenant_table_is_under_forced_policies_the_service_can_not_l
 async def test_settings_that_are_missing_are_named_and_nothing_starts():
     code, output = await command("serve")
     assert code == 1
-    for name in ("objects_dir", "query_address", "postgres_dsn"):
+    for name in ("objects_url", "query_address", "postgres_dsn"):
         assert name in output
 
 
@@ -67,7 +67,7 @@ async def test_without_auth_it_runs_not_ready_and_ends_when_asked(
             "AQUIFER_POSTGRES_DSN": migrated.dsn("ingest"),
             "AQUIFER_AUTH_ADDRESS": "127.0.0.1:1",
             "AQUIFER_QUERY_ADDRESS": "127.0.0.1:1",
-            "AQUIFER_OBJECTS_DIR": str(tmp_path / "objects"),
+            "AQUIFER_OBJECTS_URL": str(tmp_path / "objects"),
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

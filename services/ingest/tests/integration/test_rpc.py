@@ -79,7 +79,7 @@ async def test_a_bad_upload_is_refused_by_name_and_leaves_nothing(client: Client
 
 
 def bytes_on_disk(client: Client) -> list[Path]:
-    folder = client.rig.settings.objects_dir
+    folder = client.rig.objects_dir
     return [path for path in folder.rglob("*") if path.is_file()]
 
 

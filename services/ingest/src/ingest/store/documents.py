@@ -24,7 +24,8 @@ from ingest.domain import (
 )
 from ingest.filters import names_deleted
 from ingest.store import columns, filters, rows, statements
-from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pending, Standing
+from ingest.store.uploads import standing_of
+from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pending
 
 
 class PostgresDocuments(Documents):
@@ -37,10 +38,9 @@ class PostgresDocuments(Documents):
     @override
     async def claim(self, names: Sequence[str]) -> Claimed:
         found = await self._fetch_all(statements.CLAIM, "", names=list(names))
-        standing = {None: Standing.UNKNOWN, False: Standing.ACTIVE, True: Standing.SUSPENDED}
         return Claimed(
             entries={row["name"]: rows.entry(row) for row in found},
-            standing=standing[found[0]["suspended"]],
+            standing=standing_of(found[0]["suspended"]),
             created={row["name"] for row in found if row["has_sizes"] is not None},
             sized={row["name"] for row in found if row["has_sizes"]},
         )

@@ -42,7 +42,24 @@ _BACKLOG: Final = """
 SELECT tenant_id, state, count(*) AS documents,
     extract(epoch FROM clock_timestamp() - min(updated_at)) AS oldest_age_s
 FROM versions WHERE step_due_at IS NOT NULL AND state = ANY(%(states)s)
-GROUP BY tenant_id, state ORDER BY tenant_id, state
+GROUP BY tenant_id, state
+UNION ALL
+SELECT tenant_id, 'FETCHING', count(*),
+    extract(epoch FROM clock_timestamp() - min(created_at))
+FROM fetches GROUP BY tenant_id
+ORDER BY tenant_id, state
+"""
+
+# The oldest of each tenant first, then the second of each: nobody waits behind another's thousand.
+_DUE_FETCHES: Final = """
+SELECT tenant_id, source, request_id
+FROM tenants CROSS JOIN LATERAL (
+    SELECT source, request_id, due_at, row_number() OVER (ORDER BY due_at) AS turn
+    FROM fetches f
+    WHERE f.tenant_id = tenants.tenant_id AND f.due_at <= clock_timestamp()
+    ORDER BY due_at LIMIT %(each)s) AS due
+WHERE tenant_id <> ALL(%(excluding)s)
+ORDER BY turn, due_at LIMIT %(limit)s
 """
 
 # The object of a superseded version is unused; that of a failed one when a newer version is live.
@@ -100,12 +117,20 @@ class PostgresSweeper(Sweeper):
         return [
             Backlog(
                 tenant=row["tenant_id"],
-                state=State(row["state"]),
+                state=row["state"],
                 documents=row["documents"],
                 oldest_age_s=float(row["oldest_age_s"]),
             )
             for row in found
         ]
+
+    @override
+    async def list_due_fetches(
+        self, each: int, limit: int, *, excluding: Sequence[str]
+    ) -> Sequence[tuple[str, str, str]]:
+        names = {"each": each, "limit": limit, "excluding": list(excluding)}
+        found = await self._fetch_all(_DUE_FETCHES, names)
+        return [(row["tenant_id"], row["source"], row["request_id"]) for row in found]
 
     @override
     async def list_tenants(self) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Origin, Upload, UploadResult, Verdict
 from ingest.store import rows
-from ingest.usecases.work import Tenants, Uploads
+from ingest.usecases.work import Standing, Tenants, Uploads
 
 _ADD: Final = """
 INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256, correlation_id,
@@ -29,6 +29,13 @@ WHERE u.tenant_id = %(tenant)s AND u.document = %(name)s
     AND u.version >= %(first)s AND u.version <= %(last)s AND u.result = '' AND u.source <> ''
 RETURNING {rows.UPLOAD}
 """  # noqa: S608
+
+
+def standing_of(suspended: bool | None) -> Standing:  # noqa: FBT001  (a column)
+    """The standing that a tenant's row means; None if it has no row."""
+    if suspended is None:
+        return Standing.UNKNOWN
+    return Standing.SUSPENDED if suspended else Standing.ACTIVE
 
 
 class PostgresUploads(Uploads):
@@ -97,6 +104,12 @@ class PostgresTenants(Tenants):
     def __init__(self, tx: Transaction, tenant: str) -> None:
         self._tx = tx
         self._tenant = tenant
+
+    @override
+    async def find_standing(self) -> Standing:
+        statement = "SELECT suspended FROM tenants WHERE tenant_id = %s"
+        row = await (await self._tx.execute(statement, [self._tenant])).fetchone()
+        return standing_of(row["suspended"] if row else None)
 
     @override
     async def admit(self) -> None:

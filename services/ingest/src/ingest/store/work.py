@@ -14,6 +14,7 @@ from chassis.events.work import Transactions, TransactionWork
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
+from ingest.store.fetches import PostgresFetches
 from ingest.store.texts import PostgresTexts
 from ingest.store.uploads import PostgresTenants, PostgresUploads
 from ingest.traces import start_linked_trace
@@ -33,6 +34,7 @@ class PostgresWork(Work):
         self._documents = PostgresDocuments(unit.tx, unit.tenant)
         self._texts = PostgresTexts(unit.tx, unit.tenant)
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
+        self._fetches = PostgresFetches(unit.tx, unit.tenant)
         self._deletions = PostgresDeletions(unit.tx, unit.tenant)
         self._tenants = PostgresTenants(unit.tx, unit.tenant)
         self._collections = PostgresCollections(unit.tx, unit.tenant)
@@ -51,6 +53,11 @@ class PostgresWork(Work):
     @override
     def uploads(self) -> PostgresUploads:
         return self._uploads
+
+    @property
+    @override
+    def fetches(self) -> PostgresFetches:
+        return self._fetches
 
     @property
     @override

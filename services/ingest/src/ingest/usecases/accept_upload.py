@@ -1,7 +1,8 @@
 """Upload events: each is accepted as a document or refused with a result."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
@@ -18,10 +19,14 @@ from chassis.events.delivery import Delivery
 from ingest.domain import ID_MAX_CHARS, Draft, Origin, Reference, Upload, Verdict
 from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.ports import Drops
-from ingest.usecases.record_uploads import RefusedBeforeError, TenantLateError
+from ingest.usecases.ports import References
+from ingest.usecases.record_uploads import (
+    RefusedBeforeError,
+    TenantLateError,
+    check_tenant,
+)
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.work import Begin, Work
+from ingest.usecases.work import Begin, Fetch, Work
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.
@@ -38,10 +43,17 @@ class AcceptUpload:
 
     accept: AcceptDocument
     begin: Begin
-    drops: Drops
+    references: References
+    fetches_max: int
+    due: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, delivery: Delivery[DocumentUploaded], trace_id: str) -> None:
+    async def run(
+        self, delivery: Delivery[DocumentUploaded], trace_id: str, *, fetched: bool = False
+    ) -> None:
         """Accepts the event, or refuses it with a result.
+
+        If another server has its content, the event is only recorded, and `due` is set; then
+        `FetchContent` runs it again, with `fetched`.
 
         Raises:
             InvalidInputError: the id or source cannot be stored, so no result can refer to it.
@@ -51,7 +63,7 @@ class AcceptUpload:
         """
         origin = _read_origin(delivery)
         try:
-            await self._accept(delivery, origin, trace_id)
+            await self._accept(delivery, origin, trace_id, fetched=fetched)
         except TenantLateError as error:
             if delivery.attempt < LATE_ATTEMPTS:
                 raise
@@ -59,12 +71,12 @@ class AcceptUpload:
                 "TENANT_UNKNOWN", "unknown tenant; check its id, or create it first"
             ) from error
         except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
-            await self._refuse(delivery, origin, error)
+            await self.refuse(delivery, error)
         except OverloadedError as error:
             # Waiting would delay all other tenants.
-            if error.reason != "BACKLOG_FULL":
+            if fetched or error.reason != "BACKLOG_FULL":
                 raise
-            await self._refuse(delivery, origin, error)
+            await self.refuse(delivery, error)
         except RefusedBeforeError:
             async with self.begin(delivery.event.tenant) as work:
                 await _repeat(work, delivery.event.tenant, origin)
@@ -81,15 +93,13 @@ class AcceptUpload:
             verdict = Verdict(reason=error.reason, detail=error.detail)
             announce.send_dead_letter_result(work, event, about.source, about.event_id, verdict)
 
-    async def _refuse(
-        self, delivery: Delivery[DocumentUploaded], origin: Origin, error: ServiceError
-    ) -> None:
+    async def refuse(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
         """Records a refusal and sends the result, unless the event was answered before.
 
         An accepted event stays accepted, even if its producer has removed the file since, or its
         tenant has been suspended.
         """
-        event = delivery.event
+        event, origin = delivery.event, _read_origin(delivery)
         correlation_id = announce.truncate(event.correlation_id, ID_MAX_CHARS)
         refusal = Upload(
             origin=replace(origin, correlation_id=correlation_id),
@@ -107,24 +117,85 @@ class AcceptUpload:
                 await _repeat(work, event.tenant, origin)
 
     async def _accept(
+        self,
+        delivery: Delivery[DocumentUploaded],
+        origin: Origin,
+        trace_id: str,
+        *,
+        fetched: bool,
+    ) -> None:
+        draft, body = read_upload(delivery, trace_id)
+        if isinstance(body, bytes):
+            await self.accept.run(draft, body)
+            return
+        reference = body
+        self._check_reference(reference)
+        if self.references.is_remote(reference) and not fetched:
+            await self._put_off(delivery, origin, trace_id)
+            return
+        async with aclosing(self.references.read(reference)) as content:
+            await self.accept.run(draft, content, expected=reference)
+
+    def _check_reference(self, reference: Reference) -> None:
+        self.references.check(reference)
+        if reference.size_bytes > self.accept.max_bytes:
+            raise InvalidInputError(
+                "DOCUMENT_TOO_LARGE",
+                f"more than {self.accept.max_bytes} bytes",
+                limit_bytes=self.accept.max_bytes,
+            )
+
+    async def _put_off(
         self, delivery: Delivery[DocumentUploaded], origin: Origin, trace_id: str
     ) -> None:
-        event = delivery.event
-        draft = Draft(
-            tenant=event.tenant,
-            name=event.document,
-            file_name=event.file_name,
-            media_type=event.media_type,
-            title=event.title,
-            metadata=to_json(event.metadata),
-            origin=replace(origin, correlation_id=event.correlation_id),
-            trace_id=trace_id,
-            order_ns=delivery.stored_ns,
-        )
-        reference = _read_reference(event)
-        content: bytes | AsyncIterator[bytes]
-        content = self.drops.read(reference) if reference else _read_content(event)
-        await self.accept.run(draft, content, expected=reference)
+        """Records an event whose content another server has; a known one gets its answer again."""
+        tenant = delivery.event.tenant
+        async with self.begin(tenant) as work:
+            if await _repeat(work, tenant, origin):
+                return
+            if refusal := check_tenant(origin, await work.tenants.find_standing()):
+                raise refusal
+            if await work.fetches.count() >= self.fetches_max:
+                raise OverloadedError(
+                    "BACKLOG_FULL",
+                    f"{self.fetches_max} uploads of the tenant wait for their content; retry later",
+                    limit=self.fetches_max,
+                )
+            await work.fetches.add(
+                Fetch(
+                    tenant=tenant,
+                    source=origin.source,
+                    request_id=origin.request_id,
+                    upload=delivery.event.SerializeToString(),
+                    stored_ns=delivery.stored_ns,
+                    trace_id=trace_id,
+                )
+            )
+        self.due.set()
+
+
+def read_upload(
+    delivery: Delivery[DocumentUploaded], trace_id: str
+) -> tuple[Draft, bytes | Reference]:
+    """The description of an upload event, and its content or where that is.
+
+    Raises:
+        InvalidInputError: UPLOAD_EVENT_ID, DOCUMENT_NAME, METADATA_RANGE, BODY_MISSING,
+            DOCUMENT_TOO_LARGE, REFERENCE_INVALID.
+    """
+    event = delivery.event
+    draft = Draft(
+        tenant=event.tenant,
+        name=event.document,
+        file_name=event.file_name,
+        media_type=event.media_type,
+        title=event.title,
+        metadata=to_json(event.metadata),
+        origin=replace(_read_origin(delivery), correlation_id=event.correlation_id),
+        trace_id=trace_id,
+        order_ns=delivery.stored_ns,
+    )
+    return draft, _read_reference(event) or _read_content(event)
 
 
 def _read_origin(delivery: Delivery[DocumentUploaded]) -> Origin:

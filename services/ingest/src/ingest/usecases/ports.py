@@ -1,6 +1,6 @@
 """Interfaces that the use cases need; for units of work see `ingest.usecases.work`."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -59,15 +59,28 @@ class Objects(Protocol):
         """Keys of a tenant, or of `<tenant>/<document>`."""
 
 
-class Drops(Protocol):
-    """The folder in which upstream systems place files."""
+class References(Protocol):
+    """Reads the content of uploads by reference."""
 
-    def read(self, reference: Reference) -> AsyncIterator[bytes]:
-        """The bytes of a reference, piece by piece.
+    def check(self, reference: Reference) -> None:
+        """Check that a reference may be read, without reading it.
 
-        Raises, at the first piece:
-            InvalidInputError: REFERENCE_FORBIDDEN, outside of the folder.
+        Raises:
+            InvalidInputError: REFERENCE_INVALID, REFERENCE_SCHEME (the scheme is off),
+                REFERENCE_FORBIDDEN.
+        """
+
+    def is_remote(self, reference: Reference) -> bool:
+        """Whether another server has the content, which may be slow or unavailable."""
+
+    def read(self, reference: Reference) -> AsyncGenerator[bytes]:
+        """The content of a reference, piece by piece; never more than its `size_bytes`.
+
+        Raises, at the first piece or later:
+            InvalidInputError: REFERENCE_SCHEME, REFERENCE_FORBIDDEN.
             NotFoundError: REFERENCE_MISSING.
+            DataLossError: REFERENCE_MISMATCH, there is more content.
+            UnavailableError: REFERENCE_UNAVAILABLE, try again later; DROPS_UNAVAILABLE.
         """
 
 
@@ -126,7 +139,15 @@ class Sweeper(Protocol):
         """Unfinished versions that have been in their state longer than the deadline."""
 
     async def count_backlog(self) -> Sequence["Backlog"]:
-        """Unfinished work by tenant and state."""
+        """Unfinished work by tenant and state; FETCHING: uploads that wait for their content."""
+
+    async def list_due_fetches(
+        self, each: int, limit: int, *, excluding: Sequence[str]
+    ) -> Sequence[tuple[str, str, str]]:
+        """Due fetches as tenant, source and id: at most `each` of a tenant; tenants take turns.
+
+        Those of the tenants `excluding` are left out.
+        """
 
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
@@ -149,7 +170,7 @@ class Backlog:
     """Unfinished work of a tenant in one state, and the age of the oldest, in seconds."""
 
     tenant: str
-    state: State
+    state: str
     documents: int
     oldest_age_s: float
 

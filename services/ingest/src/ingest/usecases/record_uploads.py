@@ -25,6 +25,7 @@ from ingest.domain import (
     Draft,
     Entry,
     Object,
+    Origin,
     State,
     Upload,
     UploadResult,
@@ -199,12 +200,8 @@ class RecordUploads:
 
     def _refuse(self, draft: Draft, claimed: Claimed) -> Exception | None:
         """Checks the collection, and the tenant of an upload event; for a call, its token was."""
-        if draft.origin.source and claimed.standing is Standing.UNKNOWN:
-            return TenantLateError()
-        if draft.origin.source and claimed.standing is Standing.SUSPENDED:
-            return ForbiddenError(
-                "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
-            )
+        if refusal := check_tenant(draft.origin, claimed.standing):
+            return refusal
         if not self.implicit_collections and draft.name not in claimed.created:
             return NotFoundError(
                 "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"
@@ -275,6 +272,19 @@ def _resolve(one: _Waiting, outcome: _Outcome) -> None:
     else:
         assert outcome is not None, "a repeat was looked up"
         one.done.set_result(outcome)
+
+
+def check_tenant(origin: Origin, standing: Standing) -> Exception | None:
+    """Checks the tenant of an upload event; for a call, its token was checked."""
+    if not origin.source:
+        return None
+    if standing is Standing.UNKNOWN:
+        return TenantLateError()
+    if standing is Standing.SUSPENDED:
+        return ForbiddenError(
+            "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
+        )
+    return None
 
 
 async def _join(

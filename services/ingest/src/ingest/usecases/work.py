@@ -168,6 +168,28 @@ class Uploads(Protocol):
         """Record DELETED for uploads that wait for versions up to this one; returns them."""
 
 
+class Fetches(Protocol):
+    """Uploads whose content another server has, until they are accepted or refused."""
+
+    async def add(self, fetch: "Fetch") -> None:
+        """Record an upload to be fetched now; a known one stays as it is."""
+
+    async def count(self) -> int:
+        """Number of the tenant's uploads that wait for their content."""
+
+    async def take(self, source: str, request_id: str, lease_s: float) -> "Fetch | None":
+        """Take a due fetch, which is not due for others until `lease_s` has passed.
+
+        Counts an attempt. None if it is not due, or gone.
+        """
+
+    async def put_back(self, fetch: "Fetch", wait_s: float, *, attempt: int) -> None:
+        """Make a fetch due in `wait_s` seconds, and set its count of attempts."""
+
+    async def remove(self, fetch: "Fetch") -> None:
+        """Remove a fetch that has ended."""
+
+
 class Deletions(Protocol):
     """Changes of a delete, made while the document is locked."""
 
@@ -199,6 +221,9 @@ class Deletions(Protocol):
 class Tenants(Protocol):
     """The standing of the tenant from auth's events, which may come in any order."""
 
+    async def find_standing(self) -> Standing:
+        """The standing of the tenant as far as it is known here."""
+
     async def admit(self) -> None:
         """Record that the tenant exists."""
 
@@ -207,6 +232,24 @@ class Tenants(Protocol):
 
     async def resume(self, sequence: int) -> None:
         """Record that it is active again, unless a change with a higher sequence is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """An upload event whose content must be fetched.
+
+    `upload` is the encoded event, `stored_ns` its order, `attempt` counts attempts that ended
+    without an outcome, `age_s` is the time since the event was recorded.
+    """
+
+    tenant: str
+    source: str
+    request_id: str
+    upload: bytes
+    stored_ns: int
+    trace_id: str
+    attempt: int = 0
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +376,8 @@ class Work(Protocol):
     def texts(self) -> Texts: ...
     @property
     def uploads(self) -> Uploads: ...
+    @property
+    def fetches(self) -> Fetches: ...
     @property
     def deletions(self) -> Deletions: ...
     @property

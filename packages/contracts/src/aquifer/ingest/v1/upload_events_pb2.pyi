@@ -61,7 +61,7 @@ class DocumentUploaded(message.Message):
     """Repeated in every result event of this upload. At most 128 characters."""
     @builtins.property
     def reference(self) -> ContentReference:
-        """A file that ingest can read."""
+        """Where ingest reads the bytes."""
 
     @builtins.property
     def metadata(self) -> struct_pb2.Struct:
@@ -98,11 +98,14 @@ class ContentReference(message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     uri: builtins.str
-    """`file:///...` below the folder of the setting `AQUIFER_DROPS_DIR`."""
+    """`file:///...` below the folder of the setting `AQUIFER_DROPS_DIR`; `https://...`, `http://...` or
+    `s3://bucket/key` of an origin in the setting `AQUIFER_REFERENCE_ORIGINS`. At most 2,048
+    characters, without user name, password or fragment.
+    """
     sha256: builtins.str
     """SHA-256 of the content, lower-case hex; required and checked."""
     size_bytes: builtins.int
-    """Size of the content."""
+    """Size of the content in bytes; required and checked."""
     def __init__(
         self,
         *,

@@ -2,28 +2,17 @@
 
 import asyncio
 import errno
-import hashlib
 import os
-import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from chassis.base.errors import (
-    DataLossError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    UnavailableError,
-)
+from chassis.base.errors import OverloadedError, UnavailableError
+from ingest.objects.keys import KEY_DEPTH, Count, Stored, check_content, missing_error, split_key
 
-KEY_DEPTH = 3
-# Short enough for the name of its temporary file, which may have 255 bytes.
-_SEGMENT = re.compile(r"[A-Za-z0-9%_~-][A-Za-z0-9%._~-]{0,199}")
 _PARTIAL = ".partial"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_OURS_TO_REMOVE = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
@@ -35,18 +24,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """Size and checksum of a written object; `sha256` in lower-case hex."""
-
-    size_bytes: int
-    sha256: str
-
-
 class LocalObjects:
     """Objects under keys `<tenant>/<document>/<version>`, one file each below `root`, which exists.
 
-    A part of a key has at most 200 letters, digits and `%._~-`, and does not begin with a dot.
     Every method raises `InvalidInputError` `OBJECT_KEY_INVALID` for any other key,
     `OverloadedError` `STORAGE_FULL`, and `UnavailableError` `STORAGE_UNAVAILABLE`.
     """
@@ -100,10 +80,7 @@ class LocalObjects:
         return await _run_in_thread(_remove_partials, self._root)
 
     def _path(self, key: str, depths: Sequence[int] = (KEY_DEPTH,)) -> Path:
-        parts = key.split("/")
-        if len(parts) not in depths or not all(map(_SEGMENT.fullmatch, parts)):
-            raise InvalidInputError("OBJECT_KEY_INVALID", "not a key of this store", key=key[:256])
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(*split_key(key, depths))
 
     def _list_keys(self, folder: Path) -> Sequence[str]:
         files = (path for path in _list_files(folder) if path.suffix != _PARTIAL)
@@ -119,23 +96,14 @@ class _Partial:
 
     def __init__(self, target: Path, max_bytes: int) -> None:
         self._target = target
-        self._max_bytes = max_bytes
+        self._count = Count(max_bytes)
         self._lock = Lock()
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
         self._file: tuple[int, str] | None = None
         self._discarded = False
 
     def write(self, piece: bytes) -> None:
         with self._lock:
-            self._size_bytes += len(piece)
-            if self._size_bytes > self._max_bytes:
-                raise InvalidInputError(
-                    "DOCUMENT_TOO_LARGE",
-                    f"more than {self._max_bytes} bytes",
-                    limit_bytes=self._max_bytes,
-                )
-            self._digest.update(piece)
+            self._count.add(piece)
             descriptor, _ = self._open()
             view = memoryview(piece)
             while view:
@@ -151,7 +119,7 @@ class _Partial:
             # Parent folders may be new too, created by this write or by another that still runs.
             for folder in self._folders():
                 _sync(folder)
-            return Stored(size_bytes=self._size_bytes, sha256=self._digest.hexdigest())
+            return self._count.stored
 
     def discard(self) -> None:
         """Discard a write that was not committed; further writes fail."""
@@ -193,16 +161,8 @@ def _read(path: Path, key: str, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError(
-            "OBJECT_MISSING", "the object is missing; upload the document again", key=key
-        ) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataLossError(
-            "OBJECT_CORRUPT",
-            "the stored bytes do not match their checksum; upload the document again",
-            key=key,
-        )
-    return content
+        raise missing_error(key) from error
+    return check_content(content, key, sha256)
 
 
 def _remove(path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -12,7 +12,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from chassis.base.errors import InvalidInputError, NotFoundError, UnavailableError
-from ingest.domain import Reference
 
 PIECE_BYTES: Final = 256 * 1024
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,42 +23,17 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class DropsFolder:
-    """Reads `file:///...` below `root`; without a root every reference is refused."""
+    """Reads `file:///...` below `root`."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
 
-    async def read(self, reference: Reference) -> AsyncIterator[bytes]:
-        """The bytes of a reference, piece by piece.
+    def check(self, uri: str) -> Sequence[str]:
+        """The names from the root down to the file; opens nothing.
 
         Raises:
             InvalidInputError: REFERENCE_FORBIDDEN.
-            NotFoundError: REFERENCE_MISSING, or not readable for this service.
-            UnavailableError: DROPS_UNAVAILABLE, the folder itself is missing.
         """
-        parts = self._split_path(reference.uri)
-        file = _File()
-        try:
-            with _translate_errors():
-                await asyncio.to_thread(file.open, self._folder(), parts)
-            while piece := await self._read_piece(file):
-                yield piece
-        finally:
-            # Close the file even if the call is cancelled now.
-            await asyncio.shield(asyncio.to_thread(file.close))
-
-    async def _read_piece(self, file: "_File") -> bytes:
-        with _translate_errors():
-            return await asyncio.to_thread(file.read)
-
-    def _folder(self) -> Path:
-        assert self._root is not None, "without a root every path is refused"
-        return self._root
-
-    def _split_path(self, uri: str) -> Sequence[str]:
-        """Names from the root down to the file."""
-        if self._root is None:
-            raise _forbidden_error("references are not enabled; set AQUIFER_DROPS_DIR")
         try:
             address = urlsplit(uri)
         except ValueError as error:
@@ -74,11 +48,33 @@ class DropsFolder:
             raise _forbidden_error("refer to a file below the drops folder, by a file:/// URI")
         return parts
 
+    async def read(self, uri: str) -> AsyncGenerator[bytes]:
+        """The bytes of a file, piece by piece.
+
+        Raises:
+            InvalidInputError: REFERENCE_FORBIDDEN.
+            NotFoundError: REFERENCE_MISSING, or not readable for this service.
+            UnavailableError: DROPS_UNAVAILABLE, the folder itself is missing.
+        """
+        parts = self.check(uri)
+        file = _File()
+        try:
+            with _translate_errors():
+                await asyncio.to_thread(file.open, self._root, parts)
+            while piece := await self._read_piece(file):
+                yield piece
+        finally:
+            # Close the file even if the call is cancelled now.
+            await asyncio.shield(asyncio.to_thread(file.close))
+
+    async def _read_piece(self, file: "_File") -> bytes:
+        with _translate_errors():
+            return await asyncio.to_thread(file.read)
+
     def _roots(self) -> Iterator[Path]:
         """The root as configured, and resolved."""
-        root = self._folder()
-        yield root
-        yield root.resolve()
+        yield self._root
+        yield self._root.resolve()
 
 
 class _File:

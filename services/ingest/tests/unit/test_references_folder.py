@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from chassis.base.errors import InvalidInputError, NotFoundError, ServiceError, UnavailableError
-from ingest.domain import Reference
-from ingest.drops import PIECE_BYTES, DropsFolder, _translate_errors
-
-
-def reference(uri: str) -> Reference:
-    return Reference(uri=uri, sha256="0" * 64, size_bytes=1)
+from ingest.references.folder import PIECE_BYTES, DropsFolder, _translate_errors
 
 
 @pytest.fixture
@@ -26,11 +21,11 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-async def content(root: Path | None, uri: str) -> bytes:
-    return b"".join([piece async for piece in DropsFolder(root).read(reference(uri))])
+async def content(root: Path, uri: str) -> bytes:
+    return b"".join([piece async for piece in DropsFolder(root).read(uri)])
 
 
-async def find_refusal(root: Path | None, uri: str) -> ServiceError:
+async def find_refusal(root: Path, uri: str) -> ServiceError:
     with pytest.raises(ServiceError) as refusal:
         await content(root, uri)
     return refusal.value
@@ -44,7 +39,7 @@ async def test_a_file_below_the_folder_is_read(folder: Path):
 async def test_a_large_file_comes_in_pieces(folder: Path):
     large = os.urandom(PIECE_BYTES * 2 + 1)
     (folder / "large").write_bytes(large)
-    pieces = [p async for p in DropsFolder(folder).read(reference(f"file://{folder}/large"))]
+    pieces = [p async for p in DropsFolder(folder).read(f"file://{folder}/large")]
     assert b"".join(pieces) == large
     assert len(pieces) == 3
 
@@ -114,11 +109,6 @@ async def test_a_missing_file_is_said_to_be_missing(folder: Path):
         assert error.reason == "REFERENCE_MISSING"
 
 
-async def test_without_a_folder_every_reference_is_refused(folder: Path):
-    error = await find_refusal(None, f"file://{folder}/in/a%20b%25c.txt")
-    assert error.reason == "REFERENCE_FORBIDDEN"
-
-
 async def test_a_folder_that_is_not_mounted_is_waited_for(folder: Path):
     away = folder.with_name("not-mounted")
     assert isinstance(await find_refusal(away, f"file://{away}/in/x"), UnavailableError)
@@ -131,7 +121,7 @@ def descriptors() -> set[str]:
 async def test_no_descriptor_is_left_open(folder: Path):
     before = descriptors()
     for name in ("in/a b%25c.txt", "none", "in"):
-        stream = DropsFolder(folder).read(reference(f"file://{folder}/{name}"))
+        stream = DropsFolder(folder).read(f"file://{folder}/{name}")
         with suppress(ServiceError):
             await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Reads the content of uploads by reference: files, web servers, buckets."""

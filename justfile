@@ -70,11 +70,12 @@ gen: setup
     for proto in $(grep -L '^service ' -r protos --include='*.proto'); do \
         rm -f {{ contracts }}/"$(echo "$proto" | sed 's,^protos/,,; s,\.proto$,,')"_pb2_grpc.py*; done
 
-# rewrite docs/events.md and docs/asyncapi.yaml from the contract
+# rewrite docs/events.md, docs/asyncapi.yaml and docs/schemas from the contract
 [group('contract')]
 events: setup
     python -m tools.event_catalogue
     python -m tools.asyncapi
+    python -m tools.schemas
 
 # fail when the committed contracts are not what protos/ says
 [group('contract')]

@@ -1,0 +1,75 @@
+// Uploads a file as an event, as JSON, and waits for its result:
+//   npm install; NATS_URL=... NATS_USER=... NATS_PASSWORD=... node upload.js FILE
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { connect, headers } from "@nats-io/transport-node";
+import protobuf from "protobufjs";
+
+const REPEAT_MS = 3_000;
+const WAIT_MS = 600_000;
+const PACKAGE = "aquifer.ingest.v1";
+const tenant = process.env.AQUIFER_TENANT ?? "default";
+const protos = process.env.AQUIFER_PROTOS ?? path.join(import.meta.dirname, "../../protos");
+const file = process.argv[2];
+
+// Results are protobuf; the upload may be JSON.
+const library = path.dirname(createRequire(import.meta.url).resolve("protobufjs/package.json"));
+const root = new protobuf.Root();
+root.resolvePath = (_, target) =>
+  path.join(target.startsWith("google/protobuf/") ? library : protos, target);
+await root.load("aquifer/ingest/v1/document_events.proto");
+
+const connection = await connect({
+  servers: process.env.NATS_URL,
+  user: process.env.NATS_USER,
+  pass: process.env.NATS_PASSWORD,
+});
+const eventId = randomUUID(); // the same id always means the same event
+let accepted = false;
+const result = new Promise((resolve) => {
+  for (const name of ["DocumentAccepted", "DocumentIndexed", "DocumentFailed"]) {
+    const type = root.lookupType(`${PACKAGE}.${name}`);
+    connection.subscribe(`${PACKAGE}.${name}.${tenant}`, {
+      callback: (_, message) => {
+        const event = type.decode(message.data);
+        if (event.uploadEventId !== eventId) return;
+        if (name === "DocumentAccepted") accepted = true;
+        else resolve({ name, event });
+      },
+    });
+  }
+});
+
+const body = JSON.stringify({
+  tenant,
+  document: `collections/examples/documents/${path.basename(file)}`,
+  fileName: path.basename(file),
+  content: (await readFile(file)).toString("base64"), // up to 256 KiB; larger: `reference`
+  correlationId: "order-4711", // repeated in the results
+});
+const attributes = headers();
+attributes.set("ce-specversion", "1.0");
+attributes.set("ce-id", eventId);
+attributes.set("ce-source", "/examples/node");
+attributes.set("ce-type", `${PACKAGE}.DocumentUploaded`);
+attributes.set("Content-Type", "application/json");
+
+const publish = () => {
+  if (!accepted) {
+    connection.publish(`${PACKAGE}.DocumentUploaded.${tenant}`, body, { headers: attributes });
+  }
+};
+publish();
+const repeating = setInterval(publish, REPEAT_MS);
+const waiting = setTimeout(() => {
+  console.error("no result");
+  process.exit(1);
+}, WAIT_MS);
+const { name, event } = await result;
+clearInterval(repeating);
+clearTimeout(waiting);
+console.log(name, event.document);
+await connection.drain();
+process.exitCode = name === "DocumentIndexed" ? 0 : 1;

@@ -24,7 +24,7 @@ import pytest
 from aquifer.auth.v1 import auth_service_pb2
 from aquifer.inference.v1 import inference_service_pb2
 from aquifer.ingest.v1 import ingest_service_pb2
-from aquifer.ops.v1 import dead_letter_service_pb2, status_service_pb2
+from aquifer.ops.v1 import dead_letter_service_pb2, reconcile_service_pb2, status_service_pb2
 from aquifer.query.v1 import query_service_pb2
 from aquifer.query.vectors.v1 import vector_service_pb2
 from chassis.rpc.status import STATUS_OF
@@ -36,7 +36,12 @@ from tests.contract.test_error_table import PAGE, PROMISE, UPPER
 from tools.event_catalogue import comments
 
 PUBLIC = [auth_service_pb2, ingest_service_pb2, query_service_pb2, inference_service_pb2]
-OTHERS = [dead_letter_service_pb2, status_service_pb2, vector_service_pb2]
+OTHERS = [
+    dead_letter_service_pb2,
+    reconcile_service_pb2,
+    status_service_pb2,
+    vector_service_pb2,
+]
 METHODS = [
     method.full_name
     for module in (*PUBLIC, *OTHERS)
@@ -71,7 +76,27 @@ FEED = {
     "REFERENCE_FORBIDDEN": "of a reference, which is no feed of changes",
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",
 }
+RECONCILE = {
+    "DOCUMENT_NAME": "a row or point was checked when it was written",
+    "VERSION_INVALID": "a row or point was checked when it was written",
+    "POINT_INVALID": "a row or point was checked when it was written",
+    "POINT_ID_INVALID": "a row or point was checked when it was written",
+    "TENANT_INVALID": "a row was checked when it was written",
+    "TEXT_COUNT": "at most 32 passages are embedded at a time",
+    "TEXT_LENGTH": "a stored passage has at most 4,096 characters",
+    "BATCH_RANGE": "the store's client splits what is too much for one call",
+    "LIMIT_RANGE": "a page of the store has a fixed size",
+    "PAGE_SIZE_RANGE": "a slice has a fixed size",
+    "FILTER_TOO_LONG": "the store is read without a filter",
+    "OBJECT_KEY_INVALID": "the keys are those that the store lists",
+    "SPARSE_INVALID": "query encodes the passage's words itself",
+    "VECTOR_INVALID": "inference checks what its engine returns",
+    "VECTOR_WIDTH": "query compares the profile of each embedding with its own",
+    "STORE_MISSING": "the store's client answers VECTORS_STORE_MISSING in its place",
+    "VECTORS_SLOW": "the store's client answers VECTORS_UNAVAILABLE in its place",
+}
 EXCLUDED = {
+    "ReconcileService.Reconcile": RECONCILE,
     "IngestService.UploadDocument": UPLOAD,
     "IngestService.ImportDocuments": UPLOAD,
     "IngestService.WatchDocument": FEED,
@@ -254,7 +279,11 @@ PLANTED = {
     "PLANTED_THREAD": (
         "services/query/src/query/vectors/shard.py",
         '        """Remove at most `DELETE_BATCH` points; returns how many of them existed."""\n',
-        {"VectorService.DeletePoints", "VectorService.DeleteVersion"},
+        {
+            "VectorService.DeletePoints",
+            "VectorService.DeleteVersion",
+            "ReconcileService.Reconcile",
+        },
     ),
     "PLANTED_TRANSLATED": (
         "services/query/src/query/vectors/shard.py",

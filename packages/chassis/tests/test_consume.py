@@ -294,7 +294,9 @@ async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
     async with bus.connect("query") as own:
         async with consume_events(own, handler, on_dead=on_dead, name="injected") as settlement:
             await wait_until_settled(settlement)
-        [letter] = await DeadLetters(own, "query").list(0, 10)
+        letters = DeadLetters(own, "query")
+        [listed] = await letters.list(0, 10)
+        letter = await letters.get(listed.dead_letter_id)
     assert reported == [("VECTORS_SHAPE", "injected")]
     assert (letter.reason, letter.event_id, letter.tenant) == ("VECTORS_SHAPE", "e9", TENANT)
     assert letter.attempts == 1
@@ -326,7 +328,9 @@ async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers,
     async with bus.connect("query") as own:
         async with consume_events(own, handler) as settlement:
             await wait_until_settled(settlement)
-        [letter] = await DeadLetters(own, "query").list(0, 10)
+        letters = DeadLetters(own, "query")
+        [listed] = await letters.list(0, 10)
+        letter = await letters.get(listed.dead_letter_id)
     assert letter.reason == reason
     assert letter.payload == payload
 

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from aquifer.ingest.v1.document_events_pb2 import DocumentIndexed
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from chassis.base.errors import InvalidInputError
-from chassis.events.envelope import peek, read
+from chassis.events.envelope import Glimpse, peek, read
 
 NAME = "collections/a/documents/b"
 INDEXED = DocumentIndexed(tenant="acme", document=NAME)
@@ -159,6 +159,19 @@ def test_id_and_document_are_found_in_what_could_not_be_read():
         ({"ce-id": "e1", **JSON}, json.dumps(wrong).encode()),
         (STRUCTURED, structured),
     ):
-        assert peek(DocumentUploaded, headers, payload) == ("e1", NAME)
+        seen = peek(DocumentUploaded, headers, payload)
+        assert (seen.event_id, seen.document, seen.correlation_id) == ("e1", NAME, "c")
     for payload in (b"\xff", b"{", b"[]", b'{"document": 7}'):
-        assert peek(DocumentUploaded, {"ce-id": "e1", **JSON}, payload) == ("e1", "")
+        assert peek(DocumentUploaded, {"ce-id": "e1", **JSON}, payload) == Glimpse(event_id="e1")
+
+
+def test_what_is_found_in_an_unreadable_event_can_be_sent_on():
+    """A lone surrogate is JSON, but no text that protobuf or PostgreSQL can hold."""
+    structured = b'{"id": "e1\\ud800", "source": ["/s"], "data": {"document": "d\\udfff"}}'
+    seen = peek(DocumentUploaded, STRUCTURED, structured)
+    assert seen == Glimpse(event_id="e1", document="d")
+
+
+def test_a_structured_event_without_data_keeps_its_identity():
+    seen = peek(DocumentUploaded, STRUCTURED, b'{"id": "e1", "source": "/s"}')
+    assert seen == Glimpse(event_id="e1", source="/s")

@@ -54,7 +54,7 @@ async def test_dead_letters_are_listed_page_by_page(query: Bus) -> None:
 @pytest.mark.parametrize("position", ["-1", "1.5", "one", "\u0663", " 1"])
 async def test_a_token_that_names_no_dead_letter_is_refused(query: Bus, position: str) -> None:
     rpc = DeadLetterRpc(DeadLetters(query, "query"), [])
-    _, token = Page(size=1, after=(), bound=()).cut(["", ""], lambda _: (position,))
+    _, token = Page(size=1, after=(), bound=("", "")).cut(["", ""], lambda _: (position,))
     with pytest.raises(InvalidInputError) as refused:
         await rpc.ListDeadLetters(ListDeadLettersRequest(page_token=token), CONTEXT)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
@@ -62,7 +62,7 @@ async def test_a_token_that_names_no_dead_letter_is_refused(query: Bus, position
 
 async def test_a_token_beyond_the_last_dead_letter_ends_the_list(query: Bus) -> None:
     rpc = DeadLetterRpc(DeadLetters(query, "query"), [])
-    _, token = Page(size=1, after=(), bound=()).cut(["", ""], lambda _: ("9" * 100,))
+    _, token = Page(size=1, after=(), bound=("", "")).cut(["", ""], lambda _: ("9" * 100,))
     page = await rpc.ListDeadLetters(ListDeadLettersRequest(page_token=token), CONTEXT)
     assert (list(page.dead_letters), page.next_page_token) == ([], "")
 

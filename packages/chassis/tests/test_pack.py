@@ -120,7 +120,7 @@ async def test_an_event_that_fails_is_tried_again_alone(bus, error, monkeypatch)
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
-        assert await DeadLetters(own, "query").list(0, 10) == []
+        assert not await DeadLetters(own, "query").list(0, 10)
     assert sorted(handled) == [f"e{n}" for n in range(8)]
     assert failed == 4
 
@@ -136,7 +136,9 @@ async def test_a_bad_event_becomes_a_dead_letter_as_it_was_published(bus):
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
             await wait_until_settled(settlement)
-        [letter] = await DeadLetters(own, "query").list(0, 10)
+        letters = DeadLetters(own, "query")
+        [listed] = await letters.list(0, 10)
+        letter = await letters.get(listed.dead_letter_id)
     assert (letter.reason, letter.event_id, letter.payload) == (
         "VECTORS_SIZE",
         "e3",

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +40,11 @@ from ingest.parsing.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.references.reader import open_references
 from ingest.settings import Settings
+from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import events
-from ingest.usecases.ports import Changed, CutText, Objects, References
+from ingest.usecases.ports import SHOWN_MAX, Changed, CutText, Objects, References, Shown
 from ingest.usecases.work import Begin
 from services.ingest.tests.s3_server import serve_s3
 from testkit.servers import TestDatabase
@@ -119,6 +120,15 @@ class Siblings:
     last: dict[str, int] = field(default_factory=dict)
     handled: dict[str, int] = field(default_factory=dict)
     changed: Changed | None = None
+    shown: dict[str, Shown] = field(default_factory=dict)
+
+    async def find(self, tenant: str, documents: Sequence[str]) -> Mapping[str, Shown]:
+        return {name: self.shown[name] for name in documents if name in self.shown}
+
+    async def list_page(self, tenant: str, collection: str, after: str) -> Sequence[Shown]:
+        within = f"collections/{collection}/" if collection else ""
+        names = [name for name in sorted(self.shown) if name > after and name.startswith(within)]
+        return [self.shown[name] for name in names[:SHOWN_MAX]] if tenant == TENANT else []
 
     async def open(self, changed: Changed) -> bool:
         self.changed = None if self.bus_is_away else changed
@@ -459,6 +469,8 @@ async def open_rig(
             parse=ParseAndCut(parser, CHUNKS),
             hide=siblings.hide,
             queue=siblings,
+            inventory=PostgresInventory(database),
+            search=siblings,
             changes=siblings,
             dead_letters=siblings,
         )

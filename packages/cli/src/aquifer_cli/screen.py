@@ -133,8 +133,11 @@ class Screen:
                 self.fill(row.below, "    ", style="dim")
 
     @contextmanager
-    def show_progress(self, **totals: int) -> Iterator[dict[str, "Bar"]]:
-        """Shows a progress bar per total on stderr; nothing for programs or without a terminal."""
+    def show_progress(self, **totals: int | None) -> Iterator[dict[str, "Bar"]]:
+        """Shows a progress bar per total on stderr; nothing for programs or without a terminal.
+
+        A total of None is unknown.
+        """
         hidden = not self.animated
         columns = (
             SpinnerColumn(),
@@ -180,9 +183,9 @@ class Bar:
         self._progress = progress
         self._task = task
 
-    def advance(self) -> None:
-        """Counts one more."""
-        self._progress.update(self._task, advance=1, moved=monotonic())
+    def advance(self, count: int = 1) -> None:
+        """Counts one more, or several."""
+        self._progress.update(self._task, advance=count, moved=monotonic())
 
     def set_label(self, label: str) -> None:
         """Changes the label."""

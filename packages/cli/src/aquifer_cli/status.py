@@ -12,6 +12,7 @@ from aquifer_cli import servers
 from aquifer_cli.client import Client
 from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.errors import EXIT_UNAVAILABLE, HINTS, CommandError
+from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
 
@@ -263,7 +264,9 @@ def _show_dead_letters(screen: Screen, parts: Sequence[Mapping[str, Any]]) -> No
     ]
     if found or unknown:
         counts = ", ".join([*found, *(f"unknown in {name}" for name in unknown)])
-        screen.say(f"dead letters: {counts}; docs/operations.md explains how to read them")
+        screen.say(
+            spell_commands(f"dead letters: {counts}; `aquifer dead-letters list` shows them")
+        )
         screen.say()
 
 

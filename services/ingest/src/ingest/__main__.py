@@ -11,6 +11,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import migrate
 from chassis.base.settings import DatabaseSettings
 from chassis.process import lifecycle as service
+from chassis.process import reconcile
 from ingest.app import SERVICE, build
 from ingest.rpc import ACCESS
 from ingest.settings import Settings
@@ -18,7 +19,8 @@ from ingest.settings import Settings
 
 def _serve() -> int:
     settings = Settings.model_validate({})
-    return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+    access = {**ACCESS, **reconcile.ACCESS}
+    return service.run(SERVICE, settings, partial(build, settings=settings), access)
 
 
 def _migrate() -> int:

@@ -7,14 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
+from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions
 from chassis.process.ops import Stage
 from chassis.process.process import Process
+from chassis.process.reconcile import Check, ReconcileRpc
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
-from ingest.gateways import BusQueue, FactFeed, QueryGateway, open_query_channel
+from ingest.gateways import (
+    BusQueue,
+    FactFeed,
+    QueryGateway,
+    QuerySearch,
+    open_query_channel,
+)
 from ingest.objects.opening import open_objects
 from ingest.pace import Pace
 from ingest.parsing.jailed import ParserLimits
@@ -23,6 +31,7 @@ from ingest.reconciler import Reconciler
 from ingest.references.reader import open_references
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
+from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import UseCases, events
@@ -48,10 +57,12 @@ from ingest.usecases.ports import (
     CutText,
     DeadLetters,
     Hide,
+    Inventory,
     Objects,
     Parse,
     Queue,
     References,
+    Search,
     Sweeper,
 )
 from ingest.usecases.prepare_document import PrepareDocument
@@ -62,6 +73,8 @@ from ingest.usecases.read_documents import (
     WatchDocuments,
 )
 from ingest.usecases.read_text import GetDocumentText
+from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
+from ingest.usecases.reconcile_search import CheckLive, CheckShown
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.update_document import UpdateDocument
@@ -85,6 +98,8 @@ class Adapters:
     queue: Queue
     changes: ChangeFeed
     dead_letters: DeadLetters
+    inventory: Inventory
+    search: Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +107,7 @@ class Wired:
     """The parts of the service that are attached to the process."""
 
     rpc: IngestRpc
+    checks: Sequence[Check]
     use_cases: UseCases
     watchers: Watchers
     fetch: FetchContent
@@ -115,7 +131,9 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         references=adapters.references,
         fetches_max=settings.backlog_max,
     )
+    repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
     return Wired(
+        checks=_make_checks(adapters, settings, repair),
         rpc=_wire_rpc(accept, watchers, adapters, pace),
         watchers=watchers,
         fetch=FetchContent(
@@ -139,7 +157,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             reject=RejectVersion(begin=begin),
             purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
         ),
-        repair=RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace),
+        repair=repair,
         repair_descriptions=RepairDescriptions(
             begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace
         ),
@@ -197,6 +215,29 @@ def _wire_accept(
     )
 
 
+def _make_checks(adapters: Adapters, settings: Settings, repair: RepairSteps) -> Sequence[Check]:
+    """The checks of `aquifer reconcile`, in their order."""
+    begin, inventory, sweeper = adapters.begin, adapters.inventory, adapters.sweeper
+    return [
+        CheckSteps(inventory=inventory, repair=repair),
+        CheckObjects(
+            inventory=inventory,
+            sweeper=sweeper,
+            objects=adapters.objects,
+            key_age_s=key_age_s,
+            age_s=settings.orphan_age_s,
+        ),
+        CheckLive(begin=begin, inventory=inventory, search=adapters.search, sweeper=sweeper),
+        CheckShown(
+            begin=begin,
+            inventory=inventory,
+            search=adapters.search,
+            sweeper=sweeper,
+            pace=repair.pace,
+        ),
+    ]
+
+
 def _make_pace(settings: Settings) -> Pace:
     return Pace(
         first_s=settings.step_due_s,
@@ -247,10 +288,13 @@ async def build(process: Process, settings: Settings) -> None:
             queue=BusQueue(process.bus),
             changes=FactFeed(process.bus),
             dead_letters=process.dead_letters,
+            inventory=PostgresInventory(database),
+            search=QuerySearch(channel),
         ),
         settings,
     )
     add_IngestServiceServicer_to_server(wired.rpc, process.server)
+    add_ReconcileServiceServicer_to_server(ReconcileRpc(wired.checks), process.server)
     process.consume(events, app=wired.use_cases)
     reconciler = Reconciler(
         repair=wired.repair,

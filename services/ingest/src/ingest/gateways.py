@@ -1,6 +1,7 @@
 """Calls to sibling services, questions to the broker, and facts of other replicas."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import unquote
@@ -12,16 +13,22 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from typing_extensions import override
 
-from aquifer.query.v1.query_service_pb2 import HideDocumentRequest
+from aquifer.query.v1.query_service_pb2 import (
+    HideDocumentRequest,
+    InspectDocumentsRequest,
+    InspectDocumentsResponse,
+    InspectedDocument,
+)
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.base.errors import UnavailableError
 from chassis.events import topology
 from chassis.events.bus import Bus
-from chassis.identity.tokens import TokenSource
+from chassis.identity.tokens import TokenSource, act_for
 from chassis.rpc.channel import open_channel
-from ingest.usecases.ports import Changed, Queue
+from ingest.usecases.ports import SHOWN_MAX, Changed, Queue, Search, Shown
 
 HIDE_TIMEOUT_S: Final = 5.0
+INSPECT_TIMEOUT_S: Final = 30.0
 FLUSH_TIMEOUT_S: Final = 2
 
 log = logging.getLogger(__name__)
@@ -33,7 +40,10 @@ def open_query_channel(address: str, credentials: TokenSource) -> grpc.aio.Chann
         address,
         service="query",
         credentials=credentials,
-        retried=("aquifer.query.v1.QueryService/HideDocument",),
+        retried=(
+            "aquifer.query.v1.QueryService/HideDocument",
+            "aquifer.query.v1.QueryService/InspectDocuments",
+        ),
     )
 
 
@@ -53,6 +63,46 @@ class QueryGateway:
             raise UnavailableError(
                 "QUERY_FAILED", "query could not hide the document; hiding is retried"
             ) from error
+
+
+class QuerySearch(Search):
+    """See `Search`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._query = QueryServiceStub(channel)
+
+    @override
+    async def find(self, tenant: str, documents: Sequence[str]) -> Mapping[str, Shown]:
+        request = InspectDocumentsRequest(documents=documents, page_size=SHOWN_MAX)
+        response = await self._inspect(tenant, request)
+        return {one.document: _to_shown(one) for one in response.documents}
+
+    @override
+    async def list_page(self, tenant: str, collection: str, after: str) -> Sequence[Shown]:
+        request = InspectDocumentsRequest(collection=collection, after=after, page_size=SHOWN_MAX)
+        response = await self._inspect(tenant, request)
+        return [_to_shown(one) for one in response.documents]
+
+    async def _inspect(
+        self, tenant: str, request: InspectDocumentsRequest
+    ) -> InspectDocumentsResponse:
+        try:
+            with act_for(tenant):
+                return await self._query.InspectDocuments(request, timeout=INSPECT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(
+                "QUERY_FAILED", "query could not list its documents; try again"
+            ) from error
+
+
+def _to_shown(one: InspectedDocument) -> Shown:
+    return Shown(
+        document=one.document,
+        live_version=one.live_version,
+        tombstone_version=one.tombstone_version,
+        passages=one.passages,
+        deleted_passages=one.deleted_passages,
+    )
 
 
 class BusQueue(Queue):

@@ -16,7 +16,7 @@ from aquifer.query.v1.passage_events_pb2 import (
     VersionSearchable,
 )
 from chassis.base.errors import ServiceError
-from chassis.events.delivery import Batch
+from chassis.events.delivery import Batch, Unreadable
 from chassis.events.router import EventRouter
 from ingest.domain import Verdict
 from ingest.traces import current_trace_id
@@ -56,6 +56,11 @@ async def give_up_upload(batch: Batch[DocumentUploaded], error: ServiceError, ap
         await app.accept.give_up(delivery, error)
 
 
+async def refuse_unreadable(event: Unreadable, error: ServiceError, app: App) -> None:
+    """Sends the result of an upload event that cannot be read."""
+    await app.accept.refuse_unreadable(event, error)
+
+
 async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: App) -> None:
     """Fails the version with the reason of its dead letter."""
     verdict = Verdict(reason=error.reason, detail=error.detail)
@@ -66,7 +71,12 @@ async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: 
 
 
 # Uploads that arrive together share a transaction, see `RecordUploads`.
-@events.on(DocumentUploaded, groups=ACCEPT_GROUPS, on_dead=give_up_upload)
+@events.on(
+    DocumentUploaded,
+    groups=ACCEPT_GROUPS,
+    on_dead=give_up_upload,
+    on_unreadable=refuse_unreadable,
+)
 async def accept_upload(batch: Batch[DocumentUploaded], app: App) -> None:
     for delivery in batch:
         await app.accept.run(delivery, current_trace_id())

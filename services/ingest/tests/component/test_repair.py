@@ -212,8 +212,8 @@ async def test_two_reconcilers_send_a_step_once(rig: Rig):
     await rig.upload()
     await lose_events(rig)
     due = await rig.sweeper.list_overdue(State.ACCEPTED, 10)
-    assert await rig.wired.repair._send_again(due[0]) is True
-    assert await rig.wired.repair._send_again(due[0]) is False
+    assert await rig.wired.repair.send_again(due[0]) is True
+    assert await rig.wired.repair.send_again(due[0]) is False
 
 
 async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(rig: Rig):

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.auth.v1.auth_service_pb2 import ListRevocationsResponse
+from aquifer.bus.v1.event_pack_pb2 import EventPack, PackedEvent
 from aquifer.ingest.v1.document_events_pb2 import (
     ChunksPrepared,
     DescriptionChanged,
@@ -51,12 +52,13 @@ from aquifer.query.v1.query_service_pb2_grpc import (
     add_QueryServiceServicer_to_server,
 )
 from aquifer.structs import to_json
-from chassis.base.errors import NotFoundError
+from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.base.postgres import Database
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
 from chassis.events.envelope import derive_id, encode_event
+from chassis.events.pack import CONTENT_TYPE as PACK_TYPE
 from chassis.events.topology import subject
 from chassis.identity.tokens import Caller, TokenSource, admit, send_no_credentials
 from chassis.process.authority import Authority
@@ -414,7 +416,7 @@ async def test_a_replayed_upload_event_is_the_one_its_producer_sent(
     assert replayed_id == event_id
     [indexed] = await live.wait_for(DocumentIndexed)
     assert indexed.upload_event_id == event_id
-    assert await live.process.dead_letters.list(0, 2) == []
+    assert not await live.process.dead_letters.list(0, 2)
     # The producer, who knows nothing of all that, sends it again.
     await live.publish(upload(), event_id=event_id)
     await asyncio.sleep(0.5)
@@ -454,7 +456,7 @@ async def test_a_refused_upload_is_told_and_is_no_dead_letter(tenant: Live):
     [failed] = await tenant.wait_for(DocumentFailed)
     assert (failed.reason, failed.upload_event_id) == ("METADATA_RANGE", event_id)
     await asyncio.sleep(0.2)
-    assert await tenant.process.dead_letters.list(0, 10) == []
+    assert not await tenant.process.dead_letters.list(0, 10)
 
 
 @pytest.mark.parametrize("live", [1.0], indirect=True)
@@ -539,7 +541,7 @@ async def test_a_delete_takes_upload_events_along_that_were_given_up(
     await live.publish(upload())
     await live.wait_for(DocumentIndexed)
     assert (await delete(live)).receipt.dead_letters == 1
-    assert await live.process.dead_letters.list(0, 2) == []
+    assert not await live.process.dead_letters.list(0, 2)
 
 
 async def test_an_upload_over_grpc_is_told_under_an_empty_id(tenant: Live):
@@ -561,3 +563,127 @@ async def test_a_hundred_documents_all_end(tenant: Live):
         await tenant.publish(event)
     indexed = await tenant.wait_for(DocumentIndexed, 100)
     assert len({event.upload_event_id for event in indexed}) == 100
+
+
+NO_HEADERS = ("ce-specversion", "ce-id", "ce-source", "ce-type")
+PACK = EventPack(events=[PackedEvent(headers={"ce-id": "e1"}, body=b"x")]).SerializeToString()
+OTHERS = DocumentUploaded(tenant="other", document=NAME, correlation_id="c")
+
+
+async def publish_raw(live: Live, body: bytes, headers: dict[str, str]) -> None:
+    """Publishes an upload event with these headers; an empty one is left out."""
+    given = {
+        "ce-specversion": "1.0",
+        "ce-id": "e1",
+        "ce-source": "/tests",
+        "ce-type": DocumentUploaded.DESCRIPTOR.full_name,
+        **headers,
+    }
+    await live.upstream.client.publish(
+        subject(DocumentUploaded, TENANT), body, headers={k: v for k, v in given.items() if v}
+    )
+
+
+async def wait_for_letters(live: Live, number: int = 1) -> list[str]:
+    """The reasons of the dead letters, once there are that many."""
+    async with asyncio.timeout(30):
+        while len(letters := await live.process.dead_letters.list(0, 10)) < number:
+            await asyncio.sleep(0.05)
+    return [letter.reason for letter in letters]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "reason", "known"),
+    [
+        (b"\xff\xff", {}, "EVENT_UNDECODABLE", {"upload_event_id": "e1"}),
+        (b"{", {"Content-Type": "application/json"}, "EVENT_UNDECODABLE", {}),
+        (
+            b'{"id": "e1", "source": "/tests"}',
+            {"Content-Type": "application/cloudevents+json"} | dict.fromkeys(NO_HEADERS, ""),
+            "EVENT_UNDECODABLE",
+            {"upload_event_id": "e1"},
+        ),
+        (
+            b'{"tenant": "default", "dokument": "d", "correlationId": "c"}',
+            {"Content-Type": "application/json"},
+            "EVENT_UNDECODABLE",
+            {"upload_event_id": "e1", "correlation_id": "c"},
+        ),
+        (
+            OTHERS.SerializeToString(),
+            {},
+            "TENANT_MISMATCH",
+            {"upload_event_id": "e1", "correlation_id": "c", "document": NAME},
+        ),
+        (b"", {"ce-type": "aquifer.ingest.v2.DocumentUploaded"}, "SCHEMA_UNSUPPORTED", {}),
+        (b"", {"ce-specversion": "0.3"}, "EVENT_SPEC_VERSION", {"upload_event_id": "e1"}),
+        (b"", {"Content-Type": "text/plain"}, "EVENT_CONTENT_TYPE", {"upload_event_id": "e1"}),
+        (b"", {"ce-source": ""}, "EVENT_HEADER_MISSING", {"upload_event_id": "e1"}),
+        (
+            OTHERS.SerializeToString(),
+            {"ce-id": ""},
+            "EVENT_HEADER_MISSING",
+            {"upload_event_id": "", "document": NAME, "correlation_id": "c"},
+        ),
+        (b"\xff", dict.fromkeys(NO_HEADERS, ""), "EVENT_HEADER_MISSING", {"upload_event_id": ""}),
+        (b"", {"ce-id": "e" * 600, "ce-type": "x"}, "SCHEMA_UNSUPPORTED", {}),
+        (b"", {"Content-Type": "x" * 60_000}, "EVENT_CONTENT_TYPE", {"upload_event_id": "e1"}),
+        (
+            PACK,
+            {"Content-Type": PACK_TYPE} | dict.fromkeys(NO_HEADERS, ""),
+            "EVENT_CONTENT_TYPE",
+            {},
+        ),
+    ],
+)
+async def test_an_unreadable_upload_event_gets_a_result_and_is_a_dead_letter(
+    tenant: Live, body: bytes, headers: dict[str, str], reason: str, known: dict[str, str]
+):
+    await publish_raw(tenant, body, headers)
+    [failed] = await tenant.wait_for(DocumentFailed)
+    assert (failed.tenant, failed.version, failed.reason) == (TENANT, 0, reason)
+    assert failed.reason_detail
+    assert {name: getattr(failed, name) for name in known} == known
+    assert await wait_for_letters(tenant) == [reason]
+
+
+async def test_an_unreadable_upload_event_has_one_result_however_often_it_comes(tenant: Live):
+    for _ in range(3):
+        await publish_raw(tenant, b"\xff\xff", {})
+    await tenant.wait_for(DocumentFailed, 3)
+    assert len({headers["ce-id"] for headers, _ in tenant.heard}) == 1
+    # Corrected, but under the same id.
+    await publish_raw(tenant, upload().SerializeToString(), {})
+    failed = await tenant.wait_for(DocumentFailed, 4)
+    assert {one.reason for one in failed} == {"EVENT_UNDECODABLE"}
+    assert len({headers["ce-id"] for headers, _ in tenant.heard}) == 1
+    await publish_raw(tenant, upload().SerializeToString(), {"ce-id": "e2"})
+    [indexed] = await tenant.wait_for(DocumentIndexed)
+    assert indexed.upload_event_id == "e2"
+
+
+async def test_an_event_that_was_accepted_keeps_its_result_when_a_broken_copy_comes(tenant: Live):
+    await publish_raw(tenant, upload().SerializeToString(), {})
+    await tenant.wait_for(DocumentIndexed)
+    await publish_raw(tenant, b"\xff\xff", {})
+    await tenant.wait_for(DocumentIndexed, 2)
+    assert not any(isinstance(event, DocumentFailed) for _, event in tenant.heard)
+    results = {h["ce-id"] for h, event in tenant.heard if isinstance(event, DocumentIndexed)}
+    assert len(results) == 1
+    assert await wait_for_letters(tenant) == ["EVENT_UNDECODABLE"]
+
+
+async def test_events_without_an_id_are_different_events(tenant: Live):
+    await publish_raw(tenant, b"one", {"ce-id": ""})
+    await publish_raw(tenant, b"one", {"ce-id": ""})
+    await tenant.wait_for(DocumentFailed, 2)
+    assert len({headers["ce-id"] for headers, _ in tenant.heard}) == 2
+
+
+async def test_a_replay_of_what_is_still_unreadable_keeps_the_dead_letter(tenant: Live):
+    await publish_raw(tenant, b"\xff\xff", {})
+    await tenant.wait_for(DocumentFailed)
+    with pytest.raises(InvalidInputError) as refused:
+        await replay(tenant)
+    assert refused.value.reason == "EVENT_UNDECODABLE"
+    assert await wait_for_letters(tenant) == ["EVENT_UNDECODABLE"]

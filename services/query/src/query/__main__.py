@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import migrate
 from chassis.process import lifecycle as service
+from chassis.process import reconcile
 from query.app import SERVICE, build
 from query.rpc import ACCESS
 from query.settings import Settings
@@ -31,7 +32,8 @@ def main() -> int:
                 sys.stdout.write(f"applied {name}\n")
             return 0
         settings = Settings.model_validate({})
-        return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+        access = {**ACCESS, **reconcile.ACCESS}
+        return service.run(SERVICE, settings, partial(build, settings=settings), access)
     except KeyError as error:
         sys.stderr.write(f"set {error.args[0]}\n")
     except (ValidationError, ServiceError, psycopg.Error) as error:

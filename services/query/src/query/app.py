@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
+from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
@@ -16,6 +17,7 @@ from chassis.events.inbox import forget_old
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions
 from chassis.process.process import Loop, Process
+from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
 from query.domain import Profile
 from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
@@ -28,6 +30,7 @@ from query.store.records import PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
+from query.usecases.compare_points import RestorePoints
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -39,6 +42,7 @@ from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.ports import Embedder, Generator
 from query.usecases.rebuild_vectors import RebuildVectors
+from query.usecases.reconcile_points import ReconcilePoints
 from query.vectors import engine_client
 
 log = logging.getLogger(__name__)
@@ -132,15 +136,26 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
         hide=HideDocument(begin),
+        ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
-    rebuild = RebuildVectors(
+    restore = RestorePoints(
         profile=profile,
         begin=begin,
         ledger=ledger,
-        records=PostgresStoreRecords(adapters.database),
         vectors=adapters.vectors,
         embedder=adapters.embedder,
+    )
+    points = ReconcilePoints(
+        begin=begin, ledger=ledger, vectors=adapters.vectors, restore=restore, serving=serving
+    )
+    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
+    rebuild = RebuildVectors(
+        profile=profile,
+        restore=restore,
+        ledger=ledger,
+        records=PostgresStoreRecords(adapters.database),
+        vectors=adapters.vectors,
         serving=serving,
         repair_s=settings.repair_s,
         clock=time.monotonic,

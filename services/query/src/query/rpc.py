@@ -15,6 +15,7 @@ from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
 from aquifer.structs import to_struct
+from chassis.base import paging
 from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
@@ -34,13 +35,14 @@ from query.domain import (
 from query.usecases.ask import Ask
 from query.usecases.documents import HideDocument
 from query.usecases.find_passages import FindPassages
-from query.usecases.ports import Answers
+from query.usecases.ports import Answers, Inspected, Inspection, Ledger
 
 ACCESS: Access = {
     "aquifer.query.v1.QueryService/Search": any_of("search"),
     "aquifer.query.v1.QueryService/Ask": any_of("ask"),
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
+    "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
 _SPAN_ID_MAX: Final = 2**64 - 1
 LIMIT_DEFAULT: Final = 10
@@ -60,6 +62,7 @@ class QueryRpc(QueryServiceServicer):
     ask: Ask
     answers: Answers
     hide: HideDocument
+    ledger: Ledger
 
     @override
     async def Search(
@@ -118,6 +121,20 @@ class QueryRpc(QueryServiceServicer):
         version = Version(document=request.document, number=request.version)
         await self.hide.run(caller().tenant, version)
         return pb.HideDocumentResponse()
+
+    @override
+    async def InspectDocuments(
+        self, request: pb.InspectDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.InspectDocumentsResponse:
+        """Lists what is known of documents; called by ingest for the tenant of the documents."""
+        asked = Inspection(
+            documents=request.documents,
+            collection=request.collection,
+            after=request.after,
+            limit=paging.parse_size(request.page_size),
+        )
+        found = await self.ledger.inspect(caller().tenant, asked)
+        return pb.InspectDocumentsResponse(documents=map(_inspected, found))
 
 
 def _annotate(span: Span, step: Step) -> None:
@@ -204,6 +221,16 @@ def _passage(passage: Passage) -> pb.Passage:
         headings=passage.headings,
         table_header=passage.table_header,
         ingest_trace_id=passage.ingest_trace_id,
+    )
+
+
+def _inspected(one: Inspected) -> pb.InspectedDocument:
+    return pb.InspectedDocument(
+        document=one.document,
+        live_version=one.live_version,
+        tombstone_version=one.tombstone_version,
+        passages=one.passages,
+        deleted_passages=one.deleted_passages,
     )
 
 

@@ -44,6 +44,7 @@ from query.store.records import PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
+from query.usecases.compare_points import RestorePoints
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -54,6 +55,7 @@ from query.usecases.documents import (
 from query.usecases.find_passages import FindPassages, Serving
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.rebuild_vectors import RebuildVectors
+from query.usecases.reconcile_points import ReconcilePoints
 from query.vectors.engine_client import EngineVectors
 
 TENANT = "acme"
@@ -148,16 +150,38 @@ class World:
     def rebuilder(self, **changes: Any) -> RebuildVectors:
         settings: dict[str, Any] = {
             "profile": self.profile,
-            "begin": self.begin,
+            "restore": RestorePoints(
+                profile=self.profile,
+                begin=self.begin,
+                ledger=self.ledger,
+                vectors=self.vectors,
+                embedder=self.embedder,
+            ),
             "ledger": self.ledger,
             "records": self.records,
             "vectors": self.vectors,
-            "embedder": self.embedder,
             "serving": self.serving,
             "repair_s": 0.0,
             "clock": time.monotonic,
         }
         return RebuildVectors(**settings | changes)
+
+    def reconciler(self, settled_s: float = 0.0) -> ReconcilePoints:
+        restore = RestorePoints(
+            profile=self.profile,
+            begin=self.begin,
+            ledger=self.ledger,
+            vectors=self.vectors,
+            embedder=self.embedder,
+        )
+        return ReconcilePoints(
+            begin=self.begin,
+            ledger=self.ledger,
+            vectors=self.vectors,
+            restore=restore,
+            serving=self.serving,
+            settled_s=settled_s,
+        )
 
     def embedded(
         self,

@@ -302,7 +302,7 @@ async def test_counts_that_agree_are_left_alone_until_it_is_time(world):
 
 
 async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch):
-    monkeypatch.setattr("query.usecases.rebuild_vectors.PAGE", 7)
+    monkeypatch.setattr("query.usecases.compare_points.PAGE", 7)
     for number in range(4):
         name = f"collections/manuals/documents/d{number}"
         await world.deliver(

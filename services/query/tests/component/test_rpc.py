@@ -22,7 +22,13 @@ def rpc(world):
     scopes = frozenset({"search", "ask"})
     caller = Caller(tenant="acme", principal="user:ada", key_id="k", scopes=scopes, expires_at=0.0)
     admit(caller, "token")
-    return QueryRpc(find=world.find, ask=world.ask, answers=world.answers, hide=world.hide)
+    return QueryRpc(
+        find=world.find,
+        ask=world.ask,
+        answers=world.answers,
+        hide=world.hide,
+        ledger=world.ledger,
+    )
 
 
 @pytest.fixture

@@ -44,7 +44,11 @@ class Page:
         """The rows of this page and the token of the next page, which is empty on the last page."""
         shown = rows[: self.size]
         more = len(rows) > self.size
-        return shown, _token(*position(shown[-1]), *self.bound) if more else ""
+        return shown, self.make_token(*position(shown[-1])) if more else ""
+
+    def make_token(self, *position: str) -> str:
+        """The token of the page that begins after a position."""
+        return _token(*position, *self.bound)
 
 
 def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = ()) -> Page:

@@ -1,11 +1,11 @@
 """Dead letters of one service, stored with their bytes and reason until an operator decides."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -13,17 +13,22 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as JetStreamNotFoundError
+from typing_extensions import override
 
 from chassis.base import telemetry
 from chassis.base.errors import NotFoundError, OverloadedError, ServiceError, UnavailableError
 from chassis.events.bus import PUBLISH_TIMEOUT_S, STREAM_FULL, Bus
-from chassis.events.envelope import peek
+from chassis.events.envelope import Glimpse, peek
 from chassis.events.topology import dead_stream, dead_subject, event_class
 
 log = logging.getLogger(__name__)
 
 _OWN = "Aquifer-Dead-"
 _ID_MAX = 2**63 - 1
+# Dead letters read for one page: a filter that matches few must not make a call long.
+SCAN_MAX = 2_000
+# What a stored message has besides its bytes and its own headers.
+_OVERHEAD_BYTES = 4 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +48,50 @@ class DeadLetter:
     first_time: datetime
     dead_time: datetime
     trace_id: str
+    size_bytes: int
     headers: Mapping[str, str]
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeadLetterPage(Sequence[DeadLetter]):
+    """Dead letters without headers and bytes, oldest first.
+
+    `scanned_to` is the id up to which all were read; None if no more follow.
+    """
+
+    letters: Sequence[DeadLetter]
+    scanned_to: int | None
+
+    @overload
+    def __getitem__(self, index: int) -> DeadLetter: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[DeadLetter]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> DeadLetter | Sequence[DeadLetter]:
+        return self.letters[index]
+
+    @override
+    def __len__(self) -> int:
+        return len(self.letters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What still fits into the dead letters of a service; None: no limit."""
+
+    letters: int | None
+    size_bytes: int | None
+
+    def take(self, size_bytes: int) -> "Room | None":
+        """What is left after an event of this size, headers included; None if it does not fit."""
+        needed = size_bytes + _OVERHEAD_BYTES
+        if self.letters == 0 or (self.size_bytes is not None and self.size_bytes <= needed):
+            return None
+        return Room(
+            letters=None if self.letters is None else self.letters - 1,
+            size_bytes=None if self.size_bytes is None else self.size_bytes - needed,
+        )
 
 
 class DeadLetters:
@@ -112,14 +159,36 @@ class DeadLetters:
             raise _unavailable_error() from error
         return int(state.messages)
 
-    async def list(self, after: int, limit: int) -> list[DeadLetter]:
-        """At most `limit` dead letters with an id above `after`, oldest first."""
-        found = []
-        async for letter in self._iterate(dead_subject(self._service, "*", "*"), after):
-            found.append(letter)
-            if len(found) == limit:
-                break
-        return found
+    async def find_room(self) -> Room:
+        """Reads what still fits."""
+        try:
+            info = await self._bus.jetstream.stream_info(self._stream)
+        except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+            raise _unavailable_error() from error
+        state, config = info.state, info.config
+        return Room(
+            letters=_left(config.max_msgs, state.messages),
+            size_bytes=_left(config.max_bytes, state.bytes),
+        )
+
+    async def list(
+        self, after: int, limit: int, *, tenant: str = "", reason: str = ""
+    ) -> DeadLetterPage:
+        """At most `limit` dead letters with an id above `after`, of a tenant and with a reason.
+
+        An empty filter matches all. At most `SCAN_MAX` dead letters are read.
+        """
+        found: list[DeadLetter] = []
+        scanned = 0
+        subject = dead_subject(self._service, "*", tenant or "*")
+        async for letter in self._iterate(subject, after):
+            if len(found) == limit or scanned == SCAN_MAX:
+                return DeadLetterPage(found, scanned_to=after)
+            after, scanned = letter.dead_letter_id, scanned + 1
+            if reason in ("", letter.reason):
+                # A page of them with their bytes could fill the memory.
+                found.append(replace(letter, headers={}, payload=b""))
+        return DeadLetterPage(found, scanned_to=None)
 
     async def get(self, dead_letter_id: int) -> DeadLetter:
         """One dead letter.
@@ -191,20 +260,20 @@ class DeadLetters:
 def _read(stored: RawStreamMsg) -> DeadLetter:
     headers = dict(stored.headers or {})
     lower = {key.lower(): value for key, value in headers.items()}
-    own = {key: headers.pop(key) for key in list(headers) if key.startswith(_OWN)}
+    own = {key: headers.pop(key) for key in list(headers) if key.startswith((_OWN, "Nats-"))}
     subject = own.get(f"{_OWN}Subject", "")
     event_type, payload = subject.rsplit(".", 1)[0], stored.data or b""
     kind = event_class(event_type)
     # The `ce-subject` of an upstream system may be missing or arbitrary.
-    event_id, document = peek(kind, headers, payload) if kind else ("", "")
+    seen = peek(kind, headers, payload) if kind else Glimpse()
     dead_time = stored.time if isinstance(stored.time, datetime) else datetime.now(UTC)
     return DeadLetter(
         dead_letter_id=stored.seq or 0,
         consumer=own.get(f"{_OWN}Consumer", ""),
         event_type=event_type,
-        event_id=event_id or lower.get("ce-id", ""),
+        event_id=seen.event_id or lower.get("ce-id", ""),
         tenant=subject.rsplit(".", 1)[-1],
-        document=document or lower.get("ce-subject", ""),
+        document=seen.document or lower.get("ce-subject", ""),
         subject=subject,
         reason=own.get(f"{_OWN}Reason", ""),
         detail=own.get(f"{_OWN}Detail", ""),
@@ -212,9 +281,15 @@ def _read(stored: RawStreamMsg) -> DeadLetter:
         first_time=datetime.fromisoformat(own[f"{_OWN}First-Time"]),
         dead_time=dead_time,
         trace_id=_trace_id(lower.get("traceparent", "")),
+        size_bytes=len(payload),
         headers=headers,
         payload=payload,
     )
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    """How much of a limit of the broker is left; None if it has none."""
+    return max(limit - used, 0) if limit is not None and limit > 0 else None
 
 
 def _trace_id(traceparent: str) -> str:

@@ -7,7 +7,7 @@ from typing import Generic, overload
 from opentelemetry.context import Context
 from typing_extensions import override
 
-from chassis.events.envelope import E, Envelope
+from chassis.events.envelope import E, Envelope, Glimpse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +30,23 @@ class Delivery(Generic[E]):
     attempt: int
     stored_ns: int
     context: Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """An event that cannot be read.
+
+    Args:
+        tenant: last token of its subject; its publisher may publish for this tenant.
+        seen: what can be read of it.
+        sequence: its sequence number in the stream.
+        stored_ns: when the broker stored it, in nanoseconds since 1970.
+    """
+
+    tenant: str
+    seen: Glimpse
+    sequence: int
+    stored_ns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

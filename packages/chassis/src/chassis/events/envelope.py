@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -153,23 +154,45 @@ def read(
     return about, message
 
 
-def peek(event: type[Message], headers: Mapping[str, str], payload: bytes) -> tuple[str, str]:
-    """Id and document of an event that may be unreadable; each is empty if it cannot be read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glimpse:
+    """What can be read of an event that may be unreadable; unchecked, and empty where unknown."""
+
+    event_id: str = ""
+    source: str = ""
+    document: str = ""
+    correlation_id: str = ""
+
+
+def peek(event: type[Message], headers: Mapping[str, str], payload: bytes) -> Glimpse:
+    """Reads what can be read of an event, whatever else is wrong with it."""
     found = _unescape(headers)
-    event_id = found.get("ce-id", "")
-    try:
+    attributes: Any = {"id": found.get("ce-id"), "source": found.get("ce-source")}
+    body: Any = None
+    with suppress(InvalidInputError):
         match _media_type(found):
             case "application/json":
-                data = _load_json(payload)
+                body = _load_json(payload)
             case "application/cloudevents+json":
-                attributes, data = _open_structured(payload)
-                event_id = attributes["id"]
+                attributes = _load_json(payload)
+                body = attributes.get("data") if isinstance(attributes, dict) else None
             case _:
-                return event_id, str(getattr(_parse(event, payload), "document", ""))
-    except InvalidInputError:
-        return event_id, ""
-    document = data.get("document") if isinstance(data, dict) else None
-    return event_id, document if isinstance(document, str) else ""
+                message = _parse(event, payload)
+                body = {name: getattr(message, name, "") for name in ("document", "correlation_id")}
+    return Glimpse(
+        event_id=_find_text(attributes, "id"),
+        source=_find_text(attributes, "source"),
+        document=_find_text(body, "document"),
+        correlation_id=_find_text(body, "correlation_id") or _find_text(body, "correlationId"),
+    )
+
+
+def _find_text(data: object, name: str) -> str:
+    """A text in a JSON object; empty if there is none, or none that UTF-8 can encode."""
+    text = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(text, str):
+        return ""
+    return text.encode(errors="ignore").decode()
 
 
 def _unescape(headers: Mapping[str, str]) -> dict[str, str]:

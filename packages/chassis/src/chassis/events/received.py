@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Self
 
 from google.protobuf.message import Message
+from nats.aio.msg import Msg
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -12,8 +13,8 @@ from prometheus_client import Counter
 
 from chassis.base import metrics, telemetry
 from chassis.events.arrival import Arrival
-from chassis.events.delivery import Delivery
-from chassis.events.envelope import E, Outgoing, read
+from chassis.events.delivery import Delivery, Unreadable
+from chassis.events.envelope import E, Outgoing, peek, read
 from chassis.events.topology import Durable
 
 tracer = trace.get_tracer(__name__)
@@ -115,6 +116,16 @@ class ReceivedEvent(Generic[E]):
             context=self.context,
         )
 
+    def glimpse(self) -> Unreadable:
+        """What can be read of an event that `open` cannot read."""
+        raw = self.raw
+        return Unreadable(
+            tenant=raw.tenant,
+            seen=peek(self.event, raw.headers, raw.payload),
+            sequence=self.arrival.sequence,
+            stored_ns=self.arrival.stored_ns,
+        )
+
     async def acknowledge(self, outcome: str = "handled") -> None:
         """Acknowledges the event: its work is done."""
         await self.arrival.acknowledge_one()
@@ -130,6 +141,11 @@ class ReceivedEvent(Generic[E]):
         await self.arrival.message.term()
         self.span.set_status(Status(StatusCode.ERROR, reason))
         self._end("dead")
+
+    def hold(self) -> Msg:
+        """Ends the work on the event; its message, which is returned, is not acknowledged."""
+        self._end("held")
+        return self.arrival.message
 
     def record(self, error: Exception) -> None:
         """Records a failed attempt."""

@@ -40,6 +40,7 @@ class Subscription:
     handler: Handler
     size: Size
     on_dead: Handler | None
+    on_unreadable: Handler | None
 
 
 class EventRouter:
@@ -55,17 +56,19 @@ class EventRouter:
         batch: int = 1,
         groups: int = 1,
         on_dead: Handler | None = None,
+        on_unreadable: Handler | None = None,
     ) -> Callable[[Handler], Handler]:
         """Subscribes a handler to `event`.
 
         The handler gets a `Batch` of one tenant with up to `batch` events; up to `groups` batches
         are handled at the same time. Parameters annotated with FastStream's `Context()` are
         injected. Before an event becomes a dead letter, `on_dead` gets it as a batch of one, with
-        the error.
+        the error; if it cannot be read, `on_unreadable` gets what can be read of it.
         """
 
         def register(handler: Handler) -> Handler:
-            self.subscriptions.append(Subscription(event, handler, Size(batch, groups), on_dead))
+            size = Size(batch, groups)
+            self.subscriptions.append(Subscription(event, handler, size, on_dead, on_unreadable))
             return handler
 
         return register
@@ -97,6 +100,7 @@ class EventBroker(NatsBroker):
             one.event,
             self._inject(one.handler),
             self._inject(one.on_dead) if one.on_dead else None,
+            self._inject(one.on_unreadable) if one.on_unreadable else None,
             self._bus,
             dead_letters,
             one.size,

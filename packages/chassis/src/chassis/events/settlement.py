@@ -26,9 +26,10 @@ from chassis.events.arrival import Arrival
 from chassis.events.bound import RETURN_DELAY_S, BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Batch, Delivery
+from chassis.events.delivery import Batch, Delivery, Unreadable
 from chassis.events.envelope import E, Outgoing, read
 from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
+from chassis.events.held import HeldEvents
 from chassis.events.received import Meters, ReceivedEvent
 from chassis.events.topology import ACK_WAIT_S, Durable, is_work
 
@@ -41,12 +42,13 @@ SUSPECT_DELIVERIES = 3
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 60.0
 CONFLICT_S = 0.2
-DEAD_FULL_S = 300.0
+KEEP_ALIVE_S = ACK_WAIT_S / 3
 PAUSE_FIRST_S = 0.25
 PAUSE_LAST_S = 5.0
 
 Handle = Callable[[Batch[E]], Awaitable[None]]
 OnDead = Callable[[Batch[E], ServiceError], Awaitable[None]]
+OnUnreadable = Callable[[Unreadable, ServiceError], Awaitable[None]]
 
 
 class StoppingError(Exception):
@@ -76,7 +78,8 @@ class Settlement(Generic[E]):
     * A failed event of a pack is published again as a single event, and so is every event of a pack
       that is delivered again. The rules above are about single events.
 
-    `on_dead` runs before an event becomes a dead letter, for example to fail its document.
+    Before an event becomes a dead letter `on_dead` runs, for example to fail its document, or
+    `on_unreadable` if the event cannot be read.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Settlement(Generic[E]):
         event: type[E],
         handle: Handle[E],
         on_dead: OnDead[E] | None,
+        on_unreadable: OnUnreadable | None,
         bus: Bus,
         dead_letters: DeadLetters,
         size: Size,
@@ -94,11 +98,12 @@ class Settlement(Generic[E]):
         self.event = event
         self.size = size
         self._handle = handle
-        self._on_dead = on_dead
+        self._on_dead, self._on_unreadable = on_dead, on_unreadable
         self._bus = bus
         self._dead_letters = dead_letters
         self._meters = Meters(event, durable)
         self._failures = Failures()
+        self._held = HeldEvents(dead_letters, durable.max_ack_pending)
         self._waiting: dict[int, str] = {}
         # With packs, one pull can bring more groups than there are slots.
         self._groups: dict[asyncio.Task[None], Sequence[Arrival]] = {}
@@ -108,7 +113,8 @@ class Settlement(Generic[E]):
     @property
     def pause_reason(self) -> str:
         """Reason of the unavailable dependency; empty while there is none."""
-        return next(iter(self._waiting.values()), "")
+        full = "DEAD_LETTERS_FULL" if self._held.is_full else ""
+        return next(iter(self._waiting.values()), full)
 
     async def wait_for_capacity(self) -> int:
         """Waits until more events can be handled; returns how many."""
@@ -152,15 +158,17 @@ class Settlement(Generic[E]):
             task.cancel()
         if self._groups:
             await asyncio.wait(set(self._groups), timeout=2.0)
+        await self._held.release_all()
 
     async def keep_alive(self) -> None:
         """Extends the acknowledgement deadline of all messages in work, until cancelled."""
         while True:
-            await asyncio.sleep(ACK_WAIT_S / 3)
+            await asyncio.sleep(KEEP_ALIVE_S)
             for arrival in {one for group in self._groups.values() for one in group}:
                 if not arrival.message.is_acked:
                     with suppress(NatsError):
                         await arrival.message.in_progress()
+            await self._held.tend()
 
     async def handle(
         self,
@@ -357,14 +365,15 @@ class Settlement(Generic[E]):
 
     async def _call_on_dead(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Calls the handler of the service for events that become dead letters."""
-        if self._on_dead is None:
-            return
-        try:
-            delivery = one.open()
-        except ServiceError:
-            return  # an unreadable event names no document; the dead letter keeps the reason
         with self._use_span([one]):
-            await self._on_dead(Batch(one.tenant, [delivery]), error)
+            try:
+                delivery = one.open()
+            except ServiceError:
+                if self._on_unreadable:
+                    await self._on_unreadable(one.glimpse(), error)
+                return
+            if self._on_dead:
+                await self._on_dead(Batch(one.tenant, [delivery]), error)
 
     async def _store_dead_letter(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Stores an event as a dead letter and ends its delivery."""
@@ -374,7 +383,7 @@ class Settlement(Generic[E]):
             except OverloadedError as full:
                 # A tenant that fills the dead letters must not delay the events of others.
                 log.error("event.dead_waits", extra={"reason": full.reason})  # noqa: TRY400
-                await one.nak(DEAD_FULL_S * _jitter(), "retried")
+                self._held.hold(one.arrival.sequence, one.hold())
                 return
         self._failures.forget(one.arrival.sequence)
         await one.terminate(error.reason)

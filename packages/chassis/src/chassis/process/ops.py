@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from chassis.rpc.server import Access, any_of
 
 log = logging.getLogger(__name__)
 
+_TENANT = re.compile(r"[\w-]+")
 # `aquifer status` waits 5 s in all, including sign-in and network.
 READ_TIMEOUT_S = 1.5
 
@@ -153,12 +155,22 @@ class DeadLetterRpc(DeadLetterServiceServicer):
     async def ListDeadLetters(
         self, request: dead_pb.ListDeadLettersRequest, context: ServicerContext[Any, Any]
     ) -> dead_pb.ListDeadLettersResponse:
-        """Lists dead letters of all tenants, oldest first."""
-        page = paging.parse(request.page_size, request.page_token)
-        letters = await self._dead_letters.list(_parse_position(page.after_name), page.limit)
-        shown, token = page.cut(letters, lambda letter: (str(letter.dead_letter_id),))
+        """Lists dead letters of all tenants or of one, oldest first."""
+        if request.tenant and not _TENANT.fullmatch(request.tenant):
+            # No dead letter has such a tenant; on a subject it could match others.
+            return dead_pb.ListDeadLettersResponse()
+        bound = (request.tenant, request.reason)
+        page = paging.parse(request.page_size, request.page_token, bound=bound)
+        letters = await self._dead_letters.list(
+            _parse_position(page.after_name),
+            page.size,
+            tenant=request.tenant,
+            reason=request.reason,
+        )
+        after = letters.scanned_to
         return dead_pb.ListDeadLettersResponse(
-            dead_letters=[_summary(letter) for letter in shown], next_page_token=token
+            dead_letters=[_summary(letter) for letter in letters],
+            next_page_token="" if after is None else page.make_token(str(after)),
         )
 
     @override
@@ -245,7 +257,8 @@ def _summary(letter: DeadLetter) -> dead_pb.DeadLetter:
         first_time=first,
         dead_time=dead,
         trace_id=letter.trace_id,
-        size_bytes=len(letter.payload),
+        size_bytes=letter.size_bytes,
+        document=letter.document,
     )
 
 

@@ -95,6 +95,21 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number
     AND state = 'DELETING'
 """
 
+_ADOPT: Final = f"""
+WITH named AS (
+    INSERT INTO documents (tenant_id, name, latest_version, tombstone_version)
+    VALUES (%(tenant)s, %(document)s, %(number)s, %(number)s)
+    ON CONFLICT DO NOTHING RETURNING name
+)
+INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name, media_type_hint,
+    metadata, size_bytes, sha256, object_key, source, upload_event_id, correlation_id, trace_id,
+    step_due_at)
+SELECT %(tenant)s, name, %(number)s, 'DELETING', '', '', '', '{{}}', 0, '', '', '', '', '', '',
+    clock_timestamp() + make_interval(secs => %(wait_s)s)
+FROM named
+RETURNING {rows.VERSION}
+"""  # noqa: S608
+
 _RECEIPT: Final = """
 SELECT version, receipt FROM versions
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version >= %(number)s
@@ -148,6 +163,12 @@ class PostgresDeletions(Deletions):
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
         await self._run(_HIDDEN, document, number)
         await self._run(_CLOSE, document, number, receipt=Jsonb(asdict(receipt)))
+
+    @override
+    async def adopt(self, document: str, number: int, wait_s: float) -> Version | None:
+        names = {**self._names(document, number), "wait_s": wait_s}
+        row = await (await self._tx.execute(_ADOPT.encode(), names)).fetchone()
+        return rows.version(row) if row else None
 
     @override
     async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:

@@ -15,7 +15,8 @@ from chassis.base.errors import (
     OverloadedError,
     ServiceError,
 )
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Delivery, Unreadable
+from chassis.events.envelope import Glimpse
 from ingest.domain import ID_MAX_CHARS, Draft, Origin, Reference, Upload, Verdict
 from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
@@ -93,6 +94,30 @@ class AcceptUpload:
             verdict = Verdict(reason=error.reason, detail=error.detail)
             announce.send_dead_letter_result(work, event, about.source, about.event_id, verdict)
 
+    async def refuse_unreadable(self, event: Unreadable, error: ServiceError) -> None:
+        """Sends the result of an upload event that cannot be read; it also becomes a dead letter.
+
+        Its tenant is certain: the broker lets a publisher use only the subjects of its own tenant.
+        With an id and a source it is refused for good, like any other; without them its producer
+        cannot repeat it, and the id of the result follows from its place in the stream.
+        """
+        seen = event.seen
+        refusal = Upload(
+            origin=Origin(correlation_id=announce.truncate(seen.correlation_id, ID_MAX_CHARS)),
+            document=announce.truncate(seen.document),
+            version=0,
+            sha256="",
+            unchanged=False,
+            result=error.reason,
+            result_detail=announce.truncate(error.detail),
+        )
+        origin = _find_origin(seen, refusal.origin.correlation_id)
+        async with self.begin(event.tenant) as work:
+            if origin is None:
+                announce.send_unreadable(work, event, refusal)
+            else:
+                await _settle_refusal(work, event.tenant, replace(refusal, origin=origin))
+
     async def refuse(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
         """Records a refusal and sends the result, unless the event was answered before.
 
@@ -111,10 +136,7 @@ class AcceptUpload:
             result_detail=announce.truncate(error.detail),
         )
         async with self.begin(event.tenant) as work:
-            if await work.uploads.add(refusal):
-                announce.send_refusal(work, event.tenant, refusal)
-            else:
-                await _repeat(work, event.tenant, origin)
+            await _settle_refusal(work, event.tenant, refusal)
 
     async def _accept(
         self,
@@ -201,6 +223,24 @@ def read_upload(
 def _read_origin(delivery: Delivery[DocumentUploaded]) -> Origin:
     about = delivery.envelope
     return Origin(source=about.source, request_id=about.event_id)
+
+
+def _find_origin(seen: Glimpse, correlation_id: str) -> Origin | None:
+    """The identity of an unreadable event; None if it has none, or one that cannot be stored."""
+    if not (seen.event_id and seen.source):
+        return None
+    try:
+        return Origin(source=seen.source, request_id=seen.event_id, correlation_id=correlation_id)
+    except InvalidInputError:
+        return None
+
+
+async def _settle_refusal(work: Work, tenant: str, refusal: Upload) -> None:
+    """Records a refusal and sends it; an event that was answered before gets that answer again."""
+    if await work.uploads.add(refusal):
+        announce.send_refusal(work, tenant, refusal)
+    else:
+        await _repeat(work, tenant, refusal.origin)
 
 
 async def _repeat(work: Work, tenant: str, origin: Origin) -> bool:

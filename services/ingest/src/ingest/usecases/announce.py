@@ -20,7 +20,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBreak
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.structs import to_struct
-from chassis.events.delivery import Delivery
+from chassis.events.delivery import Delivery, Unreadable
 from ingest.domain import (
     ID_MAX_CHARS,
     SUPERSEDED,
@@ -73,8 +73,12 @@ def send_chunks(
     *,
     cause: Cause = None,
     trace: Trace = None,
+    again: str = "",
 ) -> None:
-    """Sends the batches of a version's pieces, in order, to be embedded."""
+    """Sends the batches of a version's pieces, in order, to be embedded.
+
+    A new text for `again` makes them new events, which no consumer takes for a repeat.
+    """
     for batch, members in groupby(pieces, key=lambda piece: piece.batch):
         event = ChunksPrepared(
             tenant=version.tenant,
@@ -104,7 +108,7 @@ def send_chunks(
             ],
             upload_event_id=version.origin.event_id,
         )
-        key = (*_version_key(version), "prepared", batch, version.attempt)
+        key = (*_version_key(version), "prepared", batch, version.attempt, *_once_more(again))
         work.emit(event, about=version.document, key=key, cause=cause, context=trace)
 
 
@@ -121,15 +125,15 @@ def send_description(work: Work, version: Version, trace: Trace = None) -> None:
     work.emit(event, about=version.document, key=key, context=trace)
 
 
-def order_deletion(work: Work, version: Version) -> None:
-    """Orders the removal of all versions up to this one from every store."""
+def order_deletion(work: Work, version: Version, again: str = "") -> None:
+    """Orders the removal of all versions up to this one; for `again` see `send_chunks`."""
     event = DocumentDeletionRequested(
         tenant=version.tenant,
         document=version.document,
         version=version.number,
         attempt=version.attempt,
     )
-    key = (*_version_key(version), "deletion", version.attempt)
+    key = (*_version_key(version), "deletion", version.attempt, *_once_more(again))
     work.emit(event, about=version.document, key=key)
 
 
@@ -244,6 +248,22 @@ def send_dead_letter_result(
     _emit_refusal(work, failed, source, event_id)
 
 
+def send_unreadable(work: Work, event: Unreadable, refusal: Upload) -> None:
+    """Sends the result of an upload event without an id by which it could be recorded."""
+    event_id = event.seen.event_id
+    failed = DocumentFailed(
+        tenant=event.tenant,
+        document=refusal.document,
+        upload_event_id=truncate(event_id),
+        correlation_id=refusal.origin.correlation_id,
+        reason=refusal.result,
+        reason_detail=refusal.result_detail,
+    )
+    # After a loss of the broker's data, sequence numbers come again; the time does not.
+    place = f"{event.sequence} {event.stored_ns}"
+    _emit_refusal(work, failed, event.seen.source, event_id or place)
+
+
 def _emit_refusal(work: Work, failed: DocumentFailed, source: str, event_id: str) -> None:
     work.emit(failed, key=(failed.tenant, "refused", source, event_id, failed.reason))
 
@@ -304,6 +324,10 @@ def _to_description(version: Version) -> Description:
     return Description(
         title=version.title, metadata=to_struct(version.metadata), revision=version.revision
     )
+
+
+def _once_more(again: str) -> tuple[str, ...]:
+    return (again,) if again else ()
 
 
 def _version_key(version: Version) -> tuple[object, ...]:

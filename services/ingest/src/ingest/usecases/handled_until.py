@@ -1,5 +1,6 @@
 """Finds the time up to which all events were handled, to distinguish lost from waiting work."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,6 +62,7 @@ class HandledUntil:
     sweeper: Sweeper
     _rounds: dict[str, _Round] = field(default_factory=dict)
     _until: dict[str, datetime] = field(default_factory=dict)
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def check(self, work: str) -> datetime | None:
         """Continues the round of a step or of descriptions.
@@ -70,6 +72,10 @@ class HandledUntil:
         Raises:
             UnavailableError: BUS_UNAVAILABLE, DATABASE_UNAVAILABLE.
         """
+        async with self._checking:
+            return await self._continue(work)
+
+    async def _continue(self, work: str) -> datetime | None:
         path = PATHS[work]
         now = self._rounds.get(work)
         if now is None:

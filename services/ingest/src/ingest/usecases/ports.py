@@ -1,9 +1,9 @@
 """Interfaces that the use cases need; for units of work see `ingest.usecases.work`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.message import Message
 
@@ -173,6 +173,79 @@ class Backlog:
     state: str
     documents: int
     oldest_age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveVersion:
+    """A live version and its number of chunks."""
+
+    document: str
+    number: int
+    chunk_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What ingest knows of a document; 0 means no version.
+
+    `is_deleting`: a delete of it is not finished. `has_version`: it has the version asked for.
+    """
+
+    live_version: int
+    tombstone_version: int
+    is_deleting: bool
+    has_version: bool
+
+
+class Inventory(Protocol):
+    """Reads what ingest has, to compare it with other stores; an empty collection means all."""
+
+    async def count_overdue(self, state: State, collection: str) -> tuple[int, Sequence[str]]:
+        """Number of overdue steps of all tenants, and some examples."""
+
+    async def list_kept(self, tenant: str, collection: str) -> Mapping[str, tuple[str, int]]:
+        """Document and version by the key of their object, for all that need one."""
+
+    async def list_live(
+        self, tenant: str, collection: str, after: str, limit: int
+    ) -> Sequence[LiveVersion]:
+        """Live versions of documents after a name, in the order of the names."""
+
+    async def find_holdings(
+        self, tenant: str, versions: Sequence[tuple[str, int]]
+    ) -> Mapping[str, Holding]:
+        """What is known of documents, by name, each with one version; unknown ones are left out."""
+
+
+SHOWN_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What query knows of a document; 0 means no version.
+
+    `passages` are those of the live version, `deleted_passages` those of deleted versions.
+    """
+
+    document: str
+    live_version: int = 0
+    tombstone_version: int = 0
+    passages: int = 0
+    deleted_passages: int = 0
+
+
+class Search(Protocol):
+    """What query knows of the documents of a tenant.
+
+    Raises in every method:
+        UnavailableError: QUERY_FAILED.
+    """
+
+    async def find(self, tenant: str, documents: Sequence[str]) -> Mapping[str, Shown]:
+        """The known ones of these documents, by name."""
+
+    async def list_page(self, tenant: str, collection: str, after: str) -> Sequence[Shown]:
+        """At most `SHOWN_MAX` known documents after a name; fewer if no more follow."""
 
 
 Changed = Callable[[str, str], None]

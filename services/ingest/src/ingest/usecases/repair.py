@@ -1,7 +1,7 @@
 """Repair: sends lost events again, fails expired versions and removes unused objects."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,15 +39,21 @@ class RepairSteps:
         Raises:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
         """
-        return sum([await self._repair(state) for state in STEPS])
+        return sum(
+            [
+                await self.send_again(pending)
+                for state in STEPS
+                for pending in await self.find_lost(state)
+            ]
+        )
 
-    async def _repair(self, state: State) -> int:
+    async def find_lost(self, state: State) -> Sequence[Pending]:
+        """Lost steps of a state, the longest overdue first, at most `BATCH`."""
         until = await self.handled.check(state)
         if until is None:
-            return 0
+            return ()
         overdue = await self.sweeper.list_overdue(state, BATCH)
-        lost = [one for one in overdue if self._sent_at(one) < until]
-        return sum([await self._send_again(one) for one in lost])
+        return [one for one in overdue if self._sent_at(one) < until]
 
     def _sent_at(self, pending: Pending) -> datetime:
         """When the event of the step was sent: its due time less its wait."""
@@ -57,7 +63,8 @@ class RepairSteps:
         slowness_s = work_s(pending.state, pending.size_bytes, pending.batch_count)
         return self.pace.wait_s(attempt, slowness_s)
 
-    async def _send_again(self, pending: Pending) -> bool:
+    async def send_again(self, pending: Pending) -> bool:
+        """Sends the event of a step again; False if the step has moved on."""
         async with self.begin(pending.tenant) as work:
             wait_s = self._wait_s(pending, pending.attempt + 1)
             version = await work.documents.repeat(pending, wait_s)

@@ -214,6 +214,12 @@ class Deletions(Protocol):
     async def close(self, document: str, number: int, receipt: "Receipt") -> None:
         """Make those versions DELETED, clear their descriptions and store the receipt."""
 
+    async def adopt(self, document: str, number: int, wait_s: float) -> Version | None:
+        """Record a document that only query knows as DELETING up to a version.
+
+        None if it is known here. Later uploads of it get higher versions.
+        """
+
     async def find_receipt(self, document: str, number: int) -> tuple[int, "Receipt"] | None:
         """Find the delete that removed this version: its last version and its receipt."""
 

@@ -11,7 +11,14 @@ from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
 from query.store.rows import STANDING, read_standing
-from query.usecases.ports import Found, Ledger, RemovedVersion, Wanted
+from query.usecases.ports import (
+    Found,
+    Inspected,
+    Inspection,
+    Ledger,
+    RemovedVersion,
+    Wanted,
+)
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
@@ -90,6 +97,23 @@ WITH RECURSIVE found AS (
 SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
 """
 
+_INSPECT: Final = """
+SELECT document, live_version, tombstone_version,
+       (SELECT count(*) FROM passages AS live
+        WHERE live.tenant_id = known.tenant_id AND live.document = known.document
+          AND live.version = known.live_version) AS passages,
+       (SELECT count(*) FROM passages AS deleted
+        WHERE deleted.tenant_id = known.tenant_id AND deleted.document = known.document
+          AND deleted.version <= known.tombstone_version) AS deleted_passages
+FROM documents AS known
+WHERE tenant_id = %(tenant)s AND {chosen}
+ORDER BY document LIMIT %(limit)s
+"""
+_INSPECT_NAMED: Final = _INSPECT.format(chosen="document = ANY(%(documents)s)")
+_INSPECT_ALL: Final = _INSPECT.format(
+    chosen="document > %(after)s AND %(collection)s IN ('', substr(collection, 13))"
+)
+
 _REMOVED_VERSIONS: Final = (
     "SELECT tenant_id, document, version FROM removed_versions LIMIT %(limit)s"
 )
@@ -159,6 +183,19 @@ class PostgresLedger(Ledger):
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_TENANTS)
             return [row["tenant_id"] for row in await cursor.fetchall()]
+
+    @override
+    async def inspect(self, tenant: str, asked: Inspection) -> Sequence[Inspected]:
+        query = _INSPECT_NAMED if asked.documents else _INSPECT_ALL
+        rows = await self._read(
+            tenant,
+            query,
+            documents=list(asked.documents),
+            collection=asked.collection,
+            after=asked.after,
+            limit=asked.limit,
+        )
+        return [Inspected(**row) for row in rows]
 
     @override
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:

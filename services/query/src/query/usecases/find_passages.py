@@ -63,7 +63,7 @@ class FindPassages:
         """
         store_id = self.serving.store_id
         if store_id is None:
-            raise _rebuilding_error()
+            raise rebuilding_error()
         ranked = await self._rank(question)
         # The first few are nearly always enough, because few candidates are deleted or superseded.
         # But many good ones may belong to one document.
@@ -76,7 +76,7 @@ class FindPassages:
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
             self.serving.missed.set()
-            raise _rebuilding_error()
+            raise rebuilding_error()
         return list(found.hits)
 
     async def _look_up(self, question: Question, ranked: Ranked, first: int) -> Found:
@@ -102,11 +102,12 @@ class FindPassages:
         except UnavailableError as error:
             if error.reason == STORE_MISSING:
                 self.serving.missed.set()
-                raise _rebuilding_error() from error
+                raise rebuilding_error() from error
             raise
 
 
-def _rebuilding_error() -> UnavailableError:
+def rebuilding_error() -> UnavailableError:
+    """VECTORS_REBUILDING: the vector store has not all points yet."""
     return UnavailableError(
         "VECTORS_REBUILDING",
         "the index is being rebuilt; retry later",

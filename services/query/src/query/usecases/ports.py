@@ -193,6 +193,27 @@ class RemovedVersion:
     version: Version
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """A document, its number of passages of the live version, and of deleted versions."""
+
+    document: str
+    live_version: int
+    tombstone_version: int
+    passages: int
+    deleted_passages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """Asks for documents by name, or, without names, of a collection (empty: all) after a name."""
+
+    documents: Sequence[str]
+    collection: str
+    after: str
+    limit: int
+
+
 class Ledger(Protocol):
     """Reads documents and passages.
 
@@ -221,6 +242,9 @@ class Ledger(Protocol):
 
     async def list_tenants(self) -> Sequence[str]:
         """Every tenant with a known document."""
+
+    async def inspect(self, tenant: str, asked: Inspection) -> Sequence[Inspected]:
+        """Known documents in the order of their names, at most `asked.limit`."""
 
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
         """Removed versions of any tenant that still have points."""

@@ -1,23 +1,20 @@
 """Keeps the vector store equal to the passages: rebuilds a lost store, repairs single points."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from chassis.base.errors import UnavailableError
-from query.domain import Passage, Profile, Vector
+from query.domain import Profile
 from query.retrieval.vector_store import TenantScope, VectorStore
+from query.usecases.compare_points import RESTORED_TOGETHER, RestorePoints, compare_page
 from query.usecases.find_passages import STORE_MISSING, Serving
-from query.usecases.points import make_point
-from query.usecases.ports import Begin, Embedder, Ledger, Rebuilding, StoreRecords
+from query.usecases.ports import Ledger, Rebuilding, StoreRecords
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 1_000
-RESTORED_TOGETHER: Final = 256
-EMBEDDED_TOGETHER: Final = 32
 # Longer than a batch takes from writing its points to storing its passages.
 SETTLED_S: Final = 60.0
 
@@ -34,11 +31,10 @@ class RebuildVectors:
     """
 
     profile: Profile
-    begin: Begin
+    restore: RestorePoints
     ledger: Ledger
     records: StoreRecords
     vectors: VectorStore
-    embedder: Embedder
     serving: Serving
     repair_s: float
     clock: Callable[[], float]
@@ -129,72 +125,19 @@ class RebuildVectors:
         restored, orphans = 0, set[UUID]()
         after: UUID | None = None
         while True:
-            page = await self.ledger.list_passages(tenant, after, PAGE)
-            last = page[-1][0] if len(page) == PAGE else None
-            present = await self._list_present(scope, after, last)
-            missing = [row for row in page if row[0] not in present]
-            orphans |= present - {point_id for point_id, _ in page}
-            await keep(len(page) - len(missing))
-            for first in range(0, len(missing), RESTORED_TOGETHER):
-                batch = missing[first : first + RESTORED_TOGETHER]
-                restored += await self._restore(scope, batch)
+            page = await compare_page(self.ledger, self.vectors, scope, after)
+            orphans |= {UUID(entry.point_id) for entry in page.orphans}
+            await keep(page.passages - len(page.missing))
+            for first in range(0, len(page.missing), RESTORED_TOGETHER):
+                batch = page.missing[first : first + RESTORED_TOGETHER]
+                restored += await self.restore.run(scope, batch)
                 await keep(len(batch))
-            if last is None:
+            if page.last is None:
                 break
-            after = last
+            after = page.last
         await self._remove_orphans(scope, orphans & self._orphans.get(tenant, frozenset()))
         self._orphans[tenant] = frozenset(orphans)
         return restored
-
-    async def _list_present(
-        self, scope: TenantScope, after: UUID | None, last: UUID | None
-    ) -> set[UUID]:
-        """Ids in the store above `after`, up to and including `last`."""
-        found = set[UUID]()
-        start = str(after) if after else None
-        while True:
-            page = await self.vectors.scroll(scope, start=start)
-            for entry in page.entries:
-                point_id = UUID(entry.point_id)
-                if last is not None and point_id > last:
-                    return found
-                if point_id != after:
-                    found.add(point_id)
-            if page.next_id is None:
-                return found
-            start = page.next_id
-
-    async def _restore(self, scope: TenantScope, rows: Sequence[tuple[UUID, Passage]]) -> int:
-        """Writes the points of passages, unless they were removed since."""
-        vectors = await self._find_vectors(scope.tenant, rows)
-        async with self.begin(scope.tenant) as work:
-            held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
-            points = [
-                make_point(point_id, passage, vectors[point_id])
-                for point_id, passage in rows
-                if point_id in held
-            ]
-            if points:
-                await self.vectors.upsert(scope, points)
-        return len(points)
-
-    async def _find_vectors(
-        self, tenant: str, rows: Sequence[tuple[UUID, Passage]]
-    ) -> Mapping[UUID, Vector]:
-        """Reads the stored vectors of this profile, and embeds the passages that have none."""
-        own = [
-            point_id
-            for point_id, passage in rows
-            if point_id == self.profile.point_id(passage.chunk_id)
-        ]
-        vectors = dict(await self.ledger.read_vectors(tenant, own))
-        others = [row for row in rows if row[0] not in vectors]
-        for first in range(0, len(others), EMBEDDED_TOGETHER):
-            batch = others[first : first + EMBEDDED_TOGETHER]
-            texts = [passage.text_in_context for _, passage in batch]
-            embedded = await self.embedder.embed_passages(tenant, texts)
-            vectors.update(zip([point_id for point_id, _ in batch], embedded, strict=True))
-        return vectors
 
     async def _remove_orphans(self, scope: TenantScope, orphans: set[UUID]) -> None:
         if orphans:

@@ -307,9 +307,9 @@ class DocumentIndexed(message.Message):
 
 @typing.final
 class DocumentFailed(message.Message):
-    """Final result of an upload that failed. Also of an upload event that was refused, or handled after
-    a later upload of its document (VERSION_SUPERSEDED); then `version` is 0. An older live version
-    stays searchable.
+    """Final result of an upload that failed. Also of an upload event that was refused or cannot be read,
+    or handled after a later upload of its document (VERSION_SUPERSEDED); then `version` is 0. An older
+    live version stays searchable.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -328,9 +328,9 @@ class DocumentFailed(message.Message):
     version: builtins.int
     """Version that failed; 0 if none was accepted."""
     upload_event_id: builtins.str
-    """`ce-id` of the upload event; empty for an upload over gRPC."""
+    """`ce-id` of the upload event; empty for an upload over gRPC, and for an event without one."""
     correlation_id: builtins.str
-    """As given by the producer."""
+    """As given by the producer; empty if it cannot be read."""
     reason: builtins.str
     """Cause, from docs/status-codes.md."""
     reason_detail: builtins.str

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aquifer/ops/v1/dead_letter_service.proto\x12\x0e\x61quifer.ops.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x02\n\nDeadLetter\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12.\n\nfirst_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tdead_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x0b \x01(\t\x12\x12\n\nsize_bytes\x18\x0c \x01(\x03\"?\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"d\n\x17ListDeadLettersResponse\x12\x30\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1a.aquifer.ops.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x14GetDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\"\xce\x01\n\x15GetDeadLetterResponse\x12/\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x1a.aquifer.ops.v1.DeadLetter\x12\x43\n\x07headers\x18\x02 \x03(\x0b\x32\x32.aquifer.ops.v1.GetDeadLetterResponse.HeadersEntry\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x17ReplayDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\",\n\x18ReplayDeadLetterResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"2\n\x18\x44iscardDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\"\x1b\n\x19\x44iscardDeadLetterResponse2\xa6\x03\n\x11\x44\x65\x61\x64LetterService\x12\x62\n\x0fListDeadLetters\x12&.aquifer.ops.v1.ListDeadLettersRequest\x1a\'.aquifer.ops.v1.ListDeadLettersResponse\x12\\\n\rGetDeadLetter\x12$.aquifer.ops.v1.GetDeadLetterRequest\x1a%.aquifer.ops.v1.GetDeadLetterResponse\x12\x65\n\x10ReplayDeadLetter\x12\'.aquifer.ops.v1.ReplayDeadLetterRequest\x1a(.aquifer.ops.v1.ReplayDeadLetterResponse\x12h\n\x11\x44iscardDeadLetter\x12(.aquifer.ops.v1.DiscardDeadLetterRequest\x1a).aquifer.ops.v1.DiscardDeadLetterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aquifer/ops/v1/dead_letter_service.proto\x12\x0e\x61quifer.ops.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n\nDeadLetter\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12.\n\nfirst_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tdead_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x0b \x01(\t\x12\x12\n\nsize_bytes\x18\x0c \x01(\x03\x12\x10\n\x08\x64ocument\x18\r \x01(\t\"_\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"d\n\x17ListDeadLettersResponse\x12\x30\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1a.aquifer.ops.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x14GetDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\"\xce\x01\n\x15GetDeadLetterResponse\x12/\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x1a.aquifer.ops.v1.DeadLetter\x12\x43\n\x07headers\x18\x02 \x03(\x0b\x32\x32.aquifer.ops.v1.GetDeadLetterResponse.HeadersEntry\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"1\n\x17ReplayDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\",\n\x18ReplayDeadLetterResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\"2\n\x18\x44iscardDeadLetterRequest\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\x03\"\x1b\n\x19\x44iscardDeadLetterResponse2\xa6\x03\n\x11\x44\x65\x61\x64LetterService\x12\x62\n\x0fListDeadLetters\x12&.aquifer.ops.v1.ListDeadLettersRequest\x1a\'.aquifer.ops.v1.ListDeadLettersResponse\x12\\\n\rGetDeadLetter\x12$.aquifer.ops.v1.GetDeadLetterRequest\x1a%.aquifer.ops.v1.GetDeadLetterResponse\x12\x65\n\x10ReplayDeadLetter\x12\'.aquifer.ops.v1.ReplayDeadLetterRequest\x1a(.aquifer.ops.v1.ReplayDeadLetterResponse\x12h\n\x11\x44iscardDeadLetter\x12(.aquifer.ops.v1.DiscardDeadLetterRequest\x1a).aquifer.ops.v1.DiscardDeadLetterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +35,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._loaded_options = None
   _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_DEADLETTER']._serialized_start=94
-  _globals['_DEADLETTER']._serialized_end=384
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=386
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=449
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=451
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=551
-  _globals['_GETDEADLETTERREQUEST']._serialized_start=553
-  _globals['_GETDEADLETTERREQUEST']._serialized_end=599
-  _globals['_GETDEADLETTERRESPONSE']._serialized_start=602
-  _globals['_GETDEADLETTERRESPONSE']._serialized_end=808
-  _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._serialized_start=762
-  _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._serialized_end=808
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=810
-  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=859
-  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_start=861
-  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_end=905
-  _globals['_DISCARDDEADLETTERREQUEST']._serialized_start=907
-  _globals['_DISCARDDEADLETTERREQUEST']._serialized_end=957
-  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_start=959
-  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_end=986
-  _globals['_DEADLETTERSERVICE']._serialized_start=989
-  _globals['_DEADLETTERSERVICE']._serialized_end=1411
+  _globals['_DEADLETTER']._serialized_end=402
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=404
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=499
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=501
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=601
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=603
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=649
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=652
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=858
+  _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._serialized_start=812
+  _globals['_GETDEADLETTERRESPONSE_HEADERSENTRY']._serialized_end=858
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=860
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=909
+  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_start=911
+  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_end=955
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_start=957
+  _globals['_DISCARDDEADLETTERREQUEST']._serialized_end=1007
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_start=1009
+  _globals['_DISCARDDEADLETTERRESPONSE']._serialized_end=1036
+  _globals['_DEADLETTERSERVICE']._serialized_start=1039
+  _globals['_DEADLETTERSERVICE']._serialized_end=1461
 # @@protoc_insertion_point(module_scope)

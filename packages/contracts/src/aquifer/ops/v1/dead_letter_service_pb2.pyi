@@ -37,6 +37,7 @@ class DeadLetter(message.Message):
     DEAD_TIME_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
     dead_letter_id: builtins.int
     """Id in this service."""
     event_type: builtins.str
@@ -57,6 +58,8 @@ class DeadLetter(message.Message):
     """W3C trace id; empty if the event had none."""
     size_bytes: builtins.int
     """Size of the original bytes."""
+    document: builtins.str
+    """Resource name of the document, as the event gives it; empty if it gives none."""
     @builtins.property
     def first_time(self) -> timestamp_pb2.Timestamp:
         """When the event was published."""
@@ -80,10 +83,11 @@ class DeadLetter(message.Message):
         dead_time: timestamp_pb2.Timestamp | None = ...,
         trace_id: builtins.str = ...,
         size_bytes: builtins.int = ...,
+        document: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["dead_time", b"dead_time", "first_time", b"first_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "dead_letter_id", b"dead_letter_id", "dead_time", b"dead_time", "detail", b"detail", "event_id", b"event_id", "event_type", b"event_type", "first_time", b"first_time", "reason", b"reason", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "dead_letter_id", b"dead_letter_id", "dead_time", b"dead_time", "detail", b"detail", "document", b"document", "event_id", b"event_id", "event_type", b"event_type", "first_time", b"first_time", "reason", b"reason", "size_bytes", b"size_bytes", "subject", b"subject", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,19 +99,27 @@ class ListDeadLettersRequest(message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """1 to 1000; 0 means 100."""
     page_token: builtins.str
-    """`next_page_token` of the previous response; opaque."""
+    """`next_page_token` of the previous response, with the same filter; opaque."""
+    tenant: builtins.str
+    """Only dead letters of this tenant; empty: of all tenants."""
+    reason: builtins.str
+    """Only dead letters with this reason; empty: with any."""
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        tenant: builtins.str = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "reason", b"reason", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,7 +68,9 @@ class DeadLetterServiceServicer(object):
     """
 
     def ListDeadLetters(self, request, context):
-        """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """Lists dead letters, oldest first. A page may have fewer than `page_size`, even none, although
+        more follow: the service reads a bounded number of dead letters for one page. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

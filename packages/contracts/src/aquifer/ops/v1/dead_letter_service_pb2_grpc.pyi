@@ -21,7 +21,10 @@ class DeadLetterServiceStub:
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListDeadLetters: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.ListDeadLettersRequest, dead_letter_service_pb2.ListDeadLettersResponse]
-    """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID."""
+    """Lists dead letters, oldest first. A page may have fewer than `page_size`, even none, although
+    more follow: the service reads a bounded number of dead letters for one page. INVALID_ARGUMENT
+    PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    """
     GetDeadLetter: aio.UnaryUnaryMultiCallable[dead_letter_service_pb2.GetDeadLetterRequest, dead_letter_service_pb2.GetDeadLetterResponse]
     """Returns one dead letter with its original bytes; the access is logged. NOT_FOUND
     DEAD_LETTER_UNKNOWN.
@@ -48,7 +51,10 @@ class DeadLetterServiceServicer(metaclass=abc_1.ABCMeta):
         request: dead_letter_service_pb2.ListDeadLettersRequest,
         context: aio.ServicerContext[dead_letter_service_pb2.ListDeadLettersRequest, abc.Awaitable[dead_letter_service_pb2.ListDeadLettersResponse]],
     ) -> abc.Awaitable[dead_letter_service_pb2.ListDeadLettersResponse]:
-        """Lists dead letters, oldest first. INVALID_ARGUMENT PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID."""
+        """Lists dead letters, oldest first. A page may have fewer than `page_size`, even none, although
+        more follow: the service reads a bounded number of dead letters for one page. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        """
 
     @abc_1.abstractmethod
     def GetDeadLetter(

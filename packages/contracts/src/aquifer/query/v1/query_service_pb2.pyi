@@ -528,3 +528,95 @@ class HideDocumentResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class InspectDocumentsRequest(message.Message):
+    """Request of InspectDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    COLLECTION_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    collection: builtins.str
+    """Only of this collection id; empty: of all."""
+    after: builtins.str
+    """Only documents after this resource name; empty: from the first."""
+    page_size: builtins.int
+    """Maximum number of documents, 1 to 1000; 0 means 100. If the response has fewer, no more follow."""
+    @builtins.property
+    def documents(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only these resource names; empty: all documents."""
+
+    def __init__(
+        self,
+        *,
+        documents: abc.Iterable[builtins.str] | None = ...,
+        collection: builtins.str = ...,
+        after: builtins.str = ...,
+        page_size: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["after", b"after", "collection", b"collection", "documents", b"documents", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class InspectDocumentsResponse(message.Message):
+    """Response of InspectDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def documents(self) -> containers.RepeatedCompositeFieldContainer[InspectedDocument]:
+        """Those that are known, in the order of their names."""
+
+    def __init__(
+        self,
+        *,
+        documents: abc.Iterable[InspectedDocument] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class InspectedDocument(message.Message):
+    """What query knows of a document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    LIVE_VERSION_FIELD_NUMBER: builtins.int
+    TOMBSTONE_VERSION_FIELD_NUMBER: builtins.int
+    PASSAGES_FIELD_NUMBER: builtins.int
+    DELETED_PASSAGES_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name."""
+    live_version: builtins.int
+    """Version that searches find; 0: none."""
+    tombstone_version: builtins.int
+    """All versions up to this one are deleted; 0: none."""
+    passages: builtins.int
+    """Number of passages of the live version."""
+    deleted_passages: builtins.int
+    """Number of passages of deleted versions."""
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        live_version: builtins.int = ...,
+        tombstone_version: builtins.int = ...,
+        passages: builtins.int = ...,
+        deleted_passages: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deleted_passages", b"deleted_passages", "document", b"document", "live_version", b"live_version", "passages", b"passages", "tombstone_version", b"tombstone_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -63,6 +63,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.FromString,
                 _registered_method=True)
+        self.InspectDocuments = channel.unary_unary(
+                '/aquifer.query.v1.QueryService/InspectDocuments',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer(object):
@@ -119,6 +124,14 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InspectDocuments(self, request, context):
+        """Lists what is known of documents, in the order of their names; called by ingest, which compares
+        it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +154,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.HideDocument,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.SerializeToString,
+            ),
+            'InspectDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectDocuments,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -260,6 +278,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/HideDocument',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/InspectDocuments',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,10 @@ class QueryServiceStub:
     document that is not known here: a version that arrives later stays hidden. Scope `internal`.
     INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
     """
+    InspectDocuments: aio.UnaryUnaryMultiCallable[query_service_pb2.InspectDocumentsRequest, query_service_pb2.InspectDocumentsResponse]
+    """Lists what is known of documents, in the order of their names; called by ingest, which compares
+    it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
+    """
 
 class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     """Searches passages and answers questions with citations.
@@ -110,6 +114,16 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
         document that is not known here: a version that arrives later stays hidden. Scope `internal`.
         INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
+        """
+
+    @abc_1.abstractmethod
+    def InspectDocuments(
+        self,
+        request: query_service_pb2.InspectDocumentsRequest,
+        context: aio.ServicerContext[query_service_pb2.InspectDocumentsRequest, abc.Awaitable[query_service_pb2.InspectDocumentsResponse]],
+    ) -> abc.Awaitable[query_service_pb2.InspectDocumentsResponse]:
+        """Lists what is known of documents, in the order of their names; called by ingest, which compares
+        it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
         """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: aio.Server) -> None: ...

@@ -1,0 +1,115 @@
+"""Compares the points of a tenant with its passages, page by page, and adds missing points."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from query.domain import Passage, Profile, Vector
+from query.retrieval.vector_store import Entry, TenantScope, VectorStore
+from query.usecases.points import make_point
+from query.usecases.ports import Begin, Embedder, Ledger
+
+PAGE: Final = 1_000
+# Points without passages could make a page as large as the whole store.
+POINTS_MAX: Final = 4_000
+RESTORED_TOGETHER: Final = 256
+EMBEDDED_TOGETHER: Final = 32
+
+Row = tuple[UUID, Passage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One page of passages, in the order of their point ids, beside the points in its range.
+
+    `last` is the id at which the page ends, None on the last page. `orphans` are points without a
+    passage; they may belong to a batch that is about to store its passages.
+    """
+
+    passages: int
+    missing: Sequence[Row]
+    orphans: Sequence[Entry]
+    last: UUID | None
+
+
+async def compare_page(
+    ledger: Ledger, vectors: VectorStore, scope: TenantScope, after: UUID | None
+) -> Compared:
+    """Compares the page of passages after a point id; it ends early where points are too many."""
+    page = await ledger.list_passages(scope.tenant, after, PAGE)
+    last = page[-1][0] if len(page) == PAGE else None
+    present = await _list_present(vectors, scope, after, last)
+    if len(present) == POINTS_MAX:
+        last = max(present)
+        page = [row for row in page if row[0] <= last]
+    known = {point_id for point_id, _ in page}
+    return Compared(
+        passages=len(page),
+        missing=[row for row in page if row[0] not in present],
+        orphans=[entry for point_id, entry in present.items() if point_id not in known],
+        last=last,
+    )
+
+
+async def _list_present(
+    vectors: VectorStore, scope: TenantScope, after: UUID | None, last: UUID | None
+) -> Mapping[UUID, Entry]:
+    """The first `POINTS_MAX` points in the store above `after`, up to and including `last`."""
+    found: dict[UUID, Entry] = {}
+    start = str(after) if after else None
+    while True:
+        page = await vectors.scroll(scope, start=start)
+        for entry in page.entries:
+            point_id = UUID(entry.point_id)
+            if (last is not None and point_id > last) or len(found) == POINTS_MAX:
+                return found
+            if point_id != after:
+                found[point_id] = entry
+        if page.next_id is None:
+            return found
+        start = page.next_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePoints:
+    """Writes the points of passages, from their stored vectors where there are any."""
+
+    profile: Profile
+    begin: Begin
+    ledger: Ledger
+    vectors: VectorStore
+    embedder: Embedder
+
+    async def run(self, scope: TenantScope, rows: Sequence[Row]) -> int:
+        """Restores at most `RESTORED_TOGETHER` points, unless their passages were removed since.
+
+        Returns their number.
+        """
+        dense = await self._find_vectors(scope.tenant, rows)
+        async with self.begin(scope.tenant) as work:
+            held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
+            points = [
+                make_point(point_id, passage, dense[point_id])
+                for point_id, passage in rows
+                if point_id in held
+            ]
+            if points:
+                await self.vectors.upsert(scope, points)
+        return len(points)
+
+    async def _find_vectors(self, tenant: str, rows: Sequence[Row]) -> Mapping[UUID, Vector]:
+        """Reads the stored vectors of this profile, and embeds the passages that have none."""
+        own = [
+            point_id
+            for point_id, passage in rows
+            if point_id == self.profile.point_id(passage.chunk_id)
+        ]
+        vectors = dict(await self.ledger.read_vectors(tenant, own))
+        others = [row for row in rows if row[0] not in vectors]
+        for first in range(0, len(others), EMBEDDED_TOGETHER):
+            batch = others[first : first + EMBEDDED_TOGETHER]
+            texts = [passage.text_in_context for _, passage in batch]
+            embedded = await self.embedder.embed_passages(tenant, texts)
+            vectors.update(zip([point_id for point_id, _ in batch], embedded, strict=True))
+        return vectors

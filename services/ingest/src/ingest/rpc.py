@@ -38,8 +38,8 @@ from ingest.usecases.read_documents import (
     WatchDocuments,
 )
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
+from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
-from ingest.usecases.work import PageQuery
 
 PIECE_MAX_BYTES: Final = 1 << 20
 # A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.

@@ -6,7 +6,7 @@ import pytest
 
 from ingest.domain import State
 from ingest.filter_parser import parse_filter
-from ingest.usecases.work import PageQuery
+from ingest.usecases.rows import PageQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 FOLDER = "collections/reports/documents/"

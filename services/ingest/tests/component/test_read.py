@@ -7,7 +7,7 @@ import pytest
 
 from chassis.base.errors import NotFoundError
 from ingest.domain import State, View
-from ingest.usecases.work import PageQuery
+from ingest.usecases.rows import PageQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 

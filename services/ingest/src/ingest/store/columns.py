@@ -6,7 +6,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ingest.domain import Piece, State
-from ingest.usecases.work import Addition
+from ingest.usecases.rows import Addition
 
 
 def additions(made: Sequence[Addition]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Entry, Version
 from ingest.store import rows
-from ingest.usecases.work import Deletions, Purged, Receipt
+from ingest.usecases.rows import Purged, Receipt
+from ingest.usecases.work import Deletions
 
 # Only the newest tombstone is pending, because its purge includes all older versions.
 _SET_TOMBSTONE: Final = f"""

@@ -25,7 +25,8 @@ from ingest.domain import (
 from ingest.filters import names_deleted
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
-from ingest.usecases.work import Addition, Claimed, Documents, PageQuery, Pending
+from ingest.usecases.rows import Addition, Claimed, PageQuery, Pending
+from ingest.usecases.work import Documents
 
 
 class PostgresDocuments(Documents):

@@ -5,7 +5,8 @@ from typing import Final
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from ingest.usecases.work import Fetch, Fetches
+from ingest.usecases.rows import Fetch
+from ingest.usecases.work import Fetches
 
 _ADD: Final = """
 INSERT INTO fetches (tenant_id, source, request_id, upload, stored_ns, trace_id)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from ingest.domain import Entry, Object, Origin, Piece, State, Upload, Version, View
 from ingest.notes import Note, NoteCode
-from ingest.usecases.work import Receipt
+from ingest.usecases.rows import Receipt
 
 ENTRY: Final = (
     "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"

@@ -11,7 +11,7 @@ from chassis.events.inbox import forget_old
 from ingest.domain import STEPS, UNFINISHED, State
 from ingest.store.rows import Row
 from ingest.usecases.ports import Backlog, Sweeper
-from ingest.usecases.work import Pending
+from ingest.usecases.rows import Pending
 
 _PENDING: Final = (
     "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"

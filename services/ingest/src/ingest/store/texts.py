@@ -8,7 +8,8 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Piece
 from ingest.store import rows
-from ingest.usecases.work import Extent, Texts
+from ingest.usecases.rows import Extent
+from ingest.usecases.work import Texts
 
 _OF_VERSION: Final = "tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s"
 _LAST_PAGE: Final = "greatest(page, (page_breaks -> -1 ->> 1)::int)"

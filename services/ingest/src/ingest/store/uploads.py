@@ -8,7 +8,8 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Origin, Upload, UploadResult, Verdict
 from ingest.store import rows
-from ingest.usecases.work import Standing, Tenants, Uploads
+from ingest.usecases.rows import Standing
+from ingest.usecases.work import Tenants, Uploads
 
 _ADD: Final = """
 INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256, correlation_id,

@@ -27,7 +27,8 @@ from ingest.usecases.record_uploads import (
     check_tenant,
 )
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.work import Begin, Fetch, Work
+from ingest.usecases.rows import Fetch
+from ingest.usecases.work import Begin, Work
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.

@@ -32,7 +32,8 @@ from ingest.domain import (
     Verdict,
     Version,
 )
-from ingest.usecases.work import Receipt, Trace, Work
+from ingest.usecases.rows import Receipt
+from ingest.usecases.work import Trace, Work
 
 ECHO_MAX_CHARS = 512
 

@@ -12,7 +12,8 @@ from ingest.domain import Origin, View, check_name
 from ingest.pace import Pace
 from ingest.usecases import announce
 from ingest.usecases.ports import DeadLetters, Hide, Objects, Sweeper
-from ingest.usecases.work import Begin, Receipt, Work
+from ingest.usecases.rows import Receipt
+from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
 

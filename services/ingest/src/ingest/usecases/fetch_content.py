@@ -22,7 +22,8 @@ from chassis.events.failures import AttemptsExhaustedError
 from ingest.traces import continue_trace
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.ports import Sweeper
-from ingest.usecases.work import Begin, Fetch
+from ingest.usecases.rows import Fetch
+from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
 

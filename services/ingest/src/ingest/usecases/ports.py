@@ -15,7 +15,7 @@ from ingest.domain import (
     State,
     Version,
 )
-from ingest.usecases.work import Pending
+from ingest.usecases.rows import Pending
 
 
 class Stored(Protocol):

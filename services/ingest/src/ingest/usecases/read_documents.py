@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.rows import PageQuery
 from ingest.usecases.watchers import Watchers
-from ingest.usecases.work import Begin, PageQuery
+from ingest.usecases.work import Begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from chassis.base.errors import (
 )
 from ingest.domain import Piece, State, Version, View, check_name
 from ingest.usecases.delete_document import unknown_document_error
-from ingest.usecases.work import Begin, Extent, Work
+from ingest.usecases.rows import Extent
+from ingest.usecases.work import Begin, Work
 
 # At most a megabyte of UTF-8, and with a page break for every other character below 4 MiB.
 PART_MAX_CHARS: Final = 256 * 1024

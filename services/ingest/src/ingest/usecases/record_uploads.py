@@ -37,7 +37,8 @@ from ingest.usecases import announce
 from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.work import Addition, Begin, Claimed, Standing, Trace, Work
+from ingest.usecases.rows import Addition, Claimed, Standing
+from ingest.usecases.work import Begin, Trace, Work
 
 GROUP_MAX: Final = 64
 # Writing the statements of one group blocks the event loop.

@@ -13,7 +13,8 @@ from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.handled_until import DESCRIBED, HandledUntil
 from ingest.usecases.ports import Objects, Sweeper
-from ingest.usecases.work import Begin, Pending, Work
+from ingest.usecases.rows import Pending
+from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,7 @@
 """Interfaces of a unit of work: the tables of one tenant in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime
-from enum import Enum
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -16,30 +12,29 @@ from chassis.events.delivery import Delivery
 from ingest.checks import Check, Checked
 from ingest.collections import Collection, CollectionSettings
 from ingest.domain import (
-    Draft,
     Entry,
-    Object,
     Origin,
     Piece,
     Prepared,
-    State,
     Upload,
     Verdict,
     Version,
     View,
 )
-from ingest.filters import Expression
+from ingest.usecases.rows import (
+    Addition,
+    Claimed,
+    Extent,
+    Fetch,
+    PageQuery,
+    Pending,
+    Purged,
+    Receipt,
+    Standing,
+)
 
 Trace = Context | None
 """Trace context of an event; None: the current one."""
-
-
-class Standing(Enum):
-    """The standing of a tenant."""
-
-    UNKNOWN = "unknown"
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
 
 
 class Documents(Protocol):
@@ -49,7 +44,7 @@ class Documents(Protocol):
     deleting versions or sending their results.
     """
 
-    async def claim(self, names: Sequence[str]) -> "Claimed":
+    async def claim(self, names: Sequence[str]) -> Claimed:
         """Lock the documents' rows until the transaction ends; missing rows are created."""
 
     async def release(self, names: Sequence[str]) -> None:
@@ -79,7 +74,7 @@ class Documents(Protocol):
     async def lock_versions(self, versions: Sequence[tuple[str, int]]) -> Sequence[View]:
         """Lock the rows of the documents and of these versions, in the order of their names."""
 
-    async def add(self, additions: Sequence["Addition"]) -> Mapping[str, Version]:
+    async def add(self, additions: Sequence[Addition]) -> Mapping[str, Version]:
         """Add versions as the newest of their documents, and record the uploads.
 
         Returns the added versions by document; a known upload adds none.
@@ -120,19 +115,19 @@ class Documents(Protocol):
     async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
         """All pieces of a version, in order."""
 
-    async def repeat(self, pending: "Pending", wait_s: float) -> Version | None:
+    async def repeat(self, pending: Pending, wait_s: float) -> Version | None:
         """Count one more attempt of a step.
 
         None if the step has moved on, was repeated in the meantime, or waits in the outbox.
         """
 
-    async def repeat_description(self, pending: "Pending", wait_s: float) -> Version | None:
+    async def repeat_description(self, pending: Pending, wait_s: float) -> Version | None:
         """Count one more attempt to send a description; None as for `repeat`."""
 
     async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
         """Compare bytes with the newest versions of their documents, in the same order."""
 
-    async def list_page(self, query: "PageQuery") -> Sequence[View]:
+    async def list_page(self, query: PageQuery) -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
     async def count_unfinished(self) -> int:
@@ -171,7 +166,7 @@ class Uploads(Protocol):
 class Fetches(Protocol):
     """Uploads whose content another server has, until they are accepted or refused."""
 
-    async def add(self, fetch: "Fetch") -> None:
+    async def add(self, fetch: Fetch) -> None:
         """Record an upload to be fetched now; a known one stays as it is."""
 
     async def count(self) -> int:
@@ -183,10 +178,10 @@ class Fetches(Protocol):
         Counts an attempt. None if it is not due, or gone.
         """
 
-    async def put_back(self, fetch: "Fetch", wait_s: float, *, attempt: int) -> None:
+    async def put_back(self, fetch: Fetch, wait_s: float, *, attempt: int) -> None:
         """Make a fetch due in `wait_s` seconds, and set its count of attempts."""
 
-    async def remove(self, fetch: "Fetch") -> None:
+    async def remove(self, fetch: Fetch) -> None:
         """Remove a fetch that has ended."""
 
 
@@ -208,10 +203,10 @@ class Deletions(Protocol):
     async def mark_discarded(self, document: str, number: int, dead_letters: int) -> None:
         """Record how many dead letters the delete up to this version removed."""
 
-    async def purge(self, document: str, number: int) -> "Purged":
+    async def purge(self, document: str, number: int) -> Purged:
         """Remove chunks, bytes and outbox rows of the DELETING versions up to this one."""
 
-    async def close(self, document: str, number: int, receipt: "Receipt") -> None:
+    async def close(self, document: str, number: int, receipt: Receipt) -> None:
         """Make those versions DELETED, clear their descriptions and store the receipt."""
 
     async def adopt(self, document: str, number: int, wait_s: float) -> Version | None:
@@ -220,7 +215,7 @@ class Deletions(Protocol):
         None if it is known here. Later uploads of it get higher versions.
         """
 
-    async def find_receipt(self, document: str, number: int) -> tuple[int, "Receipt"] | None:
+    async def find_receipt(self, document: str, number: int) -> tuple[int, Receipt] | None:
         """Find the delete that removed this version: its last version and its receipt."""
 
 
@@ -238,34 +233,6 @@ class Tenants(Protocol):
 
     async def resume(self, sequence: int) -> None:
         """Record that it is active again, unless a change with a higher sequence is known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch:
-    """An upload event whose content must be fetched.
-
-    `upload` is the encoded event, `stored_ns` its order, `attempt` counts attempts that ended
-    without an outcome, `age_s` is the time since the event was recorded.
-    """
-
-    tenant: str
-    source: str
-    request_id: str
-    upload: bytes
-    stored_ns: int
-    trace_id: str
-    attempt: int = 0
-    age_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
-    """Rows that a purge removed, and what all its attempts recorded for other stores."""
-
-    objects: int
-    dead_letters: int
-    chunks: int
-    outbox_rows: int
 
 
 class Collections(Protocol):
@@ -294,83 +261,6 @@ class Collections(Protocol):
 
     async def list_old(self, limit: int) -> Sequence[tuple[str, int]]:
         """Documents older than the retention of their collection, with their newest version."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What a delete removed from each store."""
-
-    objects: int
-    chunks: int
-    passages: int
-    points: int
-    outbox_rows: int
-    dead_letters: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """Length of a text in characters, and its last page with text; 0 for a format without pages."""
-
-    length: int
-    last_page: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageQuery:
-    """Asks for documents after a name; `collection` empty: all, `state` None: any but DELETED.
-
-    A `where` that names DELETED adds those.
-    """
-
-    collection: str
-    state: State | None
-    where: Expression | None = None
-    after: str
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """An overdue step of a version, or its overdue description, as it was read."""
-
-    tenant: str
-    document: str
-    number: int
-    state: State
-    attempt: int
-    size_bytes: int
-    batch_count: int
-    step_due_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """Rows of documents by name, and the standing of the tenant.
-
-    `created` are the documents whose collection was created, `sized` those whose collection has
-    chunk sizes of its own.
-    """
-
-    entries: Mapping[str, Entry]
-    standing: Standing
-    created: AbstractSet[str]
-    sized: AbstractSet[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addition:
-    """A version to add; `prepared` is set if its text is already cut.
-
-    `content` is set if its bytes go into the database instead of the object store.
-    """
-
-    draft: Draft
-    number: int
-    stored: Object
-    content: bytes | None
-    prepared: Prepared | None
-    wait_s: float
 
 
 class Work(Protocol):

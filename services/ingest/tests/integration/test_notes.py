@@ -22,6 +22,7 @@ def mail_with_attachment() -> bytes:
     mail["Subject"], mail["From"], mail["To"] = "Water", "a@example.org", "b@example.org"
     mail.set_content("Water finds its way.")
     mail.add_attachment(b"Another text.", maintype="text", subtype="plain", filename="other.txt")
+    mail.add_attachment(b"\x89PNG", maintype="image", subtype="png", filename="pump.png")
     return bytes(mail)
 
 
@@ -51,6 +52,14 @@ READ = {
         [("PAGES_WITHOUT_TEXT", "1 of 3 pages without readable text; they may be scans")],
     ),
     "water.eml": (mail_with_attachment(), [("ATTACHMENTS_LEFT_OUT", "1 attachment left out")]),
+    "water.jsonl": (
+        b'{"well": 1}\n{"well": 2\n{"well": 3}\n',
+        [("LINES_KEPT_AS_TEXT", "1 line could not be read as JSON")],
+    ),
+    "water.csv": (
+        b"well,depth\na,1\nb,\"2\nc,3\nd,4\n" + b"e,5\n" * 9,
+        [("QUOTES_UNMATCHED", "1 row had quotes that do not match")],
+    ),
 }
 
 

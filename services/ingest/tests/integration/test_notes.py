@@ -57,7 +57,7 @@ READ = {
         [("LINES_KEPT_AS_TEXT", "1 line could not be read as JSON")],
     ),
     "water.csv": (
-        b"well,depth\na,1\nb,\"2\nc,3\nd,4\n" + b"e,5\n" * 9,
+        b'well,depth\na,1\nb,"2\nc,3\nd,4\n' + b"e,5\n" * 9,
         [("QUOTES_UNMATCHED", "1 row had quotes that do not match")],
     ),
 }

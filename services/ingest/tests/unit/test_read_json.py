@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.notes import NoteCode
 from ingest.parsing import read_json, read_jsonl
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.json_lines import WHOLE_RECORD_CHARS
@@ -138,8 +139,10 @@ def test_lines_become_records(source, expected):
     assert read_records(source) == expected
 
 
-def test_broken_lines_are_counted():
-    assert read_jsonl.read(b'{"a": 1}\nx\n{"a"\n', LIMIT).repairs == 2
+def test_broken_lines_are_noted():
+    [note] = read_jsonl.read(b'{"a": 1}\nx\n{"a"\n', LIMIT).notes
+    assert note.code is NoteCode.LINES_KEPT_AS_TEXT
+    assert note.detail.startswith("2 lines ")
 
 
 def test_long_text_in_a_record_keeps_its_paragraphs():

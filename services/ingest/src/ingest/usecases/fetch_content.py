@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 RUNNING_MAX: Final = 64
 TENANT_MAX: Final = 4
-POLL_S: Final = 1.0
+# Between looks for what other processes have left; own work wakes the loop at once.
+POLL_S: Final = 5.0
 ATTEMPTS_MAX: Final = 5
 WAIT_FIRST_S: Final = 2.0
 WAIT_LAST_S: Final = 60.0

@@ -215,6 +215,8 @@ def _find_heading(text: str, outline: Outline, shortest: int, longest: int) -> i
 
 def _find_last_sign(text: str, start: int, longest: int) -> int:
     """Find the last place up to `longest` that is between two signs."""
+    if text[longest - 1 : longest + 1].isascii():
+        return longest  # no two of these characters are one sign
     end = start
     for sign in _SIGN.finditer(text, start, longest + SIGN_MAX_CHARS):
         if sign.end() > longest:

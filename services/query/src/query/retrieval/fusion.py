@@ -133,11 +133,13 @@ def smooth(scores: Scores, vectors: Matrix, limit: int) -> Scores:
 
 def _average_neighbours(rows: NDArray[np.intp], scores: Scores, vectors: Matrix) -> Scores:
     """Mean score of each row's nearest, weighted by squared cosine; all equally near ones count."""
-    closeness = np.maximum(vectors[rows] @ vectors.T, 0.0) ** 2
+    # With 32 bits, products of equal vectors may differ by the row, and so the order of copies.
+    exact = vectors.astype(np.float64)
+    closeness = np.maximum(exact[rows] @ exact.T, 0.0) ** 2
     closeness[np.arange(len(rows)), rows] = -1.0  # a row is not its own neighbour
     count = min(NEIGHBOURS, len(scores) - 1)
     farthest = np.partition(closeness, -count, axis=1)[:, -count, None]
     # The smallest weight keeps the mean defined where all neighbours are unrelated.
-    weights = np.where(closeness >= farthest, closeness.astype(np.float64) + 1e-9, 0.0)
+    weights = np.where(closeness >= farthest, closeness + 1e-9, 0.0)
     around: Scores = weights @ scores / weights.sum(axis=1)
     return around

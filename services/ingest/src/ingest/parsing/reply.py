@@ -26,7 +26,8 @@ from ingest.parsing.failure import ParseFailure
 # A frame is read within about a millisecond.
 PART_CHARS = 32 * 1024
 PART_ITEMS = 1024
-OUTLINE_ITEMS = 256
+# Headings, tables and chunks take longer each.
+PLACED_ITEMS = 256
 FRAME_MAX_BYTES = 1 << 20
 
 
@@ -37,13 +38,13 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
     pages = [(page.number, page.start_char) for page in parsed.pages]
     for start in range(0, len(pages), PART_ITEMS):
         yield {"pages": pages[start : start + PART_ITEMS]}
-    for start in range(0, len(parsed.outline.headings), OUTLINE_ITEMS):
-        yield {"headings": parsed.outline.headings[start : start + OUTLINE_ITEMS]}
-    for start in range(0, len(parsed.outline.tables), OUTLINE_ITEMS):
-        yield {"tables": parsed.outline.tables[start : start + OUTLINE_ITEMS]}
+    for start in range(0, len(parsed.outline.headings), PLACED_ITEMS):
+        yield {"headings": parsed.outline.headings[start : start + PLACED_ITEMS]}
+    for start in range(0, len(parsed.outline.tables), PLACED_ITEMS):
+        yield {"tables": parsed.outline.tables[start : start + PLACED_ITEMS]}
     bounds = [(one.start, one.end) for one in chunks]
-    for start in range(0, len(bounds), PART_ITEMS):
-        yield {"chunks": bounds[start : start + PART_ITEMS]}
+    for start in range(0, len(bounds), PLACED_ITEMS):
+        yield {"chunks": bounds[start : start + PLACED_ITEMS]}
     if parsed.notes:
         yield {"notes": parsed.notes}
     yield {"title": parsed.title}

@@ -207,7 +207,7 @@ def _find_heading(text: str, outline: Outline, shortest: int, longest: int) -> i
     """Find the first of the highest headings that begin a line in a range; 0 if none does."""
     headings = [
         one
-        for one in outline.find_heading_starts(shortest, longest)
+        for one in outline.find_headings(shortest, longest)
         if text[one.start - 1 : one.start] == "\n"
     ]
     return min(headings, key=lambda one: one.level).start if headings else 0
@@ -230,6 +230,6 @@ def _is_after_heading(text: str, outline: Outline, start: int, cut: int) -> bool
     paragraph = text[max(start, cut - HEADING_MAX_CHARS - 8) : cut].rstrip()
     line = paragraph[paragraph.rfind("\n") + 1 :]
     end = max(start, cut - HEADING_MAX_CHARS - 8) + len(paragraph)
-    if outline.find_heading_starts(end - len(line), end):
+    if outline.find_headings(end - len(line), end):
         return True
     return len(line) <= HEADING_MAX_CHARS and not line.endswith((".", "!", "?", ":", ";", "|"))

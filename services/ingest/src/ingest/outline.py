@@ -55,14 +55,14 @@ class Outline:
 
     def locate(self, start: int) -> Place:
         """Find what a text that begins at an offset stands under; a heading not under itself."""
-        return Place(self._find_headings(start), self._find_table_header(start))
+        return Place(self._find_path(start), self._find_table_header(start))
 
-    def find_heading_starts(self, first: int, last: int) -> Sequence[Heading]:
+    def find_headings(self, first: int, last: int) -> Sequence[Heading]:
         """Find the headings that begin at `first` to `last`, both included."""
         begin = bisect_left(self.headings, first, key=lambda one: one.start)
         return self.headings[begin : bisect_right(self.headings, last, key=lambda one: one.start)]
 
-    def _find_headings(self, start: int) -> tuple[str, ...]:
+    def _find_path(self, start: int) -> tuple[str, ...]:
         index = bisect_right(self.headings, start, key=lambda one: one.start) - 1
         if index >= 0 and self.headings[index].start == start:
             index = self._parents[index]

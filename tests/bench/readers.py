@@ -86,15 +86,18 @@ def parse_xml(data: bytes) -> None:
 
 
 FORMATS: dict[str, tuple[Callable[[list[dict[str, Any]]], bytes], Callable[[bytes], object]]] = {
-    "read_csv": (make_csv, lambda data: list(csv.reader(io.StringIO(data.decode(), newline="")))),
-    "read_json": (lambda records: json.dumps(records, indent=1).encode(), json.loads),
-    "read_jsonl": (
+    "data.read_csv": (
+        make_csv,
+        lambda data: list(csv.reader(io.StringIO(data.decode(), newline=""))),
+    ),
+    "data.read_json": (lambda records: json.dumps(records, indent=1).encode(), json.loads),
+    "data.read_jsonl": (
         lambda records: "\n".join(map(json.dumps, records)).encode(),
         lambda data: [json.loads(line) for line in data.splitlines()],
     ),
-    "read_xml": (make_xml, parse_xml),
-    "read_notebook": (make_notebook, json.loads),
-    "read_mail": (make_mail, message_from_bytes),
+    "xml.read_xml": (make_xml, parse_xml),
+    "data.read_notebook": (make_notebook, json.loads),
+    "mail.read_mail": (make_mail, message_from_bytes),
 }
 
 

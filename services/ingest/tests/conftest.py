@@ -36,7 +36,7 @@ from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Draft, Origin, Version, View
 from ingest.objects.local import LocalObjects
-from ingest.parsing.jailed import ParserLimits
+from ingest.parsing.jail.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.references.reader import open_references
 from ingest.settings import Settings

@@ -25,7 +25,7 @@ from ingest.gateways import (
 )
 from ingest.objects.opening import open_objects
 from ingest.pace import Pace
-from ingest.parsing.jailed import ParserLimits
+from ingest.parsing.jail.jailed import ParserLimits
 from ingest.parsing.parser import Parser
 from ingest.reconciler import Reconciler
 from ingest.references.reader import open_references

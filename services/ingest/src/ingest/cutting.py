@@ -14,14 +14,14 @@ from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Piece, Prepared, Version
 from ingest.notes import Note
-from ingest.parsing import read_json, read_jsonl
-from ingest.parsing.assemble import assemble
-from ingest.parsing.decode import decode_unicode
+from ingest.parsing.data import read_json, read_jsonl
 from ingest.parsing.detect import detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import RefusalError
+from ingest.parsing.jail.assemble import assemble
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
+from ingest.parsing.text.decode import decode_unicode
 from ingest.usecases import ports
 
 # Within these limits any plain text is cut in 15 ms of processor time, most in 4 ms, so a child

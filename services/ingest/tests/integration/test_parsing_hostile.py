@@ -20,10 +20,10 @@ from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.chunking import ChunkSettings
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.jailed import JailedChild
+from ingest.parsing.jail.jailed import JailedChild
+from ingest.parsing.jail.reply import PART_CHARS, Reply
+from ingest.parsing.jail.task import Task
 from ingest.parsing.parser import Parser, ParserLimits
-from ingest.parsing.reply import PART_CHARS, Reply
-from ingest.parsing.task import Task
 
 MIB = 1024 * 1024
 TASK = Task(charset="", target_chars=1000, max_chars=1200, cpu_s=20)
@@ -63,7 +63,11 @@ def children() -> dict[int, str]:
                 command = entry.joinpath("cmdline").read_text()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(parent) == os.getpid() and state != "Z" and "ingest.parsing.child" in command:
+            if (
+                int(parent) == os.getpid()
+                and state != "Z"
+                and "ingest.parsing.jail.child" in command
+            ):
                 found[int(entry.name)] = command
     return found
 
@@ -235,7 +239,7 @@ async def test_cancelled_document_leaves_no_process():
 
 PARENT = """
 import asyncio, sys
-from ingest.parsing.jailed import JailedChild, ParserLimits
+from ingest.parsing.jail.jailed import JailedChild, ParserLimits
 async def main():
     child = await JailedChild.start("html", ParserLimits())
     await child.read_report()
@@ -262,7 +266,7 @@ def test_child_dies_with_its_parent():
 # What an intruder would try, and the control that is to stop it; no jail without a parent's id.
 PROBE = """
 import json, os, socket, sys
-from ingest.parsing import jail
+from ingest.parsing.jail import sandbox
 port, secret, parent = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 here = ("127.0.0.1", port)
 attempts = {
@@ -286,7 +290,7 @@ attempts = {
 }
 report = {}
 if parent:
-    report = jail.enter(jail.Bounds(512 << 20, 5, 64), parent) | jail.seal()
+    report = sandbox.enter(sandbox.Bounds(512 << 20, 5, 64), parent) | sandbox.seal()
 succeeded = []
 for control, tries in attempts.items():
     for number, attempt in enumerate(tries):
@@ -330,12 +334,12 @@ def test_without_the_jail_the_same_intruder_gets_everything(tmp_path):
 # As an unprivileged user, to whom alone the kernel applies this limit.
 THREADS = """
 import json, os, sys, threading
-from ingest.parsing import jail
+from ingest.parsing.jail import sandbox
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-report = jail.enter(jail.Bounds(512 << 20, 5, 64), os.getppid()) | jail.seal()
-report |= jail.limit_processes(int(sys.argv[1]), report)
+report = sandbox.enter(sandbox.Bounds(512 << 20, 5, 64), os.getppid()) | sandbox.seal()
+report |= sandbox.limit_processes(int(sys.argv[1]), report)
 gate, started = threading.Event(), 0
 for _ in range(40):
     try:
@@ -361,12 +365,12 @@ def test_number_of_threads_is_limited(limit, expected):
 REFUSING = """
 import ctypes, json, os
 from pathlib import Path
-from ingest.parsing import jail
+from ingest.parsing.jail import sandbox
 uid = os.getuid()
-if ctypes.CDLL(None).unshare(jail.CLONE_NEWUSER) == 0:
+if ctypes.CDLL(None).unshare(sandbox.CLONE_NEWUSER) == 0:
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
     Path("/proc/sys/user/max_net_namespaces").write_text("0")
-print(json.dumps(jail.enter(jail.Bounds(512 << 20, 5, 64), os.getppid())))
+print(json.dumps(sandbox.enter(sandbox.Bounds(512 << 20, 5, 64), os.getppid())))
 """
 
 

@@ -18,11 +18,11 @@ from ingest.cutting import (
     prepare_small_text,
 )
 from ingest.domain import Object, Origin, Prepared, State, Version
-from ingest.parsing import child
 from ingest.parsing.detect import detect
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.reply import Reply
-from ingest.parsing.task import Task
+from ingest.parsing.jail import child
+from ingest.parsing.jail.reply import Reply
+from ingest.parsing.jail.task import Task
 
 SETTINGS = ChunkSettings(target_chars=40, max_chars=60)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings, chunk
 from ingest.outline import TOP, Heading, Outline, Place, Table
-from ingest.parsing.assemble import assemble
-from ingest.parsing.clean import clean, is_clean
 from ingest.parsing.document import MediaType, ParsedDocument
+from ingest.parsing.html.read_html import read as read_html
+from ingest.parsing.jail.assemble import assemble
+from ingest.parsing.markdown.read_markdown import read as read_markdown
 from ingest.parsing.outline_marks import HEADING_MARKS, MARKS, TABLE_MARK
-from ingest.parsing.read_html import read as read_html
-from ingest.parsing.read_markdown import read as read_markdown
 from ingest.parsing.reading import Reading
+from ingest.parsing.text.clean import clean, is_clean
 
 LIMIT = 1 << 26
 SMALL = ChunkSettings(target_chars=60, max_chars=80)

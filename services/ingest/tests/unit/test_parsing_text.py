@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from chassis.base.errors import InvalidInputError
 from ingest.notes import NoteCode
-from ingest.parsing.charset import find_declared_charset
-from ingest.parsing.clean import MARKS_MAX, clean, clean_title
-from ingest.parsing.decode import Decoded, decode
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
+from ingest.parsing.text.charset import find_declared_charset
+from ingest.parsing.text.clean import MARKS_MAX, clean, clean_title
+from ingest.parsing.text.decode import Decoded, decode
 
 from .growth import assert_linear
 

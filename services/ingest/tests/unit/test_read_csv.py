@@ -3,9 +3,9 @@
 import pytest
 
 from ingest.notes import NoteCode
+from ingest.parsing.data.read_csv import CELL_MAX_LINES, OPEN_QUOTES_MAX, read
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.outline_marks import TABLE_MARK
-from ingest.parsing.read_csv import CELL_MAX_LINES, OPEN_QUOTES_MAX, read
 
 from .growth import assert_linear
 

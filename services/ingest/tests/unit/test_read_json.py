@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.notes import NoteCode
-from ingest.parsing import read_json, read_jsonl
+from ingest.parsing.data import read_json, read_jsonl
+from ingest.parsing.data.json_lines import WHOLE_RECORD_CHARS
+from ingest.parsing.data.json_values import DEPTH_MAX
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.json_lines import WHOLE_RECORD_CHARS
-from ingest.parsing.json_values import DEPTH_MAX
 
 from .growth import assert_linear
 

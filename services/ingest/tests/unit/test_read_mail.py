@@ -5,10 +5,10 @@ from email.message import EmailMessage
 import pytest
 
 from chassis.base.errors import InvalidInputError
-from ingest.parsing.clean import clean
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.mail_parts import decode_words
-from ingest.parsing.read_mail import DEPTH_MAX, read
+from ingest.parsing.mail.parts import decode_words
+from ingest.parsing.mail.read_mail import DEPTH_MAX, read
+from ingest.parsing.text.clean import clean
 
 from .growth import assert_linear
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ingest.parsing.clean import clean
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.read_markdown import read
+from ingest.parsing.markdown.read_markdown import read
+from ingest.parsing.text.clean import clean
 
 from .growth import assert_linear
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.parsing.clean import clean
+from ingest.parsing.data.read_notebook import read, show_terminal
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.read_notebook import read, show_terminal
+from ingest.parsing.text.clean import clean
 
 from .growth import assert_linear
 

@@ -7,7 +7,7 @@ import pytest
 
 from ingest.notes import NoteCode
 from ingest.parsing.failure import ParseFailure, RefusalError
-from ingest.parsing.read_pdf import read
+from ingest.parsing.pdf.read_pdf import read
 
 LIMIT = 1 << 20
 LATIN = "/Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from ingest.parsing.clean import clean
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.outline_marks import HEADING_MARKS, TABLE_MARK
-from ingest.parsing.read_xml import read
-from ingest.parsing.xml_text import DEPTH_MAX
+from ingest.parsing.text.clean import clean
+from ingest.parsing.xml.read_xml import read
+from ingest.parsing.xml.text import DEPTH_MAX
 
 from .growth import assert_linear
 

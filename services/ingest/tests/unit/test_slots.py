@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.parsing.slots import FairSlots
+from ingest.parsing.jail.slots import FairSlots
 
 
 class Holders:

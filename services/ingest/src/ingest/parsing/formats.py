@@ -11,7 +11,7 @@ from ingest.parsing.document import MediaType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """`reader` is a module of `ingest.parsing`; empty for text that is kept as it is.
+    """`reader` is a module in `ingest.parsing`; empty for text that is kept as it is.
 
     `aliases` are further media types, `syntax` is what further ones end with, `suffixes` are those
     of file names. The bytes of a format `in_text` are decoded first, and its reader gets UTF-8;
@@ -37,14 +37,14 @@ FORMATS = {
     MediaType.MARKDOWN: Format(
         suffixes=(".md", ".markdown", ".mdown", ".mkd"),
         aliases=("text/x-markdown",),
-        reader="read_markdown",
+        reader="markdown.read_markdown",
         in_text=True,
         started_early=True,
     ),
     MediaType.HTML: Format(
         suffixes=(".html", ".htm", ".xhtml"),
         aliases=("application/xhtml+xml",),
-        reader="read_html",
+        reader="html.read_html",
         in_text=True,
         declares_charset=True,
         started_early=True,
@@ -58,20 +58,20 @@ FORMATS = {
             "text/comma-separated-values",
             "text/x-comma-separated-values",
         ),
-        reader="read_csv",
+        reader="data.read_csv",
         in_text=True,
     ),
     MediaType.TSV: Format(
         suffixes=(".tsv", ".tab"),
         aliases=("text/tsv", "text/x-tsv", "application/tsv"),
-        reader="read_csv",
+        reader="data.read_csv",
         in_text=True,
     ),
     MediaType.JSON: Format(
         suffixes=(".json", ".jsonld", ".geojson", ".topojson", ".har"),
         aliases=("text/json", "text/x-json", "application/x-json", "application/geojson"),
         syntax="+json",
-        reader="read_json",
+        reader="data.read_json",
         in_text=True,
     ),
     MediaType.JSONL: Format(
@@ -81,7 +81,7 @@ FORMATS = {
             *("application/jsonlines", "application/x-jsonlines", "application/json-lines"),
             *("text/x-ndjson", "text/ndjson", "application/json-seq"),
         ),
-        reader="read_jsonl",
+        reader="data.read_jsonl",
         in_text=True,
     ),
     MediaType.XML: Format(
@@ -91,13 +91,16 @@ FORMATS = {
         ),
         aliases=("text/xml",),
         syntax="+xml",
-        reader="read_xml",
+        reader="xml.read_xml",
         in_text=True,
         declares_charset=True,
     ),
-    MediaType.NOTEBOOK: Format(suffixes=(".ipynb",), reader="read_notebook", in_text=True),
+    MediaType.NOTEBOOK: Format(suffixes=(".ipynb",), reader="data.read_notebook", in_text=True),
     MediaType.PDF: Format(
-        suffixes=(".pdf",), aliases=("application/x-pdf",), reader="read_pdf", started_early=True
+        suffixes=(".pdf",),
+        aliases=("application/x-pdf",),
+        reader="pdf.read_pdf",
+        started_early=True,
     ),
     MediaType.DOCX: _office(".docx", ".docm", ".dotx"),
     MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx"),
@@ -108,12 +111,12 @@ FORMATS = {
     MediaType.ODP: _office(".odp"),
     MediaType.RTF: _office(".rtf", aliases=("text/rtf",)),
     MediaType.EPUB: _office(".epub"),
-    MediaType.EML: Format(suffixes=(".eml",), reader="read_mail"),
+    MediaType.EML: Format(suffixes=(".eml",), reader="mail.read_mail"),
     MediaType.MSG: _office(".msg"),
     MediaType.MHTML: Format(
         suffixes=(".mhtml", ".mht"),
         aliases=("application/x-mimearchive", "application/mhtml", "text/mhtml"),
-        reader="read_mhtml",
+        reader="mail.read_mhtml",
     ),
 }
 

@@ -13,10 +13,10 @@ from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.formats import FORMATS
-from ingest.parsing.jailed import JailedChild, ParserLimits
-from ingest.parsing.reply import Reply
-from ingest.parsing.slots import FairSlots
-from ingest.parsing.task import Task
+from ingest.parsing.jail.jailed import JailedChild, ParserLimits
+from ingest.parsing.jail.reply import Reply
+from ingest.parsing.jail.slots import FairSlots
+from ingest.parsing.jail.task import Task
 
 __all__ = ["Parser", "ParserLimits"]
 

@@ -10,10 +10,10 @@ from xberg import ExtractedDocument
 from xberg.options import ExtractInput, ExtractionConfig, SecurityLimits
 
 from ingest.notes import Note, NoteCode, render_count
-from ingest.parsing import read_markdown
 from ingest.parsing.detect import MESSAGE_STREAM, OLE_SIGNATURE
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.markdown import read_markdown
 from ingest.parsing.reading import Reading, check_length
 
 # The library's own default of 100,000 refuses tables that people have.

@@ -1,0 +1,1 @@
+"""Readers of tables and data: CSV, JSON, JSON lines, notebooks."""

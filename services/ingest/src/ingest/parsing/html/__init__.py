@@ -1,0 +1,1 @@
+"""Reader of HTML by the WHATWG algorithm."""

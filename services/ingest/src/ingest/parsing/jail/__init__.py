@@ -1,0 +1,1 @@
+"""Child processes that read documents, confined: limits, queue of tasks, replies."""

@@ -1,0 +1,153 @@
+"""Converts PDF to text, page by page; runs in the child."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from ingest.notes import Note, NoteCode, render_count
+from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.pdf import pdfium
+from ingest.parsing.pdf.annotations import (
+    Overlay,
+    draw_into_page,
+    place_values,
+    read_annotations,
+)
+from ingest.parsing.pdf.hyphens import rejoin
+from ingest.parsing.pdf.layers import Layers
+from ingest.parsing.pdf.layout import join_rows
+from ingest.parsing.pdf.lines import build_rows
+from ingest.parsing.pdf.objects import prepare_objects
+from ingest.parsing.pdf.text import PageText, read_words
+from ingest.parsing.reading import Reading, check_length
+
+# Titles that name a tool or a file, not the document.
+_NO_TITLE = re.compile(
+    r"\(?(?:untitled|anonymous|unspecified|title|document\d*)\)?|microsoft (?:word|powerpoint)\b.*"
+    r"|\S*\.(?:pdf|docx?|pptx?|txt|rtf|indd|qxd|ps|dvi|tex)",
+    re.IGNORECASE,
+)
+_SPACE_RUN = re.compile(r"(?<! ) {2,}+")
+
+
+def read(data: bytes, limit_chars: int) -> Reading:
+    """Read the text of every page as it is read on paper; pages of images give empty strings.
+
+    Raises:
+        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED`, `NEEDS_OCR` or
+            `PARSER_OUTPUT_LIMIT`. A page that cannot be loaded fails the document, so that it is
+            never indexed in part.
+    """
+    with _open(data) as document, _open_forms(document) as forms:
+        pages = _PageReader(document, forms, Layers(data), limit_chars)
+        texts = rejoin([pages.read(number) for number in range(pdfium.count_pages(document))])
+        if not any(text.strip() for text in texts):
+            raise RefusalError(
+                ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first"
+            )
+        return Reading(_read_title(document), texts, _note_unreadable(pages.unreadable))
+
+
+def _note_unreadable(signs: int) -> tuple[Note, ...]:
+    if not signs:
+        return ()
+    detail = f"{render_count(signs, 'sign')} left out, because their fonts do not tell the letters"
+    return (Note(NoteCode.SIGNS_LEFT_OUT, detail),)
+
+
+@contextmanager
+def _open(data: bytes) -> Iterator[int]:
+    document = pdfium.load_document(data, len(data), None)
+    if not document:
+        raise _describe_error(pdfium.find_error())
+    try:
+        yield document
+    finally:
+        pdfium.close_document(document)
+
+
+def _describe_error(code: int) -> RefusalError:
+    if code in pdfium.PASSWORD_ERRORS:
+        return RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
+        )
+    return RefusalError(ParseFailure.DOCUMENT_DAMAGED, f"PDF: cannot be opened, error {code}")
+
+
+@contextmanager
+def _open_forms(document: int) -> Iterator[int]:
+    """The handle of the document's form fields, 0 if it has none."""
+    if not pdfium.find_form_type(document):
+        yield 0
+        return
+    forms, _settings = pdfium.open_forms(document)
+    try:
+        yield forms
+    finally:
+        pdfium.close_forms(forms)
+
+
+class _PageReader:
+    def __init__(self, document: int, forms: int, layers: Layers, limit_chars: int) -> None:
+        self._document = document
+        self._forms = forms
+        self._layers = layers
+        self._limit_chars = limit_chars
+        self._size_chars = 0
+        self.unreadable = 0
+
+    def read(self, number: int) -> str:
+        page = self._load(number)
+        try:
+            overlay = read_annotations(page, self._forms)
+            if overlay.drawn and draw_into_page(page, overlay.drawn):
+                pdfium.close_page(page)
+                page = 0
+                page = self._load(number)
+            return _SPACE_RUN.sub(" ", _compose(self._read_words(page, number), overlay))
+        finally:
+            if page:
+                pdfium.close_page(page)
+
+    def _load(self, number: int) -> int:
+        page: int | None = pdfium.load_page(self._document, number)
+        if not page:
+            raise RefusalError(
+                ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be loaded"
+            )
+        return page
+
+    def _read_words(self, page: int, number: int) -> PageText:
+        hidden = prepare_objects(page, partial(self._layers.is_hidden, number))
+        text = pdfium.load_text(page)
+        if not text:
+            raise RefusalError(
+                ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be read"
+            )
+        try:
+            count = max(0, pdfium.count_characters(text))
+            self._size_chars += count
+            check_length(self._size_chars, self._limit_chars)
+            found = read_words(page, text, hidden, count)
+        finally:
+            pdfium.close_text(text)
+        self.unreadable += found.unreadable
+        return found
+
+
+def _compose(found: PageText, overlay: Overlay) -> str:
+    """Text that runs as the page does comes first, then text of other directions, then notes."""
+    words = {} if found.is_noise else found.words
+    upright = found.rotation % 360
+    if overlay.values:
+        beside = words.get(upright, [])
+        words[upright] = beside + place_values(overlay.values, upright, beside)
+    angles = sorted(words, key=lambda angle: (angle - upright) % 360)
+    texts = [join_rows(build_rows(words[angle])) for angle in angles]
+    return "\n\n".join(filter(None, [*texts, *overlay.notes]))
+
+
+def _read_title(document: int) -> str:
+    title = pdfium.read_metadata(document, "Title")
+    return "" if _NO_TITLE.fullmatch(title.strip()) else title

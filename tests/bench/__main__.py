@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.bench import (
     ask,
+    backlog,
     ceiling,
     flow,
     growth,
@@ -33,7 +34,20 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 CRANFIELD = ROOT.parent / "shared/data/cranfield"
-EXPERIMENTS = (ingest, ceiling, flow, growth, refill, search, ask, memory, quality, grpcio, hop)
+EXPERIMENTS = (
+    ingest,
+    ceiling,
+    flow,
+    backlog,
+    growth,
+    refill,
+    search,
+    ask,
+    memory,
+    quality,
+    grpcio,
+    hop,
+)
 NAMES = tuple(each.NAME for each in EXPERIMENTS)
 FAILED = 1
 
@@ -76,6 +90,7 @@ def _measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
     alone: dict[str, Callable[[], Figure]] = {
         ceiling.NAME: lambda: ceiling.measure(corpus, plan.repetitions),
         flow.NAME: lambda: flow.measure(corpus),
+        backlog.NAME: lambda: backlog.measure(corpus, plan.backlogs),
         growth.NAME: lambda: growth.measure(plan.growth),
         refill.NAME: lambda: refill.measure(plan.refill_documents, plan.repetitions),
         grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),

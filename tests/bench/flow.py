@@ -1,12 +1,11 @@
 """The event flow by itself, with the null embedder: one document, many, and none."""
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import nats
@@ -14,7 +13,6 @@ import psycopg
 from nats.aio.msg import Msg
 from psycopg.conninfo import make_conninfo
 
-from aquifer.auth.v1.auth_service_pb2 import CreateApiKeyRequest, CreateTenantRequest
 from aquifer.ingest.v1.document_events_pb2 import DocumentIndexed
 from aquifer.ingest.v1.ingest_service_pb2 import UploadDocumentRequest, UploadHeader
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
@@ -25,7 +23,7 @@ from aquifer_cli.upload import send
 from tests.bench import processes
 from tests.bench.ceiling import SETTINGS
 from tests.bench.corpus import Corpus
-from tests.bench.figures import Aim, Figure, Row, median, quantile, spread
+from tests.bench.figures import Aim, Figure, Row, median, spread
 from tests.bench.running_stack import RunningStack, make_folder, run_stack
 from tests.bench.upload import items_of
 
@@ -33,11 +31,8 @@ NAME = "flow"
 TITLE = "the event flow by itself: null embedder, everything else as it is"
 CALLS = 16
 ALONE = 20
-IMPORTED = 2_000
 IDLE_S = 20.0
 LIMIT_S = 300.0
-OTHER = "bench-other"
-SCOPES = ("documents.read", "documents.write")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +64,6 @@ async def _measure(running: RunningStack, corpus: Corpus, folder: Path) -> list[
         rows = [await _alone(client, corpus)]
         rows += await _counted(running, client, corpus, folder)
         rows += [await _calls(running, client, corpus), await _events(running, corpus)]
-        rows += await _behind(running, client, corpus)
         rows += [_inbox(running), await _idle(running)]
     return rows
 
@@ -220,48 +214,6 @@ async def _indexed(known: Endpoints, count: int) -> AsyncIterator[asyncio.Event]
             yield done
     finally:
         await connection.close()
-
-
-async def _behind(running: RunningStack, client: Client, corpus: Corpus) -> list[Row]:
-    """One document of another tenant, sent during an import of `IMPORTED` documents."""
-    await client.call(
-        client.auth.CreateTenant, CreateTenantRequest(tenant=OTHER, display_name="other")
-    )
-    key = await client.call(
-        client.auth.CreateApiKey,
-        CreateApiKeyRequest(display_name="bench", scopes=SCOPES, tenant=OTHER),
-    )
-    lines = [corpus.lines[number % len(corpus.lines)] for number in range(IMPORTED)]
-    imported = items_of([_renamed(line, n) for n, line in enumerate(lines)], "imported")
-    took: list[float] = []
-    other = replace(running.endpoints, tenant=OTHER, api_key=key.api_key)
-    async with open_client(other) as waiting:
-        started = time.perf_counter()
-        importing = asyncio.ensure_future(send(client, imported, wait=True, on_done=lambda _: None))
-        while not importing.done():
-            await asyncio.sleep(0.2)
-            [item] = items_of(corpus.lines[:1], f"behind-{len(took)}")
-            began = time.perf_counter()
-            await send(waiting, [item], wait=True, on_done=lambda _: None)
-            took.append(time.perf_counter() - began)
-        await importing
-        whole_s = time.perf_counter() - started
-    return [
-        Row(
-            name="a document behind another tenant's import, p95",
-            value=quantile(took, 0.95),
-            unit="s",
-            spread=spread(took),
-            floor=whole_s,
-            ratio=quantile(took, 0.95) / whole_s,
-            aim=Aim(sense="<=", limit=0.1, of="ratio"),
-            note=f"{len(took)} documents, one after the other; floor: the import of {IMPORTED}",
-        )
-    ]
-
-
-def _renamed(line: str, number: int) -> str:
-    return json.dumps({**json.loads(line), "_id": f"d{number}"})
 
 
 def _inbox(running: RunningStack) -> Row:

@@ -16,6 +16,7 @@ class Plan:
     hop_events: int
     growth: Sequence[int]
     refill_documents: int
+    backlogs: Sequence[int]
 
     @classmethod
     def full(cls) -> Self:
@@ -28,6 +29,7 @@ class Plan:
             hop_events=1000,
             growth=(1_000, 10_000, 50_000),
             refill_documents=5_000,
+            backlogs=(1_000, 10_000),
         )
 
     @classmethod
@@ -41,4 +43,5 @@ class Plan:
             hop_events=300,
             growth=(1_000, 4_000),
             refill_documents=1_000,
+            backlogs=(300, 1_000),
         )

@@ -24,6 +24,7 @@ from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import CommandError
 from chassis.base.errors import UnavailableError
 from stack.part import Part
+from stack.ports import LOOPBACK
 from stack.up import Stack
 from tests.faults import evidence as reading
 from tests.faults.checker import unsettled, violations
@@ -33,6 +34,16 @@ from tests.faults.journal import Facts, Journal
 from tests.faults.load import Load
 from tests.faults.order import count_decided
 from tests.faults.replicas import running_replicas
+from tests.faults.upkeep import (
+    discard_unreadable,
+    draw_live,
+    find_differences,
+    lose_passages,
+    lose_points,
+    publish_unreadable,
+    repair_losses,
+)
+from tests.faults.web import Pages, running_web_server
 
 # Traces may be lost.
 NEVER_KILLED = {"traces"}
@@ -43,11 +54,14 @@ REBUILD_S = 0.03
 # Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
 ALONE = 3
 ALONE_S = 10.0
+# So often data is lost that operators have to repair.
+UPKEEP_EVERY = 3
 # Shorter times than the defaults, so that a run need not wait for them.
 SETTINGS = {
     "AQUIFER_RECONCILE_S": "1",
     "AQUIFER_STEP_DUE_S": "3",
     "AQUIFER_STEP_DUE_MAX_S": "10",
+    "AQUIFER_REFERENCE_PRIVATE_HOSTS": LOOPBACK,
 }
 
 
@@ -96,10 +110,11 @@ def running_campaign(seed: int) -> Iterator["Campaign"]:
     os.environ.update(SETTINGS)
     folder = Path(tempfile.mkdtemp(prefix="aquifer-faults-"))
     try:
-        with Stack(folder / "data") as stack:
+        with running_web_server(seed) as pages, Stack(folder / "data") as stack:
+            os.environ["AQUIFER_REFERENCE_ORIGINS"] = pages.origin
             stack.start()
             with running_replicas(stack) as second:
-                yield Campaign(stack, (found.find(stack.data.path), second), seed)
+                yield Campaign(stack, (found.find(stack.data.path), second), seed, pages)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -113,12 +128,16 @@ class Campaign:
         stack: with every replica among its parts.
         endpoints: of each replica.
         seed: decides every run.
+        pages: of a web server that upload events may refer to.
     """
 
-    def __init__(self, stack: Stack, endpoints: Sequence[Endpoints], seed: int) -> None:
+    def __init__(
+        self, stack: Stack, endpoints: Sequence[Endpoints], seed: int, pages: Pages
+    ) -> None:
         self.stack = stack
         self.endpoints = endpoints
         self.seed = seed
+        self.pages = pages
         self.journal = Journal(stack.data.path.parent / "journal.jsonl")
         self.injector = Injector(stack, self.journal)
         self._ordered: list[str] = []
@@ -132,7 +151,7 @@ class Campaign:
         stop = asyncio.Event()
         async with self._kept_running(), self._clients() as clients:
             await self._settle(clients)
-            load = Load(clients, self.journal, dice, number, self._ordered)
+            load = Load(clients, self.journal, dice, number, self.pages, self._ordered)
             working = asyncio.ensure_future(load.until(stop))
             report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
             await asyncio.sleep(dice.uniform(0.3, 1.0))
@@ -145,13 +164,29 @@ class Campaign:
                 report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
             stalled = [await self._stalled(load, clients[0]) for _ in range(ALONE)]
             await self._settle(clients)
+            report.violations = [*filter(None, stalled)]
+            if number % UPKEEP_EVERY == UPKEEP_EVERY - 1:
+                report.violations += await self._keep_up(clients, dice)
+            report.violations += await find_differences(dice.choice(clients))
             evidence = await self.evidence()
-            report.violations = [*filter(None, stalled), *violations(self.journal, evidence)]
+            report.violations += violations(self.journal, evidence)
             report.decided = count_decided(self.journal, evidence)
             for client in clients:
                 report.violations += await self.found_though_deleted(client, evidence)
         report.accepted = len(self.journal.accepted())
         return report
+
+    async def _keep_up(self, clients: Sequence[Client], dice: random.Random) -> list[str]:
+        """Loses data of stores and publishes unreadable events; operators make that good."""
+        client, tenant = dice.choice(clients), self.endpoints[0].tenant
+        unreadable = await publish_unreadable(self.stack.nats, tenant)
+        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+            lost = draw_live(connection, dice)
+            lose_passages(connection, lost[::2])
+        await lose_points(self.stack.vectors.socket_path, lost[1::2])
+        found = await repair_losses(client, len(lost))
+        await self._settle(clients)
+        return found + await discard_unreadable(client, unreadable)
 
     async def _stalled(self, load: Load, client: Client) -> str:
         """Uploads a document alone; says so if it is not searchable in time."""

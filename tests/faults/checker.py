@@ -57,6 +57,8 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
     if evidence.pending_removals:
         yield f"stuck: points of {evidence.pending_removals} versions are not removed yet"
+    if evidence.fetches:
+        yield f"stuck: {evidence.fetches} uploads by reference are not fetched yet"
     for service, left in evidence.outbox.items():
         if left:
             yield f"stuck: {left} events in the outbox of {service}"

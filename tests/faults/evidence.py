@@ -50,6 +50,7 @@ class Evidence:
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
     pending_removals: int = 0
+    fetches: int = 0
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
 
@@ -87,6 +88,7 @@ def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
         return int(number)
 
     evidence.pending_removals = count("query.removed_versions")
+    evidence.fetches = count("ingest.fetches")
     evidence.outbox = {service: count(f"{service}.outbox") for service in roles.SERVICES}
 
 
@@ -113,9 +115,9 @@ async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, P
 
 
 @asynccontextmanager
-async def jetstream(broker: Nats) -> AsyncIterator[JetStreamContext]:
-    """JetStream as the provisioning user, who may look at everything."""
-    [user] = [each for each in broker.users if each.name == PROVISIONER]
+async def jetstream(broker: Nats, name: str = PROVISIONER) -> AsyncIterator[JetStreamContext]:
+    """JetStream as a user of the broker; the provisioning one may look at everything."""
+    [user] = [each for each in broker.users if each.name == name]
 
     async def expected(_: Exception) -> None:
         """The broker may be down on purpose; the call itself says so."""

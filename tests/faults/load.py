@@ -21,6 +21,7 @@ from aquifer.structs import to_struct
 from aquifer_cli.client import Client
 from tests.faults.journal import Journal
 from tests.faults.upstream import Upload, Upstream, open_upstream
+from tests.faults.web import Pages
 
 CALL_S = 8.0
 CLIENTS = 4
@@ -33,6 +34,8 @@ ORDERED_MAX = 40
 # cores need minutes for.
 BURST = 60
 RATE = 12.0
+# Share of the upload events that refer to their content.
+REFERRED = 0.15
 # More than fits into a row of the database.
 LONG_WORDS = 12_000
 WORDS = (
@@ -51,6 +54,7 @@ class Load:
         journal: of everything they do.
         random: decides what they do.
         run: number of the run.
+        pages: of a web server that some upload events refer to.
         ordered: documents that several uploads in order are written to, kept over the runs.
     """
 
@@ -58,6 +62,7 @@ class Load:
     journal: Journal
     random: random.Random
     run: int
+    pages: Pages
     ordered: list[str]
     names: list[str] = field(default_factory=list)
     _sent: int = 0
@@ -158,9 +163,14 @@ class Load:
     async def _events(
         self, upstream: Upstream, document: str, count: int, *, gap_s: float = 0.0
     ) -> None:
-        uploads: list[Upload] = [upstream.prepare(document, self._text()) for _ in range(count)]
+        uploads: list[Upload] = [self._prepare(upstream, document) for _ in range(count)]
         await upstream.publish(*uploads, gap_s=gap_s)
         await upstream.settle(*uploads)
+
+    def _prepare(self, upstream: Upstream, document: str) -> Upload:
+        content = self._text()
+        uri = self.pages.publish(content) if self.random.random() < REFERRED else ""
+        return upstream.prepare(document, content, uri)
 
     def _text(self, count: int = 0) -> bytes:
         self._sent += 1

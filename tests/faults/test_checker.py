@@ -34,6 +34,13 @@ IN_ROWS = {
         ),
         "stuck: ",
     ),
+    "an upload that was never fetched": (
+        (
+            "INSERT INTO ingest.fetches (tenant_id, source, request_id, upload, stored_ns, trace_id)"
+            " VALUES ('default', '/faults', 'x', '', 0, '')"
+        ),
+        "stuck: ",
+    ),
     "other bytes than were accepted": (
         f"UPDATE ingest.versions SET sha256 = 'x' WHERE (tenant_id, document, version) IN {ONE}",
         "holds other bytes",

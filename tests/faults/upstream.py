@@ -51,14 +51,18 @@ class Upstream:
     _waiting: dict[str, Upload] = field(default_factory=dict)
     _answers: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def prepare(self, document: str, content: bytes) -> Upload:
-        """A new upload event, noted and not yet published."""
+    def prepare(self, document: str, content: bytes, uri: str = "") -> Upload:
+        """A new upload event, noted and not yet published; with `uri` it refers to its content."""
         event_id = str(uuid.uuid4())
         sha256 = hashlib.sha256(content).hexdigest()
         self.journal.begin(event_id, kind="event", document=document, sha256=sha256)
-        event = DocumentUploaded(
-            tenant=self.tenant, document=document, file_name="e.txt", content=content
-        )
+        event = DocumentUploaded(tenant=self.tenant, document=document, file_name="e.txt")
+        if uri:
+            event.reference.uri = uri
+            event.reference.sha256 = sha256
+            event.reference.size_bytes = len(content)
+        else:
+            event.content = content
         upload = Upload(event_id=event_id, payload=event.SerializeToString())
         self._waiting[event_id] = upload
         return upload

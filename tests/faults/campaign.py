@@ -189,7 +189,7 @@ class Campaign:
         return found + await discard_unreadable(client, unreadable)
 
     async def _stalled(self, load: Load, client: Client) -> str:
-        """Uploads a document alone; says so if it is not searchable in time."""
+        """Uploads a document alone, then updates it; says so if it is not searchable in time."""
         # The load is over, but what was killed last may still be starting.
         until = time.monotonic() + SETTLE_S
         while not (document := await load.upload_alone()):
@@ -201,6 +201,7 @@ class Campaign:
             with suppress(CommandError):  # the replica that is asked may still be starting
                 answer = await client.call(client.ingest.GetDocument, request)
                 if answer.state == DocumentState.DOCUMENT_STATE_INDEXED:
+                    await load.update_alone(document)
                     return ""
             await asyncio.sleep(0.05)
         return f"stalled though nothing else went on: {document}"

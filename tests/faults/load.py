@@ -84,6 +84,10 @@ class Load:
         document = _document(f"r{self.run}-alone-{uuid.uuid4().hex[:8]}")
         return document if await self._upload(document) else ""
 
+    async def update_alone(self, document: str) -> None:
+        """Updates a document that nobody else writes to."""
+        await self._update(document)
+
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         while await self._may_send(stop):
             choice = self.random.random()

@@ -36,7 +36,8 @@ IN_ROWS = {
     ),
     "an upload that was never fetched": (
         (
-            "INSERT INTO ingest.fetches (tenant_id, source, request_id, upload, stored_ns, trace_id)"
+            "INSERT INTO ingest.fetches"
+            " (tenant_id, source, request_id, upload, stored_ns, trace_id)"
             " VALUES ('default', '/faults', 'x', '', 0, '')"
         ),
         "stuck: ",

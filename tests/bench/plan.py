@@ -17,6 +17,8 @@ class Plan:
     growth: Sequence[int]
     refill_documents: int
     backlogs: Sequence[int]
+    large_text_bytes: int
+    large_pages: int
 
     @classmethod
     def full(cls) -> Self:
@@ -30,6 +32,8 @@ class Plan:
             growth=(1_000, 10_000, 50_000),
             refill_documents=5_000,
             backlogs=(1_000, 10_000),
+            large_text_bytes=15 << 20,
+            large_pages=5_000,
         )
 
     @classmethod
@@ -44,4 +48,6 @@ class Plan:
             growth=(1_000, 4_000),
             refill_documents=1_000,
             backlogs=(300, 1_000),
+            large_text_bytes=4 << 20,
+            large_pages=500,
         )

@@ -57,6 +57,19 @@ def memory(pid: int) -> Memory:
     return sum((_memory(each) for each in _family(pid)), NOTHING)
 
 
+def reset_peak(pid: int) -> float:
+    """Makes the peak of a process the memory it has now; returns that in MiB."""
+    Path("/proc", str(pid), "clear_refs").write_text("5")
+    return read_peak(pid)
+
+
+def read_peak(pid: int) -> float:
+    """The most memory of a process since the last reset, in MiB, children not counted."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    [peak] = (line for line in lines if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 1024
+
+
 def _family(pid: int) -> list[int]:
     return [pid, *descendants(pid)]
 

@@ -13,7 +13,7 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState, PageBreak
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState, DocumentVersion, PageBreak
 from aquifer.ingest.v1.document_pb2 import Note as PbNote
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json, to_struct
@@ -31,13 +31,16 @@ from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
+from ingest.usecases.pin_document import PinDocument, UnpinDocument
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
+    ListVersions,
     WatchDocument,
     WatchDocuments,
 )
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
+from ingest.usecases.roll_back_document import RollBackDocument
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
 
@@ -45,6 +48,7 @@ PIECE_MAX_BYTES: Final = 1 << 20
 # A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
 PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
+NUMBER_END: Final = 2**63
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
 _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for state in State}
@@ -55,6 +59,10 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/GetDocumentText": any_of("documents.read"),
+    f"{_SERVICE}/ListDocumentVersions": any_of("documents.read"),
+    f"{_SERVICE}/RollBackDocument": any_of("documents.write"),
+    f"{_SERVICE}/PinDocument": any_of("documents.write"),
+    f"{_SERVICE}/UnpinDocument": any_of("documents.write"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/CreateCollection": any_of("documents.write"),
     f"{_SERVICE}/GetCollection": any_of("documents.read"),
@@ -79,6 +87,10 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
     check: CheckDocuments
     get_text: GetDocumentText
     list_page: ListDocuments
+    list_versions: ListVersions
+    roll_back: RollBackDocument
+    pin: PinDocument
+    unpin: UnpinDocument
     watch: WatchDocument
     watch_many: WatchDocuments
 
@@ -141,6 +153,51 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
             last_page=request.last_page,
         )
         return _to_text(await self.get_text.run(caller().tenant, request.name, query))
+
+    @override
+    async def ListDocumentVersions(
+        self, request: pb.ListDocumentVersionsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListDocumentVersionsResponse:
+        page = paging.parse(request.page_size, request.page_token, bound=(request.name,))
+        views = await self.list_versions.run(
+            caller().tenant, request.name, before=_read_number(page), limit=page.limit
+        )
+        versions = [_to_version(view) for view in views]
+        page = replace(page, size=min(page.size, _count_fitting(versions)))
+        cut, token = page.cut(versions, lambda one: (str(one.version),))
+        return pb.ListDocumentVersionsResponse(versions=cut, next_page_token=token)
+
+    @override
+    async def RollBackDocument(
+        self, request: pb.RollBackDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        check_name(request.name)
+        with telemetry.document_scope(caller().tenant, request.name):
+            return to_document(
+                await self.roll_back.run(
+                    caller().tenant,
+                    request.name,
+                    request.version,
+                    request_id=request.request_id,
+                    trace_id=current_trace_id(),
+                )
+            )
+
+    @override
+    async def PinDocument(
+        self, request: pb.PinDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        check_name(request.name)
+        with telemetry.document_scope(caller().tenant, request.name):
+            return to_document(await self.pin.run(caller().tenant, request.name, request.version))
+
+    @override
+    async def UnpinDocument(
+        self, request: pb.UnpinDocumentRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        check_name(request.name)
+        with telemetry.document_scope(caller().tenant, request.name):
+            return to_document(await self.unpin.run(caller().tenant, request.name))
 
     @override
     async def ListDocuments(
@@ -278,14 +335,28 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
-def _count_fitting(documents: Sequence[Document]) -> int:
-    """Number of documents, from the first on, that fit into one message."""
+def _read_number(page: paging.Page) -> int:
+    """The version that the page before ended with; 0 for the first page.
+
+    Raises:
+        InvalidInputError: PAGE_TOKEN_INVALID.
+    """
+    if not page.after:
+        return 0
+    number = page.after_name
+    if not (number.isascii() and number.isdecimal() and 0 < int(number) < NUMBER_END):
+        raise paging.invalid_token_error()
+    return int(number)
+
+
+def _count_fitting(listed: Sequence[Document] | Sequence[DocumentVersion]) -> int:
+    """Number of messages, from the first on, that fit into one page."""
     left_bytes = PAGE_MAX_BYTES
-    for number, document in enumerate(documents):
-        left_bytes -= document.ByteSize()
+    for number, one in enumerate(listed):
+        left_bytes -= one.ByteSize()
         if left_bytes < 0:
             return number
-    return len(documents)
+    return len(listed)
 
 
 def to_document(view: View) -> Document:
@@ -309,6 +380,28 @@ def to_document(view: View) -> Document:
         trace_id=version.trace_id,
         file_name=version.file_name,
         notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
+        pinned=entry.pinned,
+    )
+
+
+def _to_version(view: View) -> DocumentVersion:
+    version = view.version
+    return DocumentVersion(
+        document=version.document,
+        version=version.number,
+        state=_to_state(version.state),
+        reason=version.reason,
+        reason_detail=version.reason_detail,
+        live=version.number == view.entry.live_version,
+        bytes_kept=view.has_bytes,
+        title=version.title,
+        file_name=version.file_name,
+        media_type=version.media_type,
+        size_bytes=version.stored.size_bytes,
+        sha256=version.stored.sha256,
+        create_time=_to_timestamp(version.accepted_at),
+        update_time=_to_timestamp(version.updated_at),
+        trace_id=version.trace_id,
     )
 
 

@@ -2,21 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import Document, DocumentState, DocumentVersion, PageBreak
-from aquifer.ingest.v1.document_pb2 import Note as PbNote
+from aquifer.ingest.v1.document_pb2 import Document, DocumentState, PageBreak
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
-from aquifer.structs import to_json, to_struct
+from aquifer.structs import to_json
 from chassis.base import paging, telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
@@ -24,31 +21,27 @@ from chassis.rpc.server import Access, any_of
 from ingest.changes import read_changes
 from ingest.checks import Check, Checked
 from ingest.collection_rpc import CollectionRpc
-from ingest.domain import Draft, Origin, State, View, check_name, is_collection
+from ingest.document_messages import count_fitting, to_document, to_state
+from ingest.domain import Draft, Origin, State, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
-from ingest.usecases.pin_document import PinDocument, UnpinDocument
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
-    ListVersions,
     WatchDocument,
     WatchDocuments,
 )
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
-from ingest.usecases.roll_back_document import RollBackDocument
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
+from ingest.version_rpc import VersionRpc
 
 PIECE_MAX_BYTES: Final = 1 << 20
-# A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
-PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
-NUMBER_END: Final = 2**63
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
 _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for state in State}
@@ -77,7 +70,7 @@ ACCESS: Final[Access] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRpc(CollectionRpc, IngestServiceServicer):
+class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
@@ -87,10 +80,6 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
     check: CheckDocuments
     get_text: GetDocumentText
     list_page: ListDocuments
-    list_versions: ListVersions
-    roll_back: RollBackDocument
-    pin: PinDocument
-    unpin: UnpinDocument
     watch: WatchDocument
     watch_many: WatchDocuments
 
@@ -155,51 +144,6 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
         return _to_text(await self.get_text.run(caller().tenant, request.name, query))
 
     @override
-    async def ListDocumentVersions(
-        self, request: pb.ListDocumentVersionsRequest, context: ServicerContext[Any, Any]
-    ) -> pb.ListDocumentVersionsResponse:
-        page = paging.parse(request.page_size, request.page_token, bound=(request.name,))
-        views = await self.list_versions.run(
-            caller().tenant, request.name, before=_read_number(page), limit=page.limit
-        )
-        versions = [_to_version(view) for view in views]
-        page = replace(page, size=min(page.size, _count_fitting(versions)))
-        cut, token = page.cut(versions, lambda one: (str(one.version),))
-        return pb.ListDocumentVersionsResponse(versions=cut, next_page_token=token)
-
-    @override
-    async def RollBackDocument(
-        self, request: pb.RollBackDocumentRequest, context: ServicerContext[Any, Any]
-    ) -> Document:
-        check_name(request.name)
-        with telemetry.document_scope(caller().tenant, request.name):
-            return to_document(
-                await self.roll_back.run(
-                    caller().tenant,
-                    request.name,
-                    request.version,
-                    request_id=request.request_id,
-                    trace_id=current_trace_id(),
-                )
-            )
-
-    @override
-    async def PinDocument(
-        self, request: pb.PinDocumentRequest, context: ServicerContext[Any, Any]
-    ) -> Document:
-        check_name(request.name)
-        with telemetry.document_scope(caller().tenant, request.name):
-            return to_document(await self.pin.run(caller().tenant, request.name, request.version))
-
-    @override
-    async def UnpinDocument(
-        self, request: pb.UnpinDocumentRequest, context: ServicerContext[Any, Any]
-    ) -> Document:
-        check_name(request.name)
-        with telemetry.document_scope(caller().tenant, request.name):
-            return to_document(await self.unpin.run(caller().tenant, request.name))
-
-    @override
     async def ListDocuments(
         self, request: pb.ListDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListDocumentsResponse:
@@ -219,7 +163,7 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
         )
         views = await self.list_page.run(caller().tenant, query)
         documents = [to_document(view) for view in views]
-        page = replace(page, size=min(page.size, _count_fitting(documents)))
+        page = replace(page, size=min(page.size, count_fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
 
@@ -326,83 +270,13 @@ def _to_checked(one: Checked) -> pb.CheckedDocument:
     )
     if one.newest is not None:
         checked.version = one.newest.number
-        checked.state = _to_state(one.newest.state)
+        checked.state = to_state(one.newest.state)
     return checked
 
 
 def _digest(text: str) -> str:
     """Binds a page token to a filter of any length; empty for no filter."""
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
-
-
-def _read_number(page: paging.Page) -> int:
-    """The version that the page before ended with; 0 for the first page.
-
-    Raises:
-        InvalidInputError: PAGE_TOKEN_INVALID.
-    """
-    if not page.after:
-        return 0
-    number = page.after_name
-    if not (number.isascii() and number.isdecimal() and 0 < int(number) < NUMBER_END):
-        raise paging.invalid_token_error()
-    return int(number)
-
-
-def _count_fitting(listed: Sequence[Document] | Sequence[DocumentVersion]) -> int:
-    """Number of messages, from the first on, that fit into one page."""
-    left_bytes = PAGE_MAX_BYTES
-    for number, one in enumerate(listed):
-        left_bytes -= one.ByteSize()
-        if left_bytes < 0:
-            return number
-    return len(listed)
-
-
-def to_document(view: View) -> Document:
-    """Converts a document and one of its versions to the contract's message."""
-    entry, version = view.entry, view.version
-    return Document(
-        name=version.document,
-        version=version.number,
-        state=_to_state(version.state),
-        reason=version.reason,
-        reason_detail=version.reason_detail,
-        live_version=entry.live_version,
-        title=version.title,
-        media_type=version.media_type,
-        size_bytes=version.stored.size_bytes,
-        sha256=version.stored.sha256,
-        chunk_count=version.chunk_count,
-        metadata=to_struct(version.metadata),
-        create_time=_to_timestamp(version.accepted_at),
-        update_time=_to_timestamp(version.updated_at),
-        trace_id=version.trace_id,
-        file_name=version.file_name,
-        notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
-        pinned=entry.pinned,
-    )
-
-
-def _to_version(view: View) -> DocumentVersion:
-    version = view.version
-    return DocumentVersion(
-        document=version.document,
-        version=version.number,
-        state=_to_state(version.state),
-        reason=version.reason,
-        reason_detail=version.reason_detail,
-        live=version.number == view.entry.live_version,
-        bytes_kept=view.has_bytes,
-        title=version.title,
-        file_name=version.file_name,
-        media_type=version.media_type,
-        size_bytes=version.stored.size_bytes,
-        sha256=version.stored.sha256,
-        create_time=_to_timestamp(version.accepted_at),
-        update_time=_to_timestamp(version.updated_at),
-        trace_id=version.trace_id,
-    )
 
 
 def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:
@@ -420,13 +294,3 @@ def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:
         title=version.title,
         media_type=version.media_type,
     )
-
-
-def _to_state(state: State) -> DocumentState.ValueType:
-    return DocumentState.Value(f"DOCUMENT_STATE_{state}")
-
-
-def _to_timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

@@ -125,6 +125,22 @@ async def test_a_lower_retention_removes_what_is_beyond_it(rig: Rig, filling: by
     assert await list_kept(rig) == [5, 4, 3]
 
 
+async def test_a_lower_retention_holds_for_all_documents_and_no_other_collection(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ingest.usecases.keep_versions.DOCUMENTS_AT_ONCE", 1)
+    await keep(rig, 1)
+    other = CollectionSettings(version_retention=1)
+    await rig.wired.rpc.create_collection.run(TENANT, "others", other)
+    for name in (NAME, f"{NAME}-2", f"{NAME}-3", "collections/others/documents/a"):
+        await rig.index_version(b"First.", name=name)
+        await rig.index_version(b"Second.", name=name)
+    await keep(rig, 0)
+    assert await rig.wired.drop_versions.run() == 3
+    left = rig.rows.execute("SELECT document FROM versions WHERE kept").fetchall()
+    assert [row["document"] for row in left] == ["collections/others/documents/a"]
+
+
 async def test_a_lower_retention_holds_for_the_next_version_at_once(rig: Rig):
     await keep(rig, 3)
     await index_many(rig, 4)

@@ -47,9 +47,13 @@ class DropVersions:
         return sum([await self._run_tenant(one) for one in await self.sweeper.list_tenants()])
 
     async def _run_tenant(self, tenant: str) -> int:
-        async with self.begin(tenant) as work:
-            documents = await work.documents.list_overkept(DOCUMENTS_AT_ONCE)
-        return sum([await self._run_document(tenant, name) for name in documents])
+        dropped, before = 0, -1
+        while dropped > before:
+            before = dropped
+            async with self.begin(tenant) as work:
+                documents = await work.documents.list_overkept(DOCUMENTS_AT_ONCE)
+            dropped += sum([await self._run_document(tenant, name) for name in documents])
+        return dropped
 
     async def _run_document(self, tenant: str, name: str) -> int:
         async with self.begin(tenant) as work:

@@ -70,6 +70,11 @@ UPLOAD = {
     "TENANT_SUSPENDED": "of upload events alone",
     "UPLOAD_EVENT_ID": "of upload events alone",
     "OBJECT_KEY_INVALID": "ingest makes the keys itself",
+    "DOCUMENT_DELETED": "of roll backs alone",
+}
+ROLL_BACK = {
+    **{reason: why for reason, why in UPLOAD.items() if reason != "DOCUMENT_DELETED"},
+    "EMPTY_DOCUMENT": "the bytes were accepted before",
 }
 # The two differ only in their types: the port has no implementation that names it.
 FEED = {
@@ -99,6 +104,7 @@ EXCLUDED = {
     "ReconcileService.Reconcile": RECONCILE,
     "IngestService.UploadDocument": UPLOAD,
     "IngestService.ImportDocuments": UPLOAD,
+    "IngestService.RollBackDocument": ROLL_BACK,
     "IngestService.WatchDocument": FEED,
     "IngestService.WatchDocuments": FEED,
     "InferenceService.Generate": {"PASSAGE_INDEX": "the method numbers the passages itself"},

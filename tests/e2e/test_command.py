@@ -51,7 +51,11 @@ UPLOADED = {"path", "document", "version", "state", "reason", "notes"}
 DOCUMENT = {
     *("document", "version", "state", "reason", "reason_detail", "live_version", "title"),
     *("media_type", "size_bytes", "sha256", "chunk_count", "metadata"),
-    *("create_time", "update_time", "trace_id", "file_name", "notes"),
+    *("create_time", "update_time", "trace_id", "file_name", "notes", "pinned"),
+}
+VERSION = {
+    *("document", "version", "state", "reason", "reason_detail", "live", "bytes_kept", "title"),
+    *("file_name", "media_type", "size_bytes", "sha256", "create_time", "update_time", "trace_id"),
 }
 HIT = {
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
@@ -59,7 +63,7 @@ HIT = {
 }
 COLLECTION = {
     *("collection", "documents", "states", "description"),
-    *("target_chars", "max_chars", "retention_s", "create_time"),
+    *("target_chars", "max_chars", "retention_s", "version_retention", "create_time"),
 }
 TEXT = {
     *("document", "version", "title", "media_type", "start", "end", "length"),
@@ -83,6 +87,7 @@ TABLE = {
     "sync": (["sync", "{folder}", "-c", "tides4"], {*UPLOADED, "change"}),
     "sync --dry-run": (["sync", "{folder}", "-c", "tides4", "--dry-run"], {*UPLOADED, "change"}),
     "text": (["text", "{document}", "--range", "0:9"], TEXT),
+    "versions": (["versions", "{document}"], VERSION),
     "search": (["search", "high water", "-c", "tides"], HIT),
     "search --queries": (
         ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],
@@ -182,6 +187,49 @@ def test_an_update_shows_what_is_valid_now(stack, tmp_path):
     ]
     [unknown] = stack.json("update", "none.md", "--title", "x")
     assert unknown["error"]["reason"] == "DOCUMENT_UNKNOWN"
+
+
+def wait_until_live(stack, document: list[str], version: int) -> None:
+    deadline = time.monotonic() + 30
+    while stack.json("status", *document)[0]["live_version"] != version:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_document_is_rolled_back_and_pinned(stack, tmp_path):
+    file, document = tmp_path / "pumps.md", ["pumps.md", "-c", "books"]
+    [created] = stack.json("collections", "create", "books", "--version-retention", "1")
+    assert created["version_retention"] == 1
+    for text in ("Pumps run by night.", "Pumps run by day."):
+        file.write_text(text)
+        stack.json("upload", str(file), "-c", "books", "--wait")
+    listed = stack.json("versions", *document)
+    assert [(v["version"], v["state"], v["live"], v["bytes_kept"]) for v in listed] == [
+        (2, "INDEXED", True, True),
+        (1, "SUPERSEDED", False, True),
+    ]
+    assert stack.run("text", *document, "--version", "1").stdout == "Pumps run by night."
+    [rolled] = stack.json("rollback", "pumps.md", "1", "-c", "books")
+    assert (rolled["version"], rolled["sha256"]) == (3, listed[1]["sha256"])
+    wait_until_live(stack, document, 3)
+    [hit] = stack.json("search", "when do pumps run", "-c", "books")
+    assert (hit["version"], hit["text"]) == (3, "Pumps run by night.")
+    shown = stack.run("versions", *document).stdout.splitlines()
+    assert [line.split()[:3] for line in shown[1:3]] == [
+        ["v3", "INDEXED", "live"],
+        ["v2", "SUPERSEDED", "kept"],
+    ]
+    [gone] = stack.json("rollback", "pumps.md", "1", "-c", "books")
+    assert gone["error"]["reason"] == "BYTES_REMOVED"
+    [pinned] = stack.json("pin", "pumps.md", "3", "-c", "books")
+    assert pinned["pinned"]
+    file.write_text("Pumps are off.")
+    [refused] = stack.json("upload", str(file), "-c", "books")
+    assert refused["reason"] == "DOCUMENT_PINNED"
+    done = stack.run("unpin", *document)
+    assert (done.returncode, done.stderr) == (0, "")
+    [sent] = stack.json("upload", str(file), "-c", "books", "--wait")
+    assert (sent["version"], sent["state"]) == (4, "INDEXED")
 
 
 def test_a_file_is_deleted_and_traced_by_its_own_name(stack, tmp_path):

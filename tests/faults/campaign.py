@@ -15,8 +15,9 @@ import psycopg
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
+from aquifer.ingest.v1.collection_pb2 import Collection
 from aquifer.ingest.v1.document_pb2 import DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest
+from aquifer.ingest.v1.ingest_service_pb2 import CreateCollectionRequest, GetDocumentRequest
 from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import Client, open_client
@@ -27,7 +28,7 @@ from stack.part import Part
 from stack.ports import LOOPBACK
 from stack.up import Stack
 from tests.faults import evidence as reading
-from tests.faults.checker import unsettled, violations
+from tests.faults.checker import KEPT_MAX, unsettled, violations
 from tests.faults.evidence import Evidence
 from tests.faults.injection import Injector, Plan
 from tests.faults.journal import Facts, Journal
@@ -151,6 +152,7 @@ class Campaign:
         stop = asyncio.Event()
         async with self._kept_running(), self._clients() as clients:
             await self._settle(clients)
+            await self._keep_versions(clients[0])
             load = Load(clients, self.journal, dice, number, self.pages, self._ordered)
             working = asyncio.ensure_future(load.until(stop))
             report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
@@ -187,6 +189,17 @@ class Campaign:
         found = await repair_losses(client, len(lost))
         await self._settle(clients)
         return found + await discard_unreadable(client, unreadable)
+
+    async def _keep_versions(self, client: Client) -> None:
+        """Superseded versions of the campaign's documents are kept, so that one can roll back."""
+        given = Collection(name="collections/faults", version_retention=KEPT_MAX)
+        try:
+            await client.call(
+                client.ingest.CreateCollection, CreateCollectionRequest(collection=given)
+            )
+        except CommandError as error:
+            if error.reason != "COLLECTION_EXISTS":
+                raise
 
     async def _stalled(self, load: Load, client: Client) -> str:
         """Uploads a document alone, then updates it; says so if it is not searchable in time."""

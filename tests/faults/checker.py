@@ -7,6 +7,8 @@ from tests.faults.evidence import FINAL, Evidence, Place, Row
 from tests.faults.journal import Facts, Journal
 from tests.faults.order import order_violations
 
+# The setting of the campaign's collection.
+KEPT_MAX = 2
 DEAD_HEADERS = ("Consumer", "Subject", "Reason", "Attempts", "First-Time")
 
 
@@ -18,6 +20,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_phantoms(journal, evidence),
         *_doubled(evidence),
         *_stores_differ(evidence),
+        *_kept_differ(evidence),
         *_live_versions_differ(evidence),
         *_descriptions_differ(evidence),
         *_updates_lost(journal, evidence),
@@ -121,6 +124,33 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
     for point_id, place in evidence.points:
         if of_point.get(point_id, place.tenant) != place.tenant:
             yield f"foreign label: point {point_id} is labelled {place.tenant}"
+
+
+def _kept_differ(evidence: Evidence) -> Iterator[str]:
+    """Kept versions are few, and have their bytes and text; other superseded ones have neither."""
+    contents = {_key(row): row["sha256"] for row in evidence.contents}
+    texts: dict[tuple[str, str, int], list[str]] = {}
+    for row in sorted(evidence.chunks, key=lambda row: int(row["ordinal"])):
+        texts.setdefault(_key(row), []).append(row["text"])
+    same: dict[tuple[str, str, str], list[str]] = {}
+    for row in evidence.versions:
+        key, name = _key(row), f"{row['document']} v{row['version']}"
+        stored = contents.get(key) == row["sha256"] or row["object_key"] in evidence.objects
+        if row["kept"] and not stored:
+            yield f"lost: the bytes of {name}, which is kept"
+        if row["kept"] and len(texts.get(key, ())) != row["chunk_count"]:
+            yield f"lost: the text of {name}, which is kept"
+        if row["state"] == "SUPERSEDED" and not row["kept"] and (key in contents or key in texts):
+            yield f"left: data of {name}, which is not kept"
+        # So a version that was rolled back to reads like the one whose bytes it has.
+        if key in texts and texts[key] != same.setdefault(
+            (row["document"], row["sha256"], row["media_type"]), texts[key]
+        ):
+            yield f"other text: {name} differs from a version with the same bytes"
+    counts = Counter(row["document"] for row in evidence.versions if row["kept"])
+    for document, count in counts.items():
+        if count > KEPT_MAX:
+            yield f"left: {count} versions of {document} are kept, not {KEPT_MAX}"
 
 
 def _content(row: Row) -> tuple[object, ...]:

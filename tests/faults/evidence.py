@@ -42,6 +42,7 @@ class Evidence:
     versions: list[Row] = field(default_factory=list)
     documents: list[Row] = field(default_factory=list)
     chunks: list[Row] = field(default_factory=list)
+    contents: list[Row] = field(default_factory=list)
     uploads: list[Row] = field(default_factory=list)
     visible: list[Row] = field(default_factory=list)
     passages: list[Row] = field(default_factory=list)
@@ -65,6 +66,10 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.versions = rows("SELECT * FROM ingest.versions")
         evidence.documents = rows("SELECT * FROM ingest.documents")
         evidence.chunks = rows("SELECT * FROM ingest.chunks")
+        evidence.contents = rows(
+            "SELECT tenant_id, document, version, encode(sha256(content), 'hex') AS sha256"
+            " FROM ingest.contents"
+        )
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")

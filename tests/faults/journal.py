@@ -105,7 +105,7 @@ class Journal:
             "fault": kind,
             "part": part,
             "in_flight": len(kinds),
-            "open_uploads": sum(kind in {"upload", "event"} for kind in kinds),
+            "open_uploads": sum(kind in {"upload", "event", "rollback"} for kind in kinds),
             "pending": None if pending is None else {k: n for k, n in pending.items() if n},
             **facts,
         }

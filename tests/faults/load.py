@@ -1,4 +1,4 @@
-"""The clients of the campaign: uploads, events, updates and deletes, all in the journal."""
+"""The clients of the campaign: uploads, roll backs, events, updates and deletes, in the journal."""
 
 import asyncio
 import hashlib
@@ -13,6 +13,8 @@ import grpc
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
     DeleteDocumentRequest,
+    ListDocumentVersionsRequest,
+    RollBackDocumentRequest,
     UpdateDocumentRequest,
     UploadDocumentRequest,
     UploadHeader,
@@ -113,7 +115,10 @@ class Load:
 
     async def _writer(self, upstream: Upstream, stop: asyncio.Event) -> None:
         """Several uploads for one document, again and again; nobody else writes to it meanwhile."""
-        steps = (self._row, self._pairs, self._same_again, self._mixed, self._deleted_between)
+        steps = (
+            *(self._row, self._pairs, self._same_again, self._mixed),
+            *(self._deleted_between, self._rolled_back),
+        )
         while await self._may_send(stop):
             document = self._take_ordered()
             await self.random.choice(steps)(upstream, document)
@@ -163,6 +168,18 @@ class Load:
         await self._events(upstream, document, 3)
         await self._delete(document)
         await self._events(upstream, document, self.random.randint(0, 2))
+
+    async def _rolled_back(self, upstream: Upstream, document: str) -> None:
+        """Back to a version of which no one knows whether it is kept, alone or amid uploads."""
+        await self._events(upstream, document, self.random.randint(2, 4))
+        await self._roll_back(document)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._events(upstream, document, 2))
+            group.create_task(self._roll_back(document))
+        if self.random.random() < 0.3:
+            await self._delete(document)
+            await self._roll_back(document)
+        await self._roll_back(document)
 
     async def _events(
         self, upstream: Upstream, document: str, count: int, *, gap_s: float = 0.0
@@ -225,6 +242,33 @@ class Load:
             return False
         self.journal.end(operation, accepted=True, version=answer.version)
         return True
+
+    async def _roll_back(self, document: str) -> None:
+        """Asks for one of the last versions; of that, the bytes are in the journal beforehand."""
+        client = self.random.choice(self.clients)
+        try:
+            listed = await client.ingest.ListDocumentVersions(
+                ListDocumentVersionsRequest(name=document, page_size=5),
+                timeout=CALL_S,
+                metadata=await client.credentials(),
+            )
+        except grpc.aio.AioRpcError:
+            await asyncio.sleep(0.2)
+            return
+        version = self.random.choice(listed.versions)
+        operation = f"rollback-{uuid.uuid4().hex[:12]}"
+        self.journal.begin(operation, kind="rollback", document=document, sha256=version.sha256)
+        request = RollBackDocumentRequest(
+            name=document, version=version.version, request_id=operation
+        )
+        try:
+            answer = await client.ingest.RollBackDocument(
+                request, timeout=CALL_S, metadata=await client.credentials()
+            )
+        except grpc.aio.AioRpcError as error:
+            self.journal.end(operation, accepted=False, code=error.code().name)
+        else:
+            self.journal.end(operation, accepted=True, version=answer.version)
 
     async def _update(self, document: str) -> None:
         operation = f"update-{uuid.uuid4().hex[:12]}"

@@ -144,6 +144,32 @@ IN_ROWS = {
         ),
         "came after it",
     ),
+    "lost bytes of a kept version": (
+        (
+            "DELETE FROM ingest.contents WHERE (tenant_id, document, version) IN"
+            " (SELECT tenant_id, document, version FROM ingest.versions WHERE kept)"
+        ),
+        "lost: the bytes of",
+    ),
+    "lost text of a kept version": (
+        (
+            "DELETE FROM ingest.chunks WHERE (tenant_id, document, version) IN"
+            " (SELECT tenant_id, document, version FROM ingest.versions WHERE kept)"
+        ),
+        "lost: the text of",
+    ),
+    "a kept version too many": (
+        (
+            "UPDATE ingest.versions SET kept = true WHERE state = 'SUPERSEDED' AND document IN"
+            " (SELECT document FROM ingest.versions WHERE kept GROUP BY document"
+            " HAVING count(*) = 2)"
+        ),
+        "are kept, not 2",
+    ),
+    "data of a version that is not kept": (
+        "UPDATE ingest.versions SET kept = false WHERE kept",
+        "which is not kept",
+    ),
     "an event left in the outbox": (
         (
             "INSERT INTO ingest.outbox"

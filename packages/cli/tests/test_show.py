@@ -3,12 +3,12 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aquifer.ingest.v1.document_pb2 import Document, Note
+from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
 from aquifer_cli import documents, show
 from aquifer_cli.outcome import outcome_of
 from aquifer_cli.screen import Screen
 
-from .loopback import FAILED, INDEXED, PREPARED, Ingest, items, name, send, serving
+from .loopback import FAILED, INDEXED, PREPARED, SUPERSEDED, Ingest, items, name, send, serving
 
 NOTES = [
     Note(code="ENCODING_DETECTED", detail="read as windows-1251, confidence 0.93"),
@@ -55,6 +55,31 @@ def test_everything_of_a_document_is_shown_and_nothing_empty(screen, capsys):
     ):
         assert line in shown
     assert not [line for line in shown if line.startswith(("reason", "trace"))]
+
+
+def test_versions_are_a_table_of_what_is_live_and_kept(screen, capsys):
+    about = {"size_bytes": 2_319, "create_time": Timestamp(seconds=1_767_323_045)}
+    rows = [
+        DocumentVersion(version=3, state=FAILED, reason="NO_TEXT", reason_detail="empty", **about),
+        DocumentVersion(version=2, state=INDEXED, live=True, bytes_kept=True, **about),
+        DocumentVersion(version=1, state=SUPERSEDED, bytes_kept=True, title="Wells", **about),
+    ]
+    show.show_versions(screen, rows)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["ver", "state", "size", "created"],
+        ["v3", "FAILED", "2.3", "kB", "2026-01-02", "03:04:05+00:00"],
+        ["NO_TEXT:", "empty"],
+        ["v2", "INDEXED", "live", "2.3", "kB", "2026-01-02", "03:04:05+00:00"],
+        ["v1", "SUPERSEDED", "kept", "2.3", "kB", "2026-01-02", "03:04:05+00:00", "Wells"],
+    ]
+
+
+def test_a_pinned_document_says_what_that_means(screen, capsys):
+    pinned = Document()
+    pinned.CopyFrom(REPORT)
+    pinned.pinned = True
+    show.show_document(screen, pinned)
+    assert "pinned    uploads of other bytes are refused" in capsys.readouterr().out.splitlines()
 
 
 def test_a_failed_document_is_shown_with_its_reason(screen, capsys):

@@ -132,7 +132,8 @@ def name_changes(settings: Mapping[str, Setting]) -> list[str]:
     given = {name for name, value in settings.items() if value is not None}
     paths = ["description"] if "description" in given else []
     paths += ["chunk_sizes"] if given & {"target_chars", "max_chars"} else []
-    return paths + (["retention"] if "retention_days" in given else [])
+    paths += ["retention"] if "retention_days" in given else []
+    return paths + (["version_retention"] if "version_retention" in given else [])
 
 
 def read_settings(collection: str, settings: Mapping[str, Setting]) -> Collection:
@@ -152,6 +153,7 @@ def read_settings(collection: str, settings: Mapping[str, Setting]) -> Collectio
         )
     if target or most:
         read.chunk_sizes.target_chars, read.chunk_sizes.max_chars = int(target or 0), int(most or 0)
+    read.version_retention = int(settings["version_retention"] or 0)
     if days := settings["retention_days"]:
         read.retention.CopyFrom(Duration(seconds=round(float(days) * DAY_S)))
     return read
@@ -188,6 +190,7 @@ def as_json(collection: Collection) -> dict[str, object]:
         "target_chars": sizes.target_chars if sizes else None,
         "max_chars": sizes.max_chars if sizes else None,
         "retention_s": collection.retention.seconds if collection.HasField("retention") else None,
+        "version_retention": collection.version_retention,
         "create_time": collection.create_time.ToDatetime(tzinfo=UTC).isoformat()
         if created
         else None,

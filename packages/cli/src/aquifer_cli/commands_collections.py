@@ -1,4 +1,4 @@
-"""The commands for whole collections. They follow those for documents.
+"""The commands for whole collections. They follow those for documents and versions.
 
 Like all commands they import what they need when they run.
 """
@@ -13,7 +13,7 @@ import click
 
 from aquifer_cli import names
 from aquifer_cli.command import Commands, Run, command
-from aquifer_cli.commands_state import cli
+from aquifer_cli.commands_versions import cli
 from aquifer_cli.errors import EXIT_FAILED, interrupted_error
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ _SETTINGS = (
     click.option("--max-chars", type=int, default=None, help="Maximum length of a chunk."),
     click.option(
         "--retention-days", type=float, default=None, help="Days after which documents are deleted."
+    ),
+    click.option(
+        "--version-retention",
+        type=click.IntRange(0, 100),
+        default=None,
+        help="Superseded versions of a document that are kept.",
     ),
 )
 
@@ -166,6 +172,7 @@ def create_collection(run: Run, collection: str, **settings: "Setting") -> int:
     "update",
     examples="""\
   aquifer collections update handbook --retention-days 0
+  aquifer collections update handbook --version-retention 5
   aquifer collections update notes --target-chars 800 --max-chars 1000""",
 )
 @_COLLECTION_ID
@@ -173,7 +180,8 @@ def create_collection(run: Run, collection: str, **settings: "Setting") -> int:
 def update_collection(run: Run, collection: str, **settings: "Setting") -> int:
     """Changes settings of a collection; 0 sets a number back to the service's own.
 
-    Lengths of chunks hold for documents uploaded from now on.
+    Lengths of chunks hold for documents uploaded from now on. Versions beyond a lower
+    --version-retention are removed within an hour.
     """
     from aquifer_cli import collections as listing
 

@@ -120,6 +120,7 @@ def as_json(document: Document) -> dict[str, object]:
         "trace_id": document.trace_id,
         "file_name": document.file_name,
         "notes": notes_json(document.notes),
+        "pinned": document.pinned,
     }
 
 

@@ -8,7 +8,7 @@ from datetime import UTC
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.ingest.v1.collection_pb2 import Collection
-from aquifer.ingest.v1.document_pb2 import Document, Note
+from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
@@ -90,6 +90,9 @@ def show_collection(screen: Screen, collection: Collection) -> None:
         "retention": f"{retention.seconds / DAY_S:g} days"
         if collection.HasField("retention")
         else "none: documents stay until they are deleted",
+        "versions": f"{collection.version_retention} superseded ones of each document are kept"
+        if collection.version_retention
+        else "superseded ones are removed",
     }
     screen.say(names.collection_id(collection.name), style="bold")
     for name, value in settings.items():
@@ -139,6 +142,28 @@ def _document_row(document: Document) -> Row:
     )
 
 
+def show_versions(screen: Screen, versions: Sequence[DocumentVersion]) -> None:
+    """A table, the newest first."""
+    screen.table(
+        ["ver", "state", "", "size", "created"], [_version_row(version) for version in versions]
+    )
+
+
+def _version_row(version: DocumentVersion) -> Row:
+    kept = "kept" if version.bytes_kept else ""
+    return Row(
+        cells=(
+            _version(version.version),
+            state_name(version.state),
+            "live" if version.live else kept,
+            render_size(version.size_bytes),
+            _render_time(version.create_time),
+        ),
+        aside=version.title or version.file_name,
+        below=": ".join(filter(None, [version.reason, version.reason_detail])),
+    )
+
+
 def show_description(screen: Screen, document: Document) -> None:
     """The title and metadata of a document, as the options of `aquifer update`."""
     screen.say(f"{document.name}: {document.title or 'no title'}")
@@ -154,6 +179,7 @@ def show_document(screen: Screen, document: Document) -> None:
         "state": state_name(document.state),
         "reason": ": ".join(filter(None, [document.reason, document.reason_detail])),
         "version": f"{document.version}, searches find {_version(live) or 'none'}",
+        "pinned": "uploads of other bytes are refused" if document.pinned else "",
         "file": document.file_name,
         "title": document.title,
         "type": document.media_type,

@@ -52,6 +52,8 @@ from ingest.usecases.fetch_content import FetchContent
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
+from ingest.usecases.keep_versions import DropVersions
+from ingest.usecases.pin_document import PinDocument, UnpinDocument
 from ingest.usecases.ports import (
     ChangeFeed,
     CutText,
@@ -69,6 +71,7 @@ from ingest.usecases.prepare_document import PrepareDocument
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
+    ListVersions,
     WatchDocument,
     WatchDocuments,
 )
@@ -77,6 +80,7 @@ from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
 from ingest.usecases.reconcile_search import CheckLive, CheckShown
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
+from ingest.usecases.roll_back_document import RollBackDocument
 from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
@@ -116,6 +120,7 @@ class Wired:
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
+    drop_versions: DropVersions
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
@@ -169,6 +174,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             age_s=settings.orphan_age_s,
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
+        drop_versions=DropVersions(begin=begin, sweeper=adapters.sweeper, objects=objects),
     )
 
 
@@ -185,6 +191,10 @@ def _wire_rpc(
         get_text=GetDocumentText(begin=begin),
         check=CheckDocuments(begin=begin),
         list_page=ListDocuments(begin=begin),
+        list_versions=ListVersions(begin=begin),
+        roll_back=RollBackDocument(begin=begin, objects=adapters.objects, accept=accept),
+        pin=PinDocument(begin=begin, changed=watchers.notice),
+        unpin=UnpinDocument(begin=begin, changed=watchers.notice),
         create_collection=CreateCollection(begin=begin),
         get_collection=GetCollection(begin=begin),
         list_collections=ListCollections(begin=begin),
@@ -302,6 +312,7 @@ async def build(process: Process, settings: Settings) -> None:
         expire=wired.expire,
         sweep_objects=wired.sweep_objects,
         delete_old=wired.delete_old,
+        drop_versions=wired.drop_versions,
         sweeper=sweeper,
         connected=lambda: process.bus.is_connected,
         settings=settings,

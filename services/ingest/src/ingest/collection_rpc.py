@@ -94,6 +94,7 @@ def _read_settings(given: resource.Collection) -> CollectionSettings:
         target_chars=given.chunk_sizes.target_chars,
         max_chars=given.chunk_sizes.max_chars,
         retention_s=retention.seconds + (retention.nanos > 0),
+        version_retention=given.version_retention,
     )
 
 
@@ -108,6 +109,7 @@ def _to_message(one: Collection) -> resource.Collection:
             for state, count in one.state_counts.items()
         ],
         description=one.settings.description,
+        version_retention=one.settings.version_retention,
         create_time=_to_timestamp(one.created_at),
         update_time=_to_timestamp(one.updated_at),
     )

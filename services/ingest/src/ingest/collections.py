@@ -11,17 +11,22 @@ from ingest.domain import State, is_collection
 DESCRIPTION_MAX_CHARS: Final = 1_000
 CHUNK_MIN_CHARS, CHUNK_MAX_CHARS = 100, 4_000
 RETENTION_MIN_S, RETENTION_MAX_S = 60, 36_525 * 86_400
-MASK: Final = ("description", "chunk_sizes", "retention")
+VERSION_RETENTION_MAX = 100
+MASK: Final = ("description", "chunk_sizes", "retention", "version_retention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
-    """Settings of a collection; sizes of 0 are those of the service, a retention of 0 is none."""
+    """Settings of a collection; sizes of 0 are those of the service, a retention of 0 is none.
+
+    `version_retention` is how many superseded versions of a document keep their bytes and text.
+    """
 
     description: str = ""
     target_chars: int = 0
     max_chars: int = 0
     retention_s: int = 0
+    version_retention: int = 0
 
     def __post_init__(self) -> None:
         violations = list(self._find_violations())
@@ -57,6 +62,8 @@ class CollectionSettings:
             changed = replace(changed, target_chars=given.target_chars, max_chars=given.max_chars)
         if "retention" in chosen:
             changed = replace(changed, retention_s=given.retention_s)
+        if "version_retention" in chosen:
+            changed = replace(changed, version_retention=given.version_retention)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:
@@ -73,6 +80,10 @@ class CollectionSettings:
             "retention": (
                 self.retention_s == 0 or RETENTION_MIN_S <= self.retention_s <= RETENTION_MAX_S,
                 f"{RETENTION_MIN_S} to {RETENTION_MAX_S} seconds",
+            ),
+            "version_retention": (
+                0 <= self.version_retention <= VERSION_RETENTION_MAX,
+                f"0 to {VERSION_RETENTION_MAX} versions",
             ),
         }
         return [FieldViolation(name, said) for name, (fits, said) in checks.items() if not fits]

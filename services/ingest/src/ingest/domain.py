@@ -197,7 +197,7 @@ class Entry:
 
     Versions up to `tombstone_version` are deleted or being deleted. Versions up to `hidden_version`
     are no longer found by searches. `upload_order` is the order of the latest upload or delete, see
-    `Draft.order_ns`.
+    `Draft.order_ns`. While it is `pinned`, its newest version is live and no other is added.
     """
 
     name: str
@@ -206,6 +206,7 @@ class Entry:
     tombstone_version: int = 0
     hidden_version: int = 0
     upload_order: int = 0
+    pinned: bool = False
 
     @property
     def next_version(self) -> int:
@@ -220,6 +221,7 @@ class Version:
     `step_due_at` is when unfinished work becomes overdue, None if nothing is pending. `revision`
     counts the changes of title and metadata; `description_order` is the order of the last of them,
     as of an upload, see `Draft.order_ns`. `description_attempt` counts how often it was sent again.
+    `kept`: it is superseded and has its bytes and text.
     """
 
     tenant: str
@@ -244,6 +246,7 @@ class Version:
     chunk_count: int = 0
     batch_count: int = 0
     attempt: int = 0
+    kept: bool = False
     step_due_at: datetime | None
     accepted_at: datetime
     updated_at: datetime
@@ -312,6 +315,19 @@ class View:
 
     entry: Entry
     version: Version
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the bytes of the version are stored."""
+        match self.version.state:
+            case State.SUPERSEDED:
+                return self.version.kept
+            case State.FAILED:
+                return self.version.number > self.entry.live_version
+            case State.DELETING | State.DELETED:
+                return False
+            case _:
+                return True
 
     @property
     def mark(self) -> object:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
 from ingest.usecases.delete_document import DeleteOldDocuments
+from ingest.usecases.keep_versions import DropVersions
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 
@@ -23,6 +24,7 @@ class Reconciler:
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
+    drop_versions: DropVersions
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -38,10 +40,11 @@ class Reconciler:
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
-        """Removes unused objects, old documents, old inbox rows and old request ids."""
+        """Removes unused objects, old documents and versions, old inbox rows and request ids."""
         while True:
             await _run_round("objects.swept", self.sweep_objects.run)
             await _run_round("documents.expired", self.delete_old.run)
+            await _run_round("versions.dropped", self.drop_versions.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 

@@ -2,21 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState, PageBreak
-from aquifer.ingest.v1.document_pb2 import Note as PbNote
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
-from aquifer.structs import to_json, to_struct
+from aquifer.structs import to_json
 from chassis.base import paging, telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
@@ -24,7 +21,8 @@ from chassis.rpc.server import Access, any_of
 from ingest.changes import read_changes
 from ingest.checks import Check, Checked
 from ingest.collection_rpc import CollectionRpc
-from ingest.domain import Draft, Origin, State, View, check_name, is_collection
+from ingest.document_messages import count_fitting, to_document, to_state
+from ingest.domain import Draft, Origin, State, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
@@ -40,10 +38,9 @@ from ingest.usecases.read_documents import (
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
+from ingest.version_rpc import VersionRpc
 
 PIECE_MAX_BYTES: Final = 1 << 20
-# A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
-PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
@@ -55,6 +52,10 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/GetDocumentText": any_of("documents.read"),
+    f"{_SERVICE}/ListDocumentVersions": any_of("documents.read"),
+    f"{_SERVICE}/RollBackDocument": any_of("documents.write"),
+    f"{_SERVICE}/PinDocument": any_of("documents.write"),
+    f"{_SERVICE}/UnpinDocument": any_of("documents.write"),
     f"{_SERVICE}/ListDocuments": any_of("documents.read"),
     f"{_SERVICE}/CreateCollection": any_of("documents.write"),
     f"{_SERVICE}/GetCollection": any_of("documents.read"),
@@ -69,7 +70,7 @@ ACCESS: Final[Access] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRpc(CollectionRpc, IngestServiceServicer):
+class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
@@ -162,7 +163,7 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
         )
         views = await self.list_page.run(caller().tenant, query)
         documents = [to_document(view) for view in views]
-        page = replace(page, size=min(page.size, _count_fitting(documents)))
+        page = replace(page, size=min(page.size, count_fitting(documents)))
         cut, token = page.cut(documents, lambda document: (document.name,))
         return pb.ListDocumentsResponse(documents=cut, next_page_token=token)
 
@@ -269,47 +270,13 @@ def _to_checked(one: Checked) -> pb.CheckedDocument:
     )
     if one.newest is not None:
         checked.version = one.newest.number
-        checked.state = _to_state(one.newest.state)
+        checked.state = to_state(one.newest.state)
     return checked
 
 
 def _digest(text: str) -> str:
     """Binds a page token to a filter of any length; empty for no filter."""
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
-
-
-def _count_fitting(documents: Sequence[Document]) -> int:
-    """Number of documents, from the first on, that fit into one message."""
-    left_bytes = PAGE_MAX_BYTES
-    for number, document in enumerate(documents):
-        left_bytes -= document.ByteSize()
-        if left_bytes < 0:
-            return number
-    return len(documents)
-
-
-def to_document(view: View) -> Document:
-    """Converts a document and one of its versions to the contract's message."""
-    entry, version = view.entry, view.version
-    return Document(
-        name=version.document,
-        version=version.number,
-        state=_to_state(version.state),
-        reason=version.reason,
-        reason_detail=version.reason_detail,
-        live_version=entry.live_version,
-        title=version.title,
-        media_type=version.media_type,
-        size_bytes=version.stored.size_bytes,
-        sha256=version.stored.sha256,
-        chunk_count=version.chunk_count,
-        metadata=to_struct(version.metadata),
-        create_time=_to_timestamp(version.accepted_at),
-        update_time=_to_timestamp(version.updated_at),
-        trace_id=version.trace_id,
-        file_name=version.file_name,
-        notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
-    )
 
 
 def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:
@@ -327,13 +294,3 @@ def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:
         title=version.title,
         media_type=version.media_type,
     )
-
-
-def _to_state(state: State) -> DocumentState.ValueType:
-    return DocumentState.Value(f"DOCUMENT_STATE_{state}")
-
-
-def _to_timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

@@ -37,11 +37,12 @@ from aquifer.query.v1.passage_events_pb2 import (
     VersionSearchable,
 )
 from aquifer.structs import to_json
-from chassis.base.errors import FailedPreconditionError, UnavailableError
+from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from chassis.base.postgres import open_database
 from chassis.events.delivery import Batch
 from chassis.events.envelope import derive_id
 from ingest.changes import read_changes
+from ingest.collections import CollectionSettings
 from ingest.cutting import CutSmallText
 from ingest.domain import MOVES, STEPS, State
 from ingest.usecases.ports import CutText
@@ -127,30 +128,47 @@ class World:
     results: defaultdict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     uploads: dict[str, bytes] = field(default_factory=dict)
     published_ns: dict[str, int] = field(default_factory=dict)
+    rolled_back: dict[str, int] = field(default_factory=dict)
+    pinned: int = 0
     states: dict[int, State] = field(default_factory=dict)
 
     async def do(self, verb: str, number: int) -> None:
+        if verb in CALLS:
+            await self._call(verb, number)
         match verb:
             case "event":
                 await self._upload(number)
-            case "grpc":
-                await self.rig.upload(CONTENTS[number % len(CONTENTS)])
-            case "update" if self.states:
-                await self._update(number)
-            case "delete" if self.states:
-                await self._delete(away=number % 2 == 1)
             case "reject" if self.states:
                 await self._reject(1 + number % max(self.states))
             case "lose" if self.transit:
                 self._lose_event(number % len(self.transit))
             case "deliver" if self.transit:
                 await self._deliver(self.transit.pop(number % len(self.transit)))
+            case "all":
+                while self.transit:
+                    await self.do("deliver", number)
             case "together" if self.transit:
                 await self._deliver(*self._take_alike(number % len(self.transit)))
             case "double" if self.transit:
                 await self._deliver(self.transit[number % len(self.transit)])
         self._collect()
         self._check_moves()
+
+    async def _call(self, verb: str, number: int) -> None:
+        match verb:
+            case "grpc":
+                with suppress(FailedPreconditionError):  # it is pinned
+                    await self.rig.upload(CONTENTS[number % len(CONTENTS)])
+            case "keep":
+                await self._keep(number % 3)
+            case "update" if self.states:
+                await self._update(number)
+            case "delete" if self.states:
+                await self._delete(away=number % 2 == 1)
+            case "roll back" if self.states:
+                await self._roll_back(number)
+            case "pin" if self.states:
+                await self._pin(number)
 
     async def settle(self) -> None:
         """Everything arrives in the end; what was lost is found by the reconciler."""
@@ -215,8 +233,40 @@ class World:
         with suppress(FailedPreconditionError):
             await self.rig.wired.rpc.update.run(TENANT, NAME, changes)
 
+    async def _roll_back(self, number: int) -> None:
+        """Some have the request id of an earlier one, and are answered with its version."""
+        version = 1 + number % max(self.states)
+        request_id = f"r{version}" if number > 3 else ""
+        with suppress(FailedPreconditionError, AlreadyExistsError):
+            view = await self.rig.wired.rpc.roll_back.run(
+                TENANT, NAME, version, request_id=request_id
+            )
+            if request_id:
+                first = self.rolled_back.setdefault(request_id, view.version.number)
+                assert first == view.version.number
+
+    async def _keep(self, number: int) -> None:
+        """The collection keeps so many versions; fewer than before are dropped at once."""
+        collection = NAME.split("/")[1]
+        given = CollectionSettings(version_retention=number)
+        with suppress(AlreadyExistsError):
+            await self.rig.wired.rpc.create_collection.run(TENANT, collection, given)
+        update = self.rig.wired.rpc.update_collection
+        await update.run(TENANT, collection, given, ["version_retention"])
+        await self.rig.wired.drop_versions.run()
+
+    async def _pin(self, number: int) -> None:
+        if number % 2:
+            await self.rig.wired.rpc.unpin.run(TENANT, NAME)
+            self.pinned = 0
+            return
+        with suppress(FailedPreconditionError):
+            await self.rig.wired.rpc.pin.run(TENANT, NAME, max(self.states))
+            self.pinned = max(self.states)
+
     async def _delete(self, *, away: bool) -> None:
         self.rig.siblings.query_is_away = away
+        self.pinned = 0
         try:
             view = await self.rig.delete()
         except UnavailableError:
@@ -254,6 +304,8 @@ class World:
             before = self.states.get(version, State.ACCEPTED)
             assert state in {before, *MOVES[before]}, f"{before} to {state}"
             self.states[version] = state
+        if self.pinned:
+            assert (max(self.states), self.query.live) == (self.pinned, self.pinned)
         assert sorted(self.states) == list(range(1, len(self.states) + 1))
 
     def _is_pending(self) -> bool:
@@ -288,24 +340,51 @@ class World:
                 state is State.FAILED and version > max(entry.live_version, entry.tombstone_version)
             )
         }
+        retained = {r["version"] for r in rows.execute("SELECT version FROM versions WHERE kept")}
+        assert len(retained) <= await self._retention()
+        kept |= retained
         chunks = {r["version"] for r in rows.execute("SELECT version FROM chunks").fetchall()}
         assert set(live) <= chunks <= kept
-        assert {r["version"] for r in rows.execute("SELECT version FROM contents")} == kept
+        contents = rows.execute(
+            "SELECT c.version, encode(sha256(c.content), 'hex') AS sha256, v.sha256 AS expected"
+            " FROM contents c JOIN versions v USING (tenant_id, document, version)"
+        ).fetchall()
+        assert {row["version"] for row in contents} == kept
+        assert all(row["sha256"] == row["expected"] for row in contents)
+
+    async def _retention(self) -> int:
+        async with self.rig.begin(TENANT) as work:
+            settings = await work.collections.find_settings(NAME.split("/")[1])
+        return settings.version_retention if settings else 0
 
 
+CALLS = ("grpc", "update", "delete", "roll back", "keep", "pin")
 VERBS = (
-    *("event", "grpc", "deliver", "deliver", "deliver"),
-    *("together", "double", "lose", "delete", "reject", "update", "update"),
+    *("event", "deliver", "deliver", "all", "all", "update", *CALLS),
+    *("together", "double", "lose", "reject"),
 )
 histories = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=25)
 
 # Given up here while it goes live there, and the broker loses that it did.
 UNHEARD = [("event", 0), ("deliver", 0), ("reject", 0), ("deliver", 0), ("lose", 1)]
 
+# A roll back that is repeated after the old bytes are dropped, and one to the version it made.
+ROLLED_BACK = [
+    *(("keep", 1), ("event", 0), ("all", 0), ("event", 4), ("all", 0), ("roll back", 4)),
+    *(("lose", 0), ("all", 0), ("keep", 0), ("roll back", 6), ("grpc", 1), ("roll back", 2)),
+]
+PINNED = [
+    *(("keep", 2), ("event", 0), ("all", 0), ("event", 4), ("all", 0), ("pin", 0), ("event", 6)),
+    *(("event", 5), ("grpc", 0), ("roll back", 0), ("all", 0), ("delete", 0), ("grpc", 0)),
+    *(("all", 0), ("pin", 2), ("event", 1), ("pin", 1), ("grpc", 1)),
+]
+
 
 @pytest.mark.parametrize("cut_text", [None, CutSmallText(CHUNKS)], ids=["later", "at once"])
 @given(history=histories)
 @example(history=UNHEARD)
+@example(history=ROLLED_BACK)
+@example(history=PINNED)
 @settings(
     max_examples=60,
     deadline=None,
@@ -325,7 +404,8 @@ def test_every_history_ends_well(
             open_rig(database, all_rows, folder, cut_text) as rig,
         ):
             world = World(rig)
-            for verb, number in history:
+            # Two of three histories begin with versions that are kept.
+            for verb, number in [("keep", len(history)), *history]:
                 await world.do(verb, number)
             await world.settle()
             await world.check()

@@ -16,6 +16,7 @@ SETTINGS: dict[str, Any] = {
     "description": "Manuals of all pumps",
     "chunk_sizes": ChunkSizes(target_chars=400, max_chars=500),
     "retention": Duration(seconds=86_400),
+    "version_retention": 100,
 }
 
 
@@ -45,6 +46,7 @@ async def test_a_collection_is_created_read_and_listed_with_its_settings(client:
     assert created.description == SETTINGS["description"]
     assert created.chunk_sizes == SETTINGS["chunk_sizes"]
     assert created.retention == SETTINGS["retention"]
+    assert created.version_retention == 100
     assert created.create_time.seconds > 0
     assert await get(client) == created
     assert list((await client.list_collections()).collections) == [created]
@@ -85,7 +87,8 @@ async def test_an_update_changes_what_its_mask_names(client: Client):
     assert (changed.description, changed.chunk_sizes) == ("New", SETTINGS["chunk_sizes"])
     assert changed.update_time.ToNanoseconds() > created.update_time.ToNanoseconds()
     assert await update(client, "description", description="New") == changed
-    changed = await update(client, "chunk_sizes", "retention")
+    changed = await update(client, "chunk_sizes", "retention", "version_retention")
+    assert changed.version_retention == 0
     assert (changed.description, changed.create_time) == ("New", created.create_time)
     assert not changed.HasField("chunk_sizes")
     assert not changed.HasField("retention")
@@ -125,6 +128,8 @@ async def test_only_an_empty_collection_is_deleted(client: Client):
         ({"chunk_sizes": ChunkSizes(target_chars=600, max_chars=500)}, "COLLECTION_RANGE", "chunk"),
         ({"chunk_sizes": ChunkSizes(target_chars=600)}, "COLLECTION_RANGE", "chunk"),
         ({"chunk_sizes": ChunkSizes(target_chars=1, max_chars=4_001)}, "COLLECTION_RANGE", "chunk"),
+        ({"version_retention": -1}, "COLLECTION_RANGE", "version_retention"),
+        ({"version_retention": 101}, "COLLECTION_RANGE", "version_retention"),
         ({"retention": Duration(seconds=59)}, "COLLECTION_RANGE", "retention"),
         ({"retention": Duration(seconds=-1)}, "COLLECTION_RANGE", "retention"),
         ({"retention": Duration(seconds=315_576_000_000)}, "COLLECTION_RANGE", "retention"),

@@ -36,7 +36,7 @@ WHERE (counted.documents > 0 OR c.collection_id IS NOT NULL)
 """
 _SELECTED: Final = """
 SELECT left(found.key, -1) AS id, counted.indexed, counted.others, c.description, c.target_chars,
-    c.max_chars, c.retention_s, c.created_at, c.updated_at
+    c.max_chars, c.retention_s, c.version_retention, c.created_at, c.updated_at
 """
 
 _FIND: Final = f"""
@@ -68,24 +68,29 @@ WITH RECURSIVE found AS (
 """  # noqa: S608
 
 _SETTINGS: Final = """
-SELECT description, target_chars, max_chars, retention_s FROM collections
+SELECT description, target_chars, max_chars, retention_s, version_retention FROM collections
 WHERE tenant_id = %(tenant)s AND collection_id = %(id)s
 """
 
 _CREATE: Final = """
 INSERT INTO collections
-    (tenant_id, collection_id, description, target_chars, max_chars, retention_s)
-VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s)
+    (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
+    version_retention)
+VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
+    %(version_retention)s)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE: Final = """
 INSERT INTO collections
-    (tenant_id, collection_id, description, target_chars, max_chars, retention_s)
-VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s)
+    (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
+    version_retention)
+VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
+    %(version_retention)s)
 ON CONFLICT (tenant_id, collection_id) DO UPDATE SET description = excluded.description,
     target_chars = excluded.target_chars, max_chars = excluded.max_chars,
-    retention_s = excluded.retention_s, updated_at = clock_timestamp()
+    retention_s = excluded.retention_s, version_retention = excluded.version_retention,
+    updated_at = clock_timestamp()
 """
 
 _LOCK: Final = """
@@ -168,6 +173,7 @@ def _settings(row: Row) -> CollectionSettings:
         target_chars=row["target_chars"],
         max_chars=row["max_chars"],
         retention_s=row["retention_s"],
+        version_retention=row["version_retention"],
     )
 
 
@@ -177,6 +183,7 @@ def _columns(settings: CollectionSettings) -> dict[str, object]:
         "target_chars": settings.target_chars,
         "max_chars": settings.max_chars,
         "retention_s": settings.retention_s,
+        "version_retention": settings.version_retention,
     }
 
 

@@ -16,14 +16,14 @@ from ingest.usecases.work import Deletions
 # Only the newest tombstone is pending, because its purge includes all older versions.
 _SET_TOMBSTONE: Final = f"""
 WITH hidden AS (
-    UPDATE documents SET tombstone_version = %(number)s,
+    UPDATE documents SET tombstone_version = %(number)s, pinned = false,
         upload_order = greatest(upload_order + 1, {rows.NOW_NS})
     WHERE tenant_id = %(tenant)s AND name = %(document)s
 )
 UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
     step_due_at = CASE WHEN version = %(number)s
         THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
-    description_due_at = NULL, updated_at = clock_timestamp()
+    description_due_at = NULL, kept = false, updated_at = clock_timestamp()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
     AND state <> 'DELETED'
 """  # noqa: S608

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 from typing_extensions import override
@@ -27,6 +27,8 @@ from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
 from ingest.usecases.rows import Addition, Claimed, PageQuery, Pending
 from ingest.usecases.work import Documents
+
+NUMBER_MAX: Final = 2**63 - 1
 
 
 class PostgresDocuments(Documents):
@@ -193,11 +195,26 @@ class PostgresDocuments(Documents):
         return [rows.version(row) for row in found]
 
     @override
-    async def retire(self, entry: Entry, number: int) -> None:
-        states = _names(source_states(State.SUPERSEDED))
-        await self._run(
-            statements.RETIRE, entry.name, number=number, **_deletable_from(entry), states=states
+    async def retire(self, name: str, *, kept: Sequence[int], dropped: Sequence[int]) -> None:
+        await self._run(statements.RETIRE, name, kept=list(kept), dropped=list(dropped))
+
+    @override
+    async def list_overkept(self, limit: int) -> Sequence[str]:
+        found = await self._fetch_all(statements.OVERKEPT, "", limit=limit)
+        return [row["document"] for row in found]
+
+    @override
+    async def list_history(self, name: str, before: int, limit: int) -> Sequence[View]:
+        found = await self._fetch_all(
+            statements.HISTORY, name, before=before or NUMBER_MAX, limit=limit
         )
+        return [rows.view(row) for row in found]
+
+    @override
+    async def pin(self, name: str, *, pinned: bool) -> Entry:
+        row = await self._fetch_one(statements.PIN, name, pinned=pinned)
+        assert row is not None, "a document with versions is never removed"
+        return rows.entry(row)
 
     @override
     async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:

@@ -29,7 +29,7 @@ SELECT v.object_key, v.document, v.version FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s AND v.object_key <> ''
     AND v.document > %(after)s AND v.document < %(before)s
-    AND v.state NOT IN ('SUPERSEDED', 'DELETED')
+    AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
 """
 

@@ -8,7 +8,7 @@ from ingest.usecases.rows import Receipt
 
 ENTRY: Final = (
     "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"
-    " d.upload_order"
+    " d.upload_order, d.pinned"
 )
 # The database's time as an upload order: see `Draft.order_ns`.
 NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
@@ -17,7 +17,7 @@ VERSION: Final = (
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
     " v.description_order, v.description_attempt, v.size_bytes, v.sha256, v.object_key, v.source,"
     " v.upload_event_id, v.correlation_id, v.trace_id, v.notes, v.chunk_count, v.batch_count,"
-    " v.attempt, v.step_due_at, v.accepted_at, v.updated_at"
+    " v.attempt, v.kept, v.step_due_at, v.accepted_at, v.updated_at"
 )
 UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
@@ -39,6 +39,7 @@ def entry(row: Row) -> Entry:
         tombstone_version=row["tombstone_version"],
         hidden_version=row["hidden_version"],
         upload_order=row["upload_order"],
+        pinned=row["pinned"],
     )
 
 
@@ -70,6 +71,7 @@ def version(row: Row) -> Version:
         chunk_count=row["chunk_count"],
         batch_count=row["batch_count"],
         attempt=row["attempt"],
+        kept=row["kept"],
         step_due_at=row["step_due_at"],
         accepted_at=row["accepted_at"],
         updated_at=row["updated_at"],

@@ -189,25 +189,53 @@ WITH failed AS (
 {SETTLE}
 """  # noqa: S608
 
+# From the oldest kept version on; the earlier ones are not read.
 RETIRED: Final = f"""
 SELECT {rows.VERSION} FROM versions v
-WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s
-    AND v.version >= %(from)s AND v.version < %(number)s AND v.state = ANY(%(states)s)
+WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version < %(number)s
+    AND v.version >= least(%(from)s, (
+        SELECT min(k.version) FROM versions k
+        WHERE k.tenant_id = %(tenant)s AND k.document = %(name)s AND k.kept))
+    AND (v.kept OR v.version >= %(from)s AND v.state = ANY(%(states)s))
 ORDER BY v.version FOR UPDATE
 """  # noqa: S608
 
+# A failed version stays FAILED; one that is kept already, or no longer, does not change its state.
 RETIRE: Final = """
 WITH emptied AS (
     DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s
-        AND version >= %(from)s AND version < %(number)s
+        AND version = ANY(%(dropped)s)
 ), forgotten AS (
     DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
-        AND version >= %(from)s AND version < %(number)s
+        AND version = ANY(%(dropped)s)
 )
-UPDATE versions SET state = 'SUPERSEDED', attempt = 0, step_due_at = NULL,
-    updated_at = clock_timestamp()
+UPDATE versions SET state = 'SUPERSEDED', kept = version = ANY(%(kept)s), attempt = 0,
+    step_due_at = NULL,
+    updated_at = CASE WHEN state = 'SUPERSEDED' THEN updated_at ELSE clock_timestamp() END
 WHERE tenant_id = %(tenant)s AND document = %(name)s
-    AND version >= %(from)s AND version < %(number)s AND state = ANY(%(states)s)
+    AND (version = ANY(%(dropped)s) AND state <> 'FAILED' OR version = ANY(%(kept)s) AND NOT kept)
+"""
+
+HISTORY: Final = f"""
+SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s AND v.version < %(before)s
+ORDER BY v.version DESC LIMIT %(limit)s
+"""  # noqa: S608
+
+PIN: Final = f"""
+UPDATE documents d SET pinned = %(pinned)s WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+RETURNING {rows.ENTRY}
+"""  # noqa: S608
+
+OVERKEPT: Final = """
+SELECT v.document FROM versions v
+LEFT JOIN collections c ON c.tenant_id = v.tenant_id
+    AND c.collection_id = split_part(v.document, '/', 2)
+WHERE v.tenant_id = %(tenant)s AND v.kept
+GROUP BY v.document, c.version_retention
+HAVING count(*) > coalesce(c.version_retention, 0)
+LIMIT %(limit)s
 """
 
 PIECES: Final = f"""

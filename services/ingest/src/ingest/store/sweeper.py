@@ -62,11 +62,13 @@ WHERE tenant_id <> ALL(%(excluding)s)
 ORDER BY turn, due_at LIMIT %(limit)s
 """
 
-# The object of a superseded version is unused; that of a failed one when a newer version is live.
+# The object of a superseded version is unused, unless it is kept; that of a failed one when a newer
+# version is live.
 _KEPT_KEYS: Final = """
 SELECT v.object_key FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
-WHERE v.tenant_id = %(tenant)s AND v.state NOT IN ('SUPERSEDED', 'DELETED')
+WHERE v.tenant_id = %(tenant)s
+    AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
 """
 

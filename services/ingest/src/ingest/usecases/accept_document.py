@@ -8,6 +8,7 @@ from typing import Final
 from chassis.base.errors import (
     AlreadyExistsError,
     DataLossError,
+    FailedPreconditionError,
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
@@ -52,8 +53,11 @@ class AcceptDocument:
         *,
         expected: Reference | None = None,
         trace: Trace = None,
+        restored: int = 0,
     ) -> View:
         """Accepts an upload; returns its document. Each accepted upload gets a result later.
+
+        For a roll back, `restored` is the version that had these bytes.
 
         Raises:
             InvalidInputError: EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
@@ -61,6 +65,7 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
+            FailedPreconditionError: DOCUMENT_PINNED; DOCUMENT_DELETED, for a roll back.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -71,11 +76,11 @@ class AcceptDocument:
             stored = Object(key="", size_bytes=len(begun), sha256=digest)
             _check_bytes(stored, expected)
             view = await self.record.run(
-                Incoming(draft=draft, stored=stored, content=begun, trace=trace)
+                Incoming(draft=draft, stored=stored, content=begun, trace=trace, restored=restored)
             )
             self.fresh.put(view.version)
             return view
-        return await self._accept_object(draft, _chain(begun, rest), expected, trace)
+        return await self._accept_object(draft, _chain(begun, rest), expected, trace, restored)
 
     async def _accept_object(
         self,
@@ -83,6 +88,7 @@ class AcceptDocument:
         content: AsyncIterator[bytes],
         expected: Reference | None,
         trace: Trace,
+        restored: int,
     ) -> View:
         key = self.make_key(draft.tenant, draft.name)
         put = await self.objects.put(key, content, max_bytes=self.max_bytes)
@@ -90,12 +96,13 @@ class AcceptDocument:
         try:
             _check_bytes(stored, expected)
             view = await self.record.run(
-                Incoming(draft=draft, stored=stored, content=None, trace=trace)
+                Incoming(draft=draft, stored=stored, content=None, trace=trace, restored=restored)
             )
         except (
             InvalidInputError,
             DataLossError,
             AlreadyExistsError,
+            FailedPreconditionError,
             ForbiddenError,
             NotFoundError,
             TenantLateError,

@@ -20,6 +20,7 @@ from ingest.domain import (
     source_states,
 )
 from ingest.usecases import announce
+from ingest.usecases.keep_versions import remove_objects, retire_older
 from ingest.usecases.ports import Objects
 from ingest.usecases.work import Begin, Work
 
@@ -40,15 +41,13 @@ class MarkSearchable:
 
         All first versions together take two statements, because they retire nothing.
         """
-        retired: list[Version] = []
+        dropped: list[Version] = []
         async with self.begin(batch.tenant, batch) as work:
             first, others = _split(work.fresh)
             await _index_first(work, first)
             for delivery in others:
-                retired += await _index(work, delivery)
-        for old in retired:
-            if old.stored.key:
-                await self.objects.delete(old.stored.key)
+                dropped += await _index(work, delivery)
+        await remove_objects(self.objects, dropped)
 
 
 Searchable = Delivery[VersionSearchable]
@@ -73,15 +72,15 @@ async def _index_first(work: Work, deliveries: Sequence[Searchable]) -> None:
 
 
 async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
-    """Makes one version live; returns the versions that it retires."""
+    """Makes one version live; returns the older ones whose data is removed."""
     event = delivery.event
     view = await work.documents.lock_version(event.document, event.version)
     if view is None or not _is_new(view):
         return ()
-    retired = await _retire(work, view.entry, view.version, delivery)
+    dropped = await _retire(work, view.entry, view.version, delivery)
     uploads = await work.documents.index([view.version])
     _announce_indexed(work, view.version, uploads, delivery)
-    return retired
+    return dropped
 
 
 def _is_new(view: View) -> bool:
@@ -99,17 +98,18 @@ def _announce_indexed(
 async def _retire(
     work: Work, entry: Entry, version: Version, cause: Searchable
 ) -> Sequence[Version]:
-    """Retires older versions: removes their chunks and ends the unfinished ones as superseded."""
+    """Retires older versions and ends the unfinished ones as superseded.
+
+    Returns those whose data is removed.
+    """
     if version.number == 1:
         return ()
-    retired = await work.documents.list_retired(entry, version.number)
-    if retired:
-        await work.documents.retire(entry, version.number)
-    for old in retired:
+    older, dropped = await retire_older(work, entry, version.number)
+    for old in older:
         if old.state in UNFINISHED:
             uploads = await work.uploads.settle(old.document, old.number, SUPERSEDED)
             announce.send_results(work, old, uploads, SUPERSEDED, cause)
-    return retired
+    return dropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

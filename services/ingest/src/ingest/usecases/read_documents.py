@@ -40,6 +40,25 @@ class ListDocuments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListVersions:
+    begin: Begin
+
+    async def run(self, tenant: str, name: str, *, before: int, limit: int) -> Sequence[View]:
+        """At most `limit` versions of a document before a number (0: all), the newest first.
+
+        Raises:
+            InvalidInputError: DOCUMENT_NAME.
+            NotFoundError: DOCUMENT_UNKNOWN.
+        """
+        check_name(name)
+        async with self.begin(tenant) as work:
+            found = await work.documents.list_history(name, before, limit)
+        if not found and not before:
+            raise unknown_document_error()
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchDocument:
     get: GetDocument
     watchers: Watchers

@@ -93,11 +93,7 @@ async def _find_version(work: Work, name: str, number: int) -> Version:
     latest = newest.entry.latest_version
     number = number or _choose_number(newest)
     if not 1 <= number <= latest:
-        raise NotFoundError(
-            "VERSION_UNKNOWN",
-            f"the document has versions 1 to {latest}; send one of them, or 0 for the live one",
-            latest_version=latest,
-        )
+        raise unknown_version_error(latest)
     version = newest.version
     if number != latest:
         found = await work.documents.find_version(name, number)
@@ -106,6 +102,15 @@ async def _find_version(work: Work, name: str, number: int) -> Version:
     if version.state in (State.DELETING, State.DELETED):
         raise _no_text_error(version)
     return version
+
+
+def unknown_version_error(latest: int) -> NotFoundError:
+    """The document has no version of the number that was sent."""
+    return NotFoundError(
+        "VERSION_UNKNOWN",
+        f"the document has versions 1 to {latest}; send one of them",
+        latest_version=latest,
+    )
 
 
 def _choose_number(newest: View) -> int:
@@ -131,7 +136,7 @@ def _no_text_error(version: Version) -> FailedPreconditionError:
     elif version.state is State.FAILED:
         why = f"version {number} has failed with {version.reason}; correct it and upload it again"
     else:
-        why = f"the text of version {number} was removed when a newer one went live; read that one"
+        why = f"version {number} is superseded and its text is not stored; read the live one"
     return FailedPreconditionError("TEXT_MISSING", why, version=number, state=version.state)
 
 

@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 from chassis.base.errors import (
     AlreadyExistsError,
     ConflictError,
+    FailedPreconditionError,
     ForbiddenError,
     NotFoundError,
 )
@@ -58,7 +59,8 @@ class Incoming:
     """An upload with its bytes, in memory or stored.
 
     `content` is set if the bytes go into the database, `cut` if the text is already cut; `trace` is
-    the upload's own trace.
+    the upload's own trace. `restored` is the version of the document that had these bytes, for a
+    roll back; 0 otherwise.
     """
 
     draft: Draft
@@ -66,6 +68,7 @@ class Incoming:
     content: bytes | None
     cut: Cut | None = None
     trace: Trace = None
+    restored: int = 0
 
 
 # The outcome of an upload: its document, an error, or None for a repeat.
@@ -105,6 +108,7 @@ class RecordUploads:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
+            FailedPreconditionError: DOCUMENT_PINNED; DOCUMENT_DELETED, for a roll back.
             ConflictError: REQUEST_FORGOTTEN, try again.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -177,12 +181,14 @@ class RecordUploads:
             for one in group:
                 name, entry = one.draft.name, claimed.entries[one.draft.name]
                 media_type, sha256 = one.draft.media_type, one.stored.sha256
-                if (refusal := self._refuse(one.draft, claimed)) is not None:
+                if (refusal := self._refuse(one, entry, claimed)) is not None:
                     outcomes[name] = refusal
                 elif (known := newest.get(name)) and known.is_same(media_type, sha256):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)
+                elif entry.pinned:
+                    outcomes[name] = await _refuse_pinned(work, one.draft.origin)
                 else:
                     if name in claimed.sized:
                         one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
@@ -199,14 +205,19 @@ class RecordUploads:
                 await work.documents.release(unused)
         return [outcomes[one.draft.name] for one in group]
 
-    def _refuse(self, draft: Draft, claimed: Claimed) -> Exception | None:
-        """Checks the collection, and the tenant of an upload event; for a call, its token was."""
-        if refusal := check_tenant(draft.origin, claimed.standing):
+    def _refuse(self, one: Incoming, entry: Entry, claimed: Claimed) -> Exception | None:
+        """Checks the collection, and the tenant of an upload event; for a call, its token was.
+
+        A roll back must not bring back what was deleted after its bytes were read.
+        """
+        if refusal := check_tenant(one.draft.origin, claimed.standing):
             return refusal
-        if not self.implicit_collections and draft.name not in claimed.created:
+        if not self.implicit_collections and one.draft.name not in claimed.created:
             return NotFoundError(
                 "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"
             )
+        if 0 < one.restored <= entry.tombstone_version:
+            return deleted_version_error(one.restored)
         return None
 
     def _add(self, one: Incoming, number: int) -> Addition:
@@ -235,7 +246,7 @@ class RecordUploads:
             if upload.is_refused:
                 raise RefusedBeforeError
             if not one.draft.origin.source:
-                _check_reuse(one, upload)
+                check_reuse(upload, one.draft.name, one.stored.sha256)
             return await repeat(work, upload)
 
 
@@ -326,6 +337,24 @@ async def _join(
     return View(entry=entry, version=newest)
 
 
+async def _refuse_pinned(work: Work, origin: Origin) -> FailedPreconditionError | None:
+    """Refuses an upload of other bytes; None for a repeat, which gets its answer again."""
+    if origin.request_id and await work.uploads.find(origin):
+        return None
+    return FailedPreconditionError(
+        "DOCUMENT_PINNED", "the document is pinned to its version; unpin it, then upload again"
+    )
+
+
+def deleted_version_error(number: int) -> FailedPreconditionError:
+    """Refuses to bring back a deleted version."""
+    return FailedPreconditionError(
+        "DOCUMENT_DELETED",
+        f"version {number} was deleted with the document; upload its bytes again",
+        version=number,
+    )
+
+
 async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
     """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
@@ -352,8 +381,13 @@ def _announce_version(work: Work, one: Incoming, addition: Addition, version: Ve
         announce.send_chunks(work, version, addition.prepared.pieces, trace=one.trace)
 
 
-def _check_reuse(one: Incoming, upload: Upload) -> None:
-    if upload.document != one.draft.name or upload.sha256 not in ("", one.stored.sha256):
+def check_reuse(upload: Upload, document: str, sha256: str) -> None:
+    """Checks that a known request id was used for these bytes of this document.
+
+    Raises:
+        AlreadyExistsError: REQUEST_REUSED.
+    """
+    if upload.document != document or upload.sha256 not in ("", sha256):
         raise AlreadyExistsError(
             "REQUEST_REUSED",
             "this request id was used for another document or other bytes; use a new one",

@@ -107,10 +107,22 @@ class Documents(Protocol):
         """Make the version FAILED; returns the waiting uploads."""
 
     async def list_retired(self, entry: Entry, number: int) -> Sequence[Version]:
-        """Versions that version `number` retires: from the live one on, oldest first."""
+        """Versions that version `number` retires, from the live one on, and those kept before.
 
-    async def retire(self, entry: Entry, number: int) -> None:
-        """Remove their chunks and bytes, and make them SUPERSEDED unless they have failed."""
+        Oldest first; their rows are locked.
+        """
+
+    async def retire(self, name: str, *, kept: Sequence[int], dropped: Sequence[int]) -> None:
+        """Make versions SUPERSEDED unless they have failed, and remove the data of `dropped`."""
+
+    async def list_overkept(self, limit: int) -> Sequence[str]:
+        """Documents with more kept versions than their collection says."""
+
+    async def list_history(self, name: str, before: int, limit: int) -> Sequence[View]:
+        """Versions of a document before a number (0: all), the newest first."""
+
+    async def pin(self, name: str, *, pinned: bool) -> Entry:
+        """Pin the document to its newest version, which is live, or unpin it."""
 
     async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
         """All pieces of a version, in order."""

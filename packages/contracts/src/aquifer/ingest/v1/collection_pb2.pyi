@@ -38,12 +38,18 @@ class Collection(message.Message):
     RETENTION_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    VERSION_RETENTION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}`, unique inside the tenant."""
     document_count: builtins.int
     """Number of its documents, without those that are deleted or being deleted. Output only."""
     description: builtins.str
     """For people, at most 1,000 characters."""
+    version_retention: builtins.int
+    """So many superseded versions of each document keep their bytes and text, the newest ones; 0: none.
+    At most 100. A lower number removes what is beyond it, which may take an hour; a higher one holds
+    for versions superseded from now on.
+    """
     @builtins.property
     def state_counts(self) -> containers.RepeatedCompositeFieldContainer[StateCount]:
         """The same number by the state of the newest version, in the order of the states. States without
@@ -79,10 +85,11 @@ class Collection(message.Message):
         retention: duration_pb2.Duration | None = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
+        version_retention: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "update_time", b"update_time", "version_retention", b"version_retention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

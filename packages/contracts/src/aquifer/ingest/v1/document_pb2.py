@@ -26,23 +26,25 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aquifer/ingest/v1/document.proto\x12\x11\x61quifer.ingest.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rreason_detail\x18\x05 \x01(\t\x12\x14\n\x0clive_version\x18\x06 \x01(\x03\x12\r\n\x05title\x18\x07 \x01(\t\x12\x12\n\nmedia_type\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x0f \x01(\t\x12\x11\n\tfile_name\x18\x10 \x01(\t\x12&\n\x05notes\x18\x11 \x03(\x0b\x32\x17.aquifer.ingest.v1.Note\x12)\n\x08metadata\x18\x12 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x0c\x10\r\"$\n\x04Note\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"_\n\x0b\x44\x65scription\x12\r\n\x05title\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x02\x10\x03\"(\n\tPageBreak\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0c\n\x04page\x18\x02 \x01(\x05\"\x7f\n\x0f\x44\x65letionReceipt\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x03\x12\x10\n\x08passages\x18\x03 \x01(\x03\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x13\n\x0boutbox_rows\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x06 \x01(\x03*\xf8\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OCUMENT_STATE_ACCEPTED\x10\x01\x12\x1b\n\x17\x44OCUMENT_STATE_PREPARED\x10\x02\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x03\x12\x19\n\x15\x44OCUMENT_STATE_FAILED\x10\x04\x12\x1d\n\x19\x44OCUMENT_STATE_SUPERSEDED\x10\x05\x12\x1b\n\x17\x44OCUMENT_STATE_DELETING\x10\x06\x12\x1a\n\x16\x44OCUMENT_STATE_DELETED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aquifer/ingest/v1/document.proto\x12\x11\x61quifer.ingest.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rreason_detail\x18\x05 \x01(\t\x12\x14\n\x0clive_version\x18\x06 \x01(\x03\x12\r\n\x05title\x18\x07 \x01(\t\x12\x12\n\nmedia_type\x18\x08 \x01(\t\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x0f \x01(\t\x12\x11\n\tfile_name\x18\x10 \x01(\t\x12&\n\x05notes\x18\x11 \x03(\x0b\x32\x17.aquifer.ingest.v1.Note\x12)\n\x08metadata\x18\x12 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06pinned\x18\x13 \x01(\x08J\x04\x08\x0c\x10\r\"\xfc\x02\n\x0f\x44ocumentVersion\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rreason_detail\x18\x05 \x01(\t\x12\x0c\n\x04live\x18\x06 \x01(\x08\x12\x12\n\nbytes_kept\x18\x07 \x01(\x08\x12\r\n\x05title\x18\x08 \x01(\t\x12\x11\n\tfile_name\x18\t \x01(\t\x12\x12\n\nmedia_type\x18\n \x01(\t\x12\x12\n\nsize_bytes\x18\x0b \x01(\x03\x12\x0e\n\x06sha256\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08trace_id\x18\x0f \x01(\t\"$\n\x04Note\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"_\n\x0b\x44\x65scription\x12\r\n\x05title\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x02\x10\x03\"(\n\tPageBreak\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0c\n\x04page\x18\x02 \x01(\x05\"\x7f\n\x0f\x44\x65letionReceipt\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x03\x12\x10\n\x08passages\x18\x03 \x01(\x03\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x13\n\x0boutbox_rows\x18\x05 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x06 \x01(\x03*\xf8\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OCUMENT_STATE_ACCEPTED\x10\x01\x12\x1b\n\x17\x44OCUMENT_STATE_PREPARED\x10\x02\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x03\x12\x19\n\x15\x44OCUMENT_STATE_FAILED\x10\x04\x12\x1d\n\x19\x44OCUMENT_STATE_SUPERSEDED\x10\x05\x12\x1b\n\x17\x44OCUMENT_STATE_DELETING\x10\x06\x12\x1a\n\x16\x44OCUMENT_STATE_DELETED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.document_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DOCUMENTSTATE']._serialized_start=895
-  _globals['_DOCUMENTSTATE']._serialized_end=1143
+  _globals['_DOCUMENTSTATE']._serialized_start=1294
+  _globals['_DOCUMENTSTATE']._serialized_end=1542
   _globals['_DOCUMENT']._serialized_start=119
-  _globals['_DOCUMENT']._serialized_end=586
-  _globals['_NOTE']._serialized_start=588
-  _globals['_NOTE']._serialized_end=624
-  _globals['_DESCRIPTION']._serialized_start=626
-  _globals['_DESCRIPTION']._serialized_end=721
-  _globals['_PAGEBREAK']._serialized_start=723
-  _globals['_PAGEBREAK']._serialized_end=763
-  _globals['_DELETIONRECEIPT']._serialized_start=765
-  _globals['_DELETIONRECEIPT']._serialized_end=892
+  _globals['_DOCUMENT']._serialized_end=602
+  _globals['_DOCUMENTVERSION']._serialized_start=605
+  _globals['_DOCUMENTVERSION']._serialized_end=985
+  _globals['_NOTE']._serialized_start=987
+  _globals['_NOTE']._serialized_end=1023
+  _globals['_DESCRIPTION']._serialized_start=1025
+  _globals['_DESCRIPTION']._serialized_end=1120
+  _globals['_PAGEBREAK']._serialized_start=1122
+  _globals['_PAGEBREAK']._serialized_end=1162
+  _globals['_DELETIONRECEIPT']._serialized_start=1164
+  _globals['_DELETIONRECEIPT']._serialized_end=1291
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class Document(message.Message):
     FILE_NAME_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
     Both parts match `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
@@ -119,6 +120,8 @@ class Document(message.Message):
     """W3C trace id of the upload of the newest version, lower-case hex."""
     file_name: builtins.str
     """Name of the file as it was uploaded, for example `report.pdf`; empty if none was given."""
+    pinned: builtins.bool
+    """Searches keep to the live version, which is the newest one: uploads of other bytes are refused."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When the newest version was accepted."""
@@ -161,10 +164,93 @@ class Document(message.Message):
         file_name: builtins.str = ...,
         notes: abc.Iterable[Note] | None = ...,
         metadata: struct_pb2.Struct | None = ...,
+        pinned: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DocumentVersion(message.Message):
+    """One version of a document."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    REASON_DETAIL_FIELD_NUMBER: builtins.int
+    LIVE_FIELD_NUMBER: builtins.int
+    BYTES_KEPT_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    FILE_NAME_FIELD_NUMBER: builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
+    TRACE_ID_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name of the document."""
+    version: builtins.int
+    """Its number, 1 for the first."""
+    state: DocumentState.ValueType
+    """Its state."""
+    reason: builtins.str
+    """Cause of the failure, from docs/status-codes.md; empty unless FAILED."""
+    reason_detail: builtins.str
+    """The cause for people; contains no document text."""
+    live: builtins.bool
+    """Whether searches find it."""
+    bytes_kept: builtins.bool
+    """Whether its bytes are stored, so that RollBackDocument can make them the newest again. Its text
+    is stored, too, if it was read.
+    """
+    title: builtins.str
+    """Title from the producer or from the text; empty if neither has one."""
+    file_name: builtins.str
+    """Name of the file as it was uploaded; empty if none was given."""
+    media_type: builtins.str
+    """Detected from the bytes, for example `application/pdf`; empty until parsed."""
+    size_bytes: builtins.int
+    """Size of its bytes."""
+    sha256: builtins.str
+    """SHA-256 of its bytes, lower-case hex; empty once it is deleted."""
+    trace_id: builtins.str
+    """W3C trace id of its upload, lower-case hex."""
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """When it was accepted."""
+
+    @builtins.property
+    def update_time(self) -> timestamp_pb2.Timestamp:
+        """When its state last changed."""
+
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
+        state: DocumentState.ValueType = ...,
+        reason: builtins.str = ...,
+        reason_detail: builtins.str = ...,
+        live: builtins.bool = ...,
+        bytes_kept: builtins.bool = ...,
+        title: builtins.str = ...,
+        file_name: builtins.str = ...,
+        media_type: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        update_time: timestamp_pb2.Timestamp | None = ...,
+        trace_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bytes_kept", b"bytes_kept", "create_time", b"create_time", "document", b"document", "file_name", b"file_name", "live", b"live", "media_type", b"media_type", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,6 +71,26 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.FromString,
                 _registered_method=True)
+        self.ListDocumentVersions = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/ListDocumentVersions',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsResponse.FromString,
+                _registered_method=True)
+        self.RollBackDocument = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/RollBackDocument',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.RollBackDocumentRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+                _registered_method=True)
+        self.PinDocument = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/PinDocument',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.PinDocumentRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+                _registered_method=True)
+        self.UnpinDocument = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/UnpinDocument',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UnpinDocumentRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+                _registered_method=True)
         self.ListDocuments = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/ListDocuments',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentsRequest.SerializeToString,
@@ -145,8 +165,9 @@ class IngestServiceServicer(object):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-        into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
-        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,8 +180,9 @@ class IngestServiceServicer(object):
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
-        STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +212,51 @@ class IngestServiceServicer(object):
         on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
         DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
         FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
-        TEXT_MISSING: the version has failed, is superseded or is deleted.
+        TEXT_MISSING: the version has failed, is deleted, or is superseded and not kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDocumentVersions(self, request, context):
+        """Lists all versions of a document, the newest first, also those whose bytes are no longer stored.
+        Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME, PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        NOT_FOUND DOCUMENT_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackDocument(self, request, context):
+        """Makes the content of an older version the newest: as an upload of its bytes, with its title,
+        metadata, file name and media type, under a new version number. If the newest version has these
+        bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
+        `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
+        DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
+        COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
+        FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
+        DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinDocument(self, request, context):
+        """Keeps searches at the live version, which must be the newest: until UnpinDocument, uploads of
+        other bytes and roll backs are refused with DOCUMENT_PINNED, those by event with DocumentFailed.
+        Deleting the document ends the pin. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+        FAILED_PRECONDITION VERSION_NOT_LIVE: it is not live, or not the newest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinDocument(self, request, context):
+        """Takes uploads again. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME.
+        NOT_FOUND DOCUMENT_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -314,6 +380,26 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.GetDocumentText,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.SerializeToString,
+            ),
+            'ListDocumentVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocumentVersions,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsResponse.SerializeToString,
+            ),
+            'RollBackDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackDocument,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.RollBackDocumentRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
+            ),
+            'PinDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinDocument,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.PinDocumentRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
+            ),
+            'UnpinDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinDocument,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UnpinDocumentRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
             ),
             'ListDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDocuments,
@@ -511,6 +597,114 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/GetDocumentText',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentTextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocumentVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/ListDocumentVersions',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ListDocumentVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/RollBackDocument',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.RollBackDocumentRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/PinDocument',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.PinDocumentRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/UnpinDocument',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UnpinDocumentRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,8 +37,9 @@ class IngestServiceStub:
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
     another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-    into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
-    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+    REQUEST_FORGOTTEN.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
     """Stores many documents over one call, each complete in one message. Each message gets one
@@ -47,8 +48,9 @@ class IngestServiceStub:
     the same document are stored in the order of their messages. Each document has its own trace,
     linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
-    STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+    DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
@@ -66,7 +68,35 @@ class IngestServiceStub:
     on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
     DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
     FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
-    TEXT_MISSING: the version has failed, is superseded or is deleted.
+    TEXT_MISSING: the version has failed, is deleted, or is superseded and not kept.
+    """
+    ListDocumentVersions: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentVersionsRequest, ingest_service_pb2.ListDocumentVersionsResponse]
+    """Lists all versions of a document, the newest first, also those whose bytes are no longer stored.
+    Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME, PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+    NOT_FOUND DOCUMENT_UNKNOWN.
+    """
+    RollBackDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.RollBackDocumentRequest, document_pb2.Document]
+    """Makes the content of an older version the newest: as an upload of its bytes, with its title,
+    metadata, file name and media type, under a new version number. If the newest version has these
+    bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
+    `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
+    DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
+    COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
+    FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
+    DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
+    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+    REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+    """
+    PinDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.PinDocumentRequest, document_pb2.Document]
+    """Keeps searches at the live version, which must be the newest: until UnpinDocument, uploads of
+    other bytes and roll backs are refused with DOCUMENT_PINNED, those by event with DocumentFailed.
+    Deleting the document ends the pin. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+    DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+    FAILED_PRECONDITION VERSION_NOT_LIVE: it is not live, or not the newest.
+    """
+    UnpinDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.UnpinDocumentRequest, document_pb2.Document]
+    """Takes uploads again. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME.
+    NOT_FOUND DOCUMENT_UNKNOWN.
     """
     ListDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListDocumentsRequest, ingest_service_pb2.ListDocumentsResponse]
     """Lists documents, ordered by name. Scope `documents.read`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
@@ -147,8 +177,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-        into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
-        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -163,8 +194,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
-        STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -200,7 +232,59 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         on. Never returns text of a deleted document. Scope `documents.read`. INVALID_ARGUMENT
         DOCUMENT_NAME, TEXT_RANGE, PAGE_RANGE. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN.
         FAILED_PRECONDITION TEXT_PENDING: the version is not parsed yet. FAILED_PRECONDITION
-        TEXT_MISSING: the version has failed, is superseded or is deleted.
+        TEXT_MISSING: the version has failed, is deleted, or is superseded and not kept.
+        """
+
+    @abc_1.abstractmethod
+    def ListDocumentVersions(
+        self,
+        request: ingest_service_pb2.ListDocumentVersionsRequest,
+        context: aio.ServicerContext[ingest_service_pb2.ListDocumentVersionsRequest, abc.Awaitable[ingest_service_pb2.ListDocumentVersionsResponse]],
+    ) -> abc.Awaitable[ingest_service_pb2.ListDocumentVersionsResponse]:
+        """Lists all versions of a document, the newest first, also those whose bytes are no longer stored.
+        Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME, PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
+        NOT_FOUND DOCUMENT_UNKNOWN.
+        """
+
+    @abc_1.abstractmethod
+    def RollBackDocument(
+        self,
+        request: ingest_service_pb2.RollBackDocumentRequest,
+        context: aio.ServicerContext[ingest_service_pb2.RollBackDocumentRequest, abc.Awaitable[document_pb2.Document]],
+    ) -> abc.Awaitable[document_pb2.Document]:
+        """Makes the content of an older version the newest: as an upload of its bytes, with its title,
+        metadata, file name and media type, under a new version number. If the newest version has these
+        bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
+        `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
+        DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
+        COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
+        FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
+        DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+        """
+
+    @abc_1.abstractmethod
+    def PinDocument(
+        self,
+        request: ingest_service_pb2.PinDocumentRequest,
+        context: aio.ServicerContext[ingest_service_pb2.PinDocumentRequest, abc.Awaitable[document_pb2.Document]],
+    ) -> abc.Awaitable[document_pb2.Document]:
+        """Keeps searches at the live version, which must be the newest: until UnpinDocument, uploads of
+        other bytes and roll backs are refused with DOCUMENT_PINNED, those by event with DocumentFailed.
+        Deleting the document ends the pin. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        DOCUMENT_NAME. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+        FAILED_PRECONDITION VERSION_NOT_LIVE: it is not live, or not the newest.
+        """
+
+    @abc_1.abstractmethod
+    def UnpinDocument(
+        self,
+        request: ingest_service_pb2.UnpinDocumentRequest,
+        context: aio.ServicerContext[ingest_service_pb2.UnpinDocumentRequest, abc.Awaitable[document_pb2.Document]],
+    ) -> abc.Awaitable[document_pb2.Document]:
+        """Takes uploads again. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME.
+        NOT_FOUND DOCUMENT_UNKNOWN.
         """
 
     @abc_1.abstractmethod

@@ -4,14 +4,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
+from ingest.usecases.delete_collection import ContinueDeletions
 from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 
 log = logging.getLogger(__name__)
+
+DELETIONS_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class Reconciler:
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
+    continue_deletions: ContinueDeletions
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -44,6 +49,12 @@ class Reconciler:
             await _run_round("documents.expired", self.delete_old.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
+
+    async def delete_collections(self) -> None:
+        """Goes on with deletions of collections; looks every `DELETIONS_S`."""
+        while True:
+            await asyncio.sleep(DELETIONS_S)
+            await _run_round("collections.deleted", self.continue_deletions.run)
 
     async def _forget(self) -> int:
         return await self.sweeper.forget(

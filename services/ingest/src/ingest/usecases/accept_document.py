@@ -8,6 +8,7 @@ from typing import Final
 from chassis.base.errors import (
     AlreadyExistsError,
     DataLossError,
+    FailedPreconditionError,
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
@@ -61,6 +62,7 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
+            FailedPreconditionError: COLLECTION_DELETED, for an upload event.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -98,6 +100,7 @@ class AcceptDocument:
             AlreadyExistsError,
             ForbiddenError,
             NotFoundError,
+            FailedPreconditionError,
             TenantLateError,
             RefusedBeforeError,
         ):

@@ -9,6 +9,7 @@ from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.structs import to_json
 from chassis.base.errors import (
     DataLossError,
+    FailedPreconditionError,
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
@@ -72,7 +73,13 @@ class AcceptUpload:
             raise NotFoundError(
                 "TENANT_UNKNOWN", "unknown tenant; check its id, or create it first"
             ) from error
-        except (InvalidInputError, NotFoundError, ForbiddenError, DataLossError) as error:
+        except (
+            InvalidInputError,
+            NotFoundError,
+            ForbiddenError,
+            FailedPreconditionError,
+            DataLossError,
+        ) as error:
             await self.refuse(delivery, error)
         except OverloadedError as error:
             # Waiting would delay all other tenants.

@@ -142,18 +142,21 @@ class DeleteCollection:
             return await work.collection_deletions.add(collection_id)
 
     async def _hide(self, tenant: str, deletion: CollectionDeletion) -> None:
-        cause: ServiceError | None = None
         try:
-            if await self.hide.run(tenant, deletion, CALL_S):
-                return
+            hidden = await self.hide.run(tenant, deletion, CALL_S)
         except ServiceError as error:
             log.warning("collection.hide_pending", extra={"reason": error.reason})
-            cause = error
-        raise UnavailableError(
-            "HIDE_PENDING",
-            "the deletion continues by itself; until then searches may find documents",
-            retry_after_s=HIDE_RETRY_S,
-        ) from cause
+            raise _pending_error() from error
+        if not hidden:
+            raise _pending_error()
+
+
+def _pending_error() -> UnavailableError:
+    return UnavailableError(
+        "HIDE_PENDING",
+        "the deletion continues by itself; until then searches may find documents",
+        retry_after_s=HIDE_RETRY_S,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

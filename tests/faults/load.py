@@ -12,6 +12,7 @@ import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
+    DeleteCollectionRequest,
     DeleteDocumentRequest,
     UpdateDocumentRequest,
     UploadDocumentRequest,
@@ -30,6 +31,9 @@ WRITERS = 3
 ROW = 20
 APART_S = 0.05
 ORDERED_MAX = 40
+# Documents of a collection that is deleted as a whole: uploaded before it, and on their way then.
+IN_COLLECTION = 5
+ON_THEIR_WAY = 3
 # So many uploads at once, and then so many a second: a long stop must not pile up work that two
 # cores need minutes for.
 BURST = 60
@@ -76,6 +80,7 @@ class Load:
                 for number in range(CLIENTS):
                     group.create_task(self._client(number, stop))
                 group.create_task(self._upstream(upstream, stop))
+                group.create_task(self._collections(upstream, stop))
                 for _ in range(WRITERS):
                     group.create_task(self._writer(upstream, stop))
 
@@ -110,6 +115,24 @@ class Load:
             document = _document(f"r{self.run}-e-{uuid.uuid4().hex[:8]}")
             await self._events(upstream, document, 1)
             await asyncio.sleep(self.random.uniform(0.05, 0.2))
+
+    async def _collections(self, upstream: Upstream, stop: asyncio.Event) -> None:
+        """Collections that are deleted with their documents while more of them are on their way."""
+        while await self._may_send(stop):
+            collection = f"r{self.run}-{uuid.uuid4().hex[:8]}"
+            known = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
+            known = [document for document in known if await self._upload(document)]
+            coming = [*known[:1], *(_document(f"e{n}", collection) for n in range(ON_THEIR_WAY))]
+            late = [upstream.prepare(document, self._text()) for document in coming]
+            await upstream.publish(*late)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._delete_collection(collection, known, coming))
+                if self.random.random() < 0.5:
+                    group.create_task(self._upload(self.random.choice(coming)))
+            await upstream.settle(*late)
+            if self.random.random() < 0.5:
+                await self._events(upstream, self.random.choice(coming), 1)
+            await asyncio.sleep(self.random.uniform(0.1, 0.5))
 
     async def _writer(self, upstream: Upstream, stop: asyncio.Event) -> None:
         """Several uploads for one document, again and again; nobody else writes to it meanwhile."""
@@ -257,6 +280,31 @@ class Load:
         else:
             self.journal.end(operation, deleted=True)
 
+    async def _delete_collection(
+        self, collection: str, known: Sequence[str], coming: Sequence[str]
+    ) -> None:
+        """Deletes a collection: a delete of each of its documents, known or perhaps there by then.
 
-def _document(name: str) -> str:
-    return f"collections/faults/documents/{name}"
+        For those that may not have been there, nothing is promised.
+        """
+        operations = {}
+        for document in dict.fromkeys((*known, *coming)):
+            operations[document] = f"delete-{uuid.uuid4().hex[:12]}"
+            self.journal.begin(operations[document], kind="delete", document=document)
+        client = self.random.choice(self.clients)
+        code = "NOT_PROMISED"
+        try:
+            await client.ingest.DeleteCollection(
+                DeleteCollectionRequest(name=f"collections/{collection}", force=True),
+                timeout=CALL_S,
+                metadata=await client.credentials(),
+            )
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+        for document, operation in operations.items():
+            deleted = code == "NOT_PROMISED" and document in known
+            self.journal.end(operation, deleted=deleted, code=code)
+
+
+def _document(name: str, collection: str = "faults") -> str:
+    return f"collections/{collection}/documents/{name}"

@@ -75,12 +75,12 @@ _WITH_RETENTION: Final = """
 SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 ORDER BY tenant_id
 """
 
-# Tenants take turns, as for fetches.
+# Those that need no other service first; tenants take turns, as for fetches.
 _COLLECTION_DELETIONS: Final = """
 SELECT * FROM (
     SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY requested_at) AS turn
     FROM collection_deletions WHERE finished_at IS NULL) AS unfinished
-ORDER BY turn, requested_at LIMIT %(limit)s
+ORDER BY hidden DESC, turn, requested_at LIMIT %(limit)s
 """
 
 _FORGET_REQUESTS: Final = """

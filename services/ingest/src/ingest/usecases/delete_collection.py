@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.base.errors import (
+    ConflictError,
     FailedPreconditionError,
     NotFoundError,
+    OverloadedError,
     ServiceError,
     UnavailableError,
 )
@@ -181,7 +183,10 @@ class GetCollectionDeletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinueDeletions:
-    """Goes on with the deletions of collections of all tenants, and reports those that are done."""
+    """Goes on with the deletions of collections of all tenants, and reports those that are done.
+
+    One that can not go on delays no other.
+    """
 
     begin: Begin
     sweeper: Sweeper
@@ -191,10 +196,18 @@ class ContinueDeletions:
         """Returns how many have finished.
 
         Raises:
-            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
+            UnavailableError, OverloadedError, ConflictError: the open ones could not be read.
         """
         open_ones = await self.sweeper.list_collection_deletions(DELETIONS_AT_ONCE)
-        return sum([await self._continue(tenant, one) for tenant, one in open_ones])
+        return sum([await self._try_to_continue(tenant, one) for tenant, one in open_ones])
+
+    async def _try_to_continue(self, tenant: str, deletion: CollectionDeletion) -> bool:
+        try:
+            return await self._continue(tenant, deletion)
+        except (UnavailableError, OverloadedError, ConflictError) as error:
+            about = {"tenant": tenant, "collection": deletion.collection_id}
+            log.warning("deletion.waiting", extra={**about, "reason": error.reason})
+            return False
 
     async def _continue(self, tenant: str, deletion: CollectionDeletion) -> bool:
         if not (deletion.hidden or await self.hide.run(tenant, deletion, CALL_S)):

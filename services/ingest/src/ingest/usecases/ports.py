@@ -165,7 +165,7 @@ class Sweeper(Protocol):
     async def list_collection_deletions(
         self, limit: int
     ) -> Sequence[tuple[str, CollectionDeletion]]:
-        """Unfinished deletions of collections with their tenant; each tenant's oldest first."""
+        """Unfinished deletions of collections with their tenant; tenants take turns."""
 
     async def now(self) -> datetime:
         """The database's time."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import random
 import time
 import uuid
@@ -34,6 +35,8 @@ ORDERED_MAX = 40
 # Documents of a collection that is deleted as a whole: uploaded before it, and on their way then.
 IN_COLLECTION = 5
 ON_THEIR_WAY = 3
+# A deletion that is not answered, or is still pending, is asked for again.
+DELETE_TRIES = 10
 # So many uploads at once, and then so many a second: a long stop must not pile up work that two
 # cores need minutes for.
 BURST = 60
@@ -120,8 +123,9 @@ class Load:
         """Collections that are deleted with their documents while more of them are on their way."""
         while await self._may_send(stop):
             collection = f"r{self.run}-{uuid.uuid4().hex[:8]}"
-            known = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
-            known = [document for document in known if await self._upload(document)]
+            sent = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
+            accepted = await asyncio.gather(*map(self._upload, sent))
+            known = list(itertools.compress(sent, accepted))
             coming = [*known[:1], *(_document(f"e{n}", collection) for n in range(ON_THEIR_WAY))]
             late = [upstream.prepare(document, self._text()) for document in coming]
             await upstream.publish(*late)
@@ -291,8 +295,17 @@ class Load:
         for document in dict.fromkeys((*known, *coming)):
             operations[document] = f"delete-{uuid.uuid4().hex[:12]}"
             self.journal.begin(operations[document], kind="delete", document=document)
+        code = ""
+        for _ in range(DELETE_TRIES):
+            code = await self._try_to_delete(collection)
+            if code in {"OK", "NOT_FOUND"}:
+                break
+            await asyncio.sleep(1.0)
+        for document, operation in operations.items():
+            self.journal.end(operation, deleted=code == "OK" and document in known, code=code)
+
+    async def _try_to_delete(self, collection: str) -> str:
         client = self.random.choice(self.clients)
-        code = "NOT_PROMISED"
         try:
             await client.ingest.DeleteCollection(
                 DeleteCollectionRequest(name=f"collections/{collection}", force=True),
@@ -300,10 +313,8 @@ class Load:
                 metadata=await client.credentials(),
             )
         except grpc.aio.AioRpcError as error:
-            code = error.code().name
-        for document, operation in operations.items():
-            deleted = code == "NOT_PROMISED" and document in known
-            self.journal.end(operation, deleted=deleted, code=code)
+            return error.code().name
+        return "OK"
 
 
 def _document(name: str, collection: str = "faults") -> str:

@@ -92,6 +92,11 @@ class Load:
         document = _document(f"r{self.run}-alone-{uuid.uuid4().hex[:8]}")
         return document if await self._upload(document) else ""
 
+    async def delete_collection_alone(self) -> None:
+        """Deletes a collection with documents while nothing else is going on."""
+        collection = f"r{self.run}-alone-{uuid.uuid4().hex[:8]}"
+        await self._delete_collection(collection, await self._fill(collection), ())
+
     async def update_alone(self, document: str) -> None:
         """Updates a document that nobody else writes to."""
         await self._update(document)
@@ -123,9 +128,7 @@ class Load:
         """Collections that are deleted with their documents while more of them are on their way."""
         while await self._may_send(stop):
             collection = f"r{self.run}-{uuid.uuid4().hex[:8]}"
-            sent = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
-            accepted = await asyncio.gather(*map(self._upload, sent))
-            known = list(itertools.compress(sent, accepted))
+            known = await self._fill(collection)
             coming = [*known[:1], *(_document(f"e{n}", collection) for n in range(ON_THEIR_WAY))]
             late = [upstream.prepare(document, self._text()) for document in coming]
             await upstream.publish(*late)
@@ -283,6 +286,12 @@ class Load:
             self.journal.end(operation, deleted=False, code=error.code().name)
         else:
             self.journal.end(operation, deleted=True)
+
+    async def _fill(self, collection: str) -> list[str]:
+        """Uploads documents into a collection at once; returns those that were accepted."""
+        sent = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
+        accepted = await asyncio.gather(*map(self._upload, sent))
+        return list(itertools.compress(sent, accepted))
 
     async def _delete_collection(
         self, collection: str, known: Sequence[str], coming: Sequence[str]

@@ -59,17 +59,15 @@ class HideCollection:
             UnavailableError, OverloadedError, ConflictError: the rest waits for the next run.
         """
         deadline = time.monotonic() + within_s
-        after: str | None = ""
-        while after is not None and time.monotonic() < deadline:
-            after = await self._mark(tenant, deletion, after)
-        shown = "" if after is None else None
-        while shown is not None and time.monotonic() < deadline:
-            shown = await self._hide(tenant, deletion, shown)
-            if shown is None:
-                async with self.begin(tenant) as work:
-                    await work.collection_deletions.mark_hidden(deletion)
-                return True
-        return False
+        for step in (self._mark, self._hide):
+            after: str | None = ""
+            while after is not None:
+                if time.monotonic() >= deadline:
+                    return False
+                after = await step(tenant, deletion, after)
+        async with self.begin(tenant) as work:
+            await work.collection_deletions.mark_hidden(deletion)
+        return True
 
     async def _mark(self, tenant: str, deletion: CollectionDeletion, after: str) -> str | None:
         """Writes the next tombstones; returns the last document, None if no more follow."""

@@ -66,6 +66,7 @@ SEARCH = {
     "VECTORS_SLOW": "the client's limit of 5 s ends before the 30 s of the vector process",
 }
 UPLOAD = {
+    "COLLECTION_DELETED": "of upload events alone",
     "REFERENCE_MISMATCH": "of upload events alone",
     "TENANT_SUSPENDED": "of upload events alone",
     "UPLOAD_EVENT_ID": "of upload events alone",

@@ -59,4 +59,5 @@ def test_an_upstream_system_reaches_its_own_tenant_alone():
         "DocumentIndexed",
         "DocumentFailed",
         "DocumentDeleted",
+        "CollectionDeleted",
     }

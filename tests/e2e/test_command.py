@@ -99,6 +99,22 @@ TABLE = {
 }
 
 
+def test_a_collection_is_deleted_with_its_documents_and_shows_the_receipt(stack, tides):
+    stack.json("upload", tides["file"], "-c", "tides7", "--wait")
+    whole = stack.run("collections", "delete", "tides7")
+    assert (whole.returncode, "COLLECTION_NOT_EMPTY" in whole.stderr) == (1, True)
+    done = stack.run("collections", "delete", "tides7", "--documents", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *rows = done.stdout.splitlines()
+    assert head == "tides7: deleted, with 1 document"
+    assert [row.split()[:2] for row in rows[:2]] == [["removed", "number"], ["objects", "1"]]
+    [again] = stack.json("collections", "delete", "tides7", "--documents", "--yes")
+    assert again["documents_deleted"] == 1
+    assert again["receipt"]["objects"] == 1
+    assert again["receipt"]["passages"] == again["receipt"]["points"] > 0
+    assert stack.run("search", "high water", "-c", "tides7").returncode == 1
+
+
 @pytest.mark.parametrize("row", TABLE)
 def test_every_command_prints_one_json_object_a_line(stack, tides, row):
     arguments, keys = TABLE[row]

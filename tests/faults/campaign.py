@@ -165,6 +165,7 @@ class Campaign:
                 await asyncio.sleep(2.0)
                 report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
             stalled = [await self._stalled(load, clients[0]) for _ in range(ALONE)]
+            await load.delete_collection_alone()
             await self._settle(clients)
             report.violations = [*filter(None, stalled)]
             if number % UPKEEP_EVERY == UPKEEP_EVERY - 1:

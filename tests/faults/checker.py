@@ -26,6 +26,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_updates_lost(journal, evidence),
         *order_violations(journal, evidence),
         *_deleted_remains(journal, evidence),
+        *_receipts_differ(evidence),
         *_results_missing(evidence),
         *_dead_letters_incomplete(evidence),
     ]
@@ -56,6 +57,7 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
             yield f"stuck: the description of {name} is not confirmed"
         if row["state"] == "FAILED" and not row["reason"]:
             yield f"unexplained: {name} failed without a reason"
+    yield from _deletions_unfinished(evidence)
     for durable, left in evidence.unsettled.items():
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
     if evidence.pending_removals:
@@ -65,6 +67,12 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
     for service, left in evidence.outbox.items():
         if left:
             yield f"stuck: {left} events in the outbox of {service}"
+
+
+def _deletions_unfinished(evidence: Evidence) -> Iterator[str]:
+    for row in evidence.collection_deletions:
+        if row["finished_at"] is None:
+            yield f"stuck: deletion {row['number']} of collection {row['collection_id']}"
 
 
 def _phantoms(journal: Journal, evidence: Evidence) -> Iterator[str]:
@@ -246,6 +254,34 @@ def _deleted_remains(journal: Journal, evidence: Evidence) -> Iterator[str]:
     for row in evidence.versions:
         if row["object_key"] in evidence.objects and row["object_key"] not in kept:
             yield f"not deleted: bytes of {row['document']} v{row['version']}"
+
+
+def _receipts_differ(evidence: Evidence) -> Iterator[str]:
+    """The receipt of a collection adds up those of the documents that its deletion removed."""
+    receipts = {_key(row): row["receipt"] for row in evidence.versions if row["receipt"]}
+    removed: dict[tuple[str, str, int], list[Row]] = {}
+    for row in evidence.versions:
+        collection = row["document"].split("/")[1]
+        deletion = (row["tenant_id"], collection, row["collection_deletion"])
+        removed.setdefault(deletion, []).append(row)
+    for row in evidence.collection_deletions:
+        name = f"deletion {row['number']} of collection {row['collection_id']}"
+        own = removed.get((row["tenant_id"], row["collection_id"], row["number"]), [])
+        if row["receipt"] is None:
+            continue  # stuck, which is another finding
+        if row["documents"] != len(own):
+            yield f"receipt: {name} counts {row['documents']} documents, not {len(own)}"
+        total: Counter[str] = Counter()
+        for version in own:
+            number = min(
+                number
+                for tenant, document, number in receipts
+                if (tenant, document) == (version["tenant_id"], version["document"])
+                and number >= version["version"]
+            )
+            total.update(receipts[version["tenant_id"], version["document"], number])
+        if {key: count for key, count in row["receipt"].items() if count} != dict(+total):
+            yield f"receipt: {name} is not the sum of its documents'"
 
 
 def _results_missing(evidence: Evidence) -> Iterator[str]:

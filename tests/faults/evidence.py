@@ -44,6 +44,7 @@ class Evidence:
     chunks: list[Row] = field(default_factory=list)
     contents: list[Row] = field(default_factory=list)
     uploads: list[Row] = field(default_factory=list)
+    collection_deletions: list[Row] = field(default_factory=list)
     visible: list[Row] = field(default_factory=list)
     passages: list[Row] = field(default_factory=list)
     descriptions: list[Row] = field(default_factory=list)
@@ -71,6 +72,7 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
             " FROM ingest.contents"
         )
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
+        evidence.collection_deletions = rows("SELECT * FROM ingest.collection_deletions")
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
         evidence.descriptions = rows("SELECT * FROM query.descriptions")
@@ -84,6 +86,8 @@ def read_pending(connection: psycopg.Connection, evidence: Evidence) -> None:
             "SELECT * FROM ingest.versions WHERE state <> ALL(%s) OR description_due_at IS NOT NULL"
         )
         evidence.versions = cursor.execute(query, [sorted(FINAL)]).fetchall()
+        unfinished = "SELECT * FROM ingest.collection_deletions WHERE finished_at IS NULL"
+        evidence.collection_deletions = cursor.execute(unfinished).fetchall()
     _read_queues(connection, evidence)
 
 

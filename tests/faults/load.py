@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import random
 import time
 import uuid
@@ -12,6 +13,7 @@ import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
+    DeleteCollectionRequest,
     DeleteDocumentRequest,
     ListDocumentVersionsRequest,
     RollBackDocumentRequest,
@@ -32,6 +34,11 @@ WRITERS = 3
 ROW = 20
 APART_S = 0.05
 ORDERED_MAX = 40
+# Documents of a collection that is deleted as a whole: uploaded before it, and on their way then.
+IN_COLLECTION = 5
+ON_THEIR_WAY = 3
+# A deletion that is not answered, or is still pending, is asked for again.
+DELETE_TRIES = 10
 # So many uploads at once, and then so many a second: a long stop must not pile up work that two
 # cores need minutes for.
 BURST = 60
@@ -78,6 +85,7 @@ class Load:
                 for number in range(CLIENTS):
                     group.create_task(self._client(number, stop))
                 group.create_task(self._upstream(upstream, stop))
+                group.create_task(self._collections(upstream, stop))
                 for _ in range(WRITERS):
                     group.create_task(self._writer(upstream, stop))
 
@@ -85,6 +93,11 @@ class Load:
         """Uploads one document while nothing else is going on; returns its name, or nothing."""
         document = _document(f"r{self.run}-alone-{uuid.uuid4().hex[:8]}")
         return document if await self._upload(document) else ""
+
+    async def delete_collection_alone(self) -> None:
+        """Deletes a collection with documents while nothing else is going on."""
+        collection = f"r{self.run}-alone-{uuid.uuid4().hex[:8]}"
+        await self._delete_collection(collection, await self._fill(collection), ())
 
     async def update_alone(self, document: str) -> None:
         """Updates a document that nobody else writes to."""
@@ -112,6 +125,23 @@ class Load:
             document = _document(f"r{self.run}-e-{uuid.uuid4().hex[:8]}")
             await self._events(upstream, document, 1)
             await asyncio.sleep(self.random.uniform(0.05, 0.2))
+
+    async def _collections(self, upstream: Upstream, stop: asyncio.Event) -> None:
+        """Collections that are deleted with their documents while more of them are on their way."""
+        while await self._may_send(stop):
+            collection = f"r{self.run}-{uuid.uuid4().hex[:8]}"
+            known = await self._fill(collection)
+            coming = [*known[:1], *(_document(f"e{n}", collection) for n in range(ON_THEIR_WAY))]
+            late = [upstream.prepare(document, self._text()) for document in coming]
+            await upstream.publish(*late)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._delete_collection(collection, known, coming))
+                if self.random.random() < 0.5:
+                    group.create_task(self._upload(self.random.choice(coming)))
+            await upstream.settle(*late)
+            if self.random.random() < 0.5:
+                await self._events(upstream, self.random.choice(coming), 1)
+            await asyncio.sleep(self.random.uniform(0.1, 0.5))
 
     async def _writer(self, upstream: Upstream, stop: asyncio.Event) -> None:
         """Several uploads for one document, again and again; nobody else writes to it meanwhile."""
@@ -301,6 +331,44 @@ class Load:
         else:
             self.journal.end(operation, deleted=True)
 
+    async def _fill(self, collection: str) -> list[str]:
+        """Uploads documents into a collection at once; returns those that were accepted."""
+        sent = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
+        accepted = await asyncio.gather(*map(self._upload, sent))
+        return list(itertools.compress(sent, accepted))
 
-def _document(name: str) -> str:
-    return f"collections/faults/documents/{name}"
+    async def _delete_collection(
+        self, collection: str, known: Sequence[str], coming: Sequence[str]
+    ) -> None:
+        """Deletes a collection: a delete of each of its documents, known or perhaps there by then.
+
+        For those that may not have been there, nothing is promised.
+        """
+        operations = {}
+        for document in dict.fromkeys((*known, *coming)):
+            operations[document] = f"delete-{uuid.uuid4().hex[:12]}"
+            self.journal.begin(operations[document], kind="delete", document=document)
+        code = ""
+        for _ in range(DELETE_TRIES):
+            code = await self._try_to_delete(collection)
+            if code in {"OK", "NOT_FOUND"}:
+                break
+            await asyncio.sleep(1.0)
+        for document, operation in operations.items():
+            self.journal.end(operation, deleted=code == "OK" and document in known, code=code)
+
+    async def _try_to_delete(self, collection: str) -> str:
+        client = self.random.choice(self.clients)
+        try:
+            await client.ingest.DeleteCollection(
+                DeleteCollectionRequest(name=f"collections/{collection}", force=True),
+                timeout=CALL_S,
+                metadata=await client.credentials(),
+            )
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return "OK"
+
+
+def _document(name: str, collection: str = "faults") -> str:
+    return f"collections/{collection}/documents/{name}"

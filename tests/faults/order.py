@@ -14,6 +14,7 @@ from tests.faults.evidence import FINAL, Evidence, Row
 from tests.faults.journal import Copy, Facts, Journal
 
 LATE = "VERSION_SUPERSEDED"
+DELETED = "COLLECTION_DELETED"
 LAST_ONES = 40
 
 
@@ -160,8 +161,12 @@ def _failed(document: str, writer: Writer, states: Mapping[tuple[str, int], str]
 
 
 def _untrue_results(document: str, live: int, writers: Sequence[Writer]) -> Iterator[str]:
-    """Only an upload that is not the last one may end as superseded."""
+    """Only an upload that is not the last one may end as superseded, or with its collection."""
     for writer in writers:
+        if writer.result == DELETED and all(
+            other.precedes(writer) for other in writers if other.kind == "delete"
+        ):
+            yield f"order: {document}: {_name(writer)} ended as {DELETED} and no delete came after"
         if writer.result != LATE:
             continue
         if writer.version and writer.version == live:

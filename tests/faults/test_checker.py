@@ -42,6 +42,28 @@ IN_ROWS = {
         ),
         "stuck: ",
     ),
+    "a deletion of a collection that does not end": (
+        (
+            "UPDATE ingest.collection_deletions SET finished_at = NULL, receipt = NULL"
+            " WHERE ctid IN (SELECT ctid FROM ingest.collection_deletions LIMIT 1)"
+        ),
+        "stuck: deletion",
+    ),
+    "a receipt of a collection that forgets a document": (
+        (
+            "UPDATE ingest.collection_deletions SET documents = documents - 1"
+            " WHERE ctid IN (SELECT ctid FROM ingest.collection_deletions LIMIT 1)"
+        ),
+        "receipt: ",
+    ),
+    "a receipt of a collection that counts too much": (
+        (
+            "UPDATE ingest.collection_deletions"
+            " SET receipt = receipt || '{\"chunks\": 100000}'"
+            " WHERE ctid IN (SELECT ctid FROM ingest.collection_deletions LIMIT 1)"
+        ),
+        "receipt: ",
+    ),
     "other bytes than were accepted": (
         f"UPDATE ingest.versions SET sha256 = 'x' WHERE (tenant_id, document, version) IN {ONE}",
         "holds other bytes",

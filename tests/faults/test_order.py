@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.history import DOCUMENT, History
-from tests.faults.order import LATE
+from tests.faults.order import DELETED, LATE
 
 
 @pytest.fixture
@@ -376,3 +376,23 @@ def test_the_journal_keeps_the_order_of_publication_and_the_sequences(history):
     text = history.journal.path.read_text()
     assert text.index('"publish": "old"') < text.index('"publish": "new"')
     assert '"ack": "new", "copy": 0, "sequence": 2, "store": 0' in text
+
+
+def test_an_event_that_a_deletion_of_its_collection_met_may_be_refused(history):
+    history.publish("late")
+    history.delete("delete", answered=False)
+    history.journal.end("late", accepted=False, result=DELETED, version=0)
+    assert history.found == []
+
+
+def test_an_event_refused_with_a_collection_that_was_deleted_before_it_is_found(history):
+    history.delete("delete")
+    history.publish("new")
+    history.journal.end("new", accepted=False, result=DELETED, version=0)
+    assert ["and no delete came after" in line for line in history.found] == [True]
+
+
+def test_an_event_refused_with_a_collection_that_nobody_deleted_is_found(history):
+    history.publish("new")
+    history.journal.end("new", accepted=False, result=DELETED, version=0)
+    assert ["and no delete came after" in line for line in history.found] == [True]

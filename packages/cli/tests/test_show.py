@@ -3,7 +3,8 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
+from aquifer.ingest.v1.collection_pb2 import CollectionDeletion
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Document, DocumentVersion, Note
 from aquifer_cli import documents, show
 from aquifer_cli.outcome import outcome_of
 from aquifer_cli.screen import Screen
@@ -80,6 +81,21 @@ def test_a_pinned_document_says_what_that_means(screen, capsys):
     pinned.pinned = True
     show.show_document(screen, pinned)
     assert "pinned    uploads of other bytes are refused" in capsys.readouterr().out.splitlines()
+
+
+def test_the_receipt_of_a_collection_names_every_store(screen, capsys):
+    receipt = DeletionReceipt(objects=12, chunks=3_400, redacted_answers=1)
+    show.show_deletion(
+        screen,
+        CollectionDeletion(name="collections/drafts", document_count=12, receipt=receipt),
+    )
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head == "drafts: deleted, with 12 documents"
+    assert [tuple(row.rsplit(maxsplit=1)) for row in rows][1:3] == [
+        ("objects", "12"),
+        ("chunks", "3,400"),
+    ]
+    assert rows[-1].split() == ["redacted", "answers", "1"]
 
 
 def test_a_failed_document_is_shown_with_its_reason(screen, capsys):

@@ -68,6 +68,7 @@ TABLES = (
     *(
         "tenants",
         "collections",
+        "collection_deletions",
         "documents",
         "versions",
         "uploads",
@@ -148,6 +149,10 @@ class Siblings:
         if self.query_is_away:
             raise UnavailableError("QUERY_UNAVAILABLE", "away")
         self.hidden.append((document, version))
+
+    async def hide_all(self, tenant: str, versions: Sequence[tuple[str, int]]) -> None:
+        for document, version in versions:
+            await self.hide(document, version)
 
     async def discard_document(self, tenant: str, document: str) -> int:
         if self.bus_is_away:
@@ -468,6 +473,7 @@ async def open_rig(
             cut_text=cut_text or CutNothing(),
             parse=ParseAndCut(parser, CHUNKS),
             hide=siblings.hide,
+            hide_all=siblings.hide_all,
             queue=siblings,
             inventory=PostgresInventory(database),
             search=siblings,

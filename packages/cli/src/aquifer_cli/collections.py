@@ -1,5 +1,6 @@
 """Collections: their settings, and their documents by state."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC
 from difflib import get_close_matches
@@ -7,11 +8,11 @@ from difflib import get_close_matches
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from aquifer.ingest.v1.collection_pb2 import Collection
+from aquifer.ingest.v1.collection_pb2 import Collection, CollectionDeletion
 from aquifer.ingest.v1.ingest_service_pb2 import (
     CreateCollectionRequest,
     DeleteCollectionRequest,
-    DeleteDocumentRequest,
+    GetCollectionDeletionRequest,
     GetCollectionRequest,
     ListCollectionsRequest,
     ListDocumentsRequest,
@@ -19,14 +20,13 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
 )
 from aquifer_cli import names
 from aquifer_cli.client import Client
-from aquifer_cli.concurrency import run_concurrently
-from aquifer_cli.documents import list_documents, state_name
+from aquifer_cli.documents import state_name
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 from aquifer_cli.screen import Screen
 
 Setting = str | int | float | None
 PAGE = 1_000
-DELETED_AT_ONCE = 8
+DELETION_POLL_S = 0.5
 DAY_S = 86_400
 
 
@@ -98,33 +98,40 @@ async def update(client: Client, given: Collection, paths: Sequence[str]) -> Col
     return updated
 
 
-async def delete(client: Client, screen: Screen, collection: str, *, documents: bool) -> int:
-    """Deletes a collection, with `documents` those first; returns how many these were."""
-    removed = await _delete_documents(client, screen, collection) if documents else 0
+async def delete(client: Client, collection: str) -> None:
+    """Deletes a collection without documents."""
+    request = DeleteCollectionRequest(name=_name(collection))
+    await client.call(client.ingest.DeleteCollection, request)
+
+
+async def delete_with_documents(
+    client: Client, screen: Screen, collection: str
+) -> CollectionDeletion:
+    """Deletes a collection with its documents, and waits until no store has anything of them."""
+    request = DeleteCollectionRequest(name=_name(collection), force=True)
     try:
-        request = DeleteCollectionRequest(name=_name(collection))
         await client.call(client.ingest.DeleteCollection, request)
     except CommandError as error:
-        # A collection that was not created ends with its last document.
-        if not (removed and error.reason == "COLLECTION_UNKNOWN"):
+        if error.reason != "HIDE_PENDING":
             raise
-    return removed
+        screen.note("not all documents are hidden from searches yet; the service goes on")
+    deletion = await _get_deletion(client, collection)
+    with screen.show_progress(deleted=deletion.document_count) as bars:
+        shown = 0
+        while True:
+            removed = deletion.document_count - deletion.remaining_count
+            bars["deleted"].advance(removed - shown)
+            shown = removed
+            if deletion.HasField("finish_time"):
+                return deletion
+            await asyncio.sleep(DELETION_POLL_S)
+            deletion = await _get_deletion(client, collection)
 
 
-async def _delete_documents(client: Client, screen: Screen, collection: str) -> int:
-    found = [
-        one.name
-        async for one in list_documents(client, collection, "")
-        if state_name(one.state) != "DELETING"
-    ]
-    with screen.show_progress(deleted=len(found)) as bars:
-
-        async def delete_one(name: str) -> None:
-            await client.call(client.ingest.DeleteDocument, DeleteDocumentRequest(name=name))
-            bars["deleted"].advance()
-
-        await run_concurrently(delete_one, found, DELETED_AT_ONCE)
-    return len(found)
+async def _get_deletion(client: Client, collection: str) -> CollectionDeletion:
+    request = GetCollectionDeletionRequest(name=_name(collection))
+    found: CollectionDeletion = await client.call(client.ingest.GetCollectionDeletion, request)
+    return found
 
 
 def name_changes(settings: Mapping[str, Setting]) -> list[str]:
@@ -195,3 +202,20 @@ def as_json(collection: Collection) -> dict[str, object]:
         if created
         else None,
     }
+
+
+def deletion_as_json(deletion: CollectionDeletion) -> dict[str, object]:
+    """A finished deletion for programs."""
+    return {
+        "collection": names.collection_id(deletion.name),
+        "documents_deleted": deletion.document_count,
+        "receipt": receipt_counts(deletion),
+        "request_time": deletion.request_time.ToDatetime(tzinfo=UTC).isoformat(),
+        "finish_time": deletion.finish_time.ToDatetime(tzinfo=UTC).isoformat(),
+    }
+
+
+def receipt_counts(deletion: CollectionDeletion) -> dict[str, int]:
+    """What was removed, by its kind in the order of the contract."""
+    receipt = deletion.receipt
+    return {field.name: getattr(receipt, field.name) for field in receipt.DESCRIPTOR.fields}

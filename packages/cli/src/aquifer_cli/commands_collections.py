@@ -200,15 +200,17 @@ def update_collection(run: Run, collection: str, **settings: "Setting") -> int:
   aquifer collections delete drafts --documents --yes""",
 )
 @_COLLECTION_ID
-@click.option("--documents", is_flag=True, help="Delete all its documents first.")
+@click.option("--documents", is_flag=True, help="Delete all its documents with it.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before.")
 def delete_collection(run: Run, collection: str, *, documents: bool, yes: bool) -> int:
     """Deletes a collection and its settings.
 
-    With --documents each document is hidden from searches and removed from every store, as by
-    `aquifer delete`. It can be stopped at any time: the same command goes on.
+    With --documents all its documents are hidden from searches and then removed from every store;
+    the receipt says how much was removed from which. Documents uploaded meanwhile stay. It can be
+    stopped at any time: the service goes on, and the same command shows the rest.
     """
     from aquifer_cli import collections as listing
+    from aquifer_cli import show
 
     names.check_collection(collection)
     asks = documents and not yes and run.screen.animated and sys.stdin.isatty()
@@ -216,12 +218,18 @@ def delete_collection(run: Run, collection: str, *, documents: bool, yes: bool) 
     if asks and not click.confirm(question, err=True):
         run.screen.note("nothing was changed")
         return EXIT_FAILED
-    removed = run.with_client(
-        lambda client: listing.delete(client, run.screen, collection, documents=documents)
+    if not documents:
+        run.with_client(lambda client: listing.delete(client, collection))
+        if run.screen.machine:
+            run.screen.record({"collection": collection, "documents_deleted": 0})
+        run.screen.say(f"{collection}: deleted")
+        return 0
+    deletion = run.with_client(
+        lambda client: listing.delete_with_documents(client, run.screen, collection)
     )
     if run.screen.machine:
-        run.screen.record({"collection": collection, "documents_deleted": removed})
-    run.screen.say(f"{collection}: deleted, with {removed:,} documents")
+        run.screen.record(listing.deletion_as_json(deletion))
+    show.show_deletion(run.screen, deletion)
     return 0
 
 

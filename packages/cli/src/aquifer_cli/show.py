@@ -7,12 +7,12 @@ from datetime import UTC
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aquifer.ingest.v1.collection_pb2 import Collection
+from aquifer.ingest.v1.collection_pb2 import Collection, CollectionDeletion
 from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
-from aquifer_cli.collections import DAY_S, count_stages, count_states
+from aquifer_cli.collections import DAY_S, count_stages, count_states, receipt_counts
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
@@ -100,6 +100,19 @@ def show_collection(screen: Screen, collection: Collection) -> None:
             screen.say(f"  {name}: {value}")
     counts = [f"{count:,} {state}" for state, count in count_states(collection).items()]
     screen.say(f"  documents: {', '.join(counts) or 'none'}")
+
+
+def show_deletion(screen: Screen, deletion: CollectionDeletion) -> None:
+    """The receipt of a deleted collection: what was removed, by kind."""
+    collection, count = names.collection_id(deletion.name), deletion.document_count
+    screen.say(f"{collection}: deleted, with {count:,} {'document' if count == 1 else 'documents'}")
+    screen.table(
+        ["removed", "number"],
+        [
+            Row(cells=(name.replace("_", " "), f"{number:,}"))
+            for name, number in receipt_counts(deletion).items()
+        ],
+    )
 
 
 def show_notes(screen: Screen, items: Sequence[Item]) -> None:

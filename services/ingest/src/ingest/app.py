@@ -41,10 +41,15 @@ from ingest.usecases.admission import Admission
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.collections import (
     CreateCollection,
-    DeleteCollection,
     GetCollection,
     ListCollections,
     UpdateCollection,
+)
+from ingest.usecases.delete_collection import (
+    ContinueDeletions,
+    DeleteCollection,
+    GetCollectionDeletion,
+    HideCollection,
 )
 from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
@@ -59,6 +64,7 @@ from ingest.usecases.ports import (
     CutText,
     DeadLetters,
     Hide,
+    HideAll,
     Inventory,
     Objects,
     Parse,
@@ -99,6 +105,7 @@ class Adapters:
     cut_text: CutText
     parse: Parse
     hide: Hide
+    hide_all: HideAll
     queue: Queue
     changes: ChangeFeed
     dead_letters: DeadLetters
@@ -121,6 +128,7 @@ class Wired:
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
     drop_versions: DropVersions
+    continue_deletions: ContinueDeletions
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
@@ -175,6 +183,11 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
         drop_versions=DropVersions(begin=begin, sweeper=adapters.sweeper, objects=objects),
+        continue_deletions=ContinueDeletions(
+            begin=begin,
+            sweeper=adapters.sweeper,
+            hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace),
+        ),
     )
 
 
@@ -199,7 +212,10 @@ def _wire_rpc(
         get_collection=GetCollection(begin=begin),
         list_collections=ListCollections(begin=begin),
         update_collection=UpdateCollection(begin=begin),
-        delete_collection=DeleteCollection(begin=begin),
+        delete_collection=DeleteCollection(
+            begin=begin, hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace)
+        ),
+        get_collection_deletion=GetCollectionDeletion(begin=begin),
         watch=WatchDocument(get=get, watchers=watchers),
         watch_many=WatchDocuments(watchers=watchers),
     )
@@ -284,6 +300,7 @@ async def build(process: Process, settings: Settings) -> None:
     )
     sweeper = PostgresSweeper(database)
     chunks = ChunkSettings()
+    gateway = QueryGateway(channel)
     wired = wire(
         Adapters(
             begin=make_begin(Transactions(database, outbox)),
@@ -294,7 +311,8 @@ async def build(process: Process, settings: Settings) -> None:
             ),
             cut_text=CutSmallText(chunks),
             parse=ParseAndCut(parser, chunks),
-            hide=QueryGateway(channel),
+            hide=gateway,
+            hide_all=gateway.hide_all,
             queue=BusQueue(process.bus),
             changes=FactFeed(process.bus),
             dead_letters=process.dead_letters,
@@ -313,6 +331,7 @@ async def build(process: Process, settings: Settings) -> None:
         sweep_objects=wired.sweep_objects,
         delete_old=wired.delete_old,
         drop_versions=wired.drop_versions,
+        continue_deletions=wired.continue_deletions,
         sweeper=sweeper,
         connected=lambda: process.bus.is_connected,
         settings=settings,
@@ -323,6 +342,7 @@ async def build(process: Process, settings: Settings) -> None:
     process.add_loop(outbox.relay)
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)
+    process.add_loop(reconciler.delete_collections)
     process.add_probe(database.find_problem)
     process.stages = lambda: _stages(sweeper)
 

@@ -16,13 +16,15 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from chassis.base import paging
 from chassis.identity.tokens import caller
 from ingest.collections import Collection, CollectionSettings, read_collection_id
+from ingest.usecases.announce import to_receipt
 from ingest.usecases.collections import (
     CreateCollection,
-    DeleteCollection,
     GetCollection,
     ListCollections,
     UpdateCollection,
 )
+from ingest.usecases.delete_collection import DeleteCollection, GetCollectionDeletion
+from ingest.usecases.rows import CollectionDeletion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class CollectionRpc(IngestServiceServicer):
     list_collections: ListCollections
     update_collection: UpdateCollection
     delete_collection: DeleteCollection
+    get_collection_deletion: GetCollectionDeletion
 
     @override
     async def CreateCollection(
@@ -81,9 +84,17 @@ class CollectionRpc(IngestServiceServicer):
     async def DeleteCollection(
         self, request: pb.DeleteCollectionRequest, context: ServicerContext[Any, Any]
     ) -> pb.DeleteCollectionResponse:
+        deletion = await self.delete_collection.run(
+            caller().tenant, read_collection_id(request.name), force=request.force
+        )
+        return pb.DeleteCollectionResponse(deletion=_to_deletion(deletion) if deletion else None)
+
+    @override
+    async def GetCollectionDeletion(
+        self, request: pb.GetCollectionDeletionRequest, context: ServicerContext[Any, Any]
+    ) -> resource.CollectionDeletion:
         collection_id = read_collection_id(request.name)
-        await self.delete_collection.run(caller().tenant, collection_id)
-        return pb.DeleteCollectionResponse()
+        return _to_deletion(await self.get_collection_deletion.run(caller().tenant, collection_id))
 
 
 def _read_settings(given: resource.Collection) -> CollectionSettings:
@@ -119,6 +130,18 @@ def _to_message(one: Collection) -> resource.Collection:
     if one.settings.retention_s:
         message.retention.CopyFrom(Duration(seconds=one.settings.retention_s))
     return message
+
+
+def _to_deletion(one: CollectionDeletion) -> resource.CollectionDeletion:
+    return resource.CollectionDeletion(
+        name=f"collections/{one.collection_id}",
+        number=one.number,
+        document_count=one.documents,
+        remaining_count=one.remaining,
+        receipt=to_receipt(one.receipt) if one.receipt else None,
+        request_time=_to_timestamp(one.requested_at),
+        finish_time=_to_timestamp(one.finished_at),
+    )
 
 
 def _to_timestamp(moment: datetime | None) -> Timestamp | None:

@@ -4,15 +4,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
+from ingest.usecases.delete_collection import ContinueDeletions
 from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.keep_versions import DropVersions
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 
 log = logging.getLogger(__name__)
+
+DELETIONS_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class Reconciler:
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
     drop_versions: DropVersions
+    continue_deletions: ContinueDeletions
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -47,6 +52,12 @@ class Reconciler:
             await _run_round("versions.dropped", self.drop_versions.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
+
+    async def delete_collections(self) -> None:
+        """Goes on with deletions of collections; looks every `DELETIONS_S`."""
+        while True:
+            await asyncio.sleep(DELETIONS_S)
+            await _run_round("collections.deleted", self.continue_deletions.run)
 
     async def _forget(self) -> int:
         return await self.sweeper.forget(

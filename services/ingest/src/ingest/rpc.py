@@ -62,6 +62,7 @@ ACCESS: Final[Access] = {
     f"{_SERVICE}/ListCollections": any_of("documents.read"),
     f"{_SERVICE}/UpdateCollection": any_of("documents.write"),
     f"{_SERVICE}/DeleteCollection": any_of("documents.write"),
+    f"{_SERVICE}/GetCollectionDeletion": any_of("documents.read"),
     f"{_SERVICE}/WatchDocument": any_of("documents.read"),
     f"{_SERVICE}/WatchDocuments": any_of("documents.read"),
     f"{_SERVICE}/UpdateDocument": any_of("documents.write"),

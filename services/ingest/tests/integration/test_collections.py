@@ -36,8 +36,14 @@ def update(client: Client, *paths: str, name: str = MANUALS, **settings: Any) ->
     return client.call("UpdateCollection", request)
 
 
-def delete(client: Client, name: str = MANUALS, *, who: str = "acme") -> Any:
-    return client.call("DeleteCollection", pb.DeleteCollectionRequest(name=name), tenant=who)
+def delete(client: Client, name: str = MANUALS, *, who: str = "acme", force: bool = False) -> Any:
+    request = pb.DeleteCollectionRequest(name=name, force=force)
+    return client.call("DeleteCollection", request, tenant=who)
+
+
+def get_deletion(client: Client, name: str = MANUALS, *, who: str = "acme") -> Any:
+    request = pb.GetCollectionDeletionRequest(name=name)
+    return client.call("GetCollectionDeletion", request, tenant=who)
 
 
 async def test_a_collection_is_created_read_and_listed_with_its_settings(client: Client):
@@ -115,6 +121,51 @@ async def test_only_an_empty_collection_is_deleted(client: Client):
     assert (await create(client)).description == ""
 
 
+async def test_a_collection_is_deleted_with_its_documents_and_leaves_a_receipt(client: Client):
+    await create(client, **SETTINGS)
+    for name in ("a", "b"):
+        await client.rig.index_version(name=f"{MANUALS}/documents/{name}")
+    deletion = (await delete(client, force=True)).deletion
+    assert (deletion.name, deletion.number) == (MANUALS, 1)
+    assert (deletion.document_count, deletion.remaining_count) == (2, 2)
+    assert not deletion.HasField("receipt")
+    assert not deletion.HasField("finish_time")
+    assert (await refusal(get(client)))[1] == "COLLECTION_UNKNOWN"
+    for name in ("a", "b"):
+        await client.rig.report_purged(name=f"{MANUALS}/documents/{name}")
+    await client.rig.wired.continue_deletions.run()
+    done = await get_deletion(client)
+    assert (done.document_count, done.remaining_count) == (2, 0)
+    assert (done.receipt.objects, done.receipt.passages) == (2, 4)
+    assert done.finish_time.ToNanoseconds() >= done.request_time.ToNanoseconds()
+    assert (await delete(client, force=True)).deletion == done
+
+
+async def test_a_collection_is_hidden_later_while_query_is_away(client: Client):
+    await client.rig.index_version(name=f"{MANUALS}/documents/a")
+    client.rig.siblings.query_is_away = True
+    code, reason, details = await refusal(delete(client, force=True))
+    assert (code, reason) == ("UNAVAILABLE", "HIDE_PENDING")
+    assert details["RetryInfo"].retry_delay.seconds == 1
+    client.rig.siblings.query_is_away = False
+    assert (await delete(client, force=True)).deletion.number == 1
+
+
+@pytest.mark.parametrize("name", ["manuals", "collections/", "collections/a/b", "collections/../x"])
+async def test_a_deletion_needs_the_name_of_a_collection(client: Client, name: str):
+    for call in (delete(client, name, force=True), get_deletion(client, name)):
+        assert (await refusal(call))[:2] == ("INVALID_ARGUMENT", "COLLECTION_NAME")
+
+
+async def test_another_tenant_learns_nothing_of_a_deletion(client: Client):
+    await client.rig.index_version(name=f"{MANUALS}/documents/a")
+    await delete(client, force=True)
+    answer = await refusal(get_deletion(client, who="globex"))
+    assert answer == await refusal(get_deletion(client, f"{MANUALS}-none", who="globex"))
+    assert answer[:2] == ("NOT_FOUND", "COLLECTION_DELETION_UNKNOWN")
+    assert (await refusal(delete(client, who="globex", force=True)))[1] == "COLLECTION_UNKNOWN"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "field"),
     [
@@ -167,10 +218,14 @@ async def test_each_method_needs_its_scope(client: Client, scope: str):
         "GetCollection": pb.GetCollectionRequest(name=MANUALS),
         "CreateCollection": pb.CreateCollectionRequest(collection=Collection(name=f"{MANUALS}-2")),
         "UpdateCollection": pb.UpdateCollectionRequest(collection=Collection(name=MANUALS)),
-        "DeleteCollection": pb.DeleteCollectionRequest(name=MANUALS),
+        "DeleteCollection": pb.DeleteCollectionRequest(name=MANUALS, force=True),
+        "GetCollectionDeletion": pb.GetCollectionDeletionRequest(name=MANUALS),
     }
+    await client.rig.index_version(name=f"{MANUALS}/documents/a")
+    await delete(client, force=True)
+    await create(client)
     for method, request in calls.items():
-        needed = "documents.read" if method == "GetCollection" else "documents.write"
+        needed = "documents.read" if method.startswith("Get") else "documents.write"
         if needed == scope:
             await client.call(method, request, scope=scope)
         else:

@@ -35,6 +35,7 @@ from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
     HideDocument,
+    HideDocuments,
     PurgeDocument,
     RemovePoints,
 )
@@ -136,6 +137,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
         hide=HideDocument(begin),
+        hide_many=HideDocuments(begin),
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)

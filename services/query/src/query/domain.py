@@ -212,6 +212,7 @@ class Removed:
     passages: int
     points: int
     dead_letters: int
+    redacted_answers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

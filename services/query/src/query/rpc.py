@@ -33,7 +33,7 @@ from query.domain import (
     Version,
 )
 from query.usecases.ask import Ask
-from query.usecases.documents import HideDocument
+from query.usecases.documents import HideDocument, HideDocuments
 from query.usecases.find_passages import FindPassages
 from query.usecases.ports import Answers, Inspected, Inspection, Ledger
 
@@ -42,6 +42,7 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/Ask": any_of("ask"),
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
+    "aquifer.query.v1.QueryService/HideDocuments": any_of("internal"),
     "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
 _SPAN_ID_MAX: Final = 2**64 - 1
@@ -62,6 +63,7 @@ class QueryRpc(QueryServiceServicer):
     ask: Ask
     answers: Answers
     hide: HideDocument
+    hide_many: HideDocuments
     ledger: Ledger
 
     @override
@@ -121,6 +123,15 @@ class QueryRpc(QueryServiceServicer):
         version = Version(document=request.document, number=request.version)
         await self.hide.run(caller().tenant, version)
         return pb.HideDocumentResponse()
+
+    @override
+    async def HideDocuments(
+        self, request: pb.HideDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.HideDocumentsResponse:
+        """Commits the tombstones; called by ingest for the tenant of the documents."""
+        versions = [Version(document=one.document, number=one.version) for one in request.documents]
+        await self.hide_many.run(caller().tenant, versions)
+        return pb.HideDocumentsResponse()
 
     @override
     async def InspectDocuments(

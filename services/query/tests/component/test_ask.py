@@ -168,7 +168,36 @@ async def test_a_deleted_document_takes_its_words_out_of_answers(world):
     assert "heliotrope" not in stored
     assert gone.passage.metadata == {}
     assert "valve" in stored
-    assert world.rows("purges")[0]["redacted_answers"] == 1
+
+
+async def test_a_purge_reports_each_answer_it_redacted_once(world):
+    await world.deliver(world.embedded("the impeller wears out in a year"))
+    await ask(world)
+    await ask(world)
+    [purged] = await world.purge(1)
+    assert purged.redacted_answers == 2
+    [again] = await world.purge(1, attempt=1)
+    assert again.redacted_answers == 2
+
+
+async def test_an_answer_from_two_documents_counts_for_the_one_that_still_had_words(world):
+    valve = "collections/manuals/documents/valve"
+    shown = "collections/manuals/documents/shown"
+    for document in (PUMP, valve, shown):
+        await world.deliver(world.embedded("impeller", document=document))
+    world.generator.generative = True
+    world.generator.quotes = lambda prompt: [
+        Quote(passage=number, start=0, end=8, marker=f"[{number}]")
+        for number, passage in enumerate(prompt.passages)
+        if passage.version.document != shown
+    ]
+    await ask(world)
+    removed = {name: (await world.purge(1, name))[0] for name in (PUMP, valve, shown)}
+    assert {name: one.redacted_answers for name, one in removed.items()} == {
+        PUMP: 1,
+        valve: 1,
+        shown: 0,
+    }
 
 
 async def test_a_hidden_document_is_out_of_answers_before_it_is_purged(world):

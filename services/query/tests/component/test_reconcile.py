@@ -15,6 +15,7 @@ from chassis.process.reconcile import ReconcileRpc
 from query.domain import Passage, Version
 from query.retrieval.vector_store import TenantScope
 from query.rpc import QueryRpc
+from query.usecases.documents import HideDocuments
 from query.usecases.points import make_point
 
 from .conftest import DOCUMENT, World
@@ -187,6 +188,7 @@ def make_rpc(world: World) -> QueryRpc:
         ask=world.ask,
         answers=world.answers,
         hide=world.hide,
+        hide_many=HideDocuments(world.begin),
         ledger=world.ledger,
     )
 

@@ -13,6 +13,7 @@ from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc
+from query.usecases.documents import HideDocuments
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -27,6 +28,7 @@ def rpc(world):
         ask=world.ask,
         answers=world.answers,
         hide=world.hide,
+        hide_many=HideDocuments(world.begin),
         ledger=world.ledger,
     )
 
@@ -132,6 +134,37 @@ async def test_a_limit_of_zero_means_ten(world, rpc):
 async def test_only_what_could_exist_is_hidden(world, rpc, document, version, reason):
     with pytest.raises(InvalidInputError) as refused:
         await rpc.HideDocument(pb.HideDocumentRequest(document=document, version=version), None)
+    assert refused.value.reason == reason
+    assert world.rows("documents") == []
+
+
+async def test_many_documents_are_hidden_at_once_known_or_not(world, rpc):
+    names = [f"collections/manuals/documents/{number}" for number in range(4)]
+    for name in names[:3]:
+        await world.deliver(world.embedded("impeller", document=name))
+    hidden = [pb.HideDocumentRequest(document=name, version=1) for name in reversed(names[1:])]
+    await rpc.HideDocuments(pb.HideDocumentsRequest(documents=hidden), None)
+    await rpc.HideDocuments(pb.HideDocumentsRequest(documents=hidden), None)
+    found = await rpc.Search(pb.SearchRequest(question="impeller"), None)
+    assert [hit.passage.document for hit in found.hits] == names[:1]
+    await world.deliver(world.embedded("impeller", document=names[3]))
+    assert len((await rpc.Search(pb.SearchRequest(question="impeller"), None)).hits) == 1
+
+
+@pytest.mark.parametrize(
+    ("documents", "reason"),
+    [
+        ([], "HIDE_COUNT"),
+        ([("collections/manuals/documents/a", 1)] * 2, "HIDE_COUNT"),
+        ([(f"collections/manuals/documents/{n}", 1) for n in range(1_001)], "HIDE_COUNT"),
+        ([("collections/manuals/documents/a", 1), ("b", 1)], "DOCUMENT_NAME"),
+        ([("collections/manuals/documents/a", 0)], "VERSION_INVALID"),
+    ],
+)
+async def test_all_of_many_documents_are_hidden_or_none(world, rpc, documents, reason):
+    hidden = [pb.HideDocumentRequest(document=name, version=last) for name, last in documents]
+    with pytest.raises(InvalidInputError) as refused:
+        await rpc.HideDocuments(pb.HideDocumentsRequest(documents=hidden), None)
     assert refused.value.reason == reason
     assert world.rows("documents") == []
 

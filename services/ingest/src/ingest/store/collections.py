@@ -27,6 +27,10 @@ CROSS JOIN LATERAL (
     WHERE d.tenant_id = %(tenant)s AND d.name > 'collections/' || found.key || 'documents/'
         AND d.name < 'collections/' || found.key || 'documents0'
         AND d.latest_version > d.tombstone_version
+        AND d.upload_order > coalesce((
+            SELECT upload_order FROM collection_deletions
+            WHERE tenant_id = %(tenant)s AND collection_id = left(found.key, -1)
+            ORDER BY number DESC LIMIT 1), -1)
 ) AS counted
 LEFT JOIN LATERAL (
     SELECT * FROM collections

@@ -8,30 +8,42 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from ingest.domain import Entry, Version
+from ingest.domain import Version
 from ingest.store import rows
-from ingest.usecases.rows import Purged, Receipt
+from ingest.usecases.rows import Purged, Receipt, Tombstone
 from ingest.usecases.work import Deletions
 
-# Only the newest tombstone is pending, because its purge includes all older versions.
-_SET_TOMBSTONE: Final = f"""
-WITH hidden AS (
-    UPDATE documents SET tombstone_version = %(number)s, pinned = false,
-        upload_order = greatest(upload_order + 1, {rows.NOW_NS})
-    WHERE tenant_id = %(tenant)s AND name = %(document)s
+# Only the newest tombstone is pending, because its purge includes all older versions. One of a
+# collection moves the order no further than its cut: uploads published since are not too late.
+_SET_TOMBSTONES: Final = f"""
+WITH given AS (
+    SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(deletions)b::bigint[],
+        %(cuts)b::bigint[]) AS given(name, number, deletion, cut)
+), marked AS (
+    UPDATE documents d SET tombstone_version = given.number, pinned = false,
+        upload_order = CASE WHEN given.deletion > 0 THEN greatest(d.upload_order, given.cut)
+            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
+    FROM given WHERE d.tenant_id = %(tenant)s AND d.name = given.name
+), ended AS (
+    UPDATE versions v SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
+        step_due_at = CASE WHEN v.version = given.number
+            THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
+        collection_deletion = CASE WHEN v.version = given.number
+            THEN given.deletion ELSE v.collection_deletion END,
+        description_due_at = NULL, kept = false, updated_at = clock_timestamp()
+    FROM given
+    WHERE v.tenant_id = %(tenant)s AND v.document = given.name AND v.version <= given.number
+        AND v.state <> 'DELETED'
+    RETURNING v.version = given.number AS is_newest, {rows.VERSION}
 )
-UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
-    step_due_at = CASE WHEN version = %(number)s
-        THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
-    description_due_at = NULL, kept = false, updated_at = clock_timestamp()
-WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
-    AND state <> 'DELETED'
+SELECT * FROM ended WHERE is_newest ORDER BY document
 """  # noqa: S608
 
 _HIDDEN: Final = """
-UPDATE documents SET hidden_version = greatest(hidden_version, %(number)s),
-    live_version = CASE WHEN live_version <= %(number)s THEN 0 ELSE live_version END
-WHERE tenant_id = %(tenant)s AND name = %(document)s
+UPDATE documents d SET hidden_version = greatest(d.hidden_version, given.number),
+    live_version = CASE WHEN d.live_version <= given.number THEN 0 ELSE d.live_version END
+FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
+WHERE d.tenant_id = %(tenant)s AND d.name = given.name
 """
 
 _DELETING: Final = f"""
@@ -127,12 +139,28 @@ class PostgresDeletions(Deletions):
         self._tenant = tenant
 
     @override
-    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        await self._run(_SET_TOMBSTONE, entry.name, entry.latest_version, wait_s=wait_s)
+    async def mark_deleting(
+        self, tombstones: Sequence[Tombstone], wait_s: float
+    ) -> Sequence[Version]:
+        names = {
+            "tenant": self._tenant,
+            "names": [one.document for one in tombstones],
+            "numbers": [one.number for one in tombstones],
+            "deletions": [one.cut.deletion if one.cut else 0 for one in tombstones],
+            "cuts": [one.cut.upload_order if one.cut else 0 for one in tombstones],
+            "wait_s": wait_s,
+        }
+        cursor = await self._tx.execute(_SET_TOMBSTONES.encode(), names)
+        return [rows.version(row) for row in await cursor.fetchall()]
 
     @override
-    async def mark_hidden(self, document: str, number: int) -> None:
-        await self._run(_HIDDEN, document, number)
+    async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:
+        names = {
+            "tenant": self._tenant,
+            "names": [document for document, _ in versions],
+            "numbers": [number for _, number in versions],
+        }
+        await self._tx.execute(_HIDDEN, names)
 
     @override
     async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
@@ -162,7 +190,7 @@ class PostgresDeletions(Deletions):
 
     @override
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
-        await self._run(_HIDDEN, document, number)
+        await self.mark_hidden([(document, number)])
         await self._run(_CLOSE, document, number, receipt=Jsonb(asdict(receipt)))
 
     @override

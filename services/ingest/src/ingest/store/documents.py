@@ -25,7 +25,7 @@ from ingest.domain import (
 from ingest.filters import names_deleted
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
-from ingest.usecases.rows import Addition, Claimed, PageQuery, Pending
+from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending
 from ingest.usecases.work import Documents
 
 NUMBER_MAX: Final = 2**63 - 1
@@ -40,10 +40,16 @@ class PostgresDocuments(Documents):
 
     @override
     async def claim(self, names: Sequence[str]) -> Claimed:
+        await self._run(statements.SHARE_COLLECTIONS, "", names=list(names))
         found = await self._fetch_all(statements.CLAIM, "", names=list(names))
         return Claimed(
             entries={row["name"]: rows.entry(row) for row in found},
             standing=standing_of(found[0]["suspended"]),
+            cuts={
+                row["name"]: Cut(deletion=row["deletion"], upload_order=row["cut"])
+                for row in found
+                if row["deletion"]
+            },
             created={row["name"] for row in found if row["has_sizes"] is not None},
             sized={row["name"] for row in found if row["has_sizes"]},
         )

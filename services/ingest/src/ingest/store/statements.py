@@ -5,6 +5,13 @@ from typing import Final
 from ingest.store import rows
 from ingest.store.uploads import SETTLE
 
+# A statement of its own before `CLAIM`, which then sees every deletion that was committed before.
+SHARE_COLLECTIONS: Final = """
+SELECT pg_advisory_xact_lock_shared(hashtextextended(%(tenant)s || '/' || id, 0))
+FROM (SELECT DISTINCT split_part(name, '/', 2) AS id FROM unnest(%(names)b::text[]) AS name
+      ORDER BY id) AS collections
+"""
+
 CLAIM: Final = f"""
 INSERT INTO documents AS d (tenant_id, name)
 SELECT %(tenant)s, name FROM unnest(%(names)b::text[]) AS name
@@ -12,7 +19,9 @@ ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
 RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended,
     (SELECT max_chars > 0 FROM collections
-     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS has_sizes
+     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS has_sizes,
+    {rows.CUT} AS cut, (SELECT max(number) FROM collection_deletions
+     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS deletion
 """  # noqa: S608
 
 RELEASE: Final = """
@@ -84,7 +93,7 @@ WITH given AS (
 ), grown AS (
     UPDATE documents d SET latest_version = first.number,
         upload_order = CASE WHEN first.upload_order > 0 THEN first.upload_order
-            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
+            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}, {rows.CUT} + 1) END
     FROM first WHERE d.tenant_id = %(tenant)s AND d.name = first.name
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
@@ -272,12 +281,12 @@ LEFT JOIN LATERAL (
     JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
         AND v.version = d.latest_version
     WHERE d.tenant_id = %(tenant)s AND d.name = given.name
-        AND d.latest_version > d.tombstone_version LIMIT 1
+        AND d.latest_version > d.tombstone_version AND d.upload_order > {rows.CUT} LIMIT 1
 ) AS newest ON true
 LEFT JOIN LATERAL (
     SELECT same.document FROM versions same
-    JOIN documents its ON its.tenant_id = same.tenant_id AND its.name = same.document
-        AND its.latest_version = same.version
+    JOIN documents d ON d.tenant_id = same.tenant_id AND d.name = same.document
+        AND d.latest_version = same.version AND d.upload_order > {rows.CUT}
     WHERE same.tenant_id = %(tenant)s AND same.sha256 = given.sha256
         AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
         AND same.document > 'collections/' || split_part(given.name, '/', 2) || '/documents/'

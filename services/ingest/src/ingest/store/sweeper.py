@@ -9,9 +9,10 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.events.inbox import forget_old
 from ingest.domain import STEPS, UNFINISHED, State
+from ingest.store.collection_deletions import read_deletion
 from ingest.store.rows import Row
 from ingest.usecases.ports import Backlog, Sweeper
-from ingest.usecases.rows import Pending
+from ingest.usecases.rows import CollectionDeletion, Pending
 
 _PENDING: Final = (
     "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"
@@ -74,6 +75,14 @@ WHERE v.tenant_id = %(tenant)s
 
 _WITH_RETENTION: Final = """
 SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 ORDER BY tenant_id
+"""
+
+# Those that need no other service first; tenants take turns, as for fetches.
+_COLLECTION_DELETIONS: Final = """
+SELECT * FROM (
+    SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY requested_at) AS turn
+    FROM collection_deletions WHERE finished_at IS NULL) AS unfinished
+ORDER BY hidden DESC, turn, requested_at LIMIT %(limit)s
 """
 
 _FORGET_REQUESTS: Final = """
@@ -143,6 +152,16 @@ class PostgresSweeper(Sweeper):
     async def list_tenants_with_retention(self) -> Sequence[str]:
         found = await self._fetch_all(_WITH_RETENTION, {})
         return [row["tenant_id"] for row in found]
+
+    @override
+    async def list_collection_deletions(
+        self, limit: int
+    ) -> Sequence[tuple[str, CollectionDeletion]]:
+        found = await self._fetch_all(_COLLECTION_DELETIONS, {"limit": limit})
+        return [
+            (row["tenant_id"], read_deletion(row, documents=row["documents"], remaining=0))
+            for row in found
+        ]
 
     @override
     async def list_kept_keys(self, tenant: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from chassis.events.delivery import Delivery
 from chassis.events.work import Transactions, TransactionWork
+from ingest.store.collection_deletions import PostgresCollectionDeletions
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
@@ -38,6 +39,7 @@ class PostgresWork(Work):
         self._deletions = PostgresDeletions(unit.tx, unit.tenant)
         self._tenants = PostgresTenants(unit.tx, unit.tenant)
         self._collections = PostgresCollections(unit.tx, unit.tenant)
+        self._collection_deletions = PostgresCollectionDeletions(unit.tx, unit.tenant)
 
     @property
     @override
@@ -73,6 +75,11 @@ class PostgresWork(Work):
     @override
     def collections(self) -> PostgresCollections:
         return self._collections
+
+    @property
+    @override
+    def collection_deletions(self) -> PostgresCollectionDeletions:
+        return self._collection_deletions
 
     @property
     @override

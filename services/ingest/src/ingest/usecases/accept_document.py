@@ -65,7 +65,8 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
-            FailedPreconditionError: DOCUMENT_PINNED; DOCUMENT_DELETED, for a roll back.
+            FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
+                DOCUMENT_DELETED, for a roll back.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, RefusedBeforeError: for an upload event.
         """

@@ -1,11 +1,13 @@
 """The events that ingest publishes; a repeated event has the same key and therefore the same id."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 from google.protobuf.message import Message
 
+from aquifer.ingest.v1.collection_events_pb2 import CollectionDeleted
 from aquifer.ingest.v1.document_events_pb2 import (
     Chunk,
     ChunksPrepared,
@@ -32,7 +34,7 @@ from ingest.domain import (
     Verdict,
     Version,
 )
-from ingest.usecases.rows import Receipt
+from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Trace, Work
 
 ECHO_MAX_CHARS = 512
@@ -282,19 +284,30 @@ def send_deletion(
         tenant=version.tenant,
         document=version.document,
         version=version.number,
-        receipt=DeletionReceipt(
-            objects=receipt.objects,
-            chunks=receipt.chunks,
-            passages=receipt.passages,
-            points=receipt.points,
-            outbox_rows=receipt.outbox_rows,
-            dead_letters=receipt.dead_letters,
-        ),
+        receipt=to_receipt(receipt),
         upload_event_id=origin.event_id,
         correlation_id=origin.correlation_id,
     )
     key = (*_version_key(version), "deleted", origin.source, origin.request_id)
     work.emit(event, about=version.document, key=key, cause=cause)
+
+
+def send_collection_deletion(work: Work, tenant: str, deletion: CollectionDeletion) -> None:
+    """Reports that nothing is left of the documents that a collection had."""
+    assert deletion.receipt is not None, "it has finished"
+    event = CollectionDeleted(
+        tenant=tenant,
+        collection=f"collections/{deletion.collection_id}",
+        number=deletion.number,
+        document_count=deletion.documents,
+        receipt=to_receipt(deletion.receipt),
+    )
+    work.emit(event, key=(tenant, "collection deleted", deletion.collection_id, deletion.number))
+
+
+def to_receipt(receipt: Receipt) -> DeletionReceipt:
+    """The message of a receipt; their fields have the same names."""
+    return DeletionReceipt(**asdict(receipt))
 
 
 def is_ended_by_delete(version: Version, upload: Upload) -> bool:

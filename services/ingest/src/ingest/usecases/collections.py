@@ -1,9 +1,9 @@
-"""Creating, reading, changing and deleting collections."""
+"""Creating, reading and changing collections; for deleting see `delete_collection`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from chassis.base.errors import AlreadyExistsError, NotFoundError
 from ingest.collections import Collection, CollectionSettings
 from ingest.usecases.work import Begin, Work
 
@@ -41,7 +41,7 @@ class GetCollection:
             NotFoundError: COLLECTION_UNKNOWN.
         """
         async with self.begin(tenant) as work:
-            return await _find(work, collection_id)
+            return await find_collection(work, collection_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,38 +69,16 @@ class UpdateCollection:
         """
         async with self.begin(tenant) as work:
             await work.collections.lock(collection_id)
-            found = await _find(work, collection_id)
+            found = await find_collection(work, collection_id)
             changed = found.settings.update(given, paths)
             if changed == found.settings and found.created_at:
                 return found
             await work.collections.update(collection_id, changed)
-            return await _find(work, collection_id)
+            return await find_collection(work, collection_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteCollection:
-    begin: Begin
-
-    async def run(self, tenant: str, collection_id: str) -> None:
-        """Deletes a collection that has no documents, and its settings.
-
-        Raises:
-            NotFoundError: COLLECTION_UNKNOWN.
-            FailedPreconditionError: COLLECTION_NOT_EMPTY.
-        """
-        async with self.begin(tenant) as work:
-            await work.collections.lock(collection_id)
-            found = await _find(work, collection_id)
-            if found.document_count:
-                raise FailedPreconditionError(
-                    "COLLECTION_NOT_EMPTY",
-                    f"the collection has {found.document_count} documents; delete them first",
-                    documents=found.document_count,
-                )
-            await work.collections.delete(collection_id)
-
-
-async def _find(work: Work, collection_id: str) -> Collection:
+async def find_collection(work: Work, collection_id: str) -> Collection:
+    """Raises NotFoundError: COLLECTION_UNKNOWN."""
     found = await work.collections.find(collection_id)
     if found is None:
         raise unknown_collection_error()

@@ -8,11 +8,11 @@ from typing import Final
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.events.delivery import Delivery
-from ingest.domain import Origin, View, check_name
+from ingest.domain import Origin, Version, View, check_name
 from ingest.pace import Pace
 from ingest.usecases import announce
 from ingest.usecases.ports import DeadLetters, Hide, Objects, Sweeper
-from ingest.usecases.rows import Receipt
+from ingest.usecases.rows import Receipt, Tombstone
 from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class DeleteDocument:
                 retry_after_s=HIDE_RETRY_S,
             ) from error
         async with self.begin(tenant) as work:
-            await work.deletions.mark_hidden(name, tombstone)
+            await work.deletions.mark_hidden([(name, tombstone)])
         entry = replace(view.entry, hidden_version=tombstone, live_version=0)
         return replace(view, entry=entry)
 
@@ -98,12 +98,22 @@ async def _mark_deleting(work: Work, name: str, pace: Pace) -> View:
     if entry is None:
         raise unknown_document_error()
     if entry.tombstone_version < entry.latest_version:
-        await work.deletions.mark_deleting(entry, pace.wait_s(0))
+        await write_tombstones(
+            work, [Tombstone(document=name, number=entry.latest_version)], pace.wait_s(0)
+        )
     view = await work.documents.find_newest(name)
     assert view is not None, "a document's newest version is never removed"
-    if entry.tombstone_version < entry.latest_version:
-        announce.order_deletion(work, view.version)
     return view
+
+
+async def write_tombstones(
+    work: Work, tombstones: Sequence[Tombstone], wait_s: float
+) -> Sequence[Version]:
+    """Marks locked documents as deleted and orders the removal; returns their newest versions."""
+    marked = await work.deletions.mark_deleting(tombstones, wait_s)
+    for version in marked:
+        announce.order_deletion(work, version)
+    return marked
 
 
 def unknown_document_error() -> NotFoundError:
@@ -171,6 +181,7 @@ async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
         points=event.points,
         outbox_rows=purged.outbox_rows,
         dead_letters=purged.dead_letters + event.dead_letters,
+        redacted_answers=event.redacted_answers,
     )
     last = deleting[-1]
     waiting = await work.uploads.settle_deleted(event.document, last.number)

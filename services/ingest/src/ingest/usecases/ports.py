@@ -15,7 +15,7 @@ from ingest.domain import (
     State,
     Version,
 )
-from ingest.usecases.rows import Pending
+from ingest.usecases.rows import CollectionDeletion, Pending
 
 
 class Stored(Protocol):
@@ -119,6 +119,13 @@ class Hide(Protocol):
         """Returns after query has committed the tombstone; raises a ServiceError if it has not."""
 
 
+class HideAll(Protocol):
+    """Hides documents of a tenant from searches, also outside a call."""
+
+    async def __call__(self, tenant: str, versions: Sequence[tuple[str, int]]) -> None:
+        """Hides all or none of these documents; otherwise as `Hide`."""
+
+
 class DeadLetters(Protocol):
     """Dead letters, which may contain a document's text."""
 
@@ -154,6 +161,11 @@ class Sweeper(Protocol):
 
     async def list_tenants_with_retention(self) -> Sequence[str]:
         """Tenants that have a collection whose documents are deleted with time."""
+
+    async def list_collection_deletions(
+        self, limit: int
+    ) -> Sequence[tuple[str, CollectionDeletion]]:
+        """Unfinished deletions of collections with their tenant; tenants take turns."""
 
     async def now(self) -> datetime:
         """The database's time."""

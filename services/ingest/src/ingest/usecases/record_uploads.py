@@ -35,10 +35,11 @@ from ingest.domain import (
 )
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
+from ingest.usecases.delete_document import write_tombstones
 from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.rows import Addition, Claimed, Standing
+from ingest.usecases.rows import Addition, Claimed, Standing, Tombstone
 from ingest.usecases.work import Begin, Trace, Work
 
 GROUP_MAX: Final = 64
@@ -108,7 +109,8 @@ class RecordUploads:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
-            FailedPreconditionError: DOCUMENT_PINNED; DOCUMENT_DELETED, for a roll back.
+            FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
+                DOCUMENT_DELETED, for a roll back.
             ConflictError: REQUEST_FORGOTTEN, try again.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
@@ -169,17 +171,18 @@ class RecordUploads:
         """Records uploads of different documents in one transaction."""
         async with self.begin(tenant) as work:
             claimed = await work.documents.claim(sorted(one.draft.name for one in group))
+            entries = {**claimed.entries, **await self._end_deleted(work, claimed)}
             newest = await work.documents.list_versions(
                 {
                     name: entry.latest_version
-                    for name, entry in claimed.entries.items()
+                    for name, entry in entries.items()
                     if entry.latest_version
                 }
             )
             outcomes: dict[str, _Outcome] = {}
             additions: dict[str, tuple[Incoming, Addition]] = {}
             for one in group:
-                name, entry = one.draft.name, claimed.entries[one.draft.name]
+                name, entry = one.draft.name, entries[one.draft.name]
                 media_type, sha256 = one.draft.media_type, one.stored.sha256
                 if (refusal := self._refuse(one, entry, claimed)) is not None:
                     outcomes[name] = refusal
@@ -199,11 +202,30 @@ class RecordUploads:
                     outcomes[name] = None
                     continue
                 _announce_version(work, one, addition, version)
-                entry = replace(claimed.entries[name], latest_version=version.number)
+                entry = replace(entries[name], latest_version=version.number)
                 outcomes[name] = View(entry=entry, version=version)
             if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
                 await work.documents.release(unused)
         return [outcomes[one.draft.name] for one in group]
+
+    async def _end_deleted(self, work: Work, claimed: Claimed) -> dict[str, Entry]:
+        """Writes the tombstones that the deletion of a collection has not written yet.
+
+        So an upload after the deletion is a new version, and the versions before it are deleted.
+        """
+        tombstones = [
+            Tombstone(document=name, number=claimed.entries[name].latest_version, cut=cut)
+            for name, cut in claimed.cuts.items()
+            if cut.includes(claimed.entries[name])
+        ]
+        if tombstones:
+            await write_tombstones(work, tombstones, self.pace.wait_s(0))
+        return {
+            one.document: replace(
+                claimed.entries[one.document], tombstone_version=one.number, pinned=False
+            )
+            for one in tombstones
+        }
 
     def _refuse(self, one: Incoming, entry: Entry, claimed: Claimed) -> Exception | None:
         """Checks the collection, and the tenant of an upload event; for a call, its token was.
@@ -212,6 +234,12 @@ class RecordUploads:
         """
         if refusal := check_tenant(one.draft.origin, claimed.standing):
             return refusal
+        cut = claimed.cuts.get(one.draft.name)
+        if cut and 0 < one.draft.order_ns <= cut.upload_order:
+            return FailedPreconditionError(
+                "COLLECTION_DELETED",
+                "the collection was deleted after the event was published; publish a new event",
+            )
         if not self.implicit_collections and one.draft.name not in claimed.created:
             return NotFoundError(
                 "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"

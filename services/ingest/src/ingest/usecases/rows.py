@@ -50,12 +50,59 @@ class Purged:
 class Receipt:
     """What a delete removed from each store."""
 
-    objects: int
-    chunks: int
-    passages: int
-    points: int
-    outbox_rows: int
-    dead_letters: int
+    objects: int = 0
+    chunks: int = 0
+    passages: int = 0
+    points: int = 0
+    outbox_rows: int = 0
+    dead_letters: int = 0
+    redacted_answers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionDeletion:
+    """A deletion of a collection with the documents it had, those up to `upload_order`.
+
+    `hidden`: searches find none of them. `documents` is their number as far as they are found,
+    `remaining` how many are not removed yet. The receipt is set when it has finished.
+    """
+
+    collection_id: str
+    number: int
+    upload_order: int
+    hidden: bool
+    documents: int
+    remaining: int
+    receipt: Receipt | None
+    requested_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """The last deletion of a document's collection: of what was uploaded up to `upload_order`."""
+
+    deletion: int
+    upload_order: int
+
+    def includes(self, entry: Entry) -> bool:
+        """Whether the document belongs to the deletion and has no tombstone of it yet."""
+        return (
+            entry.latest_version > entry.tombstone_version
+            and entry.upload_order <= self.upload_order
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A tombstone to write: all versions of a document up to `number`.
+
+    `cut` is set if it belongs to the deletion of a collection.
+    """
+
+    document: str
+    number: int
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +146,12 @@ class Claimed:
     """Rows of documents by name, and the standing of the tenant.
 
     `created` are the documents whose collection was created, `sized` those whose collection has
-    chunk sizes of its own.
+    chunk sizes of its own; `cuts` are those of collections that were deleted.
     """
 
     entries: Mapping[str, Entry]
     standing: Standing
+    cuts: Mapping[str, Cut]
     created: AbstractSet[str]
     sized: AbstractSet[str]
 

@@ -24,6 +24,7 @@ from ingest.domain import (
 from ingest.usecases.rows import (
     Addition,
     Claimed,
+    CollectionDeletion,
     Extent,
     Fetch,
     PageQuery,
@@ -31,6 +32,7 @@ from ingest.usecases.rows import (
     Purged,
     Receipt,
     Standing,
+    Tombstone,
 )
 
 Trace = Context | None
@@ -45,7 +47,10 @@ class Documents(Protocol):
     """
 
     async def claim(self, names: Sequence[str]) -> Claimed:
-        """Lock the documents' rows until the transaction ends; missing rows are created."""
+        """Lock the documents' rows until the transaction ends; missing rows are created.
+
+        No deletion of their collections begins in this time.
+        """
 
     async def release(self, names: Sequence[str]) -> None:
         """Remove rows that `claim` created and that have no version."""
@@ -200,11 +205,16 @@ class Fetches(Protocol):
 class Deletions(Protocol):
     """Changes of a delete, made while the document is locked."""
 
-    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        """Write the tombstone up to the newest version; all versions become DELETING."""
+    async def mark_deleting(
+        self, tombstones: Sequence[Tombstone], wait_s: float
+    ) -> Sequence[Version]:
+        """Write tombstones, each up to the newest version of its document; returns these versions.
 
-    async def mark_hidden(self, document: str, number: int) -> None:
-        """Record that searches no longer find versions up to this one."""
+        All versions of the documents become DELETING.
+        """
+
+    async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:
+        """Record that searches no longer find versions of documents up to these."""
 
     async def list_deleting(self, document: str, number: int) -> Sequence[Version]:
         """Versions up to this one that are DELETING, oldest first."""
@@ -275,6 +285,41 @@ class Collections(Protocol):
         """Documents older than the retention of their collection, with their newest version."""
 
 
+class CollectionDeletions(Protocol):
+    """Deletions of collections with their documents."""
+
+    async def exclude_uploads(self, collection_id: str) -> None:
+        """Wait for open uploads into a collection, and let no other begin until the end.
+
+        To be called first in a transaction, because an upload locks its documents after it.
+        """
+
+    async def add(self, collection_id: str) -> CollectionDeletion:
+        """Record a deletion of all documents of now; uploads must be excluded."""
+
+    async def find_last(self, collection_id: str) -> CollectionDeletion | None:
+        """The last deletion of a collection."""
+
+    async def lock_unmarked(
+        self, deletion: CollectionDeletion, after: str, limit: int
+    ) -> Sequence[Tombstone]:
+        """Lock at most `limit` documents of a deletion, after a name, without its tombstone.
+
+        Returns the tombstones to write; fewer than `limit` if no more follow.
+        """
+
+    async def list_shown(
+        self, collection_id: str, after: str, limit: int
+    ) -> Sequence[tuple[str, int]]:
+        """Documents after a name that searches may still find, with their tombstone version."""
+
+    async def mark_hidden(self, deletion: CollectionDeletion) -> None:
+        """Record that all documents have their tombstone and searches find none of them."""
+
+    async def finish(self, deletion: CollectionDeletion) -> CollectionDeletion | None:
+        """Store the receipt of a deletion; None if a document is left, or it was done before."""
+
+
 class Work(Protocol):
     """A unit of work: one transaction of one tenant, and the events published after it commits."""
 
@@ -292,6 +337,8 @@ class Work(Protocol):
     def tenants(self) -> Tenants: ...
     @property
     def collections(self) -> Collections: ...
+    @property
+    def collection_deletions(self) -> CollectionDeletions: ...
     @property
     def fresh(self) -> Sequence[Delivery[Any]]:
         """The deliveries to act on; the others were handled before."""

@@ -121,7 +121,8 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s
 
 _HIDE: Final = """
 INSERT INTO documents AS known (tenant_id, document, collection, tombstone_version)
-VALUES (%(tenant)s, %(document)s, %(collection)s, %(version)s)
+SELECT %(tenant)s, given.*
+FROM unnest(%(documents)b::text[], %(collections)b::text[], %(versions)b::bigint[]) AS given
 ON CONFLICT (tenant_id, document) DO UPDATE
 SET tombstone_version = GREATEST(known.tombstone_version, excluded.tombstone_version)
 """
@@ -138,6 +139,7 @@ UPDATE purges SET dead_letters = dead_letters + %(dead_letters)s
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
 
+# Each answer once: a repeat finds nothing of the document in it.
 _REDACT: Final = """
 WITH citing AS (
     SELECT DISTINCT answer_id FROM answer_sources
@@ -153,6 +155,10 @@ SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
     ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
 FROM citing
 WHERE known.tenant_id = %(tenant)s AND known.answer_id = citing.answer_id
+    AND (known.redacted_at IS NULL OR EXISTS (
+        SELECT FROM jsonb_array_elements(known.citations) AS one
+        WHERE one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
+            AND one->>'text' <> ''))
 """
 
 _REMOVE_PASSAGES: Final = """
@@ -175,7 +181,7 @@ UPDATE purges
 SET passages = passages + %(passages)s,
     redacted_answers = redacted_answers + %(answers)s, finished_at = now()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
-RETURNING passages, points, dead_letters
+RETURNING passages, points, dead_letters, redacted_answers
 """
 
 _SHARE_DOCUMENTS: Final = """
@@ -301,8 +307,18 @@ class PostgresRows(Rows):
         await self._tx.execute(_FAIL, self._names(version))
 
     @override
-    async def hide(self, version: Version) -> None:
-        await self._tx.execute(_HIDE, self._names(version))
+    async def hide(self, *versions: Version) -> None:
+        # Sorted, so that two transactions cannot deadlock.
+        ordered = sorted(versions, key=lambda version: version.document)
+        await self._tx.execute(
+            _HIDE,
+            {
+                "tenant": self._tenant,
+                "documents": [version.document for version in ordered],
+                "collections": [version.collection for version in ordered],
+                "versions": [version.number for version in ordered],
+            },
+        )
 
     @override
     async def begin_purge(self, version: Version, points: int) -> None:

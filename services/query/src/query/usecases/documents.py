@@ -1,5 +1,6 @@
 """Hides, purges, describes and gives up documents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ from aquifer.query.v1.passage_events_pb2 import (
     VersionDescribed,
     VersionSearchable,
 )
-from chassis.base.errors import UnavailableError
+from chassis.base.errors import FieldViolation, InvalidInputError, UnavailableError
 from chassis.events.delivery import Batch, Delivery
 from query.description import Description
 from query.domain import Version
@@ -23,6 +24,7 @@ from query.usecases.ports import Begin, DeadLetters, Ledger, Work
 
 PURGE_ROUNDS: Final = 5
 REMOVED_BATCH: Final = 100
+HIDDEN_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,24 @@ class HideDocument:
     async def run(self, tenant: str, version: Version) -> None:
         async with self.begin(tenant) as work:
             await work.rows.hide(version)
+
+
+@dataclass(frozen=True, slots=True)
+class HideDocuments:
+    """Does the same for many documents at once, for all or for none."""
+
+    begin: Begin
+
+    async def run(self, tenant: str, versions: Sequence[Version]) -> None:
+        """Raises InvalidInputError: HIDE_COUNT."""
+        names = {version.document for version in versions}
+        if not 1 <= len(versions) == len(names) <= HIDDEN_MAX:
+            detail = f"send 1 to {HIDDEN_MAX} documents, each once"
+            raise InvalidInputError(
+                "HIDE_COUNT", detail, fields=[FieldViolation("documents", detail)]
+            )
+        async with self.begin(tenant) as work:
+            await work.rows.hide(*versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,7 @@ async def _finish(
         passages=removed.passages,
         points=removed.points,
         dead_letters=removed.dead_letters,
+        redacted_answers=removed.redacted_answers,
     )
     work.emit(event, about=version.document, cause=delivery)
 

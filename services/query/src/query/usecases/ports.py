@@ -127,8 +127,8 @@ class Rows(Protocol):
     async def fail(self, version: Version) -> None:
         """Remove a version and mark it failed."""
 
-    async def hide(self, version: Version) -> None:
-        """Write the tombstone: this version and all older ones are deleted."""
+    async def hide(self, *versions: Version) -> None:
+        """Write the tombstones of documents: these versions and all older ones are deleted."""
 
     async def begin_purge(self, version: Version, points: int) -> None:
         """Record the start of a purge and its number of points to remove."""

@@ -118,6 +118,60 @@ class ChunkSizes(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class CollectionDeletion(message.Message):
+    """A deletion of a collection with the documents that it had. Documents uploaded after it are not part of
+    it, also under the same names.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    DOCUMENT_COUNT_FIELD_NUMBER: builtins.int
+    REMAINING_COUNT_FIELD_NUMBER: builtins.int
+    RECEIPT_FIELD_NUMBER: builtins.int
+    REQUEST_TIME_FIELD_NUMBER: builtins.int
+    FINISH_TIME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name of the collection."""
+    number: builtins.int
+    """Counts the deletions of this collection, from 1."""
+    document_count: builtins.int
+    """Documents that it removes or has removed; this number grows until it has found all."""
+    remaining_count: builtins.int
+    """Documents of which a store may still have something; 0 when it has finished."""
+    @builtins.property
+    def receipt(self) -> document_pb2.DeletionReceipt:
+        """What was removed from which store, over all its documents; unset until it has finished. A document
+        that was deleted again before it was gone counts with all that both deletions removed.
+        """
+
+    @builtins.property
+    def request_time(self) -> timestamp_pb2.Timestamp:
+        """When the collection was marked as deleted."""
+
+    @builtins.property
+    def finish_time(self) -> timestamp_pb2.Timestamp:
+        """When nothing of it was left; unset while the deletion goes on."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        number: builtins.int = ...,
+        document_count: builtins.int = ...,
+        remaining_count: builtins.int = ...,
+        receipt: document_pb2.DeletionReceipt | None = ...,
+        request_time: timestamp_pb2.Timestamp | None = ...,
+        finish_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["finish_time", b"finish_time", "receipt", b"receipt", "request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document_count", b"document_count", "finish_time", b"finish_time", "name", b"name", "number", b"number", "receipt", b"receipt", "remaining_count", b"remaining_count", "request_time", b"request_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class StateCount(message.Message):
     """Number of documents whose newest version is in a state."""
 

@@ -348,6 +348,7 @@ class DeletionReceipt(message.Message):
     POINTS_FIELD_NUMBER: builtins.int
     OUTBOX_ROWS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
+    REDACTED_ANSWERS_FIELD_NUMBER: builtins.int
     objects: builtins.int
     """Number of stored uploads (raw bytes), in files or in the database."""
     chunks: builtins.int
@@ -360,6 +361,8 @@ class DeletionReceipt(message.Message):
     """Number of outgoing events that were not published yet."""
     dead_letters: builtins.int
     """Number of dead letters that contained its text."""
+    redacted_answers: builtins.int
+    """Number of stored answers that lost their text and their quotes of it."""
     def __init__(
         self,
         *,
@@ -369,9 +372,10 @@ class DeletionReceipt(message.Message):
         points: builtins.int = ...,
         outbox_rows: builtins.int = ...,
         dead_letters: builtins.int = ...,
+        redacted_answers: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points", "redacted_answers", b"redacted_answers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -121,6 +121,11 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.GetCollectionDeletion = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/GetCollectionDeletion',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionDeletionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.CollectionDeletion.FromString,
+                _registered_method=True)
         self.WatchDocument = channel.unary_stream(
                 '/aquifer.ingest.v1.IngestService/WatchDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.WatchDocumentRequest.SerializeToString,
@@ -305,9 +310,23 @@ class IngestServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCollection(self, request, context):
-        """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+        """Deletes a collection and its settings; with `force` also its documents. A reply means that no
+        search finds one of them any more; they are then removed from every store, see
+        GetCollectionDeletion. Uploads accepted after it are new documents; upload events published
+        before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
+        goes on with it, and when nothing was uploaded since it returns the last one. Scope
         `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
-        FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
+        FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
+        HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCollectionDeletion(self, request, context):
+        """Returns the last deletion of a collection with documents, its progress or its receipt. Scope
+        `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_DELETION_UNKNOWN: the
+        collection was never deleted with documents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -430,6 +449,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'GetCollectionDeletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCollectionDeletion,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionDeletionRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_collection__pb2.CollectionDeletion.SerializeToString,
             ),
             'WatchDocument': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDocument,
@@ -867,6 +891,33 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/DeleteCollection',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCollectionDeletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/GetCollectionDeletion',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetCollectionDeletionRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_collection__pb2.CollectionDeletion.FromString,
             options,
             channel_credentials,
             insecure,

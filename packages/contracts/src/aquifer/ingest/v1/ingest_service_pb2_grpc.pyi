@@ -121,9 +121,19 @@ class IngestServiceStub:
     COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
     """
     DeleteCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteCollectionRequest, ingest_service_pb2.DeleteCollectionResponse]
-    """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+    """Deletes a collection and its settings; with `force` also its documents. A reply means that no
+    search finds one of them any more; they are then removed from every store, see
+    GetCollectionDeletion. Uploads accepted after it are new documents; upload events published
+    before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
+    goes on with it, and when nothing was uploaded since it returns the last one. Scope
     `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
-    FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
+    FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
+    HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
+    """
+    GetCollectionDeletion: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetCollectionDeletionRequest, collection_pb2.CollectionDeletion]
+    """Returns the last deletion of a collection with documents, its progress or its receipt. Scope
+    `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_DELETION_UNKNOWN: the
+    collection was never deleted with documents.
     """
     WatchDocument: aio.UnaryStreamMultiCallable[ingest_service_pb2.WatchDocumentRequest, ingest_service_pb2.WatchDocumentResponse]
     """Streams the document now and after each change, and ends when the newest version has reached a
@@ -345,9 +355,25 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.DeleteCollectionRequest,
         context: aio.ServicerContext[ingest_service_pb2.DeleteCollectionRequest, abc.Awaitable[ingest_service_pb2.DeleteCollectionResponse]],
     ) -> abc.Awaitable[ingest_service_pb2.DeleteCollectionResponse]:
-        """Deletes a collection without documents, and its settings. Delete its documents first. Scope
+        """Deletes a collection and its settings; with `force` also its documents. A reply means that no
+        search finds one of them any more; they are then removed from every store, see
+        GetCollectionDeletion. Uploads accepted after it are new documents; upload events published
+        before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
+        goes on with it, and when nothing was uploaded since it returns the last one. Scope
         `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
-        FAILED_PRECONDITION COLLECTION_NOT_EMPTY.
+        FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
+        HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
+        """
+
+    @abc_1.abstractmethod
+    def GetCollectionDeletion(
+        self,
+        request: ingest_service_pb2.GetCollectionDeletionRequest,
+        context: aio.ServicerContext[ingest_service_pb2.GetCollectionDeletionRequest, abc.Awaitable[collection_pb2.CollectionDeletion]],
+    ) -> abc.Awaitable[collection_pb2.CollectionDeletion]:
+        """Returns the last deletion of a collection with documents, its progress or its receipt. Scope
+        `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_DELETION_UNKNOWN: the
+        collection was never deleted with documents.
         """
 
     @abc_1.abstractmethod

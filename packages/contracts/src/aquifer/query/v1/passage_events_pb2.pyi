@@ -136,6 +136,7 @@ class PassagesPurged(message.Message):
     PASSAGES_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
+    REDACTED_ANSWERS_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -148,6 +149,8 @@ class PassagesPurged(message.Message):
     """Number of points removed from the vector store."""
     dead_letters: builtins.int
     """Number of dead letters discarded because they contained its text."""
+    redacted_answers: builtins.int
+    """Number of stored answers that lost their text and their quotes of it."""
     def __init__(
         self,
         *,
@@ -157,10 +160,11 @@ class PassagesPurged(message.Message):
         passages: builtins.int = ...,
         points: builtins.int = ...,
         dead_letters: builtins.int = ...,
+        redacted_answers: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dead_letters", b"dead_letters", "document", b"document", "passages", b"passages", "points", b"points", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dead_letters", b"dead_letters", "document", b"document", "passages", b"passages", "points", b"points", "redacted_answers", b"redacted_answers", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.FromString,
                 _registered_method=True)
+        self.HideDocuments = channel.unary_unary(
+                '/aquifer.query.v1.QueryService/HideDocuments',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.FromString,
+                _registered_method=True)
         self.InspectDocuments = channel.unary_unary(
                 '/aquifer.query.v1.QueryService/InspectDocuments',
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.SerializeToString,
@@ -124,6 +129,14 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HideDocuments(self, request, context):
+        """Does the same for up to 1,000 documents at once, for all of them or for none. Scope `internal`.
+        INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID, HIDE_COUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InspectDocuments(self, request, context):
         """Lists what is known of documents, in the order of their names; called by ingest, which compares
         it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
@@ -154,6 +167,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.HideDocument,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.SerializeToString,
+            ),
+            'HideDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.HideDocuments,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.SerializeToString,
             ),
             'InspectDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.InspectDocuments,
@@ -278,6 +296,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/HideDocument',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HideDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/HideDocuments',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,10 @@ class QueryServiceStub:
     document that is not known here: a version that arrives later stays hidden. Scope `internal`.
     INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
     """
+    HideDocuments: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentsRequest, query_service_pb2.HideDocumentsResponse]
+    """Does the same for up to 1,000 documents at once, for all of them or for none. Scope `internal`.
+    INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID, HIDE_COUNT.
+    """
     InspectDocuments: aio.UnaryUnaryMultiCallable[query_service_pb2.InspectDocumentsRequest, query_service_pb2.InspectDocumentsResponse]
     """Lists what is known of documents, in the order of their names; called by ingest, which compares
     it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
@@ -114,6 +118,16 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
         document that is not known here: a version that arrives later stays hidden. Scope `internal`.
         INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID.
+        """
+
+    @abc_1.abstractmethod
+    def HideDocuments(
+        self,
+        request: query_service_pb2.HideDocumentsRequest,
+        context: aio.ServicerContext[query_service_pb2.HideDocumentsRequest, abc.Awaitable[query_service_pb2.HideDocumentsResponse]],
+    ) -> abc.Awaitable[query_service_pb2.HideDocumentsResponse]:
+        """Does the same for up to 1,000 documents at once, for all of them or for none. Scope `internal`.
+        INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID, HIDE_COUNT.
         """
 
     @abc_1.abstractmethod

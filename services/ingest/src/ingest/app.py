@@ -72,12 +72,20 @@ from ingest.usecases.read_documents import (
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.read_text import GetDocumentText
 from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
 from ingest.usecases.reconcile_search import CheckLive, CheckShown
 from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.update_document import UpdateDocument
+from ingest.usecases.upload_sessions import (
+    AppendUpload,
+    ExpireUploads,
+    FinishUpload,
+    GetUpload,
+    StartUpload,
+)
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
 
@@ -116,6 +124,7 @@ class Wired:
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
+    expire_uploads: ExpireUploads
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
@@ -134,7 +143,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
     return Wired(
         checks=_make_checks(adapters, settings, repair),
-        rpc=_wire_rpc(accept, watchers, adapters, pace),
+        rpc=_wire_rpc(accept, watchers, adapters, settings),
         watchers=watchers,
         fetch=FetchContent(
             accept=accept_upload,
@@ -169,19 +178,37 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             age_s=settings.orphan_age_s,
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
+        expire_uploads=ExpireUploads(begin=begin, sweeper=adapters.sweeper, objects=objects),
     )
 
 
 def _wire_rpc(
-    accept: AcceptDocument, watchers: Watchers, adapters: Adapters, pace: Pace
+    accept: AcceptDocument, watchers: Watchers, adapters: Adapters, settings: Settings
 ) -> IngestRpc:
-    begin = adapters.begin
-    get = GetDocument(begin=begin)
+    begin, objects, pace = adapters.begin, adapters.objects, _make_pace(settings)
+    get_upload = GetUpload(begin=begin)
     return IngestRpc(
         accept=accept,
+        start_upload=StartUpload(
+            begin=begin,
+            admission=accept.admission,
+            max_bytes=settings.upload_max_bytes,
+            sessions_max=settings.upload_sessions_max,
+            sessions_max_bytes=settings.upload_sessions_max_bytes,
+            expiry_s=settings.upload_expiry_s,
+        ),
+        append_upload=AppendUpload(
+            begin=begin,
+            get=get_upload,
+            objects=objects,
+            make_key=make_key,
+            expiry_s=settings.upload_expiry_s,
+        ),
+        get_upload=get_upload,
+        finish_upload=FinishUpload(begin=begin, accept=accept, objects=objects),
         update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
         delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
-        get=get,
+        get=GetDocument(begin=begin),
         get_text=GetDocumentText(begin=begin),
         check=CheckDocuments(begin=begin),
         list_page=ListDocuments(begin=begin),
@@ -190,7 +217,7 @@ def _wire_rpc(
         list_collections=ListCollections(begin=begin),
         update_collection=UpdateCollection(begin=begin),
         delete_collection=DeleteCollection(begin=begin),
-        watch=WatchDocument(get=get, watchers=watchers),
+        watch=WatchDocument(read=ReadNewest(begin=begin), watchers=watchers),
         watch_many=WatchDocuments(watchers=watchers),
     )
 
@@ -302,6 +329,7 @@ async def build(process: Process, settings: Settings) -> None:
         expire=wired.expire,
         sweep_objects=wired.sweep_objects,
         delete_old=wired.delete_old,
+        expire_uploads=wired.expire_uploads,
         sweeper=sweeper,
         connected=lambda: process.bus.is_connected,
         settings=settings,

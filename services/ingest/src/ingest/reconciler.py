@@ -10,6 +10,7 @@ from ingest.settings import Settings
 from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
+from ingest.usecases.upload_sessions import ExpireUploads
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Reconciler:
     expire: GiveUpExpired
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
+    expire_uploads: ExpireUploads
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -38,8 +40,9 @@ class Reconciler:
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
-        """Removes unused objects, old documents, old inbox rows and old request ids."""
+        """Removes expired uploads, unused objects, old documents, inbox rows and request ids."""
         while True:
+            await _run_round("uploads.expired", self.expire_uploads.run)
             await _run_round("objects.swept", self.sweep_objects.run)
             await _run_round("documents.expired", self.delete_old.run)
             await _run_round("rows.forgotten", self._forget)

@@ -28,6 +28,7 @@ from ingest.domain import Draft, Origin, State, View, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
+from ingest.upload_rpc import UploadRpc, order_error, read_pieces
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
@@ -40,8 +41,8 @@ from ingest.usecases.read_documents import (
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
+from ingest.usecases.upload_sessions import FinishUpload
 
-PIECE_MAX_BYTES: Final = 1 << 20
 # A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
 PAGE_MAX_BYTES: Final = 3 << 20
 CUT_OFF_S: Final = 0.02
@@ -52,6 +53,10 @@ _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for stat
 ACCESS: Final[Access] = {
     f"{_SERVICE}/UploadDocument": any_of("documents.write"),
     f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
+    f"{_SERVICE}/StartUpload": any_of("documents.write"),
+    f"{_SERVICE}/AppendUpload": any_of("documents.write"),
+    f"{_SERVICE}/GetUpload": any_of("documents.write"),
+    f"{_SERVICE}/FinishUpload": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/GetDocumentText": any_of("documents.read"),
@@ -69,10 +74,11 @@ ACCESS: Final[Access] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRpc(CollectionRpc, IngestServiceServicer):
+class IngestRpc(CollectionRpc, UploadRpc, IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
+    finish_upload: FinishUpload
     update: UpdateDocument
     delete: DeleteDocument
     get: GetDocument
@@ -114,6 +120,14 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
         imported = ImportStream(self.accept, caller().tenant)
         async for response in imported.run(request_iterator):
             yield response
+
+    @override
+    async def FinishUpload(
+        self, request: pb.FinishUploadRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        return to_document(
+            await self.finish_upload.run(caller().tenant, request.upload_id, current_trace_id())
+        )
 
     @override
     async def GetDocument(
@@ -211,7 +225,7 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
 async def _read_header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise _order_error("send the header in the first message")
+        raise order_error("send the header in the first message")
     return first.header
 
 
@@ -220,15 +234,11 @@ async def _read_content(
 ) -> AsyncIterator[bytes]:
     """Yields the content; ends without an error only if it is complete, as far as is known."""
     received = 0
-    async for part in parts:
-        if part.WhichOneof("part") != "content":
-            raise _order_error("send only content after the header")
-        if len(part.content) > PIECE_MAX_BYTES:
-            raise _order_error(f"send at most {PIECE_MAX_BYTES} bytes of content in a message")
-        received += len(part.content)
+    async for content in read_pieces(parts):
+        received += len(content)
         if size_bytes and received > size_bytes:
             raise _size_mismatch_error(size_bytes, received)
-        yield part.content
+        yield content
     # The stream of a killed client ends here like a complete one.
     if not size_bytes:
         # A killed client's call is cancelled, and grpc.aio always delivers the cancellation after
@@ -244,10 +254,6 @@ def _size_mismatch_error(declared: int, received: int) -> InvalidInputError:
     return InvalidInputError(
         "SIZE_MISMATCH", detail, fields=[violation], size_bytes=declared, received_bytes=received
     )
-
-
-def _order_error(detail: str) -> InvalidInputError:
-    return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
 
 
 def _to_check(one: pb.DocumentCheck) -> Check:

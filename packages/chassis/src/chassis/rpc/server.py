@@ -39,7 +39,7 @@ from chassis.rpc.status import domain, is_deadline_exceeded, make_status, to_sta
 
 log = logging.getLogger(__name__)
 
-OPEN_CALLS_MAX = 1_024
+OPEN_CALLS_MAX = 4_096
 CALL_MAX_S = 600.0
 LINGER_S = 0.5
 

@@ -68,6 +68,13 @@ SELECT v.object_key FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s AND v.state NOT IN ('SUPERSEDED', 'DELETED')
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+UNION ALL
+SELECT object_key FROM upload_parts WHERE tenant_id = %(tenant)s
+"""
+
+_EXPIRED_SESSIONS: Final = """
+SELECT tenant_id, upload_id FROM upload_sessions WHERE expires_at <= clock_timestamp()
+ORDER BY expires_at LIMIT %(limit)s
 """
 
 _WITH_RETENTION: Final = """
@@ -131,6 +138,11 @@ class PostgresSweeper(Sweeper):
         names = {"each": each, "limit": limit, "excluding": list(excluding)}
         found = await self._fetch_all(_DUE_FETCHES, names)
         return [(row["tenant_id"], row["source"], row["request_id"]) for row in found]
+
+    @override
+    async def list_expired_sessions(self, limit: int) -> Sequence[tuple[str, str]]:
+        found = await self._fetch_all(_EXPIRED_SESSIONS, {"limit": limit})
+        return [(row["tenant_id"], row["upload_id"]) for row in found]
 
     @override
     async def list_tenants(self) -> Sequence[str]:

@@ -149,6 +149,9 @@ class Sweeper(Protocol):
         Those of the tenants `excluding` are left out.
         """
 
+    async def list_expired_sessions(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Uploads in several calls that have expired, as tenant and id."""
+
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
 
@@ -159,7 +162,7 @@ class Sweeper(Protocol):
         """The database's time."""
 
     async def list_kept_keys(self, tenant: str) -> frozenset[str]:
-        """Keys of the tenant's objects that a version still needs."""
+        """Keys of the tenant's objects that a version or an unfinished upload needs."""
 
     async def forget(self, inbox_s: float, requests_s: float) -> int:
         """Remove inbox rows and gRPC request ids older than these ages; returns their number."""
@@ -204,7 +207,10 @@ class Inventory(Protocol):
         """Number of overdue steps of all tenants, and some examples."""
 
     async def list_kept(self, tenant: str, collection: str) -> Mapping[str, tuple[str, int]]:
-        """Document and version by the key of their object, for all that need one."""
+        """Document and version by the key of their object, for all that need one.
+
+        Version 0 stands for an upload that is not finished.
+        """
 
     async def list_live(
         self, tenant: str, collection: str, after: str, limit: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
@@ -41,7 +42,7 @@ class ListDocuments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchDocument:
-    get: GetDocument
+    read: ReadNewest
     watchers: Watchers
 
     async def run(self, tenant: str, name: str) -> AsyncGenerator[View, None]:
@@ -54,7 +55,9 @@ class WatchDocument:
         """
         check_name(name)
         async with self.watchers.join(tenant, document=name) as watcher:
-            seen = await self.get.run(tenant, name)
+            seen = await self.read.run(tenant, name)
+            if seen is None:
+                raise unknown_document_error()
             yield seen
             while not seen.version.is_finished:
                 for view in await watcher.take() or ():

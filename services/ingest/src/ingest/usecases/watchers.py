@@ -2,7 +2,8 @@
 
 Changes are noticed from the events of all replicas and from the commits of this process. Changes
 noticed within `GATHER_S` are read together, with one query per tenant. Everything watched is also
-read again every `RELOAD_S`, in case a change was missed.
+read again every `RELOAD_S`, in case a change was missed. One query runs at a time: the number of
+watchers has no part in the number of connections.
 """
 
 import asyncio

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import field_mask_pb2 as field_mask_pb2
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
@@ -79,6 +80,164 @@ class UploadDocumentRequest(message.Message):
     _WhichOneofReturnType_part: _TypeAlias = typing.Literal["header", "content"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+@typing.final
+class StartUploadRequest(message.Message):
+    """Request of StartUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    sha256: builtins.str
+    """SHA-256 of the whole content, lower-case hex."""
+    @builtins.property
+    def header(self) -> UploadHeader:
+        """Properties of the document. `size_bytes` is required, the size of the whole content.
+        `request_id` is ignored: the id of the upload takes its place.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: UploadHeader | None = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["header", b"header", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AppendUploadRequest(message.Message):
+    """One message of AppendUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """1 byte to 1 MiB each; 256 KiB is a good size."""
+    @builtins.property
+    def position(self) -> UploadPosition:
+        """Exactly once, first."""
+
+    def __init__(
+        self,
+        *,
+        position: UploadPosition | None = ...,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["content", b"content", "part", b"part", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["content", b"content", "part", b"part", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = typing.Literal["position", "content"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+@typing.final
+class UploadPosition(message.Message):
+    """Where the content of an AppendUpload call belongs."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    offset: builtins.int
+    """Number of bytes before the first one of this call: the offset of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["offset", b"offset", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetUploadRequest(message.Message):
+    """Request of GetUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FinishUploadRequest(message.Message):
+    """Request of FinishUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UploadSession(message.Message):
+    """An upload that is not finished."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Its id, unique inside the tenant."""
+    document: builtins.str
+    """Resource name of the document; see `Document.name`."""
+    size_bytes: builtins.int
+    """Size of the whole content."""
+    offset: builtins.int
+    """Number of bytes that are durable, from the first on: where to continue."""
+    @builtins.property
+    def expire_time(self) -> timestamp_pb2.Timestamp:
+        """When it expires unless something is appended before."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+        document: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        offset: builtins.int = ...,
+        expire_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "expire_time", b"expire_time", "offset", b"offset", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class ImportDocumentsRequest(message.Message):

@@ -14,6 +14,7 @@ from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError, inte
 from aquifer_cli.screen import Screen
 
 REPEAT_S = 10.0
+LARGE = "MiB of large files"
 
 
 class Sending:
@@ -48,6 +49,8 @@ class Sending:
         """
         totals = {"uploaded": len(self._items)}
         totals |= {"finished": len(self._items)} if self._wait else {}
+        large_bytes = sum(map(_large_bytes, self._items))
+        totals |= {LARGE: large_bytes >> 20} if large_bytes else {}
         with self._screen.show_progress(**totals) as bars:
 
             def on_accepted(outcome: uploading.Outcome) -> None:
@@ -68,6 +71,14 @@ class Sending:
                     f"uploaded ({reason}, trying again)" if reason else "uploaded"
                 )
 
+            sent_bytes = 0
+
+            def on_bytes(count: int) -> None:
+                nonlocal sent_bytes
+                before, sent_bytes = sent_bytes, sent_bytes + count
+                if moved := (sent_bytes >> 20) - (before >> 20):
+                    bars[LARGE].advance(moved)
+
             async with _repeat_progress(self._screen, self.describe_progress):
                 return await uploading.send(
                     client,
@@ -76,6 +87,7 @@ class Sending:
                     on_done=on_done,
                     on_accepted=on_accepted,
                     on_wait=on_wait,
+                    on_bytes=on_bytes,
                 )
 
     def interrupted_error(self) -> CommandError:
@@ -104,6 +116,15 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen.say(count_states(outcomes))
     screen.note(advise(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
+
+
+def _large_bytes(item: uploading.Item) -> int:
+    """Size of a file that is sent in parts; 0 for others, and for one that cannot be read."""
+    try:
+        size_bytes = item.file.stat().st_size if item.file else 0
+    except OSError:
+        return 0
+    return size_bytes if size_bytes > uploading.STREAM_MAX_BYTES else 0
 
 
 @asynccontextmanager

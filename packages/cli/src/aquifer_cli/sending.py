@@ -11,7 +11,7 @@ from aquifer_cli.client import Client
 from aquifer_cli.command import Run
 from aquifer_cli.concurrency import open_task_group
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError, interrupted_error
-from aquifer_cli.screen import Screen
+from aquifer_cli.screen import Bar, Screen
 
 REPEAT_S = 10.0
 LARGE = "MiB of large files"
@@ -71,13 +71,10 @@ class Sending:
                     f"uploaded ({reason}, trying again)" if reason else "uploaded"
                 )
 
-            sent_bytes = 0
-
-            def on_bytes(count: int) -> None:
-                nonlocal sent_bytes
-                before, sent_bytes = sent_bytes, sent_bytes + count
-                if moved := (sent_bytes >> 20) - (before >> 20):
-                    bars[LARGE].advance(moved)
+            def on_left(seconds: float) -> None:
+                # What is not uploaded yet is not counted by the service.
+                if len(self.known) == len(self._items):
+                    bars["finished"].set_left(seconds)
 
             async with _repeat_progress(self._screen, self.describe_progress):
                 return await uploading.send(
@@ -87,7 +84,8 @@ class Sending:
                     on_done=on_done,
                     on_accepted=on_accepted,
                     on_wait=on_wait,
-                    on_bytes=on_bytes,
+                    on_bytes=_count_mib(bars[LARGE]) if large_bytes else _ignore,
+                    on_left=on_left,
                 )
 
     def interrupted_error(self) -> CommandError:
@@ -116,6 +114,22 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen.say(count_states(outcomes))
     screen.note(advise(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
+
+
+def _count_mib(bar: Bar) -> Callable[[int], None]:
+    """Counts bytes on a bar of MiB."""
+    total = 0
+
+    def count(moved: int) -> None:
+        nonlocal total
+        before, total = total, total + moved
+        bar.advance((total >> 20) - (before >> 20))
+
+    return count
+
+
+def _ignore(_: object) -> None:
+    return
 
 
 def _large_bytes(item: uploading.Item) -> int:

@@ -57,6 +57,7 @@ async def send(
     on_accepted: Callable[[Outcome], None] = _ignore,
     on_wait: Callable[[str], None] = _ignore,
     on_bytes: Callable[[int], None] = _ignore,
+    on_left: Callable[[float], None] = _ignore,
 ) -> list[Outcome]:
     """Uploads documents concurrently, and with `wait` follows each until its version is final.
 
@@ -71,6 +72,8 @@ async def send(
         on_wait: called with the reason of a retry, and with "" when a try succeeds again.
         on_bytes: called with the bytes of documents above `STREAM_MAX_BYTES` as they are sent;
             negative if some have to be sent again.
+        on_left: called with the seconds that the service expects until what it has accepted is
+            final.
 
     Returns:
         The outcomes in the order of the items.
@@ -86,6 +89,7 @@ async def send(
         on_accepted=on_accepted,
         on_wait=on_wait,
         on_bytes=on_bytes,
+        on_left=on_left,
     )
     return await uploads.take(items)
 
@@ -102,6 +106,7 @@ class _Uploads:
         on_accepted: Callable[[Outcome], None],
         on_wait: Callable[[str], None],
         on_bytes: Callable[[int], None],
+        on_left: Callable[[float], None],
     ) -> None:
         self._client = client
         self._wait = wait
@@ -109,6 +114,7 @@ class _Uploads:
         self._on_accepted = on_accepted
         self._on_wait = on_wait
         self._on_bytes = on_bytes
+        self._on_left = on_left
         self._offsets: dict[str, int] = {}
         self._clock = asyncio.get_running_loop().time
         self._succeeded_at = self._clock()
@@ -130,7 +136,13 @@ class _Uploads:
             await self._send_all(items, None)
         else:
             names = [item.header.document for item in items]
-            waiting = Waiting(self._client, names, settle=self._settle, on_wait=self._on_wait)
+            waiting = Waiting(
+                self._client,
+                names,
+                settle=self._settle,
+                on_wait=self._on_wait,
+                on_left=self._on_left,
+            )
             async with open_task_group() as following:
                 follow = following.create_task(waiting.follow())
                 await waiting.wait_until_subscribed()

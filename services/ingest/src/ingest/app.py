@@ -66,6 +66,7 @@ from ingest.usecases.ports import (
     Sweeper,
 )
 from ingest.usecases.prepare_document import PrepareDocument
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
@@ -132,7 +133,10 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
     handled = HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper)
-    watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
+    estimates = ProgressEstimates(sweeper=adapters.sweeper)
+    watchers = Watchers(
+        begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
+    )
     accept = _wire_accept(adapters, settings, watchers, fresh)
     accept_upload = AcceptUpload(
         accept=accept,
@@ -143,7 +147,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
     return Wired(
         checks=_make_checks(adapters, settings, repair),
-        rpc=_wire_rpc(accept, watchers, adapters, settings),
+        rpc=_wire_rpc(accept, watchers, estimates, adapters, settings),
         watchers=watchers,
         fetch=FetchContent(
             accept=accept_upload,
@@ -183,7 +187,11 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
 
 
 def _wire_rpc(
-    accept: AcceptDocument, watchers: Watchers, adapters: Adapters, settings: Settings
+    accept: AcceptDocument,
+    watchers: Watchers,
+    estimates: ProgressEstimates,
+    adapters: Adapters,
+    settings: Settings,
 ) -> IngestRpc:
     begin, objects, pace = adapters.begin, adapters.objects, _make_pace(settings)
     get_upload = GetUpload(begin=begin)
@@ -217,8 +225,8 @@ def _wire_rpc(
         list_collections=ListCollections(begin=begin),
         update_collection=UpdateCollection(begin=begin),
         delete_collection=DeleteCollection(begin=begin),
-        watch=WatchDocument(read=ReadNewest(begin=begin), watchers=watchers),
-        watch_many=WatchDocuments(watchers=watchers),
+        watch=WatchDocument(read=ReadNewest(begin=begin), watchers=watchers, estimates=estimates),
+        watch_many=WatchDocuments(watchers=watchers, estimates=estimates),
     )
 
 

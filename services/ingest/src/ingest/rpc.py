@@ -32,6 +32,7 @@ from ingest.upload_rpc import UploadRpc, order_error, read_pieces
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
+from ingest.usecases.progress import Progress
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
@@ -184,20 +185,29 @@ class IngestRpc(CollectionRpc, UploadRpc, IngestServiceServicer):
     async def WatchDocument(
         self, request: pb.WatchDocumentRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentResponse]:
-        async with aclosing(self.watch.run(caller().tenant, request.name)) as changes:
-            async for view in changes:
-                yield pb.WatchDocumentResponse(document=to_document(view))
+        watching = self.watch.run(caller().tenant, request.name, progress=request.progress)
+        async with aclosing(watching) as changes:
+            async for view, progress in changes:
+                yield pb.WatchDocumentResponse(
+                    document=to_document(view), progress=_to_progress(progress)
+                )
 
     @override
     async def WatchDocuments(
         self, request: pb.WatchDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentsResponse]:
-        async with aclosing(self.watch_many.run(caller().tenant, request.collection)) as changes:
-            async for views in changes:
-                if views is None:
+        watching = self.watch_many.run(
+            caller().tenant, request.collection, progress=request.progress
+        )
+        async with aclosing(watching) as changes:
+            async for news in changes:
+                if news is None:
                     yield pb.WatchDocumentsResponse(subscribed=pb.Subscribed())
-                for view in views or ():
-                    yield pb.WatchDocumentsResponse(document=to_document(view))
+                elif isinstance(news, Progress):
+                    yield pb.WatchDocumentsResponse(progress=_to_progress(news))
+                else:
+                    for view in news:
+                        yield pb.WatchDocumentsResponse(document=to_document(view))
 
     @override
     async def UpdateDocument(
@@ -316,6 +326,17 @@ def to_document(view: View) -> Document:
         file_name=version.file_name,
         notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
     )
+
+
+def _to_progress(progress: Progress | None) -> pb.Progress | None:
+    if progress is None:
+        return None
+    message = pb.Progress(
+        documents_ahead=progress.ahead, documents_ahead_overall=progress.ahead_overall
+    )
+    if progress.remaining_s is not None:
+        message.remaining.FromMilliseconds(round(progress.remaining_s * 1_000))
+    return message
 
 
 def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:

@@ -22,6 +22,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.events.bus import Bus
 from ingest.gateways import FactFeed
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.read_documents import WatchDocument, WatchDocuments
 from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.watchers import Watchers
@@ -63,12 +64,17 @@ class Replica:
 async def replica(rig: Rig, bus: TestBus) -> AsyncIterator[Replica]:
     async with AsyncExitStack() as stack:
         own, sibling = [await stack.enter_async_context(bus.connect("ingest")) for _ in range(2)]
-        watchers = Watchers(begin=rig.begin, feed=FactFeed(own), limit=2 * MANY)
+        estimates = ProgressEstimates(sweeper=rig.sweeper)
+        watchers = Watchers(
+            begin=rig.begin, feed=FactFeed(own), estimates=estimates, limit=2 * MANY
+        )
         own.on_reconnected.append(watchers.notice_all)
         rpc = replace(
             rig.wired.rpc,
-            watch=WatchDocument(read=ReadNewest(begin=rig.begin), watchers=watchers),
-            watch_many=WatchDocuments(watchers=watchers),
+            watch=WatchDocument(
+                read=ReadNewest(begin=rig.begin), watchers=watchers, estimates=estimates
+            ),
+            watch_many=WatchDocuments(watchers=watchers, estimates=estimates),
         )
         tokens = Tokens()
         server = await guarded_server(tokens)

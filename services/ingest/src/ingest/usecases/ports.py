@@ -15,7 +15,7 @@ from ingest.domain import (
     State,
     Version,
 )
-from ingest.usecases.rows import Pending
+from ingest.usecases.rows import Line, Pending
 
 
 class Stored(Protocol):
@@ -141,6 +141,9 @@ class Sweeper(Protocol):
     async def count_backlog(self) -> Sequence["Backlog"]:
         """Unfinished work by tenant and state; FETCHING: uploads that wait for their content."""
 
+    async def measure_lines(self) -> Mapping[str, Line]:
+        """Unfinished documents by tenant."""
+
     async def list_due_fetches(
         self, each: int, limit: int, *, excluding: Sequence[str]
     ) -> Sequence[tuple[str, str, str]]:
@@ -258,10 +261,16 @@ Changed = Callable[[str, str], None]
 """Takes note that a document of a tenant has changed; called after the commit."""
 
 
+class Notice(Protocol):
+    """Takes note of a fact about a document; `finished`: its version is indexed or has failed."""
+
+    def __call__(self, tenant: str, document: str, *, finished: bool = False) -> None: ...
+
+
 class ChangeFeed(Protocol):
     """Notifications of changed documents, from all replicas."""
 
-    async def open(self, changed: Changed) -> bool:
+    async def open(self, changed: Notice) -> bool:
         """Start calling `changed`; False if the bus is unavailable."""
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
 """What units of work are asked for and return, beside the domain's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,6 +34,17 @@ class Fetch:
     trace_id: str
     attempt: int = 0
     age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Unfinished documents of a tenant: how many, and when they were accepted.
+
+    `accepted_at` are seconds since 1970, of documents at equal distances from first to last.
+    """
+
+    count: int
+    accepted_at: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

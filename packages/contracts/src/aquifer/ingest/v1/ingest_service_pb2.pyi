@@ -7,6 +7,7 @@ from aquifer.ingest.v1 import collection_pb2 as collection_pb2
 from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import field_mask_pb2 as field_mask_pb2
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
@@ -890,16 +891,20 @@ class WatchDocumentRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name."""
+    progress: builtins.bool
+    """Whether to send `progress` too, in messages of its own."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        progress: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -910,18 +915,60 @@ class WatchDocumentResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @builtins.property
     def document(self) -> document_pb2.Document:
         """Its current state."""
+
+    @builtins.property
+    def progress(self) -> Progress:
+        """Set in messages that `WatchDocumentRequest.progress` asks for: while the document is not final,
+        about each second, if it has changed by more than a tenth.
+        """
 
     def __init__(
         self,
         *,
         document: document_pb2.Document | None = ...,
+        progress: Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Progress(message.Message):
+    """What stands before a document that is not final, and how long that takes; an estimate."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_AHEAD_FIELD_NUMBER: builtins.int
+    DOCUMENTS_AHEAD_OVERALL_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    documents_ahead: builtins.int
+    """Unfinished documents of the tenant that were accepted before it."""
+    documents_ahead_overall: builtins.int
+    """Unfinished documents of all tenants that were accepted before it. Tenants take turns, so most of
+    them may be finished after it.
+    """
+    @builtins.property
+    def remaining(self) -> duration_pb2.Duration:
+        """Time until it is searchable, from what the tenant's documents took in the last 20 seconds; not
+        set while too few were finished.
+        """
+
+    def __init__(
+        self,
+        *,
+        documents_ahead: builtins.int = ...,
+        documents_ahead_overall: builtins.int = ...,
+        remaining: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["remaining", b"remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents_ahead", b"documents_ahead", "documents_ahead_overall", b"documents_ahead_overall", "remaining", b"remaining"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -932,16 +979,20 @@ class WatchDocumentsRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Collection id; empty: all collections."""
+    progress: builtins.bool
+    """Whether to send `progress` too, in messages of its own."""
     def __init__(
         self,
         *,
         collection: builtins.str = ...,
+        progress: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -953,6 +1004,7 @@ class WatchDocumentsResponse(message.Message):
 
     SUBSCRIBED_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @builtins.property
     def subscribed(self) -> Subscribed:
         """First, and again whenever changes may have been missed."""
@@ -961,17 +1013,24 @@ class WatchDocumentsResponse(message.Message):
     def document(self) -> document_pb2.Document:
         """A document that has changed, as it is now."""
 
+    @builtins.property
+    def progress(self) -> Progress:
+        """If `WatchDocumentsRequest.progress` asks for it: that of the last of all unfinished documents
+        of the tenant, about each second, if it has changed by more than a tenth.
+        """
+
     def __init__(
         self,
         *,
         subscribed: Subscribed | None = ...,
         document: document_pb2.Document | None = ...,
+        progress: Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = typing.Literal["subscribed", "document"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = typing.Literal["subscribed", "document", "progress"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 

@@ -39,7 +39,7 @@ class Settings(ServiceSettings, DatabaseSettings):
     )
     backlog_max: int = Field(10_000, ge=1, description="unfinished documents of one tenant")
     watchers_max: int = Field(
-        2_048, ge=2, le=3_072, description="watch calls open at a time; half of them for one tenant"
+        2_048, ge=2, le=3_000, description="watch calls open at a time; half of them for one tenant"
     )
     parser_children: int = Field(
         2, ge=1, le=64, description="parser processes at work for one tenant; twice as many for all"

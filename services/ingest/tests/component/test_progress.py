@@ -101,7 +101,7 @@ async def test_an_idle_time_does_not_count_as_a_slow_one(
     clock.now += 5.0
     await rig.upload(name="collections/c/documents/next")
     await estimates.measure()
-    finish(estimates, clock, each_s=0.1, count=20)
+    finish(estimates, clock, each_s=0.1, count=40)
     assert estimates.find_last(TENANT).remaining_s == pytest.approx(0.2, abs=0.05)
 
 

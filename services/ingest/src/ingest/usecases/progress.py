@@ -15,8 +15,8 @@ from typing import Final
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.rows import Line
 
-# The rate is that of the last seconds. Documents finish in batches: a shorter time, or fewer of them,
-# says too little.
+# The rate is that of the last seconds. Documents become final in batches: a shorter time, or fewer
+# of them, says too little.
 RATE_S: Final = 20.0
 RATE_MIN_S: Final = 3.0
 RATE_MIN_COUNT: Final = 10

@@ -77,6 +77,11 @@ ROLL_BACK = {
     **{reason: why for reason, why in UPLOAD.items() if reason != "DOCUMENT_DELETED"},
     "EMPTY_DOCUMENT": "the bytes were accepted before",
 }
+STARTED = UPLOAD | {
+    "METADATA_RANGE": "checked when the upload was started",
+    "EMPTY_DOCUMENT": "checked when the upload was started",
+    "REQUEST_REUSED": "the request id is the id of the upload",
+}
 # The two differ only in their types: the port has no implementation that names it.
 FEED = {
     "REFERENCE_FORBIDDEN": "of a reference, which is no feed of changes",
@@ -106,6 +111,12 @@ EXCLUDED = {
     "IngestService.UploadDocument": UPLOAD,
     "IngestService.ImportDocuments": UPLOAD,
     "IngestService.RollBackDocument": ROLL_BACK,
+    "IngestService.StartUpload": {"UPLOAD_EVENT_ID": "of upload events alone"},
+    "IngestService.AppendUpload": {
+        "DOCUMENT_TOO_LARGE": "a part is stored with its own size as the limit",
+        "OBJECT_KEY_INVALID": "ingest makes the keys itself",
+    },
+    "IngestService.FinishUpload": STARTED,
     "IngestService.WatchDocument": FEED,
     "IngestService.WatchDocuments": FEED,
     "InferenceService.Generate": {"PASSAGE_INDEX": "the method numbers the passages itself"},
@@ -139,6 +150,7 @@ MAPPING = {
     "append",
     "items",
     "add",
+    "discard",
     "set",
     "wait",
     "update",

@@ -34,6 +34,7 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
     ListDocumentsResponse,
     Subscribed,
     UploadHeader,
+    UploadSession,
     WatchDocumentsResponse,
 )
 from aquifer.ingest.v1.ingest_service_pb2_grpc import (
@@ -97,6 +98,10 @@ class Ingest(IngestServiceServicer):
     watches: int = 0
     calls: int = 0
     cut_calls: int = 0
+    sessions: dict[str, UploadSession] = field(default_factory=dict)
+    received: dict[str, bytearray] = field(default_factory=dict)
+    appends: list[int] = field(default_factory=list)
+    cut_appends: int = 0
     open_now: int = 0
     open_most: int = 0
 
@@ -139,6 +144,45 @@ class Ingest(IngestServiceServicer):
             await asyncio.sleep(self.answer_after_s)
             accepted = ImportedVersion(version=1, state=ACCEPTED)
             yield ImportDocumentsResponse(document=name, accepted=accepted)
+
+    async def StartUpload(self, request, context):
+        name = request.header.document
+        known = self.sessions.get(name)
+        if known is None or known.upload_id != request.sha256:
+            self.received[request.sha256] = bytearray()
+            self.sessions[name] = UploadSession(
+                upload_id=request.sha256, document=name, size_bytes=request.header.size_bytes
+            )
+        return self.session(request.sha256)
+
+    async def AppendUpload(self, request_iterator, context):
+        parts = aiter(request_iterator)
+        position = (await anext(parts)).position
+        received = self.received[position.upload_id]
+        self.appends.append(position.offset)
+        if position.offset != len(received):
+            await refuse(context, Code.ABORTED, "UPLOAD_OFFSET")
+        async for part in parts:
+            received += part.content
+            if self.cut_appends and len(received) > position.offset + (1 << 20):
+                self.cut_appends -= 1
+                await refuse(context, Code.UNAVAILABLE, "SHUTTING_DOWN")
+        return self.session(position.upload_id)
+
+    async def FinishUpload(self, request, context):
+        session = self.session(request.upload_id)
+        content = bytes(self.received[request.upload_id])
+        if hashlib.sha256(content).hexdigest() != request.upload_id:
+            await refuse(context, Code.INVALID_ARGUMENT, "CHECKSUM_MISMATCH")
+        self.contents[session.document] = content
+        if self.final_after_s is not None:
+            asyncio.get_running_loop().call_later(self.final_after_s, self.finish, session.document)
+        return Document(name=session.document, version=1, state=ACCEPTED)
+
+    def session(self, upload_id):
+        [session] = [one for one in self.sessions.values() if one.upload_id == upload_id]
+        session.offset = len(self.received[upload_id])
+        return session
 
     async def CheckDocuments(self, request, context):
         self.checks += 1

@@ -73,6 +73,8 @@ TABLES = (
         "versions",
         "uploads",
         "fetches",
+        "upload_sessions",
+        "upload_parts",
         "contents",
         "chunks",
     ),

@@ -237,6 +237,31 @@ async def test_too_many_open_calls_are_shed(edge, monkeypatch):
     assert await edge.call(channel, "Unary", metadata=edge.bearer()) == "a b"
 
 
+async def test_open_streams_do_not_keep_other_calls_out(edge, monkeypatch):
+    monkeypatch.setattr(rpc, "OPEN_CALLS_MAX", 1)
+    monkeypatch.setattr(rpc, "OPEN_STREAMS_MAX", 2)
+    release = asyncio.Event()
+
+    async def does():
+        if edge.echo.calls <= 2:
+            await release.wait()
+
+    edge.echo.does = does
+    channel = await edge.plain()
+    streams = []
+    for number in (1, 2):
+        call = edge.call(channel, "Download", metadata=edge.bearer())
+        streams.append(asyncio.ensure_future(call))
+        while edge.echo.calls < number:
+            await asyncio.sleep(0.01)
+    _, rich = await edge.failure(edge.call(channel, "Download", metadata=edge.bearer()))
+    assert details(rich)[ErrorInfo].reason == "CALLS_OPEN"
+    for name in ("Unary", "Upload", "Chat"):
+        assert await edge.call(channel, name, metadata=edge.bearer()) == "a b"
+    release.set()
+    assert await asyncio.gather(*streams) == ["a b", "a b"]
+
+
 async def test_a_span_is_the_child_of_the_callers_and_tells_the_status(edge, arity):
     parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     edge.echo.does = raising(errors.NotFoundError("DOCUMENT_UNKNOWN", "none"))

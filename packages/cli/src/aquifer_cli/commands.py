@@ -94,7 +94,9 @@ def upload(
 
     The name of a document is the path inside the given folder, with ~ between folders. The same
     path again is a new version; the same bytes again only replace its title and metadata.
-    Hidden files and links to folders below a given folder are skipped.
+    Hidden files and links to folders below a given folder are skipped. Files above 8 MiB are sent
+    in parts: after a broken connection, and when the command is run again, they continue where
+    they stopped.
     """
     from aquifer_cli import upload as uploading
     from aquifer_cli.metadata import read_pairs

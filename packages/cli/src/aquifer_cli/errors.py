@@ -63,6 +63,8 @@ HINTS = {
     "HIDE_PENDING": "the delete continues by itself; `aquifer documents` shows when it is done",
     "BACKLOG_FULL": "wait until the backlog is smaller: `aquifer status`",
     "VECTORS_REBUILDING": "the index is being rebuilt; try again in a moment",
+    "UPLOADS_FULL": "uploads that nobody continues expire a day after their last change",
+    "CHECKSUM_MISMATCH": "the file changed while it was sent; the same command sends it again",
     "KEY_UNKNOWN": "`aquifer keys list` shows the keys of a tenant",
     "DISPLAY_NAME_INVALID": "choose 1 to 128 characters that say what it is for",
     "SCOPE_UNKNOWN": "`aquifer keys create --help` lists the scopes",

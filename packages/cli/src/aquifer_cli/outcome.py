@@ -7,7 +7,16 @@ from aquifer.ingest.v1.document_pb2 import Document, Note
 from aquifer_cli.documents import notes_json, state_name
 from aquifer_cli.errors import EXIT_UNAVAILABLE, CommandError
 
-TEMPORARY = {"BACKLOG_FULL", "CALLS_OPEN", "CALL_CUT", "DEADLINE_EXCEEDED", "WATCHERS_FULL"}
+TEMPORARY = {
+    "BACKLOG_FULL",
+    "CALLS_OPEN",
+    "CALL_CUT",
+    "DEADLINE_EXCEEDED",
+    "UPLOADS_FULL",
+    "UPLOAD_OFFSET",
+    "UPLOAD_UNKNOWN",
+    "WATCHERS_FULL",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

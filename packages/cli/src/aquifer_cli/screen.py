@@ -29,6 +29,7 @@ from aquifer_cli.layout import GAP, Flow, Row
 
 WIDTH_MIN = 20
 STILL_S = 5.0
+GIVEN_S = 10.0
 STYLES = {
     "INDEXED": "green",
     "FAILED": "red",
@@ -167,10 +168,15 @@ class Screen:
 
 
 class _Left(ProgressColumn):
-    """The estimated time left; empty while there is no progress."""
+    """The estimated time left; empty while there is no progress.
+
+    An estimate that was given counts for `GIVEN_S`; without one it follows from the progress.
+    """
 
     def render(self, task: Task) -> Text:  # type: ignore[explicit-override]
-        left_s = task.time_remaining
+        given_s, given_at = task.fields.get("left", (0.0, float("-inf")))
+        age_s = monotonic() - given_at
+        left_s = max(given_s - age_s, 0.0) if age_s < GIVEN_S else task.time_remaining
         if left_s is None or task.finished or monotonic() - task.fields["moved"] > STILL_S:
             return Text()
         return Text(f"{timedelta(seconds=ceil(left_s))} left", style="progress.remaining")
@@ -186,6 +192,10 @@ class Bar:
     def advance(self, count: int = 1) -> None:
         """Counts one more, or several."""
         self._progress.update(self._task, advance=count, moved=monotonic())
+
+    def set_left(self, seconds: float) -> None:
+        """Sets the estimated time left."""
+        self._progress.update(self._task, left=(seconds, monotonic()))
 
     def set_label(self, label: str) -> None:
         """Changes the label."""

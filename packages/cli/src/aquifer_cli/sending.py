@@ -11,9 +11,10 @@ from aquifer_cli.client import Client
 from aquifer_cli.command import Run
 from aquifer_cli.concurrency import open_task_group
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError, interrupted_error
-from aquifer_cli.screen import Screen
+from aquifer_cli.screen import Bar, Screen
 
 REPEAT_S = 10.0
+LARGE = "MiB of large files"
 
 
 class Sending:
@@ -48,6 +49,8 @@ class Sending:
         """
         totals = {"uploaded": len(self._items)}
         totals |= {"finished": len(self._items)} if self._wait else {}
+        large_bytes = sum(map(_large_bytes, self._items))
+        totals |= {LARGE: large_bytes >> 20} if large_bytes else {}
         with self._screen.show_progress(**totals) as bars:
 
             def on_accepted(outcome: uploading.Outcome) -> None:
@@ -68,6 +71,11 @@ class Sending:
                     f"uploaded ({reason}, trying again)" if reason else "uploaded"
                 )
 
+            def on_left(seconds: float) -> None:
+                # What is not uploaded yet is not counted by the service.
+                if len(self.known) == len(self._items):
+                    bars["finished"].set_left(seconds)
+
             async with _repeat_progress(self._screen, self.describe_progress):
                 return await uploading.send(
                     client,
@@ -76,6 +84,8 @@ class Sending:
                     on_done=on_done,
                     on_accepted=on_accepted,
                     on_wait=on_wait,
+                    on_bytes=_count_mib(bars[LARGE]) if large_bytes else _ignore,
+                    on_left=on_left,
                 )
 
     def interrupted_error(self) -> CommandError:
@@ -104,6 +114,31 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     screen.say(count_states(outcomes))
     screen.note(advise(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
+
+
+def _count_mib(bar: Bar) -> Callable[[int], None]:
+    """Counts bytes on a bar of MiB."""
+    total = 0
+
+    def count(moved: int) -> None:
+        nonlocal total
+        before, total = total, total + moved
+        bar.advance((total >> 20) - (before >> 20))
+
+    return count
+
+
+def _ignore(_: object) -> None:
+    return
+
+
+def _large_bytes(item: uploading.Item) -> int:
+    """Size of a file that is sent in parts; 0 for others, and for one that cannot be read."""
+    try:
+        size_bytes = item.file.stat().st_size if item.file else 0
+    except OSError:
+        return 0
+    return size_bytes if size_bytes > uploading.STREAM_MAX_BYTES else 0
 
 
 @asynccontextmanager

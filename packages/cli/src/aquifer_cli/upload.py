@@ -22,17 +22,19 @@ from aquifer_cli.documents import state_name
 from aquifer_cli.errors import CommandError, from_rpc
 from aquifer_cli.importing import Importing
 from aquifer_cli.outcome import Outcome, give_up, is_temporary, outcome_of
+from aquifer_cli.parts import PIECE_BYTES, send_in_parts
 from aquifer_cli.sources import Item, find_files, read_documents
 from aquifer_cli.waiting import FINAL, Waiting
 
 __all__ = ["Item", "Outcome", "find_files", "read_documents", "send", "state_name"]
 
-PIECE_BYTES = 256 * 1024
 # Maximum number of concurrent uploads, and of large documents among them.
 SIDE_BY_SIDE = 128
 LARGE_SIDE_BY_SIDE = 16
 # Documents up to this size share one call.
 IMPORT_MAX_BYTES = 512 * 1024
+# Larger ones are sent in parts, which takes a few calls more and survives broken connections.
+STREAM_MAX_BYTES = 8 << 20
 UPLOAD_S = 120.0
 # Retries end when no upload has succeeded for this time.
 PATIENCE_S = 60.0
@@ -54,6 +56,8 @@ async def send(
     on_done: Callable[[Outcome], None],
     on_accepted: Callable[[Outcome], None] = _ignore,
     on_wait: Callable[[str], None] = _ignore,
+    on_bytes: Callable[[int], None] = _ignore,
+    on_left: Callable[[float], None] = _ignore,
 ) -> list[Outcome]:
     """Uploads documents concurrently, and with `wait` follows each until its version is final.
 
@@ -66,6 +70,10 @@ async def send(
         on_done: called with each final outcome.
         on_accepted: called with each outcome when its document is stored.
         on_wait: called with the reason of a retry, and with "" when a try succeeds again.
+        on_bytes: called with the bytes of documents above `STREAM_MAX_BYTES` as they are sent;
+            negative if some have to be sent again.
+        on_left: called with the seconds that the service expects until what it has accepted is
+            final.
 
     Returns:
         The outcomes in the order of the items.
@@ -74,7 +82,15 @@ async def send(
         CommandError: the key is not accepted, or auth cannot be reached; nothing has been sent.
     """
     await client.sign_in()
-    uploads = _Uploads(client, wait=wait, on_done=on_done, on_accepted=on_accepted, on_wait=on_wait)
+    uploads = _Uploads(
+        client,
+        wait=wait,
+        on_done=on_done,
+        on_accepted=on_accepted,
+        on_wait=on_wait,
+        on_bytes=on_bytes,
+        on_left=on_left,
+    )
     return await uploads.take(items)
 
 
@@ -89,12 +105,17 @@ class _Uploads:
         on_done: Callable[[Outcome], None],
         on_accepted: Callable[[Outcome], None],
         on_wait: Callable[[str], None],
+        on_bytes: Callable[[int], None],
+        on_left: Callable[[float], None],
     ) -> None:
         self._client = client
         self._wait = wait
         self._on_done = on_done
         self._on_accepted = on_accepted
         self._on_wait = on_wait
+        self._on_bytes = on_bytes
+        self._on_left = on_left
+        self._offsets: dict[str, int] = {}
         self._clock = asyncio.get_running_loop().time
         self._succeeded_at = self._clock()
         self._gone: CommandError | None = None
@@ -115,7 +136,13 @@ class _Uploads:
             await self._send_all(items, None)
         else:
             names = [item.header.document for item in items]
-            waiting = Waiting(self._client, names, settle=self._settle, on_wait=self._on_wait)
+            waiting = Waiting(
+                self._client,
+                names,
+                settle=self._settle,
+                on_wait=self._on_wait,
+                on_left=self._on_left,
+            )
             async with open_task_group() as following:
                 follow = following.create_task(waiting.follow())
                 await waiting.wait_until_subscribed()
@@ -195,11 +222,23 @@ class _Uploads:
         Raises:
             CommandError: FILE_UNREADABLE, or the reason of the service.
         """
-        content = await _read_small(item)
-        if content is not None:
-            return await self._importing.send(item.header, content)
+        found = await _read_small(item)
+        if isinstance(found, bytes):
+            return await self._importing.send(item.header, found)
         async with self._large:
-            return await _stream(self._client, item)
+            if found <= STREAM_MAX_BYTES:
+                return await _stream(self._client, item)
+            return await send_in_parts(
+                self._client, item, lambda offset: self._note_offset(item, offset)
+            )
+
+    def _note_offset(self, item: Item, offset: int) -> None:
+        """Bytes that are on their way are a success: a slow connection needs patience."""
+        before = self._offsets.get(item.path, 0)
+        self._offsets[item.path] = offset
+        self._on_bytes(offset - before)
+        if offset > before:
+            self._note_success()
 
     def _note_success(self) -> None:
         self._succeeded_at = self._clock()
@@ -209,17 +248,17 @@ class _Uploads:
         return self._clock() - self._succeeded_at > PATIENCE_S
 
 
-async def _read_small(item: Item) -> bytes | None:
-    """All bytes of a small document; None for a large one.
+async def _read_small(item: Item) -> bytes | int:
+    """All bytes of a small document, the number of bytes of a large one.
 
     Raises:
         CommandError: FILE_UNREADABLE.
     """
 
-    def read() -> bytes | None:
+    def read() -> bytes | int:
         with item.open() as stream:
-            if stream.seek(0, os.SEEK_END) > IMPORT_MAX_BYTES:
-                return None
+            if (size_bytes := stream.seek(0, os.SEEK_END)) > IMPORT_MAX_BYTES:
+                return size_bytes
             stream.seek(0)
             return stream.read()
 

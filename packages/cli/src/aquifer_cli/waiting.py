@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 import grpc
 
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState
-from aquifer.ingest.v1.ingest_service_pb2 import GetDocumentRequest, WatchDocumentsRequest
+from aquifer.ingest.v1.ingest_service_pb2 import (
+    GetDocumentRequest,
+    Progress,
+    WatchDocumentsRequest,
+)
 from aquifer_cli.client import CALL_S, Client
 from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.documents import list_documents
@@ -40,6 +44,7 @@ class Waiting:
         names: of the documents to wait for.
         settle: called with each number given to `expect`, and its final outcome.
         on_wait: called with the reason why something is tried again, and an empty one afterwards.
+        on_left: called with the seconds that the service expects until all is final.
     """
 
     def __init__(
@@ -49,11 +54,13 @@ class Waiting:
         *,
         settle: Callable[[int, Outcome], None],
         on_wait: Callable[[str], None],
+        on_left: Callable[[float], None],
     ) -> None:
         self._client = client
         self._names = frozenset(names)
         self._settle = settle
         self._on_wait = on_wait
+        self._on_left = on_left
         self._clock = asyncio.get_running_loop().time
         self._open: dict[int, Outcome] = {}
         self._numbers: dict[str, list[int]] = {}
@@ -123,7 +130,7 @@ class Waiting:
         self._following = False
         collections = {name.split("/")[1] for name in self._names}
         request = WatchDocumentsRequest(
-            collection=collections.pop() if len(collections) == 1 else ""
+            collection=collections.pop() if len(collections) == 1 else "", progress=True
         )
         try:
             call = self._client.ingest.WatchDocuments(
@@ -132,11 +139,14 @@ class Waiting:
             try:
                 async for update in call:
                     self._following = True
-                    if update.WhichOneof("update") == "document":
-                        self._take(update.document)
-                    else:
-                        await self._look()
-                        self._tried.set()
+                    match update.WhichOneof("update"):
+                        case "document":
+                            self._take(update.document)
+                        case "progress":
+                            self._note_progress(update.progress)
+                        case _:
+                            await self._look()
+                            self._tried.set()
                     if self._lost_at is not None:
                         self._lost_at = None
                         self._on_wait("")
@@ -145,6 +155,10 @@ class Waiting:
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error) from error
         raise CommandError("CALL_CUT", "the service ended the stream of changes")
+
+    def _note_progress(self, progress: Progress) -> None:
+        if progress.HasField("remaining"):
+            self._on_left(progress.remaining.ToMilliseconds() / 1_000)
 
     def _take(self, document: Document) -> None:
         """Finishes the uploads for which this state is final."""

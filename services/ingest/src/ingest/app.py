@@ -74,6 +74,7 @@ from ingest.usecases.ports import (
     Sweeper,
 )
 from ingest.usecases.prepare_document import PrepareDocument
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
@@ -81,6 +82,7 @@ from ingest.usecases.read_documents import (
     WatchDocument,
     WatchDocuments,
 )
+from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.read_text import GetDocumentText
 from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
 from ingest.usecases.reconcile_search import CheckLive, CheckShown
@@ -88,6 +90,13 @@ from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.roll_back_document import RollBackDocument
 from ingest.usecases.update_document import UpdateDocument
+from ingest.usecases.upload_sessions import (
+    AppendUpload,
+    ExpireUploads,
+    FinishUpload,
+    GetUpload,
+    StartUpload,
+)
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
 
@@ -129,6 +138,7 @@ class Wired:
     delete_old: DeleteOldDocuments
     drop_versions: DropVersions
     continue_deletions: ContinueDeletions
+    expire_uploads: ExpireUploads
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
@@ -136,7 +146,10 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
     handled = HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper)
-    watchers = Watchers(begin=begin, feed=adapters.changes, limit=settings.watchers_max)
+    estimates = ProgressEstimates(sweeper=adapters.sweeper)
+    watchers = Watchers(
+        begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
+    )
     accept = _wire_accept(adapters, settings, watchers, fresh)
     accept_upload = AcceptUpload(
         accept=accept,
@@ -147,7 +160,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
     repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
     return Wired(
         checks=_make_checks(adapters, settings, repair),
-        rpc=_wire_rpc(accept, watchers, adapters, pace),
+        rpc=_wire_rpc(accept, watchers, estimates, adapters, settings),
         watchers=watchers,
         fetch=FetchContent(
             accept=accept_upload,
@@ -188,19 +201,41 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             sweeper=adapters.sweeper,
             hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace),
         ),
+        expire_uploads=ExpireUploads(begin=begin, sweeper=adapters.sweeper, objects=objects),
     )
 
 
 def _wire_rpc(
-    accept: AcceptDocument, watchers: Watchers, adapters: Adapters, pace: Pace
+    accept: AcceptDocument,
+    watchers: Watchers,
+    estimates: ProgressEstimates,
+    adapters: Adapters,
+    settings: Settings,
 ) -> IngestRpc:
-    begin = adapters.begin
-    get = GetDocument(begin=begin)
+    begin, objects, pace = adapters.begin, adapters.objects, _make_pace(settings)
+    get_upload = GetUpload(begin=begin)
     return IngestRpc(
         accept=accept,
+        start_upload=StartUpload(
+            begin=begin,
+            admission=accept.admission,
+            max_bytes=settings.upload_max_bytes,
+            sessions_max=settings.upload_sessions_max,
+            sessions_max_bytes=settings.upload_sessions_max_bytes,
+            expiry_s=settings.upload_expiry_s,
+        ),
+        append_upload=AppendUpload(
+            begin=begin,
+            get=get_upload,
+            objects=objects,
+            make_key=make_key,
+            expiry_s=settings.upload_expiry_s,
+        ),
+        get_upload=get_upload,
+        finish_upload=FinishUpload(begin=begin, accept=accept, objects=objects),
         update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
         delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
-        get=get,
+        get=GetDocument(begin=begin),
         get_text=GetDocumentText(begin=begin),
         check=CheckDocuments(begin=begin),
         list_page=ListDocuments(begin=begin),
@@ -216,8 +251,8 @@ def _wire_rpc(
             begin=begin, hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace)
         ),
         get_collection_deletion=GetCollectionDeletion(begin=begin),
-        watch=WatchDocument(get=get, watchers=watchers),
-        watch_many=WatchDocuments(watchers=watchers),
+        watch=WatchDocument(read=ReadNewest(begin=begin), watchers=watchers, estimates=estimates),
+        watch_many=WatchDocuments(watchers=watchers, estimates=estimates),
     )
 
 
@@ -332,6 +367,7 @@ async def build(process: Process, settings: Settings) -> None:
         delete_old=wired.delete_old,
         drop_versions=wired.drop_versions,
         continue_deletions=wired.continue_deletions,
+        expire_uploads=wired.expire_uploads,
         sweeper=sweeper,
         connected=lambda: process.bus.is_connected,
         settings=settings,

@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from typing_extensions import override
 
+from aquifer.ingest.v1.document_events_pb2 import DocumentFailed, DocumentIndexed
 from aquifer.query.v1.query_service_pb2 import (
     HideDocumentRequest,
     HideDocumentsRequest,
@@ -26,11 +27,12 @@ from chassis.events import topology
 from chassis.events.bus import Bus
 from chassis.identity.tokens import TokenSource, act_for
 from chassis.rpc.channel import open_channel
-from ingest.usecases.ports import SHOWN_MAX, Changed, Queue, Search, Shown
+from ingest.usecases.ports import SHOWN_MAX, Notice, Queue, Search, Shown
 
 HIDE_TIMEOUT_S: Final = 5.0
 INSPECT_TIMEOUT_S: Final = 30.0
 FLUSH_TIMEOUT_S: Final = 2
+FINAL_FACTS: Final = (DocumentIndexed.DESCRIPTOR.full_name, DocumentFailed.DESCRIPTOR.full_name)
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class FactFeed:
         self._bus = bus
         self._subscriptions: list[Subscription] = []
 
-    async def open(self, changed: Changed) -> bool:
+    async def open(self, changed: Notice) -> bool:
         """Start the feed; if True, facts published from now on arrive, unless NATS drops them."""
         if not self._bus.is_connected:
             return False
@@ -150,7 +152,8 @@ class FactFeed:
             document = unquote((message.headers or {}).get("ce-subject", ""))
             # Without a document it is the result of a refused upload event.
             if document:
-                changed(message.subject.rpartition(".")[2], document)
+                fact, _, tenant = message.subject.rpartition(".")
+                changed(tenant, document, finished=fact in FINAL_FACTS)
 
         try:
             for event in topology.own_facts("ingest"):

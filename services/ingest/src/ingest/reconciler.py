@@ -13,6 +13,7 @@ from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.keep_versions import DropVersions
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
+from ingest.usecases.upload_sessions import ExpireUploads
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Reconciler:
     delete_old: DeleteOldDocuments
     drop_versions: DropVersions
     continue_deletions: ContinueDeletions
+    expire_uploads: ExpireUploads
     sweeper: Sweeper
     connected: Callable[[], bool]
     settings: Settings
@@ -45,8 +47,9 @@ class Reconciler:
             await _run_round("versions.expired", self.expire.run)
 
     async def sweep(self) -> None:
-        """Removes unused objects, old documents and versions, old inbox rows and request ids."""
+        """Removes expired uploads, unused objects, old documents and versions, and old rows."""
         while True:
+            await _run_round("uploads.expired", self.expire_uploads.run)
             await _run_round("objects.swept", self.sweep_objects.run)
             await _run_round("documents.expired", self.delete_old.run)
             await _run_round("versions.dropped", self.drop_versions.run)

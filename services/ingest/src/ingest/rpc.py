@@ -26,9 +26,11 @@ from ingest.domain import Draft, Origin, State, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
 from ingest.traces import current_trace_id
+from ingest.upload_rpc import UploadRpc, order_error, read_pieces
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.delete_document import DeleteDocument
+from ingest.usecases.progress import Progress
 from ingest.usecases.read_documents import (
     GetDocument,
     ListDocuments,
@@ -38,9 +40,9 @@ from ingest.usecases.read_documents import (
 from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.update_document import UpdateDocument
+from ingest.usecases.upload_sessions import FinishUpload
 from ingest.version_rpc import VersionRpc
 
-PIECE_MAX_BYTES: Final = 1 << 20
 CUT_OFF_S: Final = 0.02
 _SERVICE: Final = "aquifer.ingest.v1.IngestService"
 # UNSPECIFIED, and a number of a later contract, stand for any state but DELETED.
@@ -49,6 +51,10 @@ _STATES: Final = {DocumentState.Value(f"DOCUMENT_STATE_{state}"): state for stat
 ACCESS: Final[Access] = {
     f"{_SERVICE}/UploadDocument": any_of("documents.write"),
     f"{_SERVICE}/ImportDocuments": any_of("documents.write"),
+    f"{_SERVICE}/StartUpload": any_of("documents.write"),
+    f"{_SERVICE}/AppendUpload": any_of("documents.write"),
+    f"{_SERVICE}/GetUpload": any_of("documents.write"),
+    f"{_SERVICE}/FinishUpload": any_of("documents.write"),
     f"{_SERVICE}/GetDocument": any_of("documents.read"),
     f"{_SERVICE}/CheckDocuments": any_of("documents.read"),
     f"{_SERVICE}/GetDocumentText": any_of("documents.read"),
@@ -71,10 +77,11 @@ ACCESS: Final[Access] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
+class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
     """`IngestService`; converts messages and calls use cases."""
 
     accept: AcceptDocument
+    finish_upload: FinishUpload
     update: UpdateDocument
     delete: DeleteDocument
     get: GetDocument
@@ -116,6 +123,14 @@ class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
         imported = ImportStream(self.accept, caller().tenant)
         async for response in imported.run(request_iterator):
             yield response
+
+    @override
+    async def FinishUpload(
+        self, request: pb.FinishUploadRequest, context: ServicerContext[Any, Any]
+    ) -> Document:
+        return to_document(
+            await self.finish_upload.run(caller().tenant, request.upload_id, current_trace_id())
+        )
 
     @override
     async def GetDocument(
@@ -172,20 +187,29 @@ class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
     async def WatchDocument(
         self, request: pb.WatchDocumentRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentResponse]:
-        async with aclosing(self.watch.run(caller().tenant, request.name)) as changes:
-            async for view in changes:
-                yield pb.WatchDocumentResponse(document=to_document(view))
+        watching = self.watch.run(caller().tenant, request.name, progress=request.progress)
+        async with aclosing(watching) as changes:
+            async for view, progress in changes:
+                yield pb.WatchDocumentResponse(
+                    document=to_document(view), progress=_to_progress(progress)
+                )
 
     @override
     async def WatchDocuments(
         self, request: pb.WatchDocumentsRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.WatchDocumentsResponse]:
-        async with aclosing(self.watch_many.run(caller().tenant, request.collection)) as changes:
-            async for views in changes:
-                if views is None:
+        watching = self.watch_many.run(
+            caller().tenant, request.collection, progress=request.progress
+        )
+        async with aclosing(watching) as changes:
+            async for news in changes:
+                if news is None:
                     yield pb.WatchDocumentsResponse(subscribed=pb.Subscribed())
-                for view in views or ():
-                    yield pb.WatchDocumentsResponse(document=to_document(view))
+                elif isinstance(news, Progress):
+                    yield pb.WatchDocumentsResponse(progress=_to_progress(news))
+                else:
+                    for view in news:
+                        yield pb.WatchDocumentsResponse(document=to_document(view))
 
     @override
     async def UpdateDocument(
@@ -213,7 +237,7 @@ class IngestRpc(CollectionRpc, VersionRpc, IngestServiceServicer):
 async def _read_header(parts: AsyncIterator[pb.UploadDocumentRequest]) -> pb.UploadHeader:
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise _order_error("send the header in the first message")
+        raise order_error("send the header in the first message")
     return first.header
 
 
@@ -222,15 +246,11 @@ async def _read_content(
 ) -> AsyncIterator[bytes]:
     """Yields the content; ends without an error only if it is complete, as far as is known."""
     received = 0
-    async for part in parts:
-        if part.WhichOneof("part") != "content":
-            raise _order_error("send only content after the header")
-        if len(part.content) > PIECE_MAX_BYTES:
-            raise _order_error(f"send at most {PIECE_MAX_BYTES} bytes of content in a message")
-        received += len(part.content)
+    async for content in read_pieces(parts):
+        received += len(content)
         if size_bytes and received > size_bytes:
             raise _size_mismatch_error(size_bytes, received)
-        yield part.content
+        yield content
     # The stream of a killed client ends here like a complete one.
     if not size_bytes:
         # A killed client's call is cancelled, and grpc.aio always delivers the cancellation after
@@ -246,10 +266,6 @@ def _size_mismatch_error(declared: int, received: int) -> InvalidInputError:
     return InvalidInputError(
         "SIZE_MISMATCH", detail, fields=[violation], size_bytes=declared, received_bytes=received
     )
-
-
-def _order_error(detail: str) -> InvalidInputError:
-    return InvalidInputError("UPLOAD_ORDER", detail, fields=[FieldViolation("part", detail)])
 
 
 def _to_check(one: pb.DocumentCheck) -> Check:
@@ -278,6 +294,17 @@ def _to_checked(one: Checked) -> pb.CheckedDocument:
 def _digest(text: str) -> str:
     """Binds a page token to a filter of any length; empty for no filter."""
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def _to_progress(progress: Progress | None) -> pb.Progress | None:
+    if progress is None:
+        return None
+    message = pb.Progress(
+        documents_ahead=progress.ahead, documents_ahead_overall=progress.ahead_overall
+    )
+    if progress.remaining_s is not None:
+        message.remaining.FromMilliseconds(round(progress.remaining_s * 1_000))
+    return message
 
 
 def _to_text(part: TextPart) -> pb.GetDocumentTextResponse:

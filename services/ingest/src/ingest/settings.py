@@ -25,12 +25,21 @@ class Settings(ServiceSettings, DatabaseSettings):
         "", description="hosts of these whose address may be private, separated by commas"
     )
     upload_max_bytes: int = Field(64 << 20, ge=1, description="maximum size of one upload")
+    upload_sessions_max: int = Field(
+        64, ge=1, description="unfinished uploads in several calls of one tenant"
+    )
+    upload_sessions_max_bytes: int = Field(
+        1 << 30, ge=1, description="size of these uploads together, as declared"
+    )
+    upload_expiry_s: float = Field(
+        86_400.0, ge=60, description="time after which such an upload expires if nothing is added"
+    )
     implicit_collections: bool = Field(
         default=True, description="whether uploads may go into collections that were not created"
     )
     backlog_max: int = Field(10_000, ge=1, description="unfinished documents of one tenant")
     watchers_max: int = Field(
-        768, ge=2, le=1_000, description="watch calls open at a time; half of them for one tenant"
+        2_048, ge=2, le=3_000, description="watch calls open at a time; half of them for one tenant"
     )
     parser_children: int = Field(
         2, ge=1, le=64, description="parser processes at work for one tenant; twice as many for all"

@@ -175,7 +175,8 @@ async def test_a_watcher_sees_it(rig: Rig):
     watch = rig.wired.rpc.watch.run(TENANT, NAME)
     await anext(watch)
     await update(rig, metadata=TYPED)
-    assert (await asyncio.wait_for(anext(watch), 10)).version.metadata == TYPED
+    view, _ = await asyncio.wait_for(anext(watch), 10)
+    assert view.version.metadata == TYPED
     await watch.aclose()
 
 

@@ -10,6 +10,7 @@ import pytest
 from chassis.base.errors import OverloadedError, UnavailableError
 from ingest.domain import State, View
 from ingest.usecases import watchers as watching
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.read_documents import WatchDocuments
 from ingest.usecases.watchers import PENDING_MAX, Watcher, Watchers
 from services.ingest.tests.conftest import NAME, TENANT, Rig
@@ -104,9 +105,10 @@ async def test_what_a_watcher_was_not_told_is_found_by_the_second_look(
     monkeypatch.setattr(watching, "TICK_S", 0.05)
     rig.siblings.bus_is_away = True
     # One that starts with these times.
-    watchers = Watchers(begin=rig.begin, feed=rig.siblings, limit=10)
+    estimates = ProgressEstimates(sweeper=rig.sweeper)
+    watchers = Watchers(begin=rig.begin, feed=rig.siblings, estimates=estimates, limit=10)
     serving = asyncio.create_task(watchers.run())
-    many = WatchDocuments(watchers=watchers)
+    many = WatchDocuments(watchers=watchers, estimates=estimates)
     async with (
         open_stream(many.run(TENANT, "")) as stream,
         watchers.join(TENANT, document=NAME) as one,
@@ -146,7 +148,8 @@ async def test_the_feed_is_open_only_while_somebody_watches(rig: Rig):
 
 
 async def test_watchers_are_bounded_for_a_tenant_and_for_all(rig: Rig):
-    watchers = Watchers(begin=rig.begin, feed=rig.siblings, limit=4)
+    estimates = ProgressEstimates(sweeper=rig.sweeper)
+    watchers = Watchers(begin=rig.begin, feed=rig.siblings, estimates=estimates, limit=4)
     async with watchers.join("a"), watchers.join("a", document=NAME):
         with pytest.raises(OverloadedError) as full:
             async with watchers.join("a", document=NAME):
@@ -176,9 +179,11 @@ async def test_a_database_that_is_away_delays_changes_and_loses_none(
         async with begin(tenant) as work:
             yield work
 
-    watchers = Watchers(begin=failing, feed=rig.siblings, limit=4)
+    estimates = ProgressEstimates(sweeper=rig.sweeper)
+    watchers = Watchers(begin=failing, feed=rig.siblings, estimates=estimates, limit=4)
     serving = asyncio.create_task(watchers.run())
-    async with open_stream(WatchDocuments(watchers=watchers).run(TENANT, "")) as stream:
+    many = WatchDocuments(watchers=watchers, estimates=estimates)
+    async with open_stream(many.run(TENANT, "")) as stream:
         await stream.until(lambda got: got == [None])
         await rig.index_version()
         await stream.until(lambda _: (NAME, State.INDEXED) in stream.states)

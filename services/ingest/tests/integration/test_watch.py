@@ -13,23 +13,28 @@ import pytest
 from psycopg.rows import DictRow
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import (
     IngestServiceStub,
     add_IngestServiceServicer_to_server,
 )
+from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.events.bus import Bus
 from ingest.gateways import FactFeed
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.read_documents import WatchDocument, WatchDocuments
+from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.watchers import Watchers
-from services.ingest.tests.conftest import NAME, Rig
+from services.ingest.tests.conftest import NAME, TENANT, Rig
 from testkit.servers import TestBus
 
 from .doors import Tokens, guarded_server
 
 WATCHERS = 300
+MANY = 1_000
 # A server takes 256 calls of one connection.
-CONNECTIONS = 3
+CONNECTIONS = 5
 IDLE_S = 5.0
 INDEXED = DocumentState.DOCUMENT_STATE_INDEXED
 
@@ -59,12 +64,17 @@ class Replica:
 async def replica(rig: Rig, bus: TestBus) -> AsyncIterator[Replica]:
     async with AsyncExitStack() as stack:
         own, sibling = [await stack.enter_async_context(bus.connect("ingest")) for _ in range(2)]
-        watchers = Watchers(begin=rig.begin, feed=FactFeed(own), limit=768)
+        estimates = ProgressEstimates(sweeper=rig.sweeper)
+        watchers = Watchers(
+            begin=rig.begin, feed=FactFeed(own), estimates=estimates, limit=2 * MANY
+        )
         own.on_reconnected.append(watchers.notice_all)
         rpc = replace(
             rig.wired.rpc,
-            watch=WatchDocument(get=rig.wired.rpc.get, watchers=watchers),
-            watch_many=WatchDocuments(watchers=watchers),
+            watch=WatchDocument(
+                read=ReadNewest(begin=rig.begin), watchers=watchers, estimates=estimates
+            ),
+            watch_many=WatchDocuments(watchers=watchers, estimates=estimates),
         )
         tokens = Tokens()
         server = await guarded_server(tokens)
@@ -140,6 +150,52 @@ async def test_idle_watchers_cost_no_queries_and_see_a_change_at_once(replica: R
     for arrival, call in zip(arrivals, calls, strict=True):
         arrival.cancel()
         call.cancel()
+
+
+async def test_a_thousand_watchers_leave_the_database_to_the_other_calls(replica: Replica):
+    """On the pool of an ordinary service; each watches a document of its own."""
+    rig, batch = replica.rig, 100
+    names = [f"collections/c/documents/{number}" for number in range(MANY)]
+    for start in range(0, MANY, batch):
+        await asyncio.gather(*(rig.upload(name=name) for name in names[start : start + batch]))
+    rig.rows.execute("SELECT pg_stat_force_next_flush()")
+    await asyncio.sleep(2.5)
+    before = transactions(rig.rows)
+    calls = [replica.watch(name, number) for number, name in enumerate(names)]
+    opening = asyncio.gather(*(call.read() for call in calls))
+    took: list[float] = []
+
+    async def read_another() -> None:
+        began = time.monotonic()
+        request = pb.GetDocumentRequest(name=names[len(took) % MANY])
+        metadata = replica.tokens.metadata()
+        await replica.stubs[-1].GetDocument(request, metadata=metadata, timeout=5)
+        took.append(time.monotonic() - began)
+
+    while not opening.done():
+        await read_another()
+    assert all(reply.document.state != INDEXED for reply in await opening)
+    rig.rows.execute("SELECT pg_stat_force_next_flush()")
+    await asyncio.sleep(2.5)
+    assert transactions(rig.rows) - before - len(took) < MANY / 10
+
+    async def indexed(call: Any) -> None:
+        while (await call.read()).document.state != INDEXED:
+            pass
+
+    arrivals = asyncio.gather(*map(indexed, calls))
+    for start in range(0, MANY, batch):
+        some = names[start : start + batch]
+        await rig.deliver(*(VersionAccepted(tenant=TENANT, document=n, version=1) for n in some))
+        sent = await rig.deliver(
+            *(VersionSearchable(tenant=TENANT, document=n, version=1) for n in some)
+        )
+        await replica.sibling.publish_all(sent)
+        await read_another()
+    async with asyncio.timeout(30):
+        while not arrivals.done():
+            await read_another()
+    await arrivals
 
 
 async def test_what_is_uploaded_after_the_subscription_is_not_missed(replica: Replica):

@@ -9,6 +9,7 @@ import inspect
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
@@ -40,6 +41,8 @@ from chassis.rpc.status import domain, is_deadline_exceeded, make_status, to_sta
 log = logging.getLogger(__name__)
 
 OPEN_CALLS_MAX = 1_024
+# Calls that send a stream of responses mostly wait, and must not keep the others out.
+OPEN_STREAMS_MAX = 3_072
 CALL_MAX_S = 600.0
 LINGER_S = 0.5
 
@@ -81,6 +84,7 @@ class _Method:
     name: str
     body: Body
     request_streaming: bool
+    response_streaming: bool
     scopes: frozenset[str]
     standard: bool
 
@@ -99,7 +103,7 @@ class Edge(grpc.aio.ServerInterceptor):
         self._gate = gate
         self._access = {**access, _OTHER: PUBLIC}
         self._tracer = tracer
-        self._open = 0
+        self._open = Counter[bool]()
         self._served: dict[str, Any] = {}
         self._unknown = self._wrap(_OTHER, grpc.stream_stream_rpc_method_handler(self._refuse))
 
@@ -123,6 +127,7 @@ class Edge(grpc.aio.ServerInterceptor):
             name=name,
             body=_make_body(handler),
             request_streaming=handler.request_streaming,
+            response_streaming=handler.response_streaming,
             scopes=self._access.get(name, frozenset()),
             standard=name.startswith(_STANDARD),
         )
@@ -211,13 +216,16 @@ class Edge(grpc.aio.ServerInterceptor):
         """Runs the body until its deadline, at most `CALL_MAX_S`, or until its key is revoked."""
         if method.standard:
             return await method.body(request, context)
-        if self._open >= OPEN_CALLS_MAX:
-            raise OverloadedError("CALLS_OPEN", "too many open calls; retry", limit=OPEN_CALLS_MAX)
+        # A stream of requests holds content, whatever it sends.
+        waits = method.response_streaming and not method.request_streaming
+        limit = OPEN_STREAMS_MAX if waits else OPEN_CALLS_MAX
+        if self._open[waits] >= limit:
+            raise OverloadedError("CALLS_OPEN", "too many open calls; retry", limit=limit)
         remaining_s = context.time_remaining()
         limit_s = CALL_MAX_S if remaining_s is None else min(remaining_s, CALL_MAX_S)
         _deadline.set(time.monotonic() + limit_s)
         call: OpenCall | None = None
-        self._open += 1
+        self._open[waits] += 1
         try:
             async with asyncio.timeout(limit_s) as bound:
                 if method.scopes == PUBLIC or self._gate is None:
@@ -234,7 +242,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 "DEADLINE_EXCEEDED", "the deadline of the call passed", limit_s=round(limit_s, 3)
             ) from None
         finally:
-            self._open -= 1
+            self._open[waits] -= 1
             if call is not None and self._gate is not None:
                 self._gate.leave(call)
 

@@ -31,6 +31,10 @@ WHERE v.tenant_id = %(tenant)s AND v.object_key <> ''
     AND v.document > %(after)s AND v.document < %(before)s
     AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+UNION ALL
+SELECT p.object_key, s.document, 0 FROM upload_parts p
+JOIN upload_sessions s ON s.tenant_id = p.tenant_id AND s.upload_id = p.upload_id
+WHERE p.tenant_id = %(tenant)s AND s.document > %(after)s AND s.document < %(before)s
 """
 
 _LIVE: Final = """

@@ -12,7 +12,7 @@ from ingest.domain import STEPS, UNFINISHED, State
 from ingest.store.collection_deletions import read_deletion
 from ingest.store.rows import Row
 from ingest.usecases.ports import Backlog, Sweeper
-from ingest.usecases.rows import CollectionDeletion, Pending
+from ingest.usecases.rows import CollectionDeletion, Line, Pending
 
 _PENDING: Final = (
     "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"
@@ -51,6 +51,15 @@ FROM fetches GROUP BY tenant_id
 ORDER BY tenant_id, state
 """
 
+# Fifty samples place a document within two hundredths of its line.
+_LINES: Final = """
+SELECT tenant_id, count(*) AS documents,
+    percentile_disc(ARRAY(SELECT n / 50.0 FROM generate_series(0, 50) AS n))
+        WITHIN GROUP (ORDER BY extract(epoch FROM accepted_at)::double precision) AS accepted_at
+FROM versions WHERE step_due_at IS NOT NULL AND state = ANY(%(states)s)
+GROUP BY tenant_id
+"""
+
 # The oldest of each tenant first, then the second of each: nobody waits behind another's thousand.
 _DUE_FETCHES: Final = """
 SELECT tenant_id, source, request_id
@@ -71,6 +80,13 @@ JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s
     AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+UNION ALL
+SELECT object_key FROM upload_parts WHERE tenant_id = %(tenant)s
+"""
+
+_EXPIRED_SESSIONS: Final = """
+SELECT tenant_id, upload_id FROM upload_sessions WHERE expires_at <= clock_timestamp()
+ORDER BY expires_at LIMIT %(limit)s
 """
 
 _WITH_RETENTION: Final = """
@@ -136,12 +152,25 @@ class PostgresSweeper(Sweeper):
         ]
 
     @override
+    async def measure_lines(self) -> Mapping[str, Line]:
+        found = await self._fetch_all(_LINES, {"states": [state.value for state in UNFINISHED]})
+        return {
+            row["tenant_id"]: Line(count=row["documents"], accepted_at=row["accepted_at"])
+            for row in found
+        }
+
+    @override
     async def list_due_fetches(
         self, each: int, limit: int, *, excluding: Sequence[str]
     ) -> Sequence[tuple[str, str, str]]:
         names = {"each": each, "limit": limit, "excluding": list(excluding)}
         found = await self._fetch_all(_DUE_FETCHES, names)
         return [(row["tenant_id"], row["source"], row["request_id"]) for row in found]
+
+    @override
+    async def list_expired_sessions(self, limit: int) -> Sequence[tuple[str, str]]:
+        found = await self._fetch_all(_EXPIRED_SESSIONS, {"limit": limit})
+        return [(row["tenant_id"], row["upload_id"]) for row in found]
 
     @override
     async def list_tenants(self) -> Sequence[str]:

@@ -16,6 +16,7 @@ from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.fetches import PostgresFetches
+from ingest.store.sessions import PostgresSessions
 from ingest.store.texts import PostgresTexts
 from ingest.store.uploads import PostgresTenants, PostgresUploads
 from ingest.traces import start_linked_trace
@@ -36,6 +37,7 @@ class PostgresWork(Work):
         self._texts = PostgresTexts(unit.tx, unit.tenant)
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
         self._fetches = PostgresFetches(unit.tx, unit.tenant)
+        self._sessions = PostgresSessions(unit.tx, unit.tenant)
         self._deletions = PostgresDeletions(unit.tx, unit.tenant)
         self._tenants = PostgresTenants(unit.tx, unit.tenant)
         self._collections = PostgresCollections(unit.tx, unit.tenant)
@@ -60,6 +62,11 @@ class PostgresWork(Work):
     @override
     def fetches(self) -> PostgresFetches:
         return self._fetches
+
+    @property
+    @override
+    def sessions(self) -> PostgresSessions:
+        return self._sessions
 
     @property
     @override

@@ -15,7 +15,7 @@ from ingest.domain import (
     State,
     Version,
 )
-from ingest.usecases.rows import CollectionDeletion, Pending
+from ingest.usecases.rows import CollectionDeletion, Line, Pending
 
 
 class Stored(Protocol):
@@ -148,6 +148,9 @@ class Sweeper(Protocol):
     async def count_backlog(self) -> Sequence["Backlog"]:
         """Unfinished work by tenant and state; FETCHING: uploads that wait for their content."""
 
+    async def measure_lines(self) -> Mapping[str, Line]:
+        """Unfinished documents by tenant."""
+
     async def list_due_fetches(
         self, each: int, limit: int, *, excluding: Sequence[str]
     ) -> Sequence[tuple[str, str, str]]:
@@ -155,6 +158,9 @@ class Sweeper(Protocol):
 
         Those of the tenants `excluding` are left out.
         """
+
+    async def list_expired_sessions(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Uploads in several calls that have expired, as tenant and id."""
 
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
@@ -171,7 +177,7 @@ class Sweeper(Protocol):
         """The database's time."""
 
     async def list_kept_keys(self, tenant: str) -> frozenset[str]:
-        """Keys of the tenant's objects that a version still needs."""
+        """Keys of the tenant's objects that a version or an unfinished upload needs."""
 
     async def forget(self, inbox_s: float, requests_s: float) -> int:
         """Remove inbox rows and gRPC request ids older than these ages; returns their number."""
@@ -216,7 +222,10 @@ class Inventory(Protocol):
         """Number of overdue steps of all tenants, and some examples."""
 
     async def list_kept(self, tenant: str, collection: str) -> Mapping[str, tuple[str, int]]:
-        """Document and version by the key of their object, for all that need one."""
+        """Document and version by the key of their object, for all that need one.
+
+        Version 0 stands for an upload that is not finished.
+        """
 
     async def list_live(
         self, tenant: str, collection: str, after: str, limit: int
@@ -264,10 +273,16 @@ Changed = Callable[[str, str], None]
 """Takes note that a document of a tenant has changed; called after the commit."""
 
 
+class Notice(Protocol):
+    """Takes note of a fact about a document; `finished`: its version is indexed or has failed."""
+
+    def __call__(self, tenant: str, document: str, *, finished: bool = False) -> None: ...
+
+
 class ChangeFeed(Protocol):
     """Notifications of changed documents, from all replicas."""
 
-    async def open(self, changed: Changed) -> bool:
+    async def open(self, changed: Notice) -> bool:
         """Start calling `changed`; False if the bus is unavailable."""
 
     async def close(self) -> None:

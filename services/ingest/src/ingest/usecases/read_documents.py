@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.progress import Progress, ProgressEstimates
+from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.rows import PageQuery
 from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
@@ -60,11 +62,16 @@ class ListVersions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchDocument:
-    get: GetDocument
+    read: ReadNewest
     watchers: Watchers
+    estimates: ProgressEstimates
 
-    async def run(self, tenant: str, name: str) -> AsyncGenerator[View, None]:
+    async def run(
+        self, tenant: str, name: str, *, progress: bool = False
+    ) -> AsyncGenerator[tuple[View, Progress | None], None]:
         """The document now and after each change, until its newest version is finished.
+
+        With `progress`, also whenever that has changed by more than a tenth.
 
         Raises:
             InvalidInputError: DOCUMENT_NAME.
@@ -72,35 +79,50 @@ class WatchDocument:
             OverloadedError: WATCHERS_FULL.
         """
         check_name(name)
-        async with self.watchers.join(tenant, document=name) as watcher:
-            seen = await self.get.run(tenant, name)
-            yield seen
+        async with self.watchers.join(tenant, document=name, progress=progress) as watcher:
+            seen = await self.read.run(tenant, name)
+            if seen is None:
+                raise unknown_document_error()
+            yield seen, None
+            told: Progress | None = None
             while not seen.version.is_finished:
                 for view in await watcher.take() or ():
                     if view.mark != seen.mark and not _is_older(view, seen):
                         seen = view
-                        yield seen
+                        yield seen, None
+                now = self.estimates.find(tenant, seen.version.accepted_at) if progress else None
+                if now is not None and not seen.version.is_finished and now.is_news_after(told):
+                    told = now
+                    yield seen, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchDocuments:
     watchers: Watchers
+    estimates: ProgressEstimates
 
     async def run(
-        self, tenant: str, collection: str
-    ) -> AsyncGenerator[Sequence[View] | None, None]:
+        self, tenant: str, collection: str, *, progress: bool = False
+    ) -> AsyncGenerator[Sequence[View] | Progress | None, None]:
         """Changed documents of a collection, or of the whole tenant if it is empty.
 
         Yields None first, and again whenever changes may have been missed. After None the client
-        has to list the documents; later changes follow.
+        has to list the documents; later changes follow. With `progress`, also that of the last
+        document of the tenant.
 
         Raises:
             OverloadedError: WATCHERS_FULL.
         """
-        async with self.watchers.join(tenant, collection=collection) as watcher:
+        async with self.watchers.join(tenant, collection=collection, progress=progress) as watcher:
             yield None
+            told: Progress | None = None
             while True:
-                yield await watcher.take()
+                views = await watcher.take()
+                if views is None or views:
+                    yield views
+                if progress and (now := self.estimates.find_last(tenant)).is_news_after(told):
+                    told = now
+                    yield told
 
 
 def _is_older(view: View, other: View) -> bool:

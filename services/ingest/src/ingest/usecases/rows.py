@@ -1,8 +1,8 @@
 """What units of work are asked for and return, beside the domain's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -34,6 +34,46 @@ class Fetch:
     trace_id: str
     attempt: int = 0
     age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Unfinished documents of a tenant: how many, and when they were accepted.
+
+    `accepted_at` are seconds since 1970, of documents at equal distances from first to last.
+    """
+
+    count: int
+    accepted_at: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Stored bytes of an upload in several calls, from byte `start` on."""
+
+    start: int
+    size_bytes: int
+    sha256: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An upload in several calls; the first `offset` of its `size_bytes` are stored.
+
+    `expires_at` is None before it is stored.
+    """
+
+    draft: Draft
+    upload_id: str
+    sha256: str
+    size_bytes: int
+    offset: int = 0
+    expires_at: datetime | None = None
+
+    def make_draft(self, trace_id: str) -> Draft:
+        """The draft of the version it becomes; its id makes that one version."""
+        return replace(self.draft, trace_id=trace_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

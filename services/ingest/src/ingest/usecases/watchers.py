@@ -2,7 +2,8 @@
 
 Changes are noticed from the events of all replicas and from the commits of this process. Changes
 noticed within `GATHER_S` are read together, with one query per tenant. Everything watched is also
-read again every `RELOAD_S`, in case a change was missed.
+read again every `RELOAD_S`, in case a change was missed. One query runs at a time: the number of
+watchers has no part in the number of connections.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import Final
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.domain import View
 from ingest.usecases.ports import ChangeFeed
+from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 # Short enough for users, and a burst of changes costs only a few queries a second.
 GATHER_S: Final = 0.05
 RELOAD_S: Final = 30.0
+PROGRESS_S: Final = 1.0
 TICK_S: Final = 1.0
 RETRY_READ_S: Final = 1.0
 RETRY_WATCH_S: Final = 5.0
@@ -41,9 +44,11 @@ class Watcher:
     """Waits for changes of one document, or of all documents with a name prefix.
 
     `views` are changed documents that were not taken yet; `missed` means that some may be missing.
+    With `progress` it is woken by each new count of what is unfinished as well.
     """
 
     prefix: str = ""
+    progress: bool = False
     missed: bool = False
     views: dict[str, View] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,7 +72,7 @@ class Watcher:
         self.news.set()
 
     async def take(self) -> list[View] | None:
-        """Wait for changes; returns the changed documents, or None if some may be missing."""
+        """Wait for news; returns the changed documents, or None if some may be missing."""
         await self.news.wait()
         self.news.clear()
         missed, self.missed = self.missed, False
@@ -81,6 +86,7 @@ class Watchers:
     Args:
         begin: begins the units of work to read with; one connection at a time is in use.
         feed: changes made by any replica.
+        estimates: measured while a watcher wants progress.
         limit: watchers of this process; one tenant may have half of them.
         clock: monotonic seconds.
     """
@@ -90,11 +96,13 @@ class Watchers:
         *,
         begin: Begin,
         feed: ChangeFeed,
+        estimates: ProgressEstimates,
         limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._begin = begin
         self._feed = feed
+        self._estimates = estimates
         self._limit = limit
         self._clock = clock
         # By tenant and document; watchers of many documents have an empty name.
@@ -107,7 +115,7 @@ class Watchers:
 
     @asynccontextmanager
     async def join(
-        self, tenant: str, *, document: str = "", collection: str = ""
+        self, tenant: str, *, document: str = "", collection: str = "", progress: bool = False
     ) -> AsyncIterator[Watcher]:
         """Watch one document, a collection or, with neither, the whole tenant.
 
@@ -115,7 +123,8 @@ class Watchers:
             OverloadedError: WATCHERS_FULL.
         """
         self._check_limits(tenant)
-        watcher = Watcher(prefix=f"collections/{collection}/" if collection else "")
+        prefix = f"collections/{collection}/" if collection else ""
+        watcher = Watcher(prefix=prefix, progress=progress)
         self._watchers[tenant][document].add(watcher)
         try:
             await self._open_feed()
@@ -123,8 +132,10 @@ class Watchers:
         finally:
             self._leave(tenant, document, watcher)
 
-    def notice(self, tenant: str, document: str) -> None:
-        """Record that a document has changed; does nothing if it is not watched."""
+    def notice(self, tenant: str, document: str, *, finished: bool = False) -> None:
+        """Record that a document has changed; does nothing more if it is not watched."""
+        if finished:
+            self._estimates.note_finished(tenant)
         if any(self._find_watchers(tenant, document)):
             self._changed[tenant][document] = None
             self._news.set()
@@ -141,6 +152,7 @@ class Watchers:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_changes())
             tasks.create_task(self._reload_periodically())
+            tasks.create_task(self._measure_periodically())
 
     def _check_limits(self, tenant: str) -> None:
         counts = {
@@ -210,6 +222,26 @@ class Watchers:
             elif await self._open_feed() or self._clock() >= due_at:
                 self.notice_all()
                 due_at = self._next_reload_at()
+
+    async def _measure_periodically(self) -> None:
+        """Count what is unfinished while a watcher wants to know, and wake those that do."""
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            wanting = [one for one in self._list_watchers() if one.progress]
+            if not wanting:
+                continue
+            try:
+                await self._estimates.measure()
+            except (UnavailableError, OverloadedError, ConflictError) as error:
+                log.warning("progress.not_measured", extra={"reason": error.reason})
+                continue
+            for watcher in wanting:
+                watcher.news.set()
+
+    def _list_watchers(self) -> Iterator[Watcher]:
+        for watchers in self._watchers.values():
+            for same in watchers.values():
+                yield from same
 
     def _next_reload_at(self) -> float:
         spread = random.uniform(0.75, 1.25)  # noqa: S311  (spreads replicas, keeps no secret)

@@ -28,9 +28,11 @@ from ingest.usecases.rows import (
     Extent,
     Fetch,
     PageQuery,
+    Part,
     Pending,
     Purged,
     Receipt,
+    Session,
     Standing,
     Tombstone,
 )
@@ -202,6 +204,34 @@ class Fetches(Protocol):
         """Remove a fetch that has ended."""
 
 
+class Sessions(Protocol):
+    """Uploads in several calls that are not finished."""
+
+    async def lock(self) -> None:
+        """Lock the tenant's set of sessions until the transaction ends."""
+
+    async def find(self, upload_id: str) -> Session | None:
+        """Read a session."""
+
+    async def find_same(self, document: str, sha256: str, size_bytes: int) -> Session | None:
+        """The session of a document with this content."""
+
+    async def measure(self) -> tuple[int, int]:
+        """Number of the tenant's sessions, and the bytes that they declare."""
+
+    async def put(self, session: Session, expiry_s: float) -> Session:
+        """Add a session, or replace the description of a known one, which keeps its offset."""
+
+    async def append(self, upload_id: str, part: Part, expiry_s: float) -> Session | None:
+        """Add a part at the offset and move that; None if it is not there, or it does not fit."""
+
+    async def list_parts(self, upload_id: str) -> Sequence[Part]:
+        """The parts of a session, in order."""
+
+    async def remove(self, upload_id: str, *, only_expired: bool = False) -> Sequence[str]:
+        """Remove a session and its parts; returns the keys of their objects."""
+
+
 class Deletions(Protocol):
     """Changes of a delete, made while the document is locked."""
 
@@ -331,6 +361,8 @@ class Work(Protocol):
     def uploads(self) -> Uploads: ...
     @property
     def fetches(self) -> Fetches: ...
+    @property
+    def sessions(self) -> Sessions: ...
     @property
     def deletions(self) -> Deletions: ...
     @property

@@ -7,9 +7,11 @@ from aquifer.ingest.v1 import collection_pb2 as collection_pb2
 from aquifer.ingest.v1 import document_pb2 as document_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
+from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import field_mask_pb2 as field_mask_pb2
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
@@ -79,6 +81,164 @@ class UploadDocumentRequest(message.Message):
     _WhichOneofReturnType_part: _TypeAlias = typing.Literal["header", "content"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+@typing.final
+class StartUploadRequest(message.Message):
+    """Request of StartUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    sha256: builtins.str
+    """SHA-256 of the whole content, lower-case hex."""
+    @builtins.property
+    def header(self) -> UploadHeader:
+        """Properties of the document. `size_bytes` is required, the size of the whole content.
+        `request_id` is ignored: the id of the upload takes its place.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: UploadHeader | None = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["header", b"header", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AppendUploadRequest(message.Message):
+    """One message of AppendUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
+    content: builtins.bytes
+    """1 byte to 1 MiB each; 256 KiB is a good size."""
+    @builtins.property
+    def position(self) -> UploadPosition:
+        """Exactly once, first."""
+
+    def __init__(
+        self,
+        *,
+        position: UploadPosition | None = ...,
+        content: builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["content", b"content", "part", b"part", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["content", b"content", "part", b"part", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = typing.Literal["position", "content"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+@typing.final
+class UploadPosition(message.Message):
+    """Where the content of an AppendUpload call belongs."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    offset: builtins.int
+    """Number of bytes before the first one of this call: the offset of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["offset", b"offset", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetUploadRequest(message.Message):
+    """Request of GetUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FinishUploadRequest(message.Message):
+    """Request of FinishUpload."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Id of the upload."""
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UploadSession(message.Message):
+    """An upload that is not finished."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    upload_id: builtins.str
+    """Its id, unique inside the tenant."""
+    document: builtins.str
+    """Resource name of the document; see `Document.name`."""
+    size_bytes: builtins.int
+    """Size of the whole content."""
+    offset: builtins.int
+    """Number of bytes that are durable, from the first on: where to continue."""
+    @builtins.property
+    def expire_time(self) -> timestamp_pb2.Timestamp:
+        """When it expires unless something is appended before."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: builtins.str = ...,
+        document: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        offset: builtins.int = ...,
+        expire_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "expire_time", b"expire_time", "offset", b"offset", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class ImportDocumentsRequest(message.Message):
@@ -888,16 +1048,20 @@ class WatchDocumentRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name."""
+    progress: builtins.bool
+    """Whether to send `progress` too, in messages of its own."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        progress: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -908,18 +1072,60 @@ class WatchDocumentResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @builtins.property
     def document(self) -> document_pb2.Document:
         """Its current state."""
+
+    @builtins.property
+    def progress(self) -> Progress:
+        """Set in messages that `WatchDocumentRequest.progress` asks for: while the document is not final,
+        about each second, if it has changed by more than a tenth.
+        """
 
     def __init__(
         self,
         *,
         document: document_pb2.Document | None = ...,
+        progress: Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Progress(message.Message):
+    """What stands before a document that is not final, and how long that takes; an estimate."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_AHEAD_FIELD_NUMBER: builtins.int
+    DOCUMENTS_AHEAD_OVERALL_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    documents_ahead: builtins.int
+    """Unfinished documents of the tenant that were accepted before it."""
+    documents_ahead_overall: builtins.int
+    """Unfinished documents of all tenants that were accepted before it. Tenants take turns, so most of
+    them may be finished after it.
+    """
+    @builtins.property
+    def remaining(self) -> duration_pb2.Duration:
+        """Time until it is searchable, from what the tenant's documents took in the last 20 seconds; not
+        set while too few were finished.
+        """
+
+    def __init__(
+        self,
+        *,
+        documents_ahead: builtins.int = ...,
+        documents_ahead_overall: builtins.int = ...,
+        remaining: duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["remaining", b"remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents_ahead", b"documents_ahead", "documents_ahead_overall", b"documents_ahead_overall", "remaining", b"remaining"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -930,16 +1136,20 @@ class WatchDocumentsRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Collection id; empty: all collections."""
+    progress: builtins.bool
+    """Whether to send `progress` too, in messages of its own."""
     def __init__(
         self,
         *,
         collection: builtins.str = ...,
+        progress: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -951,6 +1161,7 @@ class WatchDocumentsResponse(message.Message):
 
     SUBSCRIBED_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
+    PROGRESS_FIELD_NUMBER: builtins.int
     @builtins.property
     def subscribed(self) -> Subscribed:
         """First, and again whenever changes may have been missed."""
@@ -959,17 +1170,24 @@ class WatchDocumentsResponse(message.Message):
     def document(self) -> document_pb2.Document:
         """A document that has changed, as it is now."""
 
+    @builtins.property
+    def progress(self) -> Progress:
+        """If `WatchDocumentsRequest.progress` asks for it: that of the last of all unfinished documents
+        of the tenant, about each second, if it has changed by more than a tenth.
+        """
+
     def __init__(
         self,
         *,
         subscribed: Subscribed | None = ...,
         document: document_pb2.Document | None = ...,
+        progress: Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "progress", b"progress", "subscribed", b"subscribed", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = typing.Literal["subscribed", "document"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = typing.Literal["subscribed", "document", "progress"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 

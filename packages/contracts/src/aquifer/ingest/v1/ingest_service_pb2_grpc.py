@@ -56,6 +56,26 @@ class IngestServiceStub(object):
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.FromString,
                 _registered_method=True)
+        self.StartUpload = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/StartUpload',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.StartUploadRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+                _registered_method=True)
+        self.AppendUpload = channel.stream_unary(
+                '/aquifer.ingest.v1.IngestService/AppendUpload',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.AppendUploadRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/GetUpload',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+                _registered_method=True)
+        self.FinishUpload = channel.unary_unary(
+                '/aquifer.ingest.v1.IngestService/FinishUpload',
+                request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.FinishUploadRequest.SerializeToString,
+                response_deserializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
+                _registered_method=True)
         self.GetDocument = channel.unary_unary(
                 '/aquifer.ingest.v1.IngestService/GetDocument',
                 request_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.SerializeToString,
@@ -188,6 +208,52 @@ class IngestServiceServicer(object):
         SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
         DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartUpload(self, request, context):
+        """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
+        content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
+        same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
+        after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+        RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendUpload(self, request_iterator, context):
+        """Adds content to an upload, from its offset on: first the position, then pieces in order. What
+        was received is kept in parts of 4 MiB, each as soon as it is complete, and the rest when the
+        stream ends, if it has 64 KiB or completes the upload. So after a broken call, continue at the
+        offset of GetUpload. Scope `documents.write`. INVALID_ARGUMENT UPLOAD_ORDER, SIZE_MISMATCH: more
+        content than declared. NOT_FOUND UPLOAD_UNKNOWN: it has expired, is finished, or was never
+        started. ABORTED UPLOAD_OFFSET: continue at the `offset` of the error. RESOURCE_EXHAUSTED
+        STORAGE_FULL. UNAVAILABLE STORAGE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """Returns an upload that is not finished, with the offset to continue at. Scope
+        `documents.write`. NOT_FOUND UPLOAD_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishUpload(self, request, context):
+        """Checks size and SHA-256 of an upload and stores it as UploadDocument does. A repeat returns the
+        same version, for at least 24 hours. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
+        CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
+        the limit is lower than at its start. NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -385,6 +451,26 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.SerializeToString,
             ),
+            'StartUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartUpload,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.StartUploadRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.SerializeToString,
+            ),
+            'AppendUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.AppendUpload,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.AppendUploadRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.SerializeToString,
+            ),
+            'FinishUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishUpload,
+                    request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.FinishUploadRequest.FromString,
+                    response_serializer=aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.SerializeToString,
+            ),
             'GetDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocument,
                     request_deserializer=aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.FromString,
@@ -540,6 +626,114 @@ class IngestService(object):
             '/aquifer.ingest.v1.IngestService/ImportDocuments',
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsRequest.SerializeToString,
             aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.ImportDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/StartUpload',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.StartUploadRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/aquifer.ingest.v1.IngestService/AppendUpload',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.AppendUploadRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/GetUpload',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadSession.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.ingest.v1.IngestService/FinishUpload',
+            aquifer_dot_ingest_dot_v1_dot_ingest__service__pb2.FinishUploadRequest.SerializeToString,
+            aquifer_dot_ingest_dot_v1_dot_document__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,36 @@ class IngestServiceStub:
     DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
     STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
+    StartUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.StartUploadRequest, ingest_service_pb2.UploadSession]
+    """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
+    content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
+    same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
+    after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+    DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+    RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
+    """
+    AppendUpload: aio.StreamUnaryMultiCallable[ingest_service_pb2.AppendUploadRequest, ingest_service_pb2.UploadSession]
+    """Adds content to an upload, from its offset on: first the position, then pieces in order. What
+    was received is kept in parts of 4 MiB, each as soon as it is complete, and the rest when the
+    stream ends, if it has 64 KiB or completes the upload. So after a broken call, continue at the
+    offset of GetUpload. Scope `documents.write`. INVALID_ARGUMENT UPLOAD_ORDER, SIZE_MISMATCH: more
+    content than declared. NOT_FOUND UPLOAD_UNKNOWN: it has expired, is finished, or was never
+    started. ABORTED UPLOAD_OFFSET: continue at the `offset` of the error. RESOURCE_EXHAUSTED
+    STORAGE_FULL. UNAVAILABLE STORAGE_UNAVAILABLE.
+    """
+    GetUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetUploadRequest, ingest_service_pb2.UploadSession]
+    """Returns an upload that is not finished, with the offset to continue at. Scope
+    `documents.write`. NOT_FOUND UPLOAD_UNKNOWN.
+    """
+    FinishUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.FinishUploadRequest, document_pb2.Document]
+    """Checks size and SHA-256 of an upload and stores it as UploadDocument does. A repeat returns the
+    same version, for at least 24 hours. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+    SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
+    CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
+    the limit is lower than at its start. NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
+    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+    REQUEST_FORGOTTEN.
+    """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
     DOCUMENT_UNKNOWN.
@@ -207,6 +237,60 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
         DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        """
+
+    @abc_1.abstractmethod
+    def StartUpload(
+        self,
+        request: ingest_service_pb2.StartUploadRequest,
+        context: aio.ServicerContext[ingest_service_pb2.StartUploadRequest, abc.Awaitable[ingest_service_pb2.UploadSession]],
+    ) -> abc.Awaitable[ingest_service_pb2.UploadSession]:
+        """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
+        content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
+        same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
+        after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+        RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
+        """
+
+    @abc_1.abstractmethod
+    def AppendUpload(
+        self,
+        request_iterator: abc.AsyncIterator[ingest_service_pb2.AppendUploadRequest],
+        context: aio.ServicerContext[abc.AsyncIterator[ingest_service_pb2.AppendUploadRequest], abc.Awaitable[ingest_service_pb2.UploadSession]],
+    ) -> abc.Awaitable[ingest_service_pb2.UploadSession]:
+        """Adds content to an upload, from its offset on: first the position, then pieces in order. What
+        was received is kept in parts of 4 MiB, each as soon as it is complete, and the rest when the
+        stream ends, if it has 64 KiB or completes the upload. So after a broken call, continue at the
+        offset of GetUpload. Scope `documents.write`. INVALID_ARGUMENT UPLOAD_ORDER, SIZE_MISMATCH: more
+        content than declared. NOT_FOUND UPLOAD_UNKNOWN: it has expired, is finished, or was never
+        started. ABORTED UPLOAD_OFFSET: continue at the `offset` of the error. RESOURCE_EXHAUSTED
+        STORAGE_FULL. UNAVAILABLE STORAGE_UNAVAILABLE.
+        """
+
+    @abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: ingest_service_pb2.GetUploadRequest,
+        context: aio.ServicerContext[ingest_service_pb2.GetUploadRequest, abc.Awaitable[ingest_service_pb2.UploadSession]],
+    ) -> abc.Awaitable[ingest_service_pb2.UploadSession]:
+        """Returns an upload that is not finished, with the offset to continue at. Scope
+        `documents.write`. NOT_FOUND UPLOAD_UNKNOWN.
+        """
+
+    @abc_1.abstractmethod
+    def FinishUpload(
+        self,
+        request: ingest_service_pb2.FinishUploadRequest,
+        context: aio.ServicerContext[ingest_service_pb2.FinishUploadRequest, abc.Awaitable[document_pb2.Document]],
+    ) -> abc.Awaitable[document_pb2.Document]:
+        """Checks size and SHA-256 of an upload and stores it as UploadDocument does. A repeat returns the
+        same version, for at least 24 hours. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
+        SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
+        CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
+        the limit is lower than at its start. NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod

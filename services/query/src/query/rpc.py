@@ -1,6 +1,6 @@
 """`QueryService` and the scopes of its methods."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanContext, TraceFlags
 from typing_extensions import override
 
 from aquifer.ingest.v1.document_pb2 import PageBreak
+from aquifer.lines import STEPS_PER_POINT, unpack
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
 from aquifer.structs import to_struct
@@ -25,6 +26,7 @@ from query.domain import (
     Delta,
     Finish,
     FinishReason,
+    Hit,
     Inquiry,
     Passage,
     Question,
@@ -77,9 +79,7 @@ class QueryRpc(QueryServiceServicer):
             one_per_document=request.one_per_document,
         )
         hits = await self.find.run(question)
-        return pb.SearchResponse(
-            hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
-        )
+        return pb.SearchResponse(hits=map(_hit, hits))
 
     @override
     async def Ask(
@@ -192,6 +192,7 @@ def _citation(citation: Citation) -> pb.Citation:
         quote_start=citation.start,
         quote_end=citation.end,
         page=citation.page,
+        lines=_lines(citation.passage, citation.start, citation.end),
     )
 
 
@@ -203,6 +204,27 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         generative=finish.generative,
         confidence=finish.confidence,
     )
+
+
+def _hit(hit: Hit) -> pb.Hit:
+    passage = hit.passage
+    lines = _lines(passage, 0, len(passage.text))
+    return pb.Hit(passage=_passage(passage), score=hit.score, lines=lines)
+
+
+def _lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:
+    """The lines of a passage that have characters of a part of its text."""
+    for line in unpack(passage.lines):
+        if line.start < end and line.end > start:
+            yield pb.Line(
+                page=passage.page_at(line.start),
+                start=line.start,
+                end=line.end,
+                left=line.left / STEPS_PER_POINT,
+                top=line.top / STEPS_PER_POINT,
+                right=line.right / STEPS_PER_POINT,
+                bottom=line.bottom / STEPS_PER_POINT,
+            )
 
 
 def _passage(passage: Passage) -> pb.Passage:

@@ -18,6 +18,7 @@ PASSWORD_ERRORS = (4, 5)
 STROKED = 1
 # The mark at the end of a UTF-16 text.
 NUL_BYTES = 2
+_SURROGATES = range(0xD800, 0xE000)
 
 
 class Box(NamedTuple):
@@ -138,8 +139,12 @@ def read_characters(text: int, count: int) -> str:
     if len(found) == count:
         return found
     # Characters without a Unicode value are left out there.
-    codes = (find_character(text, index) for index in range(count))
-    return "".join(chr(code) if code <= sys.maxunicode else "\ufffd" for code in codes)
+    return "".join(_to_sign(find_character(text, index)) for index in range(count))
+
+
+def _to_sign(code: int) -> str:
+    is_character = code <= sys.maxunicode and code not in _SURROGATES
+    return chr(code) if is_character else "\ufffd"
 
 
 def find_matrix(text: int, index: int) -> tuple[float, float, float, float]:

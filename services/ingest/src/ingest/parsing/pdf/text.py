@@ -17,6 +17,8 @@ HYPHEN_MARKS = "\x02\ufffe"
 BULLET, BLANKS = "\uf0b7", " \r\n\t"
 # A larger gap between words, in shares of their size, may be one between columns.
 WIDE_GAP = 0.8
+# How far letters reach from their baseline, in shares of their size.
+ASCENT, DESCENT = 0.8, 0.2
 # Width of the last character of a slanting word, in shares of the height of its box.
 SLANTING_WIDTH = 0.3
 # A page with more unreadable signs than this share has a text layer of glyph numbers.

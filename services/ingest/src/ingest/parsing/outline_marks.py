@@ -32,7 +32,7 @@ _OUTLINE_CLASS = f"[{HEADING_MARKS[1]}-{TABLE_MARK}]"
 _MARK_CLASS = f"[{HEADING_MARKS[1]}-{TABLE_MARK}{min(_DIGITS)}-{max(_DIGITS)}]"
 _LEVELS = {mark: level for level, mark in HEADING_MARKS.items()}
 _MARK = re.compile(f"{_OUTLINE_CLASS}|{LINE_MARK_PATTERN}")
-_MARKS_BEFORE_BLANKS = re.compile(rf"(?:{_MARK_CLASS}[^\S\n]*+)+(\n|\Z)?")
+_MARKS_BEFORE_BLANKS = re.compile(rf"{_MARK_CLASS}++(?=\s|\Z)(?:{_MARK_CLASS}|[^\S\n])*+(\n|\Z)?")
 
 
 class Marked(NamedTuple):
@@ -90,8 +90,7 @@ def take_marks(text: str, offset: int = 0) -> Marked:
 
 
 def _read_number(mark: str) -> int:
-    high, low = (ord(digit) - _FIRST_DIGIT for digit in mark)
-    return _BASE * high + low
+    return _BASE * (ord(mark[0]) - _FIRST_DIGIT) + ord(mark[1]) - _FIRST_DIGIT
 
 
 def _find(text: str, end: str, start: int) -> int:

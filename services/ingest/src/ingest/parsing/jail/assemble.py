@@ -6,11 +6,13 @@ from ingest.notes import Note, NoteCode, render_count
 from ingest.outline import Heading, Outline, Table
 from ingest.parsing.document import MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.outline_marks import take_marks
+from ingest.parsing.outline_marks import MARKS, take_marks
 from ingest.parsing.reading import Reading
 from ingest.parsing.text.clean import clean, clean_title
 
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
+
+_MARKS = "".join(MARKS)
 
 
 def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
@@ -29,7 +31,8 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
             continue
         if text:
             # A sentence that runs over the page end stays one sentence.
-            text += "\n" if page[0].islower() and not text.endswith(SENTENCE_ENDS) else "\n\n"
+            goes_on = page.lstrip(_MARKS)[:1].islower() and not text.endswith(SENTENCE_ENDS)
+            text += "\n" if goes_on else "\n\n"
         pages.append(PageStart(number=number, start_char=len(text)))
         if reading.is_marked:
             page, outline, marks = take_marks(page, len(text))

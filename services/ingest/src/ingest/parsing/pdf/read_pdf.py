@@ -166,7 +166,8 @@ def _compose(found: PageText, overlay: Overlay, lines: LineBoxes) -> str:
 
 
 def _mark_cell(lines: LineBoxes, angle: int, cell: Cell) -> str:
-    return lines.mark(Box(cell.start, cell.bottom, cell.end, cell.top).turn(-angle))
+    box = Box(cell.start, cell.bottom, cell.end, cell.top)
+    return lines.mark(box.turn(-angle) if angle else box)
 
 
 def _mark_note(lines: LineBoxes, box: Box, note: str) -> str:

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, SpanContext, TraceFlags
 from typing_extensions import override
 
 from aquifer.ingest.v1.document_pb2 import PageBreak
-from aquifer.lines import STEPS_PER_POINT, unpack
+from aquifer.lines import STEPS_PER_POINT
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
 from aquifer.structs import to_struct
@@ -34,6 +34,7 @@ from query.domain import (
     Step,
     Version,
 )
+from query.lines import find_lines
 from query.usecases.ask import Ask
 from query.usecases.documents import HideDocument
 from query.usecases.find_passages import FindPassages
@@ -213,18 +214,16 @@ def _hit(hit: Hit) -> pb.Hit:
 
 
 def _lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:
-    """The lines of a passage that have characters of a part of its text."""
-    for line in unpack(passage.lines):
-        if line.start < end and line.end > start:
-            yield pb.Line(
-                page=passage.page_at(line.start),
-                start=line.start,
-                end=line.end,
-                left=line.left / STEPS_PER_POINT,
-                top=line.top / STEPS_PER_POINT,
-                right=line.right / STEPS_PER_POINT,
-                bottom=line.bottom / STEPS_PER_POINT,
-            )
+    for page, line in find_lines(passage, start, end):
+        yield pb.Line(
+            page=page,
+            start=line.start,
+            end=line.end,
+            left=line.left / STEPS_PER_POINT,
+            top=line.top / STEPS_PER_POINT,
+            right=line.right / STEPS_PER_POINT,
+            bottom=line.bottom / STEPS_PER_POINT,
+        )
 
 
 def _passage(passage: Passage) -> pb.Passage:

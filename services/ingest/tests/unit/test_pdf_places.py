@@ -101,9 +101,8 @@ def find_coverage(document: CutDocument) -> float:
     return placed / signs
 
 
-WORDS = st.lists(
-    st.sampled_from(["oak", "birch", "rowan", "larch-tree", "elm"]), min_size=3, max_size=9
-)
+TREES = ["oak", "birch", "rowan", "larch-tree", "elm"]
+WORDS = st.lists(st.sampled_from(TREES), min_size=3, max_size=9)
 
 
 @given(

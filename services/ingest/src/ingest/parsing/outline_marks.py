@@ -21,16 +21,21 @@ _FIRST = 0xD801
 HEADING_MARKS = {level: chr(_FIRST + level - 1) for level in range(1, HEADING_LEVELS + 1)}
 # Before a row of a table that names its columns.
 TABLE_MARK = chr(_FIRST + HEADING_LEVELS)
+# Where a section begins whose heading is not known, by its level: it ends those before it.
+SECTION_MARKS = {
+    level: chr(_FIRST + HEADING_LEVELS + level) for level in range(1, HEADING_LEVELS + 1)
+}
 # Before a line of a page stand two of these, which are the digits of its number.
 _FIRST_DIGIT, _BASE = 0xDC00, 0x400
 _DIGITS = frozenset(map(chr, range(_FIRST_DIGIT, _FIRST_DIGIT + _BASE)))
 LINES_MAX = _BASE * _BASE
 LINE_MARK_PATTERN = f"[{min(_DIGITS)}-{max(_DIGITS)}]{{2}}"
-MARKS = frozenset((*HEADING_MARKS.values(), TABLE_MARK, *_DIGITS))
+MARKS = frozenset((*HEADING_MARKS.values(), TABLE_MARK, *SECTION_MARKS.values(), *_DIGITS))
 
-_OUTLINE_CLASS = f"[{HEADING_MARKS[1]}-{TABLE_MARK}]"
-_MARK_CLASS = f"[{HEADING_MARKS[1]}-{TABLE_MARK}{min(_DIGITS)}-{max(_DIGITS)}]"
+_OUTLINE_CLASS = f"[{HEADING_MARKS[1]}-{SECTION_MARKS[HEADING_LEVELS]}]"
+_MARK_CLASS = f"[{_OUTLINE_CLASS[1:-1]}{min(_DIGITS)}-{max(_DIGITS)}]"
 _LEVELS = {mark: level for level, mark in HEADING_MARKS.items()}
+_SECTION_LEVELS = {mark: level for level, mark in SECTION_MARKS.items()}
 _MARK = re.compile(f"{_OUTLINE_CLASS}|{LINE_MARK_PATTERN}")
 _MARKS_BEFORE_BLANKS = re.compile(rf"{_MARK_CLASS}++(?=\s|\Z)(?:{_MARK_CLASS}|[^\S\n])*+(\n|\Z)?")
 
@@ -84,6 +89,8 @@ def take_marks(text: str, offset: int = 0) -> Marked:
             rows, end = min(line_end + 1, len(plain)), _find(plain, "\n\n", line_end)
             if words and rows < end:
                 tables.append(Table(offset + rows, offset + end, words[:TABLE_HEADER_MAX_CHARS]))
+        elif mark in _SECTION_LEVELS:
+            headings.append(Heading(offset + start, _SECTION_LEVELS[mark], ""))
         elif words:
             headings.append(Heading(offset + start, _LEVELS[mark], words[:HEADING_MAX_CHARS]))
     return Marked(plain, Outline(headings, tables), lines)

@@ -148,7 +148,8 @@ class Reply:
         for start, level, text in headings:
             after = self._headings[-1].start if self._headings else -1
             fits = _is_int(start, level) and after < start < self._size_chars
-            if not (fits and 0 < level <= HEADING_LEVELS and _is_line(text, HEADING_MAX_CHARS)):
+            is_title = text == "" or _is_line(text, HEADING_MAX_CHARS)
+            if not (fits and 0 < level <= HEADING_LEVELS and is_title):
                 raise _malformed_reply_error()
             self._headings.append(Heading(start, level, text))
 

@@ -2,10 +2,19 @@
 
 import math
 from array import array
+from typing import NamedTuple
 
 from aquifer.lines import COORDINATE_MAX, STEPS_PER_POINT
 from ingest.parsing.outline_marks import LINES_MAX, mark_line
 from ingest.parsing.pdf.pdfium import Box
+
+
+class PlacedLine(NamedTuple):
+    """A line of a page: its mark, its text, and the height of its upper side above the origin."""
+
+    mark: str
+    text: str
+    top: float
 
 
 class LineBoxes:
@@ -17,18 +26,18 @@ class LineBoxes:
 
     def __init__(self, edges: Box, rotation: int) -> None:
         self.sides = array("H")
+        self.lines: list[PlacedLine] = []
         self._edges = edges
         self._rotation = rotation
-        self._count = 0
 
-    def mark(self, box: Box) -> str:
+    def mark(self, box: Box, text: str) -> str:
         """The mark for a line with this box in the coordinates of the page."""
-        number = self._count
-        if number == LINES_MAX:
+        if len(self.lines) == LINES_MAX:
             return ""
-        self._count += 1
+        line = PlacedLine(mark_line(len(self.lines)), text, box.top)
+        self.lines.append(line)
         self.sides.extend(self._place(box))
-        return mark_line(number)
+        return line.mark
 
     def _place(self, box: Box) -> tuple[int, int, int, int]:
         if not all(map(math.isfinite, (*self._edges, *box))):

@@ -15,6 +15,7 @@ from ingest.parsing.pdf.annotations import (
     place_values,
     read_annotations,
 )
+from ingest.parsing.pdf.bookmarks import mark_headings, read_bookmarks
 from ingest.parsing.pdf.boxes import LineBoxes
 from ingest.parsing.pdf.hyphens import rejoin
 from ingest.parsing.pdf.layers import Layers
@@ -103,6 +104,7 @@ class _PageReader:
         self._forms = forms
         self._layers = layers
         self._limit_chars = limit_chars
+        self._bookmarks = read_bookmarks(document)
         self._size_chars = 0
         self.unreadable = 0
         self.boxes: list[array[int]] = []
@@ -119,10 +121,21 @@ class _PageReader:
             lines = LineBoxes(pdfium.find_page_box(page), found.rotation % 360)
             text = _compose(found, overlay, lines)
             self.boxes.append(lines.sides)
+            text = self._mark_headings(number, text, lines)
             return _SPACE_RUN.sub(" ", text)
         finally:
             if page:
                 pdfium.close_page(page)
+
+    def _mark_headings(self, number: int, text: str, lines: LineBoxes) -> str:
+        bookmarks = self._bookmarks.pop(number, [])
+        if lines.lines:
+            return mark_headings(text, lines.lines, bookmarks)
+        # The sections of a page without text begin with the next page.
+        self._bookmarks.setdefault(number + 1, [])[:0] = [
+            bookmark._replace(height=None) for bookmark in bookmarks
+        ]
+        return text
 
     def _load(self, number: int) -> int:
         page: int | None = pdfium.load_page(self._document, number)
@@ -167,12 +180,12 @@ def _compose(found: PageText, overlay: Overlay, lines: LineBoxes) -> str:
 
 def _mark_cell(lines: LineBoxes, angle: int, cell: Cell) -> str:
     box = Box(cell.start, cell.bottom, cell.end, cell.top)
-    return lines.mark(box.turn(-angle) if angle else box)
+    return lines.mark(box.turn(-angle) if angle else box, cell.text)
 
 
 def _mark_note(lines: LineBoxes, box: Box, note: str) -> str:
     """A note with one box for all its lines."""
-    mark = lines.mark(box)
+    mark = lines.mark(box, note)
     return "\n".join(mark + line for line in note.split("\n"))
 
 

@@ -117,7 +117,9 @@ class Hit(message.Message):
 
     @builtins.property
     def lines(self) -> containers.RepeatedCompositeFieldContainer[Line]:
-        """Where the lines of the passage stand on their pages, in text order; only for PDF."""
+        """Where the lines of the passage stand on their pages, in text order; only for PDF. The last hits of
+        a response that would exceed 4 MiB have none.
+        """
 
     def __init__(
         self,

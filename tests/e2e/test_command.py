@@ -60,6 +60,7 @@ VERSION = {
 HIT = {
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
     *("headings", "table_header", "start", "end", "text", "metadata", "ingest_trace_id"),
+    "lines",
 }
 COLLECTION = {
     *("collection", "documents", "states", "description"),

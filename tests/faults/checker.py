@@ -162,7 +162,7 @@ def _kept_differ(evidence: Evidence) -> Iterator[str]:
 
 
 def _content(row: Row) -> tuple[object, ...]:
-    return row["chunk_id"], row["text"], tuple(row["headings"]), row["table_header"]
+    return row["chunk_id"], row["text"], tuple(row["headings"]), row["table_header"], row["lines"]
 
 
 def _key(row: Row) -> tuple[str, str, int]:

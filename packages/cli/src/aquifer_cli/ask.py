@@ -6,6 +6,7 @@ from typing import TextIO
 
 import grpc
 
+from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2 import (
     AskRequest,
     AskResponse,
@@ -40,7 +41,25 @@ async def search(
 
 def hit_json(rank: int, hit: Hit) -> dict[str, object]:
     """A hit for machines."""
-    return {"rank": rank, "score": hit.score, **passage_json(hit.passage)}
+    return {
+        "rank": rank,
+        "score": hit.score,
+        **passage_json(hit.passage),
+        "lines": list(map(line_json, hit.lines)),
+    }
+
+
+def line_json(line: pb.Line) -> dict[str, object]:
+    """A line on a page for machines."""
+    return {
+        "page": line.page,
+        "start": line.start,
+        "end": line.end,
+        "left": line.left,
+        "top": line.top,
+        "right": line.right,
+        "bottom": line.bottom,
+    }
 
 
 def passage_json(passage: Passage) -> dict[str, object]:
@@ -167,6 +186,7 @@ def citation_json(citation: Citation) -> dict[str, object]:
         "quote_start": citation.quote_start,
         "quote_end": citation.quote_end,
         "page": citation.page,
+        "lines": list(map(line_json, citation.lines)),
         "passage": passage_json(citation.passage),
     }
 

@@ -100,7 +100,7 @@ class Chunk:
 
     `gap` is the white space before it, from the end of the chunk before. `ordinal` counts from 0,
     `page` is the page the chunk begins on, `page_breaks` are further pages that begin inside it.
-    `place` is what it stands under.
+    `place` is what it stands under. `lines` are the places of its lines, see `aquifer.lines`.
     """
 
     ordinal: int
@@ -111,6 +111,7 @@ class Chunk:
     page: int | None
     page_breaks: tuple[PageBreak, ...] = ()
     place: Place = TOP
+    lines: bytes = b""
 
 
 def chunk(document: Document, settings: ChunkSettings) -> Sequence[Chunk]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -59,7 +59,7 @@ class Cut(ports.Cut):
 
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
         """Yields the pieces in order."""
-        batches = batch_numbers([_join(one) for one in self.chunks])
+        batches = batch_numbers(map(_measure, self.chunks))
         for one, batch in zip(self.chunks, batches, strict=True):
             yield Piece(
                 chunk_id=chunk_id(tenant, document, number, one.ordinal, self.settings.key),
@@ -73,6 +73,7 @@ class Cut(ports.Cut):
                 page_breaks=one.page_breaks,
                 headings=one.place.headings,
                 table_header=one.place.table_header,
+                lines=one.lines,
             )
 
 
@@ -81,22 +82,23 @@ def chunk_id(tenant: str, document: str, version: int, ordinal: int, settings: s
     return uuid.uuid5(_IDS, "\x1f".join((tenant, document, str(version), str(ordinal), settings)))
 
 
-def batch_numbers(texts: Sequence[str]) -> Iterator[int]:
-    """Yields the batch number of each text, headings and table header included.
+def batch_numbers(sizes: Iterable[int]) -> Iterator[int]:
+    """Yields the batch number of each chunk by its size in bytes.
 
-    A batch has at most 32 texts and 128 KiB of UTF-8.
+    A batch has at most 32 chunks and 128 KiB.
     """
     batch = count = size = 0
-    for text in texts:
-        length = len(text.encode())
+    for length in sizes:
         if count == BATCH_MAX_CHUNKS or (count and size + length > BATCH_MAX_BYTES):
             batch, count, size = batch + 1, 0, 0
         count, size = count + 1, size + length
         yield batch
 
 
-def _join(one: Chunk) -> str:
-    return "".join((*one.place.headings, one.place.table_header, one.text))
+def _measure(one: Chunk) -> int:
+    """Bytes of a chunk in an event: text, headings, table header and lines."""
+    texts = "".join((*one.place.headings, one.place.table_header, one.text))
+    return len(texts.encode()) + len(one.lines)
 
 
 def cut_small_text(

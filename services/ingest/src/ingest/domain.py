@@ -356,7 +356,7 @@ class Piece:
     `page_breaks` are the pages that begin inside it: the offset in the document's cleaned text, and
     the number of the page. `gap` is the white space before it, from the end of the chunk before.
     `headings` are those it stands under, outermost first; `table_header` is the header row of the
-    table that it continues.
+    table that it continues. `lines` are where its lines stand on their pages, see `aquifer.lines`.
     """
 
     chunk_id: uuid.UUID
@@ -370,6 +370,7 @@ class Piece:
     page_breaks: Sequence[tuple[int, int]] = ()
     headings: Sequence[str] = ()
     table_header: str = ""
+    lines: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ TABLE_HEADER_MAX_CHARS: Final = 500
 
 
 class Heading(NamedTuple):
-    """The character offset of a heading, its level from 1, and its words."""
+    """The character offset of a heading, its level from 1, and its words, empty if not known."""
 
     start: int
     level: int
@@ -70,7 +70,7 @@ class Outline:
         while index >= 0:
             path.append(self.headings[index].text)
             index = self._parents[index]
-        return tuple(reversed(path))
+        return tuple(filter(None, reversed(path)))
 
     def _find_table_header(self, start: int) -> str:
         index = bisect_right(self.tables, start, key=lambda one: one.start) - 1

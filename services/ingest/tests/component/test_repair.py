@@ -14,6 +14,7 @@ from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from chassis.base.errors import UnavailableError
 from ingest.domain import State
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
+from testkit.pdf import lines, pdf
 
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()
 
@@ -41,9 +42,16 @@ async def test_a_lost_order_is_sent_again_as_a_new_event(rig: Rig):
     assert not set(ids(again)) & set(first)
 
 
-async def test_lost_chunks_are_rebuilt_from_their_rows(rig: Rig):
-    await rig.upload(LONG)
+PDF = pdf(*(lines(*[b"Page %d says something of its own." % n] * 40) for n in range(1, 30)))
+
+
+@pytest.mark.parametrize(("content", "has_lines"), [(LONG, False), (PDF, True)])
+async def test_lost_chunks_are_rebuilt_from_their_rows(
+    rig: Rig, content: bytes, *, has_lines: bool
+):
+    await rig.upload(content)
     first = await rig.prepare()
+    assert all(bool(one.lines) == has_lines for event in messages(first) for one in event.chunks)
     await lose_events(rig)
     again = await repair(rig)
     for before, after in zip(messages(first), again, strict=True):

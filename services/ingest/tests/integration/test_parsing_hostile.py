@@ -1,6 +1,7 @@
 """Documents made to hurt: each fails alone, with its reason, and nothing of it stays behind."""
 
 import asyncio
+import binascii
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aquifer.lines import Line, pack, unpack
 from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.chunking import ChunkSettings
 from ingest.parsing.document import CutDocument, MediaType
@@ -452,6 +454,7 @@ def read_reply(*frames):
                 frame(text="some words of text"),
                 frame(pages=[[1, 0]]),
                 frame(chunks=[[0, 4]]),
+                frame(chunks=[[0, 4, "AAABAAAAAAABAAEA"]]),
                 frame(title="t"),
             ]
         ),
@@ -469,7 +472,11 @@ def test_forged_reply_is_believed_only_in_shape(frames):
         assert found in (None, *ParseFailure)
 
 
-TEXT = frame(text="some words of text")
+def lines(*lines):
+    return binascii.b2a_base64(pack(Line(*line) for line in lines), newline=False).decode()
+
+
+TEXT, TITLE = frame(text="some words of text"), frame(title="")
 
 
 @pytest.mark.parametrize(
@@ -497,6 +504,17 @@ TEXT = frame(text="some words of text")
         [TEXT, frame(chunks=[[False, True]])],
         [TEXT, frame(chunks=[["a", "b"]])],
         [TEXT, frame(chunks=[[1, 2, 3]])],
+        [TEXT, frame(chunks=[[0, 4, lines(), lines()]])],
+        [TEXT, frame(chunks=[[0, 4, None]])],
+        [TEXT, frame(chunks=[[0, 4, "no base64"]])],
+        [TEXT, frame(chunks=[[0, 4, "\xe9\xe9\xe9\xe9"]])],
+        [TEXT, frame(chunks=[[0, 4, lines((0, 4, 1, 1, 9, 9))[:-4]]])],
+        [TEXT, frame(chunks=[[0, 4, lines((0, 5, 1, 1, 9, 9))]])],
+        [TEXT, frame(chunks=[[0, 4, lines((2, 2, 1, 1, 9, 9))]])],
+        [TEXT, frame(chunks=[[0, 4, lines((3, 2, 1, 1, 9, 9))]])],
+        [TEXT, frame(chunks=[[0, 4, lines((0, 2, 1, 1, 9, 9), (1, 3, 1, 1, 9, 9))]])],
+        [TEXT, frame(chunks=[[0, 4, lines((0, 4, 9, 1, 9, 9))]])],
+        [TEXT, frame(chunks=[[0, 4, lines((0, 4, 1, 9, 9, 1))]])],
         [TEXT, frame(pages=[[1, 4], [2, 3]])],
         [TEXT, frame(pages=[[1, 4], [1, 5]])],
         [TEXT, frame(pages=[[0, 4]])],
@@ -513,6 +531,16 @@ TEXT = frame(text="some words of text")
 )
 def test_reply_no_child_of_ours_writes_is_a_crash(frames):
     assert read_reply(*frames) == ParseFailure.PARSER_CRASHED
+
+
+def test_lines_stay_with_their_chunk():
+    first, second = lines((0, 4, 1, 1, 9, 9)), lines((0, 5, 1, 9, 9, 20), (6, 7, 0, 0, 1, 65535))
+    document = read_reply(TEXT, frame(chunks=[[0, 4, first], [5, 13, second], [14, 18]]), TITLE)
+    assert [list(unpack(one.lines)) for one in document.chunks] == [
+        [Line(0, 4, 1, 1, 9, 9)],
+        [Line(0, 5, 1, 9, 9, 20), Line(6, 7, 0, 0, 1, 65535)],
+        [],
+    ]
 
 
 def test_a_chunk_over_the_seam_of_two_parts_is_whole():

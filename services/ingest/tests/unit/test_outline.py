@@ -1,5 +1,7 @@
 """Headings and tables keep their places while a text is cleaned, and chunks tell what is above."""
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from ingest.parsing.document import MediaType, ParsedDocument
 from ingest.parsing.html.read_html import read as read_html
 from ingest.parsing.jail.assemble import assemble
 from ingest.parsing.markdown.read_markdown import read as read_markdown
-from ingest.parsing.outline_marks import HEADING_MARKS, MARKS, TABLE_MARK
+from ingest.parsing.outline_marks import HEADING_MARKS, MARKS, TABLE_MARK, mark_line
 from ingest.parsing.reading import Reading
 from ingest.parsing.text.clean import clean, is_clean
 
@@ -123,16 +125,34 @@ def test_marks_in_other_texts_are_dropped():
     assert [*document.outline.headings, *document.outline.tables] == []
 
 
+LINE_MARK = mark_line(0)
+
+
 @given(
     st.lists(
-        st.sampled_from([*MARKS, "\n", "\n\n", " ", "a", "e\u0301", "\u200b", "\u0301", "| b"]),
+        st.sampled_from(
+            [
+                *HEADING_MARKS.values(),
+                TABLE_MARK,
+                LINE_MARK,
+                "\n",
+                "\n\n",
+                " ",
+                "a",
+                "e\u0301",
+                "\u200b",
+                "\u0301",
+                "| b",
+            ]
+        ),
         max_size=60,
     ).map("".join)
 )
 def test_marks_change_nothing_else(text):
     unmarked = clean("".join(sign for sign in text if sign not in MARKS))
     try:
-        document = assemble(Reading("", [text], 0, is_marked=True), MediaType.HTML)
+        reading = Reading("", [text], is_marked=True, boxes=[array("H", (4, 8, 40, 60))])
+        document = assemble(reading, MediaType.HTML)
     except InvalidInputError:
         assert not unmarked
         return

@@ -7,6 +7,7 @@ import pytest
 
 from ingest.notes import NoteCode
 from ingest.parsing.failure import ParseFailure, RefusalError
+from ingest.parsing.outline_marks import take_marks
 from ingest.parsing.pdf.read_pdf import read
 
 LIMIT = 1 << 20
@@ -75,7 +76,7 @@ def place_letters(places):
 
 def text_of(data):
     [text] = read(data, LIMIT).texts
-    return text
+    return take_marks(text).text
 
 
 def refusal_of(data):
@@ -428,7 +429,7 @@ def test_a_few_unknown_signs_leave_the_page_readable():
     letters = "\ue001abcdefg"
     content = "BT /F1 12 Tf 72 700 Td <00010002000300040005000600070008> Tj ET"
     reading = read(write_pdf(content, **letters_font(letters)), LIMIT)
-    assert reading.texts == ["abcdefg"]
+    assert [take_marks(text).text for text in reading.texts] == ["abcdefg"]
     detail = "1 sign left out, because their fonts do not tell the letters"
     assert reading.notes == ((NoteCode.SIGNS_LEFT_OUT, detail),)
 

@@ -101,7 +101,8 @@ class Passage:
     `start` and `end` are character offsets in the document's cleaned text. `page` is the page on
     which it begins, from 1, or 0 if the format has no pages; `page_breaks` are the further pages
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
-    the header row of the table that it continues. `ingest_trace_id` is the W3C trace of its upload.
+    the header row of the table that it continues. `lines` are where its lines stand on their pages,
+    see `aquifer.lines`. `ingest_trace_id` is the W3C trace of its upload.
     """
 
     version: Version
@@ -116,6 +117,7 @@ class Passage:
     page_breaks: tuple[PageBreak, ...] = ()
     headings: tuple[str, ...] = ()
     table_header: str = ""
+    lines: bytes = b""
     ingest_trace_id: str
 
     @property
@@ -132,6 +134,12 @@ class Passage:
         """The page of the character at an offset of `text`; 0 if the format has no pages."""
         behind = bisect_right(self.page_breaks, self.start + offset, key=lambda one: one.start)
         return self.page_breaks[behind - 1].page if behind else self.page
+
+    def redact(self) -> "Passage":
+        """Removes what it tells of its document's content."""
+        return replace(
+            self, text="", title="", metadata={}, headings=(), table_header="", lines=b""
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,13 +391,7 @@ class Answer:
         if not deleted:
             return self
         citations = [
-            replace(
-                citation,
-                quote="",
-                passage=replace(
-                    citation.passage, text="", title="", metadata={}, headings=(), table_header=""
-                ),
-            )
+            replace(citation, quote="", passage=citation.passage.redact())
             if citation.passage.version in deleted
             else citation
             for citation in self.citations

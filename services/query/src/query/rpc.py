@@ -1,6 +1,6 @@
 """`QueryService` and the scopes of its methods."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,12 +12,14 @@ from opentelemetry.trace import Span, SpanContext, TraceFlags
 from typing_extensions import override
 
 from aquifer.ingest.v1.document_pb2 import PageBreak
+from aquifer.lines import STEPS_PER_POINT, count
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
 from aquifer.structs import to_struct
 from chassis.base import paging
 from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
+from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
 from query.domain import (
     Answer,
@@ -25,6 +27,7 @@ from query.domain import (
     Delta,
     Finish,
     FinishReason,
+    Hit,
     Inquiry,
     Passage,
     Question,
@@ -32,6 +35,7 @@ from query.domain import (
     Step,
     Version,
 )
+from query.lines import find_lines
 from query.usecases.ask import Ask
 from query.usecases.documents import HideDocument, HideDocuments
 from query.usecases.find_passages import FindPassages
@@ -48,6 +52,8 @@ ACCESS: Access = {
 _SPAN_ID_MAX: Final = 2**64 - 1
 LIMIT_DEFAULT: Final = 10
 OUTPUT_TOKENS_DEFAULT: Final = 512
+# Of a line in a response: four floats, three integers and their tags.
+LINE_MAX_BYTES: Final = 48
 FINISH_REASONS: Final = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -79,9 +85,7 @@ class QueryRpc(QueryServiceServicer):
             one_per_document=request.one_per_document,
         )
         hits = await self.find.run(question)
-        return pb.SearchResponse(
-            hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
-        )
+        return _found(hits)
 
     @override
     async def Ask(
@@ -203,6 +207,7 @@ def _citation(citation: Citation) -> pb.Citation:
         quote_start=citation.start,
         quote_end=citation.end,
         page=citation.page,
+        lines=_lines(citation.passage, citation.start, citation.end),
     )
 
 
@@ -214,6 +219,33 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         generative=finish.generative,
         confidence=finish.confidence,
     )
+
+
+def _found(hits: Sequence[Hit]) -> pb.SearchResponse:
+    """Hits with their lines, the best first, as far as the message has room for lines."""
+    response = pb.SearchResponse(
+        hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
+    )
+    left_bytes = MESSAGE_MAX_BYTES - response.ByteSize()
+    for hit, found in zip(hits, response.hits, strict=True):
+        left_bytes -= LINE_MAX_BYTES * count(hit.passage.lines)
+        if left_bytes < 0:
+            break
+        found.lines.extend(_lines(hit.passage, 0, len(hit.passage.text)))
+    return response
+
+
+def _lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:
+    for page, line in find_lines(passage, start, end):
+        yield pb.Line(
+            page=page,
+            start=line.start,
+            end=line.end,
+            left=line.left / STEPS_PER_POINT,
+            top=line.top / STEPS_PER_POINT,
+            right=line.right / STEPS_PER_POINT,
+            bottom=line.bottom / STEPS_PER_POINT,
+        )
 
 
 def _passage(passage: Passage) -> pb.Passage:

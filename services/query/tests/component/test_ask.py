@@ -5,9 +5,11 @@ import uuid
 
 import pytest
 
+from aquifer.lines import Line, pack
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.errors import DataLossError, InvalidInputError, UnavailableError
 from query.domain import Citation, Delta, Finish, FinishReason, Inquiry, Quote, Started, Version
+from query.lines import find_lines
 
 PUMP = "collections/manuals/documents/pump"
 TRACE = "1" * 32
@@ -53,6 +55,37 @@ async def test_a_citation_names_the_page_of_its_quote(world):
     [citation] = [step for step in steps if isinstance(step, Citation)]
     assert (citation.quote, citation.passage.page, citation.page) == ("the impeller", 1, 2)
     assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
+
+
+LINES = [
+    Line(0, 9, 288, 288, 500, 340),
+    Line(11, 32, 288, 360, 900, 412),
+    Line(33, 43, 288, 420, 600, 472),
+]
+
+
+async def test_a_citation_has_the_lines_of_its_quote_alone(world):
+    event = world.embedded("Contents.\n\nthe impeller wears out\nin a year, at most")
+    event.prepared.chunks[0].page_breaks.add(start=33, page=2)
+    event.prepared.chunks[0].lines = pack(LINES)
+    await world.deliver(event)
+    world.generator.quotes = lambda _: [
+        Quote(passage=0, start=15, end=33, marker="[1]"),
+        Quote(passage=0, start=24, end=38, marker="[2]"),
+    ]
+    started, *steps = await ask(world)
+    first, second = [step for step in steps if isinstance(step, Citation)]
+    assert list_lines(first) == [(1, LINES[1])]
+    assert list_lines(second) == [(1, LINES[1]), (2, LINES[2])]
+    assert (await world.answers.find("acme", started.answer_id)).citations == [first, second]
+    await world.purge(1)
+    [one, _] = (await world.answers.find("acme", started.answer_id)).citations
+    assert list_lines(one) == []
+    assert pack(LINES[:1]).hex() not in str(world.rows("answers"))
+
+
+def list_lines(citation: Citation) -> list[tuple[int, Line]]:
+    return list(find_lines(citation.passage, citation.start, citation.end))
 
 
 async def test_a_citation_tells_what_its_passage_stands_under(world):

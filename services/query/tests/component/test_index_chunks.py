@@ -6,6 +6,7 @@ import math
 import pytest
 
 from aquifer.ingest.v1.document_pb2 import Description
+from aquifer.lines import Line, pack
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from chassis.base.errors import InvalidInputError
 
@@ -235,3 +236,20 @@ async def test_a_batch_given_up_fails_its_version(world):
     event = world.embedded("text")
     [rejected] = await world.make_dead_letter(event, InvalidInputError("ATTEMPTS_EXHAUSTED", "x"))
     assert (rejected.document, rejected.reason) == (DOCUMENT, "ATTEMPTS_EXHAUSTED")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"\0" * 11,
+        pack([Line(0, 19, 1, 1, 9, 9)]),
+        pack([Line(4, 8, 1, 1, 9, 9), Line(0, 4, 1, 1, 9, 9)]),
+        pack([Line(0, 4, 1, 1, 1, 9)]),
+    ],
+)
+async def test_lines_that_are_not_in_the_text_are_refused(world, lines):
+    event = world.embedded("the impeller wears")
+    event.prepared.chunks[0].lines = lines
+    [rejected] = await world.deliver(event)
+    assert rejected.reason == "LINES_INVALID"
+    assert world.rows("passages") == []

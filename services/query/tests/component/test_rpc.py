@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from aquifer.lines import Line, pack
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, NotFoundError
@@ -95,20 +96,34 @@ async def test_a_hundred_passages_with_all_their_metadata_fit_into_a_message(wor
     texts = [f"impeller {number} " + "\N{DROPLET}" * 4_050 for number in range(100)]
     metadata = {f"{n:064}": "v" * 436 for n in range(32)}
     for batch in range(10):
-        await world.deliver(
-            world.embedded(
-                *texts[10 * batch : 10 * batch + 10],
-                batch=batch,
-                batch_count=10,
-                chunk_count=100,
-                first=10 * batch,
-                title="\N{DROPLET}" * 512,
-                metadata=metadata,
-            )
+        event = world.embedded(
+            *texts[10 * batch : 10 * batch + 10],
+            batch=batch,
+            batch_count=10,
+            chunk_count=100,
+            first=10 * batch,
+            title="\N{DROPLET}" * 512,
+            metadata=metadata,
         )
+        for chunk in event.prepared.chunks:
+            chunk.lines = pack(Line(n, n + 1, 1, 1, 65_000, 65_001) for n in range(300))
+        await world.deliver(event)
     response = await rpc.Search(pb.SearchRequest(question="impeller", limit=100), None)
     assert len(response.hits) == 100
     assert response.ByteSize() < 4 << 20
+    assert [len(response.hits[place].lines) for place in (0, 99)] == [300, 0]
+
+
+async def test_hits_and_citations_have_lines_in_points(world, rpc):
+    event = world.embedded("the impeller wears out\nin a year")
+    event.prepared.chunks[0].lines = pack([Line(0, 22, 288, 289, 290, 295)])
+    await world.deliver(event)
+    expected = pb.Line(page=1, start=0, end=22, left=72, top=72.25, right=72.5, bottom=73.75)
+    [hit] = (await rpc.Search(pb.SearchRequest(question="impeller"), None)).hits
+    assert list(hit.lines) == [expected]
+    steps = [step async for step in rpc.Ask(pb.AskRequest(question="impeller"), None)]
+    [cited] = [step.citation for step in steps if step.HasField("citation")]
+    assert list(cited.lines) == [expected]
 
 
 @pytest.mark.parametrize("answer_id", ["", "x", "6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10"])

@@ -1,10 +1,11 @@
 """The result of parsing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ingest.chunking import Chunk
+from ingest.lines import Lines
 from ingest.notes import Note
 from ingest.outline import NO_OUTLINE, Outline
 
@@ -51,7 +52,7 @@ class ParsedDocument:
     `text` is NFC, has `\n` line ends, no control, bidi-override or invisible characters, and is
     never empty. `title` is one line, empty if the document has none. `pages` ascends by
     `start_char` and is empty if the format has no pages. `outline` is empty if the format does not
-    tell headings and tables.
+    tell headings and tables, `lines` if it does not tell where they stand on a page.
     """
 
     title: str
@@ -59,6 +60,7 @@ class ParsedDocument:
     pages: tuple[PageStart, ...]
     media_type: MediaType
     outline: Outline = NO_OUTLINE
+    lines: Lines = field(default_factory=Lines)
     notes: tuple[Note, ...] = ()
 
 

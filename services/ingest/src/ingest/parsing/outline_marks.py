@@ -1,10 +1,11 @@
-"""Marks by which a reader says where headings and tables begin; they are no part of the text.
+"""Marks by which a reader says where headings, tables and lines begin.
 
-A mark is a lone surrogate: no decoded text contains one, and it stays in its place while the text
-is cleaned. `take_outline` removes them.
+They are no part of the text, but lone surrogates, which no decoded text contains. They stay in
+their places while the text is cleaned. `take_marks` removes them.
 """
 
 import re
+from typing import NamedTuple
 
 from ingest.outline import (
     HEADING_LEVELS,
@@ -20,12 +21,36 @@ _FIRST = 0xD801
 HEADING_MARKS = {level: chr(_FIRST + level - 1) for level in range(1, HEADING_LEVELS + 1)}
 # Before a row of a table that names its columns.
 TABLE_MARK = chr(_FIRST + HEADING_LEVELS)
-MARKS = frozenset((*HEADING_MARKS.values(), TABLE_MARK))
+# Where a section begins whose heading is not known, by its level: it ends those before it.
+SECTION_MARKS = {
+    level: chr(_FIRST + HEADING_LEVELS + level) for level in range(1, HEADING_LEVELS + 1)
+}
+# Before a line of a page stand two of these, which are the digits of its number.
+_FIRST_DIGIT, _BASE = 0xDC00, 0x400
+_DIGITS = frozenset(map(chr, range(_FIRST_DIGIT, _FIRST_DIGIT + _BASE)))
+LINES_MAX = _BASE * _BASE
+LINE_MARK_PATTERN = f"[{min(_DIGITS)}-{max(_DIGITS)}]{{2}}"
+MARKS = frozenset((*HEADING_MARKS.values(), TABLE_MARK, *SECTION_MARKS.values(), *_DIGITS))
 
-_MARK_CLASS = f"[{min(MARKS)}-{max(MARKS)}]"
+_OUTLINE_CLASS = f"[{HEADING_MARKS[1]}-{SECTION_MARKS[HEADING_LEVELS]}]"
+_MARK_CLASS = f"[{_OUTLINE_CLASS[1:-1]}{min(_DIGITS)}-{max(_DIGITS)}]"
 _LEVELS = {mark: level for level, mark in HEADING_MARKS.items()}
-_MARK = re.compile(_MARK_CLASS)
-_MARKS_BEFORE_BLANKS = re.compile(rf"(?:{_MARK_CLASS}[^\S\n]*+)+(\n|\Z)?")
+_SECTION_LEVELS = {mark: level for level, mark in SECTION_MARKS.items()}
+_MARK = re.compile(f"{_OUTLINE_CLASS}|{LINE_MARK_PATTERN}")
+_MARKS_BEFORE_BLANKS = re.compile(rf"{_MARK_CLASS}++(?=\s|\Z)(?:{_MARK_CLASS}|[^\S\n])*+(\n|\Z)?")
+
+
+class Marked(NamedTuple):
+    """A text whose marks were removed, and what they say; `lines` are offsets and numbers."""
+
+    text: str
+    outline: Outline
+    lines: list[tuple[int, int]]
+
+
+def mark_line(number: int) -> str:
+    """The mark before a line by its number, which is less than `LINES_MAX`."""
+    return chr(_FIRST_DIGIT + number // _BASE) + chr(_FIRST_DIGIT + number % _BASE)
 
 
 def settle_marks(text: str) -> str:
@@ -39,30 +64,40 @@ def _settle(found: re.Match[str]) -> str:
     return _MARK.sub("", found[0]) + "".join(_MARK.findall(found[0]))
 
 
-def take_outline(text: str, offset: int = 0) -> tuple[str, Outline]:
+def take_marks(text: str, offset: int = 0) -> Marked:
     """Remove the marks of a cleaned text; `offset` is added to the places of the outline.
 
     A heading ends with its line, a table before the next blank line.
     """
     parts = _MARK.split(text)
     if len(parts) == 1:
-        return text, Outline()
+        return Marked(text, Outline(), [])
     marks = _MARK.findall(text)
     plain = "".join(parts)
     headings: list[Heading] = []
     tables: list[Table] = []
+    lines: list[tuple[int, int]] = []
     start = 0
     for part, mark in zip(parts, marks, strict=False):
         start += len(part)
+        if mark[0] in _DIGITS:
+            lines.append((start, _read_number(mark)))
+            continue
         line_end = _find(plain, "\n", start)
         words = plain[start:line_end].strip()
         if mark == TABLE_MARK:
             rows, end = min(line_end + 1, len(plain)), _find(plain, "\n\n", line_end)
             if words and rows < end:
                 tables.append(Table(offset + rows, offset + end, words[:TABLE_HEADER_MAX_CHARS]))
+        elif mark in _SECTION_LEVELS:
+            headings.append(Heading(offset + start, _SECTION_LEVELS[mark], ""))
         elif words:
             headings.append(Heading(offset + start, _LEVELS[mark], words[:HEADING_MAX_CHARS]))
-    return plain, Outline(headings, tables)
+    return Marked(plain, Outline(headings, tables), lines)
+
+
+def _read_number(mark: str) -> int:
+    return _BASE * (ord(mark[0]) - _FIRST_DIGIT) + ord(mark[1]) - _FIRST_DIGIT
 
 
 def _find(text: str, end: str, start: int) -> int:

@@ -1,5 +1,7 @@
 """The result of a reader in the child; imported at every start, so keep it small."""
 
+from array import array
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingest.notes import Note
@@ -9,13 +11,15 @@ from ingest.parsing.failure import ParseFailure, RefusalError
 class Reading(NamedTuple):
     """Raw text, one entry per page; formats without pages have one entry.
 
-    `is_marked`: the texts contain the marks of `outline_marks`.
+    `is_marked`: the texts contain the marks of `outline_marks`. `boxes`: for each page the places
+    of its lines by the numbers of their marks, four sides each, as in `aquifer.lines`.
     """
 
     title: str
     texts: list[str]
     notes: tuple[Note, ...] = ()
     is_marked: bool = False
+    boxes: "Sequence[array[int]]" = ()
 
     def add_notes(self, notes: tuple[Note, ...]) -> "Reading":
         """The same with notes of an earlier step before its own."""

@@ -76,4 +76,5 @@ def chunks(pieces: Sequence[Piece]) -> dict[str, Any]:
         "page_breaks": [Jsonb(list(piece.page_breaks)) for piece in pieces],
         "headings": [Jsonb(list(piece.headings)) for piece in pieces],
         "table_headers": [piece.table_header for piece in pieces],
+        "lines": [piece.lines for piece in pieces],
     }

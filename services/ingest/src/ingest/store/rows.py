@@ -30,7 +30,7 @@ UPLOAD: Final = (
 )
 PIECE: Final = (
     "chunk_id, ordinal, batch, gap, text, start_char, end_char, page, page_breaks, headings,"
-    " table_header"
+    " table_header, lines"
 )
 
 Row = dict[str, Any]
@@ -116,6 +116,7 @@ def piece(row: Row) -> Piece:
         page_breaks=[(start, page) for start, page in row["page_breaks"]],
         headings=row["headings"],
         table_header=row["table_header"],
+        lines=row["lines"],
     )
 
 

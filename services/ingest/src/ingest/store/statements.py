@@ -114,12 +114,12 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(contents)b::bytea[]) AS 
 
 KEEP_PIECES: Final = """
 INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, gap, text, start_char,
-    end_char, page, page_breaks, headings, table_header)
+    end_char, page, page_breaks, headings, table_header, lines)
 SELECT %(tenant)s, given.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(ordinals)b::int[],
     %(batches)b::int[], %(gaps)b::text[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[],
-    %(pages)b::int[], %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[])
-AS given
+    %(pages)b::int[], %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
+    %(lines)b::bytea[]) AS given
 """
 
 DESCRIBE: Final = f"""
@@ -161,12 +161,12 @@ WITH moved AS (
     RETURNING {rows.VERSION}
 ), written AS (
     INSERT INTO chunks (tenant_id, document, version, chunk_id, ordinal, batch, gap, text,
-        start_char, end_char, page, page_breaks, headings, table_header)
+        start_char, end_char, page, page_breaks, headings, table_header, lines)
     SELECT moved.tenant_id, moved.document, moved.version, piece.*
     FROM moved, unnest(%(chunk_ids)b::uuid[], %(ordinals)b::int[], %(batches)b::int[],
         %(gaps)b::text[], %(texts)b::text[], %(starts)b::int[], %(ends)b::int[],
         %(pages)b::int[], %(page_breaks)b::jsonb[], %(headings)b::jsonb[],
-        %(table_headers)b::text[]) AS piece
+        %(table_headers)b::text[], %(lines)b::bytea[]) AS piece
 )
 SELECT * FROM moved
 """  # noqa: S608

@@ -106,6 +106,7 @@ def send_chunks(
                     ],
                     headings=piece.headings,
                     table_header=piece.table_header,
+                    lines=piece.lines,
                 )
                 for piece in members
             ],

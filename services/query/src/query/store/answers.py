@@ -134,6 +134,7 @@ def _to_json(citation: Citation) -> dict[str, Any]:
         "page_breaks": passage.page_breaks,
         "headings": passage.headings,
         "table_header": passage.table_header,
+        "lines": passage.lines.hex(),
         "ingest_trace_id": passage.ingest_trace_id,
     }
 
@@ -154,6 +155,7 @@ def _citation(stored: Mapping[str, Any]) -> Citation:
             page_breaks=tuple(PageBreak(*one) for one in stored["page_breaks"]),
             headings=tuple(stored.get("headings", ())),
             table_header=stored.get("table_header", ""),
+            lines=bytes.fromhex(stored.get("lines", "")),
             ingest_trace_id=stored["ingest_trace_id"],
         ),
         quote=stored["quote"],

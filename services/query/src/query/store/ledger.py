@@ -22,7 +22,7 @@ from query.usecases.ports import (
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
-    " page_breaks, headings, table_header, ingest_trace_id"
+    " page_breaks, headings, table_header, lines, ingest_trace_id"
 )
 # The description of a passage's version.
 _DESCRIBED: Final = """
@@ -255,5 +255,6 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         page_breaks=tuple(PageBreak(*one) for one in row["page_breaks"]),
         headings=tuple(row["headings"]),
         table_header=row["table_header"],
+        lines=row["lines"],
         ingest_trace_id=row["ingest_trace_id"],
     )

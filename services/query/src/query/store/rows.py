@@ -37,19 +37,19 @@ _PUT: Final = f"""
 WITH described AS ({_DESCRIBE})
 INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
                       text, start_offset, end_offset, page, page_breaks, headings, table_header,
-                      vector)
+                      lines, vector)
 SELECT %(tenant)s, given.*
 FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
             %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
             %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
-            %(vectors)b::bytea[]) AS given
+            %(lines)b::bytea[], %(vectors)b::bytea[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
     start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
     page_breaks = excluded.page_breaks, headings = excluded.headings,
-    table_header = excluded.table_header, vector = excluded.vector
+    table_header = excluded.table_header, lines = excluded.lines, vector = excluded.vector
 """  # noqa: S608  (a constant of this module)
 
 _MARK: Final = """
@@ -150,7 +150,7 @@ SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
     SELECT COALESCE(jsonb_agg(
         CASE WHEN one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
              THEN one || '{"text": "", "title": "", "metadata": {}, "quote": "", "headings": [],
-                             "table_header": ""}'
+                             "table_header": "", "lines": ""}'
              ELSE one END ORDER BY place
     ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
 FROM citing
@@ -251,6 +251,7 @@ class PostgresRows(Rows):
                 "page_breaks": [Jsonb(list(passage.page_breaks)) for passage in passages],
                 "headings": [Jsonb(list(passage.headings)) for passage in passages],
                 "table_headers": [passage.table_header for passage in passages],
+                "lines": [passage.lines for passage in passages],
                 "vectors": [
                     vector.astype("<f4").tobytes() for batch in batches for vector in batch.vectors
                 ],

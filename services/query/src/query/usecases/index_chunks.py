@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 
+from aquifer import lines
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1 import document_pb2 as pb
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
@@ -277,6 +278,15 @@ def _read_passage(
         page_breaks=tuple(PageBreak(one.start, one.page) for one in chunk.page_breaks),
         headings=tuple(chunk.headings),
         table_header=chunk.table_header,
+        lines=_read_lines(chunk),
         # Only used for links between traces, so a malformed id is ignored.
         ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
     )
+
+
+def _read_lines(chunk: Chunk) -> bytes:
+    if not lines.are_valid(chunk.lines, len(chunk.text)):
+        raise InvalidInputError(
+            "LINES_INVALID", "the lines of a chunk are not in order in its text"
+        )
+    return chunk.lines

@@ -176,6 +176,7 @@ class Chunk(message.Message):
     PAGE_BREAKS_FIELD_NUMBER: builtins.int
     HEADINGS_FIELD_NUMBER: builtins.int
     TABLE_HEADER_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
     chunk_id: builtins.str
     """uuid5 of tenant, document, version, ordinal and chunker settings, as 36 characters."""
     ordinal: builtins.int
@@ -190,6 +191,11 @@ class Chunk(message.Message):
     """Page on which it starts, from 1; 0 if the format has no pages."""
     table_header: builtins.str
     """Header row of the table that it continues, at most 500 characters. Not part of the text."""
+    lines: builtins.bytes
+    """Where its lines stand on their pages; empty if the format does not tell. Each line is six 16-bit
+    integers, little-endian: character offsets of its start and end in `text`, then left, top, right
+    and bottom in quarter points. For the coordinates see `aquifer.query.v1.Line`.
+    """
     @builtins.property
     def page_breaks(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.PageBreak]:
         """Each further page that begins inside it, ascending; empty for a chunk within one page."""
@@ -210,10 +216,11 @@ class Chunk(message.Message):
         page_breaks: abc.Iterable[document_pb2.PageBreak] | None = ...,
         headings: abc.Iterable[builtins.str] | None = ...,
         table_header: builtins.str = ...,
+        lines: builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "headings", b"headings", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "table_header", b"table_header", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "end", b"end", "headings", b"headings", "lines", b"lines", "ordinal", b"ordinal", "page", b"page", "page_breaks", b"page_breaks", "start", b"start", "table_header", b"table_header", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

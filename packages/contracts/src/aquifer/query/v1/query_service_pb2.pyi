@@ -108,21 +108,77 @@ class Hit(message.Message):
 
     PASSAGE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
     score: builtins.float
     """Fused score; only comparable within one response."""
     @builtins.property
     def passage(self) -> Passage:
         """The passage."""
 
+    @builtins.property
+    def lines(self) -> containers.RepeatedCompositeFieldContainer[Line]:
+        """Where the lines of the passage stand on their pages, in text order; only for PDF. The last hits of
+        a response that would exceed 4 MiB have none.
+        """
+
     def __init__(
         self,
         *,
         passage: Passage | None = ...,
         score: builtins.float = ...,
+        lines: abc.Iterable[Line] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["passage", b"passage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["passage", b"passage", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["lines", b"lines", "passage", b"passage", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Line(message.Message):
+    """A line of text on a page, and the rectangle around it, in points: 1/72 inch, without the page's
+    `UserUnit`. The origin is the upper left corner of the page as a viewer shows it, which is that of
+    its crop box after the page is turned by its `Rotate` entry. `left` and `right` count to the right,
+    `top` and `bottom` downwards; all are rounded to quarter points.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PAGE_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    LEFT_FIELD_NUMBER: builtins.int
+    TOP_FIELD_NUMBER: builtins.int
+    RIGHT_FIELD_NUMBER: builtins.int
+    BOTTOM_FIELD_NUMBER: builtins.int
+    page: builtins.int
+    """Page, from 1."""
+    start: builtins.int
+    """Character offset of its start in the passage's text."""
+    end: builtins.int
+    """Character offset of its end, exclusive."""
+    left: builtins.float
+    """Left side."""
+    top: builtins.float
+    """Upper side."""
+    right: builtins.float
+    """Right side."""
+    bottom: builtins.float
+    """Lower side."""
+    def __init__(
+        self,
+        *,
+        page: builtins.int = ...,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+        left: builtins.float = ...,
+        top: builtins.float = ...,
+        right: builtins.float = ...,
+        bottom: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bottom", b"bottom", "end", b"end", "left", b"left", "page", b"page", "right", b"right", "start", b"start", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,6 +390,7 @@ class Citation(message.Message):
     QUOTE_START_FIELD_NUMBER: builtins.int
     QUOTE_END_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
     marker: builtins.str
     """Marker used in the text, for example `[1]`."""
     quote: builtins.str
@@ -348,6 +405,12 @@ class Citation(message.Message):
     def passage(self) -> Passage:
         """The quoted passage, as it was when the answer was produced."""
 
+    @builtins.property
+    def lines(self) -> containers.RepeatedCompositeFieldContainer[Line]:
+        """The lines with characters of the quote, in text order, over all its pages; only for PDF. The
+        first may begin before the quote, the last may end after it.
+        """
+
     def __init__(
         self,
         *,
@@ -357,10 +420,11 @@ class Citation(message.Message):
         quote_start: builtins.int = ...,
         quote_end: builtins.int = ...,
         page: builtins.int = ...,
+        lines: abc.Iterable[Line] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["passage", b"passage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["marker", b"marker", "page", b"page", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["lines", b"lines", "marker", b"marker", "page", b"page", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,15 +1,18 @@
 """Assembles the text of a reader into one clean text with its pages."""
 
 from chassis.base.errors import InvalidInputError
+from ingest.lines import Lines
 from ingest.notes import Note, NoteCode, render_count
 from ingest.outline import Heading, Outline, Table
 from ingest.parsing.document import MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.outline_marks import take_outline
+from ingest.parsing.outline_marks import MARKS, take_marks
 from ingest.parsing.reading import Reading
 from ingest.parsing.text.clean import clean, clean_title
 
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
+
+_MARKS = "".join(MARKS)
 
 
 def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
@@ -21,18 +24,22 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
     text, pages = "", []
     headings: list[Heading] = []
     tables: list[Table] = []
+    lines = Lines()
     for number, raw in enumerate(reading.texts, 1):
         page = clean(raw, is_marked=reading.is_marked)
         if not page:
             continue
         if text:
             # A sentence that runs over the page end stays one sentence.
-            text += "\n" if page[0].islower() and not text.endswith(SENTENCE_ENDS) else "\n\n"
+            goes_on = page.lstrip(_MARKS)[:1].islower() and not text.endswith(SENTENCE_ENDS)
+            text += "\n" if goes_on else "\n\n"
         pages.append(PageStart(number=number, start_char=len(text)))
         if reading.is_marked:
-            page, outline = take_outline(page, len(text))
+            page, outline, marks = take_marks(page, len(text))
             headings += outline.headings
             tables += outline.tables
+            if marks:
+                lines.add_page(page, len(text), marks, reading.boxes[number - 1])
         text += page
     if not text:
         raise InvalidInputError(
@@ -48,5 +55,6 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         pages=tuple(pages) if media_type is MediaType.PDF else (),
         media_type=media_type,
         outline=Outline(headings, tables),
+        lines=lines,
         notes=notes,
     )

@@ -1,13 +1,16 @@
 """The reply of a child: a document in frames that are small enough for the parent's event loop.
 
 Text, pages, headings, tables and chunks come in order and in parts, then the notes and the title; a
-failure may come at any time.
+failure may come at any time. A chunk is sent as its offsets and, if they are known, its lines.
 """
 
+import binascii
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from aquifer import lines
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, locate_chunk
 from ingest.notes import Note, NoteCode
@@ -28,11 +31,12 @@ PART_CHARS = 32 * 1024
 PART_ITEMS = 1024
 # Headings, tables and chunks take longer each.
 PLACED_ITEMS = 256
+LINES = 1024
 FRAME_MAX_BYTES = 1 << 20
 
 
 def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
-    """Splits a document into frames; a chunk is sent as its offsets in the text."""
+    """Splits a document into frames."""
     for start in range(0, len(parsed.text), PART_CHARS):
         yield {"text": parsed.text[start : start + PART_CHARS]}
     pages = [(page.number, page.start_char) for page in parsed.pages]
@@ -42,12 +46,30 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
         yield {"headings": parsed.outline.headings[start : start + PLACED_ITEMS]}
     for start in range(0, len(parsed.outline.tables), PLACED_ITEMS):
         yield {"tables": parsed.outline.tables[start : start + PLACED_ITEMS]}
-    bounds = [(one.start, one.end) for one in chunks]
-    for start in range(0, len(bounds), PLACED_ITEMS):
-        yield {"chunks": bounds[start : start + PLACED_ITEMS]}
+    for frame in _group_chunks(parsed, chunks):
+        yield {"chunks": frame}
     if parsed.notes:
         yield {"notes": parsed.notes}
     yield {"title": parsed.title}
+
+
+def _group_chunks(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    lines_count = 0
+    for one in chunks:
+        packed = parsed.lines.pack(one.start, one.end)
+        lines_count += lines.count(packed)
+        if group and (len(group) == PLACED_ITEMS or lines_count > LINES):
+            yield group
+            group, lines_count = [], lines.count(packed)
+        group.append((one.start, one.end, *_encode(packed)))
+    if group:
+        yield group
+
+
+def _encode(packed: bytes) -> Iterator[str]:
+    if packed:
+        yield binascii.b2a_base64(packed, newline=False).decode()
 
 
 def failure_frame(failure: str, detail: str) -> dict[str, Any]:
@@ -126,7 +148,8 @@ class Reply:
         for start, level, text in headings:
             after = self._headings[-1].start if self._headings else -1
             fits = _is_int(start, level) and after < start < self._size_chars
-            if not (fits and 0 < level <= HEADING_LEVELS and _is_line(text, HEADING_MAX_CHARS)):
+            is_title = text == "" or _is_line(text, HEADING_MAX_CHARS)
+            if not (fits and 0 < level <= HEADING_LEVELS and is_title):
                 raise _malformed_reply_error()
             self._headings.append(Heading(start, level, text))
 
@@ -141,7 +164,7 @@ class Reply:
     def _add_chunks(self, bounds: Sequence[Any]) -> None:
         if self._outline is None:
             self._outline = Outline(self._headings, self._tables)
-        for start, end in bounds:
+        for start, end, *encoded in bounds:
             last = self._chunks[-1].end if self._chunks else 0
             fits = _is_int(start, end) and last <= start < end <= self._size_chars
             if not fits or end - start > self._max_chars:
@@ -153,7 +176,8 @@ class Reply:
                 raise _malformed_reply_error()
             ordinal = len(self._chunks)
             place = self._outline.locate(start)
-            self._chunks.append(locate_chunk(ordinal, gap, text, start, self._pages, place))
+            one = locate_chunk(ordinal, gap, text, start, self._pages, place)
+            self._chunks.append(replace(one, lines=_decode(*encoded, text=text)))
 
     def _add_notes(self, notes: Sequence[Any]) -> None:
         if len(notes) > len(NoteCode):
@@ -175,6 +199,14 @@ class Reply:
             notes=tuple(self._notes),
             chunks=self._chunks,
         )
+
+
+def _decode(encoded: str = "", *, text: str) -> bytes:
+    """The packed lines of a chunk; raises `TypeError` or `ValueError` for anything else."""
+    packed = binascii.a2b_base64(encoded, strict_mode=True)
+    if not lines.are_valid(packed, len(text)):
+        raise _malformed_reply_error()
+    return packed
 
 
 def _is_int(*values: object) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ingest.parsing.pdf import pdfium
 from ingest.parsing.pdf.pdfium import Box
-from ingest.parsing.pdf.text import Word
+from ingest.parsing.pdf.text import ASCENT, DESCENT, Word
 
 FREE_TEXT, STAMP, WIDGET = 3, 13, 20
 HIDDEN = 0b100010
@@ -14,20 +14,19 @@ PASSWORD = 1 << 13
 CHECKED = "[x]"
 # A value stands in its field at this size at most, and its baseline at this share above the edge.
 SIZE_MAX, LINE_STEP = 12.0, 1.2
-# How far letters reach from their baseline, and how much of them must stand beside a field, in
-# shares of their size.
-ASCENT, DESCENT, OVERLAP_MIN = 0.8, 0.2, 0.5
+# How much of letters must stand beside a field, in shares of their size.
+OVERLAP_MIN = 0.5
 
 
 @dataclass(slots=True)
 class Overlay:
-    """Values of form fields with their places, and texts laid over the page.
+    """Values of form fields and texts laid over the page, with their places.
 
     `drawn` are the numbers of annotations whose text is only drawn.
     """
 
     values: list[tuple[Box, str]]
-    notes: list[str]
+    notes: list[tuple[Box, str]]
     drawn: set[int]
 
 
@@ -106,7 +105,8 @@ def _add(overlay: Overlay, annotation: int, number: int, forms: int) -> None:
     elif kind in (FREE_TEXT, STAMP):
         note = pdfium.read_annotation_value(annotation, "Contents").strip()
         if note:
-            overlay.notes.append(note.replace("\r\n", "\n").replace("\r", "\n"))
+            box = pdfium.find_annotation_box(annotation)
+            overlay.notes.append((box, note.replace("\r\n", "\n").replace("\r", "\n")))
         elif pdfium.count_drawn(annotation) > 0:
             overlay.drawn.add(number)
 

@@ -1,6 +1,6 @@
 """Finds the order of reading of a PDF page: columns one after another, tables by row."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
@@ -30,8 +30,11 @@ class _Block:
     columns: list[Span]
 
 
-def join_rows(rows: list[Row]) -> str:
-    """The text of a page: a line a row of a column, a blank line between paragraphs."""
+def join_rows(rows: list[Row], mark: Callable[[Cell], str]) -> str:
+    """The text of a page: a line a row of a column, a blank line between paragraphs.
+
+    `mark` tells what to write before a line.
+    """
     rows = [row for row in rows if row]
     if not rows:
         return ""
@@ -39,7 +42,7 @@ def join_rows(rows: list[Row]) -> str:
     columns = [
         column for block in _find_blocks(rows) for column in _find_order(block, is_turned=is_turned)
     ]
-    return _join_paragraphs([_find_lines(column, is_turned=is_turned) for column in columns])
+    return _join_paragraphs([_find_lines(column, is_turned=is_turned) for column in columns], mark)
 
 
 def _runs_right_to_left(rows: list[Row]) -> bool:
@@ -169,6 +172,8 @@ def _join_cells(row: Row) -> Cell:
         " ".join(cell.text for cell in row),
         min(cell.start for cell in row),
         max(cell.end for cell in row),
+        min(cell.bottom for cell in row),
+        max(cell.top for cell in row),
         row[0].line,
         max(cell.size for cell in row),
         min(cell.first for cell in row),
@@ -176,7 +181,7 @@ def _join_cells(row: Row) -> Cell:
     )
 
 
-def _join_paragraphs(columns: list[list[Cell]]) -> str:
+def _join_paragraphs(columns: list[list[Cell]], mark: Callable[[Cell], str]) -> str:
     parts = list[str]()
     previous: Cell | None = None
     for lines in columns:
@@ -184,7 +189,7 @@ def _join_paragraphs(columns: list[list[Cell]]) -> str:
         for line in lines:
             if previous is not None:
                 parts.append(_find_break(previous, line, pitch))
-            parts.append(line.text)
+            parts += (mark(line), line.text)
             previous = line
     return "".join(parts)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from ingest.parsing.pdf.direction import has_right_to_left, join_by_place
-from ingest.parsing.pdf.text import WIDE_GAP, Word
+from ingest.parsing.pdf.text import ASCENT, DESCENT, WIDE_GAP, Word
 
 # All in shares of the letter size: gaps in a line, and how far baselines of one line differ.
 APART_GAP, BLANK_GAP, OVERLAP_MAX = 0.05, 0.15, -0.5
@@ -17,11 +17,16 @@ RAISED_MIN, RAISED_MAX, LOWERED_MAX, SCRIPT_GAP_MAX = 0.1, 0.75, 0.5, 0.5
 
 @dataclass(slots=True)
 class Cell:
-    """A piece of a line without wide gaps; `first` and `last` are places in the file's order."""
+    """A piece of a line without wide gaps; `first` and `last` are places in the file's order.
+
+    It reaches from `bottom` to `top`, and its baseline is at `line`.
+    """
 
     text: str
     start: float
     end: float
+    bottom: float
+    top: float
     line: float
     size: float
     first: int
@@ -89,6 +94,8 @@ def _build_cell(words: list[Word]) -> Cell:
         text.strip(),
         words[0].start,
         max(word.end for word in words),
+        min(word.base - DESCENT * word.size for word in words),
+        max(word.base + ASCENT * word.size for word in words),
         line,
         size,
         min(word.first for word in words),

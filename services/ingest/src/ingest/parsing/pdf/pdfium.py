@@ -18,6 +18,7 @@ PASSWORD_ERRORS = (4, 5)
 STROKED = 1
 # The mark at the end of a UTF-16 text.
 NUL_BYTES = 2
+_SURROGATES = range(0xD800, 0xE000)
 
 
 class Box(NamedTuple):
@@ -63,6 +64,11 @@ count_pages = _bind("FPDF_GetPageCount", c_int, _H)
 load_page = _bind("FPDF_LoadPage", _H, _H, c_int)
 close_page = _bind("FPDF_ClosePage", None, _H)
 find_rotation = _bind("FPDFPage_GetRotation", c_int, _H)
+
+find_first_bookmark = _bind("FPDFBookmark_GetFirstChild", _H, _H, _H)
+find_next_bookmark = _bind("FPDFBookmark_GetNextSibling", _H, _H, _H)
+find_destination = _bind("FPDFBookmark_GetDest", _H, _H, _H)
+find_destination_page = _bind("FPDFDest_GetDestPageIndex", c_int, _H, _H)
 
 count_page_objects = _bind("FPDFPage_CountObjects", c_int, _H)
 find_page_object = _bind("FPDFPage_GetObject", _H, _H, c_int)
@@ -111,6 +117,10 @@ _set_stroke_width = _bind("FPDFPageObj_SetStrokeWidth", c_int, _H, c_float)
 _transform = _bind("FPDFPageObj_Transform", None, _H, *[c_double] * 6)
 _open_forms = _bind("FPDFDOC_InitFormFillEnvironment", _H, _H, POINTER(raw.FPDF_FORMFILLINFO))
 
+_get_place = _bind(
+    "FPDFDest_GetLocationInPage", c_int, _H, *[POINTER(c_int)] * 3, *[POINTER(c_float)] * 3
+)
+_get_bookmark_title = _bind("FPDFBookmark_GetTitle", c_ulong, _H, c_void_p, c_ulong)
 _get_metadata = _bind("FPDF_GetMetaText", c_ulong, _H, c_char_p, c_void_p, c_ulong)
 _get_mark_name = _bind("FPDFPageObjMark_GetName", c_int, _H, c_void_p, c_ulong, POINTER(c_ulong))
 _get_mark_value = _bind(
@@ -138,8 +148,12 @@ def read_characters(text: int, count: int) -> str:
     if len(found) == count:
         return found
     # Characters without a Unicode value are left out there.
-    codes = (find_character(text, index) for index in range(count))
-    return "".join(chr(code) if code <= sys.maxunicode else "\ufffd" for code in codes)
+    return "".join(_to_sign(find_character(text, index)) for index in range(count))
+
+
+def _to_sign(code: int) -> str:
+    is_character = code <= sys.maxunicode and code not in _SURROGATES
+    return chr(code) if is_character else "\ufffd"
 
 
 def find_matrix(text: int, index: int) -> tuple[float, float, float, float]:
@@ -199,6 +213,17 @@ def open_forms(document: int) -> tuple[int, object]:
     """The handle for the form fields of a document, and what must live as long as it."""
     settings = raw.FPDF_FORMFILLINFO(version=2)
     return _open_forms(document, byref(settings)) or 0, settings
+
+
+def find_destination_height(destination: int) -> float | None:
+    """The height on a page that a destination names, if it does."""
+    flags, places = [c_int() for _ in range(3)], [c_float() for _ in range(3)]
+    found = _get_place(destination, *map(byref, flags), *map(byref, places))
+    return places[1].value if found and flags[1].value else None
+
+
+def read_bookmark_title(bookmark: int) -> str:
+    return _read_text(lambda *space: _get_bookmark_title(bookmark, *space))
 
 
 def read_metadata(document: int, key: str) -> str:

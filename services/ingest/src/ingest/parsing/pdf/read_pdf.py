@@ -1,6 +1,7 @@
 """Converts PDF to text, page by page; runs in the child."""
 
 import re
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +15,14 @@ from ingest.parsing.pdf.annotations import (
     place_values,
     read_annotations,
 )
+from ingest.parsing.pdf.bookmarks import mark_headings, read_bookmarks
+from ingest.parsing.pdf.boxes import LineBoxes
 from ingest.parsing.pdf.hyphens import rejoin
 from ingest.parsing.pdf.layers import Layers
 from ingest.parsing.pdf.layout import join_rows
-from ingest.parsing.pdf.lines import build_rows
+from ingest.parsing.pdf.lines import Cell, build_rows
 from ingest.parsing.pdf.objects import prepare_objects
+from ingest.parsing.pdf.pdfium import Box
 from ingest.parsing.pdf.text import PageText, read_words
 from ingest.parsing.reading import Reading, check_length
 
@@ -46,7 +50,13 @@ def read(data: bytes, limit_chars: int) -> Reading:
             raise RefusalError(
                 ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first"
             )
-        return Reading(_read_title(document), texts, _note_unreadable(pages.unreadable))
+        return Reading(
+            _read_title(document),
+            texts,
+            _note_unreadable(pages.unreadable),
+            is_marked=True,
+            boxes=pages.boxes,
+        )
 
 
 def _note_unreadable(signs: int) -> tuple[Note, ...]:
@@ -94,8 +104,10 @@ class _PageReader:
         self._forms = forms
         self._layers = layers
         self._limit_chars = limit_chars
+        self._bookmarks = read_bookmarks(document)
         self._size_chars = 0
         self.unreadable = 0
+        self.boxes: list[array[int]] = []
 
     def read(self, number: int) -> str:
         page = self._load(number)
@@ -105,10 +117,25 @@ class _PageReader:
                 pdfium.close_page(page)
                 page = 0
                 page = self._load(number)
-            return _SPACE_RUN.sub(" ", _compose(self._read_words(page, number), overlay))
+            found = self._read_words(page, number)
+            lines = LineBoxes(pdfium.find_page_box(page), found.rotation % 360)
+            text = _compose(found, overlay, lines)
+            self.boxes.append(lines.sides)
+            text = self._mark_headings(number, text, lines)
+            return _SPACE_RUN.sub(" ", text)
         finally:
             if page:
                 pdfium.close_page(page)
+
+    def _mark_headings(self, number: int, text: str, lines: LineBoxes) -> str:
+        bookmarks = self._bookmarks.pop(number, [])
+        if lines.lines:
+            return mark_headings(text, lines.lines, bookmarks)
+        # The sections of a page without text begin with the next page.
+        self._bookmarks.setdefault(number + 1, [])[:0] = [
+            bookmark._replace(height=None) for bookmark in bookmarks
+        ]
+        return text
 
     def _load(self, number: int) -> int:
         page: int | None = pdfium.load_page(self._document, number)
@@ -136,7 +163,7 @@ class _PageReader:
         return found
 
 
-def _compose(found: PageText, overlay: Overlay) -> str:
+def _compose(found: PageText, overlay: Overlay, lines: LineBoxes) -> str:
     """Text that runs as the page does comes first, then text of other directions, then notes."""
     words = {} if found.is_noise else found.words
     upright = found.rotation % 360
@@ -144,8 +171,22 @@ def _compose(found: PageText, overlay: Overlay) -> str:
         beside = words.get(upright, [])
         words[upright] = beside + place_values(overlay.values, upright, beside)
     angles = sorted(words, key=lambda angle: (angle - upright) % 360)
-    texts = [join_rows(build_rows(words[angle])) for angle in angles]
-    return "\n\n".join(filter(None, [*texts, *overlay.notes]))
+    texts = [
+        join_rows(build_rows(words[angle]), partial(_mark_cell, lines, angle)) for angle in angles
+    ]
+    notes = [_mark_note(lines, *note) for note in overlay.notes]
+    return "\n\n".join(filter(None, [*texts, *notes]))
+
+
+def _mark_cell(lines: LineBoxes, angle: int, cell: Cell) -> str:
+    box = Box(cell.start, cell.bottom, cell.end, cell.top)
+    return lines.mark(box.turn(-angle) if angle else box, cell.text)
+
+
+def _mark_note(lines: LineBoxes, box: Box, note: str) -> str:
+    """A note with one box for all its lines."""
+    mark = lines.mark(box, note)
+    return "\n".join(mark + line for line in note.split("\n"))
 
 
 def _read_title(document: int) -> str:

@@ -17,6 +17,8 @@ HYPHEN_MARKS = "\x02\ufffe"
 BULLET, BLANKS = "\uf0b7", " \r\n\t"
 # A larger gap between words, in shares of their size, may be one between columns.
 WIDE_GAP = 0.8
+# How far letters reach from their baseline, in shares of their size.
+ASCENT, DESCENT = 0.8, 0.2
 # Width of the last character of a slanting word, in shares of the height of its box.
 SLANTING_WIDTH = 0.3
 # A page with more unreadable signs than this share has a text layer of glyph numbers.
@@ -89,15 +91,17 @@ class _WordReader:
             if owner in self._hidden:
                 continue
             style = self._find_style(owner, first)
-            angle = style.turn
+            lift = 0.0
             if EAST_ASIAN.match(self._characters, first) and self._runs_down(first, end):
-                angle = (angle - 90) % 360
+                style = style._replace(turn=(style.turn - 90) % 360)
+                # Upright signs below each other stand beside the line, not on it.
+                lift = DESCENT * style.size
             unreadable = self._find_unreadable(first, end, style.font)
-            words = self._words.setdefault(angle, [])
+            words = self._words.setdefault(style.turn, [])
             if is_turned:
                 self._add_sign(words, first, end, style, unreadable)
             else:
-                self._add_words(words, first, end, angle, style.size, unreadable)
+                self._add_words(words, first, end, style, lift, unreadable)
         is_noise = self._unreadable > NOISE_SHARE_MAX * self._seen
         found = {angle: words for angle, words in self._words.items() if words}
         return PageText(found, self._rotation, self._unreadable, is_noise)
@@ -184,11 +188,18 @@ class _WordReader:
         return signs & unreadable
 
     def _add_words(
-        self, words: list[Word], first: int, end: int, angle: int, size: float, unreadable: set[str]
+        self,
+        words: list[Word],
+        first: int,
+        end: int,
+        style: Style,
+        lift: float,
+        unreadable: set[str],
     ) -> None:
         """Adds the words of an object, those with usual gaps together."""
         text, characters = self._text, self._characters
-        _, base = turn(*pdfium.find_origin(text, first), angle)
+        angle, size = style.turn, style.size
+        base = turn(*pdfium.find_origin(text, first), angle)[1] + lift
         is_plain = angle == 0 and not unreadable and self._is_inside(first, end)
         phrase: Word | None = None
         for found in _WORD.finditer(characters, first, end):

@@ -58,6 +58,8 @@ _mark = (
 )
 _MARK_RUN = re.compile(f"((?:{_mark}){{{MARKS_MAX}}})(?={_mark})")
 _ALTERED = re.compile(f"[{_ranges(set(_TABLE) - {9, 10})}]")
+_MARKED_ALTERED = re.compile(f"[{_ranges(set(_MARKED_TABLE) - {9, 10})}]")
+_NOT_ASCII = re.compile(f"[^\0-\x7f{_ranges(map(ord, MARKS))}]")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -67,11 +69,12 @@ def clean(text: str, *, is_marked: bool = False) -> str:
     The marks of `outline_marks` stay only if the text is marked.
     """
     text = text.replace("\r\n", "\n")
-    if _ALTERED.search(text):
-        text = text.translate(_MARKED_TABLE if is_marked else _TABLE)
     if is_marked:
+        text = text.translate(_MARKED_TABLE) if _MARKED_ALTERED.search(text) else text
         text = settle_marks(text)
-    if not text.isascii():
+    elif _ALTERED.search(text):
+        text = text.translate(_TABLE)
+    if not text.isascii() and _NOT_ASCII.search(text):
         text = unicodedata.normalize("NFC", _MARK_RUN.sub(rf"\1{GRAPHEME_JOINER}", text))
     text = "".join(_strip_line_ends(text))
     return _BLANK_LINES.sub("\n\n", text).strip()

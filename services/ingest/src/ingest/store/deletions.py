@@ -13,13 +13,19 @@ from ingest.store import rows
 from ingest.usecases.rows import Purged, Receipt
 from ingest.usecases.work import Deletions
 
+# A description event that is later than the removal is for uploads after it that are handled later.
+_ORDER: Final = f"""
+UPDATE documents SET tombstone_version = %(number)s,
+    upload_order = CASE WHEN %(order)s > 0 THEN greatest(upload_order, %(order)s)
+        ELSE greatest(upload_order + 1, {rows.NOW_NS}) END,
+    description = CASE WHEN %(order)s > 0 AND description_order > %(order)s THEN description
+        ELSE '{{}}' END
+WHERE tenant_id = %(tenant)s AND name = %(document)s
+"""  # noqa: S608
+
 # Only the newest tombstone is pending, because its purge includes all older versions.
 _SET_TOMBSTONE: Final = f"""
-WITH hidden AS (
-    UPDATE documents SET tombstone_version = %(number)s,
-        upload_order = greatest(upload_order + 1, {rows.NOW_NS})
-    WHERE tenant_id = %(tenant)s AND name = %(document)s
-)
+WITH hidden AS ({_ORDER})
 UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
     step_due_at = CASE WHEN version = %(number)s
         THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
@@ -98,9 +104,12 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number
 
 _ADOPT: Final = f"""
 WITH named AS (
-    INSERT INTO documents (tenant_id, name, latest_version, tombstone_version)
+    INSERT INTO documents AS d (tenant_id, name, latest_version, tombstone_version)
     VALUES (%(tenant)s, %(document)s, %(number)s, %(number)s)
-    ON CONFLICT DO NOTHING RETURNING name
+    ON CONFLICT (tenant_id, name) DO UPDATE
+        SET latest_version = excluded.latest_version, tombstone_version = excluded.tombstone_version
+        WHERE d.latest_version = 0
+    RETURNING d.name
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name, media_type_hint,
     metadata, size_bytes, sha256, object_key, source, upload_event_id, correlation_id, trace_id,
@@ -127,8 +136,14 @@ class PostgresDeletions(Deletions):
         self._tenant = tenant
 
     @override
-    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        await self._run(_SET_TOMBSTONE, entry.name, entry.latest_version, wait_s=wait_s)
+    async def mark_deleting(self, entry: Entry, wait_s: float, order_ns: int) -> None:
+        await self._run(
+            _SET_TOMBSTONE, entry.name, entry.latest_version, wait_s=wait_s, order=order_ns
+        )
+
+    @override
+    async def raise_order(self, entry: Entry, order_ns: int) -> None:
+        await self._run(_ORDER, entry.name, entry.latest_version, order=order_ns)
 
     @override
     async def mark_hidden(self, document: str, number: int) -> None:

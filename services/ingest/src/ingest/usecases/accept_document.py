@@ -17,9 +17,10 @@ from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects
 from ingest.usecases.record_uploads import (
+    AnsweredBeforeError,
     Incoming,
     RecordUploads,
-    RefusedBeforeError,
+    SupersededError,
     TenantLateError,
 )
 from ingest.usecases.work import Trace
@@ -62,7 +63,7 @@ class AcceptDocument:
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
-            TenantLateError, RefusedBeforeError: for an upload event.
+            TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
         await self.admission.check(draft.tenant)
         begun, rest = await _begin_reading(content)
@@ -99,7 +100,8 @@ class AcceptDocument:
             ForbiddenError,
             NotFoundError,
             TenantLateError,
-            RefusedBeforeError,
+            AnsweredBeforeError,
+            SupersededError,
         ):
             await self.objects.delete(key)
             raise

@@ -49,8 +49,12 @@ class TenantLateError(Exception):
     """The tenant of an upload event is not known here yet; its event may still arrive."""
 
 
-class RefusedBeforeError(Exception):
-    """The upload event was refused before, which is final for its id."""
+class AnsweredBeforeError(Exception):
+    """The event was answered before, which is final for its id."""
+
+
+class SupersededError(Exception):
+    """A later event of the document was handled before; recorded, with its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,7 @@ class RecordUploads:
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
             ConflictError: REQUEST_FORGOTTEN, try again.
-            TenantLateError, RefusedBeforeError: for an upload event.
+            TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
         tenant = incoming.draft.tenant
         loop = asyncio.get_running_loop()
@@ -181,9 +185,11 @@ class RecordUploads:
                     outcomes[name] = refusal
                 elif (known := newest.get(name)) and known.is_same(media_type, sha256):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
-                elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
-                    outcomes[name] = await _supersede(work, one, entry, known)
+                elif 0 < one.draft.order_ns < entry.upload_order:
+                    outcomes[name] = await _supersede(work, one, entry)
                 else:
+                    if 0 < one.draft.order_ns < entry.description_order:
+                        one = await _describe_later(work, one)  # noqa: PLW2901
                     if name in claimed.sized:
                         one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
                     additions[name] = (one, self._add(one, entry.next_version))
@@ -232,8 +238,8 @@ class RecordUploads:
                 raise ConflictError(
                     "REQUEST_FORGOTTEN", "the request id has just expired; send the upload again"
                 )
-            if upload.is_refused:
-                raise RefusedBeforeError
+            if not upload.version:
+                raise AnsweredBeforeError
             if not one.draft.origin.source:
                 _check_reuse(one, upload)
             return await repeat(work, upload)
@@ -307,7 +313,7 @@ async def _join(
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
-    latest_ns = max(entry.upload_order, newest.description_order)
+    latest_ns = max(entry.upload_order, entry.description_order, newest.description_order)
     if not one.draft.order_ns or one.draft.order_ns >= latest_ns:
         newest = await describe(
             work,
@@ -326,7 +332,7 @@ async def _join(
     return View(entry=entry, version=newest)
 
 
-async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
+async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError | None:
     """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
         origin=one.draft.origin,
@@ -340,7 +346,13 @@ async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -
     if not await work.uploads.add(upload):
         return None
     announce.send_superseded(work, one.draft.tenant, upload, one.trace)
-    return View(entry=entry, version=newest)
+    return SupersededError()
+
+
+async def _describe_later(work: Work, one: Incoming) -> Incoming:
+    """An upload with the description of an event that was published after it and handled before."""
+    title, metadata = await work.documents.find_description(one.draft.name)
+    return replace(one, draft=replace(one.draft, title=title, metadata=metadata))
 
 
 def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:

@@ -12,6 +12,7 @@ from chassis.events.delivery import Delivery
 from ingest.checks import Check, Checked
 from ingest.collections import Collection, CollectionSettings
 from ingest.domain import (
+    Draft,
     Entry,
     Origin,
     Piece,
@@ -48,7 +49,7 @@ class Documents(Protocol):
         """Lock the documents' rows until the transaction ends; missing rows are created."""
 
     async def release(self, names: Sequence[str]) -> None:
-        """Remove rows that `claim` created and that have no version."""
+        """Remove rows that `claim` created; they have no version, nor the order of a removal."""
 
     async def lock(self, name: str) -> Entry | None:
         """Lock the document's row until the transaction ends."""
@@ -87,6 +88,12 @@ class Documents(Protocol):
 
         `order_ns` is when they were given, 0 means now. `wait_s` is the time for query to confirm.
         """
+
+    async def keep_description(self, draft: Draft) -> None:
+        """Keep a description for uploads from before it that are handled later."""
+
+    async def find_description(self, name: str) -> tuple[str, JsonObject]:
+        """Title and metadata that `keep_description` kept."""
 
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         """Record that query knows the descriptions of these versions."""
@@ -188,8 +195,14 @@ class Fetches(Protocol):
 class Deletions(Protocol):
     """Changes of a delete, made while the document is locked."""
 
-    async def mark_deleting(self, entry: Entry, wait_s: float) -> None:
-        """Write the tombstone up to the newest version; all versions become DELETING."""
+    async def mark_deleting(self, entry: Entry, wait_s: float, order_ns: int) -> None:
+        """Write the tombstone up to the newest version; all versions become DELETING.
+
+        `order_ns` is the order of the delete, 0 means now.
+        """
+
+    async def raise_order(self, entry: Entry, order_ns: int) -> None:
+        """Record a removal event of a document that is deleted or has no version yet."""
 
     async def mark_hidden(self, document: str, number: int) -> None:
         """Record that searches no longer find versions up to this one."""

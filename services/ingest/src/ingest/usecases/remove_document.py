@@ -45,15 +45,13 @@ class RemoveDocument:
         await self.answers.settle(delivery, lambda origin: self._remove(delivery, origin))
 
     async def _remove(self, delivery: Delivery[DocumentRemoved], origin: Origin) -> None:
-        event = delivery.event
-        check_name(event.document, field="document")
-        origin = replace(origin, correlation_id=event.correlation_id)
-        async with self.begin(event.tenant) as work:
+        tenant, origin = delivery.event.tenant, read_removal(delivery, origin)
+        async with self.begin(tenant) as work:
             view = await self._record(work, delivery, origin)
         if view is not None:
             # Logged there; the order to delete, which is committed, hides the document as well.
             with suppress(UnavailableError):
-                await self.delete.hide_deleted(event.tenant, view)
+                await self.delete.hide_deleted(tenant, view)
 
     async def _record(
         self, work: Work, delivery: Delivery[DocumentRemoved], origin: Origin
@@ -80,6 +78,16 @@ class RemoveDocument:
         view = await mark_deleting(work, name, self.delete.pace, order_ns=order_ns)
         await _await_purge(work, view, origin)
         return view
+
+
+def read_removal(delivery: Delivery[DocumentRemoved], origin: Origin) -> Origin:
+    """The identity of a removal event, after a check of its fields.
+
+    Raises:
+        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
+    """
+    check_name(delivery.event.document, field="document")
+    return replace(origin, correlation_id=delivery.event.correlation_id)
 
 
 async def supersede(work: Work, tenant: str, document: str, origin: Origin) -> None:

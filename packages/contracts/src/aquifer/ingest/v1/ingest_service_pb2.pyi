@@ -521,6 +521,12 @@ class ListDocumentsRequest(message.Message):
         `file_name` of the upload (= != :), `size_bytes`, `create_time`, `update_time`
         (= != < <= > >=). `field:text` is true if the field contains the text, whatever the case of
         A to Z.
+      * `metadata.KEY`, or `metadata."any key"`, is the value of a key: `metadata.year >= 2020`,
+        `metadata.public = true`, `metadata.author = "Ada"`, `metadata.due < 2026-01-01T00:00:00Z`.
+        Texts, booleans (= != :), numbers (also < <= > >=) and times (= != < <= > >=), which are
+        texts in RFC 3339. `:` is true for a list with this value, an equal value, or a text that
+        contains the text. A document without the key, or with a value of another kind, is only found
+        by `!=` and NOT. In double quotes `"2020"` is a text.
       * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. A time is RFC 3339.
         `*` is refused in a value: there are no wildcards.
       * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without

@@ -18,7 +18,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentUpdated,
     VersionAccepted,
 )
-from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBreak
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, Note, PageBreak
 from aquifer.ingest.v1.upload_events_pb2 import (
     DocumentDescribed,
     DocumentRemoved,
@@ -41,6 +41,7 @@ from ingest.usecases.rows import Receipt
 from ingest.usecases.work import Trace, Work
 
 ECHO_MAX_CHARS = 512
+NOTES_MAX = 16
 
 Cause = Delivery[Any] | None
 
@@ -197,6 +198,7 @@ def _emit_result(
             correlation_id=origin.correlation_id,
             chunk_count=version.chunk_count,
             unchanged=unchanged,
+            notes=to_notes(version),
         )
     else:
         event = DocumentFailed(
@@ -343,6 +345,13 @@ def resend(work: Work, version: Version, upload: Upload) -> None:
         case reason:
             verdict = Verdict(reason=reason, detail=upload.result_detail)
             send_result(work, version, upload, verdict)
+
+
+def to_notes(version: Version) -> Sequence[Note]:
+    """The notes of a version, so many and so long that a result stays small."""
+    return [
+        Note(code=note.code, detail=truncate(note.detail)) for note in version.notes[:NOTES_MAX]
+    ]
 
 
 def _to_description(version: Version) -> Description:

@@ -275,6 +275,7 @@ class DocumentIndexed(message.Message):
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     CHUNK_COUNT_FIELD_NUMBER: builtins.int
     UNCHANGED_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -291,6 +292,12 @@ class DocumentIndexed(message.Message):
     """True if the bytes equal those of the newest version, so nothing was parsed or embedded; a new
     title and new metadata are valid.
     """
+    @builtins.property
+    def notes(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.Note]:
+        """See `Document.notes`; at most 16 of 512 characters. Empty in a repetition after the document was
+        deleted.
+        """
+
     def __init__(
         self,
         *,
@@ -301,10 +308,11 @@ class DocumentIndexed(message.Message):
         correlation_id: builtins.str = ...,
         chunk_count: builtins.int = ...,
         unchanged: builtins.bool = ...,
+        notes: abc.Iterable[document_pb2.Note] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "notes", b"notes", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -149,22 +149,30 @@ class ImportedVersion(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the upload: a new one, or an existing one with the same bytes."""
     state: document_pb2.DocumentState.ValueType
     """State of the version."""
     trace_id: builtins.str
     """W3C trace id of the upload, lower-case hex."""
+    @builtins.property
+    def notes(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.Note]:
+        """See `Document.notes`; at most 16 of 512 characters. Empty until the version is parsed: in this
+        response only known for small plain text and for bytes that were uploaded before.
+        """
+
     def __init__(
         self,
         *,
         version: builtins.int = ...,
         state: document_pb2.DocumentState.ValueType = ...,
         trace_id: builtins.str = ...,
+        notes: abc.Iterable[document_pb2.Note] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["notes", b"notes", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Message)
 
 def parse(kind: type[E], data: object) -> E | list[Finding]:
     """The event of a JSON body in protobuf's JSON mapping, or why there is none."""
-    descriptor = kind.DESCRIPTOR
+    descriptor = cast(Descriptor, kind.DESCRIPTOR)
     if not isinstance(data, dict):
         return [Finding("", UNDECODABLE, f"an object, not {_kind(data)}")]
     found = [*_check_object(descriptor, data, "")]

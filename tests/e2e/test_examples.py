@@ -72,6 +72,8 @@ def check_life(stack: RunningStack, *line: str, file: Path) -> None:
     name = f"collections/examples/documents/{file.name}"
     check_found(stack, file.name, send(stack, *line, file=file))
     assert send(stack, *line, file=file, action="describe") == f"DocumentUpdated {name}"
+    reviewed = ("--collection", "examples", "--filter", "metadata.reviewed = true")
+    assert [one["document"] for one in stack.json("documents", *reviewed)] == [name]
     question = ("search", f"the tide of {file.name}", "--collection", "examples", "-k", "1")
     deadline = time.monotonic() + RUN_S
     while stack.json(*question)[0]["title"] != "A better title":

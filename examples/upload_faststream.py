@@ -1,6 +1,8 @@
-"""Uploads a file as an event with FastStream, as JSON in structured mode, and waits for its result.
+"""Uploads a file as an event with FastStream, describes or removes it, and waits for the result.
 
-NATS_URL=... NATS_USER=... NATS_PASSWORD=... python examples/upload_faststream.py FILE
+NATS_URL=... NATS_USER=... NATS_PASSWORD=... python examples/upload_faststream.py FILE [ACTION]
+
+ACTION is `upload`, `describe` or `remove`. The events are JSON in structured mode.
 """
 
 import asyncio
@@ -10,16 +12,25 @@ import os
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 
-from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
+from aquifer.ingest.v1.document_events_pb2 import (
+    DocumentAccepted,
+    DocumentDeleted,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentUpdated,
+)
 
 TENANT = os.environ.get("AQUIFER_TENANT", "default")
-UPLOADED = "aquifer.ingest.v1.DocumentUploaded"
+PACKAGE = "aquifer.ingest.v1"
 REPEAT_S = 3
 WAIT_S = 600
+
+Result = DocumentIndexed | DocumentUpdated | DocumentDeleted | DocumentFailed
 
 broker = NatsBroker(
     os.environ["NATS_URL"],
@@ -30,55 +41,74 @@ broker = NatsBroker(
 event_id = str(uuid.uuid4())  # the same id always means the same event
 accepted = asyncio.Event()
 finished = asyncio.Event()
-results: list[DocumentIndexed | DocumentFailed] = []
+results: list[Result] = []
 
 
-@broker.subscriber(f"aquifer.ingest.v1.DocumentAccepted.{TENANT}")
+@broker.subscriber(f"{PACKAGE}.DocumentAccepted.{TENANT}")
 async def on_accepted(body: bytes) -> None:
-    """The bytes are durable: no need to publish the event again."""
+    """The event is durable: no need to publish it again."""
     if DocumentAccepted.FromString(body).upload_event_id == event_id:
         accepted.set()
 
 
-@broker.subscriber(f"aquifer.ingest.v1.DocumentIndexed.{TENANT}")
+@broker.subscriber(f"{PACKAGE}.DocumentIndexed.{TENANT}")
 async def on_indexed(body: bytes) -> None:
     """Searches find the document."""
     finish(DocumentIndexed.FromString(body))
 
 
-@broker.subscriber(f"aquifer.ingest.v1.DocumentFailed.{TENANT}")
+@broker.subscriber(f"{PACKAGE}.DocumentUpdated.{TENANT}")
+async def on_updated(body: bytes) -> None:
+    """The document has the new title and metadata."""
+    finish(DocumentUpdated.FromString(body))
+
+
+@broker.subscriber(f"{PACKAGE}.DocumentDeleted.{TENANT}")
+async def on_deleted(body: bytes) -> None:
+    """The document is removed from every store."""
+    finish(DocumentDeleted.FromString(body))
+
+
+@broker.subscriber(f"{PACKAGE}.DocumentFailed.{TENANT}")
 async def on_failed(body: bytes) -> None:
-    """The document cannot be indexed; `reason` says why."""
+    """The event has no effect; `reason` says why."""
     finish(DocumentFailed.FromString(body))
 
 
-def finish(event: DocumentIndexed | DocumentFailed) -> None:
-    if event.upload_event_id == event_id:
-        results.append(event)
+def finish(result: Result) -> None:
+    if result.upload_event_id == event_id:
+        results.append(result)
         finished.set()
 
 
-async def upload(file: Path) -> DocumentIndexed | DocumentFailed:
-    """Publishes the event until it is answered; returns its result."""
+def make_event(file: Path, action: str) -> tuple[str, dict[str, Any]]:
+    """The kind of event of an action, and its fields."""
+    fields = {"tenant": TENANT, "document": f"collections/examples/documents/{file.name}"}
+    if action == "remove":
+        return "DocumentRemoved", fields
+    if action == "describe":  # replaces title and metadata as a whole
+        described = {"title": "A better title", "metadata": {"reviewed": True}}
+        return "DocumentDescribed", {**fields, **described}
+    content = base64.b64encode(file.read_bytes()).decode()  # up to 256 KiB
+    uploaded = {"fileName": file.name, "content": content, "correlationId": "order-4711"}
+    return "DocumentUploaded", {**fields, **uploaded}
+
+
+async def send(kind: str, data: dict[str, Any]) -> Result:
+    """Publishes an event until it is answered; returns its final result."""
     event = {
         "specversion": "1.0",
         "id": event_id,
         "source": "/examples/faststream",
-        "type": UPLOADED,
-        "data": {
-            "tenant": TENANT,
-            "document": f"collections/examples/documents/{file.name}",
-            "fileName": file.name,
-            "content": base64.b64encode(file.read_bytes()).decode(),  # up to 256 KiB
-            "correlationId": "order-4711",
-        },
+        "type": f"{PACKAGE}.{kind}",
+        "data": data,
     }
     async with broker:
         await broker.start()
         while not accepted.is_set() and not finished.is_set():
             await broker.publish(
                 json.dumps(event).encode(),
-                f"{UPLOADED}.{TENANT}",
+                f"{PACKAGE}.{kind}.{TENANT}",
                 headers={"Content-Type": "application/cloudevents+json"},
             )
             try:
@@ -90,6 +120,7 @@ async def upload(file: Path) -> DocumentIndexed | DocumentFailed:
 
 
 if __name__ == "__main__":
-    outcome = asyncio.run(upload(Path(sys.argv[1])))
+    path, action = Path(sys.argv[1]), (*sys.argv[2:], "upload")[0]
+    outcome = asyncio.run(send(*make_event(path, action)))
     print(outcome.DESCRIPTOR.name, outcome.document)
-    sys.exit(0 if isinstance(outcome, DocumentIndexed) else 1)
+    sys.exit(1 if isinstance(outcome, DocumentFailed) else 0)

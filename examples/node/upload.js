@@ -1,5 +1,6 @@
-// Uploads a file as an event, as JSON, and waits for its result:
-//   npm install; NATS_URL=... NATS_USER=... NATS_PASSWORD=... node upload.js FILE
+// Uploads a file as an event, as JSON, describes or removes it, and waits for the result:
+//   npm install; NATS_URL=... NATS_USER=... NATS_PASSWORD=... node upload.js FILE [ACTION]
+// ACTION is upload, describe or remove.
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -12,9 +13,9 @@ const WAIT_MS = 600_000;
 const PACKAGE = "aquifer.ingest.v1";
 const tenant = process.env.AQUIFER_TENANT ?? "default";
 const protos = process.env.AQUIFER_PROTOS ?? path.join(import.meta.dirname, "../../protos");
-const file = process.argv[2];
+const [file, action = "upload"] = process.argv.slice(2);
 
-// Results are protobuf; the upload may be JSON.
+// Results are protobuf; the events may be JSON.
 const library = path.dirname(createRequire(import.meta.url).resolve("protobufjs/package.json"));
 const root = new protobuf.Root();
 root.resolvePath = (_, target) =>
@@ -29,7 +30,8 @@ const connection = await connect({
 const eventId = randomUUID(); // the same id always means the same event
 let accepted = false;
 const result = new Promise((resolve) => {
-  for (const name of ["DocumentAccepted", "DocumentIndexed", "DocumentFailed"]) {
+  const results = ["DocumentIndexed", "DocumentUpdated", "DocumentDeleted", "DocumentFailed"];
+  for (const name of ["DocumentAccepted", ...results]) {
     const type = root.lookupType(`${PACKAGE}.${name}`);
     connection.subscribe(`${PACKAGE}.${name}.${tenant}`, {
       callback: (_, message) => {
@@ -42,23 +44,34 @@ const result = new Promise((resolve) => {
   }
 });
 
-const body = JSON.stringify({
-  tenant,
-  document: `collections/examples/documents/${path.basename(file)}`,
-  fileName: path.basename(file),
-  content: (await readFile(file)).toString("base64"), // up to 256 KiB; larger: `reference`
-  correlationId: "order-4711", // repeated in the results
-});
+async function makeEvent() {
+  const fields = {
+    tenant,
+    document: `collections/examples/documents/${path.basename(file)}`,
+    correlationId: "order-4711", // repeated in the results
+  };
+  if (action === "remove") return ["DocumentRemoved", fields];
+  if (action === "describe") {
+    // Replaces title and metadata as a whole.
+    const described = { title: "A better title", metadata: { reviewed: true } };
+    return ["DocumentDescribed", { ...fields, ...described }];
+  }
+  const content = (await readFile(file)).toString("base64"); // up to 256 KiB; larger: `reference`
+  return ["DocumentUploaded", { ...fields, fileName: path.basename(file), content }];
+}
+
+const [kind, fields] = await makeEvent();
+const body = JSON.stringify(fields);
 const attributes = headers();
 attributes.set("ce-specversion", "1.0");
 attributes.set("ce-id", eventId);
 attributes.set("ce-source", "/examples/node");
-attributes.set("ce-type", `${PACKAGE}.DocumentUploaded`);
+attributes.set("ce-type", `${PACKAGE}.${kind}`);
 attributes.set("Content-Type", "application/json");
 
 const publish = () => {
   if (!accepted) {
-    connection.publish(`${PACKAGE}.DocumentUploaded.${tenant}`, body, { headers: attributes });
+    connection.publish(`${PACKAGE}.${kind}.${tenant}`, body, { headers: attributes });
   }
 };
 publish();
@@ -72,4 +85,4 @@ clearInterval(repeating);
 clearTimeout(waiting);
 console.log(name, event.document);
 await connection.drain();
-process.exitCode = name === "DocumentIndexed" ? 0 : 1;
+process.exitCode = name === "DocumentFailed" ? 1 : 0;

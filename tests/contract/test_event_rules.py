@@ -1,8 +1,8 @@
-"""`aquifer events check` refuses exactly the upload events that ingest refuses, for its reasons."""
+"""`aquifer events check` refuses exactly the events that ingest refuses, for its reasons."""
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -11,15 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 
-from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    ContentReference,
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer_cli import event_check
+from aquifer_cli.event_check import Kind
 from chassis.base.errors import ServiceError
 from chassis.events import envelope, topology
 from chassis.events.delivery import Delivery
-from ingest.domain import Object, Reference
+from ingest.domain import Object, Origin, Reference
 from ingest.references.reader import open_references
 from ingest.usecases.accept_document import _check_bytes
 from ingest.usecases.accept_upload import read_upload
+from ingest.usecases.describe_document import read_description
+from ingest.usecases.remove_document import read_removal
 
 TENANT = "acme"
 NAME = "collections/reports/documents/q3"
@@ -31,39 +39,50 @@ OPEN = open_references(None, "https://* http://* s3://bucket", "")
 NOT_RECEIVED = {"TENANT_INVALID", "EVENT_TOO_LARGE"}
 
 
-def ingest_reason(payload: bytes, headers: Mapping[str, str]) -> str:
+def ingest_reason(kind: Kind, payload: bytes, headers: Mapping[str, str]) -> str:
     """The reason for which ingest refuses an event; empty if it accepts it."""
     try:
         about, event = envelope.read(
-            DocumentUploaded,
-            f"{KIND}.{TENANT}",
-            headers,
-            payload,
+            kind, f"{kind.DESCRIPTOR.full_name}.{TENANT}", headers, payload
         )
-        delivery = Delivery(
+        delivery: Delivery[Any] = Delivery(
             event=event,
             envelope=about,
-            consumer="ingest-DocumentUploaded",
+            consumer=f"ingest-{kind.DESCRIPTOR.name}",
             attempt=1,
             stored_ns=1,
             context=Context(),
         )
-        _, body = read_upload(delivery, "")
-        if isinstance(body, Reference):
-            if not body.uri.startswith("file://"):
-                OPEN.check(body)
-        elif not body:
-            _check_bytes(Object(key="", size_bytes=0, sha256=""), None)
+        origin = Origin(source=about.source, request_id=about.event_id)
+        READERS[kind](delivery, origin)
     except ServiceError as error:
         return error.reason
     return ""
 
 
-def compare(payload: bytes, headers: Mapping[str, str]) -> str:
-    """The reason of ingest, which must be among those of the checker."""
-    report = event_check.check(payload, headers, TENANT)
+def read_whole_upload(delivery: Delivery[Any], origin: Origin) -> None:
+    _, body = read_upload(delivery, origin, "")
+    if isinstance(body, Reference):
+        if not body.uri.startswith("file://"):
+            OPEN.check(body)
+    elif not body:
+        _check_bytes(Object(key="", size_bytes=0, sha256=""), None)
+
+
+READERS: dict[Kind, Callable[[Delivery[Any], Origin], object]] = {
+    DocumentUploaded: read_whole_upload,
+    DocumentRemoved: read_removal,
+    DocumentDescribed: read_description,
+}
+
+
+def compare(
+    payload: bytes, headers: Mapping[str, str], kind: Kind = DocumentUploaded, *, said: bool = False
+) -> str:
+    """The reason of ingest, which must be among those of the checker; `said`: the kind is known."""
+    report = event_check.check(payload, headers, TENANT, kind if said else None)
     told = {one.reason for one in report.findings if not one.warning} - NOT_RECEIVED
-    reason = ingest_reason(payload, headers)
+    reason = ingest_reason(kind, payload, headers)
     assert bool(told) == bool(reason), (told, reason)
     assert not reason or reason in told, (told, reason)
     return reason
@@ -225,6 +244,61 @@ def test_attributes_are_refused_for_the_same_reason(changes: dict[str, Any], rea
 @pytest.mark.parametrize("payload", [b"\xff\xff", b"", b"\x0a\x04acme\xba>\x05hello"])
 def test_protobuf_is_refused_for_the_same_reason(payload: bytes):
     compare(payload, headers(Content_Type="application/protobuf"))
+
+
+OTHERS = [
+    ({}, ""),
+    ({"correlationId": "x" * 128}, ""),
+    ({"correlationId": "x" * 129}, "METADATA_RANGE"),
+    ({"document": "reports/q3"}, "DOCUMENT_NAME"),
+    ({"document": ...}, "DOCUMENT_NAME"),
+    ({"tenant": "other"}, "TENANT_MISMATCH"),
+    ({"content": "V2F0ZXI="}, "EVENT_UNDECODABLE"),
+    ({"document": 5}, "EVENT_UNDECODABLE"),
+]
+DESCRIPTIONS = [
+    ({"title": "x" * 512, "metadata": {"a": [1, True]}}, ""),
+    ({"title": "x" * 513}, "METADATA_RANGE"),
+    ({"metadata": {"a": None}}, "METADATA_RANGE"),
+    ({"metadata": ["a"]}, "EVENT_UNDECODABLE"),
+]
+
+
+@pytest.mark.parametrize("form", ["binary", "structured", "protobuf"])
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        *((DocumentRemoved, *one) for one in OTHERS),
+        *((DocumentDescribed, *one) for one in (*OTHERS, *DESCRIPTIONS)),
+    ],
+)
+def test_the_other_events_are_refused_for_the_same_reason(
+    kind: Kind, form: str, changes: dict[str, Any], reason: str
+):
+    data = {"tenant": TENANT, "document": NAME, **changes}
+    data = {name: value for name, value in data.items() if value is not ...}
+    full_name = kind.DESCRIPTOR.full_name
+    match form:
+        case "binary":
+            made = compare(json.dumps(data).encode(), headers(ce_type=full_name), kind)
+        case "structured":
+            event = {"specversion": "1.0", "id": "1", "source": "/dms", "type": full_name}
+            structured = {"Content-Type": "application/cloudevents+json"}
+            made = compare(json.dumps({**event, "data": data}).encode(), structured, kind)
+        case _:
+            try:
+                encoded = json_format.ParseDict(data, kind()).SerializeToString()
+            except json_format.ParseError:
+                return
+            binary = headers(ce_type=full_name, Content_Type="application/protobuf")
+            made = compare(encoded, binary, kind)
+    assert made == reason
+
+
+@pytest.mark.parametrize("kind", [DocumentRemoved, DocumentDescribed])
+def test_the_type_of_an_event_is_that_of_its_subject(kind: Kind):
+    payload = json.dumps({"tenant": TENANT, "document": NAME}).encode()
+    assert compare(payload, headers(), kind, said=True) == "SCHEMA_UNSUPPORTED"
 
 
 TEXTS = st.text(max_size=8) | st.sampled_from([NAME, TENANT, "x" * 600, "\x00", "V2F0ZXI="])

@@ -51,12 +51,18 @@ def test_no_service_may_touch_streams_or_consumers():
 
 def test_an_upstream_system_reaches_its_own_tenant_alone():
     grant = topology.upstream_permissions("acme")
-    assert grant.publish == ("aquifer.ingest.v1.DocumentUploaded.acme",)
+    assert {subject.split(".")[3] for subject in grant.publish} == {
+        "DocumentUploaded",
+        "DocumentRemoved",
+        "DocumentDescribed",
+    }
+    assert {subject.rsplit(".", 1)[-1] for subject in grant.publish} == {"acme"}
     heard = [subject for subject in grant.subscribe if subject.startswith("aquifer.")]
     assert {subject.rsplit(".", 1)[-1] for subject in heard} == {"acme"}
     assert {subject.split(".")[3] for subject in heard} == {
         "DocumentAccepted",
         "DocumentIndexed",
+        "DocumentUpdated",
         "DocumentFailed",
         "DocumentDeleted",
         "CollectionDeleted",

@@ -6,12 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
+from google.protobuf.message import Message
 
-from aquifer.ingest.v1.document_events_pb2 import DocumentIndexed
+from aquifer.ingest.v1.document_events_pb2 import (
+    DocumentDeleted,
+    DocumentIndexed,
+    DocumentUpdated,
+)
 from tests.contract.reasons import ROOT
 from tests.e2e.conftest import RunningStack
 
@@ -19,6 +26,11 @@ pytestmark = pytest.mark.timeout(300)
 
 EXAMPLES = ROOT / "examples"
 RUN_S = 120
+JSON_EXAMPLES: dict[str, type[Message]] = {
+    "upload": DocumentIndexed,
+    "description": DocumentUpdated,
+    "removal": DocumentDeleted,
+}
 # What npm says of a registry that does not answer, or that does not let it in.
 UNREACHABLE = (
     *("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH"),
@@ -26,11 +38,11 @@ UNREACHABLE = (
 )
 
 
-def upload(stack: RunningStack, *line: str, file: Path) -> str:
+def send(stack: RunningStack, *line: str, file: Path, action: str = "upload") -> str:
     """Runs an example as a producer would; returns what it prints."""
     known = stack.endpoints
     done = subprocess.run(
-        [*line, str(file)],
+        [*line, str(file), action],
         env={
             **os.environ,
             "NATS_URL": known.nats["url"],
@@ -54,15 +66,30 @@ def check_found(stack: RunningStack, name: str, said: str) -> None:
     assert hit["document"] == f"collections/examples/documents/{name}"
 
 
-@pytest.mark.parametrize("example", ["upload_nats_py.py", "upload_faststream.py"])
-def test_a_python_example_uploads_a_file(stack: RunningStack, tmp_path: Path, example: str):
-    file = tmp_path / f"{example}.txt"
+def check_life(stack: RunningStack, *line: str, file: Path) -> None:
+    """The whole life of a document: it is uploaded, described and removed."""
     file.write_text(f"Notes on the tide of {file.name}.")
-    said = upload(stack, sys.executable, str(EXAMPLES / example), file=file)
-    check_found(stack, file.name, said)
+    name = f"collections/examples/documents/{file.name}"
+    check_found(stack, file.name, send(stack, *line, file=file))
+    assert send(stack, *line, file=file, action="describe") == f"DocumentUpdated {name}"
+    reviewed = ("--collection", "examples", "--filter", "metadata.reviewed = true")
+    assert [one["document"] for one in stack.json("documents", *reviewed)] == [name]
+    question = ("search", f"the tide of {file.name}", "--collection", "examples", "-k", "1")
+    deadline = time.monotonic() + RUN_S
+    while stack.json(*question)[0]["title"] != "A better title":
+        assert time.monotonic() < deadline, "passages have the old title"
+        time.sleep(0.2)
+    assert send(stack, *line, file=file, action="remove") == f"DocumentDeleted {name}"
+    assert name not in [hit.get("document") for hit in stack.json(*question)]
 
 
-def test_the_node_example_uploads_a_file(stack: RunningStack, tmp_path: Path, capsys):
+@pytest.mark.parametrize("example", ["upload_nats_py.py", "upload_faststream.py"])
+def test_a_python_example_sends_every_event(stack: RunningStack, tmp_path: Path, example: str):
+    line = (sys.executable, str(EXAMPLES / example))
+    check_life(stack, *line, file=tmp_path / f"{example}.txt")
+
+
+def test_the_node_example_sends_every_event(stack: RunningStack, tmp_path: Path, capsys):
     """Needs Node.js and its package registry, which are not of this project."""
     node, folder = shutil.which("node"), tmp_path / "node"
     shutil.copytree(EXAMPLES / "node", folder)
@@ -71,10 +98,7 @@ def test_the_node_example_uploads_a_file(stack: RunningStack, tmp_path: Path, ca
         with capsys.disabled():
             sys.stderr.write(f"the Node example is not run: {problem}\n")
         return
-    file = tmp_path / "node.txt"
-    file.write_text("Notes on the tide of node.txt.")
-    said = upload(stack, node, str(folder / "upload.js"), file=file)
-    check_found(stack, file.name, said)
+    check_life(stack, node, str(folder / "upload.js"), file=tmp_path / "node.txt")
 
 
 def install_packages(folder: Path) -> str:
@@ -99,26 +123,29 @@ def install_packages(folder: Path) -> str:
     return ""
 
 
-async def test_the_json_example_uploads_its_document(stack: RunningStack):
-    """As any tool that knows NATS and nothing else would publish the file."""
-    event, known = (EXAMPLES / "events/upload.cloudevent.json").read_bytes(), stack.endpoints
-    wanted = json.loads(event)
+async def test_the_json_examples_are_answered(stack: RunningStack):
+    """As any tool that knows NATS and nothing else would publish the files."""
+    known = stack.endpoints
     connection = await nats.connect(
         known.nats["url"], user=known.nats["user"], password=known.nats["password"]
     )
     try:
-        results = await connection.subscribe(f"aquifer.ingest.v1.DocumentIndexed.{known.tenant}")
-        await connection.publish(
-            f"aquifer.ingest.v1.DocumentUploaded.{known.tenant}",
-            event,
-            headers={"Content-Type": "application/cloudevents+json"},
-        )
-        async with asyncio.timeout(RUN_S):
-            async for message in results.messages:
-                indexed = DocumentIndexed.FromString(message.data)
-                if indexed.upload_event_id == wanted["id"]:
-                    break
+        for name, kind in JSON_EXAMPLES.items():
+            event = (EXAMPLES / f"events/{name}.cloudevent.json").read_bytes()
+            wanted = json.loads(event)
+            subject = f"{kind.DESCRIPTOR.full_name}.{known.tenant}"
+            results = await connection.subscribe(subject)
+            await connection.publish(
+                f"{wanted['type']}.{known.tenant}",
+                event,
+                headers={"Content-Type": "application/cloudevents+json"},
+            )
+            async with asyncio.timeout(RUN_S):
+                async for message in results.messages:
+                    result: Any = kind.FromString(message.data)
+                    if result.upload_event_id == wanted["id"]:
+                        break
+            assert result.document == wanted["data"]["document"]
+            assert result.correlation_id == wanted["data"]["correlationId"]
     finally:
         await connection.close()
-    assert indexed.document == wanted["data"]["document"]
-    assert indexed.correlation_id == wanted["data"]["correlationId"]

@@ -65,7 +65,7 @@ def test_the_bus_knows_the_users_of_the_contract_and_no_others(folder: Path):
         assert stack.nats.max_file_bytes > reserved
     assert set(users) == {*NAMES, "provisioner", "upstream-default"}
     upstream = users["upstream-default"]
-    assert upstream.publish == ("aquifer.ingest.v1.DocumentUploaded.default",)
+    assert upstream.publish == topology.upstream_permissions("default").publish
     assert all(subject.endswith((".default", "INBOX.>")) for subject in upstream.subscribe)
     assert len({user.password for user in users.values()}) == len(users)
 

@@ -265,7 +265,8 @@ async def test_a_lone_event_waits_for_no_others(bus):
             assert took[-1] - started < settling.ACK_WAIT_S / 4
 
 
-async def test_two_events_that_meet_are_tried_again_soon(bus):
+async def test_two_events_that_meet_are_tried_again_soon(bus, monkeypatch):
+    monkeypatch.setattr(settling, "CONFLICT_S", 0.01)
     attempts: list[int] = []
 
     async def handler(batch: Batch[ChunksEmbedded]) -> None:

@@ -7,7 +7,11 @@ import time
 
 import pytest
 
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 
 NAME = "collections/reports/documents/q3"
 BODY = {"tenant": "acme", "document": NAME, "content": "V2F0ZXI="}
@@ -53,6 +57,19 @@ def test_every_form_of_an_event_is_read(tmp_path, payload):
         assert record["valid"]
         assert record["document"] == NAME
         assert record["findings"] == []
+
+
+@pytest.mark.parametrize("kind", [DocumentRemoved, DocumentDescribed])
+def test_the_other_events_are_known(tmp_path, kind):
+    named = {"type": kind.DESCRIPTOR.full_name, "data": {"tenant": "acme", "document": NAME}}
+    file = tmp_path / "event"
+    file.write_text(json.dumps({**EVENT, **named}))
+    assert records(file, "--tenant", "acme")[0]["valid"]
+    [record] = records(file, "--event", "DocumentUploaded", code=1)
+    assert record["findings"][0]["reason"] == "SCHEMA_UNSUPPORTED"
+    file.write_bytes(kind(tenant="acme", document=NAME).SerializeToString())
+    assert records(file, "--event", kind.DESCRIPTOR.name)[0]["valid"]
+    assert records(file, code=1)[0]["findings"][0]["reason"] == "BODY_MISSING"
 
 
 def test_an_unknown_field_is_named_with_its_place_and_a_suggestion(tmp_path):

@@ -20,7 +20,11 @@ from typing_extensions import override
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, PassagesPurged, VersionSearchable
 from chassis.base.errors import ServiceError, UnavailableError
 from chassis.base.postgres import Database, open_database
@@ -147,7 +151,7 @@ class Siblings:
                 tenant = event.subject.rpartition(".")[2]
                 self.changed(tenant, unquote(event.headers["ce-subject"]))
 
-    async def hide(self, document: str, version: int) -> None:
+    async def hide(self, tenant: str, document: str, version: int) -> None:
         if self.query_is_away:
             raise UnavailableError("QUERY_UNAVAILABLE", "away")
         self.hidden.append((document, version))
@@ -291,6 +295,22 @@ class Rig:
         return await self.deliver(
             event, event_id=event_id, attempt=attempt, source=source, stored_ns=stored_ns
         )
+
+    async def removal(
+        self, *, event_id: str = "r1", name: str = NAME, attempt: int = 6, **fields: Any
+    ) -> list[Outgoing]:
+        """A removal event of an upstream system, published now and delivered for the last time."""
+        delivered = {"stored_ns": fields.pop("stored_ns", 0) or time.time_ns()}
+        event = DocumentRemoved(tenant=TENANT, document=name, **fields)
+        return await self.deliver(event, event_id=event_id, attempt=attempt, **delivered)
+
+    async def description(
+        self, *, event_id: str = "d1", name: str = NAME, attempt: int = 6, **fields: Any
+    ) -> list[Outgoing]:
+        """A description event of an upstream system, as for `removal`."""
+        delivered = {"stored_ns": fields.pop("stored_ns", 0) or time.time_ns()}
+        event = DocumentDescribed(tenant=TENANT, document=name, **fields)
+        return await self.deliver(event, event_id=event_id, attempt=attempt, **delivered)
 
     async def prepare(self, version: int = 1, *, name: str = NAME, **fields: Any) -> list[Outgoing]:
         """The order to prepare the version arrives."""

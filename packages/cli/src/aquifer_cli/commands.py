@@ -134,6 +134,7 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     examples="""\
   aquifer documents --state FAILED
   aquifer documents --filter 'title:"water" AND size_bytes > 1000000'
+  aquifer documents --filter 'metadata.year >= 2020 AND metadata.tags:draft'
   aquifer documents -c papers --json | jq -r .document""",
 )
 @_COLLECTION_ANY
@@ -143,8 +144,9 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
     """Lists documents with the state of their newest version.
 
     A filter compares state and reason (= !=), title, media_type and file_name (= != and `:` for
-    "contains"), size_bytes, create_time and update_time (= != < <= > >=), joined by AND, OR, NOT
-    and parentheses.
+    "contains"), size_bytes, create_time and update_time (= != < <= > >=), and metadata.KEY or
+    metadata."any key" with a text, number, boolean or time (`:` also for "has in its list"), joined
+    by AND, OR, NOT and parentheses.
     """
     from aquifer_cli import documents as listing
     from aquifer_cli import show

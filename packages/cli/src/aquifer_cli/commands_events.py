@@ -1,4 +1,4 @@
-"""The commands of producers: they check upload events before these are published.
+"""The commands of producers: they check events before these are published.
 
 Like all commands they import what they need when they run.
 """
@@ -33,6 +33,7 @@ def events() -> None:
   aquifer events check upload.json
   aquifer events check samples/*.bin --tenant acme --json
   my-producer --dry-run | aquifer events check - --tenant acme
+  aquifer events check removal.bin --event DocumentRemoved
   aquifer events check body.bin -H ce-id:1 -H ce-source:/dms -H ce-specversion:1.0 \\
       -H ce-type:aquifer.ingest.v1.DocumentUploaded""",
 )
@@ -41,6 +42,12 @@ def events() -> None:
 )
 @click.option("--tenant", default="", help="Tenant of the subject; the event must name the same.")
 @click.option(
+    "--event",
+    "event",
+    type=click.Choice(["DocumentUploaded", "DocumentRemoved", "DocumentDescribed"]),
+    help="Kind of event of the subject. Default: the one that the event names, else an upload.",
+)
+@click.option(
     "--header",
     "-H",
     "headers",
@@ -48,8 +55,10 @@ def events() -> None:
     metavar="NAME:VALUE",
     help="Header of the message, for an event in binary mode; may be repeated.",
 )
-def check(run: Run, files: tuple[Path, ...], tenant: str, headers: tuple[str, ...]) -> int:
-    """Checks upload events as ingest does; needs no running stack.
+def check(
+    run: Run, files: tuple[Path, ...], tenant: str, event: str | None, headers: tuple[str, ...]
+) -> int:
+    """Checks events of upstream systems as ingest does; needs no running stack.
 
     A FILE, or - for standard input, is an event in protobuf, in JSON, or a CloudEvent in structured
     mode; JSON files may have an event in each line. Whether the tenant exists and a reference can
@@ -58,11 +67,11 @@ def check(run: Run, files: tuple[Path, ...], tenant: str, headers: tuple[str, ..
     from aquifer_cli import event_check
     from aquifer_cli.event_files import read_events
 
-    given = _read_headers(headers)
+    given, kind = _read_headers(headers), event_check.KINDS[event] if event else None
     reports: list[tuple[str, Report]] = []
     for path in files:
         for candidate in read_events(path):
-            report = event_check.check(candidate.payload, given, tenant)
+            report = event_check.check(candidate.payload, given, tenant, kind)
             if run.screen.machine:
                 run.screen.record(_as_json(candidate.where, report))
             reports.append((candidate.where, report))

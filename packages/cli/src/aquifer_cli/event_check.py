@@ -1,4 +1,4 @@
-"""Checks upload events as ingest does, without a running stack."""
+"""Checks the events of upstream systems as ingest does, without a running stack."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,19 +9,27 @@ from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError
 
-from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    ContentReference,
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer_cli import event_rules, event_shape
-from aquifer_cli.event_rules import EVENT_MAX_BYTES, Finding
+from aquifer_cli.event_rules import EVENT_MAX_BYTES, Finding, UpstreamEvent
 from aquifer_cli.event_shape import UNDECODABLE
 
-TYPE: Final = DocumentUploaded.DESCRIPTOR.full_name
+Kind = type[UpstreamEvent]
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.DESCRIPTOR.name: kind for kind in (DocumentUploaded, DocumentRemoved, DocumentDescribed)
+}
 SPEC_VERSION: Final = "1.0"
 PROTOBUF: Final = "application/protobuf"
 JSON: Final = "application/json"
 STRUCTURED: Final = "application/cloudevents+json"
 _REQUIRED: Final = ("specversion", "id", "type", "source")
 _JSON_NAMES: Final = {
-    **{one.name: one.json_name for one in DocumentUploaded.DESCRIPTOR.fields},
+    **{one.name: one.json_name for kind in KINDS.values() for one in kind.DESCRIPTOR.fields},
     **{
         f"reference.{one.name}": f"reference.{one.json_name}"
         for one in ContentReference.DESCRIPTOR.fields
@@ -44,7 +52,9 @@ class Report:
         return all(one.warning for one in self.findings)
 
 
-def check(payload: bytes, headers: Mapping[str, str], tenant: str) -> Report:
+def check(
+    payload: bytes, headers: Mapping[str, str], tenant: str, kind: Kind | None = None
+) -> Report:
     """Checks one event.
 
     Args:
@@ -52,13 +62,14 @@ def check(payload: bytes, headers: Mapping[str, str], tenant: str) -> Report:
         headers: of the message; without any, the envelope of an event in binary mode is unknown and
             only its body is checked.
         tenant: last token of the subject; empty if it is unknown.
+        kind: that of the subject; None: the one that the event names, else an upload.
     """
     size = len(payload) + sum(len(f"{name}{value}".encode()) + 4 for name, value in headers.items())
     if size > EVENT_MAX_BYTES:
         detail = f"{size:,} bytes; the broker refuses more than {EVENT_MAX_BYTES:,}"
         return Report(findings=[Finding("", "EVENT_TOO_LARGE", detail)])
     if not headers:
-        return _check_bare(payload, tenant)
+        return _check_bare(payload, tenant, kind)
     found = {name.lower(): unquote(value) for name, value in headers.items()}
     said = found.get("content-type") or found.get("ce-datacontenttype") or PROTOBUF
     form = said.partition(";")[0].strip().lower()
@@ -66,10 +77,12 @@ def check(payload: bytes, headers: Mapping[str, str], tenant: str) -> Report:
         detail = f"{PROTOBUF}, {JSON} or {STRUCTURED}, not {form}"
         return Report(findings=[Finding("Content-Type", "EVENT_CONTENT_TYPE", detail)])
     if form == STRUCTURED:
-        return _check_structured(payload, tenant)
+        return _check_structured(payload, tenant, kind)
     attributes = {name: found.get(f"ce-{name}", "") for name in _REQUIRED}
-    envelope = [*_check_attributes(attributes, "ce-"), *_warn_names(found, "ce-", "ce-")]
-    body = _check_protobuf(payload, tenant) if form == PROTOBUF else _check_json(payload, tenant)
+    meant = kind or _find_kind(attributes["type"])
+    envelope = [*_check_attributes(meant, attributes, "ce-"), *_warn_names(found, "ce-", "ce-")]
+    check_form = _check_protobuf if form == PROTOBUF else _check_json
+    body = check_form(meant, payload, tenant)
     return Report(attributes["id"], body.document, [*envelope, *body.findings])
 
 
@@ -78,18 +91,26 @@ def is_json(payload: bytes) -> bool:
     return payload.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
-def _check_bare(payload: bytes, tenant: str) -> Report:
+def _find_kind(type_name: str) -> Kind:
+    """The kind of event with this full name; an upload if there is none."""
+    for kind in KINDS.values():
+        if kind.DESCRIPTOR.full_name == type_name:
+            return kind
+    return DocumentUploaded
+
+
+def _check_bare(payload: bytes, tenant: str, kind: Kind | None) -> Report:
     if not is_json(payload):
-        return _check_protobuf(payload, tenant)
+        return _check_protobuf(kind or DocumentUploaded, payload, tenant)
     data, findings = _load(payload)
     if findings:
         return Report(findings=findings)
     if isinstance(data, dict) and ("specversion" in data or "data" in data):
-        return _check_structured(payload, tenant)
-    return _check_body(data, tenant, "$.")
+        return _check_structured(payload, tenant, kind)
+    return _check_body(kind or DocumentUploaded, data, tenant, "$.")
 
 
-def _check_structured(payload: bytes, tenant: str) -> Report:
+def _check_structured(payload: bytes, tenant: str, kind: Kind | None) -> Report:
     data, findings = _load(payload)
     if findings:
         return Report(findings=findings)
@@ -100,8 +121,9 @@ def _check_structured(payload: bytes, tenant: str) -> Report:
     attributes = {name: data.get(name, "") for name in _REQUIRED}
     if findings:
         return Report(findings=findings)
-    findings = [*_check_attributes(attributes, "$."), *_warn_names(data, "", "$.")]
-    body = _check_body(data["data"], tenant, "$.data.")
+    meant = kind or _find_kind(attributes["type"])
+    findings = [*_check_attributes(meant, attributes, "$."), *_warn_names(data, "", "$.")]
+    body = _check_body(meant, data["data"], tenant, "$.data.")
     return Report(attributes["id"], body.document, [*findings, *body.findings])
 
 
@@ -114,15 +136,16 @@ def _check_structure(data: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(f"$.{name}", UNDECODABLE, "a text")
 
 
-def _check_attributes(attributes: Mapping[str, str], prefix: str) -> Iterator[Finding]:
+def _check_attributes(kind: Kind, attributes: Mapping[str, str], prefix: str) -> Iterator[Finding]:
     for name in _REQUIRED:
         if not attributes[name]:
             yield Finding(f"{prefix}{name}", "EVENT_HEADER_MISSING", "required by CloudEvents 1.0")
     if (version := attributes["specversion"]) not in ("", SPEC_VERSION):
         detail = f"{SPEC_VERSION}, not {version}"
         yield Finding(f"{prefix}specversion", "EVENT_SPEC_VERSION", detail)
-    if (kind := attributes["type"]) not in ("", TYPE):
-        yield Finding(f"{prefix}type", "SCHEMA_UNSUPPORTED", f"{TYPE}, not {kind}")
+    expected = kind.DESCRIPTOR.full_name
+    if (found := attributes["type"]) not in ("", expected):
+        yield Finding(f"{prefix}type", "SCHEMA_UNSUPPORTED", f"{expected}, not {found}")
     for one in event_rules.check_origin(attributes["source"], attributes["id"]):
         yield Finding(f"{prefix}{one.at}", one.reason, one.detail)
 
@@ -142,14 +165,14 @@ def _warn_names(given: Mapping[str, Any], prefix: str, at: str) -> Iterator[Find
             yield Finding(f"{at}{name}", "ATTRIBUTE_NAME", detail, warning=True)
 
 
-def _check_json(payload: bytes, tenant: str) -> Report:
+def _check_json(kind: Kind, payload: bytes, tenant: str) -> Report:
     data, findings = _load(payload)
-    return Report(findings=findings) if findings else _check_body(data, tenant, "$.")
+    return Report(findings=findings) if findings else _check_body(kind, data, tenant, "$.")
 
 
-def _check_body(data: object, tenant: str, prefix: str) -> Report:
-    event = event_shape.parse(data)
-    if isinstance(event, DocumentUploaded):
+def _check_body(kind: Kind, data: object, tenant: str, prefix: str) -> Report:
+    event = event_shape.parse(kind, data)
+    if not isinstance(event, list):
         found = event_rules.check_message(event, tenant)
         return Report("", event.document, [_place(one, prefix) for one in found])
     document = data.get("document") if isinstance(data, dict) else ""
@@ -163,11 +186,12 @@ def _place(found: Finding, prefix: str) -> Finding:
     return Finding(at, found.reason, found.detail, found.warning)
 
 
-def _check_protobuf(payload: bytes, tenant: str) -> Report:
+def _check_protobuf(kind: Kind, payload: bytes, tenant: str) -> Report:
     try:
-        event = DocumentUploaded.FromString(payload)
+        event = kind.FromString(payload)
     except DecodeError:
-        return Report(findings=[Finding("", UNDECODABLE, f"the bytes are not {TYPE}")])
+        detail = f"the bytes are not {kind.DESCRIPTOR.full_name}"
+        return Report(findings=[Finding("", UNDECODABLE, detail)])
     return Report("", event.document, [*event_rules.check_message(event, tenant)])
 
 

@@ -1,4 +1,4 @@
-"""The rules of an upload event that need nothing but the event; a test compares with ingest."""
+"""The rules of upstream events that need nothing but the event; a test compares with ingest."""
 
 import math
 import re
@@ -9,7 +9,12 @@ from typing import Any, Final
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    ContentReference,
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer.structs import JsonObject, JsonValue, to_json, to_struct
 
 # Of the stream of uploads, headers included; the broker refuses a larger event.
@@ -29,6 +34,8 @@ METADATA_LIST_MAX: Final = 64
 METADATA_MAX_BYTES: Final = 16 * 1024
 URI_MAX_CHARS: Final = 2_048
 SCHEMES: Final = ("file", "https", "http", "s3")
+
+UpstreamEvent = DocumentUploaded | DocumentRemoved | DocumentDescribed
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
 _PART = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
@@ -58,7 +65,7 @@ def check_origin(source: str, event_id: str) -> Iterator[Finding]:
             )
 
 
-def check_message(event: DocumentUploaded, tenant: str) -> Iterator[Finding]:
+def check_message(event: UpstreamEvent, tenant: str) -> Iterator[Finding]:
     """Finds what is wrong with a decoded event; `tenant` is that of the subject, empty: unknown."""
     if tenant and event.tenant != tenant:
         yield Finding("tenant", "TENANT_MISMATCH", f"the subject is for the tenant {tenant}")
@@ -68,10 +75,17 @@ def check_message(event: DocumentUploaded, tenant: str) -> Iterator[Finding]:
         shape = "collections/{collection}/documents/{document}"
         yield Finding("document", "DOCUMENT_NAME", f"{shape}; each part {_PART}")
     for name, limit in TEXTS_MAX_CHARS.items():
-        text = getattr(event, name)
+        text = getattr(event, name, "")  # not every event has every field
         if len(text) > limit or "\x00" in text:
             yield Finding(name, "METADATA_RANGE", f"at most {limit} characters, no NUL")
-    yield from _check_metadata(to_json(event.metadata))
+    if not isinstance(event, DocumentRemoved):
+        yield from _check_metadata(to_json(event.metadata))
+    if isinstance(event, DocumentUploaded):
+        yield from _check_content_or_reference(event)
+    yield from _warn_unknown(event, "")
+
+
+def _check_content_or_reference(event: DocumentUploaded) -> Iterator[Finding]:
     match event.WhichOneof("body"):
         case "content":
             yield from _check_content(event.content)
@@ -79,7 +93,6 @@ def check_message(event: DocumentUploaded, tenant: str) -> Iterator[Finding]:
             yield from _check_reference(event.reference)
         case _:
             yield Finding("content", "BODY_MISSING", "set content or reference")
-    yield from _warn_unknown(event, "")
 
 
 def _check_metadata(metadata: JsonObject) -> Iterator[Finding]:

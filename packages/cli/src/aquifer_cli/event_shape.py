@@ -1,14 +1,14 @@
-"""Why a JSON body is not an upload event: unknown fields, wrong types, with their places."""
+"""Why a JSON body is not an event of its kind: unknown fields, wrong types, with their places."""
 
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer_cli.event_rules import Finding
 
 UNDECODABLE: Final = "EVENT_UNDECODABLE"
@@ -17,16 +17,19 @@ _INTEGER = re.compile(r"-?[0-9]+")
 _INTEGERS = {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64}
 
 
-def parse(data: object) -> DocumentUploaded | list[Finding]:
+E = TypeVar("E", bound=Message)
+
+
+def parse(kind: type[E], data: object) -> E | list[Finding]:
     """The event of a JSON body in protobuf's JSON mapping, or why there is none."""
-    descriptor = DocumentUploaded.DESCRIPTOR
+    descriptor = cast(Descriptor, kind.DESCRIPTOR)
     if not isinstance(data, dict):
         return [Finding("", UNDECODABLE, f"an object, not {_kind(data)}")]
     found = [*_check_object(descriptor, data, "")]
     if any(one.detail == _NO_BASE64 for one in found):
         return found
     try:
-        return json_format.ParseDict(data, DocumentUploaded())
+        return json_format.ParseDict(data, kind())
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
         return found or [Finding("", UNDECODABLE, str(error))]
 

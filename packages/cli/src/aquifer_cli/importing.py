@@ -30,7 +30,7 @@ class Importing:
         self._writing = asyncio.Lock()
 
     async def send(self, header: UploadHeader, content: bytes) -> Document:
-        """The accepted document: name, version, state and trace.
+        """The accepted document: name, version, state, trace, and notes as far as they are known.
 
         Raises:
             CommandError: the reason of the service. If the call ends, all waiting uploads fail and
@@ -109,6 +109,7 @@ def _resolve(answer: asyncio.Future[Document], response: ImportDocumentsResponse
             version=accepted.version,
             state=accepted.state,
             trace_id=accepted.trace_id,
+            notes=accepted.notes,
         )
     )
 

@@ -38,6 +38,7 @@ from ingest.subscribers import UseCases, events
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission
+from ingest.usecases.answer_events import AnswerEvents
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.collections import (
     CreateCollection,
@@ -52,6 +53,7 @@ from ingest.usecases.delete_collection import (
     HideCollection,
 )
 from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
+from ingest.usecases.describe_document import DescribeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.fetch_content import FetchContent
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
@@ -87,6 +89,7 @@ from ingest.usecases.read_text import GetDocumentText
 from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
 from ingest.usecases.reconcile_search import CheckLive, CheckShown
 from ingest.usecases.record_uploads import RecordUploads
+from ingest.usecases.remove_document import RemoveDocument
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.roll_back_document import RollBackDocument
 from ingest.usecases.update_document import UpdateDocument
@@ -151,16 +154,19 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
     )
     accept = _wire_accept(adapters, settings, watchers, fresh)
+    answers = AnswerEvents(begin=begin)
+    delete = DeleteDocument(begin=begin, hide=adapters.hide, pace=pace)
     accept_upload = AcceptUpload(
         accept=accept,
         begin=begin,
+        answers=answers,
         references=adapters.references,
         fetches_max=settings.backlog_max,
     )
     repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
     return Wired(
         checks=_make_checks(adapters, settings, repair),
-        rpc=_wire_rpc(accept, watchers, estimates, adapters, settings),
+        rpc=_wire_rpc(accept, delete, watchers, estimates, adapters, settings),
         watchers=watchers,
         fetch=FetchContent(
             accept=accept_upload,
@@ -169,7 +175,10 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         ),
         use_cases=UseCases(
             begin=begin,
+            answers=answers,
             accept=accept_upload,
+            remove=RemoveDocument(begin=begin, answers=answers, delete=delete),
+            describe=DescribeDocument(begin=begin, answers=answers, pace=pace),
             prepare=PrepareDocument(
                 begin=begin,
                 objects=objects,
@@ -207,6 +216,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
 
 def _wire_rpc(
     accept: AcceptDocument,
+    delete: DeleteDocument,
     watchers: Watchers,
     estimates: ProgressEstimates,
     adapters: Adapters,
@@ -234,7 +244,7 @@ def _wire_rpc(
         get_upload=get_upload,
         finish_upload=FinishUpload(begin=begin, accept=accept, objects=objects),
         update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
-        delete=DeleteDocument(begin=begin, hide=adapters.hide, pace=pace),
+        delete=delete,
         get=GetDocument(begin=begin),
         get_text=GetDocumentText(begin=begin),
         check=CheckDocuments(begin=begin),

@@ -197,7 +197,8 @@ class Entry:
 
     Versions up to `tombstone_version` are deleted or being deleted. Versions up to `hidden_version`
     are no longer found by searches. `upload_order` is the order of the latest upload or delete, see
-    `Draft.order_ns`. While it is `pinned`, its newest version is live and no other is added.
+    `Draft.order_ns`; `description_order` is that of the latest description event. While it is
+    `pinned`, its newest version is live and no other is added.
     """
 
     name: str
@@ -207,6 +208,7 @@ class Entry:
     hidden_version: int = 0
     upload_order: int = 0
     pinned: bool = False
+    description_order: int = 0
 
     @property
     def next_version(self) -> int:
@@ -279,19 +281,20 @@ class Version:
 
 
 class UploadResult(StrEnum):
-    """The result of an upload event: one of these, or a reason in UPPER_SNAKE."""
+    """The result of an event: one of these, or a reason in UPPER_SNAKE."""
 
     INDEXED = "INDEXED"
+    UPDATED = "UPDATED"
     DELETED = "DELETED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A recorded upload, and the version it belongs to.
+    """A recorded upload, or another event of an upstream system, and the version it belongs to.
 
     `unchanged`: its bytes were stored before. `result` is empty while an upload event waits for its
     result, and always for an upload over gRPC, which gets a reply instead. `result_detail` explains
-    a reason. `version` is 0 if a later upload was handled first, and for a refused upload event;
+    a reason. `version` is 0 if a later event was handled first, and for a refused event;
     the texts of a refused event are truncated.
     """
 
@@ -345,7 +348,7 @@ class Verdict:
 
 
 SUPERSEDED: Final = Verdict(
-    reason="VERSION_SUPERSEDED", detail="a later upload or delete of the document came first"
+    reason="VERSION_SUPERSEDED", detail="a later event or delete of the document came first"
 )
 
 

@@ -11,7 +11,18 @@ from typing import Final, NoReturn
 
 from chassis.base.errors import FieldViolation, InvalidInputError
 from ingest.domain import State
-from ingest.filters import All, AnyOf, Condition, Expression, Field, Not, Operator
+from ingest.filter_values import list_operators, read_value
+from ingest.filters import (
+    All,
+    AnyOf,
+    Condition,
+    Expression,
+    Field,
+    MetadataCondition,
+    Not,
+    Operator,
+)
+from ingest.metadata import KEY_MAX_CHARS
 
 FILTER_MAX_CHARS: Final = 1_000
 CONDITIONS_MAX: Final = 32
@@ -40,6 +51,7 @@ class _Kind(StrEnum):
     TEXT = "a word, or a text in double quotes"
     NUMBER = "a whole number"
     TIME = "a time such as 2026-01-31T12:00:00Z, with at most six decimals"
+    METADATA = "true, false, a number, a time, a word, or a text in double quotes"
 
 
 _KINDS: Final[Mapping[Field, _Kind]] = {
@@ -63,6 +75,8 @@ _OPERATORS: Final[Mapping[_Kind, Sequence[Operator]]] = {
 }
 _SPACE: Final = re.compile(r"\s*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_METADATA: Final = re.compile(r"metadata\.")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(?![.`])")
 _JOINER: Final = re.compile(r"(AND|OR)\b")
 _NOT: Final = re.compile(r"NOT\b|-")
 _OPERATOR: Final = re.compile("|".join(Operator))
@@ -118,11 +132,13 @@ class _Parser:
         self._at += 1
         return expression
 
-    def _read_condition(self) -> Condition:
-        field, kind = self._read_field()
+    def _read_condition(self) -> Condition | MetadataCondition:
         self._conditions += 1
         if self._conditions > CONDITIONS_MAX:
             _refuse(self._at, f"a filter has at most {CONDITIONS_MAX} conditions")
+        if self._take(_METADATA):
+            return self._read_metadata_condition()
+        field, kind = self._read_field()
         self._skip_space()
         at, operators = self._at, _OPERATORS[kind]
         operator = self._take(_OPERATOR)
@@ -132,10 +148,40 @@ class _Parser:
         at, text = self._at, self._read_text(kind)
         return Condition(field, Operator(operator), _read(kind, text, at))
 
+    def _read_metadata_condition(self) -> MetadataCondition:
+        key = self._read_key()
+        self._skip_space()
+        operator_at, sign = self._at, self._take(_OPERATOR)
+        if not sign:
+            _refuse(operator_at, f"metadata can be compared by {' '.join(Operator)}")
+        self._skip_space()
+        at, quoted = self._at, self._text.startswith('"', self._at)
+        text, operator = self._read_text(_Kind.METADATA), Operator(sign)
+        try:
+            value = read_value(text, operator, quoted=quoted)
+        except ValueError as error:
+            _refuse(at, str(error))
+        if operator not in list_operators(value):
+            possible = " ".join(list_operators(value))
+            _refuse(operator_at, f"{_name_kind(value)} can be compared by {possible}")
+        return MetadataCondition(key, operator, value)
+
+    def _read_key(self) -> str:
+        at, quoted = self._at, self._take(_QUOTED)
+        key = re.sub(r"\\(.)", r"\1", quoted[1:-1]) if quoted else self._take(_KEY)
+        if not key or len(key) > KEY_MAX_CHARS or "\x00" in key:
+            _refuse(
+                at,
+                f"expected a key of 1 to {KEY_MAX_CHARS} letters, digits, _ and -, or any key in"
+                ' double quotes: metadata."due date"',
+            )
+        return key
+
     def _read_field(self) -> tuple[Field, _Kind]:
         at, name = self._at, self._take(_NAME)
         if name not in list(Field):
-            _refuse(at, f"expected a field: {', '.join(Field)}; or NOT, or a parenthesis")
+            fields = ", ".join((*Field, "metadata.KEY"))
+            _refuse(at, f"expected a field: {fields}; or NOT, or a parenthesis")
         field = Field(name)
         return field, _KINDS[field]
 
@@ -161,6 +207,10 @@ class _Parser:
             return ""
         self._at = found.end()
         return found[0]
+
+
+def _name_kind(value: object) -> str:
+    return {bool: "true or false", datetime: "a time"}.get(type(value), "a text")
 
 
 def _read(kind: _Kind, text: str, at: int) -> str | int | datetime:

@@ -33,6 +33,9 @@ class Operator(StrEnum):
     HAS = ":"
 
 
+MetadataValue = str | bool | int | float | datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A comparison; the value is of the kind of its field, a time is aware."""
@@ -40,6 +43,20 @@ class Condition:
     field: Field
     operator: Operator
     value: str | int | datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataCondition:
+    """A comparison of the value that the metadata has for a key.
+
+    It is false if there is none, or one of another kind; only DIFFERS is true then, being the
+    opposite of EQUALS. HAS is true for a list with this value, for an equal value, and for a text
+    that contains the text. A text in RFC 3339 is compared as a time with times.
+    """
+
+    key: str
+    operator: Operator
+    value: MetadataValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class AnyOf:
     parts: Sequence["Expression"]
 
 
-Expression = Condition | Not | All | AnyOf
+Expression = Condition | MetadataCondition | Not | All | AnyOf
 
 
 def names_deleted(expression: Expression) -> bool:
@@ -71,6 +88,8 @@ def names_deleted(expression: Expression) -> bool:
     match expression:
         case Condition(field=field, value=value):
             return field is Field.STATE and value == State.DELETED
+        case MetadataCondition():
+            return False
         case Not(part=part):
             return names_deleted(part)
         case All(parts=parts) | AnyOf(parts=parts):

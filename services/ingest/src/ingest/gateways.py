@@ -57,11 +57,12 @@ class QueryGateway:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._query = QueryServiceStub(channel)
 
-    async def __call__(self, document: str, version: int) -> None:
+    async def __call__(self, tenant: str, document: str, version: int) -> None:
         """Hide a document; takes at most five seconds, less if the current call has less left."""
         request = HideDocumentRequest(document=document, version=version)
         try:
-            await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
+            with act_for(tenant):
+                await self._query.HideDocument(request, timeout=HIDE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             # A bug of query is not the caller's fault; hiding is retried as after an outage.
             raise UnavailableError(

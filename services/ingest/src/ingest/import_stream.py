@@ -15,6 +15,7 @@ from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
 from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
+from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
 
 IN_PROGRESS_MAX: Final = 128
@@ -113,6 +114,7 @@ class ImportStream:
                     version=version.number,
                     state=DocumentState.Value(f"DOCUMENT_STATE_{version.state}"),
                     trace_id=version.trace_id,
+                    notes=announce.to_notes(version),
                 ),
             )
 

@@ -1,14 +1,18 @@
 """Events this service consumes."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from faststream import Context
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ingest.v1.upload_events_pb2 import (
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer.query.v1.passage_events_pb2 import (
     ChunksRejected,
     PassagesPurged,
@@ -21,14 +25,19 @@ from chassis.events.router import EventRouter
 from ingest.domain import Verdict
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_upload import AcceptUpload
+from ingest.usecases.answer_events import AnswerEvents
 from ingest.usecases.delete_document import PurgeDocument
+from ingest.usecases.describe_document import DescribeDocument
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion, give_up
 from ingest.usecases.prepare_document import PrepareDocument
+from ingest.usecases.remove_document import RemoveDocument
 from ingest.usecases.work import Begin
 
 ACCEPT_GROUPS = 64
 PREPARE_GROUPS = 12
+REMOVE_GROUPS = 16
+DESCRIBE_GROUPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,10 @@ class UseCases:
     """The use cases that handle the events."""
 
     begin: Begin
+    answers: AnswerEvents
     accept: AcceptUpload
+    remove: RemoveDocument
+    describe: DescribeDocument
     prepare: PrepareDocument
     mark_searchable: MarkSearchable
     confirm_descriptions: ConfirmDescriptions
@@ -50,15 +62,15 @@ App = Annotated[UseCases, Context("app")]
 events = EventRouter()
 
 
-async def give_up_upload(batch: Batch[DocumentUploaded], error: ServiceError, app: App) -> None:
-    """Sends the result of an upload event that becomes a dead letter."""
+async def give_up_event(batch: Batch[Any], error: ServiceError, app: App) -> None:
+    """Sends the result of an event of an upstream system that becomes a dead letter."""
     for delivery in batch:
-        await app.accept.give_up(delivery, error)
+        await app.answers.give_up(delivery, error)
 
 
 async def refuse_unreadable(event: Unreadable, error: ServiceError, app: App) -> None:
-    """Sends the result of an upload event that cannot be read."""
-    await app.accept.refuse_unreadable(event, error)
+    """Sends the result of an event of an upstream system that cannot be read."""
+    await app.answers.refuse_unreadable(event, error)
 
 
 async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: App) -> None:
@@ -74,12 +86,34 @@ async def fail_version(batch: Batch[VersionAccepted], error: ServiceError, app: 
 @events.on(
     DocumentUploaded,
     groups=ACCEPT_GROUPS,
-    on_dead=give_up_upload,
+    on_dead=give_up_event,
     on_unreadable=refuse_unreadable,
 )
 async def accept_upload(batch: Batch[DocumentUploaded], app: App) -> None:
     for delivery in batch:
         await app.accept.run(delivery, current_trace_id())
+
+
+@events.on(
+    DocumentRemoved,
+    groups=REMOVE_GROUPS,
+    on_dead=give_up_event,
+    on_unreadable=refuse_unreadable,
+)
+async def remove_document(batch: Batch[DocumentRemoved], app: App) -> None:
+    for delivery in batch:
+        await app.remove.run(delivery)
+
+
+@events.on(
+    DocumentDescribed,
+    groups=DESCRIBE_GROUPS,
+    on_dead=give_up_event,
+    on_unreadable=refuse_unreadable,
+)
+async def describe_document(batch: Batch[DocumentDescribed], app: App) -> None:
+    for delivery in batch:
+        await app.describe.run(delivery)
 
 
 @events.on(VersionAccepted, groups=PREPARE_GROUPS, on_dead=fail_version)

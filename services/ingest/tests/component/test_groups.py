@@ -19,6 +19,7 @@ from chassis.base.postgres import open_database
 from ingest.cutting import CutSmallText
 from ingest.domain import Draft, Origin
 from ingest.usecases.ports import Cut
+from ingest.usecases.record_uploads import AnsweredBeforeError, SupersededError
 from services.ingest.tests.conftest import (
     CHUNKS,
     TABLES,
@@ -62,6 +63,8 @@ async def upload(rig: Rig, one: tuple[str, int, str, str, int]) -> Any:
         view = await rig.wired.rpc.accept.run(draft, CONTENTS[content])
     except ServiceError as error:
         return error.reason
+    except (AnsweredBeforeError, SupersededError) as error:
+        return type(error)
     return (view.version.document, view.version.number, view.version.state)
 
 

@@ -27,6 +27,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
     DocumentIndexed,
+    DocumentUpdated,
     VersionAccepted,
 )
 from aquifer.ingest.v1.document_pb2 import Description
@@ -60,7 +61,7 @@ from testkit.servers import TestDatabase
 
 CONTENTS = (b"First text.", b"Second text.", b"   ")
 HEARD = (VersionAccepted, VersionSearchable, VersionDescribed, PassagesPurged)
-RESULTS = (DocumentIndexed, DocumentFailed, DocumentDeleted)
+RESULTS = (DocumentIndexed, DocumentUpdated, DocumentFailed, DocumentDeleted)
 Event = tuple[str, Message]
 
 
@@ -136,8 +137,8 @@ class World:
         if verb in CALLS:
             await self._call(verb, number)
         match verb:
-            case "event":
-                await self._upload(number)
+            case "event" | "remove" | "describe":
+                await self._publish(verb, number)
             case "reject" if self.states:
                 await self._reject(1 + number % max(self.states))
             case "lose" if self.transit:
@@ -183,6 +184,13 @@ class World:
             self._collect()
         raise AssertionError(f"never settles: {self.states}")
 
+    async def _publish(self, verb: str, number: int) -> None:
+        """An event of an upstream system."""
+        if verb == "event":
+            await self._upload(number)
+        else:
+            await self._tell(verb, number)
+
     async def _upload(self, number: int) -> None:
         """Every other event was published long ago and is handled only now."""
         event_id = f"e{number}"
@@ -199,6 +207,22 @@ class World:
         assert newest is not None
         if newest["newest"] > max(known, default=0):
             assert newest["latest"] == stored_ns, "an earlier upload made the newest version"
+
+    async def _tell(self, verb: str, number: int) -> None:
+        """A removal or description; every other one was published long ago, as in `_upload`."""
+        event_id = f"{verb}{number}"
+        self.uploads.setdefault(event_id, b"")
+        late_ns = 1_000_000_000 + number
+        stored_ns = self.published_ns.setdefault(
+            event_id, late_ns if number % 2 else next(self.rig.clock)
+        )
+        self.rig.siblings.query_is_away = number % 3 == 1
+        if verb == "remove":
+            await self.rig.removal(event_id=event_id, stored_ns=stored_ns)
+        else:
+            await self.rig.description(event_id=event_id, stored_ns=stored_ns, title=event_id)
+        hidden = self.rig.siblings.hidden
+        self.query.hide(max((version for _, version in hidden), default=0))
 
     def _take_alike(self, place: int) -> list[Event]:
         """One event and all others of its kind: what a consumer gets as a group."""
@@ -361,7 +385,7 @@ class World:
 CALLS = ("grpc", "update", "delete", "roll back", "keep", "pin")
 VERBS = (
     *("event", "deliver", "deliver", "all", "all", "update", *CALLS),
-    *("together", "double", "lose", "reject"),
+    *("together", "double", "lose", "reject", "remove", "describe"),
 )
 histories = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=25)
 

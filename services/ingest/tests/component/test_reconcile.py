@@ -212,7 +212,13 @@ async def test_a_deleted_document_that_query_still_has_is_deleted_again(
     assert await rig.report_purged() == []
 
 
-async def test_a_document_that_ingest_does_not_know_is_deleted_from_query(rig: Rig):
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_document_that_ingest_does_not_know_is_deleted_from_query(
+    rig: Rig, *, removed: bool
+):
+    if removed:
+        await rig.removal()
+        rig.clear_outbox()
     rig.siblings.shown[NAME] = Shown(document=NAME, live_version=3, passages=2)
     assert await repair(rig, {"PASSAGES_LEFT": (1, 1)}) == [
         DocumentDeletionRequested(tenant=TENANT, document=NAME, version=3)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from aquifer.ingest.v1.document_pb2 import DocumentState, Note
 from ingest.domain import State
 from ingest.notes import NoteCode
-from services.ingest.tests.conftest import Rig
+from services.ingest.tests.conftest import NAME, Rig, messages
 from testkit.pdf import lines, pdf
 
 from .doors import Client
@@ -83,6 +84,27 @@ async def test_small_text_that_is_cut_at_once_has_notes_at_once(quick: Rig):
     view = await quick.upload(content)
     assert view.version.state is State.PREPARED
     assert view.version.notes == [(code, detail)]
+
+
+async def test_the_result_of_an_upload_event_has_the_notes(rig: Rig):
+    content, [(code, detail)] = READ["wide.txt"]
+    await rig.event(content)
+    await rig.prepare()
+    [indexed] = messages(await rig.searchable())
+    assert indexed.notes == [Note(code=code, detail=detail)]
+    [again] = messages(await rig.event(content, event_id="again"))
+    assert (again.unchanged, again.notes) == (True, indexed.notes)
+
+
+async def test_an_import_has_the_notes_that_are_known(client: Client):
+    content, [(code, detail)] = READ["wide.txt"]
+    header = pb.UploadHeader(document=NAME)
+    for expected in ([], [Note(code=code, detail=detail)]):
+        stream = iter([pb.ImportDocumentsRequest(header=header, content=content)])
+        metadata = client.tokens.metadata()
+        async for response in client.stub.ImportDocuments(stream, metadata=metadata, timeout=30):
+            assert response.accepted.notes == expected
+        await client.rig.prepare()
 
 
 async def test_the_name_of_the_file_comes_back_as_it_was(client: Client):

@@ -7,7 +7,16 @@ import pytest
 from chassis.base.errors import InvalidInputError
 from ingest.domain import State
 from ingest.filter_parser import CONDITIONS_MAX, DEPTH_MAX, FILTER_MAX_CHARS, parse_filter
-from ingest.filters import All, AnyOf, Condition, Field, Not, Operator, names_deleted
+from ingest.filters import (
+    All,
+    AnyOf,
+    Condition,
+    Field,
+    MetadataCondition,
+    Not,
+    Operator,
+    names_deleted,
+)
 
 FAILED = Condition(Field.STATE, Operator.EQUALS, State.FAILED)
 LARGE = Condition(Field.SIZE_BYTES, Operator.ABOVE, 10)
@@ -96,7 +105,6 @@ def test_a_filter_is_read(text, expression):
         ("create_time > 2026-01-01T00:00:00.1234567Z", 15, "a time such as"),
         ("create_time > now", 15, "a time such as"),
         ("colour = red", 1, "expected a field: state, reason"),
-        ("metadata.year = 1987", 1, "expected a field"),
         ("State = FAILED", 1, "expected a field"),
         ("water", 1, "expected a field"),
         ('"water"', 1, "expected a field"),
@@ -155,3 +163,56 @@ def test_a_filter_says_whether_it_names_deleted_documents(text, named):
     expression = parse_filter(text)
     assert expression is not None
     assert names_deleted(expression) is named
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("metadata.k = a", MetadataCondition("k", Operator.EQUALS, "a")),
+        ('metadata."a.b" : "x y"', MetadataCondition("a.b", Operator.HAS, "x y")),
+        ("metadata.due-date!=true", MetadataCondition("due-date", Operator.DIFFERS, value=True)),
+        ("metadata.2020>=2.5e1", MetadataCondition("2020", Operator.AT_LEAST, 25)),
+        ('metadata.k="25"', MetadataCondition("k", Operator.EQUALS, "25")),
+        (
+            'metadata.k < "2026-01-01T00:00:00Z"',
+            MetadataCondition("k", Operator.BELOW, NEW_YEAR),
+        ),
+        ("metadata.k:2026-01-01", MetadataCondition("k", Operator.HAS, "2026-01-01")),
+    ],
+)
+def test_metadata_is_read(text: str, condition: MetadataCondition):
+    found = parse_filter(text)
+    assert found == condition
+    assert isinstance(found, MetadataCondition)
+    assert type(found.value) is type(condition.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("metadata = 1", 1),
+        ("metadata. = 1", 10),
+        ("metadata.a.b = 1", 10),
+        ('metadata."" = 1', 10),
+        (f'metadata."{"k" * 65}" = 1', 10),
+        ("metadata.k", 11),
+        ("metadata.k =", 13),
+        ("metadata.k = null", 14),
+        ("metadata.k = 9007199254740993", 14),
+        ("metadata.k = 1e999", 14),
+        ("metadata.k = a*", 14),
+        ("metadata.k:*", 12),
+        ("metadata.k < a", 12),
+        ("metadata.k >= true", 12),
+        ('metadata.k = "a\x00"', 14),
+        ("metadata.k IN (1, 2)", 12),
+        ("metadata.k = (1)", 14),
+        (" OR ".join(["metadata.k = 1"] * (CONDITIONS_MAX + 1)), 577),
+    ],
+)
+def test_what_metadata_cannot_be_compared_by_is_refused_with_its_place(text: str, position: int):
+    with pytest.raises(InvalidInputError) as refusal:
+        parse_filter(text)
+    assert refusal.value.reason == "FILTER_INVALID"
+    assert refusal.value.facts["position"] == str(position)
+    assert refusal.value.fields[0].description

@@ -42,6 +42,7 @@ SUSPECT_DELIVERIES = 3
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LAST_S = 60.0
 CONFLICT_S = 0.2
+CONFLICT_LAST_S = 5.0
 KEEP_ALIVE_S = ACK_WAIT_S / 3
 PAUSE_FIRST_S = 0.25
 PAUSE_LAST_S = 5.0
@@ -69,9 +70,9 @@ class Settlement(Generic[E]):
     * If a dependency is unavailable or full (`UnavailableError`, `OverloadedError`), no event is to
       blame: received events wait, kept alive on the bus, and no more events are pulled.
     * If a batch fails for another reason, its events are tried again one at a time. A
-      `ConflictError` is then retried soon. Any other `ServiceError` is final: the event becomes a
-      dead letter. Any other exception counts against the event: it is retried after a growing,
-      jittered delay, up to `BLAMED_ATTEMPTS` times, and then becomes a dead letter.
+      `ConflictError` is then retried soon, after growing pauses. Any other `ServiceError` is final:
+      the event becomes a dead letter. Any other exception counts against the event: it is retried
+      after a growing, jittered delay, up to `BLAMED_ATTEMPTS` times; then it is a dead letter too.
     * An event that was delivered more than `SUSPECT_DELIVERIES` times may have crashed the process,
       so it is tried alone and last. At `CRASH_DELIVERIES` it becomes a dead letter without another
       try. The broker counts deliveries before work starts.
@@ -327,7 +328,8 @@ class Settlement(Generic[E]):
             return
         match error:
             case ConflictError():
-                await one.nak(CONFLICT_S * _jitter(), "retried")
+                delay_s = min(CONFLICT_S * 2 ** (one.attempt - 1), CONFLICT_LAST_S)
+                await one.nak(delay_s * _jitter(), "retried")
             case ServiceError():
                 await self._make_dead_letter(one, error)
             case _:

@@ -149,7 +149,7 @@ class PostgresCollectionDeletions(CollectionDeletions):
             limit=limit,
         )
         return [
-            Tombstone(document=row["name"], number=row["latest_version"], cut=cut)
+            cut.make_tombstone(row["name"], row["latest_version"])
             for row in await cursor.fetchall()
         ]
 

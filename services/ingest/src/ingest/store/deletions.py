@@ -8,28 +8,46 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from ingest.domain import Version
+from ingest.domain import Entry, Version
 from ingest.store import rows
 from ingest.usecases.rows import Purged, Receipt, Tombstone
 from ingest.usecases.work import Deletions
 
-# Only the newest tombstone is pending, because its purge includes all older versions. One of a
-# collection moves the order no further than its cut: uploads published since are not too late.
+# A description event that is later than the removal is for uploads after it that are handled later.
+_ORDER: Final = f"""
+UPDATE documents SET tombstone_version = %(number)s,
+    upload_order = CASE WHEN %(order)s > 0 THEN greatest(upload_order, %(order)s)
+        ELSE greatest(upload_order + 1, {rows.NOW_NS}) END,
+    description = CASE WHEN %(order)s > 0 AND description_order > %(order)s THEN description
+        ELSE '{{}}' END
+WHERE tenant_id = %(tenant)s AND name = %(document)s
+"""  # noqa: S608
+
+# Only the newest tombstone is pending, because its purge includes all older versions. `order` is as
+# in `_ORDER`: that of a collection is its cut, because uploads published since are not too late. A
+# document that an open deletion of its collection has still to mark belongs to that deletion.
 _SET_TOMBSTONES: Final = f"""
 WITH given AS (
-    SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(deletions)b::bigint[],
-        %(cuts)b::bigint[]) AS given(name, number, deletion, cut)
+    SELECT given.*, greatest(given.deletion, (
+        SELECT max(c.number) FROM collection_deletions c JOIN documents d
+            ON d.tenant_id = c.tenant_id AND d.upload_order <= c.upload_order
+        WHERE c.tenant_id = %(tenant)s AND c.collection_id = split_part(given.name, '/', 2)
+            AND c.finished_at IS NULL AND d.name = given.name)) AS of_collection
+    FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(deletions)b::bigint[],
+        %(orders)b::bigint[]) AS given(name, number, deletion, "order")
 ), marked AS (
     UPDATE documents d SET tombstone_version = given.number, pinned = false,
-        upload_order = CASE WHEN given.deletion > 0 THEN greatest(d.upload_order, given.cut)
-            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END
+        upload_order = CASE WHEN given."order" > 0 THEN greatest(d.upload_order, given."order")
+            ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END,
+        description = CASE WHEN given."order" > 0 AND d.description_order > given."order"
+            THEN d.description ELSE '{{}}' END
     FROM given WHERE d.tenant_id = %(tenant)s AND d.name = given.name
 ), ended AS (
     UPDATE versions v SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
         step_due_at = CASE WHEN v.version = given.number
             THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
         collection_deletion = CASE WHEN v.version = given.number
-            THEN given.deletion ELSE v.collection_deletion END,
+            THEN given.of_collection ELSE v.collection_deletion END,
         description_due_at = NULL, kept = false, updated_at = clock_timestamp()
     FROM given
     WHERE v.tenant_id = %(tenant)s AND v.document = given.name AND v.version <= given.number
@@ -110,9 +128,12 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number
 
 _ADOPT: Final = f"""
 WITH named AS (
-    INSERT INTO documents (tenant_id, name, latest_version, tombstone_version)
+    INSERT INTO documents AS d (tenant_id, name, latest_version, tombstone_version)
     VALUES (%(tenant)s, %(document)s, %(number)s, %(number)s)
-    ON CONFLICT DO NOTHING RETURNING name
+    ON CONFLICT (tenant_id, name) DO UPDATE
+        SET latest_version = excluded.latest_version, tombstone_version = excluded.tombstone_version
+        WHERE d.latest_version = 0
+    RETURNING d.name
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, file_name, media_type_hint,
     metadata, size_bytes, sha256, object_key, source, upload_event_id, correlation_id, trace_id,
@@ -146,12 +167,16 @@ class PostgresDeletions(Deletions):
             "tenant": self._tenant,
             "names": [one.document for one in tombstones],
             "numbers": [one.number for one in tombstones],
-            "deletions": [one.cut.deletion if one.cut else 0 for one in tombstones],
-            "cuts": [one.cut.upload_order if one.cut else 0 for one in tombstones],
+            "deletions": [one.deletion for one in tombstones],
+            "orders": [one.order_ns for one in tombstones],
             "wait_s": wait_s,
         }
         cursor = await self._tx.execute(_SET_TOMBSTONES.encode(), names)
         return [rows.version(row) for row in await cursor.fetchall()]
+
+    @override
+    async def raise_order(self, entry: Entry, order_ns: int) -> None:
+        await self._run(_ORDER, entry.name, entry.latest_version, order=order_ns)
 
     @override
     async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:

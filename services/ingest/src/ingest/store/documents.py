@@ -12,6 +12,7 @@ from chassis.base.postgres import Transaction
 from ingest.checks import Check, Checked
 from ingest.domain import (
     UNFINISHED,
+    Draft,
     Entry,
     Piece,
     Prepared,
@@ -132,6 +133,21 @@ class PostgresDocuments(Documents):
         )
         assert row is not None, "a version is never removed"
         return rows.version(row)
+
+    @override
+    async def keep_description(self, draft: Draft) -> None:
+        await self._run(
+            statements.KEEP_DESCRIPTION,
+            draft.name,
+            order=draft.order_ns,
+            title=draft.title,
+            metadata=Jsonb(dict(draft.metadata)),
+        )
+
+    @override
+    async def find_description(self, name: str) -> tuple[str, JsonObject] | None:
+        row = await self._fetch_one(statements.DESCRIPTION, name)
+        return (row["description"]["title"], row["description"]["metadata"]) if row else None
 
     @override
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:

@@ -53,7 +53,7 @@ SELECT d.name, d.live_version, d.tombstone_version,
     EXISTS (SELECT FROM versions v WHERE v.tenant_id = d.tenant_id AND v.document = d.name
         AND v.version = wanted.number) AS has_version
 FROM unnest(%(names)s::text[], %(numbers)s::bigint[]) AS wanted(name, number)
-JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name
+JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name AND d.latest_version > 0
 """
 
 

@@ -27,10 +27,12 @@ RETURNING {rows.ENTRY},
 RELEASE: Final = """
 DELETE FROM documents
 WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s) AND latest_version = 0
+    AND upload_order = 0
 """
 
 ENTRY: Final = f"""
-SELECT {rows.ENTRY} FROM documents d WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+SELECT {rows.ENTRY} FROM documents d
+WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s AND d.latest_version > 0
 """  # noqa: S608
 
 NEWEST: Final = f"""
@@ -130,6 +132,17 @@ UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.r
 WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
 RETURNING {rows.VERSION}
 """  # noqa: S608
+
+KEEP_DESCRIPTION: Final = """
+UPDATE documents SET description_order = %(order)s,
+    description = jsonb_build_object('title', %(title)s::text, 'metadata', %(metadata)s::jsonb)
+WHERE tenant_id = %(tenant)s AND name = %(name)s
+"""
+
+DESCRIPTION: Final = """
+SELECT description FROM documents
+WHERE tenant_id = %(tenant)s AND name = %(name)s AND description <> '{}'
+"""
 
 CONFIRM_DESCRIPTIONS: Final = """
 UPDATE versions v SET description_attempt = 0, description_due_at = NULL

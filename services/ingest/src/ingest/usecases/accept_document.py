@@ -18,9 +18,10 @@ from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects
 from ingest.usecases.record_uploads import (
+    AnsweredBeforeError,
     Incoming,
     RecordUploads,
-    RefusedBeforeError,
+    SupersededError,
     TenantLateError,
 )
 from ingest.usecases.work import Trace
@@ -68,7 +69,7 @@ class AcceptDocument:
             FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
                 DOCUMENT_DELETED, for a roll back.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
-            TenantLateError, RefusedBeforeError: for an upload event.
+            TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
         await self.admission.check(draft.tenant)
         begun, rest = await _begin_reading(content)
@@ -107,7 +108,8 @@ class AcceptDocument:
             ForbiddenError,
             NotFoundError,
             TenantLateError,
-            RefusedBeforeError,
+            AnsweredBeforeError,
+            SupersededError,
         ):
             await self.objects.delete(key)
             raise

@@ -7,45 +7,26 @@ from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.structs import to_json
-from chassis.base.errors import (
-    DataLossError,
-    FailedPreconditionError,
-    ForbiddenError,
-    InvalidInputError,
-    NotFoundError,
-    OverloadedError,
-    ServiceError,
-)
-from chassis.events.delivery import Delivery, Unreadable
-from chassis.events.envelope import Glimpse
-from ingest.domain import ID_MAX_CHARS, Draft, Origin, Reference, Upload, Verdict
-from ingest.usecases import announce
+from chassis.base.errors import InvalidInputError, OverloadedError
+from chassis.events.delivery import Delivery
+from ingest.domain import Draft, Origin, Reference
 from ingest.usecases.accept_document import AcceptDocument
+from ingest.usecases.answer_events import AnswerEvents, repeat_answer
 from ingest.usecases.ports import References
-from ingest.usecases.record_uploads import (
-    RefusedBeforeError,
-    TenantLateError,
-    check_tenant,
-)
-from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.record_uploads import check_tenant
 from ingest.usecases.rows import Fetch
-from ingest.usecases.work import Begin, Work
+from ingest.usecases.work import Begin
 
 CONTENT_MAX_BYTES: Final = 256 * 1024
-# Deliveries, with growing pauses, in which a new tenant's fact may still arrive.
-LATE_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptUpload:
-    """Accepts an upload event once, however often it is delivered; recorded in the uploads table.
-
-    A refusal is recorded as well, so that an id has one result. A dead letter is not recorded,
-    because an operator may replay it after fixing the cause.
-    """
+    """Accepts an upload event once, however often it is delivered; see `AnswerEvents`."""
 
     accept: AcceptDocument
     begin: Begin
+    answers: AnswerEvents
     references: References
     fetches_max: int
     due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,92 +40,20 @@ class AcceptUpload:
         `FetchContent` runs it again, with `fetched`.
 
         Raises:
-            InvalidInputError: the id or source cannot be stored, so no result can refer to it.
-            TenantLateError: the tenant is not known here yet; try again soon.
-            NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` attempts.
+            TenantLateError, NotFoundError, InvalidInputError: as `AnswerEvents.settle`.
             UnavailableError, OverloadedError, ConflictError: from a dependency; try again.
         """
-        origin = _read_origin(delivery)
-        try:
+
+        async def accept(origin: Origin) -> None:
             await self._accept(delivery, origin, trace_id, fetched=fetched)
-        except TenantLateError as error:
-            if delivery.attempt < LATE_ATTEMPTS:
-                raise
-            raise NotFoundError(
-                "TENANT_UNKNOWN", "unknown tenant; check its id, or create it first"
-            ) from error
-        except (
-            InvalidInputError,
-            NotFoundError,
-            ForbiddenError,
-            FailedPreconditionError,
-            DataLossError,
-        ) as error:
-            await self.refuse(delivery, error)
+
+        try:
+            await self.answers.settle(delivery, accept)
         except OverloadedError as error:
             # Waiting would delay all other tenants.
             if fetched or error.reason != "BACKLOG_FULL":
                 raise
-            await self.refuse(delivery, error)
-        except RefusedBeforeError:
-            async with self.begin(delivery.event.tenant) as work:
-                await _repeat(work, delivery.event.tenant, origin)
-
-    async def give_up(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
-        """Sends the result of an upload event that becomes a dead letter, unless it has one."""
-        event, about = delivery.event, delivery.envelope
-        async with self.begin(event.tenant) as work:
-            try:
-                if await _repeat(work, event.tenant, _read_origin(delivery)):
-                    return
-            except InvalidInputError:
-                pass  # an id that cannot be stored was never accepted
-            verdict = Verdict(reason=error.reason, detail=error.detail)
-            announce.send_dead_letter_result(work, event, about.source, about.event_id, verdict)
-
-    async def refuse_unreadable(self, event: Unreadable, error: ServiceError) -> None:
-        """Sends the result of an upload event that cannot be read; it also becomes a dead letter.
-
-        Its tenant is certain: the broker lets a publisher use only the subjects of its own tenant.
-        With an id and a source it is refused for good, like any other; without them its producer
-        cannot repeat it, and the id of the result follows from its place in the stream.
-        """
-        seen = event.seen
-        refusal = Upload(
-            origin=Origin(correlation_id=announce.truncate(seen.correlation_id, ID_MAX_CHARS)),
-            document=announce.truncate(seen.document),
-            version=0,
-            sha256="",
-            unchanged=False,
-            result=error.reason,
-            result_detail=announce.truncate(error.detail),
-        )
-        origin = _find_origin(seen, refusal.origin.correlation_id)
-        async with self.begin(event.tenant) as work:
-            if origin is None:
-                announce.send_unreadable(work, event, refusal)
-            else:
-                await _settle_refusal(work, event.tenant, replace(refusal, origin=origin))
-
-    async def refuse(self, delivery: Delivery[DocumentUploaded], error: ServiceError) -> None:
-        """Records a refusal and sends the result, unless the event was answered before.
-
-        An accepted event stays accepted, even if its producer has removed the file since, or its
-        tenant has been suspended.
-        """
-        event, origin = delivery.event, _read_origin(delivery)
-        correlation_id = announce.truncate(event.correlation_id, ID_MAX_CHARS)
-        refusal = Upload(
-            origin=replace(origin, correlation_id=correlation_id),
-            document=announce.truncate(event.document),
-            version=0,
-            sha256="",
-            unchanged=False,
-            result=error.reason,
-            result_detail=announce.truncate(error.detail),
-        )
-        async with self.begin(event.tenant) as work:
-            await _settle_refusal(work, event.tenant, refusal)
+            await self.answers.refuse(delivery, error)
 
     async def _accept(
         self,
@@ -154,7 +63,7 @@ class AcceptUpload:
         *,
         fetched: bool,
     ) -> None:
-        draft, body = read_upload(delivery, trace_id)
+        draft, body = read_upload(delivery, origin, trace_id)
         if isinstance(body, bytes):
             await self.accept.run(draft, body)
             return
@@ -181,7 +90,7 @@ class AcceptUpload:
         """Records an event whose content another server has; a known one gets its answer again."""
         tenant = delivery.event.tenant
         async with self.begin(tenant) as work:
-            if await _repeat(work, tenant, origin):
+            if await repeat_answer(work, tenant, origin):
                 return
             if refusal := check_tenant(origin, await work.tenants.find_standing()):
                 raise refusal
@@ -205,12 +114,12 @@ class AcceptUpload:
 
 
 def read_upload(
-    delivery: Delivery[DocumentUploaded], trace_id: str
+    delivery: Delivery[DocumentUploaded], origin: Origin, trace_id: str
 ) -> tuple[Draft, bytes | Reference]:
     """The description of an upload event, and its content or where that is.
 
     Raises:
-        InvalidInputError: UPLOAD_EVENT_ID, DOCUMENT_NAME, METADATA_RANGE, BODY_MISSING,
+        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE, BODY_MISSING,
             DOCUMENT_TOO_LARGE, REFERENCE_INVALID.
     """
     event = delivery.event
@@ -221,46 +130,11 @@ def read_upload(
         media_type=event.media_type,
         title=event.title,
         metadata=to_json(event.metadata),
-        origin=replace(_read_origin(delivery), correlation_id=event.correlation_id),
+        origin=replace(origin, correlation_id=event.correlation_id),
         trace_id=trace_id,
         order_ns=delivery.stored_ns,
     )
     return draft, _read_reference(event) or _read_content(event)
-
-
-def _read_origin(delivery: Delivery[DocumentUploaded]) -> Origin:
-    about = delivery.envelope
-    return Origin(source=about.source, request_id=about.event_id)
-
-
-def _find_origin(seen: Glimpse, correlation_id: str) -> Origin | None:
-    """The identity of an unreadable event; None if it has none, or one that cannot be stored."""
-    if not (seen.event_id and seen.source):
-        return None
-    try:
-        return Origin(source=seen.source, request_id=seen.event_id, correlation_id=correlation_id)
-    except InvalidInputError:
-        return None
-
-
-async def _settle_refusal(work: Work, tenant: str, refusal: Upload) -> None:
-    """Records a refusal and sends it; an event that was answered before gets that answer again."""
-    if await work.uploads.add(refusal):
-        announce.send_refusal(work, tenant, refusal)
-    else:
-        await _repeat(work, tenant, refusal.origin)
-
-
-async def _repeat(work: Work, tenant: str, origin: Origin) -> bool:
-    """Sends the recorded answer of an upload event again; False if there is none."""
-    upload = await work.uploads.find(origin)
-    if upload is None:
-        return False
-    if upload.is_refused:
-        announce.send_refusal(work, tenant, upload)
-    else:
-        await repeat(work, upload)
-    return True
 
 
 def _read_reference(event: DocumentUploaded) -> Reference | None:

@@ -17,10 +17,15 @@ from aquifer.ingest.v1.document_events_pb2 import (
     DocumentDeletionRequested,
     DocumentFailed,
     DocumentIndexed,
+    DocumentUpdated,
     VersionAccepted,
 )
-from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, PageBreak
-from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.ingest.v1.document_pb2 import DeletionReceipt, Description, Note, PageBreak
+from aquifer.ingest.v1.upload_events_pb2 import (
+    DocumentDescribed,
+    DocumentRemoved,
+    DocumentUploaded,
+)
 from aquifer.structs import to_struct
 from chassis.events.delivery import Delivery, Unreadable
 from ingest.domain import (
@@ -38,12 +43,13 @@ from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Trace, Work
 
 ECHO_MAX_CHARS = 512
+NOTES_MAX = 16
 
 Cause = Delivery[Any] | None
 
 
 def send_acknowledgement(work: Work, version: Version, origin: Origin, trace: Trace = None) -> None:
-    """Acknowledges an upload event; an upload over gRPC gets a reply instead."""
+    """Acknowledges an upload or removal event; a call over gRPC gets a reply instead."""
     if not origin.source:
         return
     event = DocumentAccepted(
@@ -195,6 +201,7 @@ def _emit_result(
             correlation_id=origin.correlation_id,
             chunk_count=version.chunk_count,
             unchanged=unchanged,
+            notes=to_notes(version),
         )
     else:
         event = DocumentFailed(
@@ -210,8 +217,21 @@ def _emit_result(
     work.emit(event, about=version.document, key=key, cause=cause, context=trace)
 
 
+def send_update(work: Work, version: Version, origin: Origin) -> None:
+    """Sends the final result of a description event."""
+    event = DocumentUpdated(
+        tenant=version.tenant,
+        document=version.document,
+        version=version.number,
+        upload_event_id=origin.event_id,
+        correlation_id=origin.correlation_id,
+    )
+    key = (*_version_key(version), "result", origin.source, origin.request_id)
+    work.emit(event, about=version.document, key=key)
+
+
 def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None) -> None:
-    """Sends the result of an upload event that was handled after a later upload or delete."""
+    """Sends the result of an event that was handled after a later one of its document."""
     event = DocumentFailed(
         tenant=tenant,
         document=upload.document,
@@ -225,7 +245,7 @@ def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None
 
 
 def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
-    """Sends the final result of a refused upload event, which has no document."""
+    """Sends the final result of a refused event, which has no version."""
     failed = DocumentFailed(
         tenant=tenant,
         document=upload.document,
@@ -238,9 +258,13 @@ def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
 
 
 def send_dead_letter_result(
-    work: Work, event: DocumentUploaded, source: str, event_id: str, verdict: Verdict
+    work: Work,
+    event: DocumentUploaded | DocumentRemoved | DocumentDescribed,
+    source: str,
+    event_id: str,
+    verdict: Verdict,
 ) -> None:
-    """Sends the result of an upload event that becomes a dead letter; its id is unchecked."""
+    """Sends the result of an event that becomes a dead letter; its id is unchecked."""
     failed = DocumentFailed(
         tenant=event.tenant,
         document=truncate(event.document),
@@ -253,7 +277,7 @@ def send_dead_letter_result(
 
 
 def send_unreadable(work: Work, event: Unreadable, refusal: Upload) -> None:
-    """Sends the result of an upload event without an id by which it could be recorded."""
+    """Sends the result of an event without an id by which it could be recorded."""
     event_id = event.seen.event_id
     failed = DocumentFailed(
         tenant=event.tenant,
@@ -280,7 +304,7 @@ def truncate(text: str, limit_chars: int = ECHO_MAX_CHARS) -> str:
 def send_deletion(
     work: Work, version: Version, origin: Origin, receipt: Receipt, cause: Cause = None
 ) -> None:
-    """Reports the deletion up to `version`, as the result of the upload by `origin`."""
+    """Reports the deletion up to `version`, as the result of the event of `origin`."""
     event = DocumentDeleted(
         tenant=version.tenant,
         document=version.document,
@@ -319,7 +343,7 @@ def is_ended_by_delete(version: Version, upload: Upload) -> bool:
 
 
 def resend(work: Work, version: Version, upload: Upload) -> None:
-    """Sends the acknowledgement or result of a repeated upload event again, with the same id.
+    """Sends the acknowledgement or result of a repeated event again, with the same id.
 
     Does nothing if `is_ended_by_delete`.
     """
@@ -330,9 +354,18 @@ def resend(work: Work, version: Version, upload: Upload) -> None:
             send_acknowledgement(work, version, upload.origin)
         case UploadResult.INDEXED:
             send_result(work, version, upload)
+        case UploadResult.UPDATED:
+            send_update(work, version, upload.origin)
         case reason:
             verdict = Verdict(reason=reason, detail=upload.result_detail)
             send_result(work, version, upload, verdict)
+
+
+def to_notes(version: Version) -> Sequence[Note]:
+    """The notes of a version, so many and so long that a result stays small."""
+    return [
+        Note(code=note.code, detail=truncate(note.detail)) for note in version.notes[:NOTES_MAX]
+    ]
 
 
 def _to_description(version: Version) -> Description:

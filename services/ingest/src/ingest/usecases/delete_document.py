@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aquifer.query.v1.passage_events_pb2 import PassagesPurged
-from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
+from chassis.base.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    ServiceError,
+    UnavailableError,
+)
 from chassis.events.delivery import Delivery
 from ingest.domain import Origin, Version, View, check_name
 from ingest.pace import Pace
@@ -38,12 +43,21 @@ class DeleteDocument:
             UnavailableError: HIDE_PENDING; the tombstone is committed and hiding is retried.
         """
         check_name(name)
-        view = await self._mark_deleting(tenant, name)
-        tombstone = view.entry.tombstone_version
+        async with self.begin(tenant) as work:
+            view = await mark_deleting(work, name, self.pace)
+        return await self.hide_deleted(tenant, view)
+
+    async def hide_deleted(self, tenant: str, view: View) -> View:
+        """Asks query to hide a document with a tombstone; returns the hidden document.
+
+        Raises:
+            UnavailableError: HIDE_PENDING.
+        """
+        name, tombstone = view.entry.name, view.entry.tombstone_version
         if view.entry.hidden_version >= tombstone:
             return view
         try:
-            await self.hide(name, tombstone)
+            await self.hide(tenant, name, tombstone)
         except ServiceError as error:
             log.warning("document.hide_pending", extra={"reason": error.reason})
             raise UnavailableError(
@@ -55,10 +69,6 @@ class DeleteDocument:
             await work.deletions.mark_hidden([(name, tombstone)])
         entry = replace(view.entry, hidden_version=tombstone, live_version=0)
         return replace(view, entry=entry)
-
-    async def _mark_deleting(self, tenant: str, name: str) -> View:
-        async with self.begin(tenant) as work:
-            return await _mark_deleting(work, name, self.pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +98,21 @@ class DeleteOldDocuments:
             entry = await work.documents.lock(name)
             if entry is None or entry.latest_version != number:
                 return False  # uploaded again in the meantime
-            await _mark_deleting(work, name, self.pace)
+            await mark_deleting(work, name, self.pace)
             return True
 
 
-async def _mark_deleting(work: Work, name: str, pace: Pace) -> View:
-    """Commits with the transaction: the tombstone, and the order to remove the rest."""
+async def mark_deleting(work: Work, name: str, pace: Pace, *, order_ns: int = 0) -> View:
+    """Commits with the transaction: the tombstone, and the order to remove the rest.
+
+    `order_ns` is the order of the delete, see `Draft.order_ns`; 0 means now.
+    """
     entry = await work.documents.lock(name)
     if entry is None:
         raise unknown_document_error()
     if entry.tombstone_version < entry.latest_version:
-        await write_tombstones(
-            work, [Tombstone(document=name, number=entry.latest_version)], pace.wait_s(0)
-        )
+        tombstone = Tombstone(document=name, number=entry.latest_version, order_ns=order_ns)
+        await write_tombstones(work, [tombstone], pace.wait_s(0))
     view = await work.documents.find_newest(name)
     assert view is not None, "a document's newest version is never removed"
     return view
@@ -119,6 +131,13 @@ async def write_tombstones(
 def unknown_document_error() -> NotFoundError:
     """The same error for a document that does not exist and for one of another tenant."""
     return NotFoundError("DOCUMENT_UNKNOWN", "no document has this name; check name and key")
+
+
+def deleted_document_error() -> FailedPreconditionError:
+    """A deleted document cannot be described."""
+    return FailedPreconditionError(
+        "DOCUMENT_DELETED", "the document is deleted; upload it again with the new values"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """The description of a version: its title and metadata, which may change after its upload."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from aquifer.structs import JsonObject
 from chassis.events.delivery import Batch
-from ingest.domain import State, Version
+from ingest.domain import Entry, State, Version
 from ingest.usecases import announce
 from ingest.usecases.work import Begin, Trace, Work
 
@@ -34,6 +35,27 @@ async def describe(
     if described.state is not State.ACCEPTED:
         announce.send_description(work, described, trace)
     return described
+
+
+async def describe_shown(
+    work: Work,
+    entry: Entry,
+    newest: Version,
+    change: Callable[[Version], tuple[str, JsonObject]],
+    *,
+    wait_s: float,
+    order_ns: int = 0,
+) -> Version:
+    """Describes the newest version and the live one; returns the newest.
+
+    They differ while a newer version is in progress or has failed.
+    """
+    # An older live version that is being deleted keeps its description until it is hidden.
+    if entry.tombstone_version < entry.live_version < entry.latest_version:
+        live = await work.documents.find_version(entry.name, entry.live_version)
+        assert live is not None, "a live version is never removed"
+        await describe(work, live, *change(live), wait_s=wait_s, order_ns=order_ns)
+    return await describe(work, newest, *change(newest), wait_s=wait_s, order_ns=order_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,11 +137,11 @@ class FetchContent:
                 wait_s = min(max(fetch.age_s / 2, WAIT_FIRST_S), WAIT_LAST_S)
                 await self._put_back(fetch, wait_s, attempt=0)
                 return
-            await self.accept.refuse(delivery, error)
+            await self.accept.answers.refuse(delivery, error)
         except (OverloadedError, ConflictError):
             raise
         except ServiceError as error:
-            await self.accept.refuse(delivery, error)
+            await self.accept.answers.refuse(delivery, error)
         async with self.begin(fetch.tenant) as work:
             await work.fetches.remove(fetch)
 

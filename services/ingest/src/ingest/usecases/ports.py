@@ -115,7 +115,7 @@ class Parse(Protocol):
 class Hide(Protocol):
     """Hides a document from searches."""
 
-    async def __call__(self, document: str, version: int) -> None:
+    async def __call__(self, tenant: str, document: str, version: int) -> None:
         """Returns after query has committed the tombstone; raises a ServiceError if it has not."""
 
 

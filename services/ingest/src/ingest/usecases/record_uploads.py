@@ -39,7 +39,7 @@ from ingest.usecases.delete_document import write_tombstones
 from ingest.usecases.describe_version import describe
 from ingest.usecases.ports import Cut, CutText
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.rows import Addition, Claimed, Standing, Tombstone
+from ingest.usecases.rows import Addition, Claimed, Standing
 from ingest.usecases.work import Begin, Trace, Work
 
 GROUP_MAX: Final = 64
@@ -51,8 +51,12 @@ class TenantLateError(Exception):
     """The tenant of an upload event is not known here yet; its event may still arrive."""
 
 
-class RefusedBeforeError(Exception):
-    """The upload event was refused before, which is final for its id."""
+class AnsweredBeforeError(Exception):
+    """The event was answered before, which is final for its id."""
+
+
+class SupersededError(Exception):
+    """A later event of the document was handled before; recorded, with its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,7 @@ class RecordUploads:
             FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
                 DOCUMENT_DELETED, for a roll back.
             ConflictError: REQUEST_FORGOTTEN, try again.
-            TenantLateError, RefusedBeforeError: for an upload event.
+            TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
         tenant = incoming.draft.tenant
         loop = asyncio.get_running_loop()
@@ -188,11 +192,12 @@ class RecordUploads:
                     outcomes[name] = refusal
                 elif (known := newest.get(name)) and known.is_same(media_type, sha256):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
-                elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
-                    outcomes[name] = await _supersede(work, one, entry, known)
+                elif 0 < one.draft.order_ns < entry.upload_order:
+                    outcomes[name] = await _supersede(work, one, entry)
                 elif entry.pinned:
                     outcomes[name] = await _refuse_pinned(work, one.draft.origin)
                 else:
+                    one = await _describe_later(work, one, entry)  # noqa: PLW2901
                     if name in claimed.sized:
                         one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
                     additions[name] = (one, self._add(one, entry.next_version))
@@ -214,7 +219,7 @@ class RecordUploads:
         So an upload after the deletion is a new version, and the versions before it are deleted.
         """
         tombstones = [
-            Tombstone(document=name, number=claimed.entries[name].latest_version, cut=cut)
+            cut.make_tombstone(name, claimed.entries[name].latest_version)
             for name, cut in claimed.cuts.items()
             if cut.includes(claimed.entries[name])
         ]
@@ -271,8 +276,8 @@ class RecordUploads:
                 raise ConflictError(
                     "REQUEST_FORGOTTEN", "the request id has just expired; send the upload again"
                 )
-            if upload.is_refused:
-                raise RefusedBeforeError
+            if not upload.version:
+                raise AnsweredBeforeError
             if not one.draft.origin.source:
                 check_reuse(upload, one.draft.name, one.stored.sha256)
             return await repeat(work, upload)
@@ -346,7 +351,7 @@ async def _join(
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
-    latest_ns = max(entry.upload_order, newest.description_order)
+    latest_ns = max(entry.upload_order, entry.description_order, newest.description_order)
     if not one.draft.order_ns or one.draft.order_ns >= latest_ns:
         newest = await describe(
             work,
@@ -383,7 +388,7 @@ def deleted_version_error(number: int) -> FailedPreconditionError:
     )
 
 
-async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -> View | None:
+async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError | None:
     """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
         origin=one.draft.origin,
@@ -397,7 +402,18 @@ async def _supersede(work: Work, one: Incoming, entry: Entry, newest: Version) -
     if not await work.uploads.add(upload):
         return None
     announce.send_superseded(work, one.draft.tenant, upload, one.trace)
-    return View(entry=entry, version=newest)
+    return SupersededError()
+
+
+async def _describe_later(work: Work, one: Incoming, entry: Entry) -> Incoming:
+    """The upload, with the description of an event published after it and handled before."""
+    if not 0 < one.draft.order_ns < entry.description_order:
+        return one
+    found = await work.documents.find_description(one.draft.name)
+    if found is None:
+        return one  # a delete has removed it
+    title, metadata = found
+    return replace(one, draft=replace(one.draft, title=title, metadata=metadata))
 
 
 def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:

@@ -8,13 +8,11 @@ from ingest.usecases.work import Work
 
 
 async def repeat(work: Work, upload: Upload) -> View:
-    """Returns the document and version of a known upload.
+    """Returns the document and version of a known upload, or of another event about a document.
 
-    For an upload event, the acknowledgement or result is sent again with the same id, because its
+    For an event, the acknowledgement or result is sent again with the same id, because its
     producer may not have received it.
     """
-    if not upload.version:
-        return await _repeat_superseded(work, upload)
     entry = await work.documents.find_entry(upload.document) or Entry(name=upload.document)
     version = await work.documents.find_version(upload.document, upload.version)
     assert version is not None, "an upload's version is never removed"
@@ -24,17 +22,12 @@ async def repeat(work: Work, upload: Upload) -> View:
     return View(entry=entry, version=version)
 
 
-async def _repeat_superseded(work: Work, upload: Upload) -> View:
-    newest = await work.documents.find_newest(upload.document)
-    assert newest is not None, "what superseded it is never removed"
-    announce.send_superseded(work, newest.version.tenant, upload)
-    return newest
-
-
 async def _repeat_deletion(work: Work, version: Version, upload: Upload) -> None:
     if not announce.is_ended_by_delete(version, upload):
         return
     found = await work.deletions.find_receipt(version.document, version.number)
-    if found is not None:
-        last, receipt = found
-        announce.send_deletion(work, replace(version, number=last), upload.origin, receipt)
+    if found is None:
+        announce.send_acknowledgement(work, version, upload.origin)
+        return
+    last, receipt = found
+    announce.send_deletion(work, replace(version, number=last), upload.origin, receipt)

@@ -119,6 +119,20 @@ class CollectionDeletion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A tombstone to write: all versions of a document up to `number`.
+
+    `deletion` is the number of the deletion of its collection, 0 for a delete of the document.
+    `order_ns` is the order of the delete, see `Draft.order_ns`; 0 means now.
+    """
+
+    document: str
+    number: int
+    deletion: int = 0
+    order_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
     """The last deletion of a document's collection: of what was uploaded up to `upload_order`."""
 
@@ -132,17 +146,11 @@ class Cut:
             and entry.upload_order <= self.upload_order
         )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
-    """A tombstone to write: all versions of a document up to `number`.
-
-    `cut` is set if it belongs to the deletion of a collection.
-    """
-
-    document: str
-    number: int
-    cut: Cut | None = None
+    def make_tombstone(self, document: str, number: int) -> Tombstone:
+        """The tombstone of a document that belongs to the deletion."""
+        return Tombstone(
+            document=document, number=number, deletion=self.deletion, order_ns=self.upload_order
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from chassis.base.errors import FailedPreconditionError
 from ingest.changes import Changes
 from ingest.domain import State, View
 from ingest.pace import Pace
-from ingest.usecases.delete_document import unknown_document_error
-from ingest.usecases.describe_version import describe
+from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
+from ingest.usecases.describe_version import describe_shown
 from ingest.usecases.ports import Changed
 from ingest.usecases.work import Begin, Work
 
@@ -44,14 +43,6 @@ async def _update(work: Work, name: str, changes: Changes, wait_s: float) -> Vie
     if entry is None or newest is None:
         raise unknown_document_error()
     if newest.version.state in (State.DELETING, State.DELETED):
-        raise FailedPreconditionError(
-            "DOCUMENT_DELETED", "the document is deleted; upload it again with the new values"
-        )
-    # An older live version that is being deleted keeps its description until it is hidden.
-    if entry.tombstone_version < entry.live_version < entry.latest_version:
-        live = await work.documents.find_version(name, entry.live_version)
-        assert live is not None, "a live version is never removed"
-        await describe(work, live, *changes.apply(live), wait_s=wait_s)
-    described = changes.apply(newest.version)
-    version = await describe(work, newest.version, *described, wait_s=wait_s)
+        raise deleted_document_error()
+    version = await describe_shown(work, entry, newest.version, changes.apply, wait_s=wait_s)
     return View(entry=entry, version=version)

@@ -12,6 +12,7 @@ from chassis.events.delivery import Delivery
 from ingest.checks import Check, Checked
 from ingest.collections import Collection, CollectionSettings
 from ingest.domain import (
+    Draft,
     Entry,
     Origin,
     Piece,
@@ -55,7 +56,7 @@ class Documents(Protocol):
         """
 
     async def release(self, names: Sequence[str]) -> None:
-        """Remove rows that `claim` created and that have no version."""
+        """Remove rows that `claim` created; they have no version, nor the order of a removal."""
 
     async def lock(self, name: str) -> Entry | None:
         """Lock the document's row until the transaction ends."""
@@ -94,6 +95,12 @@ class Documents(Protocol):
 
         `order_ns` is when they were given, 0 means now. `wait_s` is the time for query to confirm.
         """
+
+    async def keep_description(self, draft: Draft) -> None:
+        """Keep a description for uploads from before it that are handled later."""
+
+    async def find_description(self, name: str) -> tuple[str, JsonObject] | None:
+        """Title and metadata that `keep_description` kept; None if a delete has removed them."""
 
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         """Record that query knows the descriptions of these versions."""
@@ -242,6 +249,9 @@ class Deletions(Protocol):
 
         All versions of the documents become DELETING.
         """
+
+    async def raise_order(self, entry: Entry, order_ns: int) -> None:
+        """Record a removal event of a document that is deleted or has no version yet."""
 
     async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:
         """Record that searches no longer find versions of documents up to these."""

@@ -21,8 +21,9 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class DocumentAccepted(message.Message):
-    """Acknowledges an upload event: its document is durable. Not published for uploads over gRPC, which
-    get a reply. One final result follows: DocumentIndexed, DocumentFailed or DocumentDeleted.
+    """Acknowledges an upload event: its document is durable; or a removal event: the deletion is durable
+    and ends by itself. Not published for calls over gRPC, which get a reply. One final result follows:
+    DocumentIndexed, DocumentFailed or DocumentDeleted.
 
     A repetition has the same `ce-id`. Contains no document text.
     """
@@ -39,9 +40,11 @@ class DocumentAccepted(message.Message):
     document: builtins.str
     """Resource name."""
     version: builtins.int
-    """Version of the upload: a new one, or an existing one with the same bytes."""
+    """Version of the upload: a new one, or an existing one with the same bytes. Of a removal: the last
+    version that is removed.
+    """
     upload_event_id: builtins.str
-    """`ce-id` of the upload event."""
+    """`ce-id` of the upload or removal event."""
     correlation_id: builtins.str
     """As given by the producer."""
     def __init__(
@@ -279,6 +282,7 @@ class DocumentIndexed(message.Message):
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     CHUNK_COUNT_FIELD_NUMBER: builtins.int
     UNCHANGED_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -295,6 +299,12 @@ class DocumentIndexed(message.Message):
     """True if the bytes equal those of the newest version, so nothing was parsed or embedded; a new
     title and new metadata are valid.
     """
+    @builtins.property
+    def notes(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.Note]:
+        """See `Document.notes`; at most 16 of 512 characters. Empty in a repetition after the document was
+        deleted.
+        """
+
     def __init__(
         self,
         *,
@@ -305,18 +315,57 @@ class DocumentIndexed(message.Message):
         correlation_id: builtins.str = ...,
         chunk_count: builtins.int = ...,
         unchanged: builtins.bool = ...,
+        notes: abc.Iterable[document_pb2.Note] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "notes", b"notes", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DocumentUpdated(message.Message):
+    """Final result of a description event: the document has this title and metadata. Passages return them
+    within seconds; searches find the words of a new title only after the next version.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
+    CORRELATION_ID_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name."""
+    version: builtins.int
+    """Newest version, which was described."""
+    upload_event_id: builtins.str
+    """`ce-id` of the description event."""
+    correlation_id: builtins.str
+    """As given by the producer."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
+        upload_event_id: builtins.str = ...,
+        correlation_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class DocumentFailed(message.Message):
-    """Final result of an upload that failed. Also of an upload event that was refused or cannot be read,
-    or handled after a later upload of its document (VERSION_SUPERSEDED); then `version` is 0. An older
-    live version stays searchable.
+    """Final result of an upload that failed. Also of an upload, removal or description event that was
+    refused or cannot be read, or handled after a later event of its document (VERSION_SUPERSEDED); then
+    `version` is 0. An older live version stays searchable.
     """
 
     DESCRIPTOR: descriptor.Descriptor
@@ -335,7 +384,9 @@ class DocumentFailed(message.Message):
     version: builtins.int
     """Version that failed; 0 if none was accepted."""
     upload_event_id: builtins.str
-    """`ce-id` of the upload event; empty for an upload over gRPC, and for an event without one."""
+    """`ce-id` of the event of the upstream system; empty for an upload over gRPC, and for an event
+    without one.
+    """
     correlation_id: builtins.str
     """As given by the producer; empty if it cannot be read."""
     reason: builtins.str
@@ -395,7 +446,9 @@ class DocumentDeletionRequested(message.Message):
 
 @typing.final
 class DocumentDeleted(message.Message):
-    """A document was removed from every store."""
+    """A document was removed from every store. Final result of each removal event, and of each upload event
+    that waited for its result.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -412,9 +465,11 @@ class DocumentDeleted(message.Message):
     version: builtins.int
     """Last version that was removed."""
     upload_event_id: builtins.str
-    """`ce-id` of the upload event of the last version; empty for an upload over gRPC."""
+    """`ce-id` of the removal or upload event whose result this is, or of the upload event of the last
+    version; empty for an upload over gRPC.
+    """
     correlation_id: builtins.str
-    """As given by the producer of the last version."""
+    """As given by the producer of that event."""
     @builtins.property
     def receipt(self) -> document_pb2.DeletionReceipt:
         """What was removed from which store."""

@@ -309,22 +309,30 @@ class ImportedVersion(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the upload: a new one, or an existing one with the same bytes."""
     state: document_pb2.DocumentState.ValueType
     """State of the version."""
     trace_id: builtins.str
     """W3C trace id of the upload, lower-case hex."""
+    @builtins.property
+    def notes(self) -> containers.RepeatedCompositeFieldContainer[document_pb2.Note]:
+        """See `Document.notes`; at most 16 of 512 characters. Empty until the version is parsed: in this
+        response only known for small plain text and for bytes that were uploaded before.
+        """
+
     def __init__(
         self,
         *,
         version: builtins.int = ...,
         state: document_pb2.DocumentState.ValueType = ...,
         trace_id: builtins.str = ...,
+        notes: abc.Iterable[document_pb2.Note] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["notes", b"notes", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -807,6 +815,12 @@ class ListDocumentsRequest(message.Message):
         `file_name` of the upload (= != :), `size_bytes`, `create_time`, `update_time`
         (= != < <= > >=). `field:text` is true if the field contains the text, whatever the case of
         A to Z.
+      * `metadata.KEY`, or `metadata."any key"`, is the value of a key: `metadata.year >= 2020`,
+        `metadata.public = true`, `metadata.author = "Ada"`, `metadata.due < 2026-01-01T00:00:00Z`.
+        Texts, booleans (= != :), numbers (also < <= > >=) and times (= != < <= > >=), which are
+        texts in RFC 3339. `:` is true for a list with this value, an equal value, or a text that
+        contains the text. A document without the key, or with a value of another kind, is only found
+        by `!=` and NOT. In double quotes `"2020"` is a text.
       * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. A time is RFC 3339.
         `*` is refused in a value: there are no wildcards.
       * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without

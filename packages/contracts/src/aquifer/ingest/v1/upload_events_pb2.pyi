@@ -118,3 +118,84 @@ class ContentReference(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DocumentRemoved(message.Message):
+    """A removal: upstream systems publish it when their document is gone. All versions are deleted, as by
+    DeleteDocument. Subject `aquifer.ingest.v1.DocumentRemoved.<tenant>`, headers and forms of the body
+    as for `DocumentUploaded`.
+
+    Of the uploads, removals and descriptions of a document the last one in the stream wins, whichever is
+    handled first: an upload before a removal never brings the document back, an upload after it is a new
+    version. Final result: `DocumentDeleted`, or `DocumentFailed` with DOCUMENT_UNKNOWN,
+    VERSION_SUPERSEDED or the reason of a refusal.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    CORRELATION_ID_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name `collections/{collection}/documents/{document}`."""
+    correlation_id: builtins.str
+    """Repeated in every result event of this removal. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        correlation_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DocumentDescribed(message.Message):
+    """A description: title and metadata of a document, without its bytes. Subject
+    `aquifer.ingest.v1.DocumentDescribed.<tenant>`, headers and forms of the body as for
+    `DocumentUploaded`.
+
+    Both are replaced as a whole, as by an upload; UpdateDocument changes single keys. It does not apply
+    to later uploads, which bring their own. Final result: `DocumentUpdated`, or `DocumentFailed` with
+    DOCUMENT_UNKNOWN, DOCUMENT_DELETED, VERSION_SUPERSEDED or the reason of a refusal.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
+    CORRELATION_ID_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Tenant, as in the subject."""
+    document: builtins.str
+    """Resource name `collections/{collection}/documents/{document}`."""
+    title: builtins.str
+    """Title, at most 512 characters; empty: that of the text."""
+    correlation_id: builtins.str
+    """Repeated in every result event of this description. At most 128 characters."""
+    @builtins.property
+    def metadata(self) -> struct_pb2.Struct:
+        """See `Document.metadata`; empty: none."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        title: builtins.str = ...,
+        metadata: struct_pb2.Struct | None = ...,
+        correlation_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "metadata", b"metadata", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -12,7 +12,7 @@ from aquifer.ingest.v1.document_pb2 import Document, Note
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
-from aquifer_cli.collections import DAY_S, count_stages, count_states
+from aquifer_cli.collections import DAY_S, count_stages, count_states, name_steps
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
@@ -90,6 +90,7 @@ def show_collection(screen: Screen, collection: Collection) -> None:
         "retention": f"{retention.seconds / DAY_S:g} days"
         if collection.HasField("retention")
         else "none: documents stay until they are deleted",
+        "steps": ", ".join(name_steps(collection)) or "none",
     }
     screen.say(names.collection_id(collection.name), style="bold")
     for name, value in settings.items():

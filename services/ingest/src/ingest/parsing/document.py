@@ -7,6 +7,7 @@ from enum import StrEnum
 from ingest.chunking import Chunk
 from ingest.notes import Note
 from ingest.outline import NO_OUTLINE, Outline
+from ingest.steps import Applied
 
 
 class MediaType(StrEnum):
@@ -51,7 +52,7 @@ class ParsedDocument:
     `text` is NFC, has `\n` line ends, no control, bidi-override or invisible characters, and is
     never empty. `title` is one line, empty if the document has none. `pages` ascends by
     `start_char` and is empty if the format has no pages. `outline` is empty if the format does not
-    tell headings and tables.
+    tell headings and tables. `applied` are the steps that it went through.
     """
 
     title: str
@@ -60,6 +61,7 @@ class ParsedDocument:
     media_type: MediaType
     outline: Outline = NO_OUTLINE
     notes: tuple[Note, ...] = ()
+    applied: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class CutDocument:
     pages: Sequence[PageStart]
     media_type: MediaType
     notes: Sequence[Note]
+    applied: Sequence[Applied]
     chunks: Sequence[Chunk]
 
     @property

@@ -42,8 +42,8 @@ class PostgresDocuments(Documents):
         return Claimed(
             entries={row["name"]: rows.entry(row) for row in found},
             standing=standing_of(found[0]["suspended"]),
-            created={row["name"] for row in found if row["has_sizes"] is not None},
-            sized={row["name"] for row in found if row["has_sizes"]},
+            created={row["name"] for row in found if row["cuts_apart"] is not None},
+            cut_apart={row["name"] for row in found if row["cuts_apart"]},
         )
 
     @override

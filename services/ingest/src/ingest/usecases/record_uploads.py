@@ -184,8 +184,8 @@ class RecordUploads:
                 elif known and one.draft.order_ns and one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry, known)
                 else:
-                    if name in claimed.sized:
-                        one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
+                    if name in claimed.cut_apart:
+                        one = replace(one, cut=None)  # noqa: PLW2901  (cut by other settings)
                     additions[name] = (one, self._add(one, entry.next_version))
             made = await work.documents.add([addition for _, addition in additions.values()])
             for name, (one, addition) in additions.items():

@@ -66,7 +66,8 @@ def mask(text: str) -> str:
 )
 def test_it_is_masked_wherever_it_stands(kind: str, written: str):
     masked = f"[{kind}]"
-    for text in ("{}", "Write to {}, or not.", "({})", "a: {}\nb", "| {} | x |", "{}; {}"):
+    frames = ("{}", "Write to {}, or not.", "({})", "a: {}\nb", "| {} | x |", "{}; {}", "a,{},b")
+    for text in frames:
         assert mask(text.replace("{}", written)) == text.replace("{}", masked)
 
 
@@ -87,6 +88,26 @@ def test_it_is_masked_wherever_it_stands(kind: str, written: str):
 )
 def test_what_only_looks_like_it_stays(text: str):
     assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://10.0.0.1:8080/x [fe80::1]:80", "http://[IP_ADDRESS]:8080/x [[IP_ADDRESS]]:80"),
+        ("4111111111111111,12/27", "[CREDIT_CARD],12/27"),
+        ("7,4111111111111111/12/27", "7,[CREDIT_CARD]/12/27"),
+        ("mailto:a@example.com, <b@example.com>", "mailto:[EMAIL], <[EMAIL]>"),
+        ("Visa-4111111111111111 tel:+49301234567", "Visa-[CREDIT_CARD] tel:[PHONE]"),
+        ("Tel.0711/68582471", "Tel.[PHONE]"),
+        ("12 4111 1111 1111 1111 13", "12 [CREDIT_CARD] 13"),
+        (
+            "DE89 3704 0044 0532 0130 00 DE89 3704 0044 0532 0130 00 and words",
+            "[IBAN] [IBAN] and words",
+        ),
+    ],
+)
+def test_it_is_masked_beside_other_signs(text: str, masked: str):
+    assert mask(text) == masked
 
 
 def test_counts_are_by_kind_and_of_pages_and_title_together():

@@ -122,8 +122,8 @@ def _check_phone(found: re.Match[str]) -> Span | None:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    """A pattern for what is no part of a longer word, number or path."""
-    return re.compile(rf"(?<![\w.,])(?<!\w[-/])(?:{pattern})(?!\w|[.,/-]\d)")
+    """A pattern for what is no part of a longer word or number."""
+    return re.compile(rf"(?<!\w)(?<!\d[-/.])(?:{pattern})(?!\w|[.-]\d)")
 
 
 _CARD = (
@@ -157,17 +157,21 @@ _NATIONAL_ID = "|".join(
     f"(?P<form{number}>{form})" for number, (form, _) in enumerate(_NATIONAL_IDS)
 )
 _PHONE = (
-    r"(?!\d\d?(?P<date>[./-])\d\d?(?P=date)\d{2,4}(?!\d|(?P=date)\d))"
+    r"(?<!\d,)(?<!\s\.)(?!\d\d?(?P<date>[./-])\d\d?(?P=date)\d{2,4}(?!\d|(?P=date)\d))"
     r"(?:0[1-9](?P<pair>[ .-])\d\d(?:(?P=pair)\d\d){3}"
     r"|(?:\+\d{0,3} ?\(?|\((?=\d{2,5}\))0|0)\d(?:[ )./-]{0,3}(?:\(0\)[ ./-]?)?\d){5,13}"
     r"|\(\d{3}\) ?\d{3}[-. ]\d{4}|\d{3}(?P<area>[-. ])\d{3}(?P=area)\d{4})"
+)
+
+_IP = re.compile(
+    r"(?<![\w.:])(?:(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w)|[0-9A-Fa-f.:]{6,45}(?<![.:])(?!\w|[.:]\w))"
 )
 
 # Each kind is searched in what those before it have left.
 _KINDS: Final[Sequence[tuple[str, re.Pattern[str], Check]]] = (
     ("EMAIL", re.compile("@"), _check_email),
     ("IBAN", re.compile(r"(?<!\w)[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}"), _check_iban),
-    ("IP_ADDRESS", re.compile(r"(?<![\w.:])[0-9A-Fa-f.:]{6,45}(?<![.:])(?!\w|[.:]\w)"), _check_ip),
+    ("IP_ADDRESS", _IP, _check_ip),
     ("CREDIT_CARD", _compile(_CARD), _check_card),
     ("NATIONAL_ID", _compile(_NATIONAL_ID), _check_national_id),
     ("PHONE", _compile(_PHONE), _check_phone),

@@ -41,7 +41,7 @@ def trace_steps(applied: Sequence[Applied]) -> None:
     if not applied:
         return
     span = trace.get_current_span()
-    span.set_attribute("aquifer.steps", name_steps([one.step for one in applied]))
+    span.set_attribute("aquifer.steps", ", ".join(name_steps([one.step for one in applied])))
     for one in applied:
         for kind, count in one.counts.items():
             span.set_attribute(f"aquifer.step.{one.step}.{kind}".lower().replace(" ", "_"), count)

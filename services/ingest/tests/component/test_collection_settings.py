@@ -177,5 +177,5 @@ async def test_a_span_tells_the_steps_and_their_counts(rig: Rig):
         await rig.prepare()
     [span] = exporter.get_finished_spans()
     assert span.attributes is not None
-    assert span.attributes["aquifer.steps"] == ("PII_MASKING.1",)
+    assert span.attributes["aquifer.steps"] == "PII_MASKING.1"
     assert span.attributes["aquifer.step.pii_masking.email"] == 1

@@ -64,7 +64,7 @@ HIT = {
 }
 COLLECTION = {
     *("collection", "documents", "states", "description"),
-    *("target_chars", "max_chars", "retention_s", "version_retention", "create_time"),
+    *("target_chars", "max_chars", "retention_s", "version_retention", "steps", "create_time"),
 }
 TEXT = {
     *("document", "version", "title", "media_type", "start", "end", "length"),
@@ -81,7 +81,7 @@ TABLE = {
         DOCUMENT,
     ),
     "collections create": (
-        ["collections", "create", "tides9", "--description", "Tables", "--retention-days", "90"],
+        ["collections", "create", "tides9", "--retention-days", "90", "--step", "pii_masking"],
         COLLECTION,
     ),
     "collections list": (["collections", "list"], COLLECTION),

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from aquifer.ingest.v1.collection_pb2 import Collection, CollectionDeletion
+from aquifer.ingest.v1.collection_pb2 import Collection, CollectionDeletion, Step
 from aquifer.ingest.v1.ingest_service_pb2 import (
     CreateCollectionRequest,
     DeleteCollectionRequest,
@@ -28,6 +28,7 @@ Setting = str | int | float | None
 PAGE = 1_000
 DELETION_POLL_S = 0.5
 DAY_S = 86_400
+NO_STEP = "none"
 
 
 async def refuse_unknown(client: Client, collection: str) -> None:
@@ -134,16 +135,19 @@ async def _get_deletion(client: Client, collection: str) -> CollectionDeletion:
     return found
 
 
-def name_changes(settings: Mapping[str, Setting]) -> list[str]:
+def name_changes(settings: Mapping[str, Setting], steps: Sequence[str]) -> list[str]:
     """The paths of an update mask for the settings that are given."""
     given = {name for name, value in settings.items() if value is not None}
     paths = ["description"] if "description" in given else []
     paths += ["chunk_sizes"] if given & {"target_chars", "max_chars"} else []
     paths += ["retention"] if "retention_days" in given else []
-    return paths + (["version_retention"] if "version_retention" in given else [])
+    paths += ["version_retention"] if "version_retention" in given else []
+    return paths + (["steps"] if steps else [])
 
 
-def read_settings(collection: str, settings: Mapping[str, Setting]) -> Collection:
+def read_settings(
+    collection: str, settings: Mapping[str, Setting], steps: Sequence[str]
+) -> Collection:
     """A collection with the settings of the options.
 
     Raises:
@@ -163,7 +167,32 @@ def read_settings(collection: str, settings: Mapping[str, Setting]) -> Collectio
     read.version_retention = int(settings["version_retention"] or 0)
     if days := settings["retention_days"]:
         read.retention.CopyFrom(Duration(seconds=round(float(days) * DAY_S)))
+    read.steps.extend(_read_steps(steps))
     return read
+
+
+def _read_steps(names: Sequence[str]) -> list[Step.ValueType]:
+    """The steps of these names; `none` stands alone.
+
+    Raises:
+        CommandError: SETTINGS_INCOMPLETE.
+    """
+    if NO_STEP in names and len(names) > 1:
+        raise CommandError(
+            "SETTINGS_INCOMPLETE",
+            f"--step {NO_STEP} turns all steps off",
+            hint="leave it out, or the other steps",
+            exit_code=EXIT_USAGE,
+        )
+    return [Step.Value(f"STEP_{name}") for name in names if name != NO_STEP]
+
+
+def name_steps(collection: Collection) -> list[str]:
+    """The steps that are on; one that this command does not know yet is a number."""
+    return [
+        Step.Name(step).removeprefix("STEP_") if step in Step.values() else str(step)
+        for step in collection.steps
+    ]
 
 
 def _name(collection: str) -> str:
@@ -198,6 +227,7 @@ def as_json(collection: Collection) -> dict[str, object]:
         "max_chars": sizes.max_chars if sizes else None,
         "retention_s": collection.retention.seconds if collection.HasField("retention") else None,
         "version_retention": collection.version_retention,
+        "steps": name_steps(collection),
         "create_time": collection.create_time.ToDatetime(tzinfo=UTC).isoformat()
         if created
         else None,

@@ -38,6 +38,13 @@ _SETTINGS = (
         default=None,
         help="Superseded versions of a document that are kept.",
     ),
+    click.option(
+        "--step",
+        "steps",
+        multiple=True,
+        type=click.Choice(["REPEATED_LINES", "PII_MASKING", "none"], case_sensitive=False),
+        help="A step that documents go through; may be repeated. All of them are off first.",
+    ),
 )
 
 
@@ -155,15 +162,18 @@ def show_collection(run: Run, collection: str) -> int:
     "create",
     examples="""\
   aquifer collections create handbook --description "Manuals of all pumps"
-  aquifer collections create notes --target-chars 400 --max-chars 500 --retention-days 90""",
+  aquifer collections create notes --target-chars 400 --max-chars 500 --retention-days 90
+  aquifer collections create letters --step PII_MASKING --step REPEATED_LINES""",
 )
 @_COLLECTION_ID
 @_add_settings
-def create_collection(run: Run, collection: str, **settings: "Setting") -> int:
+def create_collection(
+    run: Run, collection: str, steps: Sequence[str], **settings: "Setting"
+) -> int:
     """Creates a collection with settings, before or after its first documents."""
     from aquifer_cli import collections as listing
 
-    given = listing.read_settings(collection, settings)
+    given = listing.read_settings(collection, settings, steps)
     return _show(run, run.with_client(lambda client: listing.create(client, given)))
 
 
@@ -173,22 +183,25 @@ def create_collection(run: Run, collection: str, **settings: "Setting") -> int:
     examples="""\
   aquifer collections update handbook --retention-days 0
   aquifer collections update handbook --version-retention 5
-  aquifer collections update notes --target-chars 800 --max-chars 1000""",
+  aquifer collections update notes --target-chars 800 --max-chars 1000
+  aquifer collections update letters --step none""",
 )
 @_COLLECTION_ID
 @_add_settings
-def update_collection(run: Run, collection: str, **settings: "Setting") -> int:
+def update_collection(
+    run: Run, collection: str, steps: Sequence[str], **settings: "Setting"
+) -> int:
     """Changes settings of a collection; 0 sets a number back to the service's own.
 
-    Lengths of chunks hold for documents uploaded from now on. Versions beyond a lower
-    --version-retention are removed within an hour.
+    The given steps take the place of those before. Steps and lengths of chunks hold for documents
+    uploaded from now on. Versions beyond a lower --version-retention are removed within an hour.
     """
     from aquifer_cli import collections as listing
 
-    paths = listing.name_changes(settings)
+    paths = listing.name_changes(settings, steps)
     if not paths:
         raise click.UsageError("give at least one setting")
-    given = listing.read_settings(collection, settings)
+    given = listing.read_settings(collection, settings, steps)
     return _show(run, run.with_client(lambda client: listing.update(client, given, paths)))
 
 

@@ -12,7 +12,13 @@ from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
 from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
-from aquifer_cli.collections import DAY_S, count_stages, count_states, receipt_counts
+from aquifer_cli.collections import (
+    DAY_S,
+    count_stages,
+    count_states,
+    name_steps,
+    receipt_counts,
+)
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row, cut
@@ -93,6 +99,7 @@ def show_collection(screen: Screen, collection: Collection) -> None:
         "versions": f"{collection.version_retention} superseded ones of each document are kept"
         if collection.version_retention
         else "superseded ones are removed",
+        "steps": ", ".join(name_steps(collection)) or "none",
     }
     screen.say(names.collection_id(collection.name), style="bold")
     for name, value in settings.items():

@@ -15,7 +15,7 @@ from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from chassis.base import paging
 from chassis.identity.tokens import caller
-from ingest.collections import Collection, CollectionSettings, read_collection_id
+from ingest.collections import Collection, CollectionSettings, read_collection_id, read_steps
 from ingest.usecases.announce import to_receipt
 from ingest.usecases.collections import (
     CreateCollection,
@@ -106,7 +106,15 @@ def _read_settings(given: resource.Collection) -> CollectionSettings:
         max_chars=given.chunk_sizes.max_chars,
         retention_s=retention.seconds + (retention.nanos > 0),
         version_retention=given.version_retention,
+        steps=read_steps([_name_step(step) for step in given.steps]),
     )
+
+
+def _name_step(step: resource.Step.ValueType) -> str:
+    """The name of a step, or its number if it has none here."""
+    if step not in resource.Step.values():
+        return str(step)
+    return resource.Step.Name(step).removeprefix("STEP_")
 
 
 def _to_message(one: Collection) -> resource.Collection:
@@ -121,6 +129,7 @@ def _to_message(one: Collection) -> resource.Collection:
         ],
         description=one.settings.description,
         version_retention=one.settings.version_retention,
+        steps=[resource.Step.Value(f"STEP_{step}") for step in one.settings.steps],
         create_time=_to_timestamp(one.created_at),
         update_time=_to_timestamp(one.updated_at),
     )

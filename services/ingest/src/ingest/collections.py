@@ -7,12 +7,13 @@ from typing import Final
 
 from chassis.base.errors import FieldViolation, InvalidInputError
 from ingest.domain import State, is_collection
+from ingest.steps import Step, order_steps
 
 DESCRIPTION_MAX_CHARS: Final = 1_000
 CHUNK_MIN_CHARS, CHUNK_MAX_CHARS = 100, 4_000
 RETENTION_MIN_S, RETENTION_MAX_S = 60, 36_525 * 86_400
 VERSION_RETENTION_MAX = 100
-MASK: Final = ("description", "chunk_sizes", "retention", "version_retention")
+MASK: Final = ("description", "chunk_sizes", "retention", "version_retention", "steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class CollectionSettings:
     """Settings of a collection; sizes of 0 are those of the service, a retention of 0 is none.
 
     `version_retention` is how many superseded versions of a document keep their bytes and text.
+    `steps` are in the order in which they run.
     """
 
     description: str = ""
@@ -27,6 +29,7 @@ class CollectionSettings:
     max_chars: int = 0
     retention_s: int = 0
     version_retention: int = 0
+    steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         violations = list(self._find_violations())
@@ -64,6 +67,8 @@ class CollectionSettings:
             changed = replace(changed, retention_s=given.retention_s)
         if "version_retention" in chosen:
             changed = replace(changed, version_retention=given.version_retention)
+        if "steps" in chosen:
+            changed = replace(changed, steps=given.steps)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:
@@ -106,6 +111,21 @@ class Collection:
     def document_count(self) -> int:
         """Number of its documents, without deleted ones."""
         return sum(self.state_counts.values())
+
+
+def read_steps(names: Sequence[str]) -> tuple[Step, ...]:
+    """The steps with these names, in the order in which they run.
+
+    Raises:
+        InvalidInputError: COLLECTION_RANGE, a name is unknown or stands twice.
+    """
+    chosen = [step for step in Step if step in names]
+    if len(chosen) != len(names):
+        violation = FieldViolation("steps", f"each at most once: {', '.join(Step)}")
+        raise InvalidInputError(
+            "COLLECTION_RANGE", "a setting of the collection is out of range", fields=[violation]
+        )
+    return order_steps(chosen)
 
 
 def read_collection_id(name: str, *, field_name: str = "name") -> str:

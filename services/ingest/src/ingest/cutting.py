@@ -22,6 +22,8 @@ from ingest.parsing.jail.assemble import assemble
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
 from ingest.parsing.text.decode import decode_unicode
+from ingest.steps import Step, name_steps
+from ingest.traces import trace_steps
 from ingest.usecases import ports
 
 # Within these limits any plain text is cut in 15 ms of processor time, most in 4 ms, so a child
@@ -41,13 +43,14 @@ _IDS = uuid.UUID("0b7d4d1c-3a4e-4b7e-9d53-6f2f0f0c8e55")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut(ports.Cut):
-    """A document cut into chunks; equal for all versions with these bytes."""
+    """A document cut into chunks; equal for all versions with these bytes and settings."""
 
     title: str
     media_type: str
     notes: Sequence[Note]
     chunks: Sequence[Chunk]
     settings: ChunkSettings
+    steps: Sequence[Step] = ()
 
     @override
     def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
@@ -60,9 +63,10 @@ class Cut(ports.Cut):
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
         """Yields the pieces in order."""
         batches = batch_numbers(map(_measure, self.chunks))
+        settings = "+".join((self.settings.key, *name_steps(self.steps)))
         for one, batch in zip(self.chunks, batches, strict=True):
             yield Piece(
-                chunk_id=chunk_id(tenant, document, number, one.ordinal, self.settings.key),
+                chunk_id=chunk_id(tenant, document, number, one.ordinal, settings),
                 ordinal=one.ordinal,
                 batch=batch,
                 gap=one.gap,
@@ -181,21 +185,27 @@ class ParseAndCut:
         sizes = self._sizes
         if settings.has_chunk_sizes:
             sizes = ChunkSettings(target_chars=settings.target_chars, max_chars=settings.max_chars)
-        if (small := prepare_small_text(version, data, sizes)) is not None:
-            return small
+        # Steps may take long, so the text goes to a child.
+        if not settings.steps:
+            small = prepare_small_text(version, data, sizes)
+            if small is not None:
+                return small
         document = await self._parser(
             data,
             media_type=version.media_type_hint,
             file_name=version.file_name,
             tenant=version.tenant,
             settings=sizes,
+            steps=settings.steps,
         )
+        trace_steps(document.applied)
         cut = Cut(
             title=document.title,
             media_type=document.media_type,
-            notes=document.notes,
+            notes=[*document.notes, *(one.note() for one in document.applied)],
             chunks=document.chunks,
             settings=sizes,
+            steps=settings.steps,
         )
         pieces: list[Piece] = []
         left = cut.pieces(version.tenant, version.document, version.number)

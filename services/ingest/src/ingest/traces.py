@@ -1,6 +1,6 @@
 """The traces of documents, and linked traces that keep those of long documents short."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import trace
@@ -8,6 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Tracer
 
 from chassis.base import telemetry
+from ingest.steps import Applied, name_steps
 
 _tracer = trace.get_tracer(telemetry.TRACER_NAME)
 
@@ -33,3 +34,14 @@ def start_linked_trace(name: str, before: Context | None, tracer: Tracer = _trac
     link = Link(trace.get_current_span(before).get_span_context())
     with tracer.start_as_current_span(name, Context(), links=[link]) as span:
         return trace.set_span_in_context(span, Context())
+
+
+def trace_steps(applied: Sequence[Applied]) -> None:
+    """Records in the current span which steps a document went through, and what they counted."""
+    if not applied:
+        return
+    span = trace.get_current_span()
+    span.set_attribute("aquifer.steps", ", ".join(name_steps([one.step for one in applied])))
+    for one in applied:
+        for kind, count in one.counts.items():
+            span.set_attribute(f"aquifer.step.{one.step}.{kind}".lower().replace(" ", "_"), count)

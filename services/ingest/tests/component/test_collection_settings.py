@@ -6,13 +6,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from psycopg.rows import DictRow
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
 from chassis.base.errors import NotFoundError
 from chassis.base.postgres import Database
 from ingest.collections import CollectionSettings
-from services.ingest.tests.conftest import NAME, TENANT, Rig, messages, open_rig
+from ingest.cutting import chunk_id
+from ingest.steps import Step
+from services.ingest.tests.conftest import CHUNKS, NAME, TENANT, Rig, messages, open_rig
 
 COLLECTION = NAME.split("/")[1]
 OTHER = "collections/others/documents/a"
@@ -120,3 +125,57 @@ async def test_a_new_upload_keeps_a_document(rig: Rig):
     await rig.upload(b"Newer.")
     assert await rig.wired.delete_old.run() == 0
     assert rig.state() == "INDEXED"
+
+
+LETTER = b"Write to jane.doe@example.com. " + TEXT
+STEPS = (Step.PII_MASKING,)
+
+
+def stored(rig: Rig, number: int = 1) -> str:
+    """All that is stored of a version beside its bytes, and all events, as one text."""
+    tables = "SELECT c::text AS row FROM chunks c UNION ALL SELECT v::text FROM versions v"
+    rows = rig.rows.execute(tables.encode()).fetchall()  # type: ignore[arg-type]
+    return "".join(row["row"] for row in rows) + "".join(map(str, rig.outbox()))
+
+
+async def test_masked_data_is_in_no_row_and_no_event_for_either_way_in(either: Rig):
+    await create(either, steps=STEPS)
+    await accept(either, content=LETTER)
+    assert either.state() == "PREPARED"
+    said = stored(either)
+    assert "[EMAIL]" in said
+    assert "jane" not in said
+    assert either.version()["notes"] == [["PII_MASKING", "version 1: 1 EMAIL"]]
+
+
+async def test_steps_hold_for_the_next_version_and_are_part_of_the_ids(either: Rig):
+    def list_ids(number: int) -> set[object]:
+        found = either.rows.execute("SELECT chunk_id FROM chunks WHERE version = %s", [number])
+        return {row["chunk_id"] for row in found.fetchall()}
+
+    await accept(either, content=LETTER)
+    assert "jane" in stored(either)
+    await create(either, steps=STEPS)
+    await either.upload(LETTER + b"More.")
+    await either.prepare(2)
+    assert either.version(2)["notes"] == [["PII_MASKING", "version 1: 1 EMAIL"]]
+    [masked, *_] = sorted(map(str, list_ids(2)))
+    assert masked != str(chunk_id(TENANT, NAME, 2, 0, CHUNKS.key))
+    assert {
+        chunk_id(TENANT, NAME, 2, ordinal, f"{CHUNKS.key}+PII_MASKING.1")
+        for ordinal in range(len(list_ids(2)))
+    } == list_ids(2)
+
+
+async def test_a_span_tells_the_steps_and_their_counts(rig: Rig):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    await create(rig, steps=STEPS)
+    await rig.upload(LETTER)
+    with provider.get_tracer("test").start_as_current_span("process"):
+        await rig.prepare()
+    [span] = exporter.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes["aquifer.steps"] == "PII_MASKING.1"
+    assert span.attributes["aquifer.step.pii_masking.email"] == 1

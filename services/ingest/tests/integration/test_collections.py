@@ -7,7 +7,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.collection_pb2 import ChunkSizes, Collection
+from aquifer.ingest.v1.collection_pb2 import (
+    STEP_PII_MASKING,
+    STEP_REPEATED_LINES,
+    ChunkSizes,
+    Collection,
+)
 
 from .doors import Client, refusal
 
@@ -17,6 +22,7 @@ SETTINGS: dict[str, Any] = {
     "chunk_sizes": ChunkSizes(target_chars=400, max_chars=500),
     "retention": Duration(seconds=86_400),
     "version_retention": 100,
+    "steps": [STEP_REPEATED_LINES, STEP_PII_MASKING],
 }
 
 
@@ -53,6 +59,7 @@ async def test_a_collection_is_created_read_and_listed_with_its_settings(client:
     assert created.chunk_sizes == SETTINGS["chunk_sizes"]
     assert created.retention == SETTINGS["retention"]
     assert created.version_retention == 100
+    assert created.steps == SETTINGS["steps"]
     assert created.create_time.seconds > 0
     assert await get(client) == created
     assert list((await client.list_collections()).collections) == [created]
@@ -96,6 +103,8 @@ async def test_an_update_changes_what_its_mask_names(client: Client):
     changed = await update(client, "chunk_sizes", "retention", "version_retention")
     assert changed.version_retention == 0
     assert (changed.description, changed.create_time) == ("New", created.create_time)
+    assert changed.steps == SETTINGS["steps"]
+    assert not (await update(client, "steps")).steps
     assert not changed.HasField("chunk_sizes")
     assert not changed.HasField("retention")
     for mask in ((), ("*",)):
@@ -107,6 +116,11 @@ async def test_an_update_creates_a_collection_that_only_has_documents(client: Cl
     await client.send(b"Text.", document=f"{MANUALS}/documents/a")
     assert (await update(client, "description", description="New")).HasField("create_time")
     assert (await refusal(create(client)))[1] == "COLLECTION_EXISTS"
+
+
+async def test_steps_are_told_in_the_order_in_which_they_run(client: Client):
+    created = await create(client, steps=[STEP_PII_MASKING, STEP_REPEATED_LINES])
+    assert created.steps == SETTINGS["steps"]
 
 
 async def test_only_an_empty_collection_is_deleted(client: Client):
@@ -181,6 +195,9 @@ async def test_another_tenant_learns_nothing_of_a_deletion(client: Client):
         ({"chunk_sizes": ChunkSizes(target_chars=1, max_chars=4_001)}, "COLLECTION_RANGE", "chunk"),
         ({"version_retention": -1}, "COLLECTION_RANGE", "version_retention"),
         ({"version_retention": 101}, "COLLECTION_RANGE", "version_retention"),
+        ({"steps": [0]}, "COLLECTION_RANGE", "steps"),
+        ({"steps": [STEP_PII_MASKING, 99]}, "COLLECTION_RANGE", "steps"),
+        ({"steps": [STEP_PII_MASKING, STEP_PII_MASKING]}, "COLLECTION_RANGE", "steps"),
         ({"retention": Duration(seconds=59)}, "COLLECTION_RANGE", "retention"),
         ({"retention": Duration(seconds=-1)}, "COLLECTION_RANGE", "retention"),
         ({"retention": Duration(seconds=315_576_000_000)}, "COLLECTION_RANGE", "retention"),

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 import safetensors.numpy
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import Sequence as Steps
+from tokenizers.pre_tokenizers import Split
 
 from chassis.base.errors import DataLossError, FailedPreconditionError
 from inference.domain import EmbeddingProfile, ModelCard, ModelKind, Precision
@@ -34,6 +36,11 @@ _CHECK_LENGTH = 64
 # Special tokens, single characters and unused ids come before the first whole word.
 _FIRST_WORD_ID = 1995
 _VOCABULARY = 30522
+
+# The tokenizer takes a longer word for one unknown token, so that nothing of a key, a hash or a
+# text without blanks would be in its vector. Longer ones are split.
+_WORD_MAX_CHARS = 100
+_LONG_WORD = Regex(rf"[^\s\p{{P}}]{{{_WORD_MAX_CHARS}}}")
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +134,7 @@ def load(*, streams: int | None = None, precision: Precision | None = None) -> M
     tokenizer = Tokenizer.from_buffer(read_checked(folder / "tokenizer.json", TOKENIZER_SHA256))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.pre_tokenizer = Steps([Split(_LONG_WORD, "isolated"), tokenizer.pre_tokenizer])
     engine = MiniLm(
         sentence_encoder(weights),
         tokenizer,

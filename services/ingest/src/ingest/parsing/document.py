@@ -8,6 +8,7 @@ from ingest.chunking import Chunk
 from ingest.lines import Lines
 from ingest.notes import Note
 from ingest.outline import NO_OUTLINE, Outline
+from ingest.steps import Applied
 
 
 class MediaType(StrEnum):
@@ -52,7 +53,8 @@ class ParsedDocument:
     `text` is NFC, has `\n` line ends, no control, bidi-override or invisible characters, and is
     never empty. `title` is one line, empty if the document has none. `pages` ascends by
     `start_char` and is empty if the format has no pages. `outline` is empty if the format does not
-    tell headings and tables, `lines` if it does not tell where they stand on a page.
+    tell headings and tables, `lines` if it does not tell where they stand on a page. `applied` are
+    the steps that it went through.
     """
 
     title: str
@@ -62,6 +64,7 @@ class ParsedDocument:
     outline: Outline = NO_OUTLINE
     lines: Lines = field(default_factory=Lines)
     notes: tuple[Note, ...] = ()
+    applied: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class CutDocument:
     pages: Sequence[PageStart]
     media_type: MediaType
     notes: Sequence[Note]
+    applied: Sequence[Applied]
     chunks: Sequence[Chunk]
 
     @property

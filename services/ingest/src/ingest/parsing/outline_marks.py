@@ -5,6 +5,7 @@ their places while the text is cleaned. `take_marks` removes them.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingest.outline import (
@@ -62,6 +63,31 @@ def _settle(found: re.Match[str]) -> str:
     if found[1] is not None:
         return found[1]
     return _MARK.sub("", found[0]) + "".join(_MARK.findall(found[0]))
+
+
+def strip_marks(text: str) -> str:
+    """The text without its marks."""
+    return _MARK.sub("", text)
+
+
+def split_marks(text: str) -> tuple[str, list[tuple[int, str]]]:
+    """The text without its marks, and the marks with their places in it."""
+    marks: list[tuple[int, str]] = []
+    removed = 0
+    for found in _MARK.finditer(text):
+        marks.append((found.start() - removed, found[0]))
+        removed += len(found[0])
+    return strip_marks(text), marks
+
+
+def insert_marks(text: str, marks: Sequence[tuple[int, str]]) -> str:
+    """The text with these marks at their places, which ascend."""
+    parts: list[str] = []
+    start = 0
+    for place, mark in marks:
+        parts += (text[start:place], mark)
+        start = place
+    return "".join((*parts, text[start:]))
 
 
 def take_marks(text: str, offset: int = 0) -> Marked:

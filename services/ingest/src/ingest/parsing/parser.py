@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,7 @@ from ingest.parsing.jail.jailed import JailedChild, ParserLimits
 from ingest.parsing.jail.reply import Reply
 from ingest.parsing.jail.slots import FairSlots
 from ingest.parsing.jail.task import Task
+from ingest.steps import Step
 
 __all__ = ["Parser", "ParserLimits"]
 
@@ -74,6 +75,7 @@ class Parser:
         file_name: str,
         tenant: str = "",
         settings: ChunkSettings = ChunkSettings(),  # noqa: B008  (frozen)
+        steps: Sequence[Step] = (),
     ) -> CutDocument:
         """Parse and cut one document; `media_type` and `file_name` are hints and may be empty.
 
@@ -90,11 +92,12 @@ class Parser:
             target_chars=settings.target_chars,
             max_chars=settings.max_chars,
             cpu_s=self._limits.limit_cpu_s(len(data)),
+            steps=steps,
         )
         slots = self._decoders if found is MediaType.TEXT else self._parsers
         async with slots.acquire(tenant), self._take_child(found) as child:
             self._log_jail(await child.read_report())
-            reply = Reply(found, settings)
+            reply = Reply(found, settings, steps)
             async with aclosing(child.ask(task, data)) as frames:
                 async for frame in frames:
                     if (document := reply.add(frame)) is not None:

@@ -9,6 +9,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.collections import Collection, CollectionSettings
 from ingest.domain import State
+from ingest.steps import Step
 from ingest.store.rows import Row
 from ingest.usecases.work import Collections
 
@@ -40,7 +41,7 @@ WHERE (counted.documents > 0 OR c.collection_id IS NOT NULL)
 """
 _SELECTED: Final = """
 SELECT left(found.key, -1) AS id, counted.indexed, counted.others, c.description, c.target_chars,
-    c.max_chars, c.retention_s, c.version_retention, c.created_at, c.updated_at
+    c.max_chars, c.retention_s, c.version_retention, c.steps, c.created_at, c.updated_at
 """
 
 _FIND: Final = f"""
@@ -72,29 +73,30 @@ WITH RECURSIVE found AS (
 """  # noqa: S608
 
 _SETTINGS: Final = """
-SELECT description, target_chars, max_chars, retention_s, version_retention FROM collections
+SELECT description, target_chars, max_chars, retention_s, version_retention, steps
+FROM collections
 WHERE tenant_id = %(tenant)s AND collection_id = %(id)s
 """
 
 _CREATE: Final = """
 INSERT INTO collections
     (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
-    version_retention)
+    version_retention, steps)
 VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
-    %(version_retention)s)
+    %(version_retention)s, %(steps)s)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE: Final = """
 INSERT INTO collections
     (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
-    version_retention)
+    version_retention, steps)
 VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
-    %(version_retention)s)
+    %(version_retention)s, %(steps)s)
 ON CONFLICT (tenant_id, collection_id) DO UPDATE SET description = excluded.description,
     target_chars = excluded.target_chars, max_chars = excluded.max_chars,
     retention_s = excluded.retention_s, version_retention = excluded.version_retention,
-    updated_at = clock_timestamp()
+    steps = excluded.steps, updated_at = clock_timestamp()
 """
 
 _LOCK: Final = """
@@ -178,6 +180,7 @@ def _settings(row: Row) -> CollectionSettings:
         max_chars=row["max_chars"],
         retention_s=row["retention_s"],
         version_retention=row["version_retention"],
+        steps=tuple(map(Step, row["steps"])),
     )
 
 
@@ -188,6 +191,7 @@ def _columns(settings: CollectionSettings) -> dict[str, object]:
         "max_chars": settings.max_chars,
         "retention_s": settings.retention_s,
         "version_retention": settings.version_retention,
+        "steps": [step.value for step in settings.steps],
     }
 
 

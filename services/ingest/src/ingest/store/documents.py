@@ -51,8 +51,8 @@ class PostgresDocuments(Documents):
                 for row in found
                 if row["deletion"]
             },
-            created={row["name"] for row in found if row["has_sizes"] is not None},
-            sized={row["name"] for row in found if row["has_sizes"]},
+            created={row["name"] for row in found if row["cuts_apart"] is not None},
+            cut_apart={row["name"] for row in found if row["cuts_apart"]},
         )
 
     @override

@@ -18,8 +18,8 @@ SELECT %(tenant)s, name FROM unnest(%(names)b::text[]) AS name
 ON CONFLICT (tenant_id, name) DO UPDATE SET name = EXCLUDED.name
 RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended,
-    (SELECT max_chars > 0 FROM collections
-     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS has_sizes,
+    (SELECT max_chars > 0 OR steps <> '{{}}' FROM collections
+     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS cuts_apart,
     {rows.CUT} AS cut, (SELECT max(number) FROM collection_deletions
      WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS deletion
 """  # noqa: S608

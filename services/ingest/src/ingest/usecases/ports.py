@@ -104,7 +104,7 @@ class Parse(Protocol):
     async def __call__(
         self, version: Version, data: bytes, settings: CollectionSettings
     ) -> Prepared:
-        """Parse and cut the bytes of a version, with the chunk sizes of its collection.
+        """Parse and cut the bytes of a version, with the chunk sizes and steps of its collection.
 
         Raises:
             InvalidInputError: the bytes cannot be indexed; final.

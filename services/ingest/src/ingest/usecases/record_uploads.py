@@ -198,8 +198,8 @@ class RecordUploads:
                     outcomes[name] = await _refuse_pinned(work, one.draft.origin)
                 else:
                     one = await _describe_later(work, one, entry)  # noqa: PLW2901
-                    if name in claimed.sized:
-                        one = replace(one, cut=None)  # noqa: PLW2901  (cut with other sizes)
+                    if name in claimed.cut_apart:
+                        one = replace(one, cut=None)  # noqa: PLW2901  (cut by other settings)
                     additions[name] = (one, self._add(one, entry.next_version))
             made = await work.documents.add([addition for _, addition in additions.values()])
             for name, (one, addition) in additions.items():

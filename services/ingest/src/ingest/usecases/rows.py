@@ -193,15 +193,15 @@ class Pending:
 class Claimed:
     """Rows of documents by name, and the standing of the tenant.
 
-    `created` are the documents whose collection was created, `sized` those whose collection has
-    chunk sizes of its own; `cuts` are those of collections that were deleted.
+    `created` are the documents whose collection was created, `cut_apart` those whose collection has
+    chunk sizes or steps of its own; `cuts` are those of collections that were deleted.
     """
 
     entries: Mapping[str, Entry]
     standing: Standing
     cuts: Mapping[str, Cut]
     created: AbstractSet[str]
-    sized: AbstractSet[str]
+    cut_apart: AbstractSet[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2 as duration_pb2
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -20,6 +21,31 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _Step:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StepEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Step.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    STEP_UNSPECIFIED: _Step.ValueType  # 0
+    STEP_REPEATED_LINES: _Step.ValueType  # 1
+    """Takes headers and footers out that repeat over the pages of a PDF."""
+    STEP_PII_MASKING: _Step.ValueType  # 2
+    """Masks personal data that has a form of its own, such as e-mail addresses and phone numbers. What
+    is masked reaches no chunk, event or search; the uploaded bytes are kept as they are.
+    """
+
+class Step(_Step, metaclass=_StepEnumTypeWrapper):
+    """A step between reading a document and cutting it into chunks; docs/formats.md describes each."""
+
+STEP_UNSPECIFIED: Step.ValueType  # 0
+STEP_REPEATED_LINES: Step.ValueType  # 1
+"""Takes headers and footers out that repeat over the pages of a PDF."""
+STEP_PII_MASKING: Step.ValueType  # 2
+"""Masks personal data that has a form of its own, such as e-mail addresses and phone numbers. What
+is masked reaches no chunk, event or search; the uploaded bytes are kept as they are.
+"""
 
 @typing.final
 class Collection(message.Message):
@@ -39,6 +65,7 @@ class Collection(message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     VERSION_RETENTION_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}`, unique inside the tenant."""
     document_count: builtins.int
@@ -74,6 +101,13 @@ class Collection(message.Message):
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When its settings last changed; unset as `create_time`. Output only."""
 
+    @builtins.property
+    def steps(self) -> containers.RepeatedScalarFieldContainer[Step.ValueType]:
+        """Steps that its documents go through between reading and cutting, each at most once; none: all are
+        off. They hold for versions prepared from now on; notes of a document tell which steps it went
+        through, in which version. The ids of chunks depend on them.
+        """
+
     def __init__(
         self,
         *,
@@ -86,10 +120,11 @@ class Collection(message.Message):
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
         version_retention: builtins.int = ...,
+        steps: abc.Iterable[Step.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "update_time", b"update_time", "version_retention", b"version_retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "steps", b"steps", "update_time", b"update_time", "version_retention", b"version_retention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,7 @@
 """Assembles the text of a reader into one clean text with its pages."""
 
+from collections.abc import Sequence
+
 from chassis.base.errors import InvalidInputError
 from ingest.lines import Lines
 from ingest.notes import Note, NoteCode, render_count
@@ -8,25 +10,29 @@ from ingest.parsing.document import MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.outline_marks import MARKS, take_marks
 from ingest.parsing.reading import Reading
+from ingest.parsing.steps.apply import apply
+from ingest.parsing.steps.pages import Pages
 from ingest.parsing.text.clean import clean, clean_title
+from ingest.steps import Step
 
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
 
 _MARKS = "".join(MARKS)
 
 
-def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
-    """Joins the pages, without those that have no text.
+def assemble(reading: Reading, media_type: MediaType, steps: Sequence[Step] = ()) -> ParsedDocument:
+    """Cleans the pages, applies the steps and joins the pages that have text.
 
     Raises:
         InvalidInputError: `NO_TEXT`.
     """
+    texts = [clean(raw, is_marked=reading.is_marked) for raw in reading.texts]
+    cleaned, applied = apply(Pages(clean_title(reading.title), texts), steps)
     text, pages = "", []
     headings: list[Heading] = []
     tables: list[Table] = []
     lines = Lines()
-    for number, raw in enumerate(reading.texts, 1):
-        page = clean(raw, is_marked=reading.is_marked)
+    for number, page in enumerate(cleaned.texts, 1):
         if not page:
             continue
         if text:
@@ -35,7 +41,7 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
             text += "\n" if goes_on else "\n\n"
         pages.append(PageStart(number=number, start_char=len(text)))
         if reading.is_marked:
-            page, outline, marks = take_marks(page, len(text))
+            page, outline, marks = take_marks(page, len(text))  # noqa: PLW2901
             headings += outline.headings
             tables += outline.tables
             if marks:
@@ -50,11 +56,12 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
         of_all = f"{empty:,} of {render_count(len(reading.texts), 'page')} without readable text"
         notes += (Note(NoteCode.PAGES_WITHOUT_TEXT, f"{of_all}; they may be scans"),)
     return ParsedDocument(
-        title=clean_title(reading.title),
+        title=cleaned.title,
         text=text,
         pages=tuple(pages) if media_type is MediaType.PDF else (),
         media_type=media_type,
         outline=Outline(headings, tables),
         lines=lines,
         notes=notes,
+        applied=applied,
     )

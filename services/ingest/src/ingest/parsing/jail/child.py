@@ -27,6 +27,7 @@ from ingest.parsing.reading import Reading
 from ingest.parsing.text.charset import find_declared_charset
 from ingest.parsing.text.decode import decode
 from ingest.parsing.text.encoding import load_statistics
+from ingest.steps import Step
 
 
 class Reader(Protocol):
@@ -69,7 +70,8 @@ def build_reply(
 def _build_frames(
     media_type: MediaType, task: Task, data: bytes, output_bytes: int
 ) -> Iterator[bytes]:
-    parsed = assemble(_read(media_type, task, data, output_bytes), media_type)
+    reading = _read(media_type, task, data, output_bytes)
+    parsed = assemble(reading, media_type, [Step(name) for name in task.steps])
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
     for message in build_frames(parsed, chunk(parsed, settings)):

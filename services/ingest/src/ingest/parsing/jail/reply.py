@@ -1,11 +1,13 @@
 """The reply of a child: a document in frames that are small enough for the parent's event loop.
 
-Text, pages, headings, tables and chunks come in order and in parts, then the notes and the title; a
-failure may come at any time. A chunk is sent as its offsets and, if they are known, its lines.
+Text, pages, headings, tables and chunks come in order and in parts, then the notes with the steps,
+and the title; a failure may come at any time. A chunk is sent as its offsets and, if they are
+known, its lines.
 """
 
 import binascii
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +27,7 @@ from ingest.outline import (
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.text.clean import clean_title, is_clean
+from ingest.steps import KINDS_MAX, Applied, Step
 
 # A frame is read within about a millisecond.
 PART_CHARS = 32 * 1024
@@ -33,6 +36,8 @@ PART_ITEMS = 1024
 PLACED_ITEMS = 256
 LINES = 1024
 FRAME_MAX_BYTES = 1 << 20
+# What a step may call the things it counts: no text of a document looks so but for words.
+_KIND = re.compile("[A-Za-z_ ]{1,32}")
 
 
 def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
@@ -48,8 +53,8 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
         yield {"tables": parsed.outline.tables[start : start + PLACED_ITEMS]}
     for frame in _group_chunks(parsed, chunks):
         yield {"chunks": frame}
-    if parsed.notes:
-        yield {"notes": parsed.notes}
+    if parsed.notes or parsed.applied:
+        yield {"notes": parsed.notes, "applied": parsed.applied}
     yield {"title": parsed.title}
 
 
@@ -80,8 +85,11 @@ def failure_frame(failure: str, detail: str) -> dict[str, Any]:
 class Reply:
     """Assembles the frames of a child, which are as untrusted as the document."""
 
-    def __init__(self, media_type: MediaType, settings: ChunkSettings) -> None:
+    def __init__(
+        self, media_type: MediaType, settings: ChunkSettings, steps: Sequence[Step] = ()
+    ) -> None:
         self._media_type = media_type
+        self._steps = steps
         self._max_chars = settings.max_chars
         self._parts: list[str] = []
         self._size_chars = 0
@@ -91,6 +99,7 @@ class Reply:
         self._outline: Outline | None = None
         self._chunks: list[Chunk] = []
         self._notes: list[Note] = []
+        self._applied: list[Applied] = []
 
     def add(self, frame: bytes) -> CutDocument | None:
         """Add a frame; returns the document after the last one.
@@ -114,8 +123,9 @@ class Reply:
                     self._add_tables(tables)
                 case {"chunks": [*bounds]}:
                     self._add_chunks(bounds)
-                case {"notes": [*notes]} if not self._notes:
+                case {"notes": [*notes], "applied": [*applied]} if not self._has_notes():
                     self._add_notes(notes)
+                    self._add_applied(applied)
                 case {"title": str(title)} if self._is_complete():
                     return self._build_document(title)
                 case _:
@@ -128,6 +138,9 @@ class Reply:
         """Whether a part may follow: all but the last have one size, which `_slice` relies on."""
         is_full = self._size_chars == len(self._parts) * PART_CHARS
         return is_full and 0 < len(text) <= PART_CHARS and not self._chunks and is_clean(text)
+
+    def _has_notes(self) -> bool:
+        return bool(self._notes or self._applied)
 
     def _is_complete(self) -> bool:
         return bool(self._chunks) and self._chunks[-1].end == self._size_chars
@@ -185,6 +198,15 @@ class Reply:
         for code, detail in notes:
             self._notes.append(Note(NoteCode(code), clean_title(detail)))
 
+    def _add_applied(self, applied: Sequence[Any]) -> None:
+        if len(applied) > len(self._steps):
+            raise _malformed_reply_error()
+        for name, counts in applied:
+            fits = name in self._steps and isinstance(counts, dict) and len(counts) <= KINDS_MAX
+            if not (fits and _is_int(*counts.values()) and all(map(_KIND.fullmatch, counts))):
+                raise _malformed_reply_error()
+            self._applied.append(Applied(Step(name), counts))
+
     def _is_indented(self, start: int) -> bool:
         """Whether white space at a place is the indentation of a line."""
         begins_line = start == 0 or self._slice(start - 1, start) == "\n"
@@ -197,6 +219,7 @@ class Reply:
             pages=tuple(self._pages),
             media_type=self._media_type,
             notes=tuple(self._notes),
+            applied=tuple(self._applied),
             chunks=self._chunks,
         )
 

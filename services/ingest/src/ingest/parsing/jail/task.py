@@ -1,10 +1,13 @@
 """The parameters that the parent sends to a child with the document."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Task(NamedTuple):
     """`charset` is a hint and may be empty; the sizes are those of `ChunkSettings`.
+
+    `steps`: names of the steps that the collection has turned on.
 
     `cpu_s`: processor time from the receipt of the document.
     """
@@ -13,3 +16,4 @@ class Task(NamedTuple):
     target_chars: int
     max_chars: int
     cpu_s: int
+    steps: Sequence[str] = ()

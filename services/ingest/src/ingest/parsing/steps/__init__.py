@@ -1,0 +1,1 @@
+"""The steps of a collection, over the cleaned pages of a document; they run in the child."""

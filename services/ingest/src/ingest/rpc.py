@@ -97,6 +97,7 @@ class IngestRpc(CollectionRpc, IngestServiceServicer):
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=current_trace_id(),
         )

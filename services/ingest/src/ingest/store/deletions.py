@@ -20,8 +20,8 @@ WITH hidden AS (
         upload_order = greatest(upload_order + 1, {rows.NOW_NS})
     WHERE tenant_id = %(tenant)s AND name = %(document)s
 )
-UPDATE versions SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
-    step_due_at = CASE WHEN version = %(number)s
+UPDATE versions SET state = 'DELETING', password = NULL, reason = '', reason_detail = '',
+    attempt = 0, step_due_at = CASE WHEN version = %(number)s
         THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
     description_due_at = NULL, updated_at = clock_timestamp()
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s

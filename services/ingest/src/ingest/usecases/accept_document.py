@@ -15,7 +15,7 @@ from chassis.base.errors import (
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Objects
+from ingest.usecases.ports import Objects, Passwords
 from ingest.usecases.record_uploads import (
     Incoming,
     RecordUploads,
@@ -35,11 +35,13 @@ class AcceptDocument:
     An upload with the bytes of the newest version gets that version, unless it has failed or is
     deleted. A repeated upload gets the version of the first one. Bytes of more than
     `INLINE_MAX_BYTES` are written to the object store first; if a crash leaves an object without a
-    row, the sweep removes it.
+    row, the sweep removes it. A password is stored with the version, sealed, and removed in the
+    transaction that ends the need of it: the version is parsed, failed, superseded or deleted.
     """
 
     objects: Objects
     admission: Admission
+    passwords: Passwords
     record: RecordUploads
     fresh: FreshVersions
     make_key: Callable[[str, str], str]
@@ -61,9 +63,12 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
+            FailedPreconditionError: PASSWORDS_OFF.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, RefusedBeforeError: for an upload event.
         """
+        if draft.password:
+            self.passwords.check()
         await self.admission.check(draft.tenant)
         begun, rest = await _begin_reading(content)
         if rest is None:

@@ -112,7 +112,8 @@ class Claimed:
 class Addition:
     """A version to add; `prepared` is set if its text is already cut.
 
-    `content` is set if its bytes go into the database instead of the object store.
+    `content` is set if its bytes go into the database instead of the object store. `password` is
+    sealed; None if there is none, or no need of it any more.
     """
 
     draft: Draft
@@ -120,4 +121,5 @@ class Addition:
     stored: Object
     content: bytes | None
     prepared: Prepared | None
+    password: bytes | None
     wait_s: float

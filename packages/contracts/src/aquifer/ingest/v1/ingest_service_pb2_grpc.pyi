@@ -38,7 +38,8 @@ class IngestServiceStub:
     UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
     another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
     into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
-    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. FAILED_PRECONDITION PASSWORDS_OFF: the service has
+    no key to keep a password with.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
     """Stores many documents over one call, each complete in one message. Each message gets one
@@ -49,6 +50,7 @@ class IngestServiceStub:
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
     STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    FAILED_PRECONDITION PASSWORDS_OFF.
     """
     GetDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentRequest, document_pb2.Document]
     """Returns one document. Scope `documents.read`. INVALID_ARGUMENT DOCUMENT_NAME. NOT_FOUND
@@ -148,7 +150,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
         into created collections. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
-        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. FAILED_PRECONDITION PASSWORDS_OFF: the service has
+        no key to keep a password with.
         """
 
     @abc_1.abstractmethod
@@ -165,6 +168,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. RESOURCE_EXHAUSTED
         STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        FAILED_PRECONDITION PASSWORDS_OFF.
         """
 
     @abc_1.abstractmethod

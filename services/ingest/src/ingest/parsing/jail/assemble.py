@@ -9,6 +9,7 @@ from ingest.parsing.outline_marks import take_outline
 from ingest.parsing.reading import Reading
 from ingest.parsing.text.clean import clean, clean_title
 
+PAGED = (MediaType.PDF, MediaType.TIFF)
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
 
 
@@ -45,7 +46,7 @@ def assemble(reading: Reading, media_type: MediaType) -> ParsedDocument:
     return ParsedDocument(
         title=clean_title(reading.title),
         text=text,
-        pages=tuple(pages) if media_type is MediaType.PDF else (),
+        pages=tuple(pages) if media_type in PAGED else (),
         media_type=media_type,
         outline=Outline(headings, tables),
         notes=notes,

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """`charset` is a hint and may be empty; the sizes are those of `ChunkSettings`.
+    """`charset` is a hint and may be empty, as the password; the sizes are of `ChunkSettings`.
 
     `cpu_s`: processor time from the receipt of the document.
     """
 
     charset: str
+    password: str
     target_chars: int
     max_chars: int
     cpu_s: int

@@ -202,8 +202,8 @@ def _find_advice(name: str) -> str:
     """What to do with a file of another format than was declared, or of none that is accepted."""
     if name in ARCHIVES:
         return "unpack it, and send each file in it as a document of its own"
-    if name.startswith("image/"):
-        return "run OCR on the picture, and send the text, or a PDF that contains it"
     if name in FORMATS:
         return "correct the media type"
+    if name.startswith("image/"):
+        return "run OCR on the picture, and send the text, or a PDF that contains it"
     return f"send one of {', '.join(MediaType)}"

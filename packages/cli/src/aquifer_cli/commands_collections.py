@@ -66,12 +66,14 @@ def sync(
     dry_run: bool,
     watch: bool,
 ) -> int:
-    """Keeps a collection in step with a folder, or with the files in a ZIP or TAR archive.
+    """Keeps a collection in step with a folder or archive.
 
     Uploads new and changed files and waits until they are indexed or failed; unchanged files are
     not sent. Names and skipped files are those of `aquifer upload`. It can be stopped at any time:
     the same command goes on. A file that has changed in the last 2 seconds is still being written
     and waits.
+
+    A ZIP or TAR archive is a folder with the files in it.
 
     Without --delete nothing is deleted. With it, documents are that came from this folder, which is
     named in their metadata under sync.source, and whose file has been removed; none if the folder

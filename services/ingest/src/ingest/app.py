@@ -254,7 +254,7 @@ def _make_pace(settings: Settings) -> Pace:
 
 
 def _read_ocr(settings: Settings) -> OcrData | None:
-    """The data for OCR, None if it is off; raises `InvalidInputError` if it is missing."""
+    """The data for OCR, None if it is off; raises `FailedPreconditionError` if it is missing."""
     if not settings.ocr_languages:
         return None
     return OcrData(str(settings.ocr_data_dir), settings.ocr_languages).check()

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from typing_extensions import override
 
-from chassis.base.errors import DataLossError, FailedPreconditionError, InvalidInputError
+from chassis.base.errors import DataLossError, FailedPreconditionError
 from ingest.usecases import ports
 
 KEY_BYTES: Final = 32
@@ -23,7 +23,7 @@ class AesPasswords(ports.Passwords):
         """Takes the key in base64; without one, every password is refused.
 
         Raises:
-            InvalidInputError: SETTING_INVALID.
+            FailedPreconditionError: PASSWORD_KEY_INVALID.
         """
         self._cipher = AESGCM(_decode_key(key)) if key else None
 
@@ -61,8 +61,8 @@ def _decode_key(key: str) -> bytes:
     except (binascii.Error, ValueError):
         found = b""
     if len(found) != KEY_BYTES:
-        raise InvalidInputError(
-            "SETTING_INVALID", f"AQUIFER_PASSWORD_KEY must be {KEY_BYTES} bytes in base64"
+        raise FailedPreconditionError(
+            "PASSWORD_KEY_INVALID", f"AQUIFER_PASSWORD_KEY must be {KEY_BYTES} bytes in base64"
         )
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from chassis.base.errors import InvalidInputError
+from chassis.base.errors import FailedPreconditionError, InvalidInputError
 from ingest.notes import NoteCode
 from ingest.parsing.document import MediaType
 from ingest.parsing.jail.jailed import OCR_LIMITS
@@ -159,15 +159,15 @@ async def test_time_and_memory_are_bounded():
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "reason"),
     [
-        OcrData("/nowhere", "eng"),
-        DATA._replace(languages="eng+xyz"),
-        DATA._replace(languages="../eng"),
-        DATA._replace(languages="eng;deu"),
+        (OcrData("/nowhere", "eng"), "OCR_DATA_MISSING"),
+        (DATA._replace(languages="eng+xyz"), "OCR_DATA_MISSING"),
+        (DATA._replace(languages="../eng"), "OCR_LANGUAGES_INVALID"),
+        (DATA._replace(languages="eng;deu"), "OCR_LANGUAGES_INVALID"),
     ],
 )
-def test_missing_language_data_stops_the_start(data):
-    with pytest.raises(InvalidInputError) as refused:
+def test_missing_language_data_stops_the_start(data, reason):
+    with pytest.raises(FailedPreconditionError) as refused:
         data.check()
-    assert refused.value.reason == "SETTING_INVALID"
+    assert refused.value.reason == reason

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from chassis.base.errors import DataLossError, FailedPreconditionError, InvalidInputError
+from chassis.base.errors import DataLossError, FailedPreconditionError
 from ingest.passwords import AesPasswords
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -59,6 +59,6 @@ def test_without_a_key_no_password_is_taken():
 
 @pytest.mark.parametrize("key", ["secret", "c2hvcnQ=", KEY[:-4], KEY + KEY, "\u00fc" * 44])
 def test_a_key_of_another_form_is_refused(key):
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(FailedPreconditionError) as refused:
         AesPasswords(key)
-    assert refused.value.reason == "SETTING_INVALID"
+    assert refused.value.reason == "PASSWORD_KEY_INVALID"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from chassis.base.errors import InvalidInputError
+from chassis.base.errors import FailedPreconditionError
 
 _LANGUAGES = re.compile(r"[A-Za-z_]{3,20}(\+[A-Za-z_]{3,20}){0,7}")
 
@@ -19,17 +19,17 @@ class OcrData(NamedTuple):
         """Check that the data of all languages is there.
 
         Raises:
-            InvalidInputError: SETTING_INVALID.
+            FailedPreconditionError: OCR_LANGUAGES_INVALID, OCR_DATA_MISSING.
         """
         if not _LANGUAGES.fullmatch(self.languages):
-            raise InvalidInputError(
-                "SETTING_INVALID",
+            raise FailedPreconditionError(
+                "OCR_LANGUAGES_INVALID",
                 "AQUIFER_OCR_LANGUAGES must be up to 8 codes of tesseract, such as eng+deu",
             )
         for language in self.languages.split("+"):
             if not Path(self.folder, f"{language}.traineddata").is_file():
-                raise InvalidInputError(
-                    "SETTING_INVALID",
+                raise FailedPreconditionError(
+                    "OCR_DATA_MISSING",
                     f"{self.folder} has no {language}.traineddata; install the language data of"
                     " tesseract, or correct AQUIFER_OCR_DATA_DIR and AQUIFER_OCR_LANGUAGES",
                 )

@@ -116,7 +116,7 @@ class _Unpacking:
 
     def _unpack_tar(self, file: Path, folder: Path) -> None:
         with tarfile.open(file) as packed:
-            for member in _iterate(packed):
+            for member in packed:
                 self._count_member()
                 source = packed.extractfile(member) if member.isreg() else None
                 if source is not None:
@@ -142,13 +142,6 @@ class _Unpacking:
         self._left_members -= 1
         if self._left_members < 0:
             raise OSError(f"the archive has more than {MEMBERS_MAX:,} files")
-
-
-def _iterate(packed: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yields the members without keeping them in memory."""
-    for member in packed:
-        yield member
-        packed.members = []
 
 
 def _find_parts(name: str) -> list[str]:

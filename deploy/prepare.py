@@ -135,6 +135,8 @@ def service_variables(service: str, known: secrets.Secrets, keys: FirstKeys) -> 
         case "auth":
             variables["AQUIFER_AUTH_PEPPER"] = known.auth_pepper
             variables["AQUIFER_AUTH_SIGNING_KEY"] = known.auth_signing_key
+        case "ingest":
+            variables["AQUIFER_PASSWORD_KEY"] = known.password_key
         case "query":
             variables["AQUIFER_VECTORS_API_KEY"] = _qdrant_key()
     return variables

@@ -1,6 +1,7 @@
 """A real PostgreSQL, real files and the real parser, driven event by event."""
 
 import asyncio
+import base64
 import itertools
 import time
 import uuid
@@ -42,6 +43,7 @@ from ingest.domain import Draft, Origin, Version, View
 from ingest.objects.local import LocalObjects
 from ingest.parsing.jail.jailed import ParserLimits
 from ingest.parsing.parser import Parser
+from ingest.passwords import AesPasswords
 from ingest.references.reader import open_references
 from ingest.settings import Settings
 from ingest.store.inventory import PostgresInventory
@@ -450,6 +452,7 @@ def settings_for(folder: Path) -> Settings:
             "drops_dir": folder / "drops",
             "upload_max_bytes": 1 << 20,
             "backlog_max": 1_000,
+            "password_key": base64.b64encode(bytes(32)).decode(),
         }
     )
 
@@ -494,6 +497,7 @@ async def open_rig(
             references=references or open_references(settings.drops_dir, "", ""),
             cut_text=cut_text or CutNothing(),
             parse=ParseAndCut(parser, CHUNKS),
+            passwords=AesPasswords(settings.password_key.get_secret_value()),
             hide=siblings.hide,
             hide_all=siblings.hide_all,
             queue=siblings,

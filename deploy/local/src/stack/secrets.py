@@ -14,7 +14,7 @@ from chassis.base.errors import DataLossError
 from stack.private_files import write_private
 
 PASSWORD_BYTES = 32
-PEPPER_BYTES = 32
+KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,15 @@ class Secrets:
         postgres: password of each PostgreSQL role.
         auth_pepper: 32 random bytes, base64; keys of API callers are hashed with it.
         auth_signing_key: Ed25519 private key, PEM (PKCS 8).
+        password_key: 32 random bytes, base64; ingest seals the passwords of documents with it. A
+            file of an earlier release has none.
     """
 
     nats: Mapping[str, str] = field(repr=False)
     postgres: Mapping[str, str] = field(repr=False)
     auth_pepper: str = field(repr=False)
     auth_signing_key: str = field(repr=False)
+    password_key: str = field(default="", repr=False)
 
 
 def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets:
@@ -44,8 +47,9 @@ def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets
     complete = Secrets(
         nats=_passwords(nats, known.nats if known else {}),
         postgres=_passwords(postgres, known.postgres if known else {}),
-        auth_pepper=known.auth_pepper if known else _pepper(),
+        auth_pepper=known.auth_pepper if known else _key(),
         auth_signing_key=known.auth_signing_key if known else _signing_key(),
+        password_key=(known.password_key if known else "") or _key(),
     )
     if complete != known:
         write_private(path, json.dumps(asdict(complete), indent=1))
@@ -68,8 +72,8 @@ def _passwords(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]
     return {**known, **missing}
 
 
-def _pepper() -> str:
-    return base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode()
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
 
 
 def _signing_key() -> str:

@@ -266,6 +266,7 @@ class Stack:
                 settings["AQUIFER_AUTH_SIGNING_KEY"] = self._secrets.auth_signing_key
             case "ingest":
                 settings["AQUIFER_OBJECTS_URL"] = str(self.data.path / "objects")
+                settings["AQUIFER_PASSWORD_KEY"] = self._secrets.password_key
             case "query":
                 settings["AQUIFER_VECTORS"] = self.vectors.address
         return settings

@@ -81,29 +81,53 @@ def demo(run: Run) -> int:
     examples="""\
   aquifer upload report.pdf notes.md
   aquifer upload docs --wait -c handbook --metadata year:=2020 --metadata author=Ada
+  aquifer upload manuals.zip          each file in it is a document
+  aquifer upload contract.pdf --password-file secret.txt
   aquifer upload docs --json | jq -r 'select(.reason != "")'""",
 )
 @click.argument("paths", nargs=-1, required=True, type=_FILE)
 @COLLECTION
 @_METADATA
 @_WAIT
+@click.option(
+    "--password-file",
+    type=_FILE,
+    help="File whose first line opens PDF files that need a password; - reads standard input.",
+)
+@click.option("--unpack/--no-unpack", default=True, help="Send the files in archives; the default.")
 def upload(
-    run: Run, paths: tuple[Path, ...], collection: str, pairs: tuple[str, ...], *, wait: bool
+    run: Run,
+    paths: tuple[Path, ...],
+    collection: str,
+    pairs: tuple[str, ...],
+    password_file: Path | None,
+    *,
+    wait: bool,
+    unpack: bool,
 ) -> int:
-    """Uploads files and the contents of folders.
+    """Uploads files, and the contents of folders and archives.
 
     The name of a document is the path inside the given folder, with ~ between folders. The same
     path again is a new version; the same bytes again only replace its title and metadata.
-    Hidden files and links to folders below a given folder are skipped. Files above 8 MiB are sent
-    in parts: after a broken connection, and when the command is run again, they continue where
-    they stopped.
+    Hidden files and links to folders below a given folder are skipped. A ZIP or TAR archive stands
+    for a folder of its name; files that are no longer in it stay documents. Files above 8 MiB are
+    sent in parts: after a broken connection, and when the command is run again, they continue
+    where they stopped.
     """
+    from tempfile import TemporaryDirectory
+
     from aquifer_cli import upload as uploading
     from aquifer_cli.metadata import read_pairs
+    from aquifer_cli.passwords import read_password
     from aquifer_cli.sending import send
 
-    items = uploading.find_files(paths, collection, read_pairs(pairs))
-    return send(run, items, wait=wait)
+    password = read_password(password_file) if password_file else ""
+    with TemporaryDirectory(prefix="aquifer-upload-") as folder:
+        space = Path(folder) if unpack else None
+        items = uploading.find_files(
+            paths, collection, read_pairs(pairs), password=password, space=space
+        )
+        return send(run, items, wait=wait)
 
 
 @command(

@@ -6,6 +6,7 @@ Like all commands they import what they need when they run.
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +79,14 @@ def sync(
     dry_run: bool,
     watch: bool,
 ) -> int:
-    """Keeps a collection in step with a folder.
+    """Keeps a collection in step with a folder or archive.
 
     Uploads new and changed files and waits until they are indexed or failed; unchanged files are
     not sent. Names and skipped files are those of `aquifer upload`. It can be stopped at any time:
     the same command goes on. A file that has changed in the last 2 seconds is still being written
     and waits.
+
+    A ZIP or TAR archive is a folder with the files in it.
 
     Without --delete nothing is deleted. With it, documents are that came from this folder, which is
     named in their metadata under sync.source, and whose file has been removed; none if the folder
@@ -91,26 +94,25 @@ def sync(
     """
     from aquifer_cli import show
     from aquifer_cli import sync as syncing
+    from aquifer_cli.archives import open_folder
     from aquifer_cli.folder import check_source
     from aquifer_cli.sending import exit_code
     from aquifer_cli.sources import display_path
 
     if watch and dry_run:
         raise click.UsageError("--dry-run shows one look at the folder; leave out --watch")
+    if watch and folder.is_file():
+        raise click.UsageError("--watch is for folders; an archive is read once")
     names.check_collection(collection)
-    order = syncing.Order(
-        folder=folder,
-        collection=collection,
-        source=check_source(source or f"{socket.gethostname()}:{display_path(folder.resolve())}"),
-        delete=delete,
-    )
+    source = check_source(source or f"{socket.gethostname()}:{display_path(folder.resolve())}")
 
     def show_all(outcomes: "Sequence[Outcome]") -> None:
         show.show_changes(run.screen, outcomes)
         if not delete and any(one.change == "KEPT" for one in outcomes):
             run.screen.note("kept: the file has been removed; --delete deletes the document")
 
-    async def work(client: "Client") -> int:
+    async def work(client: "Client", opened: Path) -> int:
+        order = syncing.Order(folder=opened, collection=collection, source=source, delete=delete)
         if watch:
             run.screen.note(f"watching {display_path(folder)} until Ctrl-C")
             await syncing.watch(client, run.screen, order, show_all)
@@ -119,7 +121,8 @@ def sync(
         return exit_code(outcomes)
 
     try:
-        return run.with_client(work)
+        with open_folder(folder) as opened:
+            return run.with_client(partial(work, opened=opened))
     except KeyboardInterrupt as error:
         raise interrupted_error("stopped by Ctrl-C", hint="the same command goes on") from error
 

@@ -46,6 +46,7 @@ async def send_in_parts(client: Client, item: Item, on_offset: Callable[[int], N
         with await asyncio.to_thread(item.open) as stream:
             header = UploadHeader()
             header.CopyFrom(item.header)
+            header.ClearField("password")
             header.size_bytes, digest = await _measure(stream)
             session: UploadSession = await client.call(
                 client.ingest.StartUpload, StartUploadRequest(header=header, sha256=digest)
@@ -55,7 +56,7 @@ async def send_in_parts(client: Client, item: Item, on_offset: Callable[[int], N
                 session = await _append(client, session, stream, on_offset)
     except OSError as error:
         raise CommandError("FILE_UNREADABLE", error.strerror or str(error)) from error
-    request = FinishUploadRequest(upload_id=session.upload_id)
+    request = FinishUploadRequest(upload_id=session.upload_id, password=item.header.password)
     document: Document = await client.call(client.ingest.FinishUpload, request, timeout_s=FINISH_S)
     return document
 

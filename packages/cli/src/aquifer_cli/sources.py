@@ -1,16 +1,16 @@
 """Sources of uploads: files and folders, and the lines of a JSONL file."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from aquifer.ingest.v1.ingest_service_pb2 import UploadHeader
 from aquifer.structs import JsonObject, to_struct
-from aquifer_cli import names
+from aquifer_cli import archives, names
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 from aquifer_cli.jsonl import Line, line_error, read_lines
 from aquifer_cli.metadata import check_values
@@ -44,12 +44,18 @@ class Item:
 
 
 def find_files(
-    paths: Sequence[Path], collection: str, metadata: JsonObject | None = None
+    paths: Sequence[Path],
+    collection: str,
+    metadata: JsonObject | None = None,
+    *,
+    password: str = "",
+    space: Path | None = None,
 ) -> list[Item]:
     """All given files and all files below given folders, each once, with the same metadata.
 
     Hidden files, links to folders and special files below a folder are skipped. A file that cannot
-    be read becomes an item whose `open` raises.
+    be read becomes an item whose `open` raises. With `space`, a folder, archives are unpacked there
+    and stand for the files in them.
 
     Raises:
         CommandError: PATH_UNKNOWN, NOT_A_FILE, NO_FILES; DOCUMENT_TWICE when two files would be
@@ -58,11 +64,11 @@ def find_files(
     names.check_collection(collection)
     items: dict[str, tuple[Path, Item]] = {}
     for path in paths:
-        for file, inside, error in _find(path):
-            item = _file_item(file, inside, collection, error)
+        for found in _find(path) if space is None else _unpack(_find(path), space):
+            item = _file_item(found, collection, password)
             item.header.metadata.update(metadata or {})
-            first, known = items.setdefault(item.header.document, (file, item))
-            if known is not item and os.path.realpath(first) != os.path.realpath(file):
+            first, known = items.setdefault(item.header.document, (found.file, item))
+            if known is not item and os.path.realpath(first) != os.path.realpath(found.file):
                 raise CommandError(
                     "DOCUMENT_TWICE",
                     f"{known.path} and {item.path} would both be {item.header.document}",
@@ -80,10 +86,37 @@ def display_path(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _find(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
-    """Files, their path inside the given folder, and the error if one cannot be read."""
+class _Found(NamedTuple):
+    """A file, its path inside the given folder, and the error if it cannot be read.
+
+    `shown` is where it is for the user, if it is a copy.
+    """
+
+    file: Path
+    inside: str
+    error: OSError | None = None
+    shown: str = ""
+
+
+def _unpack(found: Iterable[_Found], space: Path) -> Iterator[_Found]:
+    """Puts the files of an archive in its place; one that cannot be unpacked whole is an error."""
+    for one in found:
+        if one.error or not archives.is_archive(one.file):
+            yield one
+            continue
+        try:
+            folder = archives.unpack(one.file, space)
+        except OSError as error:
+            yield one._replace(error=error)
+            continue
+        for member in _walk(folder):
+            shown = f"{display_path(one.file)}/{member.inside}"
+            yield member._replace(inside=f"{one.inside}/{member.inside}", shown=shown)
+
+
+def _find(path: Path) -> Iterator[_Found]:
     if path.is_file():
-        yield path, path.name, None
+        yield _Found(path, path.name)
     elif path.is_dir():
         yield from _walk(path)
     elif path.exists():
@@ -95,7 +128,7 @@ def _find(path: Path) -> Iterator[tuple[Path, str, OSError | None]]:
         raise CommandError("PATH_UNKNOWN", detail, exit_code=EXIT_USAGE)
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
+def _walk(top: Path) -> Iterator[_Found]:
     refused: list[OSError] = []
     for folder, below, here in os.walk(top, onerror=refused.append):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -103,26 +136,27 @@ def _walk(top: Path) -> Iterator[tuple[Path, str, OSError | None]]:
             file = Path(folder, name)
             # A broken link is not a file, but the user should see why.
             if not name.startswith(".") and (file.is_file() or not file.exists()):
-                yield file, file.relative_to(top).as_posix(), None
+                yield _Found(file, file.relative_to(top).as_posix())
     for error in refused:
         file = Path(str(error.filename))
-        yield file, file.relative_to(top).as_posix(), error
+        yield _Found(file, file.relative_to(top).as_posix(), error)
 
 
-def _file_item(file: Path, inside: str, collection: str, error: OSError | None) -> Item:
+def _file_item(found: _Found, collection: str, password: str) -> Item:
     def open_file() -> BinaryIO:
-        if error is not None:
-            raise error
-        return file.open("rb")
+        if found.error is not None:
+            raise found.error
+        return found.file.open("rb")
 
     return Item(
-        path=display_path(file),
+        path=found.shown or display_path(found.file),
         header=UploadHeader(
-            document=names.document_name(collection, names.id_from_path(inside)),
-            file_name=display_path(file.name)[-FILE_NAME_CHARS:],
+            document=names.document_name(collection, names.id_from_path(found.inside)),
+            file_name=display_path(found.file.name)[-FILE_NAME_CHARS:],
+            password=password,
         ),
         open=open_file,
-        file=file,
+        file=found.file,
     )
 
 

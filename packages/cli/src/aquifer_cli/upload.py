@@ -196,8 +196,10 @@ class _Uploads:
         if item.skipped:
             detail = "; ".join(item.notes)
             return replace(outcome, state="SKIPPED", reason=item.skipped, detail=detail)
-        if isinstance(checked, CheckedDocument) and checked.result == UNCHANGED:
-            return replace(outcome, version=checked.version, state=state_name(checked.state))
+        # A password may be what a version needs that is not parsed yet, so it is always sent.
+        known = None if item.header.password else checked
+        if isinstance(known, CheckedDocument) and known.result == UNCHANGED:
+            return replace(outcome, version=known.version, state=state_name(known.state))
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:

@@ -26,7 +26,9 @@ from ingest.gateways import (
 from ingest.objects.opening import open_objects
 from ingest.pace import Pace
 from ingest.parsing.jail.jailed import ParserLimits
+from ingest.parsing.ocr.data import OcrData
 from ingest.parsing.parser import Parser
+from ingest.passwords import AesPasswords
 from ingest.reconciler import Reconciler
 from ingest.references.reader import open_references
 from ingest.rpc import IngestRpc
@@ -70,6 +72,7 @@ from ingest.usecases.ports import (
     Inventory,
     Objects,
     Parse,
+    Passwords,
     Queue,
     References,
     Search,
@@ -116,6 +119,7 @@ class Adapters:
     references: References
     cut_text: CutText
     parse: Parse
+    passwords: Passwords
     hide: Hide
     hide_all: HideAll
     queue: Queue
@@ -183,6 +187,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
                 begin=begin,
                 objects=objects,
                 parse=adapters.parse,
+                passwords=adapters.passwords,
                 fresh=fresh,
                 pace=pace,
                 changed=watchers.notice,
@@ -273,10 +278,12 @@ def _wire_accept(
     return AcceptDocument(
         objects=adapters.objects,
         admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
+        passwords=adapters.passwords,
         record=RecordUploads(
             begin=begin,
             pace=_make_pace(settings),
             cut_text=adapters.cut_text,
+            passwords=adapters.passwords,
             notice=watchers.notice,
             implicit_collections=settings.implicit_collections,
         ),
@@ -317,6 +324,13 @@ def _make_pace(settings: Settings) -> Pace:
     )
 
 
+def _read_ocr(settings: Settings) -> OcrData | None:
+    """The data for OCR, None if it is off; raises `FailedPreconditionError` if it is missing."""
+    if not settings.ocr_languages:
+        return None
+    return OcrData(str(settings.ocr_data_dir), settings.ocr_languages).check()
+
+
 def make_key(tenant: str, document: str) -> str:
     """Makes the key of a new object: it contains the time but no document name."""
     folder = hashlib.sha256(document.encode()).hexdigest()
@@ -339,7 +353,9 @@ async def build(process: Process, settings: Settings) -> None:
     )
     outbox = Outbox(database, process.bus, SERVICE)
     objects = await open_objects(settings.objects_url)
-    parser = await opened(Parser(ParserLimits(children=settings.parser_children)))
+    parser = await opened(
+        Parser(ParserLimits(children=settings.parser_children), _read_ocr(settings))
+    )
     channel = await opened(
         open_query_channel(settings.query_address, process.authority.credentials)
     )
@@ -356,6 +372,7 @@ async def build(process: Process, settings: Settings) -> None:
             ),
             cut_text=CutSmallText(chunks),
             parse=ParseAndCut(parser, chunks),
+            passwords=AesPasswords(settings.password_key.get_secret_value()),
             hide=gateway,
             hide_all=gateway.hide_all,
             queue=BusQueue(process.bus),

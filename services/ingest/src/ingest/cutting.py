@@ -179,7 +179,7 @@ class ParseAndCut:
         self._sizes = sizes
 
     async def __call__(
-        self, version: Version, data: bytes, settings: CollectionSettings
+        self, version: Version, data: bytes, settings: CollectionSettings, password: str = ""
     ) -> Prepared:
         """Parse and cut a version; equal bytes and settings give equal pieces with equal ids."""
         sizes = self._sizes
@@ -195,6 +195,7 @@ class ParseAndCut:
             media_type=version.media_type_hint,
             file_name=version.file_name,
             tenant=version.tenant,
+            password=password,
             settings=sizes,
             steps=settings.steps,
         )

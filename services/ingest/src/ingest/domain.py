@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from ingest.notes import Note
 FILE_NAME_MAX_CHARS: Final = 255
 MEDIA_TYPE_MAX_CHARS: Final = 255
 TITLE_MAX_CHARS: Final = 512
+PASSWORD_MAX_CHARS: Final = 128
 ID_MAX_CHARS: Final = 128
 # Source and id share a key, and Postgres indexes none above 2,704 bytes.
 ORIGIN_MAX_BYTES: Final = 512
@@ -111,6 +112,8 @@ class Origin:
 class Draft:
     """The description of an upload, without its bytes; texts are hints and may be empty.
 
+    `password` opens the file and is never shown.
+
     `order_ns` is when the broker stored an upload event, in nanoseconds since 1970. Of two uploads
     of a document the later one wins, whichever is handled first. It is 0 for an upload over gRPC,
     which counts from its acceptance.
@@ -125,6 +128,7 @@ class Draft:
     media_type: str = ""
     title: str = ""
     metadata: JsonObject
+    password: str = field(default="", repr=False)
     origin: Origin
     trace_id: str = ""
     order_ns: int = 0
@@ -135,6 +139,7 @@ class Draft:
             "file_name": (self.file_name, FILE_NAME_MAX_CHARS),
             "media_type": (self.media_type, MEDIA_TYPE_MAX_CHARS),
             "title": (self.title, TITLE_MAX_CHARS),
+            "password": (self.password, PASSWORD_MAX_CHARS),
         }
         check_texts(bounds)
         check_metadata(self.metadata)
@@ -223,7 +228,8 @@ class Version:
     `step_due_at` is when unfinished work becomes overdue, None if nothing is pending. `revision`
     counts the changes of title and metadata; `description_order` is the order of the last of them,
     as of an upload, see `Draft.order_ns`. `description_attempt` counts how often it was sent again.
-    `kept`: it is superseded and has its bytes and text.
+    `kept`: it is superseded and has its bytes and text. `has_password`: one is stored, until the
+    version is parsed.
     """
 
     tenant: str
@@ -241,6 +247,7 @@ class Version:
     media_type_hint: str
     media_type: str = ""
     metadata: JsonObject
+    has_password: bool = False
     stored: Object
     origin: Origin
     trace_id: str

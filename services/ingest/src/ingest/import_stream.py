@@ -141,6 +141,7 @@ class ImportStream:
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=trace_id,
         )

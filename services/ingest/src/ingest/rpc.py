@@ -106,6 +106,7 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=current_trace_id(),
         )
@@ -129,7 +130,9 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
         self, request: pb.FinishUploadRequest, context: ServicerContext[Any, Any]
     ) -> Document:
         return to_document(
-            await self.finish_upload.run(caller().tenant, request.upload_id, current_trace_id())
+            await self.finish_upload.run(
+                caller().tenant, request.upload_id, current_trace_id(), request.password
+            )
         )
 
     @override

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from chassis.base.settings import DatabaseSettings, ServiceSettings
 
@@ -34,6 +34,11 @@ class Settings(ServiceSettings, DatabaseSettings):
     upload_expiry_s: float = Field(
         86_400.0, ge=60, description="time after which such an upload expires if nothing is added"
     )
+    password_key: SecretStr = Field(
+        SecretStr(""),
+        description="32 bytes in base64, which seal the passwords of documents until these are"
+        " parsed; the same for all replicas; none: uploads with a password are refused",
+    )
     implicit_collections: bool = Field(
         default=True, description="whether uploads may go into collections that were not created"
     )
@@ -43,6 +48,15 @@ class Settings(ServiceSettings, DatabaseSettings):
     )
     parser_children: int = Field(
         2, ge=1, le=64, description="parser processes at work for one tenant; twice as many for all"
+    )
+    ocr_languages: str = Field(
+        "",
+        description="languages to read pictures and scans in, as codes of tesseract: eng+deu; none:"
+        " they are refused with NEEDS_OCR",
+    )
+    ocr_data_dir: Path = Field(
+        Path("/usr/share/tesseract-ocr/5/tessdata"),
+        description="folder of tesseract's language data, LANGUAGE.traineddata",
     )
     reconcile_s: float = Field(15.0, gt=0, description="pause between searches for lost work")
     step_due_s: float = Field(60.0, gt=0, description="time after which a step is overdue")

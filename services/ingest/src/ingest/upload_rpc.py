@@ -34,6 +34,8 @@ class UploadRpc(IngestServiceServicer):
         self, request: pb.StartUploadRequest, context: ServicerContext[Any, Any]
     ) -> pb.UploadSession:
         header = request.header
+        if header.password:
+            raise _password_error()
         draft = Draft(
             tenant=caller().tenant,
             name=header.document,
@@ -70,6 +72,12 @@ class UploadRpc(IngestServiceServicer):
         self, request: pb.GetUploadRequest, context: ServicerContext[Any, Any]
     ) -> pb.UploadSession:
         return _to_message(await self.get_upload.run(caller().tenant, request.upload_id))
+
+
+def _password_error() -> InvalidInputError:
+    detail = "send the password with FinishUpload; an unfinished upload keeps none"
+    violation = FieldViolation("header.password", detail)
+    return InvalidInputError("METADATA_RANGE", detail, fields=[violation])
 
 
 async def read_pieces(

@@ -14,6 +14,7 @@ from chassis.base.errors import InvalidInputError
 from ingest.parsing.detect import detect
 from ingest.parsing.document import MediaType
 from ingest.parsing.failure import ParseFailure
+from ingest.parsing.parser import Parser, ParserLimits
 
 PDF = b"%PDF-1.7\n1 0 obj"
 TEXT = b"Close the valve first.\n" * 20
@@ -59,11 +60,13 @@ ARCHIVES = {
     "notes.rar": b"Rar!\x1a\x07\x01\x00" + bytes(24),
     "notes.zst": b"\x28\xb5\x2f\xfd\x04\x00" + bytes(24),
 }
+PICTURES_FOR_OCR = {
+    "scan.png": (png(), MediaType.PNG),
+    "scan.jpg": (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(24), MediaType.JPEG),
+    "scan.tif": (b"II*\x00\x08\x00\x00\x00" + bytes(24), MediaType.TIFF),
+    "scan.tiff": (b"MM\x00*\x00\x00\x00\x08" + bytes(24), MediaType.TIFF),
+}
 PICTURES = {
-    "scan.png": png(),
-    "scan.jpg": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(24),
-    "scan.tif": b"II*\x00\x08\x00\x00\x00" + bytes(24),
-    "scan.tiff": b"MM\x00*\x00\x00\x00\x08" + bytes(24),
     "scan.gif": b"GIF89a\x01\x00\x01\x00\x00\x00\x00",
     "scan.bmp": b"BM\x3a\x00\x00\x00\x00\x00" + bytes(24),
     "scan.webp": b"RIFF\x1a\x00\x00\x00WEBPVP8L" + bytes(24),
@@ -93,6 +96,18 @@ def test_picture_is_refused_with_the_advice_to_run_ocr(name, is_named):
     assert "run OCR" in refusal.detail
 
 
+@pytest.mark.parametrize("name", PICTURES_FOR_OCR)
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_picture_that_ocr_can_read_is_refused_while_ocr_is_off(name, is_named):
+    data, media_type = PICTURES_FOR_OCR[name]
+    file_name = name if is_named else ""
+    assert detect(data, media_type="", file_name=file_name) is media_type
+    with pytest.raises(InvalidInputError) as refusal:
+        await Parser(ParserLimits())(data, media_type="", file_name=file_name)
+    assert refusal.value.reason == ParseFailure.NEEDS_OCR
+    assert "run OCR" in refusal.value.detail
+
+
 @pytest.mark.parametrize(
     ("data", "media_type", "file_name", "reason", "advice"),
     [
@@ -112,8 +127,9 @@ def test_picture_is_refused_with_the_advice_to_run_ocr(name, is_named):
         ),
         (ARCHIVES["notes.tgz"], "text/csv", "", ParseFailure.MEDIA_TYPE_MISMATCH, "unpack"),
         (ARCHIVES["notes.zip"], "", "notes.docx", ParseFailure.MEDIA_TYPE_MISMATCH, "unpack"),
-        (PICTURES["scan.png"], "image/png", "", ParseFailure.NEEDS_OCR, "run OCR"),
-        (PICTURES["scan.png"], "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "run OCR"),
+        (PICTURES["scan.gif"], "image/gif", "", ParseFailure.NEEDS_OCR, "run OCR"),
+        (PICTURES["scan.gif"], "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "run OCR"),
+        (png(), "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "correct the media type"),
         (PDF, "text/html", "", ParseFailure.MEDIA_TYPE_MISMATCH, "correct the media type"),
         (b"words", "video/mp4", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED, "send one of text/plain"),
     ],

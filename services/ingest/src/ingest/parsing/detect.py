@@ -28,8 +28,8 @@ MAY_BE_HTML = {
     MediaType.XML: MediaType.HTML,
 }
 
-# Bytes at an offset that no accepted format has there.
-FOREIGN_SIGNATURES = (
+# Bytes at an offset that no format of text has there.
+SIGNATURES = (
     (0, b"%!PS", "application/postscript"),
     (0, b"\x1f\x8b", "application/gzip"),
     (0, b"BZh", "application/x-bzip2"),
@@ -150,8 +150,13 @@ def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | N
         return MediaType.PDF
     if _HTML_START.match(head):
         return MediaType.HTML
-    signed = (name for at, sign, name in FOREIGN_SIGNATURES if data.startswith(sign, at))
-    return None if _reads_as_text(data) else next(signed, None)
+    return None if _reads_as_text(data) else _find_signature(data)
+
+
+def _find_signature(data: bytes) -> MediaType | str | None:
+    signed = (name for at, sign, name in SIGNATURES if data.startswith(sign, at))
+    found = next(signed, None)
+    return MediaType(found) if found in FORMATS else found
 
 
 def _detect_zip(data: bytes) -> MediaType | str:
@@ -197,8 +202,8 @@ def _find_advice(name: str) -> str:
     """What to do with a file of another format than was declared, or of none that is accepted."""
     if name in ARCHIVES:
         return "unpack it, and send each file in it as a document of its own"
-    if name.startswith("image/"):
-        return "run OCR on the picture, and send the text, or a PDF that contains it"
     if name in FORMATS:
         return "correct the media type"
+    if name.startswith("image/"):
+        return "run OCR on the picture, and send the text, or a PDF that contains it"
     return f"send one of {', '.join(MediaType)}"

@@ -36,6 +36,9 @@ class MediaType(StrEnum):
     EML = "message/rfc822"
     MSG = "application/vnd.ms-outlook"
     MHTML = "multipart/related"
+    PNG = "image/png"
+    JPEG = "image/jpeg"
+    TIFF = "image/tiff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,19 +13,33 @@ from ingest.parsing.document import MediaType
 class Format:
     """`reader` is a module in `ingest.parsing`; empty for text that is kept as it is.
 
+    `ocr_reader` is one that recognises text on pictures, if OCR is on; a format without another is
+    read by OCR only.
+
     `aliases` are further media types, `syntax` is what further ones end with, `suffixes` are those
     of file names. The bytes of a format `in_text` are decoded first, and its reader gets UTF-8;
     with `declares_charset`, the document itself may declare it. `started_early`: a child waits for
-    the first document.
+    the first document. `takes_password`: its reader opens files with a password.
     """
 
     suffixes: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     syntax: str = ""
     reader: str = ""
+    ocr_reader: str = ""
     in_text: bool = False
     declares_charset: bool = False
     started_early: bool = False
+    takes_password: bool = False
+
+    @property
+    def needs_ocr(self) -> bool:
+        """Whether it is a format of pictures."""
+        return bool(self.ocr_reader) and not self.reader
+
+
+def _picture(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
+    return Format(suffixes=suffixes, aliases=aliases, ocr_reader="ocr.read_picture")
 
 
 def _office(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
@@ -100,7 +114,9 @@ FORMATS = {
         suffixes=(".pdf",),
         aliases=("application/x-pdf",),
         reader="pdf.read_pdf",
+        ocr_reader="ocr.read_scan",
         started_early=True,
+        takes_password=True,
     ),
     MediaType.DOCX: _office(".docx", ".docm", ".dotx"),
     MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx"),
@@ -118,6 +134,9 @@ FORMATS = {
         aliases=("application/x-mimearchive", "application/mhtml", "text/mhtml"),
         reader="mail.read_mhtml",
     ),
+    MediaType.PNG: _picture(".png"),
+    MediaType.JPEG: _picture(".jpg", ".jpeg", aliases=("image/jpg",)),
+    MediaType.TIFF: _picture(".tif", ".tiff"),
 }
 
 # Texts that are kept as they are, whatever their media type says of their use.

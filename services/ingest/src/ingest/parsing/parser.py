@@ -9,14 +9,16 @@ from typing import Self
 
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import ChunkSettings
+from ingest.notes import NoteCode
 from ingest.parsing.detect import charset, detect
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.formats import FORMATS
-from ingest.parsing.jail.jailed import JailedChild, ParserLimits
+from ingest.parsing.jail.jailed import OCR_LIMITS, JailedChild, ParserLimits
 from ingest.parsing.jail.reply import Reply
 from ingest.parsing.jail.slots import FairSlots
 from ingest.parsing.jail.task import Task
+from ingest.parsing.ocr.data import OcrData
 from ingest.steps import Step
 
 __all__ = ["Parser", "ParserLimits"]
@@ -32,13 +34,22 @@ class Parser:
     A child process serves one document. One child of each reader is kept ready: entering the
     context starts those of the formats in `STARTED_EARLY` and logs `parser.jailed`, with the
     controls that the kernel refused; others start when first needed. Plain text has its own slots,
-    so it never waits for slow parsers.
+    so it never waits for slow parsers, and so has OCR, for which no child is kept ready. Without
+    `ocr`, pictures and scans are refused.
     """
 
-    def __init__(self, limits: ParserLimits) -> None:
+    def __init__(
+        self,
+        limits: ParserLimits,
+        ocr: OcrData | None = None,
+        ocr_limits: ParserLimits = OCR_LIMITS,
+    ) -> None:
         self._limits = limits
+        self._ocr = ocr
+        self._ocr_limits = ocr_limits
         each = limits.children
         self._parsers = FairSlots(each=each, total=2 * each)
+        self._recognisers = FairSlots(each=ocr_limits.children, total=2 * ocr_limits.children)
         self._decoders = FairSlots(each=each, total=2 * each)
         self._ready: dict[str, asyncio.Task[JailedChild]] = {}
         self._jail: dict[str, str] = {}
@@ -74,6 +85,7 @@ class Parser:
         media_type: str,
         file_name: str,
         tenant: str = "",
+        password: str = "",
         settings: ChunkSettings = ChunkSettings(),  # noqa: B008  (frozen)
         steps: Sequence[Step] = (),
     ) -> CutDocument:
@@ -89,19 +101,69 @@ class Parser:
             self._check_size(len(data), self._limits.text_bytes)
         task = Task(
             charset=charset(media_type),
+            password=password,
             target_chars=settings.target_chars,
             max_chars=settings.max_chars,
             cpu_s=self._limits.limit_cpu_s(len(data)),
             steps=steps,
         )
+        if FORMATS[found].needs_ocr:
+            return await self._recognise(data, found, task, tenant)
+        try:
+            document = await self._parse(data, found, task, tenant)
+        except InvalidInputError as refused:
+            if refused.reason != ParseFailure.NEEDS_OCR or self._ocr is None:
+                raise
+            return await self._recognise(data, found, task, tenant)
+        if self._ocr is not None and FORMATS[found].ocr_reader and _has_gaps(document):
+            return await self._fill_gaps(document, data, task, tenant)
+        return document
+
+    async def _parse(self, data: bytes, found: MediaType, task: Task, tenant: str) -> CutDocument:
         slots = self._decoders if found is MediaType.TEXT else self._parsers
         async with slots.acquire(tenant), self._take_child(found) as child:
-            self._log_jail(await child.read_report())
-            reply = Reply(found, settings, steps)
-            async with aclosing(child.ask(task, data)) as frames:
-                async for frame in frames:
-                    if (document := reply.add(frame)) is not None:
-                        return document
+            return await self._ask(child, data, found, task)
+
+    async def _fill_gaps(
+        self, document: CutDocument, data: bytes, task: Task, tenant: str
+    ) -> CutDocument:
+        """The document with the text of scanned pages; as it is, with its note, if OCR fails."""
+        try:
+            return await self._recognise(data, document.media_type, task, tenant)
+        except InvalidInputError as refused:
+            log.info("parser.gaps_left", extra={"reason": refused.reason})
+            return document
+
+    async def _recognise(
+        self, data: bytes, found: MediaType, task: Task, tenant: str
+    ) -> CutDocument:
+        if self._ocr is None:
+            raise InvalidInputError(
+                ParseFailure.NEEDS_OCR,
+                f"{found} is read by OCR, which is off here; run OCR on the picture, and send the"
+                " text, or a PDF that contains it",
+                media_type=found,
+            )
+        limits = self._ocr_limits
+        task = task._replace(cpu_s=limits.limit_cpu_s(len(data)))
+        async with self._recognisers.acquire(tenant):
+            child = await JailedChild.start(found.name.lower(), limits, self._ocr)
+            try:
+                return await self._ask(child, data, found, task)
+            finally:
+                await child.end()
+
+    async def _ask(
+        self, child: JailedChild, data: bytes, found: MediaType, task: Task
+    ) -> CutDocument:
+        self._log_jail(await child.read_report())
+        sizes = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
+        steps = [Step(name) for name in task.steps]
+        reply = Reply(found, sizes, steps)
+        async with aclosing(child.ask(task, data)) as frames:
+            async for frame in frames:
+                if (document := reply.add(frame)) is not None:
+                    return document
         raise AssertionError("the frames of a child end with a document or an error")
 
     def _check_size(self, size_bytes: int, limit_bytes: int) -> None:
@@ -147,6 +209,10 @@ class Parser:
             "parser.jailed",
             extra={"held": sorted(jail.keys() - missing.keys()), "missing": missing},
         )
+
+
+def _has_gaps(document: CutDocument) -> bool:
+    return any(note.code is NoteCode.PAGES_WITHOUT_TEXT for note in document.notes)
 
 
 async def _end(starting: asyncio.Task[JailedChild]) -> None:

@@ -35,6 +35,7 @@ def additions(made: Sequence[Addition]) -> dict[str, Any]:
         "waits_s": [one.wait_s for one in made],
         "orders": [draft.order_ns for draft in drafts],
         "notes": [Jsonb(one.prepared.notes if one.prepared else []) for one in made],
+        "passwords": [one.password for one in made],
     }
 
 

@@ -43,8 +43,8 @@ WITH given AS (
             THEN d.description ELSE '{{}}' END
     FROM given WHERE d.tenant_id = %(tenant)s AND d.name = given.name
 ), ended AS (
-    UPDATE versions v SET state = 'DELETING', reason = '', reason_detail = '', attempt = 0,
-        step_due_at = CASE WHEN v.version = given.number
+    UPDATE versions v SET state = 'DELETING', password = NULL, reason = '', reason_detail = '',
+        attempt = 0, step_due_at = CASE WHEN v.version = given.number
             THEN clock_timestamp() + make_interval(secs => %(wait_s)s) END,
         collection_deletion = CASE WHEN v.version = given.number
             THEN given.of_collection ELSE v.collection_deletion END,

@@ -165,6 +165,11 @@ class PostgresDocuments(Documents):
         return bytes(row["content"]) if row else None
 
     @override
+    async def read_password(self, name: str, number: int) -> bytes | None:
+        row = await self._fetch_one(statements.READ_SEALED, name, number=number)
+        return bytes(row["password"]) if row and row["password"] else None
+
+    @override
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         pieces = prepared.pieces
         row = await self._fetch_one(

@@ -22,7 +22,8 @@ VERSION: Final = (
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
     " v.description_order, v.description_attempt, v.size_bytes, v.sha256, v.object_key, v.source,"
     " v.upload_event_id, v.correlation_id, v.trace_id, v.notes, v.chunk_count, v.batch_count,"
-    " v.attempt, v.kept, v.step_due_at, v.accepted_at, v.updated_at"
+    " v.attempt, v.kept, v.step_due_at, v.accepted_at, v.updated_at,"
+    " v.password IS NOT NULL AS has_password"
 )
 UPLOAD: Final = (
     "u.source, u.request_id, u.document, u.version, u.sha256, u.correlation_id, u.unchanged,"
@@ -66,6 +67,7 @@ def version(row: Row) -> Version:
         media_type_hint=row["media_type_hint"],
         media_type=row["media_type"],
         metadata=row["metadata"],
+        has_password=row["has_password"],
         stored=Object(key=row["object_key"], size_bytes=row["size_bytes"], sha256=row["sha256"]),
         origin=Origin(
             source=row["source"],

@@ -79,10 +79,11 @@ WITH given AS (
         %(sha256s)b::text[], %(keys)b::text[], %(sources)b::text[],
         %(request_ids)b::text[], %(event_ids)b::text[], %(correlation_ids)b::text[],
         %(trace_ids)b::text[], %(chunk_counts)b::int[], %(batch_counts)b::int[],
-        %(waits_s)b::float8[], %(orders)b::bigint[], %(notes)b::jsonb[])
+        %(waits_s)b::float8[], %(orders)b::bigint[], %(notes)b::jsonb[],
+        %(passwords)b::bytea[])
     AS given(name, number, state, title, text_title, file_name, hint, media_type, metadata, size,
         sha256, key, source, request_id, event_id, correlation_id, trace_id, chunk_count,
-        batch_count, wait_s, upload_order, notes)
+        batch_count, wait_s, upload_order, notes, password)
 ), noted AS (
     INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
         correlation_id, unchanged, result)
@@ -100,10 +101,11 @@ WITH given AS (
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
     file_name, media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
-    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at, notes)
+    upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at, notes,
+    password)
 SELECT %(tenant)s, name, number, state, title, text_title, file_name, hint, media_type, metadata,
     size, sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
-    clock_timestamp() + make_interval(secs => wait_s), notes
+    clock_timestamp() + make_interval(secs => wait_s), notes, password
 FROM first
 RETURNING {rows.VERSION}
 """  # noqa: S608
@@ -156,6 +158,11 @@ UPDATE documents SET upload_order = greatest(upload_order,
 WHERE tenant_id = %(tenant)s AND name = %(name)s
 """  # noqa: S608
 
+READ_SEALED: Final = """
+SELECT password FROM versions
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+"""
+
 CONTENT: Final = """
 SELECT content FROM contents
 WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
@@ -164,8 +171,8 @@ WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 # One statement: without the change of state no chunk is written, so a repeat cannot double them.
 PREPARE: Final = f"""
 WITH moved AS (
-    UPDATE versions v SET state = 'PREPARED', attempt = 0, media_type = %(media_type)s,
-        text_title = %(title)s, notes = %(notes)s,
+    UPDATE versions v SET state = 'PREPARED', password = NULL, attempt = 0,
+        media_type = %(media_type)s, text_title = %(title)s, notes = %(notes)s,
         chunk_count = %(chunk_count)s, batch_count = %(batch_count)s,
         step_due_at = clock_timestamp() + make_interval(secs => %(wait_s)s),
         updated_at = clock_timestamp()
@@ -191,8 +198,8 @@ WITH wanted AS (
     UPDATE documents d SET live_version = wanted.number FROM wanted
     WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name
 ), indexed AS (
-    UPDATE versions v SET state = 'INDEXED', reason = '', reason_detail = '', attempt = 0,
-        step_due_at = NULL, updated_at = clock_timestamp()
+    UPDATE versions v SET state = 'INDEXED', password = NULL, reason = '', reason_detail = '',
+        attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
     FROM wanted
     WHERE v.tenant_id = %(tenant)s AND v.document = wanted.name AND v.version = wanted.number
 )
@@ -205,7 +212,7 @@ RETURNING {rows.UPLOAD}
 FAIL: Final = f"""
 WITH failed AS (
     UPDATE versions SET state = 'FAILED', reason = %(result)s, reason_detail = %(detail)s,
-        attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
+        password = NULL, attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
     WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
 )
 {SETTLE}
@@ -231,8 +238,8 @@ WITH emptied AS (
     DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
         AND version = ANY(%(dropped)s)
 )
-UPDATE versions SET state = 'SUPERSEDED', kept = version = ANY(%(kept)s), attempt = 0,
-    step_due_at = NULL,
+UPDATE versions SET state = 'SUPERSEDED', kept = version = ANY(%(kept)s), password = NULL,
+    attempt = 0, step_due_at = NULL,
     updated_at = CASE WHEN state = 'SUPERSEDED' THEN updated_at ELSE clock_timestamp() END
 WHERE tenant_id = %(tenant)s AND document = %(name)s
     AND (version = ANY(%(dropped)s) AND state <> 'FAILED' OR version = ANY(%(kept)s) AND NOT kept)

@@ -16,7 +16,7 @@ from chassis.base.errors import (
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Objects
+from ingest.usecases.ports import Objects, Passwords
 from ingest.usecases.record_uploads import (
     AnsweredBeforeError,
     Incoming,
@@ -37,11 +37,13 @@ class AcceptDocument:
     An upload with the bytes of the newest version gets that version, unless it has failed or is
     deleted. A repeated upload gets the version of the first one. Bytes of more than
     `INLINE_MAX_BYTES` are written to the object store first; if a crash leaves an object without a
-    row, the sweep removes it.
+    row, the sweep removes it. A password is stored with the version, sealed, and removed in the
+    transaction that ends the need of it: the version is parsed, failed, superseded or deleted.
     """
 
     objects: Objects
     admission: Admission
+    passwords: Passwords
     record: RecordUploads
     fresh: FreshVersions
     make_key: Callable[[str, str], str]
@@ -66,11 +68,13 @@ class AcceptDocument:
             AlreadyExistsError: REQUEST_REUSED.
             ForbiddenError: TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
-            FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
-                DOCUMENT_DELETED, for a roll back.
+            FailedPreconditionError: DOCUMENT_PINNED; PASSWORDS_OFF; COLLECTION_DELETED, for an
+                upload event; DOCUMENT_DELETED, for a roll back.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
+        if draft.password:
+            self.passwords.check()
         await self.admission.check(draft.tenant)
         begun, rest = await _begin_reading(content)
         if rest is None:

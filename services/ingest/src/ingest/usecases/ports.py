@@ -102,13 +102,34 @@ class Parse(Protocol):
     """Parses bytes of any supported format and cuts the text into pieces."""
 
     async def __call__(
-        self, version: Version, data: bytes, settings: CollectionSettings
+        self, version: Version, data: bytes, settings: CollectionSettings, password: str = ""
     ) -> Prepared:
         """Parse and cut the bytes of a version, with the chunk sizes and steps of its collection.
 
         Raises:
             InvalidInputError: the bytes cannot be indexed; final.
             UnavailableError: PARSER_UNAVAILABLE.
+        """
+
+
+class Passwords(Protocol):
+    """Seals passwords of documents, for the time until these are parsed."""
+
+    def check(self) -> None:
+        """Check that passwords are taken.
+
+        Raises:
+            FailedPreconditionError: PASSWORDS_OFF.
+        """
+
+    def seal(self, tenant: str, document: str, number: int, password: str) -> bytes:
+        """Seal the password of a version."""
+
+    def open(self, tenant: str, document: str, number: int, sealed: bytes) -> str:
+        """The sealed password of a version.
+
+        Raises:
+            DataLossError: PASSWORD_LOST.
         """
 
 

@@ -12,7 +12,7 @@ from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Changed, Objects, Parse
+from ingest.usecases.ports import Changed, Objects, Parse, Passwords
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class PrepareDocument:
     begin: Begin
     objects: Objects
     parse: Parse
+    passwords: Passwords
     fresh: FreshVersions
     pace: Pace
     changed: Changed
@@ -66,15 +67,22 @@ class PrepareDocument:
     async def _prepare(self, version: Version) -> Prepared | Verdict:
         try:
             content = await self._read(version)
-            return await self.parse(version, content, await self._read_settings(version))
+            settings, password = await self._read_settings(version)
+            return await self.parse(version, content, settings, password)
         except (InvalidInputError, NotFoundError, DataLossError) as error:
             log.info("document.refused", extra={"reason": error.reason})
             return Verdict(reason=error.reason, detail=error.detail)
 
-    async def _read_settings(self, version: Version) -> CollectionSettings:
-        async with self.begin(version.tenant) as work:
-            found = await work.collections.find_settings(collection_of(version.document))
-        return found or CollectionSettings()
+    async def _read_settings(self, version: Version) -> tuple[CollectionSettings, str]:
+        """The settings of the collection, and the password of the document."""
+        tenant, document, number = version.tenant, version.document, version.number
+        sealed = None
+        async with self.begin(tenant) as work:
+            found = await work.collections.find_settings(collection_of(document))
+            if version.has_password:
+                sealed = await work.documents.read_password(document, number)
+        password = self.passwords.open(tenant, document, number, sealed) if sealed else ""
+        return found or CollectionSettings(), password
 
     async def _read(self, version: Version) -> bytes:
         if version.stored.key:

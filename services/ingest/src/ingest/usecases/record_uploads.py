@@ -37,7 +37,7 @@ from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.delete_document import write_tombstones
 from ingest.usecases.describe_version import describe
-from ingest.usecases.ports import Cut, CutText
+from ingest.usecases.ports import Cut, CutText, Passwords
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.rows import Addition, Claimed, Standing
 from ingest.usecases.work import Begin, Trace, Work
@@ -97,6 +97,7 @@ class RecordUploads:
     begin: Begin
     pace: Pace
     cut_text: CutText
+    passwords: Passwords
     notice: Callable[[str, str], None]
     implicit_collections: bool = True
     _lines: dict[str, deque[_Waiting]] = field(default_factory=lambda: defaultdict(deque))
@@ -187,10 +188,9 @@ class RecordUploads:
             additions: dict[str, tuple[Incoming, Addition]] = {}
             for one in group:
                 name, entry = one.draft.name, entries[one.draft.name]
-                media_type, sha256 = one.draft.media_type, one.stored.sha256
                 if (refusal := self._refuse(one, entry, claimed)) is not None:
                     outcomes[name] = refusal
-                elif (known := newest.get(name)) and known.is_same(media_type, sha256):
+                elif (known := newest.get(name)) and _is_same(one, known):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif 0 < one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry)
@@ -259,12 +259,16 @@ class RecordUploads:
         prepared = cut.prepare(draft.tenant, draft.name, number) if cut is not None else None
         state = State.ACCEPTED if prepared is None else State.PREPARED
         batches = prepared.batch_count if prepared else 0
+        password = None
+        if draft.password and prepared is None:
+            password = self.passwords.seal(draft.tenant, draft.name, number, draft.password)
         return Addition(
             draft=draft,
             number=number,
             stored=one.stored,
             content=one.content,
             prepared=prepared,
+            password=password,
             wait_s=self.pace.wait_s(0, work_s(state, one.stored.size_bytes, batches)),
         )
 
@@ -330,6 +334,16 @@ def check_tenant(origin: Origin, standing: Standing) -> Exception | None:
             "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
         )
     return None
+
+
+def _is_same(one: Incoming, known: Version) -> bool:
+    """Whether an upload brings nothing that the version's parser does not have.
+
+    With a password it is a new version until the version is parsed: its parser may be at work
+    without the password.
+    """
+    brings_password = one.draft.password != "" and known.state is State.ACCEPTED
+    return not brings_password and known.is_same(one.draft.media_type, one.stored.sha256)
 
 
 async def _join(

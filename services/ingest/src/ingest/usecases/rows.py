@@ -71,9 +71,9 @@ class Session:
     offset: int = 0
     expires_at: datetime | None = None
 
-    def make_draft(self, trace_id: str) -> Draft:
+    def make_draft(self, trace_id: str, password: str) -> Draft:
         """The draft of the version it becomes; its id makes that one version."""
-        return replace(self.draft, trace_id=trace_id)
+        return replace(self.draft, trace_id=trace_id, password=password)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +208,8 @@ class Claimed:
 class Addition:
     """A version to add; `prepared` is set if its text is already cut.
 
-    `content` is set if its bytes go into the database instead of the object store.
+    `content` is set if its bytes go into the database instead of the object store. `password` is
+    sealed; None if there is none, or no need of it any more.
     """
 
     draft: Draft
@@ -216,4 +217,5 @@ class Addition:
     stored: Object
     content: bytes | None
     prepared: Prepared | None
+    password: bytes | None
     wait_s: float

@@ -221,12 +221,14 @@ class FinishUpload:
     accept: AcceptDocument
     objects: Objects
 
-    async def run(self, tenant: str, upload_id: str, trace_id: str) -> View:
+    async def run(self, tenant: str, upload_id: str, trace_id: str, password: str = "") -> View:
         """Accepts the content as an upload; returns its document.
 
         Raises:
             NotFoundError: UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
-            InvalidInputError: SIZE_MISMATCH; CHECKSUM_MISMATCH, the session is removed.
+            InvalidInputError: METADATA_RANGE, SIZE_MISMATCH; CHECKSUM_MISMATCH, the session is
+                removed.
+            FailedPreconditionError: DOCUMENT_PINNED, PASSWORDS_OFF.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
             ConflictError: REQUEST_FORGOTTEN, try again.
         """
@@ -239,7 +241,8 @@ class FinishUpload:
         if session.offset != session.size_bytes:
             raise _size_error(session, session.offset)
         try:
-            view = await self.accept.run(session.make_draft(trace_id), self._read(session, parts))
+            draft = session.make_draft(trace_id, password)
+            view = await self.accept.run(draft, self._read(session, parts))
         except _ContentLostError as error:
             return await self._give_up(session, error)
         await self._remove(session)

@@ -111,6 +111,9 @@ class Documents(Protocol):
     async def read_content(self, name: str, number: int) -> bytes | None:
         """Read the bytes of a version; None if they are not in the database."""
 
+    async def read_password(self, name: str, number: int) -> bytes | None:
+        """Read the sealed password of a version; None if there is none, or no longer."""
+
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         """Store the pieces and make the version PREPARED; None if it is no longer ACCEPTED."""
 

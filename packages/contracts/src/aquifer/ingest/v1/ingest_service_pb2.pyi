@@ -189,16 +189,20 @@ class FinishUploadRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     UPLOAD_ID_FIELD_NUMBER: builtins.int
+    PASSWORD_FIELD_NUMBER: builtins.int
     upload_id: builtins.str
     """Id of the upload."""
+    password: builtins.str
+    """As `UploadHeader.password`."""
     def __init__(
         self,
         *,
         upload_id: builtins.str = ...,
+        password: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["password", b"password", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,6 +385,7 @@ class UploadHeader(message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    PASSWORD_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`; see `Document.name`."""
     file_name: builtins.str
@@ -399,6 +404,11 @@ class UploadHeader(message.Message):
     reading from a pipe; the reply then comes a little later, because the service waits for a
     possible cancellation after the end of the stream.
     """
+    password: builtins.str
+    """Opens the file, at most 128 characters; PDF only, for other formats it has no effect. It is
+    stored encrypted until the version is parsed, then removed; no event, log or reply contains it.
+    For the bytes of a version that is not parsed yet, an upload with a password is a new version.
+    """
     @builtins.property
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""
@@ -413,10 +423,11 @@ class UploadHeader(message.Message):
         request_id: builtins.str = ...,
         size_bytes: builtins.int = ...,
         metadata: struct_pb2.Struct | None = ...,
+        password: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "password", b"password", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,9 +37,9 @@ class IngestServiceStub:
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
     another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-    into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
-    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-    REQUEST_FORGOTTEN.
+    into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes;
+    PASSWORDS_OFF: the service has no key to keep a password with. RESOURCE_EXHAUSTED STORAGE_FULL,
+    BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
     """Stores many documents over one call, each complete in one message. Each message gets one
@@ -49,7 +49,7 @@ class IngestServiceStub:
     linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
-    DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    DOCUMENT_PINNED, PASSWORDS_OFF. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
     STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     StartUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.StartUploadRequest, ingest_service_pb2.UploadSession]
@@ -57,7 +57,8 @@ class IngestServiceStub:
     content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
     same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
     after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
-    DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+    DOCUMENT_NAME, METADATA_RANGE (also for a password: send it with FinishUpload), SHA256_INVALID,
+    EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
     RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
     """
     AppendUpload: aio.StreamUnaryMultiCallable[ingest_service_pb2.AppendUploadRequest, ingest_service_pb2.UploadSession]
@@ -78,7 +79,8 @@ class IngestServiceStub:
     same version, for at least 24 hours. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
     SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
     CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
-    the limit is lower than at its start. NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
+    the limit is lower than at its start. INVALID_ARGUMENT METADATA_RANGE: the password is too long.
+    NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
     RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
     REQUEST_FORGOTTEN.
     """
@@ -217,9 +219,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
-        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-        REQUEST_FORGOTTEN.
+        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes;
+        PASSWORDS_OFF: the service has no key to keep a password with. RESOURCE_EXHAUSTED STORAGE_FULL,
+        BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -235,7 +237,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
-        DOCUMENT_PINNED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        DOCUMENT_PINNED, PASSWORDS_OFF. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
 
@@ -249,7 +251,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
         same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
         after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
-        DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+        DOCUMENT_NAME, METADATA_RANGE (also for a password: send it with FinishUpload), SHA256_INVALID,
+        EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """
 
@@ -288,7 +291,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         same version, for at least 24 hours. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
         SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
         CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
-        the limit is lower than at its start. NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN.
+        the limit is lower than at its start. INVALID_ARGUMENT METADATA_RANGE: the password is too long.
+        NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
         RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
         REQUEST_FORGOTTEN.
         """

@@ -15,6 +15,7 @@ from ingest.parsing.steps.pages import Pages
 from ingest.parsing.text.clean import clean, clean_title
 from ingest.steps import Step
 
+PAGED = (MediaType.PDF, MediaType.TIFF)
 SENTENCE_ENDS = (".", "!", "?", ":", "\u3002", "\uff01", "\uff1f", "\u2026", '"', "\u201d", ")")
 
 _MARKS = "".join(MARKS)
@@ -58,7 +59,7 @@ def assemble(reading: Reading, media_type: MediaType, steps: Sequence[Step] = ()
     return ParsedDocument(
         title=cleaned.title,
         text=text,
-        pages=tuple(pages) if media_type is MediaType.PDF else (),
+        pages=tuple(pages) if media_type in PAGED else (),
         media_type=media_type,
         outline=Outline(headings, tables),
         lines=lines,

@@ -14,6 +14,7 @@ from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.jail.reply import FRAME_MAX_BYTES
 from ingest.parsing.jail.task import Task
+from ingest.parsing.ocr.data import OcrData
 
 MIB = 1024 * 1024
 # Imports take a tenth of a second; a machine that needs this long cannot parse anyway.
@@ -49,6 +50,12 @@ class ParserLimits:
         return min(self.cpu_s, self.cpu_base_s + self.cpu_mib_s * size_bytes // MIB)
 
 
+# For OCR, which takes a second or more for a page.
+OCR_LIMITS = ParserLimits(
+    memory_bytes=1024 * MIB, cpu_s=300, cpu_base_s=300, wall_s=600.0, children=1
+)
+
+
 class JailedChild:
     """One process for one document; create it with `start`, and always call `end`."""
 
@@ -64,8 +71,10 @@ class JailedChild:
         self._report: dict[str, str] | None = None
 
     @classmethod
-    async def start(cls, media_format: str, limits: ParserLimits) -> "JailedChild":
-        """Starts a child, which loads its libraries in the background.
+    async def start(
+        cls, media_format: str, limits: ParserLimits, ocr: OcrData | None = None
+    ) -> "JailedChild":
+        """Starts a child, which loads its libraries in the background; with `ocr` it does OCR.
 
         It ends with the thread that runs this loop, so run the loop in the main thread.
 
@@ -75,6 +84,7 @@ class JailedChild:
         numbers = (limits.memory_bytes, limits.cpu_s, limits.open_files, limits.output_bytes)
         command = ["-I", "-m", "ingest.parsing.jail.child", media_format]
         command += [str(number) for number in (*numbers, os.getpid())]
+        command += ocr or ()
         try:
             ours, theirs = socket.socketpair()
             with theirs:

@@ -12,7 +12,7 @@ import signal
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -62,9 +62,12 @@ def enter(bounds: Bounds, parent: int) -> dict[str, str]:
     )
 
 
-def seal() -> dict[str, str]:
-    """Remove access to files and signals; call it after all libraries are loaded, see `enter`."""
-    return _apply(files_and_signals=_seal_files)
+def seal(*folders: str) -> dict[str, str]:
+    """Remove access to files and signals; call it after all libraries are loaded, see `enter`.
+
+    `folders` stay readable.
+    """
+    return _apply(files_and_signals=lambda: _seal_files(folders))
 
 
 def limit_processes(threads: int, report: dict[str, str]) -> dict[str, str]:
@@ -138,8 +141,8 @@ def _die_with_parent(parent: int) -> None:
         sys.exit("the parent has ended")
 
 
-def _seal_files() -> None:
-    """Use Landlock: only Python's own files stay readable; nothing can be written or executed."""
+def _seal_files(folders: Sequence[str]) -> None:
+    """Use Landlock: Python's own files and `folders` stay readable; nothing can be written."""
     version = _call(_libc.syscall, LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_QUERY_VERSION)
     rights = (1 << LANDLOCK_FILE_RIGHTS[min(version, max(LANDLOCK_FILE_RIGHTS))]) - 1
     attributes = struct.pack("=Q", rights)
@@ -149,7 +152,7 @@ def _seal_files() -> None:
         attributes += struct.pack("=Q", 0b11)
     ruleset = _call(_libc.syscall, LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for path in filter(os.path.exists, sys.path):
+        for path in filter(os.path.exists, (*sys.path, *folders)):
             _allow_reading(ruleset, path)
         _call(_libc.syscall, LANDLOCK_RESTRICT_SELF, ruleset, 0)
     finally:

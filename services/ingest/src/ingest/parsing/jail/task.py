@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """`charset` is a hint and may be empty; the sizes are those of `ChunkSettings`.
+    """`charset` is a hint and may be empty, as the password; the sizes are of `ChunkSettings`.
 
     `steps`: names of the steps that the collection has turned on.
 
@@ -13,6 +13,7 @@ class Task(NamedTuple):
     """
 
     charset: str
+    password: str
     target_chars: int
     max_chars: int
     cpu_s: int

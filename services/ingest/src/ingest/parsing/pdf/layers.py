@@ -11,8 +11,9 @@ from ingest.parsing.failure import ParseFailure, RefusalError
 class Layers:
     """The layers of one document; it is read again only when a layer is asked for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, password: str) -> None:
         self._data = data
+        self._password = password
 
     def is_hidden(self, page: int, name: str) -> bool:
         """Whether all layers of this name are off, or, without a name, the page's groups.
@@ -51,7 +52,7 @@ class Layers:
             # Only with a pointer to the object table, even a wrong one, it rebuilds the table.
             file = PdfReader(io.BytesIO(self._data + b"\nstartxref\n0\n%%EOF\n"))
         if file.is_encrypted:
-            file.decrypt("")
+            file.decrypt(self._password)
         return file
 
     @cached_property

@@ -14,8 +14,9 @@ import pypdfium2_raw as raw
 
 TEXT_OBJECT, FORM_OBJECT = 1, 5
 FLATTENED = 1
-PASSWORD_ERRORS = (4, 5)
+PASSWORD_ERROR, ENCRYPTION_ERROR = 4, 5
 STROKED = 1
+GREY_BITMAP, WHITE, WITH_ANNOTATIONS = 1, 0xFFFFFFFF, 1
 # The mark at the end of a UTF-16 text.
 NUL_BYTES = 2
 _SURROGATES = range(0xD800, 0xE000)
@@ -69,6 +70,12 @@ find_first_bookmark = _bind("FPDFBookmark_GetFirstChild", _H, _H, _H)
 find_next_bookmark = _bind("FPDFBookmark_GetNextSibling", _H, _H, _H)
 find_destination = _bind("FPDFBookmark_GetDest", _H, _H, _H)
 find_destination_page = _bind("FPDFDest_GetDestPageIndex", c_int, _H, _H)
+_get_width = _bind("FPDF_GetPageWidthF", c_float, _H)
+_get_height = _bind("FPDF_GetPageHeightF", c_float, _H)
+_create_bitmap = _bind("FPDFBitmap_CreateEx", _H, c_int, c_int, c_int, c_void_p, c_int)
+_fill_bitmap = _bind("FPDFBitmap_FillRect", c_int, _H, c_int, c_int, c_int, c_int, c_ulong)
+_render = _bind("FPDF_RenderPageBitmap", None, _H, _H, c_int, c_int, c_int, c_int, c_int, c_int)
+_destroy_bitmap = _bind("FPDFBitmap_Destroy", None, _H)
 
 count_page_objects = _bind("FPDFPage_CountObjects", c_int, _H)
 find_page_object = _bind("FPDFPage_GetObject", _H, _H, c_int)
@@ -187,6 +194,29 @@ def find_page_box(page: int) -> Box:
     """The part of the page that is shown."""
     _get_page_box(page, _TO_RECTANGLE)
     return Box(_RECTANGLE.left, _RECTANGLE.bottom, _RECTANGLE.right, _RECTANGLE.top)
+
+
+def find_page_size(page: int) -> tuple[float, float]:
+    """Width and height of the page as it is shown."""
+    return _get_width(page), _get_height(page)
+
+
+def render_grey(page: int, width: int, height: int) -> bytes:
+    """The page on white as rows of bytes, one for each point.
+
+    Raises:
+        MemoryError: there is none for the picture.
+    """
+    points = ctypes.create_string_buffer(width * height)
+    bitmap = _create_bitmap(width, height, GREY_BITMAP, points, width)
+    if not bitmap:
+        raise MemoryError
+    try:
+        _fill_bitmap(bitmap, 0, 0, width, height, WHITE)
+        _render(bitmap, page, 0, 0, width, height, 0, WITH_ANNOTATIONS)
+    finally:
+        _destroy_bitmap(bitmap)
+    return points.raw
 
 
 def find_annotation_box(annotation: int) -> Box:

@@ -35,28 +35,33 @@ _NO_TITLE = re.compile(
 _SPACE_RUN = re.compile(r"(?<! ) {2,}+")
 
 
-def read(data: bytes, limit_chars: int) -> Reading:
+def read(data: bytes, limit_chars: int, password: str = "") -> Reading:
     """Read the text of every page as it is read on paper; pages of images give empty strings.
 
     Raises:
-        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED`, `NEEDS_OCR` or
+        RefusalError: `DOCUMENT_ENCRYPTED`, `PASSWORD_WRONG`, `DOCUMENT_DAMAGED`, `NEEDS_OCR` or
             `PARSER_OUTPUT_LIMIT`. A page that cannot be loaded fails the document, so that it is
             never indexed in part.
     """
-    with _open(data) as document, _open_forms(document) as forms:
-        pages = _PageReader(document, forms, Layers(data), limit_chars)
+    with open_document(data, password) as document:
+        reading = read_texts(document, data, limit_chars, password)
+    if not any(text.strip() for text in reading.texts):
+        raise RefusalError(ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first")
+    return reading
+
+
+def read_texts(document: int, data: bytes, limit_chars: int, password: str) -> Reading:
+    """The readable text of every page of an open document, which may be none."""
+    with _open_forms(document) as forms:
+        pages = _PageReader(document, forms, Layers(data, password), limit_chars)
         texts = rejoin([pages.read(number) for number in range(pdfium.count_pages(document))])
-        if not any(text.strip() for text in texts):
-            raise RefusalError(
-                ParseFailure.NEEDS_OCR, "PDF: no page has readable text; run OCR first"
-            )
-        return Reading(
-            _read_title(document),
-            texts,
-            _note_unreadable(pages.unreadable),
-            is_marked=True,
-            boxes=pages.boxes,
-        )
+    return Reading(
+        _read_title(document),
+        texts,
+        _note_unreadable(pages.unreadable),
+        is_marked=True,
+        boxes=pages.boxes,
+    )
 
 
 def _note_unreadable(signs: int) -> tuple[Note, ...]:
@@ -67,20 +72,36 @@ def _note_unreadable(signs: int) -> tuple[Note, ...]:
 
 
 @contextmanager
-def _open(data: bytes) -> Iterator[int]:
-    document = pdfium.load_document(data, len(data), None)
+def open_document(data: bytes, password: str) -> Iterator[int]:
+    """The handle of a document.
+
+    Raises:
+        RefusalError: `DOCUMENT_ENCRYPTED`, `PASSWORD_WRONG` or `DOCUMENT_DAMAGED`.
+    """
+    document = pdfium.load_document(data, len(data), password.encode() or None)
     if not document:
-        raise _describe_error(pdfium.find_error())
+        raise _describe_error(pdfium.find_error(), has_password=password != "")
     try:
         yield document
     finally:
         pdfium.close_document(document)
 
 
-def _describe_error(code: int) -> RefusalError:
-    if code in pdfium.PASSWORD_ERRORS:
+def _describe_error(code: int, *, has_password: bool) -> RefusalError:
+    if code == pdfium.PASSWORD_ERROR and has_password:
         return RefusalError(
-            ParseFailure.DOCUMENT_ENCRYPTED, "PDF: needs a password; remove it and upload again"
+            ParseFailure.PASSWORD_WRONG,
+            "PDF: the password does not open it; upload again with the right one",
+        )
+    if code == pdfium.PASSWORD_ERROR:
+        return RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED,
+            "PDF: needs a password; upload again with it, or remove it from the file",
+        )
+    if code == pdfium.ENCRYPTION_ERROR:
+        return RefusalError(
+            ParseFailure.DOCUMENT_ENCRYPTED,
+            "PDF: encrypted in a way that cannot be opened; remove that and upload again",
         )
     return RefusalError(ParseFailure.DOCUMENT_DAMAGED, f"PDF: cannot be opened, error {code}")
 
@@ -98,6 +119,25 @@ def _open_forms(document: int) -> Iterator[int]:
         pdfium.close_forms(forms)
 
 
+@contextmanager
+def open_page(document: int, number: int) -> Iterator[int]:
+    """The handle of a page, numbered from 0."""
+    page = _load_page(document, number)
+    try:
+        yield page
+    finally:
+        pdfium.close_page(page)
+
+
+def _load_page(document: int, number: int) -> int:
+    page: int | None = pdfium.load_page(document, number)
+    if not page:
+        raise RefusalError(
+            ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be loaded"
+        )
+    return page
+
+
 class _PageReader:
     def __init__(self, document: int, forms: int, layers: Layers, limit_chars: int) -> None:
         self._document = document
@@ -110,13 +150,13 @@ class _PageReader:
         self.boxes: list[array[int]] = []
 
     def read(self, number: int) -> str:
-        page = self._load(number)
+        page = _load_page(self._document, number)
         try:
             overlay = read_annotations(page, self._forms)
             if overlay.drawn and draw_into_page(page, overlay.drawn):
                 pdfium.close_page(page)
                 page = 0
-                page = self._load(number)
+                page = _load_page(self._document, number)
             found = self._read_words(page, number)
             lines = LineBoxes(pdfium.find_page_box(page), found.rotation % 360)
             text = _compose(found, overlay, lines)
@@ -136,14 +176,6 @@ class _PageReader:
             bookmark._replace(height=None) for bookmark in bookmarks
         ]
         return text
-
-    def _load(self, number: int) -> int:
-        page: int | None = pdfium.load_page(self._document, number)
-        if not page:
-            raise RefusalError(
-                ParseFailure.DOCUMENT_DAMAGED, f"PDF: page {number + 1} cannot be loaded"
-            )
-        return page
 
     def _read_words(self, page: int, number: int) -> PageText:
         hidden = prepare_objects(page, partial(self._layers.is_hidden, number))

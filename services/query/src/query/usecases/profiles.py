@@ -132,6 +132,7 @@ class BuildProfile:
             raise unknown_error(name)
         index = self.indexes.open(served[name])
         await self.records.forget(name)
+        await self.indexes.check(index)  # refuses a store that is not ours
         await index.vectors.drop()
         await index.vectors.prepare()
         if not await self.profiles.begin_build(index.profile, in_use):

@@ -30,8 +30,8 @@ class ProfileServiceStub(object):
     live one, compared, made live, and the old one is dropped. Searches use the live profile alone.
     Offered by query. Scope `operate`.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE; RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED
-    DATABASE_CONFLICT.
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING, VECTORS_UNAVAILABLE;
+    RESOURCE_EXHAUSTED DATABASE_FULL, VECTORS_BUSY; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel):
@@ -72,12 +72,14 @@ class ProfileServiceServicer(object):
     live one, compared, made live, and the old one is dropped. Searches use the live profile alone.
     Offered by query. Scope `operate`.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE; RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED
-    DATABASE_CONFLICT.
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING, VECTORS_UNAVAILABLE;
+    RESOURCE_EXHAUSTED DATABASE_FULL, VECTORS_BUSY; ABORTED DATABASE_CONFLICT.
     """
 
     def ListProfiles(self, request, context):
         """Lists the profiles of this stack and those that inference offers; the live one comes first.
+        FAILED_PRECONDITION STORE_FOREIGN. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN,
+        INFERENCE_UNAVAILABLE, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +87,11 @@ class ProfileServiceServicer(object):
 
     def BuildProfile(self, request, context):
         """Begins to build the index of a profile beside the live one. Returns at once; ListProfiles shows
-        the progress. From now on uploads and deletes change both indexes. Idempotent.
+        the progress. From now on uploads and deletes change both indexes. Idempotent. NOT_FOUND
+        PROFILE_UNKNOWN. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_BESIDE, PROFILE_DROPPED,
+        STORE_FOREIGN, QDRANT_TOO_OLD. RESOURCE_EXHAUSTED DISK_FULL, STORES_FULL. ABORTED
+        PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN, INFERENCE_UNAVAILABLE,
+        SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +99,11 @@ class ProfileServiceServicer(object):
 
     def CompareProfile(self, request, context):
         """Compares the profile beside the live one with the live one: counts, and what both find for
-        random passages taken as questions. Changes nothing.
+        random passages taken as questions. Changes nothing. INVALID_ARGUMENT LIMIT_RANGE,
+        TEXT_BREAKS_ENGINE. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, STORE_FOREIGN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_STORE_MISSING, VECTORS_FAILED,
+        VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +112,8 @@ class ProfileServiceServicer(object):
     def FlipProfile(self, request, context):
         """Makes the profile beside the live one live; the other one stays beside it. Every search that
         begins after the response uses the new one. Call it with the old name to flip back.
+        FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, PROFILE_INCOMPLETE, STORE_FOREIGN. ABORTED
+        PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +121,7 @@ class ProfileServiceServicer(object):
 
     def DropProfile(self, request, context):
         """Removes the profile beside the live one, its points and its vectors; also ends a build.
+        FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT. ABORTED PROFILES_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,8 +168,8 @@ class ProfileService(object):
     live one, compared, made live, and the old one is dropped. Searches use the live profile alone.
     Offered by query. Scope `operate`.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE; RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED
-    DATABASE_CONFLICT.
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING, VECTORS_UNAVAILABLE;
+    RESOURCE_EXHAUSTED DATABASE_FULL, VECTORS_BUSY; ABORTED DATABASE_CONFLICT.
     """
 
     @staticmethod

@@ -17,35 +17,50 @@ class ProfileServiceStub:
     live one, compared, made live, and the old one is dropped. Searches use the live profile alone.
     Offered by query. Scope `operate`.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE; RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED
-    DATABASE_CONFLICT.
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING, VECTORS_UNAVAILABLE;
+    RESOURCE_EXHAUSTED DATABASE_FULL, VECTORS_BUSY; ABORTED DATABASE_CONFLICT.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
     ListProfiles: aio.UnaryUnaryMultiCallable[profile_service_pb2.ListProfilesRequest, profile_service_pb2.ListProfilesResponse]
-    """Lists the profiles of this stack and those that inference offers; the live one comes first."""
+    """Lists the profiles of this stack and those that inference offers; the live one comes first.
+    FAILED_PRECONDITION STORE_FOREIGN. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN,
+    INFERENCE_UNAVAILABLE, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
+    """
     BuildProfile: aio.UnaryUnaryMultiCallable[profile_service_pb2.BuildProfileRequest, profile_service_pb2.BuildProfileResponse]
     """Begins to build the index of a profile beside the live one. Returns at once; ListProfiles shows
-    the progress. From now on uploads and deletes change both indexes. Idempotent.
+    the progress. From now on uploads and deletes change both indexes. Idempotent. NOT_FOUND
+    PROFILE_UNKNOWN. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_BESIDE, PROFILE_DROPPED,
+    STORE_FOREIGN, QDRANT_TOO_OLD. RESOURCE_EXHAUSTED DISK_FULL, STORES_FULL. ABORTED
+    PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN, INFERENCE_UNAVAILABLE,
+    SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
     """
     CompareProfile: aio.UnaryUnaryMultiCallable[profile_service_pb2.CompareProfileRequest, profile_service_pb2.CompareProfileResponse]
     """Compares the profile beside the live one with the live one: counts, and what both find for
-    random passages taken as questions. Changes nothing.
+    random passages taken as questions. Changes nothing. INVALID_ARGUMENT LIMIT_RANGE,
+    TEXT_BREAKS_ENGINE. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, STORE_FOREIGN.
+    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_STORE_MISSING, VECTORS_FAILED,
+    VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
     """
     FlipProfile: aio.UnaryUnaryMultiCallable[profile_service_pb2.FlipProfileRequest, profile_service_pb2.FlipProfileResponse]
     """Makes the profile beside the live one live; the other one stays beside it. Every search that
     begins after the response uses the new one. Call it with the old name to flip back.
+    FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, PROFILE_INCOMPLETE, STORE_FOREIGN. ABORTED
+    PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
     """
     DropProfile: aio.UnaryUnaryMultiCallable[profile_service_pb2.DropProfileRequest, profile_service_pb2.DropProfileResponse]
-    """Removes the profile beside the live one, its points and its vectors; also ends a build."""
+    """Removes the profile beside the live one, its points and its vectors; also ends a build.
+    FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT. ABORTED PROFILES_CHANGED.
+    """
 
 class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
     """Changes the embedding profile of the stack without interruption: a new one is built beside the
     live one, compared, made live, and the old one is dropped. Searches use the live profile alone.
     Offered by query. Scope `operate`.
 
-    All methods: UNAVAILABLE DATABASE_UNAVAILABLE; RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED
-    DATABASE_CONFLICT.
+    All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING, VECTORS_UNAVAILABLE;
+    RESOURCE_EXHAUSTED DATABASE_FULL, VECTORS_BUSY; ABORTED DATABASE_CONFLICT.
     """
 
     @abc_1.abstractmethod
@@ -54,7 +69,10 @@ class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
         request: profile_service_pb2.ListProfilesRequest,
         context: aio.ServicerContext[profile_service_pb2.ListProfilesRequest, abc.Awaitable[profile_service_pb2.ListProfilesResponse]],
     ) -> abc.Awaitable[profile_service_pb2.ListProfilesResponse]:
-        """Lists the profiles of this stack and those that inference offers; the live one comes first."""
+        """Lists the profiles of this stack and those that inference offers; the live one comes first.
+        FAILED_PRECONDITION STORE_FOREIGN. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN,
+        INFERENCE_UNAVAILABLE, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
+        """
 
     @abc_1.abstractmethod
     def BuildProfile(
@@ -63,7 +81,11 @@ class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[profile_service_pb2.BuildProfileRequest, abc.Awaitable[profile_service_pb2.BuildProfileResponse]],
     ) -> abc.Awaitable[profile_service_pb2.BuildProfileResponse]:
         """Begins to build the index of a profile beside the live one. Returns at once; ListProfiles shows
-        the progress. From now on uploads and deletes change both indexes. Idempotent.
+        the progress. From now on uploads and deletes change both indexes. Idempotent. NOT_FOUND
+        PROFILE_UNKNOWN. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_BESIDE, PROFILE_DROPPED,
+        STORE_FOREIGN, QDRANT_TOO_OLD. RESOURCE_EXHAUSTED DISK_FULL, STORES_FULL. ABORTED
+        PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN, INFERENCE_UNAVAILABLE,
+        SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod
@@ -73,7 +95,11 @@ class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[profile_service_pb2.CompareProfileRequest, abc.Awaitable[profile_service_pb2.CompareProfileResponse]],
     ) -> abc.Awaitable[profile_service_pb2.CompareProfileResponse]:
         """Compares the profile beside the live one with the live one: counts, and what both find for
-        random passages taken as questions. Changes nothing.
+        random passages taken as questions. Changes nothing. INVALID_ARGUMENT LIMIT_RANGE,
+        TEXT_BREAKS_ENGINE. FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, STORE_FOREIGN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE VECTORS_STORE_MISSING, VECTORS_FAILED,
+        VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN, SERVICE_REFUSED, SERVICE_TOKEN_UNAVAILABLE.
         """
 
     @abc_1.abstractmethod
@@ -84,6 +110,8 @@ class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[profile_service_pb2.FlipProfileResponse]:
         """Makes the profile beside the live one live; the other one stays beside it. Every search that
         begins after the response uses the new one. Call it with the old name to flip back.
+        FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT, PROFILE_INCOMPLETE, STORE_FOREIGN. ABORTED
+        PROFILES_CHANGED. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod
@@ -92,6 +120,8 @@ class ProfileServiceServicer(metaclass=abc_1.ABCMeta):
         request: profile_service_pb2.DropProfileRequest,
         context: aio.ServicerContext[profile_service_pb2.DropProfileRequest, abc.Awaitable[profile_service_pb2.DropProfileResponse]],
     ) -> abc.Awaitable[profile_service_pb2.DropProfileResponse]:
-        """Removes the profile beside the live one, its points and its vectors; also ends a build."""
+        """Removes the profile beside the live one, its points and its vectors; also ends a build.
+        FAILED_PRECONDITION PROFILE_LIVE, PROFILE_NOT_BUILT. ABORTED PROFILES_CHANGED.
+        """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: aio.Server) -> None: ...

@@ -46,7 +46,7 @@ from query.usecases.documents import (
 from query.usecases.find_passages import FindPassages
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
-from query.usecases.ports import Catalogue, Embedder, Generator
+from query.usecases.ports import Catalogue, Embedder, Generator, Ledger
 from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, ListProfiles
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
@@ -187,8 +187,6 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
-    points = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
-    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
     keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
@@ -198,20 +196,10 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     remove = RemoveDropped(begin=begin, ledger=ledger, records=records, indexes=indexes)
-    add_ProfileServiceServicer_to_server(
-        ProfileRpc(
-            listing=ListProfiles(
-                indexes=indexes, records=records, ledger=ledger, catalogue=adapters.catalogue
-            ),
-            build=BuildProfile(
-                indexes=indexes, records=records, profiles=profiles, catalogue=adapters.catalogue
-            ),
-            compare=CompareProfiles(indexes=indexes, profiles=profiles, ledger=ledger),
-            flip=FlipProfile(indexes=indexes, profiles=profiles),
-            drop=DropProfile(profiles=profiles, remove=remove),
-        ),
-        process.server,
-    )
+    points = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
+    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
+    profile_rpc = _make_profile_rpc(indexes, ledger, adapters.catalogue, remove)
+    add_ProfileServiceServicer_to_server(profile_rpc, process.server)
     process.add_loop(outbox.relay)
     for place, wake in enumerate(indexes.wakes):
         process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
@@ -222,6 +210,21 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.progress = lambda: indexes.progress
     process.add_probe(adapters.database.find_problem)
     process.add_probe(_make_vectors_probe(indexes))
+
+
+def _make_profile_rpc(
+    indexes: Indexes, ledger: Ledger, catalogue: Catalogue, remove: RemoveDropped
+) -> ProfileRpc:
+    profiles, records = indexes.profiles, indexes.records
+    return ProfileRpc(
+        listing=ListProfiles(indexes=indexes, records=records, ledger=ledger, catalogue=catalogue),
+        build=BuildProfile(
+            indexes=indexes, records=records, profiles=profiles, catalogue=catalogue
+        ),
+        compare=CompareProfiles(indexes=indexes, profiles=profiles, ledger=ledger),
+        flip=FlipProfile(indexes=indexes, profiles=profiles),
+        drop=DropProfile(profiles=profiles, remove=remove),
+    )
 
 
 def _make_profile(settings: Settings) -> Profile:

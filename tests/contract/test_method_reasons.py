@@ -24,7 +24,12 @@ import pytest
 from aquifer.auth.v1 import auth_service_pb2
 from aquifer.inference.v1 import inference_service_pb2
 from aquifer.ingest.v1 import ingest_service_pb2
-from aquifer.ops.v1 import dead_letter_service_pb2, reconcile_service_pb2, status_service_pb2
+from aquifer.ops.v1 import (
+    dead_letter_service_pb2,
+    profile_service_pb2,
+    reconcile_service_pb2,
+    status_service_pb2,
+)
 from aquifer.query.v1 import query_service_pb2
 from aquifer.query.vectors.v1 import vector_service_pb2
 from chassis.rpc.status import STATUS_OF
@@ -38,6 +43,7 @@ from tools.event_catalogue import comments
 PUBLIC = [auth_service_pb2, ingest_service_pb2, query_service_pb2, inference_service_pb2]
 OTHERS = [
     dead_letter_service_pb2,
+    profile_service_pb2,
     reconcile_service_pb2,
     status_service_pb2,
     vector_service_pb2,
@@ -52,6 +58,7 @@ METHODS = [
 ALL = re.compile(r"All methods(?: but (?P<but>[\w, ]+))?: (?P<promises>[^.]*)\.")
 
 SEARCH = {
+    "PROFILE_INVALID": "the names are those that inference lists",
     "DOCUMENT_NAME": "a search filters by collection alone",
     "VERSION_INVALID": "a search filters by collection alone",
     "FILTER_TOO_LONG": "a search names one collection at most",
@@ -88,6 +95,7 @@ FEED = {
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",
 }
 RECONCILE = {
+    "PROFILE_INVALID": "the names are those that inference lists",
     "DOCUMENT_NAME": "a row or point was checked when it was written",
     "VERSION_INVALID": "a row or point was checked when it was written",
     "POINT_INVALID": "a row or point was checked when it was written",
@@ -106,7 +114,40 @@ RECONCILE = {
     "STORE_MISSING": "the store's client answers VECTORS_STORE_MISSING in its place",
     "VECTORS_SLOW": "the store's client answers VECTORS_UNAVAILABLE in its place",
 }
+PROFILE = {
+    "PROFILE_INVALID": "the names are those that inference lists",
+    "STORE_MISSING": "the store's client answers VECTORS_STORE_MISSING in its place",
+    "VECTORS_SLOW": "the store's client answers VECTORS_UNAVAILABLE in its place",
+}
+# A store that is missing has no points, and is not complete.
+COUNTED = {"VECTORS_STORE_MISSING": "the use cases take it for an empty store"}
 EXCLUDED = {
+    "ProfileService.ListProfiles": PROFILE | COUNTED,
+    "ProfileService.BuildProfile": PROFILE
+    | COUNTED
+    | {
+        "DIMENSIONS_DIFFER": "the store was just removed",
+        "DIMENSIONS_RANGE": "inference lists at most 4,096 dimensions",
+    },
+    "ProfileService.CompareProfile": PROFILE
+    | {
+        "DOCUMENT_NAME": "a row was checked when it was written",
+        "VERSION_INVALID": "a row was checked when it was written",
+        "TENANT_INVALID": "a row was checked when it was written",
+        "TEXT_COUNT": "at most 32 passages are embedded at a time",
+        "TEXT_LENGTH": "a stored passage has at most 4,096 characters",
+        "COLLECTION_NAME": "a comparison has no filter",
+        "FILTER_TOO_LONG": "a comparison has no filter",
+        "SPARSE_INVALID": "a comparison has no words",
+        "VECTOR_INVALID": "inference checks what its engine returns",
+        "VECTOR_WIDTH": "query compares the profile of each embedding with its own",
+    },
+    "ProfileService.FlipProfile": PROFILE | COUNTED,
+    "ProfileService.DropProfile": {
+        "PROFILE_INVALID": "the names are those that inference lists",
+        "VECTORS_STORE_MISSING": "a missing store is removed already",
+        "VECTORS_SLOW": "the store's client answers VECTORS_UNAVAILABLE in its place",
+    },
     "ReconcileService.Reconcile": RECONCILE,
     "IngestService.UploadDocument": UPLOAD,
     "IngestService.ImportDocuments": UPLOAD,

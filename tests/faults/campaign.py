@@ -34,6 +34,7 @@ from tests.faults.injection import Injector, Plan
 from tests.faults.journal import Facts, Journal
 from tests.faults.load import Load
 from tests.faults.order import count_decided
+from tests.faults.profile_change import change_profile
 from tests.faults.replicas import running_replicas
 from tests.faults.upkeep import (
     discard_unreadable,
@@ -52,6 +53,8 @@ SETTLE_S = 120.0
 WARM_UP = "warm-up"
 # A lost vector store is rebuilt by embedding every passage again: some 6 ms on two free cores.
 REBUILD_S = 0.03
+# So often the live embedding profile changes.
+PROFILE_EVERY = 5
 # Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
 ALONE = 3
 ALONE_S = 10.0
@@ -63,6 +66,8 @@ SETTINGS = {
     "AQUIFER_STEP_DUE_S": "3",
     "AQUIFER_STEP_DUE_MAX_S": "10",
     "AQUIFER_REFERENCE_PRIVATE_HOSTS": LOOPBACK,
+    # What some runs flip to and back.
+    "AQUIFER_MORE_EMBEDDERS": "null",
 }
 
 
@@ -76,6 +81,7 @@ class Report:
     run: int
     faults: list[Facts] = field(default_factory=list)
     lost_store: str = ""
+    flipped_to: str = ""
     accepted: int = 0
     decided: int = 0
     settle_s: float = 0.0
@@ -98,6 +104,7 @@ class Report:
             elif fault["fault"] == "full":
                 done.append(f"{fault['what']} of nats full for {fault['seconds']:.1f} s")
         done += [f"store of {self.lost_store} deleted"] if self.lost_store else []
+        done += [f"flipped to {self.flipped_to}"] if self.flipped_to else []
         return (
             f"run {self.run:>3}: {'; '.join(done)}; {self.accepted} accepted so far; "
             f"settled in {self.settle_s:.1f} s; {verdict}"
@@ -155,10 +162,12 @@ class Campaign:
             await self._keep_versions(clients[0])
             load = Load(clients, self.journal, dice, number, self.pages, self._ordered)
             working = asyncio.ensure_future(load.until(stop))
+            changing = asyncio.ensure_future(self._change_profile(clients, number))
             report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
             await asyncio.sleep(dice.uniform(0.3, 1.0))
             stop.set()
             await working
+            report.flipped_to = await changing
             report.settle_s = await self._settle(clients)
             if report.lost_store == "vectors":
                 # The loss may be noticed, and be made good, only after everything else is quiet.
@@ -186,7 +195,8 @@ class Campaign:
         with psycopg.connect(self._dsn, connect_timeout=5) as connection:
             lost = draw_live(connection, dice)
             lose_passages(connection, lost[::2])
-        await lose_points(self.stack.vectors.socket_path, lost[1::2])
+            live, *_ = reading.read_profiles(connection)
+        await lose_points(self.stack.vectors.socket_path, live, lost[1::2])
         found = await repair_losses(client, len(lost))
         await self._settle(clients)
         return found + await discard_unreadable(client, unreadable)
@@ -201,6 +211,16 @@ class Campaign:
         except CommandError as error:
             if error.reason != "COLLECTION_EXISTS":
                 raise
+
+    async def _change_profile(self, clients: Sequence[Client], number: int) -> str:
+        """In some runs: builds a profile beside the live one and flips to it.
+
+        The one that was live before is dropped at the next time.
+        """
+        if number % PROFILE_EVERY != PROFILE_EVERY - 1:
+            return ""
+        async with asyncio.timeout(self._rebuild_s()):
+            return await change_profile(clients[number % len(clients)])
 
     async def _stalled(self, load: Load, client: Client) -> str:
         """Uploads a document alone, then updates it; says so if it is not searchable in time."""
@@ -280,9 +300,14 @@ class Campaign:
             reading.read_tables(connection, evidence)
         async with reading.jetstream(self.stack.nats) as js:
             await reading.read_bus(js, evidence)
-        evidence.points = await reading.read_points(
-            self.stack.vectors.socket_path, [self.endpoints[0].tenant]
-        )
+        stores = [
+            await reading.read_points(
+                self.stack.vectors.socket_path, profile, [self.endpoints[0].tenant]
+            )
+            for profile in evidence.profiles
+        ]
+        evidence.points, *beside = stores
+        evidence.points_beside = beside[0] if beside else None
         evidence.objects = reading.read_objects(self.stack.data.path / "objects")
         return evidence
 

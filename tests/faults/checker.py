@@ -58,6 +58,13 @@ def unsettled(evidence: Evidence) -> Iterator[str]:
         if row["state"] == "FAILED" and not row["reason"]:
             yield f"unexplained: {name} failed without a reason"
     yield from _deletions_unfinished(evidence)
+    yield from _queued(evidence)
+
+
+def _queued(evidence: Evidence) -> Iterator[str]:
+    """Work that waits somewhere."""
+    if evidence.unfinished_profiles:
+        yield f"stuck: {evidence.unfinished_profiles} indexes are not complete or not removed"
     for durable, left in evidence.unsettled.items():
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
     if evidence.pending_removals:
@@ -119,6 +126,7 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
         ("passage without live chunk", passages, chunks),
         ("passage without point", passages, points),
         ("point without passage", points, passages),
+        *_compare_beside(evidence, passages),
     ):
         for place in sorted(left - right):
             yield f"{name}: {place}"
@@ -126,7 +134,7 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
     for row in evidence.passages:
         if _content(row) not in texts:
             yield f"other text: passage {row['chunk_id']} differs from its chunk"
-        if row["vector"] is None:
+        if str(row["point_id"]) not in evidence.vectors:
             yield f"without vector: passage {row['chunk_id']}"
     of_point = {str(r["point_id"]): r["tenant_id"] for r in evidence.passages}
     for point_id, place in evidence.points:
@@ -159,6 +167,16 @@ def _kept_differ(evidence: Evidence) -> Iterator[str]:
     for document, count in counts.items():
         if count > KEPT_MAX:
             yield f"left: {count} versions of {document} are kept, not {KEPT_MAX}"
+
+
+def _compare_beside(
+    evidence: Evidence, passages: set[Place]
+) -> Iterator[tuple[str, set[Place], set[Place]]]:
+    """The index beside the live one, if there is one, has the same points."""
+    if evidence.points_beside is not None:
+        beside = {place for _, place in evidence.points_beside}
+        yield "passage without point beside", passages, beside
+        yield "point beside without passage", beside, passages
 
 
 def _content(row: Row) -> tuple[object, ...]:
@@ -242,6 +260,7 @@ def _deleted_remains(journal: Journal, evidence: Evidence) -> Iterator[str]:
         ("chunk", _places(evidence.chunks)),
         ("passage", _places(evidence.passages)),
         ("point", {place for _, place in evidence.points}),
+        ("point beside", {place for _, place in evidence.points_beside or ()}),
     ):
         for place in places:
             if dead(place.tenant, place.document, place.version):

@@ -19,7 +19,6 @@ from stack import roles
 from stack.nats import Nats
 from stack.up import PROVISIONER
 
-PROFILE = "minilm-l6-v2"
 PAGE = 1000
 FINAL = {"INDEXED", "FAILED", "SUPERSEDED", "DELETED"}
 
@@ -48,7 +47,13 @@ class Evidence:
     visible: list[Row] = field(default_factory=list)
     passages: list[Row] = field(default_factory=list)
     descriptions: list[Row] = field(default_factory=list)
+    # Names of the live embedding profile and of the one beside it, which may be missing.
+    profiles: list[str] = field(default_factory=list)
+    # Point ids of passages that have a stored vector under the live profile.
+    vectors: set[str] = field(default_factory=set)
     points: list[tuple[str, Place]] = field(default_factory=list)
+    points_beside: list[tuple[str, Place]] | None = None
+    unfinished_profiles: int = 0
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
     pending_removals: int = 0
@@ -76,7 +81,21 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
         evidence.descriptions = rows("SELECT * FROM query.descriptions")
+        evidence.profiles = read_profiles(connection)
+        live = (
+            "SELECT point_id FROM query.passages JOIN query.profiles_in_use"
+            " ON vector_profile = live WHERE vector IS NOT NULL UNION "
+            "SELECT point_id FROM query.passage_vectors JOIN query.profiles_in_use"
+            " ON profile = live"
+        )
+        evidence.vectors = {str(row["point_id"]) for row in rows(live)}
     _read_queues(connection, evidence)
+
+
+def read_profiles(connection: psycopg.Connection) -> list[str]:
+    """The live profile, and the one beside it if there is one."""
+    row = connection.execute("SELECT live, beside FROM query.profiles_in_use").fetchone()
+    return [one for one in row or () if one]
 
 
 def read_pending(connection: psycopg.Connection, evidence: Evidence) -> None:
@@ -98,11 +117,17 @@ def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
 
     evidence.pending_removals = count("query.removed_versions")
     evidence.fetches = count("ingest.fetches")
+    evidence.unfinished_profiles = count(
+        "query.vector_stores JOIN query.profiles_in_use ON profile IN (live, beside)"
+        " WHERE NOT complete"
+    ) + count("query.vector_stores WHERE dropped")
     evidence.outbox = {service: count(f"{service}.outbox") for service in roles.SERVICES}
 
 
-async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, Place]]:
-    """Every point of the tenants."""
+async def read_points(
+    socket: Path, profile: str, tenants: Iterable[str]
+) -> list[tuple[str, Place]]:
+    """Every point of the tenants in the store of a profile."""
     points = []
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         stub = VectorServiceStub(channel)
@@ -110,7 +135,7 @@ async def read_points(socket: Path, tenants: Iterable[str]) -> list[tuple[str, P
             start = ""
             while True:
                 page = await stub.Scroll(
-                    ScrollRequest(profile=PROFILE, tenant=tenant, start=start, limit=PAGE),
+                    ScrollRequest(profile=profile, tenant=tenant, start=start, limit=PAGE),
                     timeout=30,
                 )
                 points += [

@@ -15,7 +15,7 @@ from aquifer_cli.client import open_client
 from tests.faults import evidence as reading
 from tests.faults.campaign import Campaign
 from tests.faults.checker import violations
-from tests.faults.evidence import PROFILE, Evidence
+from tests.faults.evidence import Evidence
 
 # An upload without an answer may be lost: a defect has to hit one that was acknowledged.
 ONE = (
@@ -104,8 +104,10 @@ IN_ROWS = {
     ),
     "a passage without its vector": (
         (
-            "UPDATE query.passages SET vector = NULL"
-            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
+            "WITH one AS (SELECT point_id FROM query.passages LIMIT 1), other AS ("
+            "DELETE FROM query.passage_vectors WHERE point_id IN (SELECT point_id FROM one))"
+            " UPDATE query.passages SET vector = NULL"
+            " WHERE point_id IN (SELECT point_id FROM one)"
         ),
         "without vector",
     ),
@@ -273,17 +275,18 @@ def point(document: str, ordinal: int) -> pb.Point:
 @pytest.mark.timeout(300)
 def test_defects_planted_in_the_vector_store_are_found(campaign, clean):
     tenant = found.find(campaign.stack.data.path).tenant
+    live = clean.profiles[0]
     orphan = point("collections/faults/documents/orphan", 0)
     [line] = planted(
         campaign,
-        lambda stub: stub.Upsert(pb.UpsertRequest(profile=PROFILE, tenant=tenant, points=[orphan])),
+        lambda stub: stub.Upsert(pb.UpsertRequest(profile=live, tenant=tenant, points=[orphan])),
     )
     assert line.startswith("point without passage")
     assert (
         planted(
             campaign,
             lambda stub: stub.DeletePoints(
-                pb.DeletePointsRequest(profile=PROFILE, tenant=tenant, point_ids=[orphan.point_id])
+                pb.DeletePointsRequest(profile=live, tenant=tenant, point_ids=[orphan.point_id])
             ),
         )
         == []
@@ -294,13 +297,13 @@ def test_defects_planted_in_the_vector_store_are_found(campaign, clean):
     twin.version = place.version
     lines = planted(
         campaign,
-        lambda stub: stub.Upsert(pb.UpsertRequest(profile=PROFILE, tenant=tenant, points=[twin])),
+        lambda stub: stub.Upsert(pb.UpsertRequest(profile=live, tenant=tenant, points=[twin])),
     )
     assert any(line.startswith("doubled") for line in lines)
     planted(
         campaign,
         lambda stub: stub.DeletePoints(
-            pb.DeletePointsRequest(profile=PROFILE, tenant=tenant, point_ids=[twin.point_id])
+            pb.DeletePointsRequest(profile=live, tenant=tenant, point_ids=[twin.point_id])
         ),
     )
 

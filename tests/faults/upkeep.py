@@ -22,7 +22,7 @@ from aquifer_cli.client import Client
 from aquifer_cli.errors import CommandError
 from chassis.events import topology
 from stack.nats import Nats
-from tests.faults.evidence import PROFILE, jetstream
+from tests.faults.evidence import jetstream
 
 LiveVersion = tuple[str, str, int]
 """Tenant, document and number of a version."""
@@ -50,14 +50,14 @@ def lose_passages(connection: psycopg.Connection, versions: Sequence[LiveVersion
     connection.commit()
 
 
-async def lose_points(socket: Path, versions: Sequence[LiveVersion]) -> None:
-    """Removes the points of these versions."""
+async def lose_points(socket: Path, profile: str, versions: Sequence[LiveVersion]) -> None:
+    """Removes the points of these versions from the store of a profile."""
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         stub = VectorServiceStub(channel)
         for tenant, document, version in versions:
             await stub.DeleteVersion(
                 DeleteVersionRequest(
-                    profile=PROFILE, tenant=tenant, document=document, version=version
+                    profile=profile, tenant=tenant, document=document, version=version
                 ),
                 timeout=30,
             )

@@ -30,8 +30,16 @@ PROFILE = Profile(name="hashed-words", dimensions=64)
 class HashingEmbedder(Embedder):
     """Texts that share words lie close together; passes the embedder's conformance suite."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile = PROFILE) -> None:
+        self.profile = profile
         self.embedded: list[str] = []
+        self.others: dict[Profile, HashingEmbedder] = {}
+
+    def under(self, profile: Profile) -> "HashingEmbedder":
+        """The embedder of another profile, whose vectors are unrelated to these."""
+        if profile == self.profile:
+            return self
+        return self.others.setdefault(profile, HashingEmbedder(profile))
 
     @override
     async def embed_question(self, text: str) -> Vector:
@@ -44,10 +52,12 @@ class HashingEmbedder(Embedder):
         return self.rows(texts)
 
     def rows(self, texts: Sequence[str]) -> Matrix:
-        rows = np.full((len(texts), PROFILE.dimensions), 1e-3, dtype=np.float32)
+        dimensions = self.profile.dimensions
+        seed = mmh3.hash(self.profile.name, signed=False)
+        rows = np.full((len(texts), dimensions), 1e-3, dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for term in terms(text):
-                row[mmh3.hash(term, signed=False) % PROFILE.dimensions] += 1.0
+                row[mmh3.hash(term, seed, signed=False) % dimensions] += 1.0
         normalised: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return normalised
 

@@ -197,6 +197,10 @@ class Bar:
         """Sets the estimated time left."""
         self._progress.update(self._task, left=(seconds, monotonic()))
 
+    def set_count(self, count: int, total: int) -> None:
+        """Shows a count that was read, of a total that may change."""
+        self._progress.update(self._task, completed=count, total=total, moved=monotonic())
+
     def set_label(self, label: str) -> None:
         """Changes the label."""
         self._progress.update(self._task, description=label)

@@ -1,6 +1,7 @@
 """Connects the ports of the use cases to their implementations."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquifer.inference.v1.inference_service_pb2_grpc import (
@@ -33,12 +34,14 @@ class Adapters:
 
     embedder: Embedder
     generator: Generator
+    more_embedders: Sequence[Embedder] = ()
 
 
 def wire(process: Process, adapters: Adapters) -> None:
     """Adds the service and its subscribers to the process."""
     profile, model = adapters.embedder.profile.name, adapters.generator.card.name
-    embedders, generators = {profile: adapters.embedder}, {model: adapters.generator}
+    opened = [adapters.embedder, *adapters.more_embedders]
+    embedders, generators = {one.profile.name: one for one in opened}, {model: adapters.generator}
     embed = EmbedTexts(embedders)
     begin = Publications(process.bus).begin
     process.consume(events, app=UseCases(embed=EmbedChunks(begin, embed, profile)))
@@ -56,13 +59,15 @@ def wire(process: Process, adapters: Adapters) -> None:
 
 async def build(process: Process, settings: Settings) -> None:
     """Opens the engines and adds the service to the process."""
-    embedder, vocabulary = await _open_embedder(process, settings)
+    first, *others = settings.embedders
+    embedder, vocabulary = await _open_embedder(process, first)
+    more = [(await _open_embedder(process, name))[0] for name in others]
     generator = Extractive(embedder, vocabulary)
-    wire(process, Adapters(embedder=embedder, generator=generator))
+    wire(process, Adapters(embedder=embedder, generator=generator, more_embedders=more))
 
 
-async def _open_embedder(process: Process, settings: Settings) -> tuple[Embedder, Vocabulary]:
-    if settings.embedder == "null":
+async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:
+    if name == "null":
         null = NullEmbedder()
         return null, null
     # In a thread, because the process connects to the bus and to auth meanwhile.

@@ -6,9 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+import grpc
+from typing_extensions import override
+
+from aquifer.ops.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server
 from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
 from chassis.base.errors import ServiceError
@@ -20,17 +24,18 @@ from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
 from query.domain import Profile
-from query.gateways import RETRIED, InferenceEmbedder, InferenceGenerator
+from query.gateways import RETRIED, InferenceCatalogue, InferenceEmbedder, InferenceGenerator
+from query.profile_rpc import ProfileRpc
 from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
-from query.store.records import PostgresStoreRecords
+from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
-from query.usecases.compare_points import RestorePoints
+from query.usecases.compare_profiles import CompareProfiles
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -39,12 +44,18 @@ from query.usecases.documents import (
     PurgeDocument,
     RemovePoints,
 )
-from query.usecases.find_passages import FindPassages, Serving
+from query.usecases.find_passages import FindPassages
 from query.usecases.index_chunks import IndexChunks, RejectChunks
-from query.usecases.ports import Embedder, Generator
-from query.usecases.rebuild_vectors import RebuildVectors
+from query.usecases.indexes import Indexes, Opening
+from query.usecases.ports import Catalogue, Embedder, Generator, Ledger
+from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, ListProfiles
+from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
+from query.usecases.remove_dropped import RemoveDropped
 from query.vectors import engine_client
+
+if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +70,8 @@ class Adapters:
     """The implementations of the ports."""
 
     database: Database
-    vectors: VectorStore
-    embedder: Embedder
+    opening: Opening
+    catalogue: Catalogue
     generator: Generator
 
 
@@ -70,7 +81,6 @@ async def build(process: Process, settings: Settings) -> None:
 
 
 async def _open_adapters(process: Process, settings: Settings) -> Adapters:
-    profile = _make_profile(settings)
     database = await process.stack.enter_async_context(
         open_database(
             settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
@@ -86,18 +96,18 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
     )
     return Adapters(
         database=database,
-        vectors=await _open_vectors(process.stack, settings, profile),
-        embedder=InferenceEmbedder(inference, profile),
+        opening=await _open_stores(process.stack, settings, inference),
+        catalogue=InferenceCatalogue(inference),
         generator=InferenceGenerator(inference),
     )
 
 
-async def _open_vectors(stack: AsyncExitStack, settings: Settings, profile: Profile) -> VectorStore:
+async def _open_stores(
+    stack: AsyncExitStack, settings: Settings, inference: grpc.aio.Channel
+) -> Opening:
     if settings.vectors.startswith("unix:"):
         channel = await stack.enter_async_context(engine_client.open_channel(settings.vectors))
-        return engine_client.EngineVectors(
-            channel, profile=profile.name, dimensions=profile.dimensions
-        )
+        return EmbeddedOpening(inference, channel)
     # Imported only here, because the import takes a second of processor time.
     from query.vectors import qdrant  # noqa: PLC0415
 
@@ -108,28 +118,66 @@ async def _open_vectors(stack: AsyncExitStack, settings: Settings, profile: Prof
         api_key=key.get_secret_value() if key else None,
     )
     stack.push_async_callback(client.close)
-    return qdrant.QdrantVectors(
-        client, profile=profile.name, dimensions=profile.dimensions, new_id=uuid4
-    )
+    return ServerOpening(inference, client)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedOpening(Opening):
+    """Opens stores of the vector process, and embedders of inference."""
+
+    inference: grpc.aio.Channel
+    vectors: grpc.aio.Channel
+
+    @override
+    def open_vectors(self, profile: Profile) -> VectorStore:
+        return engine_client.EngineVectors(
+            self.vectors, profile=profile.name, dimensions=profile.dimensions
+        )
+
+    @override
+    def open_embedder(self, profile: Profile) -> Embedder:
+        return InferenceEmbedder(self.inference, profile)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOpening(Opening):
+    """Opens collections of a Qdrant server, and embedders of inference."""
+
+    inference: grpc.aio.Channel
+    client: "AsyncQdrantClient"
+
+    @override
+    def open_vectors(self, profile: Profile) -> VectorStore:
+        from query.vectors import qdrant  # noqa: PLC0415
+
+        return qdrant.QdrantVectors(
+            self.client, profile=profile.name, dimensions=profile.dimensions, new_id=uuid4
+        )
+
+    @override
+    def open_embedder(self, profile: Profile) -> Embedder:
+        return InferenceEmbedder(self.inference, profile)
 
 
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     """Attaches the RPCs, subscribers, loops and probes of the service to the process."""
-    profile, serving = _make_profile(settings), Serving()
     outbox = Outbox(adapters.database, process.bus, SERVICE)
     transactions = Transactions(adapters.database, outbox)
     begin = make_begin(transactions)
     ledger = PostgresLedger(adapters.database)
     answers = PostgresAnswers(transactions)
-    find = FindPassages(adapters.embedder, adapters.vectors, ledger, serving, profile.name)
+    records = PostgresStoreRecords(adapters.database)
+    profiles = PostgresProfiles(adapters.database, _make_profile(settings))
+    indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
+    find = FindPassages(indexes, ledger)
     process.consume(
         events,
         app=UseCases(
-            index=IndexChunks(profile, begin, ledger, adapters.vectors),
+            index=IndexChunks(begin, ledger, indexes),
             reject=RejectChunks(begin),
             describe=DescribeVersions(begin),
             give_up=GiveUpVersion(begin),
-            purge=PurgeDocument(begin, adapters.vectors, process.dead_letters),
+            purge=PurgeDocument(begin, indexes, process.dead_letters),
         ),
     )
     rpc = QueryRpc(
@@ -141,35 +189,44 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
-    restore = RestorePoints(
-        profile=profile,
+    keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
-        vectors=adapters.vectors,
-        embedder=adapters.embedder,
-    )
-    points = ReconcilePoints(
-        begin=begin, ledger=ledger, vectors=adapters.vectors, restore=restore, serving=serving
-    )
-    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
-    rebuild = RebuildVectors(
-        profile=profile,
-        restore=restore,
-        ledger=ledger,
-        records=PostgresStoreRecords(adapters.database),
-        vectors=adapters.vectors,
-        serving=serving,
+        records=records,
+        indexes=indexes,
         repair_s=settings.repair_s,
         clock=time.monotonic,
     )
+    remove = RemoveDropped(begin=begin, ledger=ledger, records=records, indexes=indexes)
+    points = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
+    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
+    profile_rpc = _make_profile_rpc(indexes, ledger, adapters.catalogue, remove)
+    add_ProfileServiceServicer_to_server(profile_rpc, process.server)
     process.add_loop(outbox.relay)
-    process.add_loop(_make_loop(settings.reconcile_s, rebuild.run, wake=serving.missed))
-    process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, adapters.vectors).run))
+    for place, wake in enumerate(indexes.wakes):
+        process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
+    process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
+    process.add_loop(_make_loop(settings.reconcile_s, remove.run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
     process.stages = ledger.count_backlog
-    process.progress = lambda: serving.progress
+    process.progress = lambda: indexes.progress
     process.add_probe(adapters.database.find_problem)
-    process.add_probe(_make_vectors_probe(serving))
+    process.add_probe(_make_vectors_probe(indexes))
+
+
+def _make_profile_rpc(
+    indexes: Indexes, ledger: Ledger, catalogue: Catalogue, remove: RemoveDropped
+) -> ProfileRpc:
+    profiles, records = indexes.profiles, indexes.records
+    return ProfileRpc(
+        listing=ListProfiles(indexes=indexes, records=records, ledger=ledger, catalogue=catalogue),
+        build=BuildProfile(
+            indexes=indexes, records=records, profiles=profiles, catalogue=catalogue
+        ),
+        compare=CompareProfiles(indexes=indexes, profiles=profiles, ledger=ledger),
+        flip=FlipProfile(indexes=indexes, profiles=profiles),
+        drop=DropProfile(profiles=profiles, remove=remove),
+    )
 
 
 def _make_profile(settings: Settings) -> Profile:
@@ -205,6 +262,13 @@ def _make_loop(
     return loop
 
 
+def _make_keep(keep: KeepIndexes, place: int) -> Callable[[], Awaitable[object]]:
+    async def keep_index() -> None:
+        await keep.run(place)
+
+    return keep_index
+
+
 def _make_forget_inbox(database: Database, settings: Settings) -> Callable[[], Awaitable[object]]:
     async def forget_inbox() -> None:
         await forget_old(database, settings.inbox_retention_s)
@@ -212,8 +276,8 @@ def _make_forget_inbox(database: Database, settings: Settings) -> Callable[[], A
     return forget_inbox
 
 
-def _make_vectors_probe(serving: Serving) -> Callable[[], Awaitable[str]]:
+def _make_vectors_probe(indexes: Indexes) -> Callable[[], Awaitable[str]]:
     async def probe() -> str:
-        return serving.problem
+        return indexes.problem
 
     return probe

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
@@ -22,6 +22,8 @@ OUTPUT_TOKENS_MAX: Final = 32_768
 BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
+# The name of the first profile; ids of stored points were derived from it.
+POINT_NAME: Final = "minilm-l6-v2"
 
 _ID = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
 _COLLECTION_ID = re.compile(_ID)
@@ -54,14 +56,15 @@ def collection_of(document: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The embedding profile of the index; vectors of one profile are comparable."""
+    """An embedding profile; vectors of one profile are comparable."""
 
     name: str
     dimensions: int
 
-    def point_id(self, chunk_id: UUID) -> UUID:
-        """Derives the id of a point from its chunk and this profile."""
-        return uuid5(chunk_id, self.name)
+
+def make_point_id(chunk_id: UUID) -> UUID:
+    """The id of a chunk's points: the same in the store of every profile."""
+    return uuid5(chunk_id, POINT_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Some passages of a version with their vectors; row `i` of `vectors` belongs to passage `i`.
+    """Some passages of a version with their vectors by the name of the profile, one row for each.
 
     `number` counts from 0 to `count` - 1; the version has `chunk_count` passages in all.
     """
@@ -156,7 +159,7 @@ class Batch:
     description: Description
     passages: tuple[Passage, ...]
     point_ids: tuple[UUID, ...]
-    vectors: Matrix
+    vectors: Mapping[str, Matrix]
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.count:
@@ -180,10 +183,11 @@ class Batch:
             raise InvalidInputError("CHUNK_ID_INVALID", "chunk ids of a batch must differ")
         for passage in self.passages:
             _check_text(passage)
-        lengths = np.linalg.norm(self.vectors.astype(np.float64), axis=1)
-        # Written as a negation so that NaN is refused too.
-        if not bool((np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all()):
-            raise InvalidInputError("VECTOR_LENGTH", "vectors must have unit length")
+        for vectors in self.vectors.values():
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+            # Written as a negation so that NaN is refused too.
+            if not bool((np.abs(lengths - 1.0) <= UNIT_LENGTH_TOLERANCE).all()):
+                raise InvalidInputError("VECTOR_LENGTH", "vectors must have unit length")
 
 
 def _check_text(passage: Passage) -> None:

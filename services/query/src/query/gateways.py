@@ -1,7 +1,7 @@
 """Calls inference as this service, for the tenant of the text."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import grpc
@@ -10,11 +10,11 @@ from typing_extensions import override
 
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from chassis.base.errors import UnavailableError
+from chassis.base.errors import NotFoundError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
-from query.usecases.ports import Embedder, Generator, Prompt
+from query.usecases.ports import Catalogue, Embedder, Generator, Prompt
 
 # Embed is idempotent and short, so it is retried while inference restarts.
 RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
@@ -40,14 +40,15 @@ class InferenceEmbedder(Embedder):
         request = pb.EmbedRequest(
             profile=self._profile.name, texts=[text], lane=pb.LANE_INTERACTIVE
         )
-        response = await self._stub.Embed(request)
+        with _translate_unknown(self._profile):
+            response = await self._stub.Embed(request)
         row: Vector = self._read(response, rows=1)[0]
         return row
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
         request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=pb.LANE_BULK)
-        with act_for(tenant):
+        with act_for(tenant), _translate_unknown(self._profile):
             response = await self._stub.Embed(request, timeout=BULK_TIMEOUT_S)
         return self._read(response, rows=len(texts))
 
@@ -61,6 +62,35 @@ class InferenceEmbedder(Embedder):
                 dimensions=response.dimensions,
             )
         return np.frombuffer(response.vectors, dtype="<f4").reshape(rows, profile.dimensions)
+
+
+@contextmanager
+def _translate_unknown(profile: Profile) -> Iterator[None]:
+    """A profile in use that inference lacks is a fault of its settings, and not of the call."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise UnavailableError(
+            "PROFILE_MISMATCH",
+            f"inference does not embed under {profile.name}, which is in use",
+            profile=profile.name,
+        ) from error
+
+
+class InferenceCatalogue(Catalogue):
+    """See `Catalogue`; the caller closes the channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = InferenceServiceStub(channel)
+
+    @override
+    async def list_profiles(self) -> Sequence[Profile]:
+        listed = await self._stub.ListModels(pb.ListModelsRequest())
+        return [
+            Profile(name=one.profile, dimensions=one.dimensions)
+            for one in listed.models
+            if one.kind == pb.MODEL_KIND_EMBED
+        ]
 
 
 class InferenceGenerator(Generator):

@@ -14,7 +14,9 @@ class Settings(ServiceSettings, DatabaseSettings):
     )
     vectors_grpc_port: int = Field(6334, description="gRPC port of a Qdrant server")
     vectors_api_key: SecretStr | None = Field(None, description="API key of a Qdrant server")
-    embedding_profile: str = Field("minilm-l6-v2", description="embedding profile of the index")
+    embedding_profile: str = Field(
+        "minilm-l6-v2", description="live embedding profile of a new database; later flips decide"
+    )
     embedding_dimensions: int = Field(384, ge=1, le=4_096)
     reconcile_s: float = Field(15.0, gt=0, description="pause between checks of the vector store")
     inbox_retention_s: float = Field(

@@ -40,7 +40,7 @@ from query.domain import Inquiry, Profile, Question
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger
-from query.store.records import PostgresStoreRecords
+from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.usecases.ask import Ask
@@ -52,8 +52,9 @@ from query.usecases.documents import (
     PurgeDocument,
     RemovePoints,
 )
-from query.usecases.find_passages import FindPassages, Serving
+from query.usecases.find_passages import FindPassages
 from query.usecases.index_chunks import IndexChunks, RejectChunks
+from query.usecases.indexes import Indexes, Opening
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
 from query.vectors.engine_client import EngineVectors
@@ -80,6 +81,22 @@ class InterruptedVectors(EngineVectors):
         await super().upsert(scope, points)
         if self.after_upsert:
             await self.after_upsert()
+
+
+class InterruptedOpening(Opening):
+    """Stores of the real process for any profile, and embedders that hash words."""
+
+    def __init__(self, vectors: EngineVectors, embedder: Any) -> None:
+        self._vectors = vectors
+        self._embedder = embedder
+
+    @override
+    def open_vectors(self, profile: Profile) -> InterruptedVectors:
+        return InterruptedVectors(self._vectors, profile)
+
+    @override
+    def open_embedder(self, profile: Profile) -> Any:
+        return self._embedder.under(profile)
 
 
 class CountedDeadLetters:
@@ -115,12 +132,10 @@ class World:
 
     database: Database
     everything: psycopg.Connection[DictRow]
-    vectors: InterruptedVectors
-    embedder: Any
+    opening: InterruptedOpening
     generator: Any
     profile: Profile
     dead_letters: CountedDeadLetters = field(default_factory=CountedDeadLetters)
-    serving: Serving = field(default_factory=Serving)
     event_ids: Any = field(default_factory=lambda: (f"event-{n}" for n in itertools.count()))
 
     def __post_init__(self) -> None:
@@ -132,55 +147,44 @@ class World:
         transactions = Transactions(self.database, outbox)
         self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
-        self.find = FindPassages(
-            self.embedder, self.vectors, self.ledger, self.serving, self.profile.name
-        )
+        self.profiles = PostgresProfiles(self.database, self.profile)
+        self.indexes = self.new_indexes()
+        self.live = self.indexes.open(self.profile)
+        self.vectors: Any = self.live.vectors
+        self.embedder: Any = self.live.embedder
+        self.serving = self.live.serving
+        self.find = FindPassages(self.indexes, self.ledger)
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
         self.hide = HideDocument(self.begin)
-        self.remove_points = RemovePoints(self.ledger, self.vectors)
+        self.remove_points = RemovePoints(self.ledger, self.indexes)
         self.rebuild = self.rebuilder()
         self.app = UseCases(
-            index=IndexChunks(self.profile, self.begin, self.ledger, self.vectors),
+            index=IndexChunks(self.begin, self.ledger, self.indexes),
             reject=RejectChunks(self.begin),
             describe=DescribeVersions(self.begin),
             give_up=GiveUpVersion(self.begin),
-            purge=PurgeDocument(self.begin, self.vectors, self.dead_letters),
+            purge=PurgeDocument(self.begin, self.indexes, self.dead_letters),
         )
+
+    def new_indexes(self) -> Indexes:
+        """Those of a process that has just started."""
+        return Indexes(profiles=self.profiles, records=self.records, opening=self.opening)
 
     def rebuilder(self, **changes: Any) -> RebuildVectors:
         settings: dict[str, Any] = {
-            "profile": self.profile,
-            "restore": RestorePoints(
-                profile=self.profile,
-                begin=self.begin,
-                ledger=self.ledger,
-                vectors=self.vectors,
-                embedder=self.embedder,
-            ),
+            "index": self.live,
+            "indexes": self.indexes,
+            "restore": RestorePoints(index=self.live, begin=self.begin, ledger=self.ledger),
             "ledger": self.ledger,
             "records": self.records,
-            "vectors": self.vectors,
-            "serving": self.serving,
             "repair_s": 0.0,
             "clock": time.monotonic,
         }
         return RebuildVectors(**settings | changes)
 
     def reconciler(self, settled_s: float = 0.0) -> ReconcilePoints:
-        restore = RestorePoints(
-            profile=self.profile,
-            begin=self.begin,
-            ledger=self.ledger,
-            vectors=self.vectors,
-            embedder=self.embedder,
-        )
         return ReconcilePoints(
-            begin=self.begin,
-            ledger=self.ledger,
-            vectors=self.vectors,
-            restore=restore,
-            serving=self.serving,
-            settled_s=settled_s,
+            begin=self.begin, ledger=self.ledger, indexes=self.indexes, settled_s=settled_s
         )
 
     def embedded(
@@ -363,7 +367,8 @@ async def world(
     generator: Any,
 ) -> World:
     profile = Profile(name=vectors._profile, dimensions=vectors._dimensions)
-    store = InterruptedVectors(vectors, profile)
-    world = World(database, everything, store, embedder, generator, profile)
+    opening = InterruptedOpening(vectors, embedder)
+    world = World(database, everything, opening, generator, profile)
     await world.rebuilder().run()
+    await world.indexes.follow()
     return world

@@ -162,7 +162,6 @@ def broken(world, **changes):
         ({"vectors": b"\0" * 8}, "VECTORS_SIZE"),
         ({"vectors": b"\0" * 64 * 4 * 2}, "VECTOR_LENGTH"),
         ({"vectors": b"\xff" * 64 * 4 * 2}, "VECTOR_LENGTH"),
-        ({"profile": "another"}, "PROFILE_MISMATCH"),
         ({"dimensions": 65}, "PROFILE_MISMATCH"),
         ({"chunk_count": 1}, "BATCH_SIZE"),
         ({"chunk_count": 3}, "BATCH_SIZE"),

@@ -1,5 +1,6 @@
 """The database itself keeps tenants apart, whatever the code above it does."""
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
@@ -10,6 +11,7 @@ TENANT_TABLES = (
     "documents",
     "progress",
     "passages",
+    "passage_vectors",
     "descriptions",
     "removed_versions",
     "purges",
@@ -19,7 +21,14 @@ TENANT_TABLES = (
     "outbox",
 )
 SWEPT = ("documents", "progress", "removed_versions")
-HIDDEN_FROM_SWEEP = ("passages", "descriptions", "purges", "answers", "answer_sources")
+HIDDEN_FROM_SWEEP = (
+    "passages",
+    "passage_vectors",
+    "descriptions",
+    "purges",
+    "answers",
+    "answer_sources",
+)
 
 
 @pytest.fixture
@@ -33,7 +42,9 @@ async def full(world):
         )
         inquiry = world.inquiry("impeller", tenant=tenant)
         assert [step async for step in world.ask.run(inquiry, "1" * 32)]
+        [[point_id, _], *_] = await world.ledger.list_passages(tenant, None, 1)
         async with world.begin(tenant) as work:
+            await work.rows.put_vectors("another", {point_id: np.ones(2, np.float32)})
             await work.rows.begin_purge(
                 Version(document="collections/manuals/documents/gone", number=1), 1
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -33,10 +34,10 @@ async def test_a_lost_store_is_rebuilt_from_the_passages(world):
 
 async def test_a_search_that_misses_the_store_asks_for_a_check(world):
     await world.deliver(world.embedded("impeller one"))
-    assert not world.serving.missed.is_set()
+    assert not any(wake.is_set() for wake in world.indexes.wakes)
     await world.vectors.drop()
     assert await find_refusal(world) == "VECTORS_REBUILDING"
-    assert world.serving.missed.is_set()
+    assert all(wake.is_set() for wake in world.indexes.wakes)
 
 
 async def test_a_rebuilt_point_has_the_vector_it_had(world):
@@ -65,9 +66,7 @@ async def test_passages_without_a_vector_are_embedded(world):
 
 async def test_vectors_of_another_profile_are_not_used(world):
     await world.deliver(world.embedded("impeller one"))
-    world.everything.execute(
-        "UPDATE passages SET point_id = '00000000-0000-4000-8000-000000000000'"
-    )
+    world.everything.execute("UPDATE passages SET vector_profile = 'another'")
     await world.vectors.drop()
     await world.rebuild.run()
     assert world.embedder.embedded == ["impeller one"]
@@ -316,7 +315,7 @@ async def test_a_tenant_larger_than_a_page_is_compared_whole(world, monkeypatch)
 
 
 async def test_a_store_that_is_away_is_no_lost_store(world):
-    away = world.rebuilder(vectors=Away(world.vectors))
+    away = world.rebuilder(index=replace(world.live, vectors=Away(world.vectors)))
     with pytest.raises(UnavailableError):
         await away.run()
     assert world.serving.problem == "vector store: VECTORS_UNAVAILABLE"

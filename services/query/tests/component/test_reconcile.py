@@ -175,7 +175,7 @@ async def test_passages_of_a_running_delete_need_no_points(world):
 
 async def test_a_store_that_is_being_rebuilt_is_not_compared(world):
     await world.deliver(world.embedded("impeller one"))
-    world.serving.store_id = None
+    await world.records.forget(world.profile.name)
     with pytest.raises(UnavailableError) as refused:
         await reconcile(world)
     assert refused.value.reason == "VECTORS_REBUILDING"

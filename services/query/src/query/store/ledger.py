@@ -61,9 +61,10 @@ WITH verified AS (
     ORDER BY place LIMIT %(limit)s
 ), store AS (
     SELECT (SELECT store_id FROM vector_stores WHERE profile = %(profile)s AND complete)
-           AS complete_store
+           AS complete_store,
+           (SELECT live FROM profiles_in_use) AS live
 )
-SELECT complete_store, score, passage.*
+SELECT complete_store, live, score, passage.*
 FROM store LEFT JOIN best ON true
 LEFT JOIN LATERAL (
     SELECT {_PASSAGE} FROM passages {_DESCRIBED}
@@ -81,6 +82,10 @@ _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
 _VECTORS: Final = """
 SELECT point_id, vector FROM passages
 WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector IS NOT NULL
+    AND vector_profile = %(profile)s
+UNION ALL
+SELECT point_id, vector FROM passage_vectors
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(profile)s
 """
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
@@ -158,7 +163,9 @@ class PostgresLedger(Ledger):
             for row in rows
             if row["document"] is not None
         ]
-        return Found(hits=hits, complete_store=rows[0]["complete_store"])
+        return Found(
+            hits=hits, complete_store=rows[0]["complete_store"], live=rows[0]["live"] or ""
+        )
 
     @override
     async def list_passages(
@@ -169,8 +176,10 @@ class PostgresLedger(Ledger):
         return [(row["point_id"], _passage(row)) for row in rows]
 
     @override
-    async def read_vectors(self, tenant: str, point_ids: Sequence[UUID]) -> Mapping[UUID, Vector]:
-        rows = await self._read(tenant, _VECTORS, point_ids=list(point_ids))
+    async def read_vectors(
+        self, tenant: str, profile: str, point_ids: Sequence[UUID]
+    ) -> Mapping[UUID, Vector]:
+        rows = await self._read(tenant, _VECTORS, profile=profile, point_ids=list(point_ids))
         return {row["point_id"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
 
     @override

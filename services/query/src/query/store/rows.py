@@ -10,8 +10,10 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
 from query.description import Description
-from query.domain import Batch, Removed, Standing, Version
-from query.usecases.ports import Rows
+from query.domain import Batch, Removed, Standing, Vector, Version
+from query.store.passage_vectors import put_vectors, remove_vectors
+from query.store.records import IN_USE, read_in_use
+from query.usecases.ports import InUse, Rows
 
 STANDING: Final = "live_version, tombstone_version, failed_versions"
 
@@ -21,6 +23,8 @@ SELECT %(tenant)s, given.* FROM unnest(%(documents)b::text[], %(collections)b::t
 ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
 RETURNING document, {STANDING}
 """  # noqa: S608  (a constant of this module)
+
+_LOCK_PROFILES: Final = f"SELECT {IN_USE} FROM profiles_in_use FOR SHARE"  # noqa: S608
 
 # A description that came before is only replaced by a later one.
 _DESCRIBE: Final = """
@@ -37,19 +41,20 @@ _PUT: Final = f"""
 WITH described AS ({_DESCRIBE})
 INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
                       text, start_offset, end_offset, page, page_breaks, headings, table_header,
-                      lines, vector)
+                      lines, vector, vector_profile)
 SELECT %(tenant)s, given.*
 FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
             %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
             %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
-            %(lines)b::bytea[], %(vectors)b::bytea[]) AS given
+            %(lines)b::bytea[], %(vectors)b::bytea[], %(vector_profiles)b::text[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET ingest_trace_id = excluded.ingest_trace_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
     start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
     page_breaks = excluded.page_breaks, headings = excluded.headings,
-    table_header = excluded.table_header, lines = excluded.lines, vector = excluded.vector
+    table_header = excluded.table_header, lines = excluded.lines, vector = excluded.vector,
+    vector_profile = excluded.vector_profile
 """  # noqa: S608  (a constant of this module)
 
 _MARK: Final = """
@@ -226,7 +231,14 @@ class PostgresRows(Rows):
         return {row["document"]: read_standing(row) for row in await cursor.fetchall()}
 
     @override
-    async def put(self, batches: Sequence[Batch]) -> None:
+    async def lock_profiles(self) -> InUse:
+        row = await (await self._tx.execute(_LOCK_PROFILES)).fetchone()
+        assert row is not None, "whoever opened the indexes has read it"
+        return read_in_use(row)
+
+    @override
+    async def put(self, batches: Sequence[Batch], in_use: InUse) -> None:
+        live = in_use.live.name
         stored = [
             (passage, point_id)
             for batch in batches
@@ -253,10 +265,31 @@ class PostgresRows(Rows):
                 "table_headers": [passage.table_header for passage in passages],
                 "lines": [passage.lines for passage in passages],
                 "vectors": [
-                    vector.astype("<f4").tobytes() for batch in batches for vector in batch.vectors
+                    vector.astype("<f4").tobytes()
+                    for batch in batches
+                    for vector in batch.vectors[live]
                 ],
+                "vector_profiles": [live] * len(stored),
             },
         )
+        if in_use.beside:
+            beside = in_use.beside.name
+            vectors = {
+                point_id: vector
+                for batch in batches
+                for point_id, vector in zip(batch.point_ids, batch.vectors[beside], strict=True)
+            }
+            await self.put_vectors(beside, vectors)
+
+    @override
+    async def put_vectors(self, profile: str, vectors: Mapping[UUID, Vector]) -> None:
+        await put_vectors(self._tx, self._tenant, profile, vectors)
+
+    @override
+    async def remove_vectors(
+        self, profile: str, live: str, *, after: UUID | None, limit: int
+    ) -> UUID | None:
+        return await remove_vectors(self._tx, self._tenant, profile, live, after=after, limit=limit)
 
     @override
     async def describe(self, described: Mapping[Version, Description]) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from query.domain import Passage, Profile, Vector
+from query.domain import Passage, Vector
 from query.retrieval.vector_store import Entry, TenantScope, VectorStore
+from query.usecases.indexes import Index
 from query.usecases.points import make_point
-from query.usecases.ports import Begin, Embedder, Ledger
+from query.usecases.ports import Begin, Ledger
 
 PAGE: Final = 1_000
 # Points without passages could make a page as large as the whole store.
@@ -73,20 +74,23 @@ async def _list_present(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePoints:
-    """Writes the points of passages, from their stored vectors where there are any."""
+    """Writes the points of passages in one index, from their stored vectors where there are any.
 
-    profile: Profile
+    Passages that have no vector under its profile are embedded, and their vectors are stored.
+    """
+
+    index: Index
     begin: Begin
     ledger: Ledger
-    vectors: VectorStore
-    embedder: Embedder
 
     async def run(self, scope: TenantScope, rows: Sequence[Row]) -> int:
         """Restores at most `RESTORED_TOGETHER` points, unless their passages were removed since.
 
         Returns their number.
         """
-        dense = await self._find_vectors(scope.tenant, rows)
+        dense = dict(await self._read_vectors(scope.tenant, rows))
+        embedded = await self._embed(scope.tenant, [row for row in rows if row[0] not in dense])
+        dense.update(embedded)
         async with self.begin(scope.tenant) as work:
             held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
             points = [
@@ -94,22 +98,25 @@ class RestorePoints:
                 for point_id, passage in rows
                 if point_id in held
             ]
+            new = {point_id: embedded[point_id] for point_id in held & embedded.keys()}
+            if new:
+                await work.rows.put_vectors(self.index.profile.name, new)
             if points:
-                await self.vectors.upsert(scope, points)
+                await self.index.vectors.upsert(scope, points)
         return len(points)
 
-    async def _find_vectors(self, tenant: str, rows: Sequence[Row]) -> Mapping[UUID, Vector]:
-        """Reads the stored vectors of this profile, and embeds the passages that have none."""
-        own = [
-            point_id
-            for point_id, passage in rows
-            if point_id == self.profile.point_id(passage.chunk_id)
-        ]
-        vectors = dict(await self.ledger.read_vectors(tenant, own))
-        others = [row for row in rows if row[0] not in vectors]
-        for first in range(0, len(others), EMBEDDED_TOGETHER):
-            batch = others[first : first + EMBEDDED_TOGETHER]
+    async def _read_vectors(self, tenant: str, rows: Sequence[Row]) -> Mapping[UUID, Vector]:
+        """The vectors that are stored; those of other dimensions are of another model."""
+        profile = self.index.profile
+        ids = [point_id for point_id, _ in rows]
+        stored = await self.ledger.read_vectors(tenant, profile.name, ids)
+        return {one: row for one, row in stored.items() if len(row) == profile.dimensions}
+
+    async def _embed(self, tenant: str, rows: Sequence[Row]) -> Mapping[UUID, Vector]:
+        vectors: dict[UUID, Vector] = {}
+        for first in range(0, len(rows), EMBEDDED_TOGETHER):
+            batch = rows[first : first + EMBEDDED_TOGETHER]
             texts = [passage.text_in_context for _, passage in batch]
-            embedded = await self.embedder.embed_passages(tenant, texts)
+            embedded = await self.index.embedder.embed_passages(tenant, texts)
             vectors.update(zip([point_id for point_id, _ in batch], embedded, strict=True))
         return vectors

@@ -20,6 +20,7 @@ from query.description import Description
 from query.domain import Version
 from query.retrieval.vector_store import Filter, TenantScope, VectorStore
 from query.usecases.index_chunks import to_description
+from query.usecases.indexes import Indexes
 from query.usecases.ports import Begin, DeadLetters, Ledger, Work
 
 PURGE_ROUNDS: Final = 5
@@ -61,34 +62,31 @@ class PurgeDocument:
     """Removes a document from all stores of this service and reports how much was removed.
 
     The tombstone is committed first, so a batch that has just written points sees it in its
-    transaction and removes them.
+    transaction and removes them. An index whose build begins after the tombstone gets no points of
+    the document, so those in use when the points are removed are all.
     """
 
     begin: Begin
-    vectors: VectorStore
+    indexes: Indexes
     dead_letters: DeadLetters
 
     async def run(self, delivery: Delivery[DocumentDeletionRequested]) -> None:
         event = delivery.event
         version = Version(document=event.document, number=event.version)
         scope = TenantScope(event.tenant)
-        points = await self._list_points(scope, version)
+        points = [
+            await _list_points(index.vectors, scope, version)
+            for index in await self.indexes.list_in_use()
+        ]
         async with self.begin(event.tenant) as work:
             await work.rows.hide(version)
-            await work.rows.begin_purge(version, len(points))
-        await self._remove_points(scope, version)
+            await work.rows.begin_purge(version, sum(map(len, points)))
+        for index in await self.indexes.list_in_use():
+            await _remove_points(index.vectors, scope, version)
         await self._discard_letters(event.tenant, version)
         async with self.begin(event.tenant, [delivery]) as work:
             if work.fresh:
                 await _finish(work, delivery, version)
-
-    async def _remove_points(self, scope: TenantScope, version: Version) -> None:
-        for _ in range(PURGE_ROUNDS):
-            points = await self._list_points(scope, version)
-            if not points:
-                return
-            await self.vectors.delete_points(scope, points)
-        raise UnavailableError("POINTS_REMAIN", "removed points are still found; retry")
 
     async def _discard_letters(self, tenant: str, version: Version) -> None:
         letters = await self.dead_letters.discard_document(tenant, version.document)
@@ -97,17 +95,27 @@ class PurgeDocument:
             async with self.begin(tenant) as work:
                 await work.rows.mark_discarded(version, letters)
 
-    async def _list_points(self, scope: TenantScope, version: Version) -> list[str]:
-        """Ids of all points of this version and of older ones."""
-        found: list[str] = []
-        within = Filter(documents=frozenset({version.document}))
-        start: str | None = None
-        while True:
-            page = await self.vectors.scroll(scope, within, start=start)
-            found += [one.point_id for one in page.entries if one.version <= version.number]
-            if page.next_id is None:
-                return found
-            start = page.next_id
+
+async def _remove_points(vectors: VectorStore, scope: TenantScope, version: Version) -> None:
+    for _ in range(PURGE_ROUNDS):
+        points = await _list_points(vectors, scope, version)
+        if not points:
+            return
+        await vectors.delete_points(scope, points)
+    raise UnavailableError("POINTS_REMAIN", "removed points are still found; retry")
+
+
+async def _list_points(vectors: VectorStore, scope: TenantScope, version: Version) -> list[str]:
+    """Ids of all points of this version and of older ones."""
+    found: list[str] = []
+    within = Filter(documents=frozenset({version.document}))
+    start: str | None = None
+    while True:
+        page = await vectors.scroll(scope, within, start=start)
+        found += [one.point_id for one in page.entries if one.version <= version.number]
+        if page.next_id is None:
+            return found
+        start = page.next_id
 
 
 async def _finish(
@@ -210,17 +218,22 @@ def _confirm(work: Work, delivery: Delivery[DescriptionChanged]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RemovePoints:
-    """Removes the points of versions without passages."""
+    """Removes the points of versions without passages, in every index in use.
+
+    An index whose build begins later gets no points of them.
+    """
 
     ledger: Ledger
-    vectors: VectorStore
+    indexes: Indexes
 
     async def run(self) -> int:
         """Returns the number of versions; after a crash the last one is repeated."""
         removed = await self.ledger.list_removed_versions(REMOVED_BATCH)
+        indexes = await self.indexes.list_in_use() if removed else []
         for one in removed:
-            await self.vectors.delete_document(
-                TenantScope(one.tenant), one.version.document, one.version.number
-            )
+            for index in indexes:
+                await index.vectors.delete_document(
+                    TenantScope(one.tenant), one.version.document, one.version.number
+                )
             await self.ledger.mark_points_removed(one)
         return len(removed)

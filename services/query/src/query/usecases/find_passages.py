@@ -1,42 +1,21 @@
 """Finds the passages that answer a question best."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import encode_question
-from query.retrieval.vector_store import Filter, Probe, TenantScope, VectorStore
-from query.usecases.ports import Embedder, Found, Ledger, Wanted
+from query.retrieval.vector_store import Filter, Probe, TenantScope
+from query.usecases.indexes import STORE_MISSING, Index, Indexes
+from query.usecases.ports import Found, Ledger, Wanted
 
 REBUILDING_RETRY_S: Final = 5.0
 # Candidates looked up at first for each requested hit.
 LOOK_UP_FIRST: Final = 3
-# The reason of a vector store that answers but has lost its points.
-STORE_MISSING: Final = "VECTORS_STORE_MISSING"
-
-
-@dataclass(slots=True)
-class Serving:
-    """The complete vector store, if one is known, and its problem, if it has one.
-
-    `store_id` is None until a complete store was found, and during a rebuild. A store that did not
-    answer is still asked, because it may be back before the next check. `progress` rises during a
-    rebuild. `missed` is set when a search misses the store, so that the next check comes at once.
-    """
-
-    store_id: UUID | None = None
-    problem: str = "vector store not seen yet"
-    progress: int = 0
-    missed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def count(self, rebuilt: int, total: int) -> None:
-        """Records how many passages have their point again; `progress` never falls."""
-        self.problem = f"vector store is being rebuilt: {rebuilt:,} of {total:,} passages"
-        self.progress = max(self.progress, 1 + rebuilt)
+# More flips during one search than anybody makes.
+FLIPS_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +24,14 @@ class FindPassages:
 
     Text comes only from Postgres, after tenant, version and deletion were checked there. Searches
     are refused while the index is rebuilt, because they would find only a part.
+
+    A search uses one index from the question's vector to the candidates. The statement that reads
+    the passages says which profile is live; if that is another one, the search runs again there. So
+    from the moment of a flip no search answers from the old index, in any process.
     """
 
-    embedder: Embedder
-    vectors: VectorStore
+    indexes: Indexes
     ledger: Ledger
-    serving: Serving
-    profile: str
 
     async def run(self, question: Question) -> list[Hit]:
         """At most `question.limit` hits, best first; equal scores in the order of their ids.
@@ -61,25 +41,42 @@ class FindPassages:
                 DATABASE_UNAVAILABLE.
             OverloadedError: one of them is full.
         """
-        store_id = self.serving.store_id
+        index = await self.indexes.find_live()
+        for _ in range(FLIPS_MAX):
+            try:
+                found = await self._find(index, question)
+            except UnavailableError:
+                # The profile may have been flipped away and dropped since.
+                live = await self.indexes.follow()
+                if live is index:
+                    raise
+            else:
+                if found.live == index.profile.name:
+                    return list(found.hits)
+                live = await self.indexes.follow()
+            index = live
+        raise rebuilding_error()
+
+    async def _find(self, index: Index, question: Question) -> Found:
+        store_id = index.serving.store_id
         if store_id is None:
             raise rebuilding_error()
-        ranked = await self._rank(question)
+        ranked = await self._rank(index, question)
         # The first few are nearly always enough, because few candidates are deleted or superseded.
         # But many good ones may belong to one document.
         first = len(ranked.point_ids)
         if not question.one_per_document:
             first = min(first, question.limit * LOOK_UP_FIRST)
-        found = await self._look_up(question, ranked, first)
+        found = await self._look_up(index, question, ranked, first)
         if len(found.hits) < question.limit and first < len(ranked.point_ids):
-            found = await self._look_up(question, ranked, len(ranked.point_ids))
+            found = await self._look_up(index, question, ranked, len(ranked.point_ids))
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
-            self.serving.missed.set()
+            self.indexes.wake()
             raise rebuilding_error()
-        return list(found.hits)
+        return found
 
-    async def _look_up(self, question: Question, ranked: Ranked, first: int) -> Found:
+    async def _look_up(self, index: Index, question: Question, ranked: Ranked, first: int) -> Found:
         wanted = Wanted(
             point_ids=ranked.point_ids[:first],
             scores=ranked.scores[:first],
@@ -87,21 +84,21 @@ class FindPassages:
             limit=question.limit,
             one_per_document=question.one_per_document,
         )
-        return await self.ledger.look_up(question.tenant, self.profile, wanted)
+        return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
-    async def _rank(self, question: Question) -> Ranked:
+    async def _rank(self, index: Index, question: Question) -> Ranked:
         collections = {f"collections/{question.collection}"} if question.collection else set()
         probe = Probe(
-            dense=await self.embedder.embed_question(question.text),
+            dense=await index.embedder.embed_question(question.text),
             sparse=encode_question(question.text),
             limit=question.limit,
             within=Filter(collections=frozenset(collections)),
         )
         try:
-            return await self.vectors.search(TenantScope(question.tenant), probe)
+            return await index.vectors.search(TenantScope(question.tenant), probe)
         except UnavailableError as error:
             if error.reason == STORE_MISSING:
-                self.serving.missed.set()
+                self.indexes.wake()
                 raise rebuilding_error() from error
             raise
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -15,14 +15,24 @@ from aquifer.ingest.v1 import document_pb2 as pb
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from aquifer.structs import to_json
-from chassis.base.errors import InvalidInputError
+from chassis.base.errors import ConflictError, InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.description import Description
-from query.domain import Batch, Matrix, PageBreak, Passage, Profile, Standing, Version
-from query.retrieval.vector_store import Point, TenantScope, VectorStore
+from query.domain import (
+    Batch,
+    Matrix,
+    PageBreak,
+    Passage,
+    Profile,
+    Standing,
+    Version,
+    make_point_id,
+)
+from query.retrieval.vector_store import Point, TenantScope
+from query.usecases.indexes import Index, Indexes
 from query.usecases.points import make_point
-from query.usecases.ports import Begin, Ledger, Work
+from query.usecases.ports import Begin, InUse, Ledger, Work
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -37,27 +47,39 @@ class IndexChunks:
     Batches may come in any order and any number of times. Points cannot be written inside a
     transaction, so they are written before it. If the transaction finds that the version is
     deleted, superseded or failed, its points are removed afterwards.
+
+    A batch gets points in every index in use. Inference sends its vectors under one profile; under
+    the others its texts are embedded here. The transaction locks the profiles in use, and stores
+    nothing if they are not those of the points. So every passage that is stored has its points in
+    every index whose build began before.
     """
 
-    profile: Profile
     begin: Begin
     ledger: Ledger
-    vectors: VectorStore
+    indexes: Indexes
 
     async def run(self, events: EventBatch[ChunksEmbedded]) -> None:
         """Indexes batches; rejects those that a retry cannot fix with `ChunksRejected`.
 
         Raises:
             InvalidInputError: an event has an invalid document name or version.
+            ConflictError: PROFILES_CHANGED, a retry uses the new ones.
         """
         scope = TenantScope(events.tenant)
-        read = {id(one): self._read(one) for one in events}
+        indexes = await self.indexes.list_in_use()
+        read = {id(one): await _read(one, indexes) for one in events}
         batches = [batch for batch in read.values() if isinstance(batch, Batch)]
-        await self.vectors.upsert(
-            scope, [point for batch in batches for point in make_points(batch)]
-        )
+        for index in indexes:
+            name = index.profile.name
+            await index.vectors.upsert(
+                scope, [point for batch in batches for point in make_points(batch, name)]
+            )
         async with self.begin(events.tenant, events) as work:
-            wanted = await _store_all(work, [(one, read[id(one)]) for one in work.fresh])
+            in_use = await work.rows.lock_profiles()
+            if list(in_use) != [index.profile for index in indexes]:
+                raise profiles_changed_error()
+            fresh = [(one, read[id(one)]) for one in work.fresh]
+            wanted = await _store_all(work, fresh, in_use)
         stored = {one.envelope.event_id: id(one) in wanted for one in work.fresh}
         unwanted: set[UUID] = set()
         for one in events:
@@ -73,23 +95,38 @@ class IndexChunks:
             if not stays:
                 unwanted = unwanted.union(batch.point_ids)
         if unwanted:
-            await self.vectors.delete_points(scope, [str(each) for each in unwanted])
-
-    def _read(self, one: Embedded) -> Batch | InvalidInputError:
-        version = read_version(one.event)
-        try:
-            return read_batch(one.event, version, self.profile)
-        except InvalidInputError as refusal:
-            return refusal
+            for index in indexes:
+                await index.vectors.delete_points(scope, [str(each) for each in unwanted])
 
     async def _is_wanted(self, tenant: str, version: Version) -> bool:
         standing = await self.ledger.read_standing(tenant, version.document)
         return standing.is_wanted(version.number)
 
 
-def make_points(batch: Batch) -> Iterator[Point]:
-    """The points of a batch."""
-    return map(make_point, batch.point_ids, batch.passages, batch.vectors)
+async def _read(one: Embedded, indexes: Sequence[Index]) -> Batch | InvalidInputError:
+    """Reads the batch of an event, and embeds it under the profiles that the event lacks."""
+    version = read_version(one.event)
+    try:
+        batch = read_batch(one.event, version, [index.profile for index in indexes])
+    except InvalidInputError as refusal:
+        return refusal
+    vectors = dict(batch.vectors)
+    texts = [passage.text_in_context for passage in batch.passages]
+    for index in indexes:
+        if index.profile.name not in vectors:
+            embedded = await index.embedder.embed_passages(one.event.tenant, texts)
+            vectors[index.profile.name] = embedded
+    return replace(batch, vectors=vectors)
+
+
+def make_points(batch: Batch, profile: str) -> Iterator[Point]:
+    """The points of a batch under one profile."""
+    return map(make_point, batch.point_ids, batch.passages, batch.vectors[profile])
+
+
+def profiles_changed_error() -> ConflictError:
+    """PROFILES_CHANGED: a build, flip or drop came in between."""
+    return ConflictError("PROFILES_CHANGED", "the profiles in use have just changed; retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +158,7 @@ def _reject(work: Work, one: Embedded, reason: str) -> None:
 
 
 async def _store_all(
-    work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]]
+    work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]], in_use: InUse
 ) -> set[int]:
     """Stores the passages of batches; returns the ids of the deliveries with points to keep.
 
@@ -144,13 +181,13 @@ async def _store_all(
         if seen[batch.version.document] == 1 and _is_first(standings, batch)
     ]
     if first:
-        await work.rows.put([batch for _, batch in first])
+        await work.rows.put([batch for _, batch in first], in_use)
         await work.rows.go_live_first([batch.version for _, batch in first])
     for one, batch in first:
         _announce_live(work, one, batch)
         wanted.add(id(one))
     for one, batch in batches:
-        if id(one) not in wanted and await _store(work, one, batch):
+        if id(one) not in wanted and await _store(work, one, batch, in_use):
             wanted.add(id(one))
     return wanted
 
@@ -161,7 +198,7 @@ def _is_first(standings: Mapping[str, Standing], batch: Batch) -> bool:
     return batch.version.number == batch.count == 1 and standing == Standing()
 
 
-async def _store(work: Work, one: Embedded, batch: Batch) -> bool:
+async def _store(work: Work, one: Embedded, batch: Batch, in_use: InUse) -> bool:
     """Stores the passages unless the version is unwanted; returns whether to keep its points."""
     version = batch.version
     standing = await work.rows.lock(version)
@@ -173,7 +210,7 @@ async def _store(work: Work, one: Embedded, batch: Batch) -> bool:
     except InvalidInputError as refusal:
         _reject(work, one, refusal.reason)
         return False
-    await work.rows.put([batch])
+    await work.rows.put([batch], in_use)
     if not complete:
         return True
     if not live:
@@ -205,8 +242,8 @@ def read_version(event: ChunksEmbedded) -> Version:
     return Version(document=event.prepared.document, number=event.prepared.version)
 
 
-def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Batch:
-    """The batch of an event, checked against the profile of the index.
+def read_batch(event: ChunksEmbedded, version: Version, in_use: Sequence[Profile]) -> Batch:
+    """The batch of an event; without vectors if the event's profile is not in use.
 
     Raises:
         InvalidInputError: it cannot become searchable, and a retry would not help.
@@ -214,7 +251,7 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
     prepared = event.prepared
     if prepared.tenant != event.tenant:
         raise InvalidInputError("TENANT_MISMATCH", "the tenant of the batch is not its event's")
-    vectors = _read_vectors(event, profile)
+    vectors = _read_vectors(event, in_use)
     description = to_description(prepared.description)
     passages = tuple(
         _read_passage(version, description, prepared, chunk) for chunk in prepared.chunks
@@ -226,7 +263,7 @@ def read_batch(event: ChunksEmbedded, version: Version, profile: Profile) -> Bat
         chunk_count=prepared.chunk_count,
         description=description,
         passages=passages,
-        point_ids=tuple(profile.point_id(passage.chunk_id) for passage in passages),
+        point_ids=tuple(make_point_id(passage.chunk_id) for passage in passages),
         vectors=vectors,
     )
 
@@ -244,8 +281,11 @@ def to_description(description: pb.Description) -> Description:
     )
 
 
-def _read_vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
-    if (event.profile, event.dimensions) != (profile.name, profile.dimensions):
+def _read_vectors(event: ChunksEmbedded, in_use: Sequence[Profile]) -> Mapping[str, Matrix]:
+    profile = next((one for one in in_use if one.name == event.profile), None)
+    if profile is None:
+        return {}
+    if event.dimensions != profile.dimensions:
         raise InvalidInputError(
             "PROFILE_MISMATCH",
             f"the index holds {profile.name} of {profile.dimensions} dimensions",
@@ -255,7 +295,8 @@ def _read_vectors(event: ChunksEmbedded, profile: Profile) -> Matrix:
     rows = len(event.prepared.chunks)
     if len(event.vectors) != rows * profile.dimensions * np.dtype("<f4").itemsize:
         raise InvalidInputError("VECTORS_SIZE", "not one vector for each chunk", chunks=rows)
-    return np.frombuffer(event.vectors, dtype="<f4").reshape(rows, profile.dimensions)
+    vectors = np.frombuffer(event.vectors, dtype="<f4").reshape(rows, profile.dimensions)
+    return {profile.name: vectors}
 
 
 def _read_passage(

@@ -1,6 +1,6 @@
 """Interfaces that the use cases need; for the vector store see `query.retrieval`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from query.domain import (
     Hit,
     Matrix,
     Passage,
+    Profile,
     Removed,
     Standing,
     Vector,
@@ -25,11 +26,24 @@ from query.domain import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """The profiles that have an index: the live one, used by searches, and one beside it."""
+
+    live: Profile
+    beside: Profile | None = None
+
+    def __iter__(self) -> Iterator[Profile]:
+        yield self.live
+        if self.beside:
+            yield self.beside
+
+
 class Embedder(Protocol):
-    """Embeds texts as unit-length vectors of the index's profile.
+    """Embeds texts as unit-length vectors of one profile.
 
     Every method raises:
-        UnavailableError: INFERENCE_UNAVAILABLE; PROFILE_MISMATCH if inference uses another profile.
+        UnavailableError: INFERENCE_UNAVAILABLE; PROFILE_MISMATCH if inference lacks the profile.
         OverloadedError: its queue is full.
     """
 
@@ -86,11 +100,13 @@ class Wanted:
 class Found:
     """Verified candidates, best first.
 
-    `complete_store` is the vector store that has every point; None if none does.
+    `complete_store` is the vector store that has every point; None if none does. `live` is the name
+    of the live profile.
     """
 
     hits: Sequence[Hit]
     complete_store: UUID | None
+    live: str
 
 
 class Rows(Protocol):
@@ -102,8 +118,23 @@ class Rows(Protocol):
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
         """`lock` for the documents of several versions, by document."""
 
-    async def put(self, batches: Sequence[Batch]) -> None:
-        """Store the passages of batches; a repeat overwrites."""
+    async def lock_profiles(self) -> InUse:
+        """Read the profiles in use; they cannot change until the transaction ends."""
+
+    async def put(self, batches: Sequence[Batch], in_use: InUse) -> None:
+        """Store passages with their vectors of the profiles in use; a repeat overwrites."""
+
+    async def put_vectors(self, profile: str, vectors: Mapping[UUID, Vector]) -> None:
+        """Store vectors of passages, by point id, under one profile."""
+
+    async def remove_vectors(
+        self, profile: str, live: str, *, after: UUID | None, limit: int
+    ) -> UUID | None:
+        """Remove the vectors of a profile from the `limit` passages after a point id.
+
+        Those of the live profile take their place. Returns the id at which the page ends, None if
+        there are no passages after it.
+        """
 
     async def describe(self, described: Mapping[Version, Description]) -> None:
         """Store descriptions of versions, unless a later one is there."""
@@ -234,8 +265,10 @@ class Ledger(Protocol):
     ) -> Sequence[tuple[UUID, Passage]]:
         """At most `limit` passages with their point ids, in the order of those ids."""
 
-    async def read_vectors(self, tenant: str, point_ids: Sequence[UUID]) -> Mapping[UUID, Vector]:
-        """Read the stored vectors of passages; those that have none are left out."""
+    async def read_vectors(
+        self, tenant: str, profile: str, point_ids: Sequence[UUID]
+    ) -> Mapping[UUID, Vector]:
+        """Read the stored vectors of passages under a profile; those without one are left out."""
 
     async def count_passages(self, tenant: str) -> int:
         """Number of passages of a tenant, including those of incomplete versions."""
@@ -271,11 +304,13 @@ class Answers(Protocol):
 class StoreRecord:
     """The record in Postgres of a profile's vector store: its id, and whether it is complete.
 
-    `store_id` is None before the first store, and while no store is complete.
+    `store_id` is None before the first store, and while no store is complete. `dropped`: the
+    profile is no longer in use, and its store and vectors are being removed.
     """
 
     store_id: UUID | None
     complete: bool
+    dropped: bool = False
 
 
 class Rebuilding(Protocol):
@@ -291,6 +326,9 @@ class Rebuilding(Protocol):
     async def complete(self, store_id: UUID) -> None:
         """Record the store as complete; takes effect when the right is released."""
 
+    async def remove_record(self) -> None:
+        """Remove the record of a dropped profile; takes effect when the right is released."""
+
 
 class StoreRecords(Protocol):
     """Records which vector store is complete; raises as `Ledger` does."""
@@ -303,6 +341,40 @@ class StoreRecords(Protocol):
 
     def begin_rebuild(self, profile: str) -> AbstractAsyncContextManager[Rebuilding | None]:
         """Take the right to rebuild; None if another process has it. It ends with the process."""
+
+    async def list_dropped(self) -> Sequence[str]:
+        """Profiles that were dropped and are not removed yet."""
+
+
+class Profiles(Protocol):
+    """The row that says which profiles are in use; raises as `Ledger` does.
+
+    A change waits for transactions that hold `Rows.lock_profiles`. It is made only if the row still
+    is what the caller has read; returns whether it was made.
+    """
+
+    async def read(self) -> InUse:
+        """Read the row."""
+
+    async def begin_build(self, profile: Profile, expected: InUse) -> bool:
+        """Put a profile beside the live one."""
+
+    async def flip(self, expected: InUse, store_id: UUID) -> bool:
+        """Swap the two profiles, if this store of the one beside is complete."""
+
+    async def drop(self, expected: InUse) -> bool:
+        """End the use of the profile beside, and mark its record as dropped."""
+
+
+class Catalogue(Protocol):
+    """What inference offers."""
+
+    async def list_profiles(self) -> Sequence[Profile]:
+        """The profiles under which inference embeds; asked for the current call.
+
+        Raises:
+            UnavailableError: INFERENCE_UNAVAILABLE.
+        """
 
 
 class DeadLetters(Protocol):

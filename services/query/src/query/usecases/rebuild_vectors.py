@@ -1,4 +1,4 @@
-"""Keeps the vector store equal to the passages: rebuilds a lost store, repairs single points."""
+"""Keeps vector stores equal to the passages: fills new and lost stores, repairs single points."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from chassis.base.errors import UnavailableError
-from query.domain import Profile
-from query.retrieval.vector_store import TenantScope, VectorStore
+from query.retrieval.vector_store import TenantScope
 from query.usecases.compare_points import RESTORED_TOGETHER, RestorePoints, compare_page
-from query.usecases.find_passages import STORE_MISSING, Serving
-from query.usecases.ports import Ledger, Rebuilding, StoreRecords
+from query.usecases.indexes import Index, Indexes, serve
+from query.usecases.ports import Begin, Ledger, Rebuilding, StoreRecords
 
 log = logging.getLogger(__name__)
 
@@ -21,21 +19,21 @@ SETTLED_S: Final = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class RebuildVectors:
-    """Compares the vector store with the passages each time it is called, and repairs it.
+    """Compares the vector store of an index with the passages when it is called, and repairs it.
 
-    A store that lost its points has another id afterwards. Searches are then refused until every
-    passage has its point again. Vectors are stored with the passages; only passages without one are
-    embedded again. Existing points are left, so an interrupted rebuild continues where it stopped.
-    A complete store is compared every `repair_s` seconds by count, and tenants with different
-    counts are compared point by point. `clock` returns monotonic seconds.
+    A store that lost its points has another id afterwards. Searches of the live index are then
+    refused until every passage has its point again. A new index is filled in the same way. Vectors
+    are stored with the passages; only passages without one are embedded. Existing points are left,
+    so an interrupted rebuild continues where it stopped. A complete store is compared every
+    `repair_s` seconds by count, and tenants with different counts are compared point by point.
+    `clock` returns monotonic seconds.
     """
 
-    profile: Profile
+    index: Index
+    indexes: Indexes
     restore: RestorePoints
     ledger: Ledger
     records: StoreRecords
-    vectors: VectorStore
-    serving: Serving
     repair_s: float
     clock: Callable[[], float]
     _repair_at: float = field(default=0.0, init=False)
@@ -47,50 +45,37 @@ class RebuildVectors:
         Raises:
             UnavailableError, OverloadedError, ConflictError: call it again later.
         """
-        if not await self._check():
-            async with self.records.begin_rebuild(self.profile.name) as right:
-                # Another process may have finished just before the right became free.
-                if right is None or await self._check():
+        if not await self.indexes.check(self.index):
+            async with self.records.begin_rebuild(self.index.profile.name) as right:
+                # Another process may have finished just before the right became free, or the
+                # profile may have been dropped: with the right no store is removed meanwhile.
+                if right is None or await self.indexes.check(self.index):
+                    return
+                if self.index not in await self.indexes.list_in_use():
                     return
                 store_id = await self._rebuild(right)
-            self._serve(store_id)
+            serve(self.index, store_id)
             # A later comparison finds points that were written to the old store in the meantime.
             self._repair_at = self.clock() + SETTLED_S
         elif self.clock() >= self._repair_at:
             await self._repair()
 
-    async def _check(self) -> bool:
-        """Whether the store is the complete one; searches are served or refused accordingly."""
-        record = await self.records.read(self.profile.name)
-        try:
-            store_id = (await self.vectors.info()).store_id
-        except UnavailableError as error:
-            if error.reason != STORE_MISSING:
-                self.serving.problem = f"vector store: {error.reason}"
-                raise
-            store_id = None
-        whole = store_id is not None and record.complete and record.store_id == store_id
-        self._serve(store_id if whole else None)
-        return whole
-
-    def _serve(self, store_id: UUID | None) -> None:
-        self.serving.store_id = store_id
-        self.serving.problem = "" if store_id else "vector store is being rebuilt"
-
     async def _rebuild(self, right: Rebuilding) -> UUID:
         """Rebuilds the store. The record is cleared first, so an empty store is never used."""
-        await self.records.forget(self.profile.name)
-        store_id = (await self.vectors.prepare()).store_id
-        log.warning("vectors.rebuilding", extra={"store_id": store_id})
+        await self.records.forget(self.index.profile.name)
+        store_id = (await self.index.vectors.prepare()).store_id
+        log.warning(
+            "vectors.rebuilding", extra={"profile": self.index.profile.name, "store_id": store_id}
+        )
         tenants = await self.ledger.list_tenants()
         total = sum([await self.ledger.count_passages(tenant) for tenant in tenants])
         restored = rebuilt = 0
-        self.serving.count(rebuilt, total)
+        self.index.serving.count(rebuilt, total)
 
         async def keep(passages: int) -> None:
             nonlocal rebuilt
             rebuilt += passages
-            self.serving.count(rebuilt, total)
+            self.index.serving.count(rebuilt, total)
             await right.keep()
 
         for tenant in tenants:
@@ -103,7 +88,7 @@ class RebuildVectors:
         """Compares tenants with different counts; points being written may cause a difference."""
         for tenant in await self.ledger.list_tenants():
             passages = await self.ledger.count_passages(tenant)
-            points = await self.vectors.count(TenantScope(tenant))
+            points = await self.index.vectors.count(TenantScope(tenant))
             if passages == points:
                 self._orphans.pop(tenant, None)
                 continue
@@ -125,7 +110,7 @@ class RebuildVectors:
         restored, orphans = 0, set[UUID]()
         after: UUID | None = None
         while True:
-            page = await compare_page(self.ledger, self.vectors, scope, after)
+            page = await compare_page(self.ledger, self.index.vectors, scope, after)
             orphans |= {UUID(entry.point_id) for entry in page.orphans}
             await keep(page.passages - len(page.missing))
             for first in range(0, len(page.missing), RESTORED_TOGETHER):
@@ -141,9 +126,47 @@ class RebuildVectors:
 
     async def _remove_orphans(self, scope: TenantScope, orphans: set[UUID]) -> None:
         if orphans:
-            removed = await self.vectors.delete_points(scope, [str(one) for one in orphans])
+            removed = await self.index.vectors.delete_points(scope, [str(one) for one in orphans])
             log.warning("points.orphaned", extra={"tenant": scope.tenant, "removed": removed})
 
 
 async def _do_nothing(_passages: int) -> None:
     """Does nothing: a comparison needs no right to rebuild."""
+
+
+@dataclass(slots=True, kw_only=True)
+class KeepIndexes:
+    """Keeps the stores of all profiles in use equal to the passages.
+
+    There is a loop for each of the two, so that a long build does not delay the repair of the
+    other. They are told apart by their names: a flip must not move one to a loop that is busy.
+    """
+
+    begin: Begin
+    ledger: Ledger
+    records: StoreRecords
+    indexes: Indexes
+    repair_s: float
+    clock: Callable[[], float]
+    _rebuilds: dict[str, RebuildVectors] = field(default_factory=dict, init=False)
+
+    async def run(self, place: int) -> None:
+        """Checks the store of the index at this place, if there is one, as `RebuildVectors`."""
+        await self.indexes.follow()
+        in_use = sorted(await self.indexes.list_in_use(), key=lambda one: one.profile.name)
+        if place < len(in_use):
+            await self._find_rebuild(in_use[place]).run()
+
+    def _find_rebuild(self, index: Index) -> RebuildVectors:
+        name = index.profile.name
+        if name not in self._rebuilds:
+            self._rebuilds[name] = RebuildVectors(
+                index=index,
+                indexes=self.indexes,
+                restore=RestorePoints(index=index, begin=self.begin, ledger=self.ledger),
+                ledger=self.ledger,
+                records=self.records,
+                repair_s=self.repair_s,
+                clock=self.clock,
+            )
+        return self._rebuilds[name]

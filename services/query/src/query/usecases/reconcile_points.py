@@ -11,14 +11,15 @@ from typing_extensions import override
 from aquifer.ops.v1 import reconcile_service_pb2 as pb
 from chassis.base import paging
 from chassis.process.reconcile import EXAMPLES_MAX, Check, Finding, Scope, Slice
-from query.retrieval.vector_store import Entry, TenantScope, VectorStore
+from query.retrieval.vector_store import Entry, TenantScope
 from query.usecases.compare_points import (
     RESTORED_TOGETHER,
     RestorePoints,
     Row,
     compare_page,
 )
-from query.usecases.find_passages import Serving, rebuilding_error
+from query.usecases.find_passages import rebuilding_error
+from query.usecases.indexes import Index, Indexes
 from query.usecases.ports import Begin, Ledger
 
 # Longer than a batch takes from writing its points to storing its passages.
@@ -29,6 +30,7 @@ SETTLED_S: Final = 60.0
 class ReconcilePoints(Check):
     """Adds the points of passages that have none, and removes points that have no passage.
 
+    Compares every index in use, one after the other; one that is still being built is left out.
     A point without a passage may belong to a batch that is about to store its passages. Unless its
     version is deleted, superseded or failed, it is removed only if it still has none after
     `settled_s` seconds.
@@ -36,9 +38,7 @@ class ReconcilePoints(Check):
 
     begin: Begin
     ledger: Ledger
-    vectors: VectorStore
-    restore: RestorePoints
-    serving: Serving
+    indexes: Indexes
     settled_s: float = SETTLED_S
 
     @property
@@ -58,10 +58,20 @@ class ReconcilePoints(Check):
             InvalidInputError: PAGE_TOKEN_INVALID.
             UnavailableError: VECTORS_REBUILDING, a lost store is filled again by itself.
         """
-        if self.serving.store_id is None:
-            raise rebuilding_error()
-        tenant = TenantScope(scope.tenant)
-        page = await compare_page(self.ledger, self.vectors, tenant, _parse_position(after))
+        profile, last = _parse_position(after)
+        places = await self._list_complete()
+        place = next((n for n, one in enumerate(places) if one.profile.name >= profile), None)
+        if place is None:  # the last one was dropped since
+            return Slice(checked=0, findings=())
+        index, tenant = places[place], TenantScope(scope.tenant)
+        if index.profile.name != profile:
+            last = None
+        page = await compare_page(self.ledger, index.vectors, tenant, last)
+        following = ""
+        if page.last:
+            following = _make_position(index, page.last)
+        elif place + 1 < len(places):
+            following = _make_position(places[place + 1], None)
         missing = await self._drop_deleted(tenant, scope, page.missing)
         orphans = [one for one in page.orphans if scope.includes(one.document)]
         return Slice(
@@ -70,7 +80,9 @@ class ReconcilePoints(Check):
                 Finding(
                     kind=pb.DIFFERENCE_KIND_POINT_MISSING,
                     count=len(missing),
-                    repaired=len(missing) if scope.dry_run else await self._add(tenant, missing),
+                    repaired=len(missing)
+                    if scope.dry_run
+                    else await self._add(index, tenant, missing),
                     examples=[
                         f"{one.version.document} v{one.version.number} #{one.ordinal}"
                         for _, one in missing[:EXAMPLES_MAX]
@@ -79,15 +91,25 @@ class ReconcilePoints(Check):
                 Finding(
                     kind=pb.DIFFERENCE_KIND_POINT_ORPHANED,
                     count=len(orphans),
-                    repaired=len(orphans) if scope.dry_run else await self._remove(tenant, orphans),
+                    repaired=len(orphans)
+                    if scope.dry_run
+                    else await self._remove(index, tenant, orphans),
                     examples=[
                         f"{one.point_id} {one.document} v{one.version}"
                         for one in orphans[:EXAMPLES_MAX]
                     ],
                 ),
             ],
-            after=str(page.last) if page.last else "",
+            after=following,
         )
+
+    async def _list_complete(self) -> Sequence[Index]:
+        """The indexes to compare, by name; the live one must be complete."""
+        live, *beside = await self.indexes.list_in_use()
+        if not await self.indexes.check(live):
+            raise rebuilding_error()
+        complete = [live, *[one for one in beside if await self.indexes.check(one)]]
+        return sorted(complete, key=lambda one: one.profile.name)
 
     async def _drop_deleted(
         self, tenant: TenantScope, scope: Scope, missing: Sequence[Row]
@@ -100,15 +122,16 @@ class ReconcilePoints(Check):
             held = set(await work.rows.lock_passages([point_id for point_id, _ in chosen]))
         return [row for row in chosen if row[0] in held]
 
-    async def _add(self, tenant: TenantScope, missing: Sequence[Row]) -> int:
+    async def _add(self, index: Index, tenant: TenantScope, missing: Sequence[Row]) -> int:
+        restore = RestorePoints(index=index, begin=self.begin, ledger=self.ledger)
         return sum(
             [
-                await self.restore.run(tenant, missing[first : first + RESTORED_TOGETHER])
+                await restore.run(tenant, missing[first : first + RESTORED_TOGETHER])
                 for first in range(0, len(missing), RESTORED_TOGETHER)
             ]
         )
 
-    async def _remove(self, tenant: TenantScope, orphans: Sequence[Entry]) -> int:
+    async def _remove(self, index: Index, tenant: TenantScope, orphans: Sequence[Entry]) -> int:
         """Removes those that no batch needs; returns their number."""
         unwanted: list[Entry] = []
         uncertain: list[Entry] = []
@@ -122,11 +145,19 @@ class ReconcilePoints(Check):
             unwanted += [one for one in uncertain if UUID(one.point_id) not in set(held)]
         if not unwanted:
             return 0
-        return await self.vectors.delete_points(tenant, [one.point_id for one in unwanted])
+        return await index.vectors.delete_points(tenant, [one.point_id for one in unwanted])
 
 
-def _parse_position(after: str) -> UUID | None:
+def _make_position(index: Index, last: UUID | None) -> str:
+    return f"{index.profile.name}/{last or ''}"
+
+
+def _parse_position(after: str) -> tuple[str, UUID | None]:
+    """The name of a profile, and the last point id that was compared in its index."""
+    profile, slash, last = after.partition("/")
+    if after and not slash:
+        raise paging.invalid_token_error()
     try:
-        return UUID(after) if after else None
+        return profile, UUID(last) if last else None
     except ValueError as error:
         raise paging.invalid_token_error() from error

@@ -29,7 +29,7 @@ class ReconcileServiceStub:
     """Compares one slice of the data of all tenants and repairs what differs; a call does a bounded
     amount of work. Call it again with the token of the response until the token is empty. Can be
     repeated at any time: a repair that was already made changes nothing. INVALID_ARGUMENT
-    PAGE_TOKEN_INVALID, COLLECTION_NAME, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
+    PAGE_TOKEN_INVALID, COLLECTION_NAME, TEXT_BREAKS_ENGINE. FAILED_PRECONDITION STORE_FOREIGN.
     """
 
 class ReconcileServiceServicer(metaclass=abc_1.ABCMeta):
@@ -53,7 +53,7 @@ class ReconcileServiceServicer(metaclass=abc_1.ABCMeta):
         """Compares one slice of the data of all tenants and repairs what differs; a call does a bounded
         amount of work. Call it again with the token of the response until the token is empty. Can be
         repeated at any time: a repair that was already made changes nothing. INVALID_ARGUMENT
-        PAGE_TOKEN_INVALID, COLLECTION_NAME, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
+        PAGE_TOKEN_INVALID, COLLECTION_NAME, TEXT_BREAKS_ENGINE. FAILED_PRECONDITION STORE_FOREIGN.
         """
 
 def add_ReconcileServiceServicer_to_server(servicer: ReconcileServiceServicer, server: aio.Server) -> None: ...

@@ -83,9 +83,9 @@ UPLOAD = {
 ROLL_BACK = {
     **{reason: why for reason, why in UPLOAD.items() if reason != "DOCUMENT_DELETED"},
     "EMPTY_DOCUMENT": "the bytes were accepted before",
+    "PASSWORDS_OFF": "a roll back has no password",
 }
 STARTED = UPLOAD | {
-    "METADATA_RANGE": "checked when the upload was started",
     "EMPTY_DOCUMENT": "checked when the upload was started",
     "REQUEST_REUSED": "the request id is the id of the upload",
 }
@@ -313,7 +313,7 @@ PLANTED = {
     ),
     "PLANTED_USE_CASE": (
         "services/query/src/query/usecases/find_passages.py",
-        "        store_id = self.serving.store_id\n",
+        "        store_id = index.serving.store_id\n",
         {"QueryService.Search", "QueryService.Ask"},
     ),
     "PLANTED_DOMAIN": (

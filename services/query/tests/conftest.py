@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from chassis.base.errors import NotFoundError
 from chassis.base.postgres import Database, open_database
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
+from query.profile import Profile
 from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope
 from query.usecases.ports import Embedder, Generator, Prompt

@@ -1,8 +1,6 @@
 """Connects use cases with their adapters; the only module that knows both."""
 
-import hashlib
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +9,6 @@ from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServic
 from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions
-from chassis.process.ops import Stage
 from chassis.process.process import Process
 from chassis.process.reconcile import Check, ReconcileRpc
 from ingest.chunking import ChunkSettings
@@ -23,16 +20,18 @@ from ingest.gateways import (
     QuerySearch,
     open_query_channel,
 )
+from ingest.objects.keys import key_age_s, make_key
 from ingest.objects.opening import open_objects
 from ingest.pace import Pace
 from ingest.parsing.jail.jailed import ParserLimits
-from ingest.parsing.ocr.data import OcrData
+from ingest.parsing.ocr.data import open_ocr_data
 from ingest.parsing.parser import Parser
 from ingest.passwords import AesPasswords
-from ingest.reconciler import Reconciler
+from ingest.reconciler import Maintenance, Reconciler
 from ingest.references.reader import open_references
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
+from ingest.stages import list_stages
 from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
@@ -138,21 +137,13 @@ class Wired:
     use_cases: UseCases
     watchers: Watchers
     fetch: FetchContent
-    repair: RepairSteps
-    repair_descriptions: RepairDescriptions
-    expire: GiveUpExpired
-    sweep_objects: SweepObjects
-    delete_old: DeleteOldDocuments
-    drop_versions: DropVersions
-    continue_deletions: ContinueDeletions
-    expire_uploads: ExpireUploads
+    maintenance: Maintenance
 
 
 def wire(adapters: Adapters, settings: Settings) -> Wired:
     """Connects the use cases with the adapters."""
     pace, begin, objects = _make_pace(settings), adapters.begin, adapters.objects
     fresh = FreshVersions()
-    handled = HandledUntil(queue=adapters.queue, sweeper=adapters.sweeper)
     estimates = ProgressEstimates(sweeper=adapters.sweeper)
     watchers = Watchers(
         begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
@@ -167,9 +158,9 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         references=adapters.references,
         fetches_max=settings.backlog_max,
     )
-    repair = RepairSteps(begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace)
+    maintenance = _wire_maintenance(adapters, settings, pace)
     return Wired(
-        checks=_make_checks(adapters, settings, repair),
+        checks=_make_checks(adapters, settings, maintenance.repair),
         rpc=_wire_rpc(accept, delete, watchers, estimates, adapters, settings),
         watchers=watchers,
         fetch=FetchContent(
@@ -197,25 +188,31 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             reject=RejectVersion(begin=begin),
             purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
         ),
-        repair=repair,
+        maintenance=maintenance,
+    )
+
+
+def _wire_maintenance(adapters: Adapters, settings: Settings, pace: Pace) -> Maintenance:
+    begin, sweeper, objects = adapters.begin, adapters.sweeper, adapters.objects
+    handled = HandledUntil(queue=adapters.queue, sweeper=sweeper)
+    return Maintenance(
+        repair=RepairSteps(begin=begin, sweeper=sweeper, handled=handled, pace=pace),
         repair_descriptions=RepairDescriptions(
-            begin=begin, sweeper=adapters.sweeper, handled=handled, pace=pace
+            begin=begin, sweeper=sweeper, handled=handled, pace=pace
         ),
-        expire=GiveUpExpired(begin=begin, sweeper=adapters.sweeper, pace=pace),
+        expire=GiveUpExpired(begin=begin, sweeper=sweeper, pace=pace),
         sweep_objects=SweepObjects(
-            sweeper=adapters.sweeper,
-            objects=objects,
-            key_age_s=key_age_s,
-            age_s=settings.orphan_age_s,
+            sweeper=sweeper, objects=objects, key_age_s=key_age_s, age_s=settings.orphan_age_s
         ),
-        delete_old=DeleteOldDocuments(begin=begin, sweeper=adapters.sweeper, pace=pace),
-        drop_versions=DropVersions(begin=begin, sweeper=adapters.sweeper, objects=objects),
+        delete_old=DeleteOldDocuments(begin=begin, sweeper=sweeper, pace=pace),
+        drop_versions=DropVersions(begin=begin, sweeper=sweeper, objects=objects),
         continue_deletions=ContinueDeletions(
             begin=begin,
-            sweeper=adapters.sweeper,
+            sweeper=sweeper,
             hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace),
         ),
-        expire_uploads=ExpireUploads(begin=begin, sweeper=adapters.sweeper, objects=objects),
+        expire_uploads=ExpireUploads(begin=begin, sweeper=sweeper, objects=objects),
+        sweeper=sweeper,
     )
 
 
@@ -324,25 +321,6 @@ def _make_pace(settings: Settings) -> Pace:
     )
 
 
-def _read_ocr(settings: Settings) -> OcrData | None:
-    """The data for OCR, None if it is off; raises `FailedPreconditionError` if it is missing."""
-    if not settings.ocr_languages:
-        return None
-    return OcrData(str(settings.ocr_data_dir), settings.ocr_languages).check()
-
-
-def make_key(tenant: str, document: str) -> str:
-    """Makes the key of a new object: it contains the time but no document name."""
-    folder = hashlib.sha256(document.encode()).hexdigest()
-    return f"{tenant}/{folder}/{round(time.time() * 1_000):013d}-{uuid.uuid4().hex}"
-
-
-def key_age_s(key: str) -> float:
-    """Age in seconds of the object with this key; 0 for a key of another format."""
-    came = key.rpartition("/")[2].partition("-")[0]
-    return time.time() - int(came) / 1_000 if came.isdecimal() else 0.0
-
-
 async def build(process: Process, settings: Settings) -> None:
     """Open the dependencies of ingest and attach the service to the process."""
     opened = process.stack.enter_async_context
@@ -354,7 +332,10 @@ async def build(process: Process, settings: Settings) -> None:
     outbox = Outbox(database, process.bus, SERVICE)
     objects = await open_objects(settings.objects_url)
     parser = await opened(
-        Parser(ParserLimits(children=settings.parser_children), _read_ocr(settings))
+        Parser(
+            ParserLimits(children=settings.parser_children),
+            open_ocr_data(str(settings.ocr_data_dir), settings.ocr_languages),
+        )
     )
     channel = await opened(
         open_query_channel(settings.query_address, process.authority.credentials)
@@ -387,17 +368,7 @@ async def build(process: Process, settings: Settings) -> None:
     add_ReconcileServiceServicer_to_server(ReconcileRpc(wired.checks), process.server)
     process.consume(events, app=wired.use_cases)
     reconciler = Reconciler(
-        repair=wired.repair,
-        repair_descriptions=wired.repair_descriptions,
-        expire=wired.expire,
-        sweep_objects=wired.sweep_objects,
-        delete_old=wired.delete_old,
-        drop_versions=wired.drop_versions,
-        continue_deletions=wired.continue_deletions,
-        expire_uploads=wired.expire_uploads,
-        sweeper=sweeper,
-        connected=lambda: process.bus.is_connected,
-        settings=settings,
+        wired.maintenance, connected=lambda: process.bus.is_connected, settings=settings
     )
     process.bus.on_reconnected.append(wired.watchers.notice_all)
     process.add_loop(wired.watchers.run)
@@ -407,16 +378,4 @@ async def build(process: Process, settings: Settings) -> None:
     process.add_loop(reconciler.sweep)
     process.add_loop(reconciler.delete_collections)
     process.add_probe(database.find_problem)
-    process.stages = lambda: _stages(sweeper)
-
-
-async def _stages(sweeper: Sweeper) -> Sequence[Stage]:
-    return [
-        Stage(
-            name=backlog.state,
-            tenant=backlog.tenant,
-            documents=backlog.documents,
-            oldest_age_s=backlog.oldest_age_s,
-        )
-        for backlog in await sweeper.count_backlog()
-    ]
+    process.stages = lambda: list_stages(sweeper)

@@ -21,8 +21,8 @@ DELETIONS_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciler:
-    """Runs until cancelled; if a dependency is unavailable, a round is skipped."""
+class Maintenance:
+    """What is done again and again."""
 
     repair: RepairSteps
     repair_descriptions: RepairDescriptions
@@ -33,6 +33,13 @@ class Reconciler:
     continue_deletions: ContinueDeletions
     expire_uploads: ExpireUploads
     sweeper: Sweeper
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """Runs until cancelled; if a dependency is unavailable, a round is skipped."""
+
+    work: Maintenance
     connected: Callable[[], bool]
     settings: Settings
 
@@ -42,17 +49,17 @@ class Reconciler:
             await asyncio.sleep(self.settings.reconcile_s)
             # Without the bus nothing can be sent, but an attempt would be counted.
             if self.connected():
-                await _run_round("steps.repaired", self.repair.run)
-                await _run_round("descriptions.repaired", self.repair_descriptions.run)
-            await _run_round("versions.expired", self.expire.run)
+                await _run_round("steps.repaired", self.work.repair.run)
+                await _run_round("descriptions.repaired", self.work.repair_descriptions.run)
+            await _run_round("versions.expired", self.work.expire.run)
 
     async def sweep(self) -> None:
         """Removes expired uploads, unused objects, old documents and versions, and old rows."""
         while True:
-            await _run_round("uploads.expired", self.expire_uploads.run)
-            await _run_round("objects.swept", self.sweep_objects.run)
-            await _run_round("documents.expired", self.delete_old.run)
-            await _run_round("versions.dropped", self.drop_versions.run)
+            await _run_round("uploads.expired", self.work.expire_uploads.run)
+            await _run_round("objects.swept", self.work.sweep_objects.run)
+            await _run_round("documents.expired", self.work.delete_old.run)
+            await _run_round("versions.dropped", self.work.drop_versions.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 
@@ -60,10 +67,10 @@ class Reconciler:
         """Goes on with deletions of collections; looks every `DELETIONS_S`."""
         while True:
             await asyncio.sleep(DELETIONS_S)
-            await _run_round("collections.deleted", self.continue_deletions.run)
+            await _run_round("collections.deleted", self.work.continue_deletions.run)
 
     async def _forget(self) -> int:
-        return await self.sweeper.forget(
+        return await self.work.sweeper.forget(
             self.settings.inbox_retention_s, self.settings.request_retention_s
         )
 

@@ -26,7 +26,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from ingest.domain import State
-from ingest.usecases.record_uploads import TenantLateError
+from ingest.usecases.refusals import TenantLateError
 from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 
@@ -484,7 +484,7 @@ async def test_an_object_without_a_row_is_swept_by_age_and_no_other(rig: Rig):
     young = rig.wired.rpc.accept.make_key(TENANT, NAME)
     for key in (old, young):
         await rig.objects.put(key, b"left by a crash", max_bytes=100)
-    assert await rig.wired.sweep_objects.run() == 1
+    assert await rig.wired.maintenance.sweep_objects.run() == 1
     assert await rig.objects.list(TENANT) == sorted([*kept, young])
 
 

@@ -108,14 +108,14 @@ async def test_old_documents_are_deleted_newer_ones_stay(rig: Rig):
     rig.rows.execute("UPDATE versions SET accepted_at = accepted_at - interval '2 hours'")
     await rig.index_version(name=young)
     before = rig.last_outgoing()
-    assert await rig.wired.delete_old.run() == 1
+    assert await rig.wired.maintenance.delete_old.run() == 1
     assert rig.state() == "DELETING"
     [order] = messages(rig.outgoing(before))
     assert isinstance(order, DocumentDeletionRequested)
     assert order.document == NAME
     for name in (OTHER, young):
         assert rig.version(name=name)["state"] == "INDEXED"
-    assert await rig.wired.delete_old.run() == 0
+    assert await rig.wired.maintenance.delete_old.run() == 0
 
 
 async def test_a_new_upload_keeps_a_document(rig: Rig):
@@ -123,7 +123,7 @@ async def test_a_new_upload_keeps_a_document(rig: Rig):
     await rig.index_version()
     rig.rows.execute("UPDATE versions SET accepted_at = accepted_at - interval '2 hours'")
     await rig.upload(b"Newer.")
-    assert await rig.wired.delete_old.run() == 0
+    assert await rig.wired.maintenance.delete_old.run() == 0
     assert rig.state() == "INDEXED"
 
 

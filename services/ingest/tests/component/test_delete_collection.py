@@ -42,7 +42,7 @@ async def read(rig: Rig, collection: str = REPORTS) -> Any:
 
 async def go_on(rig: Rig) -> int:
     """A round of the loop."""
-    return await rig.wired.continue_deletions.run()
+    return await rig.wired.maintenance.continue_deletions.run()
 
 
 async def purge(rig: Rig) -> list[Any]:
@@ -179,7 +179,7 @@ async def test_a_death_after_any_batch_leaves_the_rest_to_another_process(rig: R
         await remove(rig)  # recorded, and no batch was begun
     assert pending.value.reason == "HIDE_PENDING"
     assert (await rig.get(document(0))).version.state is State.INDEXED
-    hide = rig.wired.continue_deletions.hide
+    hide = rig.wired.maintenance.continue_deletions.hide
     deletion = await read(rig)
     assert await hide._mark(TENANT, deletion, "") == document(1)
     assert [(await rig.get(document(n))).version.state for n in (1, 2)] == [

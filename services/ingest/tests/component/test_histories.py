@@ -179,8 +179,8 @@ class World:
             if not self._is_pending():
                 return
             self.rig.age_versions()
-            await self.rig.wired.repair.run()
-            await self.rig.wired.repair_descriptions.run()
+            await self.rig.wired.maintenance.repair.run()
+            await self.rig.wired.maintenance.repair_descriptions.run()
             self._collect()
         raise AssertionError(f"never settles: {self.states}")
 
@@ -277,7 +277,7 @@ class World:
             await self.rig.wired.rpc.create_collection.run(TENANT, collection, given)
         update = self.rig.wired.rpc.update_collection
         await update.run(TENANT, collection, given, ["version_retention"])
-        await self.rig.wired.drop_versions.run()
+        await self.rig.wired.maintenance.drop_versions.run()
 
     async def _pin(self, number: int) -> None:
         if number % 2:

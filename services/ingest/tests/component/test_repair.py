@@ -28,7 +28,7 @@ async def lose_events(rig: Rig, *, hours: int = 1) -> None:
 async def repair(rig: Rig) -> list[Any]:
     """What one look sends again."""
     before = rig.last_outgoing()
-    await rig.wired.repair.run()
+    await rig.wired.maintenance.repair.run()
     return messages(rig.outgoing(before))
 
 
@@ -36,7 +36,7 @@ async def test_a_lost_order_is_sent_again_as_a_new_event(rig: Rig):
     first = ids(await rig.event())
     await lose_events(rig)
     before = rig.last_outgoing()
-    assert await rig.wired.repair.run() == 1
+    assert await rig.wired.maintenance.repair.run() == 1
     again = rig.outgoing(before)
     assert messages(again) == [VersionAccepted(tenant=TENANT, document=NAME, version=1, attempt=1)]
     assert not set(ids(again)) & set(first)
@@ -64,7 +64,7 @@ async def test_lost_chunks_are_rebuilt_from_their_rows(
 async def test_what_is_sent_again_is_in_the_trace_of_its_version(rig: Rig):
     await rig.upload()
     await lose_events(rig)
-    await rig.wired.repair.run()
+    await rig.wired.maintenance.repair.run()
     [row] = rig.outgoing()
     assert row.headers.get("traceparent", f"00-{TRACE}-")[3:35] == TRACE
 
@@ -91,7 +91,7 @@ async def describe(rig: Rig, **header: Any) -> list[Any]:
 
 async def repair_descriptions(rig: Rig) -> list[Any]:
     before = rig.last_outgoing()
-    await rig.wired.repair_descriptions.run()
+    await rig.wired.maintenance.repair_descriptions.run()
     return messages(rig.outgoing(before))
 
 
@@ -142,7 +142,7 @@ async def test_a_description_that_waits_anywhere_is_not_sent_twice(rig: Rig):
     rig.clear_outbox()
     rig.siblings.last = dict.fromkeys(("DescriptionChanged", "VersionDescribed"), 9)
     rig.siblings.handled = {"DescriptionChanged": 9, "VersionDescribed": 8}
-    rig.wired.repair_descriptions.handled._until.clear()
+    rig.wired.maintenance.repair_descriptions.handled._until.clear()
     assert await repair_descriptions(rig) == []
     rig.siblings.handled["VersionDescribed"] = 9
     assert len(await repair_descriptions(rig)) == 1
@@ -211,7 +211,7 @@ async def test_what_was_sent_after_a_round_began_is_not_judged_by_it(rig: Rig):
     await rig.upload()
     rig.clear_outbox()
     rig.siblings.handled = {"VersionAccepted": 5}
-    until = await rig.wired.repair.handled.check(State.ACCEPTED)
+    until = await rig.wired.maintenance.repair.handled.check(State.ACCEPTED)
     assert until is not None
     assert until < rig.version()["accepted_at"]
 
@@ -220,8 +220,8 @@ async def test_two_reconcilers_send_a_step_once(rig: Rig):
     await rig.upload()
     await lose_events(rig)
     due = await rig.sweeper.list_overdue(State.ACCEPTED, 10)
-    assert await rig.wired.repair.send_again(due[0]) is True
-    assert await rig.wired.repair.send_again(due[0]) is False
+    assert await rig.wired.maintenance.repair.send_again(due[0]) is True
+    assert await rig.wired.maintenance.repair.send_again(due[0]) is False
 
 
 async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(rig: Rig):
@@ -229,7 +229,7 @@ async def test_a_broker_that_is_away_costs_a_round_and_nothing_else(rig: Rig):
     await lose_events(rig)
     rig.siblings.bus_is_away = True
     with pytest.raises(UnavailableError):
-        await rig.wired.repair.run()
+        await rig.wired.maintenance.repair.run()
     rig.siblings.bus_is_away = False
     assert len(await repair(rig)) == 1
 
@@ -239,20 +239,20 @@ async def test_an_unfinished_version_past_the_deadline_fails_and_says_so(rig: Ri
     await rig.prepare()
     rig.clear_outbox()
     rig.age_versions(seconds=86_000)
-    assert await rig.wired.expire.run() == 0
+    assert await rig.wired.maintenance.expire.run() == 0
     rig.age_versions(seconds=1_000)
-    assert await rig.wired.expire.run() == 1
+    assert await rig.wired.maintenance.expire.run() == 1
     [event] = rig.outbox()
     assert isinstance(event, DocumentFailed)
     assert (event.reason, event.upload_event_id) == ("STEP_DEADLINE", "e1")
-    assert await rig.wired.expire.run() == 0
+    assert await rig.wired.maintenance.expire.run() == 0
 
 
 async def test_a_deletion_has_no_deadline(rig: Rig):
     await rig.index_version()
     await rig.delete()
     rig.age_versions(seconds=1_000_000)
-    assert await rig.wired.expire.run() == 0
+    assert await rig.wired.maintenance.expire.run() == 0
     assert rig.state() == "DELETING"
 
 

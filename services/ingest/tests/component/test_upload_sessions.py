@@ -288,7 +288,7 @@ async def test_starts_of_the_same_upload_at_once_are_one(replica: Replica):
 
 async def test_an_upload_that_nobody_continues_expires(replica: Replica):
     old = await replica.append(await replica.start(), CONTENT[:PART_BYTES])
-    expire = replica.rig.wired.expire_uploads
+    expire = replica.rig.wired.maintenance.expire_uploads
     assert await expire.run() == 0
     replica.rig.rows.execute("UPDATE upload_sessions SET expires_at = now() - interval '1 s'")
     new = await replica.start(b"new", name="collections/c/documents/new")
@@ -303,7 +303,7 @@ async def test_a_part_that_is_added_prevents_the_expiry(replica: Replica):
     session = await replica.start()
     replica.rig.rows.execute("UPDATE upload_sessions SET expires_at = now() - interval '1 s'")
     await replica.append(session, CONTENT[:PART_BYTES])
-    assert await replica.rig.wired.expire_uploads.run() == 0
+    assert await replica.rig.wired.maintenance.expire_uploads.run() == 0
 
 
 async def test_the_sweep_keeps_parts_and_removes_those_without_a_row(replica: Replica):
@@ -312,7 +312,7 @@ async def test_the_sweep_keeps_parts_and_removes_those_without_a_row(replica: Re
     key = replica.rig.wired.rpc.append_upload.make_key(TENANT, f"uploads/{session.upload_id}")
     await replica.rig.objects.put(key, b"a crash came between", max_bytes=100)
     await asyncio.sleep(0.01)
-    sweep = replace(replica.rig.wired.sweep_objects, age_s=0.0)
+    sweep = replace(replica.rig.wired.maintenance.sweep_objects, age_s=0.0)
     assert await sweep.run() == 1
     assert await replica.rig.objects.list() == [kept]
 

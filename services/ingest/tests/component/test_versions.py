@@ -115,11 +115,11 @@ async def test_a_lower_retention_removes_what_is_beyond_it(rig: Rig, filling: by
     await keep(rig, 1)
     before = rig.version(2)["updated_at"]
     assert await list_kept(rig) == [4, 3, 2, 1]
-    assert await rig.wired.drop_versions.run() == 2
+    assert await rig.wired.maintenance.drop_versions.run() == 2
     assert await list_kept(rig) == [4, 3]
     assert {r["version"] for r in rig.rows.execute("SELECT version FROM chunks")} == {3, 4}
     assert rig.version(2)["updated_at"] == before
-    assert await rig.wired.drop_versions.run() == 0
+    assert await rig.wired.maintenance.drop_versions.run() == 0
     await keep(rig, 3)
     await rig.index_version(b"Fifth.")
     assert await list_kept(rig) == [5, 4, 3]
@@ -136,7 +136,7 @@ async def test_a_lower_retention_holds_for_all_documents_and_no_other_collection
         await rig.index_version(b"First.", name=name)
         await rig.index_version(b"Second.", name=name)
     await keep(rig, 0)
-    assert await rig.wired.drop_versions.run() == 3
+    assert await rig.wired.maintenance.drop_versions.run() == 3
     left = rig.rows.execute("SELECT document FROM versions WHERE kept").fetchall()
     assert [row["document"] for row in left] == ["collections/others/documents/a"]
 
@@ -147,14 +147,14 @@ async def test_a_lower_retention_holds_for_the_next_version_at_once(rig: Rig):
     await keep(rig, 0)
     await rig.index_version(b"Fifth.")
     assert await list_kept(rig) == [5]
-    assert await rig.wired.drop_versions.run() == 0
+    assert await rig.wired.maintenance.drop_versions.run() == 0
 
 
 async def test_the_sweep_and_the_reconciler_leave_kept_versions(rig: Rig):
     await keep(rig, 1)
     await index_many(rig, 3, filling=LARGE)
     show(rig)
-    assert await replace(rig.wired.sweep_objects, age_s=-1.0).run() == 0
+    assert await replace(rig.wired.maintenance.sweep_objects, age_s=-1.0).run() == 0
     assert await reconcile(rig) == {}
     assert await list_kept(rig) == [3, 2]
     await rig.objects.delete(rig.version(2)["object_key"])
@@ -216,7 +216,7 @@ async def test_a_repeated_roll_back_has_no_effect(rig: Rig, filling: bytes):
     await rig.index_version(b"Later.")
     assert (await roll_back(rig, 1, request_id="r")).version.number == 3
     await keep(rig, 0)
-    await rig.wired.drop_versions.run()
+    await rig.wired.maintenance.drop_versions.run()
     assert (await roll_back(rig, 1, request_id="r")).version.number == 3
     assert await refusal(roll_back(rig, 2, request_id="r")) == "REQUEST_REUSED"
     assert (await rig.get()).version.number == 4

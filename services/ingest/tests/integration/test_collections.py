@@ -147,7 +147,7 @@ async def test_a_collection_is_deleted_with_its_documents_and_leaves_a_receipt(c
     assert (await refusal(get(client)))[1] == "COLLECTION_UNKNOWN"
     for name in ("a", "b"):
         await client.rig.report_purged(name=f"{MANUALS}/documents/{name}")
-    await client.rig.wired.continue_deletions.run()
+    await client.rig.wired.maintenance.continue_deletions.run()
     done = await get_deletion(client)
     assert (done.document_count, done.remaining_count) == (2, 0)
     assert (done.receipt.objects, done.receipt.passages) == (2, 4)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ingest.outline import HEADING_MAX_CHARS
-from ingest.parsing.outline_marks import HEADING_MARKS, take_outline
+from ingest.parsing.outline_marks import HEADING_MARKS, mark_line, take_marks
 from ingest.parsing.steps.pages import Pages
 from ingest.parsing.steps.pii_masking import run
 
@@ -123,10 +123,32 @@ def test_counts_are_by_kind_and_of_pages_and_title_together():
 
 def test_headings_and_header_rows_are_masked_with_the_text():
     text = f"{HEADING_MARKS[1]}Contact jane@example.com\n\nCall +49 30 1234567."
-    plain, outline = take_outline(mask(text))
+    plain, outline, _ = take_marks(mask(text))
     assert plain == "Contact [EMAIL]\n\nCall [PHONE]."
     assert [one.text for one in outline.headings] == ["Contact [EMAIL]"]
     assert len(outline.headings[0].text) <= HEADING_MAX_CHARS
+
+
+def test_data_that_runs_over_a_line_of_a_page_is_masked():
+    first, second, third = map(mark_line, range(3))
+    text = f"{first}Pay to DE89 3704 0044 {second}0532 0130 00 now, or {third}call 8.8.8.8."
+    plain, _, lines = take_marks(mask(text))
+    assert plain == "Pay to [IBAN] now, or call [IP_ADDRESS]."
+    assert lines == [(0, 0), (len("Pay to [IBAN]"), 1), (len("Pay to [IBAN] now, or "), 2)]
+
+
+def test_marks_stay_in_their_places_beside_and_between_masks():
+    text = (
+        f"{mark_line(0)}jane@example.com{mark_line(1)} and {mark_line(2)}8.8.8.8{mark_line(3)} end"
+    )
+    plain, _, lines = take_marks(mask(text))
+    assert plain == "[EMAIL] and [IP_ADDRESS] end"
+    assert [plain[start:] for start, _ in lines] == [
+        plain,
+        " and [IP_ADDRESS] end",
+        "[IP_ADDRESS] end",
+        " end",
+    ]
 
 
 def test_it_does_nothing_the_second_time():

@@ -23,8 +23,8 @@ from chassis.events.work import Transactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
-from query.domain import Profile
 from query.gateways import RETRIED, InferenceCatalogue, InferenceEmbedder, InferenceGenerator
+from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc

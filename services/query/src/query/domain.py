@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,6 @@ OUTPUT_TOKENS_MAX: Final = 32_768
 BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
-# The name of the first profile; ids of stored points were derived from it.
-POINT_NAME: Final = "minilm-l6-v2"
 
 _ID = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
 _COLLECTION_ID = re.compile(_ID)
@@ -52,19 +50,6 @@ def collection_of(document: str) -> str:
             name=document,
         )
     return match[1]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """An embedding profile; vectors of one profile are comparable."""
-
-    name: str
-    dimensions: int
-
-
-def make_point_id(chunk_id: UUID) -> UUID:
-    """The id of a chunk's points: the same in the store of every profile."""
-    return uuid5(chunk_id, POINT_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from chassis.base.errors import NotFoundError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Profile, Quote, Vector
+from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
+from query.profile import Profile
 from query.usecases.ports import Catalogue, Embedder, Generator, Prompt
 
 # Embed is idempotent and short, so it is retried while inference restarts.

@@ -36,7 +36,8 @@ from chassis.events.outbox import Outbox, Stored
 from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
 from chassis.events.work import Transactions
-from query.domain import Inquiry, Profile, Question
+from query.domain import Inquiry, Question
+from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
 from query.store.ledger import PostgresLedger

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import InvalidInputError, UnavailableError
-from query.domain import Profile, Question
+from query.domain import Question
+from query.profile import Profile
 from query.retrieval.lexical import encode_passage
 from query.retrieval.vector_store import Point, TenantScope
 

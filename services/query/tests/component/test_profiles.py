@@ -12,7 +12,7 @@ from chassis.base.errors import (
     NotFoundError,
     UnavailableError,
 )
-from query.domain import Profile
+from query.profile import Profile
 from query.retrieval.vector_store import TenantScope
 from query.usecases.compare_profiles import CompareProfiles
 from query.usecases.find_passages import FindPassages

@@ -15,8 +15,9 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
-from query.domain import Delta, Profile
+from query.domain import Delta
 from query.gateways import InferenceEmbedder, InferenceGenerator
+from query.profile import Profile
 from query.usecases.ports import Prompt
 
 PROFILE = Profile(name="two-wide", dimensions=2)

@@ -9,8 +9,9 @@ import pytest
 from chassis.base.errors import NotFoundError
 from chassis.process.authority import remote_authority
 from chassis.rpc.channel import open_channel
-from query.domain import Delta, Finish, FinishReason, Passage, Profile, Quote, Version
+from query.domain import Delta, Finish, FinishReason, Passage, Quote, Version
 from query.gateways import InferenceEmbedder, InferenceGenerator
+from query.profile import Profile
 from query.usecases.ports import Prompt
 
 MINILM = Profile(name="minilm-l6-v2", dimensions=384)

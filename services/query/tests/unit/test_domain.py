@@ -19,8 +19,8 @@ from query.domain import (
     Quote,
     Standing,
     Version,
-    make_point_id,
 )
+from query.profile import make_point_id
 from query.usecases.ask import cite, list_sources, to_event
 
 PUMP = Version(document="collections/manuals/documents/pump", number=2)

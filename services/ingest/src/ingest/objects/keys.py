@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +21,18 @@ class Stored:
 
     size_bytes: int
     sha256: str
+
+
+def make_key(tenant: str, document: str) -> str:
+    """Makes the key of a new object: it contains the time but no document name."""
+    folder = hashlib.sha256(document.encode()).hexdigest()
+    return f"{tenant}/{folder}/{round(time.time() * 1_000):013d}-{uuid.uuid4().hex}"
+
+
+def key_age_s(key: str) -> float:
+    """Age in seconds of the object with this key; 0 for a key of another format."""
+    came = key.rpartition("/")[2].partition("-")[0]
+    return time.time() - int(came) / 1_000 if came.isdecimal() else 0.0
 
 
 def split_key(key: str, depths: Sequence[int] = (KEY_DEPTH,)) -> Sequence[str]:

@@ -7,8 +7,8 @@ from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.store import rows
+from ingest.usecases.deletions import CollectionDeletions
 from ingest.usecases.rows import CollectionDeletion, Cut, Tombstone
-from ingest.usecases.work import CollectionDeletions
 
 # Uploads hold the same lock shared until they commit, see `statements.SHARE_COLLECTIONS`.
 _EXCLUDE_UPLOADS: Final = """

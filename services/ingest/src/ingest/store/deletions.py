@@ -10,8 +10,8 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Entry, Version
 from ingest.store import rows
+from ingest.usecases.deletions import Deletions
 from ingest.usecases.rows import Purged, Receipt, Tombstone
-from ingest.usecases.work import Deletions
 
 # A description event that is later than the removal is for uploads after it that are handled later.
 _ORDER: Final = f"""

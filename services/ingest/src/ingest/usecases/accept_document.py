@@ -17,13 +17,8 @@ from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects, Passwords
-from ingest.usecases.record_uploads import (
-    AnsweredBeforeError,
-    Incoming,
-    RecordUploads,
-    SupersededError,
-    TenantLateError,
-)
+from ingest.usecases.record_uploads import Incoming, RecordUploads
+from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
 from ingest.usecases.work import Trace
 
 # Bytes up to this size are stored with the version, in the same transaction.

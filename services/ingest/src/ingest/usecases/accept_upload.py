@@ -13,7 +13,7 @@ from ingest.domain import Draft, Origin, Reference
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.answer_events import AnswerEvents, repeat_answer
 from ingest.usecases.ports import References
-from ingest.usecases.record_uploads import check_tenant
+from ingest.usecases.refusals import check_tenant
 from ingest.usecases.rows import Fetch
 from ingest.usecases.work import Begin
 

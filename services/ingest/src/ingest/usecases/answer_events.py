@@ -22,11 +22,7 @@ from chassis.events.delivery import Delivery, Unreadable
 from chassis.events.envelope import Glimpse
 from ingest.domain import ID_MAX_CHARS, Origin, Upload, Verdict
 from ingest.usecases import announce
-from ingest.usecases.record_uploads import (
-    AnsweredBeforeError,
-    SupersededError,
-    TenantLateError,
-)
+from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 

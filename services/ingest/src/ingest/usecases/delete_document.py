@@ -87,10 +87,13 @@ class DeleteOldDocuments:
         """
         deleted = 0
         for tenant in await self.sweeper.list_tenants_with_retention():
-            async with self.begin(tenant) as work:
-                old = await work.collections.list_old(OLD_AT_ONCE)
-            for name, number in old:
-                deleted += await self._delete(tenant, name, number)
+            more = True
+            while more:
+                async with self.begin(tenant) as work:
+                    old = await work.collections.list_old(OLD_AT_ONCE)
+                done = sum([await self._delete(tenant, name, number) for name, number in old])
+                deleted += done
+                more = done > 0 and len(old) == OLD_AT_ONCE
         return deleted
 
     async def _delete(self, tenant: str, name: str, number: int) -> bool:

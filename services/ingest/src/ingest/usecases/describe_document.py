@@ -11,7 +11,7 @@ from ingest.usecases import announce
 from ingest.usecases.answer_events import AnswerEvents, wait_for_overtaken
 from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
 from ingest.usecases.describe_version import describe_shown
-from ingest.usecases.record_uploads import AnsweredBeforeError, check_tenant
+from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
 from ingest.usecases.remove_document import supersede
 from ingest.usecases.work import Begin, Work
 

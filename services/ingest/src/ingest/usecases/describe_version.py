@@ -1,12 +1,12 @@
 """The description of a version: its title and metadata, which may change after its upload."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aquifer.query.v1.passage_events_pb2 import VersionDescribed
 from aquifer.structs import JsonObject
 from chassis.events.delivery import Batch
-from ingest.domain import Entry, State, Version
+from ingest.domain import Draft, Entry, State, Version
 from ingest.usecases import announce
 from ingest.usecases.work import Begin, Trace, Work
 
@@ -35,6 +35,17 @@ async def describe(
     if described.state is not State.ACCEPTED:
         announce.send_description(work, described, trace)
     return described
+
+
+async def describe_later(work: Work, draft: Draft, entry: Entry) -> Draft:
+    """The draft, with the description of an event published after it and handled before."""
+    if not 0 < draft.order_ns < entry.description_order:
+        return draft
+    found = await work.documents.find_description(draft.name)
+    if found is None:
+        return draft  # a delete has removed it
+    title, metadata = found
+    return replace(draft, title=title, metadata=metadata)
 
 
 async def describe_shown(

@@ -15,10 +15,8 @@ from weakref import WeakValueDictionary
 from opentelemetry import context as otel_context
 
 from chassis.base.errors import (
-    AlreadyExistsError,
     ConflictError,
     FailedPreconditionError,
-    ForbiddenError,
     NotFoundError,
 )
 from ingest.domain import (
@@ -26,7 +24,6 @@ from ingest.domain import (
     Draft,
     Entry,
     Object,
-    Origin,
     State,
     Upload,
     UploadResult,
@@ -36,27 +33,23 @@ from ingest.domain import (
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.delete_document import write_tombstones
-from ingest.usecases.describe_version import describe
+from ingest.usecases.describe_version import describe, describe_later
 from ingest.usecases.ports import Cut, CutText, Passwords
+from ingest.usecases.refusals import (
+    AnsweredBeforeError,
+    SupersededError,
+    check_reuse,
+    check_tenant,
+    deleted_version_error,
+    refuse_pinned,
+)
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.rows import Addition, Claimed, Standing
+from ingest.usecases.rows import Addition, Claimed
 from ingest.usecases.work import Begin, Trace, Work
 
 GROUP_MAX: Final = 64
 # Writing the statements of one group blocks the event loop.
 GROUP_MAX_BYTES: Final = 256 << 10
-
-
-class TenantLateError(Exception):
-    """The tenant of an upload event is not known here yet; its event may still arrive."""
-
-
-class AnsweredBeforeError(Exception):
-    """The event was answered before, which is final for its id."""
-
-
-class SupersededError(Exception):
-    """A later event of the document was handled before; recorded, with its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +188,10 @@ class RecordUploads:
                 elif 0 < one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry)
                 elif entry.pinned:
-                    outcomes[name] = await _refuse_pinned(work, one.draft.origin)
+                    outcomes[name] = await refuse_pinned(work, one.draft.origin)
                 else:
-                    one = await _describe_later(work, one, entry)  # noqa: PLW2901
+                    draft = await describe_later(work, one.draft, entry)
+                    one = replace(one, draft=draft)  # noqa: PLW2901
                     if name in claimed.cut_apart:
                         one = replace(one, cut=None)  # noqa: PLW2901  (cut by other settings)
                     additions[name] = (one, self._add(one, entry.next_version))
@@ -323,19 +317,6 @@ def _resolve(one: _Waiting, outcome: _Outcome) -> None:
         one.done.set_result(outcome)
 
 
-def check_tenant(origin: Origin, standing: Standing) -> Exception | None:
-    """Checks the tenant of an upload event; for a call, its token was checked."""
-    if not origin.source:
-        return None
-    if standing is Standing.UNKNOWN:
-        return TenantLateError()
-    if standing is Standing.SUSPENDED:
-        return ForbiddenError(
-            "TENANT_SUSPENDED", "the tenant is suspended; upload again after it is resumed"
-        )
-    return None
-
-
 def _is_same(one: Incoming, known: Version) -> bool:
     """Whether an upload brings nothing that the version's parser does not have.
 
@@ -384,24 +365,6 @@ async def _join(
     return View(entry=entry, version=newest)
 
 
-async def _refuse_pinned(work: Work, origin: Origin) -> FailedPreconditionError | None:
-    """Refuses an upload of other bytes; None for a repeat, which gets its answer again."""
-    if origin.request_id and await work.uploads.find(origin):
-        return None
-    return FailedPreconditionError(
-        "DOCUMENT_PINNED", "the document is pinned to its version; unpin it, then upload again"
-    )
-
-
-def deleted_version_error(number: int) -> FailedPreconditionError:
-    """Refuses to bring back a deleted version."""
-    return FailedPreconditionError(
-        "DOCUMENT_DELETED",
-        f"version {number} was deleted with the document; upload its bytes again",
-        version=number,
-    )
-
-
 async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError | None:
     """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
@@ -419,17 +382,6 @@ async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError
     return SupersededError()
 
 
-async def _describe_later(work: Work, one: Incoming, entry: Entry) -> Incoming:
-    """The upload, with the description of an event published after it and handled before."""
-    if not 0 < one.draft.order_ns < entry.description_order:
-        return one
-    found = await work.documents.find_description(one.draft.name)
-    if found is None:
-        return one  # a delete has removed it
-    title, metadata = found
-    return replace(one, draft=replace(one.draft, title=title, metadata=metadata))
-
-
 def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
     """Acknowledges a new version and orders its next step."""
     announce.send_acknowledgement(work, version, one.draft.origin, one.trace)
@@ -437,18 +389,3 @@ def _announce_version(work: Work, one: Incoming, addition: Addition, version: Ve
         announce.order_preparation(work, version, one.trace)
     else:
         announce.send_chunks(work, version, addition.prepared.pieces, trace=one.trace)
-
-
-def check_reuse(upload: Upload, document: str, sha256: str) -> None:
-    """Checks that a known request id was used for these bytes of this document.
-
-    Raises:
-        AlreadyExistsError: REQUEST_REUSED.
-    """
-    if upload.document != document or upload.sha256 not in ("", sha256):
-        raise AlreadyExistsError(
-            "REQUEST_REUSED",
-            "this request id was used for another document or other bytes; use a new one",
-            document=upload.document,
-            version=upload.version,
-        )

@@ -14,7 +14,7 @@ from ingest.usecases.delete_document import (
     mark_deleting,
     unknown_document_error,
 )
-from ingest.usecases.record_uploads import AnsweredBeforeError, check_tenant
+from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 

@@ -10,7 +10,7 @@ from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.ports import Objects
 from ingest.usecases.read_text import unknown_version_error
-from ingest.usecases.record_uploads import check_reuse, deleted_version_error
+from ingest.usecases.refusals import check_reuse, deleted_version_error
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 

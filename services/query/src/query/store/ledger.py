@@ -10,7 +10,8 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
-from query.store.rows import STANDING, read_standing
+from query.store.rows import read_standing
+from query.store.statements import STANDING
 from query.usecases.ports import (
     Found,
     Inspected,

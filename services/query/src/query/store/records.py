@@ -8,7 +8,7 @@ from uuid import UUID
 from typing_extensions import override
 
 from chassis.base.postgres import Database, Transaction
-from query.domain import Profile
+from query.profile import Profile
 from query.usecases.ports import InUse, Profiles, Rebuilding, StoreRecord, StoreRecords
 
 # First half of an advisory lock's key; the second is the profile's.

@@ -19,16 +19,8 @@ from chassis.base.errors import ConflictError, InvalidInputError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.description import Description
-from query.domain import (
-    Batch,
-    Matrix,
-    PageBreak,
-    Passage,
-    Profile,
-    Standing,
-    Version,
-    make_point_id,
-)
+from query.domain import Batch, Matrix, PageBreak, Passage, Standing, Version
+from query.profile import Profile, make_point_id
 from query.retrieval.vector_store import Point, TenantScope
 from query.usecases.indexes import Index, Indexes
 from query.usecases.points import make_point

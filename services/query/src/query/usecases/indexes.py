@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from chassis.base.errors import UnavailableError
-from query.domain import Profile
+from query.profile import Profile
 from query.retrieval.vector_store import VectorStore
 from query.usecases.ports import Embedder, Profiles, StoreRecords
 

@@ -18,12 +18,12 @@ from query.domain import (
     Hit,
     Matrix,
     Passage,
-    Profile,
     Removed,
     Standing,
     Vector,
     Version,
 )
+from query.profile import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

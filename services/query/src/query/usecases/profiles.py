@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chassis.base.errors import FailedPreconditionError, NotFoundError, UnavailableError
-from query.domain import Profile
+from query.profile import Profile
 from query.usecases.index_chunks import profiles_changed_error
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
 from query.usecases.ports import Catalogue, InUse, Ledger, Profiles, StoreRecords

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from query.domain import Profile
+from query.profile import Profile
 from query.usecases.indexes import Indexes
 from query.usecases.ports import Begin, Ledger, Rebuilding, StoreRecords
 

@@ -190,9 +190,10 @@ class IngestServiceServicer(object):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes;
-        PASSWORDS_OFF: the service has no key to keep a password with. RESOURCE_EXHAUSTED STORAGE_FULL,
-        BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+        FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,8 +218,8 @@ class IngestServiceServicer(object):
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
         same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
-        after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
-        DOCUMENT_NAME, METADATA_RANGE (also for a password: send it with FinishUpload), SHA256_INVALID,
+        after its last change, with its content. A password is sent with FinishUpload. Scope
+        `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
         EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """

@@ -37,9 +37,10 @@ class IngestServiceStub:
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
     UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
     another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-    into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes;
-    PASSWORDS_OFF: the service has no key to keep a password with. RESOURCE_EXHAUSTED STORAGE_FULL,
-    BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+    into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+    FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
+    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+    REQUEST_FORGOTTEN.
     """
     ImportDocuments: aio.StreamStreamMultiCallable[ingest_service_pb2.ImportDocumentsRequest, ingest_service_pb2.ImportDocumentsResponse]
     """Stores many documents over one call, each complete in one message. Each message gets one
@@ -56,8 +57,8 @@ class IngestServiceStub:
     """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
     content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
     same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
-    after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
-    DOCUMENT_NAME, METADATA_RANGE (also for a password: send it with FinishUpload), SHA256_INVALID,
+    after its last change, with its content. A password is sent with FinishUpload. Scope
+    `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
     EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
     RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
     """
@@ -219,9 +220,10 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
         UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
-        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes;
-        PASSWORDS_OFF: the service has no key to keep a password with. RESOURCE_EXHAUSTED STORAGE_FULL,
-        BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
+        into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
+        FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
+        REQUEST_FORGOTTEN.
         """
 
     @abc_1.abstractmethod
@@ -250,8 +252,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
         same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
-        after its last change, with its content. Scope `documents.write`. Idempotent. INVALID_ARGUMENT
-        DOCUMENT_NAME, METADATA_RANGE (also for a password: send it with FinishUpload), SHA256_INVALID,
+        after its last change, with its content. A password is sent with FinishUpload. Scope
+        `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
         EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """

@@ -34,3 +34,12 @@ class OcrData(NamedTuple):
                     " tesseract, or correct AQUIFER_OCR_DATA_DIR and AQUIFER_OCR_LANGUAGES",
                 )
         return self
+
+
+def open_ocr_data(folder: str, languages: str) -> OcrData | None:
+    """The data for OCR; None if no language is given: OCR is off.
+
+    Raises:
+        FailedPreconditionError: as `OcrData.check`.
+    """
+    return OcrData(folder, languages).check() if languages else None

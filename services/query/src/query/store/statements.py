@@ -1,0 +1,193 @@
+"""SQL of the rows of one tenant; every statement names the tenant."""
+
+from typing import Final
+
+from query.store.records import IN_USE
+
+STANDING: Final = "live_version, tombstone_version, failed_versions"
+
+LOCK: Final = f"""
+INSERT INTO documents (tenant_id, document, collection)
+SELECT %(tenant)s, given.* FROM unnest(%(documents)b::text[], %(collections)b::text[]) AS given
+ON CONFLICT (tenant_id, document) DO UPDATE SET collection = excluded.collection
+RETURNING document, {STANDING}
+"""  # noqa: S608  (a constant of this module)
+
+LOCK_PROFILES: Final = f"SELECT {IN_USE} FROM profiles_in_use FOR SHARE"  # noqa: S608
+
+# A description that came before is only replaced by a later one.
+DESCRIBE: Final = """
+INSERT INTO descriptions AS known (tenant_id, document, version, title, metadata, revision)
+SELECT %(tenant)s, given.*
+FROM unnest(%(described)b::text[], %(described_versions)b::bigint[], %(titles)b::text[],
+            %(metadata)b::jsonb[], %(revisions)b::bigint[]) AS given
+ON CONFLICT (tenant_id, document, version) DO UPDATE
+SET title = excluded.title, metadata = excluded.metadata, revision = excluded.revision
+WHERE known.revision < excluded.revision
+"""
+
+PUT: Final = f"""
+WITH described AS ({DESCRIBE})
+INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
+                      text, start_offset, end_offset, page, page_breaks, headings, table_header,
+                      lines, vector, vector_profile)
+SELECT %(tenant)s, given.*
+FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
+            %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
+            %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
+            %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
+            %(lines)b::bytea[], %(vectors)b::bytea[], %(vector_profiles)b::text[]) AS given
+ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
+SET ingest_trace_id = excluded.ingest_trace_id,
+    chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
+    start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
+    page_breaks = excluded.page_breaks, headings = excluded.headings,
+    table_header = excluded.table_header, lines = excluded.lines, vector = excluded.vector,
+    vector_profile = excluded.vector_profile
+"""  # noqa: S608  (a constant of this module)
+
+MARK: Final = """
+INSERT INTO progress (tenant_id, document, version, batch_count, chunk_count, seen)
+VALUES (%(tenant)s, %(document)s, %(version)s, %(batch_count)s, %(chunk_count)s,
+        set_bit(repeat('0', %(batch_count)s)::bit varying, %(batch)s, 1))
+ON CONFLICT (tenant_id, document, version) DO UPDATE SET seen = progress.seen | excluded.seen
+WHERE progress.batch_count = excluded.batch_count AND progress.chunk_count = excluded.chunk_count
+RETURNING bit_count(seen) = batch_count AS complete
+"""
+
+COUNT: Final = """
+SELECT count(*) AS passages FROM passages
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+"""
+
+GO_LIVE: Final = """
+WITH superseded AS (
+    DELETE FROM passages
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
+    RETURNING tenant_id, document, version
+), recorded AS (
+    INSERT INTO removed_versions (tenant_id, document, version)
+    SELECT DISTINCT tenant_id, document, version FROM superseded ON CONFLICT DO NOTHING
+), undescribed AS (
+    DELETE FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
+), finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+UPDATE documents
+SET live_version = %(version)s,
+    failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > %(version)s)
+WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+GO_LIVE_FIRST: Final = """
+WITH given AS (
+    SELECT document, version
+    FROM unnest(%(documents)b::text[], %(versions)b::bigint[]) AS given(document, version)
+), finished AS (
+    DELETE FROM progress USING given
+    WHERE tenant_id = %(tenant)s
+        AND progress.document = given.document AND progress.version = given.version
+)
+UPDATE documents SET live_version = given.version FROM given
+WHERE documents.tenant_id = %(tenant)s AND documents.document = given.document
+"""
+
+FAIL: Final = """
+WITH removed AS (
+    DELETE FROM passages
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+    RETURNING tenant_id, document, version
+), recorded AS (
+    INSERT INTO removed_versions (tenant_id, document, version)
+    SELECT DISTINCT tenant_id, document, version FROM removed ON CONFLICT DO NOTHING
+), undescribed AS (
+    DELETE FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+), finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+)
+UPDATE documents SET failed_versions = failed_versions || %(version)s::bigint
+WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+HIDE: Final = """
+INSERT INTO documents AS known (tenant_id, document, collection, tombstone_version)
+SELECT %(tenant)s, given.*
+FROM unnest(%(documents)b::text[], %(collections)b::text[], %(versions)b::bigint[]) AS given
+ON CONFLICT (tenant_id, document) DO UPDATE
+SET tombstone_version = GREATEST(known.tombstone_version, excluded.tombstone_version)
+"""
+
+BEGIN_PURGE: Final = """
+INSERT INTO purges AS known (tenant_id, document, version, points)
+VALUES (%(tenant)s, %(document)s, %(version)s, %(points)s)
+ON CONFLICT (tenant_id, document, version) DO UPDATE
+SET points = GREATEST(known.points, excluded.points)
+"""
+
+DISCARDED: Final = """
+UPDATE purges SET dead_letters = dead_letters + %(dead_letters)s
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+"""
+
+# Each answer once: a repeat finds nothing of the document in it.
+REDACT: Final = """
+WITH citing AS (
+    SELECT DISTINCT answer_id FROM answer_sources
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+UPDATE answers AS known
+SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
+    SELECT COALESCE(jsonb_agg(
+        CASE WHEN one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
+             THEN one || '{"text": "", "title": "", "metadata": {}, "quote": "", "headings": [],
+                             "table_header": "", "lines": ""}'
+             ELSE one END ORDER BY place
+    ), '[]') FROM jsonb_array_elements(known.citations) WITH ORDINALITY AS given(one, place))
+FROM citing
+WHERE known.tenant_id = %(tenant)s AND known.answer_id = citing.answer_id
+    AND (known.redacted_at IS NULL OR EXISTS (
+        SELECT FROM jsonb_array_elements(known.citations) AS one
+        WHERE one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
+            AND one->>'text' <> ''))
+"""
+
+REMOVE_PASSAGES: Final = """
+WITH finished AS (
+    DELETE FROM progress
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+), undescribed AS (
+    DELETE FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+), unrecorded AS (
+    DELETE FROM removed_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+)
+DELETE FROM passages
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+"""
+
+FINISH_PURGE: Final = """
+UPDATE purges
+SET passages = passages + %(passages)s,
+    redacted_answers = redacted_answers + %(answers)s, finished_at = now()
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+RETURNING passages, points, dead_letters, redacted_answers
+"""
+
+SHARE_DOCUMENTS: Final = """
+SELECT document FROM documents
+WHERE tenant_id = %(tenant)s AND document IN (
+    SELECT document FROM passages
+    WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s))
+ORDER BY document FOR SHARE
+"""
+
+# The passages of a deleted version stay until the end of its deletion, after its points.
+STILL_THERE: Final = """
+SELECT point_id FROM passages JOIN documents USING (tenant_id, document)
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND version > tombstone_version
+"""

@@ -160,7 +160,7 @@ class Siblings:
 
     async def hide_all(self, tenant: str, versions: Sequence[tuple[str, int]]) -> None:
         for document, version in versions:
-            await self.hide(document, version)
+            await self.hide(tenant, document, version)
 
     async def discard_document(self, tenant: str, document: str) -> int:
         if self.bus_is_away:

@@ -71,7 +71,7 @@ class Session:
     offset: int = 0
     expires_at: datetime | None = None
 
-    def make_draft(self, trace_id: str, password: str) -> Draft:
+    def make_draft(self, trace_id: str, password: str = "") -> Draft:
         """The draft of the version it becomes; its id makes that one version."""
         return replace(self.draft, trace_id=trace_id, password=password)
 

@@ -12,11 +12,13 @@ from ingest.usecases.work import Begin, Work
 DOCUMENTS_AT_ONCE: Final = 1_000
 
 
-async def retire_older(work: Work, entry: Entry, number: int) -> tuple[Sequence[Version], ...]:
+async def retire_older(
+    work: Work, entry: Entry, number: int
+) -> tuple[Sequence[Version], Sequence[Version]]:
     """Retires the versions before version `number`, which goes live; the document is locked.
 
     Returns all of them, and those whose data is removed: the caller removes their objects after
-    the commit. Until then, and if it does not come to that, the sweep knows the objects as unused.
+    the commit. What a crash leaves of these is removed by the sweep, because no version needs it.
     """
     older = await work.documents.list_retired(entry, number)
     dropped = await _drop(work, entry.name, older) if older else ()

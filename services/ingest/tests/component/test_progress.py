@@ -11,7 +11,7 @@ from ingest.usecases import watchers as watching
 from ingest.usecases.progress import RATE_MIN_COUNT, RATE_S, Progress, ProgressEstimates
 from services.ingest.tests.conftest import TENANT, Rig
 
-DOCUMENTS = 200
+DOCUMENTS = 100
 NAMES = [f"collections/c/documents/{number:03}" for number in range(DOCUMENTS)]
 
 
@@ -34,7 +34,7 @@ def clock() -> Clock:
 async def waiting(rig: Rig) -> list[View]:
     """Documents that wait, in the order of their acceptance, and some of another tenant."""
     views = [await rig.upload(name=name) for name in NAMES]
-    for number in range(20):
+    for number in range(10):
         await rig.upload(name=f"collections/c/documents/{number}", tenant="globex")
     return views
 
@@ -61,25 +61,25 @@ def finish(estimates: ProgressEstimates, clock: Clock, *, each_s: float, count: 
 async def test_a_document_stands_behind_those_accepted_before_it(
     estimates: ProgressEstimates, waiting: list[View]
 ):
-    for number in (0, 1, 50, 120, DOCUMENTS - 1):
+    for number in (0, 1, 25, 60, DOCUMENTS - 1):
         progress = find(estimates, waiting[number])
         assert abs(progress.ahead - number) <= DOCUMENTS / 50 + 1
         assert progress.ahead_overall == progress.ahead
     last = estimates.find_last(TENANT)
-    assert (last.ahead, last.ahead_overall) == (DOCUMENTS, DOCUMENTS + 20)
-    assert estimates.find_last("globex").ahead == 20
+    assert (last.ahead, last.ahead_overall) == (DOCUMENTS, DOCUMENTS + 10)
+    assert estimates.find_last("globex").ahead == 10
 
 
 async def test_the_time_follows_the_rate_of_the_tenant(
     estimates: ProgressEstimates, clock: Clock, waiting: list[View]
 ):
     finish(estimates, clock, each_s=0.1, count=50)
-    for number in (10, 100, DOCUMENTS - 1):
+    for number in (10, 60, DOCUMENTS - 1):
         remaining_s = find(estimates, waiting[number]).remaining_s
         assert remaining_s == pytest.approx(number / 10, rel=0.5, abs=0.7)
     # The rate is that of the last seconds.
     finish(estimates, clock, each_s=1.0, count=int(RATE_S) + 5)
-    assert find(estimates, waiting[100]).remaining_s == pytest.approx(100, rel=0.2)
+    assert find(estimates, waiting[60]).remaining_s == pytest.approx(60, rel=0.2)
 
 
 async def test_nothing_is_said_before_enough_is_known(

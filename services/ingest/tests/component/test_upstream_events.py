@@ -328,8 +328,9 @@ async def _find(rig: Rig) -> Any:
 @given(
     stream=st.lists(event_kinds, min_size=1, max_size=5), random=st.randoms(use_true_random=False)
 )
+@pytest.mark.timeout(300)
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     derandomize=True,

@@ -8,7 +8,7 @@ from ingest.usecases.rows import Receipt
 
 ENTRY: Final = (
     "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"
-    " d.upload_order, d.pinned, d.description_order"
+    " d.upload_order, d.pinned, d.description_order AS kept_description_order"
 )
 # The database's time as an upload order: see `Draft.order_ns`.
 NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
@@ -46,7 +46,7 @@ def entry(row: Row) -> Entry:
         hidden_version=row["hidden_version"],
         upload_order=row["upload_order"],
         pinned=row["pinned"],
-        description_order=row["description_order"],
+        description_order=row["kept_description_order"],
     )
 
 

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.message import DecodeError, Message
 
 # Fields with the text of a document, or what was made of it. A test compares with the contract.
-HIDDEN = frozenset({"content", "text", "title", "vectors"})
+HIDDEN = frozenset({"content", "lines", "text", "title", "vectors"})
 _EVENT = re.compile(r"(?P<package>aquifer\.[a-z]+\.v[0-9]+)\.[A-Za-z]+")
 _JSON = ("application/json", "application/cloudevents+json")
 

@@ -81,10 +81,10 @@ def rollback(run: Run, document: str, version: int, collection: str) -> int:
 @_VERSION
 @COLLECTION
 def pin(run: Run, document: str, version: int, collection: str) -> int:
-    """Keeps searches at a version, which must be live and the newest.
+    """Keeps searches at the live version of a document.
 
-    Until `aquifer unpin`, uploads of other bytes are refused with DOCUMENT_PINNED. To pin an older
-    version, roll back to it first.
+    It must be the newest one: to pin an older version, roll back to it first. Until
+    `aquifer unpin`, uploads of other bytes are refused with DOCUMENT_PINNED.
     """
     from aquifer_cli import versions as history
 

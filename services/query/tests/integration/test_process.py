@@ -124,7 +124,9 @@ async def test_a_document_soaks_in_is_cited_and_vanishes(servers, caller):
         "ingest", DocumentDeletionRequested(tenant="acme", document=PUMP, version=1)
     )
     assert await servers.wait_for_facts(PassagesPurged, "acme") == [
-        PassagesPurged(tenant="acme", document=PUMP, version=1, passages=2, points=2)
+        PassagesPurged(
+            tenant="acme", document=PUMP, version=1, passages=2, points=2, redacted_answers=1
+        )
     ]
     assert servers.rows("SELECT * FROM passages") == []
 

@@ -366,6 +366,21 @@ async def test_documents_whose_own_delete_goes_on_belong_to_it(rig: Rig):
     assert (await read(rig)).receipt.objects == 2
 
 
+async def test_a_document_deleted_before_the_batch_reaches_it_belongs_to_it(rig: Rig, monkeypatch):
+    await rig.index_version(SECRET)
+    monkeypatch.setattr(delete_collection, "CALL_S", 0.0)
+    with pytest.raises(UnavailableError):
+        await remove(rig)
+    monkeypatch.undo()
+    await rig.delete()
+    assert (await read(rig)).remaining == 1
+    assert await go_on(rig) == 0
+    await rig.report_purged(1)
+    assert await go_on(rig) == 1
+    done = await read(rig)
+    assert (done.documents, done.receipt.objects) == (1, 1)
+
+
 async def test_a_second_deletion_has_its_own_receipt_and_ends_after_the_first(rig: Rig):
     await rig.index_version(SECRET, name=document(1))
     await remove(rig)

@@ -26,7 +26,7 @@ Generated from [`protos/`](../protos/aquifer) by `just events`; a test fails whe
 of date. For tools, the same as an AsyncAPI document: [`asyncapi.yaml`](asyncapi.yaml). How long
 each class of stream keeps its events:
 [`event_options.proto`](../protos/aquifer/bus/v1/event_options.proto). Upstream systems of a tenant
-may publish the public event of class UPLOADS and receive the other public events; the required
+may publish the public events of class UPLOADS and receive the other public events; the required
 headers are in [upload-events](upload-events.md). "Every process" receives an event on core NATS.
 
 | event | class | publisher | consumers | public |

@@ -63,7 +63,7 @@ def _add_settings(function: Callable[..., Any]) -> Callable[..., Any]:
   aquifer sync docs -c handbook --delete --dry-run
   aquifer sync docs -c handbook --delete --watch""",
 )
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR|ARCHIVE", type=click.Path(path_type=Path))
 @click.option("--collection", "-c", required=True, help="Collection id.")
 @click.option("--delete", is_flag=True, help="Delete documents whose file has been removed.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")

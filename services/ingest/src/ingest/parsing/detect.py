@@ -205,5 +205,5 @@ def _find_advice(name: str) -> str:
     if name in FORMATS:
         return "correct the media type"
     if name.startswith("image/"):
-        return "run OCR on the picture, and send the text, or a PDF that contains it"
+        return "convert it to PNG, JPEG or TIFF, which OCR reads if it is on here; or send its text"
     return f"send one of {', '.join(MediaType)}"

@@ -936,7 +936,7 @@ class UpdateCollectionRequest(message.Message):
 
     @builtins.property
     def update_mask(self) -> field_mask_pb2.FieldMask:
-        """Any of `description`, `chunk_sizes`, `retention`, `version_retention`; `*` or empty: all."""
+        """Any of `description`, `chunk_sizes`, `retention`, `version_retention`, `steps`; `*` or empty: all."""
 
     def __init__(
         self,

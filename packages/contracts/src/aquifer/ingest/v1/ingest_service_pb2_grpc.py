@@ -217,8 +217,8 @@ class IngestServiceServicer(object):
     def StartUpload(self, request, context):
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-        same upload with the bytes it has so far, and replace its title and metadata. It expires 24 hours
-        after its last change, with its content. A password is sent with FinishUpload. Scope
+        same upload with the bytes it has so far, and replace its title and metadata. It expires after
+        its last change, at the `expire_time` of the reply. A password is sent with FinishUpload. Scope
         `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
         EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.

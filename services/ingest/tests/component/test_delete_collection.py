@@ -19,6 +19,7 @@ from chassis.base.errors import FailedPreconditionError, NotFoundError, Unavaila
 from ingest.checks import Check
 from ingest.collections import CollectionSettings
 from ingest.domain import State
+from ingest.steps import Step
 from ingest.usecases import delete_collection
 from services.ingest.tests.conftest import NAME, TABLES, TENANT, Rig, messages
 
@@ -379,6 +380,54 @@ async def test_a_document_deleted_before_the_batch_reaches_it_belongs_to_it(rig:
     assert await go_on(rig) == 1
     done = await read(rig)
     assert (done.documents, done.receipt.objects) == (1, 1)
+
+
+async def test_a_document_is_not_parsed_without_the_settings_of_its_deleted_collection(
+    rig: Rig, monkeypatch
+):
+    """They may say what has to be masked; its tombstone follows."""
+    await rig.wired.rpc.create_collection.run(
+        TENANT, REPORTS, CollectionSettings(steps=(Step.PII_MASKING,))
+    )
+    await rig.upload(b"Write to jane@example.com.")
+    monkeypatch.setattr(delete_collection, "CALL_S", 0.0)
+    with pytest.raises(UnavailableError):
+        await remove(rig)
+    monkeypatch.undo()
+    await rig.prepare()
+    assert (rig.state(), rig.count("chunks")) == ("ACCEPTED", 0)
+    await go_on(rig)
+    assert rig.state() == "DELETING"
+
+
+async def test_a_description_published_after_the_deletion_finds_no_document(rig: Rig, monkeypatch):
+    await rig.index_version(SECRET)
+    monkeypatch.setattr(delete_collection, "CALL_S", 0.0)
+    with pytest.raises(UnavailableError):
+        await remove(rig)
+    monkeypatch.undo()
+    sent = messages(await rig.description(title="Late"))
+    assert [(type(one), one.reason) for one in sent] == [(DocumentFailed, "DOCUMENT_DELETED")]
+
+
+async def test_unfinished_uploads_and_kept_descriptions_go_with_it(rig: Rig):
+    rig.rows.execute(
+        "INSERT INTO upload_sessions (tenant_id, upload_id, document, sha256, size_bytes,"
+        " file_name, media_type, title, metadata, expires_at)"
+        " SELECT %s, name, name, '', 1, '', '', '', '{}', now() + interval '1 day'"
+        " FROM unnest(%s::text[]) AS name",
+        [TENANT, [NAME, OTHER]],
+    )
+    await rig.index_version(SECRET)
+    await rig.delete()
+    kept = """UPDATE documents SET description = '{"title": "t", "metadata": {}}'"""
+    rig.rows.execute(kept)
+    await rig.index_version(name=document(2))
+    await remove(rig)
+    left = [row["document"] for row in rig.rows.execute("SELECT document FROM upload_sessions")]
+    assert left == [OTHER]
+    described = rig.rows.execute("SELECT count(*) AS n FROM documents WHERE description <> '{}'")
+    assert described.fetchone() == {"n": 0}
 
 
 async def test_a_second_deletion_has_its_own_receipt_and_ends_after_the_first(rig: Rig):

@@ -137,6 +137,14 @@ async def test_an_object_that_no_version_needs_goes_when_it_is_old(
     assert sorted(await rig.objects.list()) == sorted([kept, new])
 
 
+async def test_an_object_that_a_delete_has_removed_is_not_missing(rig: Rig):
+    await rig.index_version(LARGE)
+    key = rig.version()["object_key"]
+    await rig.delete()
+    await rig.objects.delete(key)
+    assert "OBJECT_MISSING" not in await reconcile(rig)
+
+
 async def test_a_missing_object_is_told_and_the_document_stays(rig: Rig):
     await rig.index_version(LARGE)
     await rig.index_version(LARGE, name=OTHER)

@@ -269,6 +269,24 @@ async def test_a_late_description_changes_nothing(rig: Rig, later: str):
     assert rig.version(number)["title"] == before != "Late"
 
 
+async def test_an_upload_from_before_a_call_gets_the_title_that_the_call_set(rig: Rig):
+    await rig.event(CONTENTS[0], event_id="e1", title="First", stored_ns=1_000)
+    await rig.description(event_id="d1", title="Described", stored_ns=1_100)
+    changes = read_changes(("title",), title="Called", metadata=None)
+    await rig.wired.rpc.update.run(TENANT, NAME, changes)
+    await rig.event(CONTENTS[1], event_id="e2", title="Second", stored_ns=1_050)
+    assert (rig.version(2)["title"], rig.version(1)["title"]) == ("Called", "Called")
+
+
+async def test_a_repeated_delete_forgets_the_description_kept_for_a_later_upload(rig: Rig):
+    await rig.event(event_id="e1", stored_ns=1_000)
+    await rig.description(title="Kept", stored_ns=3_000)
+    await rig.removal(stored_ns=2_000)
+    await rig.delete()
+    described = rig.rows.execute("SELECT description FROM documents").fetchall()
+    assert described == [{"description": {}}]
+
+
 async def test_a_deleted_document_cannot_be_described(rig: Rig):
     await rig.index_version()
     await rig.delete()

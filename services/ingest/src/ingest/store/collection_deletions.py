@@ -7,12 +7,34 @@ from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.store import rows
+from ingest.store.statements import SHARE_COLLECTIONS
 from ingest.usecases.deletions import CollectionDeletions
 from ingest.usecases.rows import CollectionDeletion, Cut, Tombstone
 
 # Uploads hold the same lock shared until they commit, see `statements.SHARE_COLLECTIONS`.
 _EXCLUDE_UPLOADS: Final = """
 SELECT pg_advisory_xact_lock(hashtextextended(%(tenant)s || '/' || %(id)s, 0))
+"""
+
+_INCLUDES: Final = f"""
+SELECT EXISTS (SELECT FROM documents d
+    WHERE d.tenant_id = %(tenant)s AND d.name = %(document)s
+        AND d.latest_version > d.tombstone_version AND d.upload_order <= {rows.CUT}) AS included
+"""  # noqa: S608
+
+# Unfinished uploads, and descriptions that were kept for uploads that never came.
+_REMOVE_UNFINISHED: Final = """
+WITH removed AS (
+    DELETE FROM upload_sessions
+    WHERE tenant_id = %(tenant)s AND document > %(after)s AND document < %(before)s
+    RETURNING upload_id
+), forgotten AS (
+    UPDATE documents SET description = '{}'
+    WHERE tenant_id = %(tenant)s AND name > %(after)s AND name < %(before)s
+        AND latest_version = tombstone_version AND description <> '{}'
+)
+DELETE FROM upload_parts
+WHERE tenant_id = %(tenant)s AND upload_id IN (SELECT upload_id FROM removed)
 """
 
 # After everything that was uploaded, whose order may be ahead of the database's clock. A delete of
@@ -122,8 +144,21 @@ class PostgresCollectionDeletions(CollectionDeletions):
         await self._execute(_EXCLUDE_UPLOADS, collection_id)
 
     @override
+    async def share(self, document: str) -> None:
+        names = {"tenant": self._tenant, "names": [document]}
+        await self._tx.execute(SHARE_COLLECTIONS.encode(), names)
+
+    @override
+    async def includes(self, document: str) -> bool:
+        names = {"tenant": self._tenant, "document": document}
+        row = await (await self._tx.execute(_INCLUDES.encode(), names)).fetchone()
+        assert row is not None, "EXISTS returns its row"
+        return bool(row["included"])
+
+    @override
     async def add(self, collection_id: str) -> CollectionDeletion:
         await self._execute(_ADD, collection_id)
+        await self._execute(_REMOVE_UNFINISHED, collection_id)
         added = await self.find_last(collection_id)
         assert added is not None, "it was added in this transaction"
         return added

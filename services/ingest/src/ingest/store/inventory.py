@@ -8,7 +8,7 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from ingest.domain import State
 from ingest.store.rows import Row
-from ingest.usecases.ports import Holding, Inventory, LiveVersion
+from ingest.usecases.ports import Holding, Inventory, KeptObject, LiveVersion
 
 _OVERDUE: Final = """
 WITH overdue AS (
@@ -25,14 +25,14 @@ FROM overdue
 
 # As the sweeper decides which objects are needed.
 _KEPT: Final = """
-SELECT v.object_key, v.document, v.version FROM versions v
+SELECT v.object_key, v.document, v.version, v.state = 'DELETING' AS is_deleting FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s AND v.object_key <> ''
     AND v.document > %(after)s AND v.document < %(before)s
     AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
     AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
 UNION ALL
-SELECT p.object_key, s.document, 0 FROM upload_parts p
+SELECT p.object_key, s.document, 0, false FROM upload_parts p
 JOIN upload_sessions s ON s.tenant_id = p.tenant_id AND s.upload_id = p.upload_id
 WHERE p.tenant_id = %(tenant)s AND s.document > %(after)s AND s.document < %(before)s
 """
@@ -72,9 +72,9 @@ class PostgresInventory(Inventory):
         return row["overdue"], row["examples"]
 
     @override
-    async def list_kept(self, tenant: str, collection: str) -> Mapping[str, tuple[str, int]]:
+    async def list_kept(self, tenant: str, collection: str) -> Mapping[str, KeptObject]:
         found = await self._fetch_all(tenant, _KEPT, **_name_range(collection))
-        return {row["object_key"]: (row["document"], row["version"]) for row in found}
+        return {row.pop("object_key"): KeptObject(**row) for row in found}
 
     @override
     async def list_live(

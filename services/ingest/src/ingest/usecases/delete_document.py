@@ -98,6 +98,7 @@ class DeleteOldDocuments:
 
     async def _delete(self, tenant: str, name: str, number: int) -> bool:
         async with self.begin(tenant) as work:
+            await work.collection_deletions.share(name)
             entry = await work.documents.lock(name)
             if entry is None or entry.latest_version != number:
                 return False  # uploaded again in the meantime
@@ -110,9 +111,13 @@ async def mark_deleting(work: Work, name: str, pace: Pace, *, order_ns: int = 0)
 
     `order_ns` is the order of the delete, see `Draft.order_ns`; 0 means now.
     """
+    await work.collection_deletions.share(name)
     entry = await work.documents.lock(name)
     if entry is None:
         raise unknown_document_error()
+    if entry.tombstone_version == entry.latest_version and not order_ns:
+        # Also a description that is kept for an upload that has not come.
+        await work.deletions.raise_order(entry, 0)
     if entry.tombstone_version < entry.latest_version:
         tombstone = Tombstone(document=name, number=entry.latest_version, order_ns=order_ns)
         await write_tombstones(work, [tombstone], pace.wait_s(0))

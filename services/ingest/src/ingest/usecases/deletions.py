@@ -58,8 +58,20 @@ class CollectionDeletions(Protocol):
         To be called first in a transaction, because an upload locks its documents after it.
         """
 
+    async def share(self, document: str) -> None:
+        """Let no deletion of the document's collection be recorded until the end.
+
+        To be called before the document is locked.
+        """
+
+    async def includes(self, document: str) -> bool:
+        """Whether a document belongs to a deletion and has no tombstone of it yet."""
+
     async def add(self, collection_id: str) -> CollectionDeletion:
-        """Record a deletion of all documents of now; uploads must be excluded."""
+        """Record a deletion of all documents of now; uploads must be excluded.
+
+        Unfinished uploads into the collection are removed; their parts become unused objects.
+        """
 
     async def find_last(self, collection_id: str) -> CollectionDeletion | None:
         """The last deletion of a collection."""

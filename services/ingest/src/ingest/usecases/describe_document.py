@@ -42,6 +42,7 @@ class DescribeDocument:
     async def _describe(self, delivery: Delivery[DocumentDescribed], origin: Origin) -> None:
         draft = read_description(delivery, origin)
         async with self.begin(draft.tenant) as work:
+            await work.collection_deletions.share(draft.name)
             entry = await work.documents.lock(draft.name)
             standing = await work.tenants.find_standing()
             if refusal := check_tenant(origin, standing):
@@ -56,7 +57,8 @@ class DescribeDocument:
             if draft.order_ns < _find_latest_order(entry, view.version):
                 await supersede(work, draft.tenant, draft.name, draft.origin)
                 return
-            if entry.tombstone_version == entry.latest_version:
+            is_deleted = entry.tombstone_version == entry.latest_version
+            if is_deleted or await work.collection_deletions.includes(draft.name):
                 wait_for_overtaken(delivery)
                 raise deleted_document_error()
             await self._apply(work, draft, entry, view.version)

@@ -37,8 +37,15 @@ async def describe(
     return described
 
 
-async def describe_later(work: Work, draft: Draft, entry: Entry) -> Draft:
-    """The draft, with the description of an event published after it and handled before."""
+async def describe_later(work: Work, draft: Draft, entry: Entry, newest: Version | None) -> Draft:
+    """The draft of an upload event, with the description that was given after it.
+
+    That is the one of an event which was handled before it, or of a call.
+    """
+    given_ns = max(draft.order_ns, entry.description_order)
+    is_valid = newest is not None and newest.number > entry.tombstone_version
+    if newest and is_valid and draft.order_ns and newest.description_order > given_ns:
+        return replace(draft, title=newest.given_title, metadata=newest.metadata)
     if not 0 < draft.order_ns < entry.description_order:
         return draft
     found = await work.documents.find_description(draft.name)

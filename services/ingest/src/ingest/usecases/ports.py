@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from google.protobuf.message import Message
 
@@ -236,17 +236,25 @@ class Holding:
     has_version: bool
 
 
+class KeptObject(NamedTuple):
+    """The document and version that need an object; version 0 stands for an unfinished upload.
+
+    `is_deleting`: it is needed only until it is removed and counted.
+    """
+
+    document: str
+    version: int
+    is_deleting: bool
+
+
 class Inventory(Protocol):
     """Reads what ingest has, to compare it with other stores; an empty collection means all."""
 
     async def count_overdue(self, state: State, collection: str) -> tuple[int, Sequence[str]]:
         """Number of overdue steps of all tenants, and some examples."""
 
-    async def list_kept(self, tenant: str, collection: str) -> Mapping[str, tuple[str, int]]:
-        """Document and version by the key of their object, for all that need one.
-
-        Version 0 stands for an upload that is not finished.
-        """
+    async def list_kept(self, tenant: str, collection: str) -> Mapping[str, KeptObject]:
+        """What is needed by the key of its object."""
 
     async def list_live(
         self, tenant: str, collection: str, after: str, limit: int

@@ -40,6 +40,8 @@ class PrepareDocument:
         if version is None:
             return
         outcome = await self._prepare(version)
+        if outcome is None:
+            return
         async with self.begin(version.tenant, [delivery]) as work:
             if not work.fresh:
                 return
@@ -64,21 +66,30 @@ class PrepareDocument:
             return None
         return version if version.state is State.ACCEPTED else None
 
-    async def _prepare(self, version: Version) -> Prepared | Verdict:
+    async def _prepare(self, version: Version) -> Prepared | Verdict | None:
+        """None for a version whose collection was deleted: without its settings it is not parsed.
+
+        Its tombstone follows.
+        """
         try:
             content = await self._read(version)
             settings, password = await self._read_settings(version)
+            if settings is None:
+                return None
             return await self.parse(version, content, settings, password)
         except (InvalidInputError, NotFoundError, DataLossError) as error:
             log.info("document.refused", extra={"reason": error.reason})
             return Verdict(reason=error.reason, detail=error.detail)
 
-    async def _read_settings(self, version: Version) -> tuple[CollectionSettings, str]:
-        """The settings of the collection, and the password of the document."""
+    async def _read_settings(self, version: Version) -> tuple[CollectionSettings | None, str]:
+        """The settings of the collection, None if it was deleted; the password of the document."""
         tenant, document, number = version.tenant, version.document, version.number
         sealed = None
         async with self.begin(tenant) as work:
             found = await work.collections.find_settings(collection_of(document))
+            # After the settings, which may be deleted in between.
+            if await work.collection_deletions.includes(document):
+                return None, ""
             if version.has_password:
                 sealed = await work.documents.read_password(document, number)
         password = self.passwords.open(tenant, document, number, sealed) if sealed else ""

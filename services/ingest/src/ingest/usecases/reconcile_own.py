@@ -86,12 +86,17 @@ class CheckObjects(Check):
         """Compares all objects of a tenant.
 
         An object is stored before its version and removed after it. So one that is missing was
-        needed before and after the objects were listed; one that is unused, neither.
+        needed before and after the objects were listed; one that is unused, neither. Those of a
+        version that is being deleted go at any time.
         """
         before = await self.inventory.list_kept(scope.tenant, scope.collection)
         stored = frozenset(await self.objects.list(scope.tenant))
         kept = await self.inventory.list_kept(scope.tenant, scope.collection)
-        missing = [name for key, name in kept.items() if key in before and key not in stored]
+        missing = [
+            one
+            for key, one in kept.items()
+            if key in before and key not in stored and not one.is_deleting
+        ]
         unused: list[str] = []
         if not scope.collection:
             unused = [
@@ -109,7 +114,7 @@ class CheckObjects(Check):
                     kind=pb.DIFFERENCE_KIND_OBJECT_MISSING,
                     count=len(missing),
                     repaired=0,
-                    examples=[f"{name} v{number}" for name, number in missing[:EXAMPLES_MAX]],
+                    examples=[f"{one.document} v{one.version}" for one in missing[:EXAMPLES_MAX]],
                 ),
                 Finding(
                     kind=pb.DIFFERENCE_KIND_OBJECT_UNUSED,

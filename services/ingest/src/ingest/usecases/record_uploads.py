@@ -190,7 +190,7 @@ class RecordUploads:
                 elif entry.pinned:
                     outcomes[name] = await refuse_pinned(work, one.draft.origin)
                 else:
-                    draft = await describe_later(work, one.draft, entry)
+                    draft = await describe_later(work, one.draft, entry, known)
                     one = replace(one, draft=draft)  # noqa: PLW2901
                     if name in claimed.cut_apart:
                         one = replace(one, cut=None)  # noqa: PLW2901  (cut by other settings)

@@ -57,7 +57,7 @@ REBUILD_S = 0.03
 PROFILE_EVERY = 5
 # Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
 ALONE = 3
-ALONE_S = 10.0
+ALONE_S = 20.0
 # So often data is lost that operators have to repair.
 UPKEEP_EVERY = 3
 # Shorter times than the defaults, so that a run need not wait for them.

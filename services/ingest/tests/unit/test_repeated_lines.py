@@ -4,6 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
+from ingest.outline import Heading
+from ingest.parsing.outline_marks import (
+    HEADING_MARKS,
+    SECTION_MARKS,
+    TABLE_MARK,
+    mark_line,
+    strip_marks,
+    take_marks,
+)
 from ingest.parsing.steps.pages import Pages
 from ingest.parsing.steps.repeated_lines import run
 
@@ -101,6 +110,47 @@ def test_a_line_inside_the_text_stays_wherever_it_repeats():
 def test_a_page_of_nothing_else_keeps_its_lines():
     pages = [*write(1, header="ACME\nInternal"), "ACME\nInternal"]
     assert strip(pages)[0] == [*write(1), "ACME\nInternal"]
+
+
+H1, H2, S1, S2 = HEADING_MARKS[1], HEADING_MARKS[2], SECTION_MARKS[1], SECTION_MARKS[2]
+
+
+@pytest.mark.parametrize(
+    ("header", "before_text", "expected"),
+    [
+        (f"{S1}{mark_line(0)}ACME", mark_line(1), [(1, "")]),
+        (f"{H1}ACME", "", [(1, "")]),
+        (f"{S2}ACME\n\n{H1}Internal", "", [(1, "")]),
+        (f"{H2}ACME\n{S2}Internal", f"{TABLE_MARK}{mark_line(1)}", [(2, "")]),
+        # The line has a mark of its own: one place has one.
+        (f"{S1}ACME", H1, [(1, "Comega begins.")]),
+        (f"{S1}ACME", f"{mark_line(1)}{H2}", [(1, "Comega begins.")]),
+        (f"{S2}ACME", S1, [(1, "")]),
+        (f"{S1}ACME", S2, [(1, "")]),
+        (f"{TABLE_MARK}{mark_line(0)}ACME", mark_line(1), []),
+    ],
+)
+def test_a_section_that_begins_with_a_header_begins_with_the_text(
+    header: str, before_text: str, expected: list[tuple[int, str]]
+):
+    pages = write(0, header=strip_marks(header))
+    pages[2] = f"{header}\n{before_text}{write(2, pages=1)[0]}"
+    texts, _ = strip(pages)
+    marked = [take_marks(text) for text in texts]
+    assert [one.text for one in marked] == write(0)
+    assert marked[2].outline.headings == [Heading(0, level, text) for level, text in expected]
+    assert not any(one.outline.headings for number, one in enumerate(marked) if number != 2)
+
+
+def test_a_section_that_begins_with_a_footer_begins_on_the_next_page():
+    pages = [text.replace("Draft", f"{S1}Draft") for text in write(0, footer="Draft")]
+    pages.insert(3, "")
+    marked = [take_marks(text) for text in strip(pages)[0]]
+    # Nothing follows the footer of the last page, and no page comes before the first.
+    assert [list(one.outline.headings) for one in marked] == [
+        [Heading(0, 1, "")] if number not in (0, 3) else [] for number in range(7)
+    ]
+    assert [one.text for one in marked if one.text] == write(0)
 
 
 def test_it_does_nothing_the_second_time():

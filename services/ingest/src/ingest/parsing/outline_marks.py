@@ -37,6 +37,7 @@ _OUTLINE_CLASS = f"[{HEADING_MARKS[1]}-{SECTION_MARKS[HEADING_LEVELS]}]"
 _MARK_CLASS = f"[{_OUTLINE_CLASS[1:-1]}{min(_DIGITS)}-{max(_DIGITS)}]"
 _LEVELS = {mark: level for level, mark in HEADING_MARKS.items()}
 _SECTION_LEVELS = {mark: level for level, mark in SECTION_MARKS.items()}
+_ALL_LEVELS = _LEVELS | _SECTION_LEVELS
 _MARK = re.compile(f"{_OUTLINE_CLASS}|{LINE_MARK_PATTERN}")
 _MARKS_BEFORE_BLANKS = re.compile(rf"{_MARK_CLASS}++(?=\s|\Z)(?:{_MARK_CLASS}|[^\S\n])*+(\n|\Z)?")
 
@@ -68,6 +69,27 @@ def _settle(found: re.Match[str]) -> str:
 def strip_marks(text: str) -> str:
     """The text without its marks."""
     return _MARK.sub("", text)
+
+
+def find_level(text: str) -> int | None:
+    """The outermost level of the headings and sections in a text; None if it has none."""
+    return min((_ALL_LEVELS[sign] for sign in text if sign in _ALL_LEVELS), default=None)
+
+
+def begin_section(text: str, level: int) -> str:
+    """Let a section of this level, or of the one outside it, begin with the words of a text.
+
+    One place has one mark, so a heading or section that begins there gets the level.
+    """
+    is_word = (sign not in MARKS and not sign.isspace() for sign in text)
+    words = next((place for place, found in enumerate(is_word) if found), len(text))
+    before = text[:words]
+    own = find_level(before)
+    if own is None:
+        return f"{before}{SECTION_MARKS[level]}{text[words:]}"
+    for marks in (HEADING_MARKS, SECTION_MARKS):
+        before = before.replace(marks[own], marks[min(level, own)])
+    return before + text[words:]
 
 
 def split_marks(text: str) -> tuple[str, list[tuple[int, str]]]:

@@ -1,12 +1,12 @@
 """Takes headers and footers out: lines that repeat at the same edge of most pages."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Final
 
-from ingest.parsing.outline_marks import strip_marks
+from ingest.parsing.outline_marks import begin_section, find_level, strip_marks
 from ingest.parsing.steps.pages import Changed, Pages
 
 # With fewer pages nothing tells a header from a title.
@@ -30,12 +30,15 @@ def run(pages: Pages) -> Changed | None:
 
     A line repeats if other pages have the same one, but for one number that counts the pages. The
     first line from the edge that does not repeat ends a header or footer, so no line inside the
-    text is touched. A page that would lose all its lines keeps them.
+    text is touched. A page that would lose all its lines keeps them. A section that begins with a
+    header or footer begins with the text after it instead.
     """
     filled = [number for number, text in enumerate(pages.texts) if text]
     if len(filled) < PAGES_MIN:
         return None
     lines = {number: pages.texts[number].split("\n") for number in filled}
+    following = dict(pairwise(filled))
+    removed: defaultdict[int | None, str] = defaultdict(str)
     counts: dict[str, int] = {}
     for kind, step in (("header lines", 1), ("footer lines", -1)):
         edges = {number: _read_edge(lines[number][::step], number) for number in filled}
@@ -43,10 +46,14 @@ def run(pages: Pages) -> Changed | None:
         for number, edge in edges.items():
             first = next((start for start, forms in edge if not forms & repeated), None)
             if first:
-                kept = lines[number][::step][first:]
+                outward = lines[number][::step]
                 counts[kind] = counts.get(kind, 0) + sum(start < first for start, _ in edge)
-                lines[number] = kept[::step]
+                removed[number if step == 1 else following.get(number)] += "".join(outward[:first])
+                lines[number] = outward[first:][::step]
     texts = ["\n".join(lines.get(number, ())) for number in range(len(pages.texts))]
+    for number in filled:
+        if (level := find_level(removed[number])) is not None:
+            texts[number] = begin_section(texts[number], level)
     return pages._replace(texts=texts), counts
 
 

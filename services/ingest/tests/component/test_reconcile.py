@@ -14,10 +14,11 @@ from aquifer.ingest.v1.document_events_pb2 import (
     VersionAccepted,
 )
 from aquifer.ops.v1 import reconcile_service_pb2 as pb
-from chassis.base.errors import InvalidInputError
+from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from chassis.process.reconcile import ReconcileRpc
 from ingest.usecases.ports import Shown
+from ingest.usecases.read_text import TextQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
 
 OTHER = "collections/minutes/documents/may"
@@ -232,6 +233,11 @@ async def test_a_document_that_ingest_does_not_know_is_deleted_from_query(
         DocumentDeletionRequested(tenant=TENANT, document=NAME, version=3)
     ]
     assert rig.state(3) == "DELETING"
+    for number in (1, 2, 4):
+        # Only the last version became known.
+        with pytest.raises(NotFoundError) as unknown:
+            await rig.wired.rpc.get_text.run(TENANT, NAME, TextQuery(version=number))
+        assert unknown.value.reason == "VERSION_UNKNOWN"
     await rig.report_purged(3)
     assert rig.state(3) == "DELETED"
     # It is known now: a new upload is above what query may hide.

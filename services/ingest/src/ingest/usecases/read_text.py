@@ -97,7 +97,9 @@ async def _find_version(work: Work, name: str, number: int) -> Version:
     version = newest.version
     if number != latest:
         found = await work.documents.find_version(name, number)
-        assert found is not None, "versions have no gaps and are never removed"
+        if found is None:
+            # The reconciler adopts a document that only query has, with its last version alone.
+            raise unknown_version_error(latest)
         version = found
     if version.state in (State.DELETING, State.DELETED):
         raise _no_text_error(version)
@@ -108,7 +110,7 @@ def unknown_version_error(latest: int) -> NotFoundError:
     """The document has no version of the number that was sent."""
     return NotFoundError(
         "VERSION_UNKNOWN",
-        f"the document has versions 1 to {latest}; send one of them",
+        f"the document has no version of this number; the newest is {latest}",
         latest_version=latest,
     )
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from psycopg.rows import DictRow
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeletionRequested, DocumentFailed
-from chassis.base.errors import NotFoundError
+from chassis.base.errors import AlreadyExistsError, NotFoundError
 from chassis.base.postgres import Database
 from ingest.collections import CollectionSettings
 from ingest.cutting import chunk_id
@@ -91,6 +91,23 @@ async def test_without_implicit_collections_a_new_name_is_refused(strict: Rig):
     assert (await strict.upload()).version.number == 1
     with pytest.raises(NotFoundError):
         await strict.upload(name=OTHER)
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_a_repeat_gets_its_version_although_the_collection_is_gone(strict: Rig, size: int):
+    content = b"x" * size
+    await create(strict)
+    await strict.upload(content, request_id="r1")
+    await strict.wired.rpc.delete_collection.run(TENANT, COLLECTION, force=True)
+    again = await strict.upload(content, request_id="r1")
+    assert (again.version.number, again.version.state) == (1, "DELETING")
+    with pytest.raises(AlreadyExistsError):
+        await strict.upload(b"other", request_id="r1")
+    for request_id in ("", "r2"):
+        with pytest.raises(NotFoundError) as error:
+            await strict.upload(content, request_id=request_id)
+        assert error.value.reason == "COLLECTION_UNKNOWN"
+    assert strict.count("versions") == 1
 
 
 async def test_without_implicit_collections_an_upload_event_fails_with_the_reason(strict: Rig):

@@ -17,7 +17,6 @@ from opentelemetry import context as otel_context
 from chassis.base.errors import (
     ConflictError,
     FailedPreconditionError,
-    NotFoundError,
 )
 from ingest.domain import (
     SUPERSEDED,
@@ -42,6 +41,7 @@ from ingest.usecases.refusals import (
     check_tenant,
     deleted_version_error,
     refuse_pinned,
+    refuse_unknown_collection,
 )
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.rows import Addition, Claimed
@@ -183,6 +183,8 @@ class RecordUploads:
                 name, entry = one.draft.name, entries[one.draft.name]
                 if (refusal := self._refuse(one, entry, claimed)) is not None:
                     outcomes[name] = refusal
+                elif not (self.implicit_collections or name in claimed.created):
+                    outcomes[name] = await refuse_unknown_collection(work, one.draft.origin)
                 elif (known := newest.get(name)) and _is_same(one, known):
                     outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
                 elif 0 < one.draft.order_ns < entry.upload_order:
@@ -191,9 +193,9 @@ class RecordUploads:
                     outcomes[name] = await refuse_pinned(work, one.draft.origin)
                 else:
                     draft = await describe_later(work, one.draft, entry, known)
-                    one = replace(one, draft=draft)  # noqa: PLW2901
-                    if name in claimed.cut_apart:
-                        one = replace(one, cut=None)  # noqa: PLW2901  (cut by other settings)
+                    # Not the cut by other settings.
+                    cut = None if name in claimed.cut_apart else one.cut
+                    one = replace(one, draft=draft, cut=cut)  # noqa: PLW2901
                     additions[name] = (one, self._add(one, entry.next_version))
             made = await work.documents.add([addition for _, addition in additions.values()])
             for name, (one, addition) in additions.items():
@@ -227,7 +229,7 @@ class RecordUploads:
         }
 
     def _refuse(self, one: Incoming, entry: Entry, claimed: Claimed) -> Exception | None:
-        """Checks the collection, and the tenant of an upload event; for a call, its token was.
+        """Checks what was deleted, and the tenant of an upload event; for a call, its token was.
 
         A roll back must not bring back what was deleted after its bytes were read.
         """
@@ -238,10 +240,6 @@ class RecordUploads:
             return FailedPreconditionError(
                 "COLLECTION_DELETED",
                 "the collection was deleted after the event was published; publish a new event",
-            )
-        if not self.implicit_collections and one.draft.name not in claimed.created:
-            return NotFoundError(
-                "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"
             )
         if 0 < one.restored <= entry.tombstone_version:
             return deleted_version_error(one.restored)

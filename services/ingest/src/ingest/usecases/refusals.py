@@ -1,6 +1,11 @@
 """Why an upload, or another event of an upstream system, adds no version."""
 
-from chassis.base.errors import AlreadyExistsError, FailedPreconditionError, ForbiddenError
+from chassis.base.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    ForbiddenError,
+    NotFoundError,
+)
 from ingest.domain import Origin, Upload
 from ingest.usecases.rows import Standing
 from ingest.usecases.work import Work
@@ -33,11 +38,30 @@ def check_tenant(origin: Origin, standing: Standing) -> Exception | None:
 
 async def refuse_pinned(work: Work, origin: Origin) -> FailedPreconditionError | None:
     """Refuses an upload of other bytes; None for a repeat, which gets its answer again."""
-    if origin.request_id and await work.uploads.find(origin):
-        return None
+    return None if await _is_repeat(work, origin) else pinned_error()
+
+
+def pinned_error() -> FailedPreconditionError:
+    """Refuses other bytes for a pinned document."""
     return FailedPreconditionError(
         "DOCUMENT_PINNED", "the document is pinned to its version; unpin it, then upload again"
     )
+
+
+async def refuse_unknown_collection(work: Work, origin: Origin) -> NotFoundError | None:
+    """Refuses an upload into a collection that was not created, or is deleted since.
+
+    None for a repeat, which gets its answer again.
+    """
+    if await _is_repeat(work, origin):
+        return None
+    return NotFoundError(
+        "COLLECTION_UNKNOWN", "the collection was not created; create it, then upload again"
+    )
+
+
+async def _is_repeat(work: Work, origin: Origin) -> bool:
+    return origin.request_id != "" and await work.uploads.find(origin) is not None
 
 
 def deleted_version_error(number: int) -> FailedPreconditionError:

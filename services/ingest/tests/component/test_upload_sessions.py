@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 
 from chassis.base.errors import (
     ConflictError,
+    FailedPreconditionError,
     InvalidInputError,
     NotFoundError,
     OverloadedError,
@@ -304,6 +305,50 @@ async def test_a_part_that_is_added_prevents_the_expiry(replica: Replica):
     replica.rig.rows.execute("UPDATE upload_sessions SET expires_at = now() - interval '1 s'")
     await replica.append(session, CONTENT[:PART_BYTES])
     assert await replica.rig.wired.maintenance.expire_uploads.run() == 0
+
+
+async def test_other_bytes_of_a_pinned_document_are_refused_before_they_are_sent(replica: Replica):
+    await replica.rig.index_version(b"Pinned.")
+    await replica.rig.wired.rpc.pin.run(TENANT, NAME, 1)
+    with pytest.raises(FailedPreconditionError) as refused:
+        await replica.start()
+    assert refused.value.reason == "DOCUMENT_PINNED"
+    with pytest.raises(FailedPreconditionError):
+        await replica.start(b"Pinned.", media_type="application/json")
+    await replica.check_empty()
+    session = await replica.append(await replica.start(b"Pinned.", title="New"), b"Pinned.")
+    assert (await replica.finish(session)).version.title == "New"
+    await replica.rig.wired.rpc.unpin.run(TENANT, NAME)
+    assert (await replica.start()).offset == 0
+
+
+async def test_a_pin_ends_when_the_deletion_of_the_collection_begins(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ingest.usecases.delete_collection.CALL_S", 0.0)
+    await replica.rig.index_version(b"Pinned.")
+    await replica.rig.wired.rpc.pin.run(TENANT, NAME, 1)
+    collection = NAME.split("/")[1]
+    with pytest.raises(UnavailableError):
+        await replica.rig.wired.rpc.delete_collection.run(TENANT, collection, force=True)
+    [row] = replica.rig.rows.execute("SELECT pinned FROM documents").fetchall()
+    assert row["pinned"]
+    session = await replica.append(await replica.start(b"New."), b"New.")
+    assert (await replica.finish(session)).version.number == 2
+
+
+async def test_a_complete_upload_that_is_refused_is_not_kept_longer(replica: Replica):
+    await replica.rig.index_version(b"Pinned.")
+    session = await replica.append(await replica.start(), CONTENT)
+    await replica.rig.wired.rpc.pin.run(TENANT, NAME, 1)
+    with pytest.raises(FailedPreconditionError):
+        await replica.finish(session)
+    await replica.rig.wired.rpc.unpin.run(TENANT, NAME)
+    again = await replica.start()
+    assert (again.upload_id, again.expires_at) == (session.upload_id, session.expires_at)
+    other = await replica.start(CONTENT[:-1])
+    assert (await replica.start(CONTENT[:-1])).expires_at > other.expires_at
+    assert (await replica.finish(again)).version.number == 2
 
 
 async def test_the_sweep_keeps_parts_and_removes_those_without_a_row(replica: Replica):

@@ -43,7 +43,9 @@ VALUES (%(tenant)s, %(upload_id)s, %(document)s, %(sha256)s, %(size_bytes)s, %(f
     clock_timestamp() + make_interval(secs => %(expiry_s)s))
 ON CONFLICT (tenant_id, upload_id) DO UPDATE
     SET file_name = EXCLUDED.file_name, media_type = EXCLUDED.media_type, title = EXCLUDED.title,
-        metadata = EXCLUDED.metadata, expires_at = EXCLUDED.expires_at
+        metadata = EXCLUDED.metadata, expires_at = CASE
+            WHEN upload_sessions.offset_bytes = upload_sessions.size_bytes
+            THEN upload_sessions.expires_at ELSE EXCLUDED.expires_at END
 RETURNING {_SESSION}
 """  # noqa: S608
 

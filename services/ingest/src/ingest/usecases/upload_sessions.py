@@ -32,6 +32,7 @@ from ingest.domain import SHA256, Draft, Origin, View
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.admission import Admission
 from ingest.usecases.ports import Objects, Sweeper
+from ingest.usecases.refusals import pinned_error
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.rows import Part, Session
 from ingest.usecases.work import Begin, Work
@@ -52,7 +53,8 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 class StartUpload:
     """Begins a session, or finds the one of the same document and content.
 
-    One tenant has at most `sessions_max` sessions, which declare `sessions_max_bytes` together.
+    One tenant has at most `sessions_max` sessions, which declare `sessions_max_bytes` together. One
+    that has all its content is not kept longer: it may be one that can not be finished.
     """
 
     begin: Begin
@@ -67,11 +69,13 @@ class StartUpload:
 
         Raises:
             InvalidInputError: SHA256_INVALID, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+            FailedPreconditionError: DOCUMENT_PINNED; the document may also be pinned later.
             OverloadedError: UPLOADS_FULL, BACKLOG_FULL.
         """
         self._check_content(sha256, size_bytes)
         await self.admission.check(draft.tenant)
         async with self.begin(draft.tenant) as work:
+            await _check_pin(work, draft, sha256)
             # Otherwise two calls could pass the limits together, or begin the same session.
             await work.sessions.lock()
             known = await work.sessions.find_same(draft.name, sha256, size_bytes)
@@ -310,6 +314,17 @@ class ExpireUploads:
                     await self.objects.delete(key)
                 removed += 1
         return removed
+
+
+async def _check_pin(work: Work, draft: Draft, sha256: str) -> None:
+    newest = await work.documents.find_newest(draft.name)
+    if newest is None or not newest.entry.pinned:
+        return
+    if newest.version.is_same(draft.media_type, sha256):
+        return
+    # A delete ends the pin, also that of the collection before it has come to the document.
+    if not await work.collection_deletions.includes(draft.name):
+        raise pinned_error()
 
 
 async def _is_finished(work: Work, session: Session) -> bool:

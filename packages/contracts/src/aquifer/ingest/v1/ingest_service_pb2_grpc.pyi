@@ -57,9 +57,10 @@ class IngestServiceStub:
     """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
     content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
     same upload with the bytes it has so far, and replace its title and metadata. It expires after
-    its last change, at the `expire_time` of the reply. A password is sent with FinishUpload. Scope
-    `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
-    EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+    its last change, at the `expire_time` of the reply; one with all its content is not kept longer
+    by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT,
+    DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
     RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
     """
     AppendUpload: aio.StreamUnaryMultiCallable[ingest_service_pb2.AppendUploadRequest, ingest_service_pb2.UploadSession]
@@ -252,9 +253,10 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
         same upload with the bytes it has so far, and replace its title and metadata. It expires after
-        its last change, at the `expire_time` of the reply. A password is sent with FinishUpload. Scope
-        `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID,
-        EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
+        its last change, at the `expire_time` of the reply; one with all its content is not kept longer
+        by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT,
+        DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """
 

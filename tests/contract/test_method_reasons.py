@@ -83,7 +83,6 @@ UPLOAD = {
 ROLL_BACK = {
     **{reason: why for reason, why in UPLOAD.items() if reason != "DOCUMENT_DELETED"},
     "EMPTY_DOCUMENT": "the bytes were accepted before",
-    "PASSWORDS_OFF": "a roll back has no password",
 }
 STARTED = UPLOAD | {
     "EMPTY_DOCUMENT": "checked when the upload was started",

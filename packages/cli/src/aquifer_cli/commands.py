@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import Hit
     from aquifer_cli.client import Client
 
-__all__ = ["COLLECTION", "cli"]
+__all__ = ["COLLECTION", "PASSWORD_FILE", "cli"]
 
 # As `aquifer_cli.documents` reads them from the contract; a test compares.
 STATES = ("ACCEPTED", "PREPARED", "INDEXED", "FAILED", "SUPERSEDED", "DELETING", "DELETED")
+_FILE = click.Path(path_type=Path)
 COLLECTION = click.option(
     "--collection", "-c", default=names.COLLECTION_DEFAULT, show_default=True, help="Collection id."
+)
+PASSWORD_FILE = click.option(
+    "--password-file",
+    type=_FILE,
+    help="File whose first line opens PDF files that need a password; - reads standard input.",
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
 _METADATA = click.option(
@@ -35,7 +41,6 @@ _METADATA = click.option(
     help="A pair of metadata; can be repeated.",
 )
 _WAIT = click.option("--wait", is_flag=True, help="Wait until every document is indexed or failed.")
-_FILE = click.Path(path_type=Path)
 
 
 @command(
@@ -89,11 +94,7 @@ def demo(run: Run) -> int:
 @COLLECTION
 @_METADATA
 @_WAIT
-@click.option(
-    "--password-file",
-    type=_FILE,
-    help="File whose first line opens PDF files that need a password; - reads standard input.",
-)
+@PASSWORD_FILE
 @click.option("--unpack/--no-unpack", default=True, help="Send the files in archives; the default.")
 def upload(
     run: Run,

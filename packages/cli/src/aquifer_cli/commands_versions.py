@@ -3,13 +3,14 @@
 Like all commands they import what they need when they run.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
-from aquifer_cli.commands import COLLECTION
+from aquifer_cli.commands import COLLECTION, PASSWORD_FILE
 from aquifer_cli.commands_state import cli
 
 if TYPE_CHECKING:
@@ -56,22 +57,33 @@ def versions(run: Run, document: str, collection: str) -> int:
     return run.with_client(work)
 
 
-@command(cli, "rollback", examples="  aquifer rollback report.pdf 3")
+@command(
+    cli,
+    "rollback",
+    examples="""\
+  aquifer rollback report.pdf 3
+  aquifer rollback contract.pdf 3 --password-file secret.txt""",
+)
 @_DOCUMENT
 @_VERSION
 @COLLECTION
-def rollback(run: Run, document: str, version: int, collection: str) -> int:
+@PASSWORD_FILE
+def rollback(
+    run: Run, document: str, version: int, collection: str, password_file: Path | None
+) -> int:
     """Makes the content of an older version the newest.
 
     Its bytes are uploaded again, with its title and metadata, under a new version number; searches
     find the live version until the new one is indexed. `aquifer versions` shows which versions have
-    their bytes.
+    their bytes. The password of a file is not kept: send it again.
     """
     from aquifer_cli import versions as history
+    from aquifer_cli.passwords import read_password
 
     names.check_collection(collection)
+    password = read_password(password_file) if password_file else ""
     changed = run.with_client(
-        lambda client: history.roll_back(client, document, collection, version)
+        lambda client: history.roll_back(client, document, collection, version, password)
     )
     return _show(run, changed, f"v{changed.version} has the content of v{version}")
 

@@ -34,12 +34,15 @@ async def list_versions(
         request.page_token = page.next_page_token
 
 
-async def roll_back(client: Client, document: str, collection: str, version: int) -> Document:
-    """Makes the content of an older version the newest."""
+async def roll_back(
+    client: Client, document: str, collection: str, version: int, password: str = ""
+) -> Document:
+    """Makes the content of an older version the newest; the password opens its file."""
     request = RollBackDocumentRequest(
         name=names.name_from_argument(document, collection),
         version=version,
         request_id=str(uuid4()),
+        password=password,
     )
     result: Document = await client.call(client.ingest.RollBackDocument, request)
     return result

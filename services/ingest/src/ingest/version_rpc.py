@@ -56,6 +56,7 @@ class VersionRpc(IngestServiceServicer):
                     request.version,
                     request_id=request.request_id,
                     trace_id=current_trace_id(),
+                    password=request.password,
                 )
             )
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError
+from services.ingest.tests.component.test_versions import keep, roll_back
 from services.ingest.tests.conftest import Rig, open_rig
 from testkit.pdf import lines, pdf
 
@@ -71,6 +72,31 @@ async def test_a_password_that_comes_while_the_version_is_parsed_makes_a_new_one
     assert (view.version.number, stored(rig)) == (2, [None, None])
 
 
+async def test_a_kept_version_is_read_again_with_the_password_of_its_roll_back(rig: Rig):
+    await keep(rig, 1)
+    await rig.upload(lock(), password=SECRET)
+    await rig.prepare()
+    await rig.searchable()
+    await rig.index_version(b"another text")
+    for number, password, reason in (
+        (3, "", "DOCUMENT_ENCRYPTED"),
+        (4, "Sesam", "PASSWORD_WRONG"),
+        (5, SECRET, ""),
+    ):
+        for _ in range(2):
+            view = await roll_back(rig, 1, request_id=f"r{number}", password=password)
+            assert (view.version.number, SECRET in repr(view)) == (number, False)
+        assert (stored(rig)[number - 1] is not None) == (password != "")
+        await rig.prepare(number)
+        assert rig.version(number)["reason"] == reason
+    assert (rig.state(5), stored(rig)) == ("PREPARED", [None] * 5)
+    text = rig.rows.execute("SELECT text FROM chunks WHERE version = 5").fetchall()
+    assert [row["text"] for row in text] == [TEXT]
+    with pytest.raises(InvalidInputError) as refused:
+        await roll_back(rig, 2, password="x" * 129)
+    assert [one.field for one in refused.value.fields] == ["password"]
+
+
 async def test_a_delete_removes_the_password(rig: Rig):
     await rig.upload(lock(), password=SECRET)
     await rig.delete()
@@ -104,6 +130,11 @@ async def test_without_a_key_an_upload_with_a_password_is_refused(database, ever
             await rig.upload(lock(), password=SECRET)
         assert off.value.reason == "PASSWORDS_OFF"
         assert rig.count("versions") == 0
+        await rig.index_version(b"first")
+        await rig.upload(b"second")
+        with pytest.raises(FailedPreconditionError) as off:
+            await roll_back(rig, 1, password=SECRET)
+        assert off.value.reason == "PASSWORDS_OFF"
 
 
 async def test_a_changed_key_fails_the_version_with_its_reason(database, everything, tmp_path):

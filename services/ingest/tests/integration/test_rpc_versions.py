@@ -62,6 +62,17 @@ async def test_every_version_is_listed_with_what_is_known_of_it(client: Client):
     assert oldest.update_time.ToNanoseconds() > oldest.create_time.ToNanoseconds()
 
 
+async def test_the_password_of_a_roll_back_is_stored_sealed(client: Client):
+    await keep(client, 1)
+    await index_many(client, 2)
+    await roll_back(client, 1, password="Sesam-4711")
+    [row] = client.rig.rows.execute("SELECT password FROM versions WHERE version = 3").fetchall()
+    assert row["password"]
+    assert b"Sesam" not in row["password"]
+    code, reason, *_ = await refusal(roll_back(client, 2, password="x" * 129))
+    assert (code, reason) == ("INVALID_ARGUMENT", "METADATA_RANGE")
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 async def test_pages_go_on_where_they_ended_whatever_is_uploaded_meanwhile(
     client: Client, size: int

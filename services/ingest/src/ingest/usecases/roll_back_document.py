@@ -24,6 +24,7 @@ class RollBackDocument:
 
     So a roll back has a place in the order of uploads, is recorded under its request id, and is
     parsed, embedded and repaired like any upload; the last of several roll backs and uploads wins.
+    No password is kept with a version, so bytes that need one are sent theirs again.
     What is deleted meanwhile does not come back: that is checked where the version is added, with
     the document locked.
     """
@@ -34,7 +35,14 @@ class RollBackDocument:
     _copies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_MAX))
 
     async def run(
-        self, tenant: str, name: str, number: int, *, request_id: str = "", trace_id: str = ""
+        self,
+        tenant: str,
+        name: str,
+        number: int,
+        *,
+        request_id: str = "",
+        trace_id: str = "",
+        password: str = "",
     ) -> View:
         """Returns the document with its new version; can be repeated with the same request id.
 
@@ -42,7 +50,7 @@ class RollBackDocument:
             InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
             NotFoundError: DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN.
             FailedPreconditionError: VERSION_NEWEST, BYTES_REMOVED, DOCUMENT_DELETED,
-                DOCUMENT_PINNED.
+                DOCUMENT_PINNED, PASSWORDS_OFF.
             AlreadyExistsError: REQUEST_REUSED.
             DataLossError: OBJECT_CORRUPT.
             OverloadedError: BACKLOG_FULL, STORAGE_FULL.
@@ -72,6 +80,7 @@ class RollBackDocument:
             metadata=version.metadata,
             origin=origin,
             trace_id=trace_id,
+            password=password,
         )
         if content is not None:
             return await self.accept.run(draft, content, restored=number)

@@ -305,14 +305,14 @@ class IngestServiceServicer(object):
     def RollBackDocument(self, request, context):
         """Makes the content of an older version the newest: as an upload of its bytes, with its title,
         metadata, file name and media type, under a new version number. If the newest version has these
-        bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
-        `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
-        DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
-        COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
-        FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
-        DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
-        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-        REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+        bytes already, the reply is that version, as for an upload. The password of a file is not kept;
+        send it again. Idempotent by `request_id`. Scope `documents.write`. INVALID_ARGUMENT
+        DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT DOCUMENT_TOO_LARGE: the limit was lowered since.
+        NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
+        longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
+        ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -112,14 +112,14 @@ class IngestServiceStub:
     RollBackDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.RollBackDocumentRequest, document_pb2.Document]
     """Makes the content of an older version the newest: as an upload of its bytes, with its title,
     metadata, file name and media type, under a new version number. If the newest version has these
-    bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
-    `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
-    DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
-    COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
-    FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
-    DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
-    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-    REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+    bytes already, the reply is that version, as for an upload. The password of a file is not kept;
+    send it again. Idempotent by `request_id`. Scope `documents.write`. INVALID_ARGUMENT
+    DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT DOCUMENT_TOO_LARGE: the limit was lowered since.
+    NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
+    VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
+    longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
+    ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
     """
     PinDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.PinDocumentRequest, document_pb2.Document]
     """Keeps searches at the live version, which must be the newest: until UnpinDocument, uploads of
@@ -356,14 +356,14 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[document_pb2.Document]:
         """Makes the content of an older version the newest: as an upload of its bytes, with its title,
         metadata, file name and media type, under a new version number. If the newest version has these
-        bytes already, the reply is that version, as for an upload. Idempotent by `request_id`. Scope
-        `documents.write`. INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT
-        DOCUMENT_TOO_LARGE: the limit was lowered since. NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN,
-        COLLECTION_UNKNOWN. FAILED_PRECONDITION VERSION_NEWEST: it is the newest already.
-        FAILED_PRECONDITION BYTES_REMOVED: its bytes are no longer stored. FAILED_PRECONDITION
-        DOCUMENT_DELETED, DOCUMENT_PINNED. ALREADY_EXISTS REQUEST_REUSED.
-        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
-        REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
+        bytes already, the reply is that version, as for an upload. The password of a file is not kept;
+        send it again. Idempotent by `request_id`. Scope `documents.write`. INVALID_ARGUMENT
+        DOCUMENT_NAME, METADATA_RANGE. INVALID_ARGUMENT DOCUMENT_TOO_LARGE: the limit was lowered since.
+        NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
+        longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
+        ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
         """
 
     @abc_1.abstractmethod

@@ -351,7 +351,9 @@ def test_spans_go_to_another_collector_as_well_and_are_kept_while_it_is_away(
                 time.sleep(0.2)
         provider.shutdown()
         assert all(ask(server, f"/api/traces/{trace_id}")[0] == 200 for trace_id in kept)
-    said = [json.loads(line)["event"] for line in server.log.read_text().splitlines()]
+    # The gRPC library writes to the same file, in words, when a connection breaks off.
+    lines = [line for line in server.log.read_text().splitlines() if line.startswith("{")]
+    said = [json.loads(line)["event"] for line in lines]
     assert said.count("spans.not_forwarded") <= 2
     assert "spans.forwarded_again" in said
 

@@ -152,12 +152,12 @@ async def test_an_upload_that_came_before_does_not_undo_it(rig: Rig):
     assert rig.version()["revision"] == 2
 
 
-async def test_other_bytes_that_came_before_it_are_not_lost(rig: Rig):
+async def test_other_bytes_that_came_before_it_are_not_lost_and_get_its_title(rig: Rig):
     await rig.event(TEXT, event_id="e1", stored_ns=1_000)
     await update(rig, title="Updated")
     await rig.event(OTHER, event_id="e2", title="Other", stored_ns=2_000)
     version = (await rig.get()).version
-    assert (version.number, version.title) == (2, "Other")
+    assert (version.number, version.title) == (2, "Updated")
 
 
 async def test_updates_of_different_keys_at_once_all_stay(rig: Rig):

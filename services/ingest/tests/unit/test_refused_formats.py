@@ -90,10 +90,10 @@ def test_archive_is_refused_with_the_advice_to_unpack_it(name, is_named):
 
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("is_named", [True, False])
-def test_picture_is_refused_with_the_advice_to_run_ocr(name, is_named):
+def test_picture_is_refused_with_the_advice_to_convert_it(name, is_named):
     refusal = find_refusal(PICTURES[name], file_name=name if is_named else "")
     assert refusal.reason == ParseFailure.NEEDS_OCR
-    assert "run OCR" in refusal.detail
+    assert "convert it to PNG" in refusal.detail
 
 
 @pytest.mark.parametrize("name", PICTURES_FOR_OCR)
@@ -127,8 +127,8 @@ async def test_picture_that_ocr_can_read_is_refused_while_ocr_is_off(name, is_na
         ),
         (ARCHIVES["notes.tgz"], "text/csv", "", ParseFailure.MEDIA_TYPE_MISMATCH, "unpack"),
         (ARCHIVES["notes.zip"], "", "notes.docx", ParseFailure.MEDIA_TYPE_MISMATCH, "unpack"),
-        (PICTURES["scan.gif"], "image/gif", "", ParseFailure.NEEDS_OCR, "run OCR"),
-        (PICTURES["scan.gif"], "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "run OCR"),
+        (PICTURES["scan.gif"], "image/gif", "", ParseFailure.NEEDS_OCR, "convert"),
+        (PICTURES["scan.gif"], "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "convert"),
         (png(), "", "scan.pdf", ParseFailure.MEDIA_TYPE_MISMATCH, "correct the media type"),
         (PDF, "text/html", "", ParseFailure.MEDIA_TYPE_MISMATCH, "correct the media type"),
         (b"words", "video/mp4", "", ParseFailure.MEDIA_TYPE_UNSUPPORTED, "send one of text/plain"),

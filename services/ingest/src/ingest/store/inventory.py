@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from chassis.base.postgres import Database
 from ingest.domain import State
+from ingest.store import rows
 from ingest.store.rows import Row
 from ingest.usecases.ports import Holding, Inventory, KeptObject, LiveVersion
 
@@ -23,19 +24,17 @@ SELECT count(*) AS overdue, ARRAY(
 FROM overdue
 """
 
-# As the sweeper decides which objects are needed.
-_KEPT: Final = """
+_KEPT: Final = f"""
 SELECT v.object_key, v.document, v.version, v.state = 'DELETING' AS is_deleting FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
 WHERE v.tenant_id = %(tenant)s AND v.object_key <> ''
     AND v.document > %(after)s AND v.document < %(before)s
-    AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
-    AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+    AND {rows.NEEDS_OBJECT}
 UNION ALL
 SELECT p.object_key, s.document, 0, false FROM upload_parts p
 JOIN upload_sessions s ON s.tenant_id = p.tenant_id AND s.upload_id = p.upload_id
 WHERE p.tenant_id = %(tenant)s AND s.document > %(after)s AND s.document < %(before)s
-"""
+"""  # noqa: S608  (a constant of this package)
 
 _LIVE: Final = """
 SELECT v.document, v.version, v.chunk_count FROM documents d

@@ -17,6 +17,12 @@ CUT: Final = (
     "coalesce((SELECT c.upload_order FROM collection_deletions c WHERE c.tenant_id = d.tenant_id"
     " AND c.collection_id = split_part(d.name, '/', 2) ORDER BY c.number DESC LIMIT 1), -1)"
 )
+# Whether the object of a version is needed: not that of a superseded one, unless it is kept, nor
+# that of a failed one when a newer version is live.
+NEEDS_OBJECT: Final = (
+    "(v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))"
+    " AND NOT (v.state = 'FAILED' AND v.version < d.live_version)"
+)
 VERSION: Final = (
     "v.tenant_id, v.document, v.version, v.state, v.reason, v.reason_detail, v.title,"
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"

@@ -9,6 +9,7 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.events.inbox import forget_old
 from ingest.domain import STEPS, UNFINISHED, State
+from ingest.store import rows
 from ingest.store.collection_deletions import read_deletion
 from ingest.store.rows import Row
 from ingest.usecases.ports import Backlog, Sweeper
@@ -72,17 +73,13 @@ WHERE tenant_id <> ALL(%(excluding)s)
 ORDER BY turn, due_at LIMIT %(limit)s
 """
 
-# The object of a superseded version is unused, unless it is kept; that of a failed one when a newer
-# version is live.
-_KEPT_KEYS: Final = """
+_KEPT_KEYS: Final = f"""
 SELECT v.object_key FROM versions v
 JOIN documents d ON d.tenant_id = v.tenant_id AND d.name = v.document
-WHERE v.tenant_id = %(tenant)s
-    AND (v.kept OR v.state NOT IN ('SUPERSEDED', 'DELETED'))
-    AND NOT (v.state = 'FAILED' AND v.version < d.live_version)
+WHERE v.tenant_id = %(tenant)s AND {rows.NEEDS_OBJECT}
 UNION ALL
 SELECT object_key FROM upload_parts WHERE tenant_id = %(tenant)s
-"""
+"""  # noqa: S608  (a constant of this package)
 
 _EXPIRED_SESSIONS: Final = """
 SELECT tenant_id, upload_id FROM upload_sessions WHERE expires_at <= clock_timestamp()

@@ -14,7 +14,7 @@ from ingest.usecases.deletions import Deletions
 from ingest.usecases.rows import Purged, Receipt, Tombstone
 
 # A description event that is later than the removal is for uploads after it that are handled later.
-_ORDER: Final = f"""
+_RECORD_REMOVAL: Final = f"""
 UPDATE documents SET tombstone_version = %(number)s,
     upload_order = CASE WHEN %(order)s > 0 THEN greatest(upload_order, %(order)s)
         ELSE greatest(upload_order + 1, {rows.NOW_NS}) END,
@@ -24,8 +24,8 @@ WHERE tenant_id = %(tenant)s AND name = %(document)s
 """  # noqa: S608
 
 # Only the newest tombstone is pending, because its purge includes all older versions. `order` is as
-# in `_ORDER`: that of a collection is its cut, because uploads published since are not too late. A
-# document that an open deletion of its collection has still to mark belongs to that deletion.
+# in `_RECORD_REMOVAL`: that of a collection is its cut, because uploads published since are not too
+# late. A document that an open deletion of its collection has still to mark belongs to that one.
 _SET_TOMBSTONES: Final = f"""
 WITH given AS (
     SELECT given.*, greatest(given.deletion, (
@@ -175,8 +175,8 @@ class PostgresDeletions(Deletions):
         return [rows.version(row) for row in await cursor.fetchall()]
 
     @override
-    async def raise_order(self, entry: Entry, order_ns: int) -> None:
-        await self._run(_ORDER, entry.name, entry.latest_version, order=order_ns)
+    async def record_removal(self, entry: Entry, order_ns: int) -> None:
+        await self._run(_RECORD_REMOVAL, entry.name, entry.latest_version, order=order_ns)
 
     @override
     async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:

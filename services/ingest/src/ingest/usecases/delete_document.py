@@ -117,7 +117,7 @@ async def mark_deleting(work: Work, name: str, pace: Pace, *, order_ns: int = 0)
         raise unknown_document_error()
     if entry.tombstone_version == entry.latest_version and not order_ns:
         # Also a description that is kept for an upload that has not come.
-        await work.deletions.raise_order(entry, 0)
+        await work.deletions.record_removal(entry, 0)
     if entry.tombstone_version < entry.latest_version:
         tombstone = Tombstone(document=name, number=entry.latest_version, order_ns=order_ns)
         await write_tombstones(work, [tombstone], pace.wait_s(0))

@@ -18,7 +18,7 @@ class Deletions(Protocol):
         All versions of the documents become DELETING.
         """
 
-    async def raise_order(self, entry: Entry, order_ns: int) -> None:
+    async def record_removal(self, entry: Entry, order_ns: int) -> None:
         """Record a removal event of a document that is deleted or has no version yet."""
 
     async def mark_hidden(self, versions: Sequence[tuple[str, int]]) -> None:

@@ -66,7 +66,7 @@ class RemoveDocument:
             raise AnsweredBeforeError
         if not entry.latest_version:
             wait_for_overtaken(delivery)
-            await work.deletions.raise_order(entry, order_ns)
+            await work.deletions.record_removal(entry, order_ns)
             await refuse_within(work, delivery, unknown_document_error())
             return None
         is_deleted = entry.tombstone_version == entry.latest_version
@@ -74,7 +74,7 @@ class RemoveDocument:
             await supersede(work, delivery.event.tenant, name, origin)
             return None
         if is_deleted:
-            await work.deletions.raise_order(entry, order_ns)
+            await work.deletions.record_removal(entry, order_ns)
         view = await mark_deleting(work, name, self.delete.pace, order_ns=order_ns)
         await _await_purge(work, view, origin)
         return view

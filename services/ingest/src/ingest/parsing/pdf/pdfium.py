@@ -66,6 +66,14 @@ load_page = _bind("FPDF_LoadPage", _H, _H, c_int)
 close_page = _bind("FPDF_ClosePage", None, _H)
 find_rotation = _bind("FPDFPage_GetRotation", c_int, _H)
 
+load_structure = _bind("FPDF_StructTree_GetForPage", _H, _H)
+close_structure = _bind("FPDF_StructTree_Close", None, _H)
+count_top_elements = _bind("FPDF_StructTree_CountChildren", c_int, _H)
+find_top_element = _bind("FPDF_StructTree_GetChildAtIndex", _H, _H, c_int)
+count_elements = _bind("FPDF_StructElement_CountChildren", c_int, _H)
+find_element = _bind("FPDF_StructElement_GetChildAtIndex", _H, _H, c_int)
+find_element_content = _bind("FPDF_StructElement_GetChildMarkedContentID", c_int, _H, c_int)
+
 find_first_bookmark = _bind("FPDFBookmark_GetFirstChild", _H, _H, _H)
 find_next_bookmark = _bind("FPDFBookmark_GetNextSibling", _H, _H, _H)
 find_destination = _bind("FPDFBookmark_GetDest", _H, _H, _H)
@@ -84,6 +92,7 @@ find_form_object = _bind("FPDFFormObj_GetObject", _H, _H, c_ulong)
 find_type = _bind("FPDFPageObj_GetType", c_int, _H)
 count_marks = _bind("FPDFPageObj_CountMarks", c_int, _H)
 find_mark = _bind("FPDFPageObj_GetMark", _H, _H, c_ulong)
+find_marked_content = _bind("FPDFPageObj_GetMarkedContentID", c_int, _H)
 find_font = _bind("FPDFTextObj_GetFont", _H, _H)
 
 load_text = _bind("FPDFText_LoadPage", _H, _H)
@@ -124,6 +133,8 @@ _set_stroke_width = _bind("FPDFPageObj_SetStrokeWidth", c_int, _H, c_float)
 _transform = _bind("FPDFPageObj_Transform", None, _H, *[c_double] * 6)
 _open_forms = _bind("FPDFDOC_InitFormFillEnvironment", _H, _H, POINTER(raw.FPDF_FORMFILLINFO))
 
+_get_object_text = _bind("FPDFTextObj_GetText", c_ulong, _H, _H, c_void_p, c_ulong)
+_get_element_type = _bind("FPDF_StructElement_GetType", c_ulong, _H, c_void_p, c_ulong)
 _get_place = _bind(
     "FPDFDest_GetLocationInPage", c_int, _H, *[POINTER(c_int)] * 3, *[POINTER(c_float)] * 3
 )
@@ -231,6 +242,12 @@ def find_width(text_object: int) -> float:
     return _BOUNDS[2].value - _BOUNDS[0].value
 
 
+def find_top(item: int) -> float:
+    """The height of the upper side of an object."""
+    _get_bounds(item, *_TO_BOUNDS)
+    return _BOUNDS[3].value
+
+
 def widen(text_object: int) -> None:
     """Give a text object without drawn glyphs a width: the library skips one that has none."""
     _set_render_mode(text_object, STROKED)
@@ -250,6 +267,16 @@ def find_destination_height(destination: int) -> float | None:
     flags, places = [c_int() for _ in range(3)], [c_float() for _ in range(3)]
     found = _get_place(destination, *map(byref, flags), *map(byref, places))
     return places[1].value if found and flags[1].value else None
+
+
+def read_object_text(text_object: int, text: int) -> str:
+    """The characters of a text object, as the text of its page has them."""
+    return _read_text(lambda *space: _get_object_text(text_object, text, *space))
+
+
+def read_structure_type(element: int) -> str:
+    """The standard type of a structure element, such as H1, whatever its file names it."""
+    return _read_text(lambda *space: _get_element_type(element, *space))
 
 
 def read_bookmark_title(bookmark: int) -> str:

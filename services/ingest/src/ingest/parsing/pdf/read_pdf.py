@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,14 +15,16 @@ from ingest.parsing.pdf.annotations import (
     place_values,
     read_annotations,
 )
-from ingest.parsing.pdf.bookmarks import mark_headings, read_bookmarks
+from ingest.parsing.pdf.bookmarks import read_bookmarks
 from ingest.parsing.pdf.boxes import LineBoxes
+from ingest.parsing.pdf.headings import Announced, mark_headings
 from ingest.parsing.pdf.hyphens import rejoin
 from ingest.parsing.pdf.layers import Layers
 from ingest.parsing.pdf.layout import join_rows
 from ingest.parsing.pdf.lines import Cell, build_rows
 from ingest.parsing.pdf.objects import prepare_objects
 from ingest.parsing.pdf.pdfium import Box
+from ingest.parsing.pdf.tags import read_tagged_headings
 from ingest.parsing.pdf.text import PageText, read_words
 from ingest.parsing.reading import Reading, check_length
 
@@ -157,27 +159,30 @@ class _PageReader:
                 pdfium.close_page(page)
                 page = 0
                 page = _load_page(self._document, number)
-            found = self._read_words(page, number)
+            found, tagged = self._read_words(page, number)
             lines = LineBoxes(pdfium.find_page_box(page), found.rotation % 360)
             text = _compose(found, overlay, lines)
             self.boxes.append(lines.sides)
-            text = self._mark_headings(number, text, lines)
+            text = self._mark_headings(number, text, lines, tagged)
             return _SPACE_RUN.sub(" ", text)
         finally:
             if page:
                 pdfium.close_page(page)
 
-    def _mark_headings(self, number: int, text: str, lines: LineBoxes) -> str:
+    def _mark_headings(
+        self, number: int, text: str, lines: LineBoxes, tagged: Sequence[Announced]
+    ) -> str:
+        """Mark the headings that the tags of the page tell; without any, those of its bookmarks."""
         bookmarks = self._bookmarks.pop(number, [])
         if lines.lines:
-            return mark_headings(text, lines.lines, bookmarks)
+            return mark_headings(text, lines.lines, tagged or bookmarks)
         # The sections of a page without text begin with the next page.
         self._bookmarks.setdefault(number + 1, [])[:0] = [
             bookmark._replace(height=None) for bookmark in bookmarks
         ]
         return text
 
-    def _read_words(self, page: int, number: int) -> PageText:
+    def _read_words(self, page: int, number: int) -> tuple[PageText, Sequence[Announced]]:
         hidden = prepare_objects(page, partial(self._layers.is_hidden, number))
         text = pdfium.load_text(page)
         if not text:
@@ -189,10 +194,11 @@ class _PageReader:
             self._size_chars += count
             check_length(self._size_chars, self._limit_chars)
             found = read_words(page, text, hidden, count)
+            tagged = read_tagged_headings(page, text, hidden)
         finally:
             pdfium.close_text(text)
         self.unreadable += found.unreadable
-        return found
+        return found, tagged
 
 
 def _compose(found: PageText, overlay: Overlay, lines: LineBoxes) -> str:

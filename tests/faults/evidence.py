@@ -137,6 +137,7 @@ async def read_points(
                 page = await stub.Scroll(
                     ScrollRequest(profile=profile, tenant=tenant, start=start, limit=PAGE),
                     timeout=30,
+                    wait_for_ready=True,  # the process may be starting again
                 )
                 points += [
                     (e.point_id, Place(tenant, e.document, e.version, e.ordinal))

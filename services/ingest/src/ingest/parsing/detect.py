@@ -93,12 +93,9 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
             the declared format, `DOCUMENT_ENCRYPTED` for an office file that needs a password and
             does not tell its format by its type or name.
     """
-    named = media_type.partition(";")[0].strip().lower()
-    if named in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
-        named = ""
-    declared = _find_declared(named, file_name)
-    if declared in SENT_AS and (meant := find_by_suffix(file_name)) in SENT_AS[declared]:
-        declared = meant
+    if _find_name(media_type) in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
+        media_type = ""
+    declared = find_declared(media_type, file_name)
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
@@ -121,6 +118,22 @@ def charset(media_type: str) -> str:
     """The `charset` parameter of a media type; empty if there is none."""
     found = re.search(r";\s*charset\s*=\s*\"?([\w.:-]{1,40})", media_type, re.IGNORECASE)
     return found[1] if found else ""
+
+
+def find_declared(media_type: str, file_name: str) -> MediaType | None:
+    """The format that the hints tell; None if they tell none.
+
+    Raises:
+        InvalidInputError: `MEDIA_TYPE_UNSUPPORTED`, or `NEEDS_OCR` for a picture.
+    """
+    declared = _find_declared(_find_name(media_type), file_name)
+    if declared in SENT_AS and (meant := find_by_suffix(file_name)) in SENT_AS[declared]:
+        return meant
+    return declared
+
+
+def _find_name(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
 
 
 def _find_declared(named: str, file_name: str) -> MediaType | None:

@@ -62,7 +62,7 @@ def children() -> dict[int, str]:
         if entry.name.isdecimal():
             try:
                 state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
-                command = entry.joinpath("cmdline").read_text()
+                command = entry.joinpath("cmdline").read_text(errors="replace")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if (

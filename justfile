@@ -17,7 +17,8 @@ setup: _first _uv
     @uv pip install --quiet --python .venv --no-deps --require-hashes --requirement requirements-dev.txt
     @uv pip install --quiet --python .venv --no-deps {{ prepend("-e ", members) }}
     @# Without bytecode every start of every part compiles a thousand modules: half of its time.
-    @test .venv/compiled -nt requirements-dev.txt || { python -m compileall -q -j 0 .venv/lib && touch .venv/compiled; }
+    @# A module of olefile is for Python 2.
+    @test .venv/compiled -nt requirements-dev.txt || { python -m compileall -q -j 0 -x olefile2 .venv/lib && touch .venv/compiled; }
     @python -m compileall -q {{ members }}
 
 # from an upload event to a cited answer and its trace, then stop

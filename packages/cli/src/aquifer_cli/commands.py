@@ -30,7 +30,7 @@ COLLECTION = click.option(
 PASSWORD_FILE = click.option(
     "--password-file",
     type=_FILE,
-    help="File whose first line opens PDF files that need a password; - reads standard input.",
+    help="File whose first line opens documents that need a password; - reads standard input.",
 )
 _COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
 _METADATA = click.option(

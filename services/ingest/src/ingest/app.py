@@ -26,6 +26,7 @@ from ingest.pace import Pace
 from ingest.parsing.jail.jailed import ParserLimits
 from ingest.parsing.ocr.data import open_ocr_data
 from ingest.parsing.parser import Parser
+from ingest.parsing.sizes import SizeLimits
 from ingest.passwords import AesPasswords
 from ingest.reconciler import Maintenance, Reconciler
 from ingest.references.reader import open_references
@@ -94,6 +95,7 @@ from ingest.usecases.record_uploads import RecordUploads
 from ingest.usecases.remove_document import RemoveDocument
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.roll_back_document import RollBackDocument
+from ingest.usecases.send_pieces import SendPieces
 from ingest.usecases.update_document import UpdateDocument
 from ingest.usecases.upload_sessions import (
     AppendUpload,
@@ -163,11 +165,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         checks=_make_checks(adapters, settings, maintenance.repair),
         rpc=_wire_rpc(accept, delete, watchers, estimates, adapters, settings),
         watchers=watchers,
-        fetch=FetchContent(
-            accept=accept_upload,
-            begin=begin,
-            sweeper=adapters.sweeper,
-        ),
+        fetch=FetchContent(accept=accept_upload, begin=begin, sweeper=adapters.sweeper),
         use_cases=UseCases(
             begin=begin,
             answers=answers,
@@ -182,6 +180,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
                 fresh=fresh,
                 pace=pace,
                 changed=watchers.notice,
+                send=SendPieces(begin=begin),
             ),
             mark_searchable=MarkSearchable(begin=begin, objects=objects),
             confirm_descriptions=ConfirmDescriptions(begin=begin),
@@ -196,7 +195,9 @@ def _wire_maintenance(adapters: Adapters, settings: Settings, pace: Pace) -> Mai
     begin, sweeper, objects = adapters.begin, adapters.sweeper, adapters.objects
     handled = HandledUntil(queue=adapters.queue, sweeper=sweeper)
     return Maintenance(
-        repair=RepairSteps(begin=begin, sweeper=sweeper, handled=handled, pace=pace),
+        repair=RepairSteps(
+            begin=begin, sweeper=sweeper, handled=handled, pace=pace, send=SendPieces(begin=begin)
+        ),
         repair_descriptions=RepairDescriptions(
             begin=begin, sweeper=sweeper, handled=handled, pace=pace
         ),
@@ -231,7 +232,7 @@ def _wire_rpc(
         start_upload=StartUpload(
             begin=begin,
             admission=accept.admission,
-            max_bytes=settings.upload_max_bytes,
+            sizes=accept.sizes,
             sessions_max=settings.upload_sessions_max,
             sessions_max_bytes=settings.upload_sessions_max_bytes,
             expiry_s=settings.upload_expiry_s,
@@ -286,7 +287,17 @@ def _wire_accept(
         ),
         fresh=fresh,
         make_key=make_key,
-        max_bytes=settings.upload_max_bytes,
+        sizes=SizeLimits(
+            upload_bytes=settings.upload_max_bytes, text_bytes=settings.text_max_bytes
+        ),
+    )
+
+
+def _limit_parsing(settings: Settings) -> ParserLimits:
+    return ParserLimits(
+        children=settings.parser_children,
+        document_bytes=settings.upload_max_bytes,
+        text_bytes=settings.text_max_bytes,
     )
 
 
@@ -302,7 +313,13 @@ def _make_checks(adapters: Adapters, settings: Settings, repair: RepairSteps) ->
             key_age_s=key_age_s,
             age_s=settings.orphan_age_s,
         ),
-        CheckLive(begin=begin, inventory=inventory, search=adapters.search, sweeper=sweeper),
+        CheckLive(
+            begin=begin,
+            inventory=inventory,
+            search=adapters.search,
+            sweeper=sweeper,
+            send=SendPieces(begin=begin),
+        ),
         CheckShown(
             begin=begin,
             inventory=inventory,
@@ -333,7 +350,7 @@ async def build(process: Process, settings: Settings) -> None:
     objects = await open_objects(settings.objects_url)
     parser = await opened(
         Parser(
-            ParserLimits(children=settings.parser_children),
+            _limit_parsing(settings),
             open_ocr_data(str(settings.ocr_data_dir), settings.ocr_languages),
         )
     )

@@ -111,6 +111,7 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
             trace_id=current_trace_id(),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
+            self.accept.sizes.check(header.size_bytes, draft.media_type, draft.file_name)
             return to_document(
                 await self.accept.run(draft, _read_content(parts, header.size_bytes))
             )

@@ -25,6 +25,9 @@ class Settings(ServiceSettings, DatabaseSettings):
         "", description="hosts of these whose address may be private, separated by commas"
     )
     upload_max_bytes: int = Field(64 << 20, ge=1, description="maximum size of one upload")
+    text_max_bytes: int = Field(
+        16 << 20, ge=1, description="maximum size of an upload in a format that is text"
+    )
     upload_sessions_max: int = Field(
         64, ge=1, description="unfinished uploads in several calls of one tenant"
     )

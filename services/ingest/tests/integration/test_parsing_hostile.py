@@ -22,7 +22,7 @@ from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.chunking import ChunkSettings
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.failure import ParseFailure
-from ingest.parsing.jail.jailed import JailedChild
+from ingest.parsing.jail.jailed import JailedChild, read_cpu_ticks
 from ingest.parsing.jail.reply import PART_CHARS, Reply
 from ingest.parsing.jail.task import Task
 from ingest.parsing.parser import Parser, ParserLimits
@@ -62,7 +62,7 @@ def children() -> dict[int, str]:
         if entry.name.isdecimal():
             try:
                 state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
-                command = entry.joinpath("cmdline").read_text()
+                command = entry.joinpath("cmdline").read_text(errors="replace")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if (
@@ -74,16 +74,11 @@ def children() -> dict[int, str]:
     return found
 
 
-def ticks(pid: int) -> int:
-    """Processor time of a process so far, in ticks of a hundredth of a second."""
-    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
-
-
 async def wait_until_busy(pid: int) -> None:
     """Waits until a process that was idle computes."""
-    idle = ticks(pid)
+    idle = read_cpu_ticks(pid)
     async with asyncio.timeout(30):
-        while ticks(pid) < idle + 10:
+        while read_cpu_ticks(pid) < idle + 10:
             await asyncio.sleep(0.01)
 
 
@@ -125,6 +120,35 @@ async def test_endless_work_ends_at_the_wall_clock():
         assert (await parser(HTML, media_type="", file_name="")).title == "Fine"
     assert refusal.value.reason == ParseFailure.PARSER_TIME_LIMIT
     assert children() == {}
+
+
+async def test_child_that_stands_still_is_ended():
+    async with Parser(ParserLimits(idle_s=2)) as parser:
+        [working] = [pid for pid, line in children().items() if line.split("\0")[4] == "pdf"]
+        standing = asyncio.create_task(parser(endless_pdf(), media_type="", file_name=""))
+        await wait_until_busy(working)
+        os.kill(working, signal.SIGSTOP)
+        with pytest.raises(InvalidInputError, match="no progress for 2 s") as refusal:
+            await standing
+        assert refusal.value.reason == ParseFailure.PARSER_TIME_LIMIT
+        assert (await parser(HTML, media_type="", file_name="")).title == "Fine"
+    assert children() == {}
+
+
+async def test_child_that_gets_little_of_a_busy_machine_goes_on():
+    async with Parser(ParserLimits(idle_s=2, cpu_s=3)) as parser:
+        [working] = [pid for pid, line in children().items() if line.split("\0")[4] == "pdf"]
+        slow = asyncio.create_task(parser(endless_pdf(), media_type="", file_name=""))
+        await wait_until_busy(working)
+        # As if others had the processor most of the time, for longer than a rest may take.
+        for _ in range(6):
+            os.kill(working, signal.SIGSTOP)
+            await asyncio.sleep(0.9)
+            os.kill(working, signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        assert not slow.done()
+        with pytest.raises(InvalidInputError, match="more than 3 s of CPU"):
+            await slow
 
 
 @pytest.mark.parametrize(
@@ -467,7 +491,7 @@ def test_forged_reply_is_believed_only_in_shape(frames):
         for one in found.chunks:
             assert one.text == found.text[one.start : one.end]
             assert one.text == one.text.strip() != ""
-        assert "".join(one.gap + one.text for one in found.chunks) == found.text
+            assert one.gap.strip() == ""
     else:
         assert found in (None, *ParseFailure)
 
@@ -553,3 +577,18 @@ def test_a_chunk_over_the_seam_of_two_parts_is_whole():
     document = reply.add(frame(title=""))
     assert [(one.gap.strip(" "), one.text) for one in document.chunks] == [("", "aab"), ("", "cd")]
     assert document.text == first + second
+
+
+def test_what_has_become_chunks_is_forgotten_and_the_rest_is_not():
+    reply = Reply(MediaType.TEXT, ChunkSettings(target_chars=10, max_chars=20))
+    lines = [f"{number:<9}" for number in range(PART_CHARS // 2)]
+    text = "\n".join(lines).rstrip()
+    for start in range(0, len(text), PART_CHARS):
+        reply.add(frame(text=text[start : start + PART_CHARS]))
+    bounds = [(10 * number, 10 * number + len(str(number))) for number in range(len(lines))]
+    half = len(bounds) // 2
+    reply.add(frame(chunks=bounds[:half]))
+    assert sum(map(len, reply._parts)) < 0.7 * len(text)
+    reply.add(frame(chunks=bounds[half:]))
+    document = reply.add(frame(title=""))
+    assert document.text == text

@@ -63,12 +63,15 @@ ZIP_MEMBERS = {
     b"ppt/presentation": MediaType.PPTX,
     b"xl/workbook": MediaType.XLSX,
 }
+# Which of these an encrypted file is, its bytes do not tell.
+ENCRYPTABLE = tuple(ZIP_MEMBERS.values())
 # Types that a ZIP file of the format states in its first member.
 ZIP_TYPES = (MediaType.ODT, MediaType.ODS, MediaType.ODP, MediaType.EPUB)
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 OLE_SIGNATURE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # Names of streams in an OLE file, which are in UTF-16.
 MESSAGE_STREAM = "__properties_version1.0"
+ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 OLE_STREAMS = {MESSAGE_STREAM: MediaType.MSG, "Workbook": MediaType.XLS, "Book": MediaType.XLS}
 
 _MARK_OR_SPACE = b"\xef\xbb\xbf\xff\xfe \t\r\n\f"
@@ -87,14 +90,12 @@ def detect(data: bytes, *, media_type: str, file_name: str) -> MediaType:
     Raises:
         InvalidInputError: `MEDIA_TYPE_UNSUPPORTED` if the declared or detected format is not
             supported, `NEEDS_OCR` if it is a picture, `MEDIA_TYPE_MISMATCH` if the bytes are not of
-            the declared format, `DOCUMENT_ENCRYPTED` for an office file that needs a password.
+            the declared format, `DOCUMENT_ENCRYPTED` for an office file that needs a password and
+            does not tell its format by its type or name.
     """
-    named = media_type.partition(";")[0].strip().lower()
-    if named in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
-        named = ""
-    declared = _find_declared(named, file_name)
-    if declared in SENT_AS and (meant := find_by_suffix(file_name)) in SENT_AS[declared]:
-        declared = meant
+    if _find_name(media_type) in CONTAINERS and data.startswith((*ZIP_SIGNATURES, OLE_SIGNATURE)):
+        media_type = ""
+    declared = find_declared(media_type, file_name)
     found = _detect_type(data, declared)
     if found is None and (declared is None or _may_lack_signature(declared)):
         return declared or MediaType.TEXT
@@ -119,6 +120,22 @@ def charset(media_type: str) -> str:
     return found[1] if found else ""
 
 
+def find_declared(media_type: str, file_name: str) -> MediaType | None:
+    """The format that the hints tell; None if they tell none.
+
+    Raises:
+        InvalidInputError: `MEDIA_TYPE_UNSUPPORTED`, or `NEEDS_OCR` for a picture.
+    """
+    declared = _find_declared(_find_name(media_type), file_name)
+    if declared in SENT_AS and (meant := find_by_suffix(file_name)) in SENT_AS[declared]:
+        return meant
+    return declared
+
+
+def _find_name(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
+
+
 def _find_declared(named: str, file_name: str) -> MediaType | None:
     if named in UNDECLARED:
         if (found := find_by_suffix(file_name)) is not None:
@@ -141,7 +158,7 @@ def _detect_type(data: bytes, declared: MediaType | None) -> MediaType | str | N
     if data.startswith(ZIP_SIGNATURES):
         return _detect_zip(data)
     if data.startswith(OLE_SIGNATURE):
-        return _detect_ole(data)
+        return _detect_ole(data, declared)
     # Without NULs the same pattern also matches UTF-16 and UTF-32.
     head = data[:SNIFFED_BYTES].replace(b"\x00", b"").lstrip(_MARK_OR_SPACE)
     if head.startswith(b"{\\rtf"):
@@ -167,15 +184,22 @@ def _detect_zip(data: bytes) -> MediaType | str:
     return next(found, "application/zip")
 
 
-def _detect_ole(data: bytes) -> MediaType | str:
-    if "EncryptedPackage".encode("utf-16-le") in data:
+def _detect_ole(data: bytes, declared: MediaType | None) -> MediaType | str:
+    if ENCRYPTED_STREAM in data:
+        if declared in ENCRYPTABLE:
+            return declared
         raise InvalidInputError(
             ParseFailure.DOCUMENT_ENCRYPTED,
-            "the office file needs a password; remove it and upload again",
+            "the office file is encrypted; upload again with its password, and with its media type"
+            " or a file name such as report.docx",
         )
+    return find_by_stream(data) or "application/x-ole-storage"
+
+
+def find_by_stream(data: bytes) -> MediaType | None:
+    """The format of an OLE file by the names of its streams."""
     streams = OLE_STREAMS.items()
-    found = (kind for stream, kind in streams if stream.encode("utf-16-le") in data)
-    return next(found, "application/x-ole-storage")
+    return next((kind for name, kind in streams if name.encode("utf-16-le") in data), None)
 
 
 def _is_pdf(data: bytes, head: bytes, declared: MediaType | None) -> bool:

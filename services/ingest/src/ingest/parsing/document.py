@@ -72,10 +72,9 @@ class ParsedDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutDocument:
-    """A parsed document and its chunks; at least one, in order. `parts` make up its text."""
+    """A parsed document and its chunks, which make up its text; at least one, in order."""
 
     title: str
-    parts: Sequence[str]
     pages: Sequence[PageStart]
     media_type: MediaType
     notes: Sequence[Note]
@@ -85,4 +84,4 @@ class CutDocument:
     @property
     def text(self) -> str:
         """The whole text, as in `ParsedDocument`; slow for a large document."""
-        return "".join(self.parts)
+        return "".join(one.gap + one.text for one in self.chunks)

@@ -42,8 +42,10 @@ def _picture(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
     return Format(suffixes=suffixes, aliases=aliases, ocr_reader="ocr.read_picture")
 
 
-def _office(*suffixes: str, aliases: tuple[str, ...] = ()) -> Format:
-    return Format(suffixes=suffixes, aliases=aliases, reader="read_office")
+def _office(*suffixes: str, aliases: tuple[str, ...] = (), takes_password: bool = False) -> Format:
+    return Format(
+        suffixes=suffixes, aliases=aliases, reader="read_office", takes_password=takes_password
+    )
 
 
 FORMATS = {
@@ -118,10 +120,10 @@ FORMATS = {
         started_early=True,
         takes_password=True,
     ),
-    MediaType.DOCX: _office(".docx", ".docm", ".dotx"),
-    MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx"),
-    MediaType.XLSX: _office(".xlsx", ".xlsm"),
-    MediaType.XLS: _office(".xls"),
+    MediaType.DOCX: _office(".docx", ".docm", ".dotx", takes_password=True),
+    MediaType.PPTX: _office(".pptx", ".pptm", ".ppsx", takes_password=True),
+    MediaType.XLSX: _office(".xlsx", ".xlsm", takes_password=True),
+    MediaType.XLS: _office(".xls", takes_password=True),
     MediaType.ODT: _office(".odt"),
     MediaType.ODS: _office(".ods"),
     MediaType.ODP: _office(".odp"),

@@ -10,8 +10,8 @@ from xberg import ExtractedDocument
 from xberg.options import ExtractInput, ExtractionConfig, SecurityLimits
 
 from ingest.notes import Note, NoteCode, render_count
-from ingest.parsing.detect import MESSAGE_STREAM, OLE_SIGNATURE
-from ingest.parsing.document import MediaType
+from ingest.parsing.decrypt_office import decrypt
+from ingest.parsing.detect import OLE_SIGNATURE, find_by_stream
 from ingest.parsing.failure import ParseFailure, RefusalError
 from ingest.parsing.markdown import read_markdown
 from ingest.parsing.reading import Reading, check_length
@@ -22,12 +22,14 @@ THREADS_MAX: Final = 64
 UNPACKED_MAX_BYTES: Final = 256 << 20
 
 
-def read(data: bytes, limit_chars: int) -> Reading:
+def read(data: bytes, limit_chars: int, password: str = "") -> Reading:
     """Reads one file; headings, lists, tables and formulas become lines as those of Markdown.
 
     Raises:
-        RefusalError: `DOCUMENT_ENCRYPTED`, `DOCUMENT_DAMAGED` or `PARSER_OUTPUT_LIMIT`.
+        RefusalError: `DOCUMENT_ENCRYPTED`, `PASSWORD_WRONG`, `DOCUMENT_DAMAGED` or
+            `PARSER_OUTPUT_LIMIT`.
     """
+    data = decrypt(data, password)
     if _is_encrypted(data):
         raise RefusalError(
             ParseFailure.DOCUMENT_ENCRYPTED, "the file needs a password; remove it and upload again"
@@ -46,12 +48,8 @@ def _note_attachments(number: int) -> tuple[Note, ...]:
 
 
 def _find_hint(data: bytes) -> str:
-    """The media type of a message, which the library does not recognise by its bytes.
-
-    Spreadsheets of the same container are recognised.
-    """
-    is_message = data.startswith(OLE_SIGNATURE) and MESSAGE_STREAM.encode("utf-16-le") in data
-    return MediaType.MSG if is_message else ""
+    """The media type of an OLE file, which the library does not always recognise by its bytes."""
+    return (find_by_stream(data) or "") if data.startswith(OLE_SIGNATURE) else ""
 
 
 def _is_encrypted(data: bytes) -> bool:

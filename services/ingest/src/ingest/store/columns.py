@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ingest.domain import Piece, State
+from ingest.domain import Piece, State, Version
 from ingest.usecases.rows import Addition
 
 
@@ -60,6 +60,15 @@ def pieces(made: Sequence[Addition]) -> dict[str, Any]:
         "names": [one.draft.name for one, _ in cut],
         "numbers": [one.number for one, _ in cut],
         **chunks([piece for _, piece in cut]),
+    }
+
+
+def pieces_of(version: Version, pieces: Sequence[Piece]) -> dict[str, Any]:
+    """Pieces of one version."""
+    return {
+        "names": [version.document] * len(pieces),
+        "numbers": [version.number] * len(pieces),
+        **chunks(pieces),
     }
 
 

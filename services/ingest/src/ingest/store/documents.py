@@ -1,5 +1,6 @@
 """Documents, versions and chunks of one tenant."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -8,6 +9,7 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from aquifer.structs import JsonObject
+from chassis.base.errors import ConflictError
 from chassis.base.postgres import Transaction
 from ingest.checks import Check, Checked
 from ingest.domain import (
@@ -170,7 +172,9 @@ class PostgresDocuments(Documents):
         return bytes(row["password"]) if row and row["password"] else None
 
     @override
-    async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
+    async def prepare(
+        self, version: Version, prepared: Prepared, wait_s: float, *, are_kept: bool = False
+    ) -> Version | None:
         pieces = prepared.pieces
         row = await self._fetch_one(
             statements.PREPARE,
@@ -183,9 +187,32 @@ class PostgresDocuments(Documents):
             chunk_count=len(pieces),
             batch_count=prepared.batch_count,
             wait_s=wait_s,
-            **columns.chunks(pieces),
+            **columns.chunks(() if are_kept else pieces),
         )
         return rows.version(row) if row else None
+
+    @override
+    async def keep_pieces(self, version: Version, pieces: Sequence[Piece]) -> bool:
+        about = {"number": version.number, "first": pieces[0].ordinal}
+        if await self._fetch_one(statements.LOCK_ACCEPTED, version.document, **about) is None:
+            return False
+        await self._run(statements.DROP_PIECES, version.document, **about)
+        await self._run(statements.KEEP_PIECES, "", **columns.pieces_of(version, pieces))
+        return True
+
+    @override
+    async def finish_pieces(
+        self, version: Version, prepared: Prepared, wait_s: float
+    ) -> Version | None:
+        found = await self.prepare(version, prepared, wait_s, are_kept=True)
+        kept = await self._fetch_one(
+            statements.DIGEST_OF_PIECES, version.document, number=version.number
+        )
+        if found is not None and (kept is None or kept["digest"] != _digest(prepared.pieces)):
+            raise ConflictError(
+                "PIECES_CHANGED", "another process prepares this version too; it is tried again"
+            )
+        return found
 
     @override
     async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
@@ -244,10 +271,11 @@ class PostgresDocuments(Documents):
         return rows.entry(row)
 
     @override
-    async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
-        return [
-            rows.piece(row) for row in await self._fetch_all(statements.PIECES, name, number=number)
-        ]
+    async def list_pieces(self, name: str, number: int, first: int, limit: int) -> Sequence[Piece]:
+        found = await self._fetch_all(
+            statements.PIECES, name, number=number, first=first, limit=limit
+        )
+        return [rows.piece(row) for row in found]
 
     @override
     async def repeat(self, pending: Pending, wait_s: float) -> Version | None:
@@ -323,6 +351,14 @@ class PostgresDocuments(Documents):
     async def _fetch_all(self, statement: str, name: str, **values: Any) -> list[rows.Row]:
         names = {"tenant": self._tenant, "name": name, **values}
         return await (await self._tx.execute(statement.encode(), names)).fetchall()
+
+
+def _digest(pieces: Sequence[Piece]) -> bytes:
+    """Stands for the ids of all pieces in order, as `DIGEST_OF_PIECES` does."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece.chunk_id.bytes)
+    return digest.digest()
 
 
 def _to_columns(versions: Iterable[tuple[str, int]]) -> dict[str, Any]:

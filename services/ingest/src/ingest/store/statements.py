@@ -126,6 +126,23 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(chunk_ids)b::uuid[], %(o
     %(lines)b::bytea[]) AS given
 """
 
+LOCK_ACCEPTED: Final = """
+SELECT version FROM versions
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+    AND state = 'ACCEPTED' FOR UPDATE
+"""
+
+DROP_PIECES: Final = """
+DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+    AND ordinal >= %(first)s
+"""
+
+# Ids follow from the place of a piece and how it was cut, so they stand for the texts.
+DIGEST_OF_PIECES: Final = """
+SELECT sha256(string_agg(uuid_send(chunk_id), ''::bytea ORDER BY ordinal)) AS digest FROM chunks
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+"""
+
 DESCRIBE: Final = f"""
 UPDATE versions v SET title = %(title)s, metadata = %(metadata)s, revision = v.revision + 1,
     description_order = CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END,
@@ -209,8 +226,14 @@ WHERE u.tenant_id = %(tenant)s AND u.document = wanted.name AND u.version = want
 RETURNING {rows.UPLOAD}
 """  # noqa: S608
 
+# An ACCEPTED version may have a part of its pieces.
 FAIL: Final = f"""
-WITH failed AS (
+WITH emptied AS (
+    DELETE FROM chunks c USING versions v
+    WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(number)s
+        AND v.state = 'ACCEPTED' AND c.tenant_id = v.tenant_id AND c.document = v.document
+        AND c.version = v.version
+), failed AS (
     UPDATE versions SET state = 'FAILED', reason = %(result)s, reason_detail = %(detail)s,
         password = NULL, attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
     WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
@@ -269,7 +292,8 @@ LIMIT %(limit)s
 
 PIECES: Final = f"""
 SELECT {rows.PIECE} FROM chunks
-WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s ORDER BY ordinal
+WHERE tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s
+    AND ordinal >= %(first)s ORDER BY ordinal LIMIT %(limit)s
 """  # noqa: S608
 
 REPEAT: Final = f"""

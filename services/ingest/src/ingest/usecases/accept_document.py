@@ -16,7 +16,7 @@ from chassis.base.errors import (
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Objects, Passwords
+from ingest.usecases.ports import Objects, Passwords, Sizes
 from ingest.usecases.record_uploads import Incoming, RecordUploads
 from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
 from ingest.usecases.work import Trace
@@ -42,7 +42,7 @@ class AcceptDocument:
     record: RecordUploads
     fresh: FreshVersions
     make_key: Callable[[str, str], str]
-    max_bytes: int
+    sizes: Sizes
 
     async def run(
         self,
@@ -92,7 +92,8 @@ class AcceptDocument:
         restored: int,
     ) -> View:
         key = self.make_key(draft.tenant, draft.name)
-        put = await self.objects.put(key, content, max_bytes=self.max_bytes)
+        limit_bytes = self.sizes.find(draft.media_type, draft.file_name)
+        put = await self.objects.put(key, content, max_bytes=limit_bytes)
         stored = Object(key=key, size_bytes=put.size_bytes, sha256=put.sha256)
         try:
             _check_bytes(stored, expected)

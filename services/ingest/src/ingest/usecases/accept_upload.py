@@ -68,21 +68,13 @@ class AcceptUpload:
             await self.accept.run(draft, body)
             return
         reference = body
-        self._check_reference(reference)
+        self.references.check(reference)
+        self.accept.sizes.check(reference.size_bytes, draft.media_type, draft.file_name)
         if self.references.is_remote(reference) and not fetched:
             await self._put_off(delivery, origin, trace_id)
             return
         async with aclosing(self.references.read(reference)) as content:
             await self.accept.run(draft, content, expected=reference)
-
-    def _check_reference(self, reference: Reference) -> None:
-        self.references.check(reference)
-        if reference.size_bytes > self.accept.max_bytes:
-            raise InvalidInputError(
-                "DOCUMENT_TOO_LARGE",
-                f"more than {self.accept.max_bytes} bytes",
-                limit_bytes=self.accept.max_bytes,
-            )
 
     async def _put_off(
         self, delivery: Delivery[DocumentUploaded], origin: Origin, trace_id: str

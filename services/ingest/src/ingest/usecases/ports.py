@@ -84,6 +84,20 @@ class References(Protocol):
         """
 
 
+class Sizes(Protocol):
+    """Limits on the size of documents, by their media type and file name, which may be empty."""
+
+    def find(self, media_type: str, file_name: str) -> int:
+        """Most bytes of a document."""
+
+    def check(self, size_bytes: int, media_type: str, file_name: str) -> None:
+        """Check a size that an upload declares.
+
+        Raises:
+            InvalidInputError: DOCUMENT_TOO_LARGE.
+        """
+
+
 class Cut(Protocol):
     """A text cut into chunks, not yet assigned to a version."""
 

@@ -1,21 +1,27 @@
 """Preparing an accepted version: parse it, cut its text and send the chunks to be embedded."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
 from ingest.collections import CollectionSettings, collection_of
-from ingest.domain import Prepared, State, Verdict, Version
+from ingest.domain import Piece, Prepared, State, Verdict, Version
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Changed, Objects, Parse, Passwords
+from ingest.usecases.send_pieces import PAGE_PIECES, SendPieces
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
+
+# A version with more is stored in several transactions.
+PIECES_AT_ONCE: Final = PAGE_PIECES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,10 @@ class PrepareDocument:
 
     If the parser refuses it, or its object is damaged or missing, the version fails with that
     reason. An event has no effect if its version is in a later state.
+
+    A version with more than `PIECES_AT_ONCE` pieces takes several transactions, which bounds the
+    memory. It stays ACCEPTED until all its pieces are stored, and nothing is sent before. Then they
+    are sent; the event is handled with the last of them, so it comes again if that is interrupted.
     """
 
     begin: Begin
@@ -33,27 +43,56 @@ class PrepareDocument:
     fresh: FreshVersions
     pace: Pace
     changed: Changed
+    send: SendPieces
 
     async def run(self, delivery: Delivery[VersionAccepted]) -> None:
-        """Prepares a version; raises only errors that the document did not cause."""
+        """Prepares a version.
+
+        Raises:
+            ConflictError: PIECES_CHANGED, two processes prepare it; and errors that the document
+                did not cause.
+        """
         version = await self._find(delivery.event)
         if version is None:
             return
-        outcome = await self._prepare(version)
-        if outcome is None:
+        if version.state is State.PREPARED:
+            await self.send.run(version, [delivery])
             return
+        outcome = await self._prepare(version)
+        if isinstance(outcome, Prepared) and len(outcome.pieces) > PIECES_AT_ONCE:
+            await self._keep_large(version, outcome, delivery)
+        elif outcome is not None:
+            await self._keep(version, outcome, delivery)
+        # No event reports this state to watchers.
+        self.changed(version.tenant, version.document)
+
+    async def _keep(
+        self, version: Version, outcome: Prepared | Verdict, delivery: Delivery[VersionAccepted]
+    ) -> None:
         async with self.begin(version.tenant, [delivery]) as work:
             if not work.fresh:
                 return
             if isinstance(outcome, Verdict):
                 await give_up(work, version.document, version.number, outcome, delivery)
                 return
-            wait_s = self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
-            prepared = await work.documents.prepare(version, outcome, wait_s)
+            prepared = await work.documents.prepare(version, outcome, self._wait_s(outcome))
             if prepared is not None:
                 announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
-        # No event reports this state to watchers.
-        self.changed(version.tenant, version.document)
+
+    async def _keep_large(
+        self, version: Version, outcome: Prepared, delivery: Delivery[VersionAccepted]
+    ) -> None:
+        for part in _split(outcome.pieces):
+            async with self.begin(version.tenant) as work:
+                if not await work.documents.keep_pieces(version, part):
+                    return
+        async with self.begin(version.tenant) as work:
+            prepared = await work.documents.finish_pieces(version, outcome, self._wait_s(outcome))
+        if prepared is not None:
+            await self.send.run(prepared, [delivery])
+
+    def _wait_s(self, outcome: Prepared) -> float:
+        return self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
 
     async def _find(self, event: VersionAccepted) -> Version | None:
         """The version, if it still has to be prepared."""
@@ -64,7 +103,8 @@ class PrepareDocument:
         if version is None:
             log.warning("version.unknown", extra={"version": event.version})
             return None
-        return version if version.state is State.ACCEPTED else None
+        is_sent = version.state is State.PREPARED and version.chunk_count > PIECES_AT_ONCE
+        return version if version.state is State.ACCEPTED or is_sent else None
 
     async def _prepare(self, version: Version) -> Prepared | Verdict | None:
         """None for a version whose collection was deleted: without its settings it is not parsed.
@@ -105,3 +145,8 @@ class PrepareDocument:
                 "OBJECT_MISSING", "the bytes of the version are missing; upload the document again"
             )
         return content
+
+
+def _split(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
+    for start in range(0, len(pieces), PIECES_AT_ONCE):
+        yield pieces[start : start + PIECES_AT_ONCE]

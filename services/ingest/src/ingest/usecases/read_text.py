@@ -63,6 +63,9 @@ class GetDocumentText:
         check_name(name)
         async with self.begin(tenant) as work:
             version = await _find_version(work, name, query.version)
+            if version.state is State.ACCEPTED:
+                # A part of its text may be stored already.
+                raise _no_text_error(version)
             extent = await work.texts.measure(name, version.number)
             if extent is None:
                 raise _no_text_error(version)

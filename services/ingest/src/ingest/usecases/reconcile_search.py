@@ -22,6 +22,7 @@ from ingest.usecases.ports import (
     Shown,
     Sweeper,
 )
+from ingest.usecases.send_pieces import SendPieces
 from ingest.usecases.work import Begin
 
 SLICE: Final = 200
@@ -35,6 +36,7 @@ class CheckLive(Check):
     inventory: Inventory
     search: Search
     sweeper: Sweeper
+    send: SendPieces
 
     @property
     @override
@@ -96,10 +98,8 @@ class CheckLive(Check):
             view = await work.documents.lock_version(one.document, one.number)
             if view is None or view.version.state is not State.INDEXED:
                 return False
-            pieces = await work.documents.list_pieces(one.document, one.number)
-            with continue_trace("reconcile version", view.version.trace_id):
-                announce.send_chunks(work, view.version, pieces, again=str(uuid4()))
-        return bool(pieces)
+        with continue_trace("reconcile version", view.version.trace_id):
+            return await self.send.run(view.version, again=str(uuid4()))
 
 
 def _differs(one: LiveVersion, seen: Shown) -> bool:

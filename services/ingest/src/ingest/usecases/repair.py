@@ -14,6 +14,7 @@ from ingest.usecases.finish_document import give_up
 from ingest.usecases.handled_until import DESCRIBED, HandledUntil
 from ingest.usecases.ports import Objects, Sweeper
 from ingest.usecases.rows import Pending
+from ingest.usecases.send_pieces import SendPieces
 from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class RepairSteps:
     sweeper: Sweeper
     handled: HandledUntil
     pace: Pace
+    send: SendPieces
 
     async def run(self) -> int:
         """Checks every step once; returns how many events were sent again.
@@ -71,7 +73,11 @@ class RepairSteps:
             version = await work.documents.repeat(pending, wait_s)
             if version is None:
                 return False
-            await self._emit(work, version)
+            if version.state is not State.PREPARED:
+                _order(work, version)
+        if version.state is State.PREPARED:
+            with continue_trace("repeat step", version.trace_id):
+                await self.send.run(version)
         log.warning(
             "step.repeated",
             extra={
@@ -84,16 +90,13 @@ class RepairSteps:
         )
         return True
 
-    async def _emit(self, work: Work, version: Version) -> None:
-        with continue_trace("repeat step", version.trace_id):
-            match version.state:
-                case State.ACCEPTED:
-                    announce.order_preparation(work, version)
-                case State.PREPARED:
-                    pieces = await work.documents.list_pieces(version.document, version.number)
-                    announce.send_chunks(work, version, pieces)
-                case _:
-                    announce.order_deletion(work, version)
+
+def _order(work: Work, version: Version) -> None:
+    with continue_trace("repeat step", version.trace_id):
+        if version.state is State.ACCEPTED:
+            announce.order_preparation(work, version)
+        else:
+            announce.order_deletion(work, version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from chassis.base.errors import (
 from ingest.domain import SHA256, Draft, Origin, View
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.admission import Admission
-from ingest.usecases.ports import Objects, Sweeper
+from ingest.usecases.ports import Objects, Sizes, Sweeper
 from ingest.usecases.refusals import pinned_error
 from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.rows import Part, Session
@@ -59,7 +59,7 @@ class StartUpload:
 
     begin: Begin
     admission: Admission
-    max_bytes: int
+    sizes: Sizes
     sessions_max: int
     sessions_max_bytes: int
     expiry_s: float
@@ -72,7 +72,8 @@ class StartUpload:
             FailedPreconditionError: DOCUMENT_PINNED; the document may also be pinned later.
             OverloadedError: UPLOADS_FULL, BACKLOG_FULL.
         """
-        self._check_content(sha256, size_bytes)
+        _check_content(sha256, size_bytes)
+        self.sizes.check(size_bytes, draft.media_type, draft.file_name)
         await self.admission.check(draft.tenant)
         async with self.begin(draft.tenant) as work:
             await _check_pin(work, draft, sha256)
@@ -91,22 +92,6 @@ class StartUpload:
                 size_bytes=size_bytes,
             )
             return await work.sessions.put(session, self.expiry_s)
-
-    def _check_content(self, sha256: str, size_bytes: int) -> None:
-        if not SHA256.fullmatch(sha256):
-            detail = "sha256 must be 64 characters of lower-case hex"
-            violation = FieldViolation("sha256", detail)
-            raise InvalidInputError("SHA256_INVALID", detail, fields=[violation])
-        if size_bytes < 1:
-            detail = "declare the size of the content in header.size_bytes; it has at least 1 byte"
-            violation = FieldViolation("header.size_bytes", detail)
-            raise InvalidInputError("EMPTY_DOCUMENT", detail, fields=[violation])
-        if size_bytes > self.max_bytes:
-            raise InvalidInputError(
-                "DOCUMENT_TOO_LARGE",
-                f"more than {self.max_bytes} bytes",
-                limit_bytes=self.max_bytes,
-            )
 
     async def _check_limits(self, work: Work, size_bytes: int) -> None:
         count, declared_bytes = await work.sessions.measure()
@@ -314,6 +299,17 @@ class ExpireUploads:
                     await self.objects.delete(key)
                 removed += 1
         return removed
+
+
+def _check_content(sha256: str, size_bytes: int) -> None:
+    if not SHA256.fullmatch(sha256):
+        detail = "sha256 must be 64 characters of lower-case hex"
+        violation = FieldViolation("sha256", detail)
+        raise InvalidInputError("SHA256_INVALID", detail, fields=[violation])
+    if size_bytes < 1:
+        detail = "declare the size of the content in header.size_bytes; it has at least 1 byte"
+        violation = FieldViolation("header.size_bytes", detail)
+        raise InvalidInputError("EMPTY_DOCUMENT", detail, fields=[violation])
 
 
 async def _check_pin(work: Work, draft: Draft, sha256: str) -> None:

@@ -114,6 +114,21 @@ class Documents(Protocol):
     async def prepare(self, version: Version, prepared: Prepared, wait_s: float) -> Version | None:
         """Store the pieces and make the version PREPARED; None if it is no longer ACCEPTED."""
 
+    async def keep_pieces(self, version: Version, pieces: Sequence[Piece]) -> bool:
+        """Store the next pieces of a version that is not PREPARED yet, and remove those behind.
+
+        False if it is no longer ACCEPTED.
+        """
+
+    async def finish_pieces(
+        self, version: Version, prepared: Prepared, wait_s: float
+    ) -> Version | None:
+        """Make the version PREPARED with the pieces that are kept; None as for `prepare`.
+
+        Raises:
+            ConflictError: PIECES_CHANGED, another process has kept other pieces meanwhile.
+        """
+
     async def index(self, versions: Sequence[Version]) -> Mapping[str, Sequence[Upload]]:
         """Make versions INDEXED and live; returns the waiting uploads by document."""
 
@@ -138,8 +153,8 @@ class Documents(Protocol):
     async def pin(self, name: str, *, pinned: bool) -> Entry:
         """Pin the document to its newest version, which is live, or unpin it."""
 
-    async def list_pieces(self, name: str, number: int) -> Sequence[Piece]:
-        """All pieces of a version, in order."""
+    async def list_pieces(self, name: str, number: int, first: int, limit: int) -> Sequence[Piece]:
+        """Pieces of a version from the one numbered `first` on, in order."""
 
     async def repeat(self, pending: Pending, wait_s: float) -> Version | None:
         """Count one more attempt of a step.

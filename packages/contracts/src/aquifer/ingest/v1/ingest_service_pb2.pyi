@@ -405,8 +405,9 @@ class UploadHeader(message.Message):
     possible cancellation after the end of the stream.
     """
     password: builtins.str
-    """Opens the file, at most 128 characters; PDF only, for other formats it has no effect. It is
-    stored encrypted until the version is parsed, then removed; no event, log or reply contains it.
+    """Opens a PDF, Word, PowerPoint or Excel file, at most 128 characters; for other formats it has no
+    effect. It is stored encrypted until the version is parsed, then removed; no event, log or reply
+    contains it.
     For the bytes of a version that is not parsed yet, an upload with a password is a new version.
     """
     @builtins.property

@@ -6,9 +6,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from chassis.base.errors import InvalidInputError, UnavailableError
 from ingest.parsing.failure import ParseFailure
@@ -17,12 +18,12 @@ from ingest.parsing.jail.task import Task
 from ingest.parsing.ocr.data import OcrData
 
 MIB = 1024 * 1024
-# Imports take a tenth of a second; a machine that needs this long cannot parse anyway.
-START_TIMEOUT_S = 20.0
+# Imports take half a second of processor time; a machine that needs this long cannot parse anyway.
+START_TIMEOUT_S = 60.0
 REPORT_BYTES_MAX = 4096
 FEED_BYTES = MIB
-# Wall time per second of processor time, on a busy machine.
-WALL_FACTOR = 4
+# Pause between two looks at the processor time of a child.
+CHECK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,10 @@ class ParserLimits:
     """Limits of one document.
 
     `text_bytes` limits formats that are text before decoding, `output_bytes` the child's reply.
-    `cpu_s` and `wall_s` limit every document; `cpu_base_s` and `cpu_mib_s` are tighter limits for
-    small ones. `children` processes work for one tenant at a time, twice as many for all.
+    `cpu_s` limits the processor time of every document; `cpu_base_s` and `cpu_mib_s` are tighter
+    limits for small ones. On a busy machine that takes any time, so a child is ended early only if
+    it uses no processor time for `idle_s`; `wall_s` is for one that neither works nor rests.
+    `children` processes work for one tenant at a time, twice as many for all.
     """
 
     document_bytes: int = 64 * MIB
@@ -41,7 +44,8 @@ class ParserLimits:
     cpu_s: int = 60
     cpu_base_s: int = 15
     cpu_mib_s: int = 15
-    wall_s: float = 120.0
+    idle_s: float = 60.0
+    wall_s: float = 3_600.0
     open_files: int = 64
     children: int = 2
 
@@ -51,9 +55,7 @@ class ParserLimits:
 
 
 # For OCR, which takes a second or more for a page.
-OCR_LIMITS = ParserLimits(
-    memory_bytes=1024 * MIB, cpu_s=300, cpu_base_s=300, wall_s=600.0, children=1
-)
+OCR_LIMITS = ParserLimits(memory_bytes=1024 * MIB, cpu_s=300, cpu_base_s=300, children=1)
 
 
 class JailedChild:
@@ -69,6 +71,8 @@ class JailedChild:
         self._reader, self._writer = pipe
         self._limits = limits
         self._report: dict[str, str] | None = None
+        self._frames_read = 0
+        self._is_idle = False
 
     @classmethod
     async def start(
@@ -131,10 +135,9 @@ class JailedChild:
         if self._process.returncode is not None:
             # It died idle, which no document caused.
             raise _unavailable_error("the parser process has ended; retry")
-        wall_s = min(self._limits.wall_s, WALL_FACTOR * task.cpu_s)
         left_bytes = self._limits.output_bytes
         try:
-            async with asyncio.timeout(wall_s) as bound:
+            async with asyncio.timeout(self._limits.wall_s) as bound, self._watch(bound):
                 await self._feed(task, data)
                 while True:
                     frame = await self._read_frame(min(left_bytes, FRAME_MAX_BYTES))
@@ -144,11 +147,9 @@ class JailedChild:
         except TimeoutError as error:
             if not bound.expired():
                 raise
-            raise _failure_error(
-                ParseFailure.PARSER_TIME_LIMIT, f"took longer than {wall_s:g} s"
-            ) from error
+            raise self._time_error() from error
         except (EOFError, ConnectionError) as error:
-            raise self._death_error(await self._process.wait()) from error
+            raise _death_error(await self._process.wait(), task.cpu_s) from error
 
     async def end(self) -> None:
         """Kill the child and wait for its end, even if it has answered."""
@@ -158,6 +159,32 @@ class JailedChild:
         with suppress(ConnectionError):
             await self._writer.wait_closed()
         await self._process.wait()
+
+    @asynccontextmanager
+    async def _watch(self, bound: asyncio.Timeout) -> AsyncIterator[None]:
+        """Lets `bound` expire when the child has used no processor time for `idle_s`."""
+        watching = asyncio.create_task(self._wait_until_idle(bound))
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+    async def _wait_until_idle(self, bound: asyncio.Timeout) -> None:
+        used, idle_s = self._read_progress(), 0.0
+        while idle_s < self._limits.idle_s:
+            await asyncio.sleep(CHECK_S)
+            last, used = used, self._read_progress()
+            # Looks are counted, not time: this process may have been kept from running itself.
+            idle_s = idle_s + CHECK_S if used == last else 0.0
+        self._is_idle = True
+        bound.reschedule(asyncio.get_running_loop().time())
+
+    def _read_progress(self) -> tuple[int, int]:
+        """Grows while the child works: its processor time in ticks, and frames read from it.
+
+        A child that waits for this process to read its reply does no work.
+        """
+        return read_cpu_ticks(self._process.pid), self._frames_read
 
     async def _feed(self, task: Task, data: bytes) -> None:
         header = json.dumps(task._asdict()).encode()
@@ -175,17 +202,35 @@ class JailedChild:
             raise _failure_error(
                 ParseFailure.PARSER_OUTPUT_LIMIT, f"reply of more than {limit_bytes} bytes"
             )
-        return await self._reader.readexactly(size)
+        frame = await self._reader.readexactly(size)
+        self._frames_read += 1
+        return frame
 
-    def _death_error(self, status: int) -> InvalidInputError:
-        if status == -signal.SIGXCPU:
-            return _failure_error(
-                ParseFailure.PARSER_TIME_LIMIT, f"took more than {self._limits.cpu_s} s of CPU"
-            )
-        if status == -signal.SIGABRT:
-            # How the PDF library ends when it gets no memory.
-            return _failure_error(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory")
-        return _failure_error(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
+    def _time_error(self) -> InvalidInputError:
+        took = f"took longer than {self._limits.wall_s:g} s"
+        if self._is_idle:
+            took = f"made no progress for {self._limits.idle_s:g} s"
+        return _failure_error(ParseFailure.PARSER_TIME_LIMIT, took)
+
+
+def read_cpu_ticks(pid: int) -> int:
+    """Processor time of all threads of a process, in ticks of the clock; 0 if it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The name of the program, in parentheses, may contain blanks.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
+
+
+def _death_error(status: int, cpu_s: int) -> InvalidInputError:
+    if status == -signal.SIGXCPU:
+        return _failure_error(ParseFailure.PARSER_TIME_LIMIT, f"took more than {cpu_s} s of CPU")
+    if status == -signal.SIGABRT:
+        # How the PDF library ends when it gets no memory.
+        return _failure_error(ParseFailure.PARSER_MEMORY_LIMIT, "parsing needs more memory")
+    return _failure_error(ParseFailure.PARSER_CRASHED, f"the parser ended with status {status}")
 
 
 def _failure_error(failure: ParseFailure, detail: str) -> InvalidInputError:

@@ -93,6 +93,7 @@ class Reply:
         self._max_chars = settings.max_chars
         self._parts: list[str] = []
         self._size_chars = 0
+        self._forgotten = 0
         self._pages: list[PageStart] = []
         self._headings: list[Heading] = []
         self._tables: list[Table] = []
@@ -150,6 +151,12 @@ class Reply:
         number, offset = divmod(start, PART_CHARS)
         return "".join(self._parts[number : end // PART_CHARS + 1])[offset : offset + end - start]
 
+    def _forget_parts(self, start: int) -> None:
+        """Free the parts that end before `start`, of which no further chunk is made."""
+        while self._forgotten < start // PART_CHARS:
+            self._parts[self._forgotten] = ""
+            self._forgotten += 1
+
     def _add_pages(self, pages: Sequence[Any]) -> None:
         for number, start in pages:
             last = self._pages[-1] if self._pages else PageStart(number=0, start_char=0)
@@ -191,6 +198,7 @@ class Reply:
             place = self._outline.locate(start)
             one = locate_chunk(ordinal, gap, text, start, self._pages, place)
             self._chunks.append(replace(one, lines=_decode(*encoded, text=text)))
+            self._forget_parts(start)
 
     def _add_notes(self, notes: Sequence[Any]) -> None:
         if len(notes) > len(NoteCode):
@@ -215,7 +223,6 @@ class Reply:
     def _build_document(self, title: str) -> CutDocument:
         return CutDocument(
             title=clean_title(title),
-            parts=self._parts,
             pages=tuple(self._pages),
             media_type=self._media_type,
             notes=tuple(self._notes),

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from ingest import import_stream
+from ingest.usecases.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, refusal
@@ -88,7 +89,7 @@ async def test_a_refused_document_harms_no_other(client: Client, bad, code, reas
 
 
 async def test_a_full_backlog_says_when_to_come_again(client: Client):
-    client.rig.wired.rpc.accept.admission.unfinished_max = 1
+    client.rig.wired.rpc.accept.admission.limits = Limits(documents=1, size_bytes=1 << 30)
     await send(client, document(0))
     (response,) = await send(client, document(1))
     assert response.refused.reason == "BACKLOG_FULL"

@@ -2,33 +2,40 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
 from ingest.collections import CollectionSettings, collection_of
 from ingest.domain import Prepared, State, Verdict, Version
+from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Changed, Objects, Parse, Passwords
+from ingest.usecases.ports import Changed, Objects, Parse, Passwords, Room
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)
+
+# What is made of a small document takes more memory than its bytes.
+ROOM_MIN_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareDocument:
     """Parses and cuts a version without a transaction, then commits the outcome.
 
-    If the parser refuses it, or its object is damaged or missing, the version fails with that
-    reason. An event has no effect if its version is in a later state.
+    Its bytes are read when there is room for them, in turn with other tenants. If the parser
+    refuses it, or its object is damaged or missing, the version fails with that reason. An event
+    has no effect if its version is in a later state.
     """
 
     begin: Begin
     objects: Objects
     parse: Parse
+    room: Room
     passwords: Passwords
     fresh: FreshVersions
     pace: Pace
@@ -39,6 +46,11 @@ class PrepareDocument:
         version = await self._find(delivery.event)
         if version is None:
             return
+        share = share_of(version.tenant, version.lane)
+        async with self.room.acquire(share, max(version.stored.size_bytes, ROOM_MIN_BYTES)):
+            await self._prepare_in_room(version, delivery)
+
+    async def _prepare_in_room(self, version: Version, delivery: Delivery[VersionAccepted]) -> None:
         outcome = await self._prepare(version)
         if outcome is None:
             return

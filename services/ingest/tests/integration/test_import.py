@@ -9,7 +9,12 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.ingest.v1.document_pb2 import (
+    LANE_BULK,
+    LANE_INTERACTIVE,
+    LANE_UNSPECIFIED,
+    DocumentState,
+)
 from ingest import import_stream
 from ingest.usecases.admission import Limits
 from services.ingest.tests.conftest import NAME
@@ -95,6 +100,13 @@ async def test_a_full_backlog_says_when_to_come_again(client: Client):
     assert response.refused.reason == "BACKLOG_FULL"
     assert response.refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert response.refused.retry_after_s == 5
+
+
+async def test_every_document_of_an_import_is_bulk(client: Client):
+    """Whatever its header says: otherwise every import would be interactive."""
+    for number, lane in enumerate((LANE_UNSPECIFIED, LANE_INTERACTIVE, LANE_BULK)):
+        await send(client, document(number, lane=lane))
+        assert client.rig.version(name=f"{NAME}-{number}")["lane"] == "BULK"
 
 
 async def test_a_reused_request_id_is_refused_and_a_repeated_upload_is_not(client: Client):

@@ -164,6 +164,12 @@ async def test_a_full_backlog_says_when_to_come_again(client: Client):
     assert details["RetryInfo"].retry_delay.seconds == 5
 
 
+@pytest.mark.parametrize(("lane", "stored"), [(0, "INTERACTIVE"), (1, "INTERACTIVE"), (2, "BULK")])
+async def test_a_single_upload_is_interactive_unless_it_says_bulk(client: Client, lane, stored):
+    await client.send(b"One.", lane=lane)
+    assert client.rig.version()["lane"] == stored
+
+
 async def test_another_tenants_document_looks_like_none(client: Client):
     await client.send(b"Water finds its way.")
     answers = []

@@ -301,7 +301,8 @@ class Outbox:
                 self._backlog.add(queue)
             await self._bus.publish_all([_to_outgoing(row) for row in rows])
             self._count_released(queue, len(rows))
-            turns.leave([(row["tenant_id"], row["start"]) for row in rows])
+            left = [(row["tenant_id"], row["start"]) for row in rows]
+            turns.leave(left, emptied=len(rows) < limit)
             done = [row["outbox_id"] for row in rows]
             await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
 

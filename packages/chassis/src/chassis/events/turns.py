@@ -22,7 +22,7 @@ class Columns(NamedTuple):
 class Turns:
     """The turns of the tenants in one queue; `level` is the start of the latest event that left.
 
-    Only tenants that are ahead of `level` are kept.
+    Only tenants that are ahead of `level` are kept, until nobody waits.
     """
 
     weights: Mapping[str, float]
@@ -39,9 +39,11 @@ class Turns:
             level=self.level,
         )
 
-    def leave(self, released: Sequence[tuple[str, float]]) -> None:
-        """Records the tenants of events that left, with their starts."""
+    def leave(self, released: Sequence[tuple[str, float]], *, emptied: bool) -> None:
+        """Records the tenants of events that left, with their starts; `emptied`: nobody waits."""
         for tenant, start in released:
             self.level = max(self.level, start)
             self._ahead[tenant] = start + 1.0 / self.weights.get(tenant, 1.0)
-        self._ahead = {name: start for name, start in self._ahead.items() if start > self.level}
+        self._ahead = {
+            name: start for name, start in self._ahead.items() if start > self.level and not emptied
+        }

@@ -253,7 +253,7 @@ class Version:
     origin: Origin
     trace_id: str
     notes: Sequence[Note] = ()
-    lane: Lane
+    lane: Lane = Lane.BULK
     chunk_count: int = 0
     batch_count: int = 0
     attempt: int = 0

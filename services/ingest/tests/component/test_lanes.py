@@ -1,6 +1,8 @@
 """A document that someone waits for goes ahead of those of an import."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,6 +12,7 @@ from chassis.base.errors import OverloadedError
 from ingest.lanes import INTERACTIVE_BATCHES_MAX, INTERACTIVE_MAX, Lane
 from ingest.settings import TenantLimits
 from ingest.usecases.prepare_document import ROOM_MIN_BYTES
+from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, Rig, messages, open_rig
 
 
@@ -89,6 +92,34 @@ async def test_many_interactive_documents_of_a_tenant_are_an_import(rig: Rig):
     assert (await rig.upload(b"More.")).version.lane is Lane.INTERACTIVE
 
 
+async def test_a_single_upload_is_not_recorded_behind_an_import(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+):
+    record, held, begun = rig.wired.rpc.accept.record, asyncio.Event(), 0
+    begin = record.begin
+
+    @asynccontextmanager
+    async def begin_late(tenant: str) -> AsyncIterator[Work]:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            await held.wait()
+        async with begin(tenant) as work:
+            yield work
+
+    monkeypatch.setattr(record, "begin", begin_late)
+    names = [f"collections/reports/documents/{number}" for number in range(100)]
+    async with asyncio.TaskGroup() as group:
+        importing = [group.create_task(rig.upload(name=name, lane=Lane.BULK)) for name in names]
+        async with asyncio.timeout(20):
+            while not begun:
+                await asyncio.sleep(0.01)
+            await rig.upload()
+        assert not any(task.done() for task in importing)
+        held.set()
+    assert rig.count("versions") == 101
+
+
 async def test_a_tenant_has_its_own_limits(database, everything, tmp_path):
     own = {"acme": TenantLimits(documents=2), "globex": TenantLimits(bytes=10)}
     async with open_rig(database, everything, tmp_path, tenant_limits=own, backlog_max=4) as rig:
@@ -99,7 +130,7 @@ async def test_a_tenant_has_its_own_limits(database, everything, tmp_path):
                 await rig.upload(name="collections/c/documents/more", tenant=tenant)
             assert refused.value.reason == "BACKLOG_FULL"
             assert refused.value.retry_after_s > 0
-            assert refused.value.metadata["limit"] == str(limit)
+            assert refused.value.facts["limit"] == str(limit)
 
 
 async def test_the_bytes_of_a_backlog_are_limited(database, everything, tmp_path):

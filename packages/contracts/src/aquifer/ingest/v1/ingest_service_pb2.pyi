@@ -411,7 +411,7 @@ class UploadHeader(message.Message):
     For the bytes of a version that is not parsed yet, an upload with a password is a new version.
     """
     lane: document_pb2.Lane.ValueType
-    """LANE_BULK for a document that is one of many. In ImportDocuments every document is bulk."""
+    """Bulk for a document that is one of many. In ImportDocuments every document is bulk."""
     @builtins.property
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""

@@ -62,7 +62,7 @@ class DocumentUploaded(message.Message):
     correlation_id: builtins.str
     """Repeated in every result event of this upload. At most 128 characters."""
     lane: document_pb2.Lane.ValueType
-    """LANE_BULK for a document that is one of many, as in the first copy of an archive."""
+    """Bulk for a document that is one of many, as in the first copy of an archive."""
     @builtins.property
     def reference(self) -> ContentReference:
         """Where ingest reads the bytes."""

@@ -16,6 +16,7 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.base.errors import ConflictError, InvalidInputError, ServiceError, UnavailableError
 from chassis.base.postgres import Database, migrate, open_database
+from chassis.events import bound, running_groups
 from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
@@ -467,3 +468,35 @@ async def test_a_restarted_broker_is_found_again(bus):
         async with asyncio.timeout(60):
             while "after" not in handled:
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_memory_of_a_consumer_is_bounded_in_bytes(bus, monkeypatch, packed):
+    """Hundreds of small events are in work together, but only as many large ones as fit."""
+    monkeypatch.setattr(running_groups, "BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(bound, "PULL_MAX_BYTES", 256 << 10)
+    size, free = 60 << 10, asyncio.Event()
+    highest, handled = 0, 0
+
+    async def hold(batch: Batch[ChunksEmbedded]) -> None:
+        nonlocal handled
+        await free.wait()
+        handled += len(batch)
+
+    events = []
+    for number in range(100):
+        event = embedded(f"d{number}")
+        event.vectors = b"x" * size
+        events.append((event, f"e{number}"))
+    await publish(bus, *events, packed=packed)
+    async with bus.connect("query") as own, consume_events(own, hold, groups=128) as settlement:
+        async with asyncio.timeout(20):
+            while settlement.running.size_bytes < running_groups.BYTES_MAX:
+                await asyncio.sleep(0.02)
+        for _ in range(20):
+            highest = max(highest, settlement.running.size_bytes)
+            await asyncio.sleep(0.02)
+        free.set()
+        await wait_until_settled(settlement)
+    assert handled == 100
+    assert highest <= running_groups.BYTES_MAX + bound.PULL_MAX_BYTES

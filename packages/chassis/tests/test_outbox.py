@@ -79,11 +79,18 @@ async def answer(work: Transactions, number: int, tenant: str = TENANT) -> None:
         unit.emit(AnswerProduced(tenant=tenant, answer_id=str(number)), key=("answer", number))
 
 
-async def prepare(work: Transactions, tenant: str, document: str, batches: int = 1) -> None:
+async def prepare(
+    work: Transactions,
+    tenant: str,
+    document: str,
+    batches: int = 1,
+    *,
+    interactive: bool = False,
+) -> None:
     async with work.begin(tenant) as unit:
         for batch in range(batches):
             event = ChunksPrepared(tenant=tenant, document=document, batch=batch)
-            unit.emit(event, about=document, key=(tenant, document, batch))
+            unit.emit(event, about=document, key=(tenant, document, batch), interactive=interactive)
 
 
 async def test_events_leave_right_after_their_transaction(bus, postgres, dsns):
@@ -236,6 +243,91 @@ async def test_a_short_document_overtakes_a_long_one_of_its_tenant(
     documents = [document for _, document, _ in arrived]
     assert documents.index("short") < 40
     assert [batch for _, document, batch in arrived if document == "long"] == list(range(200))
+
+
+async def test_tenants_share_the_release_in_proportion_to_their_weights(
+    bus, postgres, dsns, monkeypatch
+):
+    """One place in the stream: then every release takes one event, and nothing evens out."""
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 1)
+    weights = {"acme": 3.0}
+    async with (
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
+        run_relay(database, own, "ingest", weights) as work,
+    ):
+        for tenant in ("acme", "globex", "initech"):
+            for number in range(30):
+                await prepare(work, tenant, f"d{number}")
+        arrived = [tenant async for tenant, _, _ in consume(bus, 90)]
+        await wait_until_empty(database)
+    first = Counter(arrived[1:41])
+    assert abs(first["acme"] - 24) <= 2
+    assert abs(first["globex"] - 8) <= 2
+    assert abs(first["initech"] - 8) <= 2
+
+
+async def test_a_new_tenant_waits_for_no_older_events_of_many_others(
+    bus, postgres, dsns, monkeypatch
+):
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 1)
+    async with (
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
+        run_relay(database, own, "ingest") as work,
+    ):
+        for number in range(20):
+            for tenant in ("acme", "globex", "initech"):
+                await prepare(work, tenant, f"d{number}")
+        taken = consume(bus, 61)
+        for _ in range(10):
+            await anext(taken)
+        await prepare(work, "newcomer", "late")
+        after = [tenant async for tenant, _, _ in taken]
+        await wait_until_empty(database)
+    # The one in the stream, then a turn of each other tenant.
+    assert after.index("newcomer") <= 5
+
+
+async def test_an_interactive_event_goes_ahead_of_its_own_tenants_others(
+    bus, postgres, dsns, monkeypatch
+):
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 10)
+    async with (
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
+        run_relay(database, own, "ingest") as work,
+    ):
+        for number in range(60):
+            await prepare(work, "acme", f"d{number}")
+        await prepare(work, "acme", "single", interactive=True)
+        # It has a place in the stream although the others take all of theirs; one of them follows.
+        await asyncio.sleep(0.5)
+        assert await count(bus, "WORK_INGEST") == 12
+        arrived = [document async for _, document, _ in consume(bus, 61)]
+        await wait_until_empty(database)
+    assert arrived.index("single") <= 11
+    assert len(arrived) == 61
+
+
+async def test_interactive_events_take_turns_and_stop_no_others(bus, postgres, dsns, monkeypatch):
+    monkeypatch.setattr(publishing, "RELEASED_MAX", 2)
+    monkeypatch.setattr(publishing, "INTERACTIVE_MORE", 2)
+    async with (
+        open_outbox(bus, postgres, dsns, "ingest") as (database, own),
+        run_relay(database, own, "ingest") as work,
+    ):
+        for number in range(20):
+            await prepare(work, "acme", f"bulk{number}")
+        for number in range(40):
+            await prepare(work, "acme", f"single{number}", interactive=True)
+        await prepare(work, "globex", "single", interactive=True)
+        arrived = [one async for one in consume(bus, 61)]
+        await wait_until_empty(database)
+    order = [(tenant, document) for tenant, document, _ in arrived]
+    assert order.index(("globex", "single")) <= 8
+    # Bulk events leave while interactive ones still wait, but fewer of them.
+    singles = [at for at, (_, document) in enumerate(order) if document.startswith("single")]
+    bulk_before = sum(document.startswith("bulk") for _, document in order[: singles[-1]])
+    assert bulk_before >= 3
+    assert sum(document.startswith("bulk") for _, document in order[: singles[20]]) <= 20
 
 
 async def consume(bus: TestBus, many: int) -> AsyncIterator[tuple[str, str, int]]:

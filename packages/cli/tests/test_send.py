@@ -30,7 +30,7 @@ async def test_content_arrives_whole_and_outcomes_in_order():
     assert {o.state for o in outcomes} == {"ACCEPTED"}
     assert set(ingest.contents.values()) == {content}
     assert ingest.told_bytes == {len(content)}
-    assert ingest.open_most <= uploading.LARGE_SIDE_BY_SIDE
+    assert ingest.open_most <= uploading.ALONE_SIDE_BY_SIDE
     assert ingest.calls == 0
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import grpc
 
-from aquifer.ingest.v1.document_pb2 import Document
+from aquifer.ingest.v1.document_pb2 import LANE_BULK, LANE_INTERACTIVE, Document
 from aquifer.ingest.v1.ingest_service_pb2 import (
     CheckedDocument,
     UploadDocumentRequest,
@@ -28,10 +28,12 @@ from aquifer_cli.waiting import FINAL, Waiting
 
 __all__ = ["Item", "Outcome", "find_files", "read_documents", "send", "state_name"]
 
-# Maximum number of concurrent uploads, and of large documents among them.
+# Maximum number of concurrent uploads, and of those among them that have a call of their own.
 SIDE_BY_SIDE = 128
-LARGE_SIDE_BY_SIDE = 16
-# Documents up to this size share one call.
+ALONE_SIDE_BY_SIDE = 16
+# So many documents are sent one by one: the service indexes them before those of an import.
+FEW = 16
+# Of more, documents up to this size share one call.
 IMPORT_MAX_BYTES = 512 * 1024
 # Larger ones are sent in parts, which takes a few calls more and survives broken connections.
 STREAM_MAX_BYTES = 8 << 20
@@ -122,9 +124,11 @@ class _Uploads:
         self._outcomes: dict[int, Outcome] = {}
         self._changes: dict[int, str] = {}
         self._importing = Importing(client)
-        self._large = asyncio.Semaphore(LARGE_SIDE_BY_SIDE)
+        self._many = False
+        self._alone = asyncio.Semaphore(ALONE_SIDE_BY_SIDE)
 
     async def take(self, items: Sequence[Item]) -> list[Outcome]:
+        self._many = len(items) > FEW
         try:
             await self._take(items)
         finally:
@@ -225,10 +229,14 @@ class _Uploads:
             CommandError: FILE_UNREADABLE, or the reason of the service.
         """
         found = await _read_small(item)
-        if isinstance(found, bytes):
+        if self._many and isinstance(found, bytes):
             return await self._importing.send(item.header, found)
-        async with self._large:
-            if found <= STREAM_MAX_BYTES:
+        header = UploadHeader()
+        header.CopyFrom(item.header)
+        header.lane = LANE_BULK if self._many else LANE_INTERACTIVE
+        item = replace(item, header=header)
+        async with self._alone:
+            if isinstance(found, bytes) or found <= STREAM_MAX_BYTES:
                 return await _stream(self._client, item)
             return await send_in_parts(
                 self._client, item, lambda offset: self._note_offset(item, offset)

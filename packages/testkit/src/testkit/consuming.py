@@ -1,7 +1,7 @@
 """The smallest process that consumes one event."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from chassis.base.postgres import Database
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.outbox import Outbox
+from chassis.events.outbox import EQUAL, Outbox
 from chassis.events.router import EventBroker, EventRouter, Handler
 from chassis.events.settlement import Settlement
 from chassis.events.work import Transactions
@@ -51,10 +51,10 @@ async def consume_events(
 
 @asynccontextmanager
 async def run_relay(
-    database: Database, bus: Bus, service: str = "query"
+    database: Database, bus: Bus, service: str = "query", weights: Mapping[str, float] = EQUAL
 ) -> AsyncIterator[Transactions]:
     """Units of work of a service; the relay of its outbox runs until the end of the block."""
-    outbox = Outbox(database, bus, service)
+    outbox = Outbox(database, bus, service, weights)
     relay = asyncio.get_running_loop().create_task(outbox.relay())
     try:
         yield Transactions(database, outbox)

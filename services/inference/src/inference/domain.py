@@ -23,7 +23,7 @@ class Lane(Enum):
 class Owner:
     """The owner of texts: tenants share the bulk lane equally, and so do the documents of a tenant.
 
-    The calls of a tenant to `Embed` count as one more tenant.
+    The interactive documents of a tenant count as one more tenant, and so do its calls to `Embed`.
     """
 
     tenant: str = ""

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from aquifer.ingest.v1.document_pb2 import LANE_INTERACTIVE
 from chassis.base.errors import NotFoundError
 from chassis.events.delivery import Delivery
 from inference.domain import (
@@ -172,7 +173,7 @@ class EmbedChunks:
         """
         event = delivery.event
         texts = [_join_context(chunk) for chunk in event.chunks]
-        owner = Owner(event.tenant, event.document)
+        owner = Owner(_share_of(event), event.document)
         request = EmbeddingRequest(profile=self.profile, texts=texts, lane=Lane.BULK, owner=owner)
         done = await self.embed.run(request)
         embedded = ChunksEmbedded(
@@ -184,6 +185,15 @@ class EmbedChunks:
         )
         async with self.begin(event.tenant, [delivery]) as work:
             work.emit(embedded, about=event.document, cause=delivery)
+
+
+def _share_of(event: ChunksPrepared) -> str:
+    """Whom the batch is counted for.
+
+    Interactive documents have their own share: they wait for no import, not even of their tenant,
+    and stop none.
+    """
+    return f"{event.tenant}/interactive" if event.lane == LANE_INTERACTIVE else event.tenant
 
 
 def _join_context(chunk: Chunk) -> str:

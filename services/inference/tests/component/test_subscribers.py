@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
-from aquifer.inference.v1.inference_service_pb2 import LANE_BULK, EmbedRequest
+from aquifer.inference.v1.inference_service_pb2 import LANE_BULK as CALLS_BULK
+from aquifer.inference.v1.inference_service_pb2 import EmbedRequest
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from aquifer.ingest.v1.document_pb2 import LANE_BULK, LANE_INTERACTIVE
 from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.envelope import encode_event
@@ -90,6 +92,28 @@ async def test_a_note_does_not_wait_for_the_long_document_before_it(
     assert note in [one.prepared for one in sent[:8]]
 
 
+async def test_an_interactive_document_waits_for_no_import_of_its_tenant(
+    bus, ticking_service, ticking_batcher, ticking, until
+):
+    lines = ["." * 60] * 32
+    documents = [
+        prepared(*lines, batch=n, document=f"collections/c/documents/{n}") for n in range(94)
+    ]
+    for document in documents:
+        document.lane = LANE_BULK
+    single = prepared("one line", batch=94, document="collections/c/documents/single")
+    single.lane = LANE_INTERACTIVE
+    ticking.gate.clear()
+    await publish(bus, *documents, single)
+    await until(lambda: ticking.tokenized == 94 * 32 + 1)
+    await asyncio.sleep(0.2)
+    ticking.gate.set()
+    await ticking_service.settled()
+    batches = [ticking.texts(ids) for _, ids in ticking.batches]
+    assert len(batches) > 180
+    assert next(at for at, texts in enumerate(batches) if "one line" in texts) < 8
+
+
 async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
     bus, ticking_service, ticking_batcher, ticking, until
 ):
@@ -100,7 +124,7 @@ async def test_a_call_does_not_wait_for_all_documents_of_its_own_tenant(
     ticking.gate.clear()
     await publish(bus, *documents)
     await until(lambda: ticking_batcher.waiting_texts(Lane.BULK) == 3200)
-    request = EmbedRequest(texts=["rebuilt".ljust(60)] * 32, lane=LANE_BULK)
+    request = EmbedRequest(texts=["rebuilt".ljust(60)] * 32, lane=CALLS_BULK)
     call = asyncio.ensure_future(ticking_service.stub.Embed(request, **ticking_service.caller()))
     await until(lambda: ticking.tokenized == 3232)
     await asyncio.sleep(0.2)

@@ -24,6 +24,7 @@ from ingest.objects.keys import key_age_s, make_key
 from ingest.objects.opening import open_objects
 from ingest.pace import Pace
 from ingest.parsing.jail.jailed import ParserLimits
+from ingest.parsing.jail.slots import FairSlots
 from ingest.parsing.ocr.data import open_ocr_data
 from ingest.parsing.parser import Parser
 from ingest.parsing.sizes import SizeLimits
@@ -39,7 +40,7 @@ from ingest.store.work import make_begin
 from ingest.subscribers import UseCases, events
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
-from ingest.usecases.admission import Admission
+from ingest.usecases.admission import Admission, Limits
 from ingest.usecases.answer_events import AnswerEvents
 from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.collections import (
@@ -108,6 +109,9 @@ from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
 
 SERVICE = "ingest"
+# Bytes of documents that are parsed at a time, of all tenants and of one.
+PREPARED_BYTES = 192 << 20
+PREPARED_BYTES_OF_TENANT = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +180,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
                 begin=begin,
                 objects=objects,
                 parse=adapters.parse,
+                room=FairSlots(each=PREPARED_BYTES_OF_TENANT, total=PREPARED_BYTES),
                 passwords=adapters.passwords,
                 fresh=fresh,
                 pace=pace,
@@ -275,7 +280,7 @@ def _wire_accept(
     begin = adapters.begin
     return AcceptDocument(
         objects=adapters.objects,
-        admission=Admission(begin=begin, unfinished_max=settings.backlog_max, clock=time.monotonic),
+        admission=_make_admission(begin, settings),
         passwords=adapters.passwords,
         record=RecordUploads(
             begin=begin,
@@ -299,6 +304,17 @@ def _limit_parsing(settings: Settings) -> ParserLimits:
         document_bytes=settings.upload_max_bytes,
         text_bytes=settings.text_max_bytes,
     )
+
+
+def _make_admission(begin: Begin, settings: Settings) -> Admission:
+    limits = Limits(documents=settings.backlog_max, size_bytes=settings.backlog_max_bytes)
+    own = {
+        tenant: Limits(
+            documents=one.documents or limits.documents, size_bytes=one.bytes or limits.size_bytes
+        )
+        for tenant, one in settings.tenant_limits.items()
+    }
+    return Admission(begin=begin, limits=limits, own=own, clock=time.monotonic)
 
 
 def _make_checks(adapters: Adapters, settings: Settings, repair: RepairSteps) -> Sequence[Check]:
@@ -346,7 +362,8 @@ async def build(process: Process, settings: Settings) -> None:
             settings.postgres_dsn.get_secret_value(), SERVICE, settings.postgres_pool_size
         )
     )
-    outbox = Outbox(database, process.bus, SERVICE)
+    weights = {tenant: one.weight for tenant, one in settings.tenant_limits.items()}
+    outbox = Outbox(database, process.bus, SERVICE, weights)
     objects = await open_objects(settings.objects_url)
     parser = await opened(
         Parser(

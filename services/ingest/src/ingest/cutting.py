@@ -13,6 +13,7 @@ from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Piece, Prepared, Version
+from ingest.lanes import share_of
 from ingest.notes import Note
 from ingest.parsing.data import read_json, read_jsonl
 from ingest.parsing.detect import detect
@@ -194,7 +195,7 @@ class ParseAndCut:
             data,
             media_type=version.media_type_hint,
             file_name=version.file_name,
-            tenant=version.tenant,
+            tenant=share_of(version.tenant, version.lane),
             password=password,
             settings=sizes,
             steps=settings.steps,

@@ -11,6 +11,7 @@ from typing import Final
 
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from ingest.lanes import Lane
 from ingest.metadata import check_metadata, is_same
 from ingest.notes import Note
 
@@ -114,9 +115,8 @@ class Draft:
 
     `password` opens the file and is never shown.
 
-    `order_ns` is when the broker stored an upload event, in nanoseconds since 1970. Of two uploads
-    of a document the later one wins, whichever is handled first. It is 0 for an upload over gRPC,
-    which counts from its acceptance.
+    `order_ns` is when the broker stored an upload event, in nanoseconds since 1970; 0 for an upload
+    over gRPC, which counts from its acceptance. Of two uploads of a document the later one wins.
 
     Raises:
         InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
@@ -132,6 +132,7 @@ class Draft:
     origin: Origin
     trace_id: str = ""
     order_ns: int = 0
+    lane: Lane = Lane.INTERACTIVE
 
     def __post_init__(self) -> None:
         check_name(self.name, field="document")
@@ -200,10 +201,10 @@ class Object:
 class Entry:
     """A document's row; 0 means no version.
 
-    Versions up to `tombstone_version` are deleted or being deleted. Versions up to `hidden_version`
-    are no longer found by searches. `upload_order` is the order of the latest upload or delete, see
-    `Draft.order_ns`; `description_order` is that of the latest description event. While it is
-    `pinned`, its newest version is live and no other is added.
+    Versions up to `tombstone_version` are deleted or being deleted, searches do not find those up
+    to `hidden_version`. `upload_order` is the order of the latest upload or delete, see
+    `Draft.order_ns`; `description_order` is that of the latest description event. `pinned`: its
+    newest version is live and no other is added.
     """
 
     name: str
@@ -252,6 +253,7 @@ class Version:
     origin: Origin
     trace_id: str
     notes: Sequence[Note] = ()
+    lane: Lane = Lane.BULK
     chunk_count: int = 0
     batch_count: int = 0
     attempt: int = 0

@@ -15,6 +15,7 @@ from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
 from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
+from ingest.lanes import Lane
 from ingest.usecases import announce
 from ingest.usecases.accept_document import AcceptDocument
 
@@ -144,6 +145,7 @@ class ImportStream:
             password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=trace_id,
+            lane=Lane.BULK,
         )
 
 

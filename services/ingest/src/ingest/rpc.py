@@ -25,6 +25,7 @@ from ingest.document_messages import count_fitting, to_document, to_state
 from ingest.domain import Draft, Origin, State, check_name, is_collection
 from ingest.filter_parser import parse_filter
 from ingest.import_stream import ImportStream
+from ingest.lanes import read_lane
 from ingest.traces import current_trace_id
 from ingest.upload_rpc import UploadRpc, order_error, read_pieces
 from ingest.usecases.accept_document import AcceptDocument
@@ -109,6 +110,7 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
             password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=current_trace_id(),
+            lane=read_lane(header.lane),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
             self.accept.sizes.check(header.size_bytes, draft.media_type, draft.file_name)

@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from chassis.base.settings import DatabaseSettings, ServiceSettings
+
+
+class TenantLimits(BaseModel, frozen=True, extra="forbid"):
+    """What differs for a tenant: its share when tenants compete, and its limits."""
+
+    weight: float = Field(1.0, ge=0.01, le=100)
+    documents: int | None = Field(None, ge=1)
+    bytes: int | None = Field(None, ge=1)
 
 
 class Settings(ServiceSettings, DatabaseSettings):
@@ -46,6 +54,14 @@ class Settings(ServiceSettings, DatabaseSettings):
         default=True, description="whether uploads may go into collections that were not created"
     )
     backlog_max: int = Field(10_000, ge=1, description="unfinished documents of one tenant")
+    backlog_max_bytes: int = Field(
+        16 << 30, ge=1, description="bytes of the unfinished documents of one tenant"
+    )
+    tenant_limits: dict[str, TenantLimits] = Field(
+        {},
+        description='JSON of the tenants that differ: {"acme": {"weight": 4, "documents": 50000,'
+        ' "bytes": 1000000000}}; each value is optional, weight 1 is that of the others',
+    )
     watchers_max: int = Field(
         2_048, ge=2, le=3_000, description="watch calls open at a time; half of them for one tenant"
     )

@@ -21,6 +21,7 @@ from aquifer.query.v1.passage_events_pb2 import (
 )
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch, Unreadable
+from chassis.events.outbox import INTERACTIVE_MORE, RELEASED_MAX
 from chassis.events.router import EventRouter
 from ingest.domain import Verdict
 from ingest.traces import current_trace_id
@@ -35,7 +36,8 @@ from ingest.usecases.remove_document import RemoveDocument
 from ingest.usecases.work import Begin
 
 ACCEPT_GROUPS = 64
-PREPARE_GROUPS = 12
+# All that the outbox releases, so that an interactive document waits behind none in the stream.
+PREPARE_GROUPS = RELEASED_MAX + INTERACTIVE_MORE
 REMOVE_GROUPS = 16
 DESCRIBE_GROUPS = 16
 

@@ -15,6 +15,7 @@ from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.identity.tokens import caller
 from ingest.domain import Draft, Origin
+from ingest.lanes import read_lane
 from ingest.usecases.rows import Session
 from ingest.usecases.upload_sessions import AppendUpload, GetUpload, StartUpload
 
@@ -44,6 +45,7 @@ class UploadRpc(IngestServiceServicer):
             title=header.title,
             metadata=to_json(header.metadata),
             origin=Origin(),
+            lane=read_lane(header.lane),
         )
         with telemetry.document_scope(draft.tenant, draft.name):
             return _to_message(

@@ -26,6 +26,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from ingest.domain import State
+from ingest.usecases.admission import Limits
 from ingest.usecases.refusals import TenantLateError
 from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
@@ -132,7 +133,7 @@ async def test_nothing_is_left_of_an_upload_that_is_too_large(rig: Rig):
 
 
 async def test_a_full_backlog_refuses_with_a_time_to_retry(rig: Rig):
-    rig.wired.rpc.accept.admission.unfinished_max = 5
+    rig.wired.rpc.accept.admission.limits = Limits(documents=5, size_bytes=1 << 30)
     for number in range(5):
         await rig.upload(name=f"collections/reports/documents/{number}")
     with pytest.raises(OverloadedError) as refusal:
@@ -142,7 +143,7 @@ async def test_a_full_backlog_refuses_with_a_time_to_retry(rig: Rig):
 
 
 async def test_the_backlog_of_one_tenant_is_not_that_of_another(rig: Rig):
-    rig.wired.rpc.accept.admission.unfinished_max = 5
+    rig.wired.rpc.accept.admission.limits = Limits(documents=5, size_bytes=1 << 30)
     for number in range(5):
         await rig.upload(name=f"collections/reports/documents/{number}")
     assert (await rig.upload(tenant="globex")).version.number == 1
@@ -342,9 +343,9 @@ async def test_what_was_accepted_is_not_refused_when_it_comes_again(rig: Rig):
     )
     rig.clear_outbox()
     await rig.event(reference=again)
-    rig.wired.rpc.accept.admission.unfinished_max = 1
+    rig.wired.rpc.accept.admission.limits = Limits(documents=1, size_bytes=1 << 30)
     await rig.event()
-    rig.wired.rpc.accept.admission.unfinished_max = 100
+    rig.wired.rpc.accept.admission.limits = Limits(documents=100, size_bytes=1 << 30)
     await rig.deliver(TenantSuspended(tenant=TENANT))
     await rig.event()
     upload = DocumentUploaded(tenant=TENANT, document=NAME, content=TEXT)
@@ -354,7 +355,7 @@ async def test_what_was_accepted_is_not_refused_when_it_comes_again(rig: Rig):
 
 
 async def test_a_full_backlog_refuses_upload_events_and_takes_them_later(rig: Rig):
-    rig.wired.rpc.accept.admission.unfinished_max = 5
+    rig.wired.rpc.accept.admission.limits = Limits(documents=5, size_bytes=1 << 30)
     for number in range(5):
         await rig.upload(name=f"collections/reports/documents/{number}")
     [event] = messages(await rig.event())

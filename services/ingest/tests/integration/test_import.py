@@ -9,8 +9,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer.ingest.v1.document_pb2 import (
+    LANE_BULK,
+    LANE_INTERACTIVE,
+    LANE_UNSPECIFIED,
+    DocumentState,
+)
 from ingest import import_stream
+from ingest.usecases.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, refusal
@@ -88,12 +94,19 @@ async def test_a_refused_document_harms_no_other(client: Client, bad, code, reas
 
 
 async def test_a_full_backlog_says_when_to_come_again(client: Client):
-    client.rig.wired.rpc.accept.admission.unfinished_max = 1
+    client.rig.wired.rpc.accept.admission.limits = Limits(documents=1, size_bytes=1 << 30)
     await send(client, document(0))
     (response,) = await send(client, document(1))
     assert response.refused.reason == "BACKLOG_FULL"
     assert response.refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert response.refused.retry_after_s == 5
+
+
+async def test_every_document_of_an_import_is_bulk(client: Client):
+    """Whatever its header says: otherwise every import would be interactive."""
+    for number, lane in enumerate((LANE_UNSPECIFIED, LANE_INTERACTIVE, LANE_BULK)):
+        await send(client, document(number, lane=lane))
+        assert client.rig.version(name=f"{NAME}-{number}")["lane"] == "BULK"
 
 
 async def test_a_reused_request_id_is_refused_and_a_repeated_upload_is_not(client: Client):

@@ -13,6 +13,7 @@ import pytest
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.structs import to_json
+from ingest.usecases.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, content, opening, refusal
@@ -156,11 +157,17 @@ async def test_a_reused_request_id_names_what_it_made(client: Client):
 
 
 async def test_a_full_backlog_says_when_to_come_again(client: Client):
-    client.rig.wired.rpc.accept.admission.unfinished_max = 1
+    client.rig.wired.rpc.accept.admission.limits = Limits(documents=1, size_bytes=1 << 30)
     await client.send(b"One.")
     code, reason, details = await refusal(client.send(b"Two.", document=f"{NAME}-2"))
     assert (code, reason) == ("RESOURCE_EXHAUSTED", "BACKLOG_FULL")
     assert details["RetryInfo"].retry_delay.seconds == 5
+
+
+@pytest.mark.parametrize(("lane", "stored"), [(0, "INTERACTIVE"), (1, "INTERACTIVE"), (2, "BULK")])
+async def test_a_single_upload_is_interactive_unless_it_says_bulk(client: Client, lane, stored):
+    await client.send(b"One.", lane=lane)
+    assert client.rig.version()["lane"] == stored
 
 
 async def test_another_tenants_document_looks_like_none(client: Client):

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,9 +13,10 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
+from ingest.usecases.admission import Limits
 from services.ingest.tests.conftest import NAME
 
-from .doors import Client
+from .doors import Client, refusal
 
 # The rig takes up to 1 MiB.
 CONTENT = random.Random(2).randbytes(1 << 20)
@@ -25,6 +27,32 @@ async def start(client: Client, content: bytes = CONTENT) -> pb.UploadSession:
     header = pb.UploadHeader(document=NAME, size_bytes=len(content), title="Random")
     digest = hashlib.sha256(content).hexdigest()
     return await client.call("StartUpload", pb.StartUploadRequest(header=header, sha256=digest))
+
+
+@pytest.mark.parametrize("method", ["StartUpload", "FinishUpload"])
+async def test_a_full_backlog_says_when_to_come_again(client: Client, method: str):
+    session = await start(client)
+    await append(client, position(session.upload_id, 0), *pieces(CONTENT))
+    client.rig.wired.rpc.accept.admission.limits = Limits(documents=1, size_bytes=1 << 30)
+    await client.send(b"Another document.", document=f"{NAME}-other")
+    if method == "StartUpload":
+        call = start(client)
+    else:
+        call = client.call(method, pb.FinishUploadRequest(upload_id=session.upload_id))
+    code, found, details = await refusal(call)
+    assert (code, found) == ("RESOURCE_EXHAUSTED", "BACKLOG_FULL")
+    assert details["RetryInfo"].retry_delay.seconds == 5
+
+
+async def test_the_limit_of_unfinished_uploads_says_when_to_come_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    rpc = client.rig.wired.rpc
+    monkeypatch.setitem(vars(rpc), "start_upload", replace(rpc.start_upload, sessions_max=1))
+    await start(client)
+    code, found, details = await refusal(start(client, b"Other bytes."))
+    assert (code, found) == ("RESOURCE_EXHAUSTED", "UPLOADS_FULL")
+    assert details["RetryInfo"].retry_delay.seconds == 60
 
 
 def position(upload_id: str, offset: int) -> pb.AppendUploadRequest:

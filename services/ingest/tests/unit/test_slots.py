@@ -18,9 +18,9 @@ class Holders:
         self.held = []
         self.tasks = []
 
-    def ask(self, tenant):
+    def ask(self, tenant, size=1):
         async def hold():
-            async with self.slots.acquire(tenant):
+            async with self.slots.acquire(tenant, size):
                 done = asyncio.Event()
                 self.held.append((tenant, done))
                 await done.wait()
@@ -66,6 +66,35 @@ async def test_tenants_take_turns():
         order += holders.tenants()
         await holders.give_back(order[-1])
     assert order == ["a", "a", "b", "c", "a", "b", "a"]
+
+
+async def test_slots_may_be_bytes_and_one_that_needs_many_is_not_overtaken():
+    holders = Holders(FairSlots(each=60, total=100))
+    for tenant, size in (("a", 50), ("b", 40), ("c", 60), ("d", 10), ("a", 10)):
+        holders.ask(tenant, size)
+    await settle()
+    # `d` would fit, but then `c` could wait for ever.
+    assert holders.tenants() == ["a", "b"]
+    await holders.give_back("b")
+    assert holders.tenants() == ["a"]
+    await holders.give_back("a")
+    assert holders.tenants() == ["c", "d", "a"]
+    for task in holders.tasks:
+        task.cancel()
+
+
+async def test_what_needs_more_than_there_is_gets_it_alone():
+    holders = Holders(FairSlots(each=60, total=100))
+    for tenant, size in (("a", 10), ("b", 150), ("b", 1), ("c", 1)):
+        holders.ask(tenant, size)
+    await settle()
+    assert holders.tenants() == ["a"]
+    await holders.give_back("a")
+    assert holders.tenants() == ["b"]
+    await holders.give_back("b")
+    assert sorted(holders.tenants()) == ["b", "c"]
+    for task in holders.tasks:
+        task.cancel()
 
 
 async def test_a_waiter_that_goes_away_leaves_its_turn_to_the_next():

@@ -55,6 +55,11 @@ class Arrival:
         """Whether several events share the acknowledgement of this message."""
         return len(self.events) > 1
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the message, without its headers."""
+        return len(self.message.data)
+
     async def acknowledge_one(self) -> None:
         """Counts one event as done; acknowledges the message after the last one."""
         self._open -= 1

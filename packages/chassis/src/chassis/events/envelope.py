@@ -34,12 +34,16 @@ E = TypeVar("E", bound=Message)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """An encoded event; every time it is sent it has the same bytes."""
+    """An encoded event; every time it is sent it has the same bytes.
+
+    `interactive`: someone waits for its effect, so the outbox releases it before others.
+    """
 
     subject: str
     headers: Mapping[str, str]
     payload: bytes
     document: str = ""
+    interactive: bool = False
 
     @property
     def kind(self) -> str:
@@ -74,7 +78,12 @@ def derive_id(*parts: object) -> str:
 
 
 def encode_event(
-    event: Message, *, event_id: str, document: str = "", context: Context | None = None
+    event: Message,
+    *,
+    event_id: str,
+    document: str = "",
+    context: Context | None = None,
+    interactive: bool = False,
 ) -> Outgoing:
     """Encodes an event of this service; `context` is its trace, by default the current one.
 
@@ -112,6 +121,7 @@ def encode_event(
         headers=headers,
         payload=payload,
         document=document,
+        interactive=interactive,
     )
 
 

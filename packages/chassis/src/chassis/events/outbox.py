@@ -5,16 +5,20 @@ little later, together with others. Rows that were not published in time (a proc
 was unavailable) are published from the table, by any process of the service.
 
 Work events are released evenly: at most `RELEASED_MAX` events of each kind are in the stream. The
-others wait in the table. Tenants take turns there, so no tenant waits behind the import of another.
+others wait in the table. Tenants take turns there in proportion to their weights, so no tenant
+waits behind the import of another. Interactive events, for whose effect someone waits, form a lane
+of their own: they leave first, and `INTERACTIVE_MORE` places in the stream are only theirs. After
+each round in which they went ahead, at least one event of the other lane leaves.
 """
 
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -23,10 +27,12 @@ from chassis.base.postgres import Database, Transaction
 from chassis.events import topology
 from chassis.events.bus import Bus
 from chassis.events.envelope import Outgoing
+from chassis.events.turns import Turns
 
 log = logging.getLogger(__name__)
 
 RELEASED_MAX = 48
+INTERACTIVE_MORE = 16
 WINDOW = 64
 RELAY_BATCH = 128
 POLL_S = 2.0
@@ -38,47 +44,66 @@ MEMORY_MAX_EVENTS = 2_048
 MEMORY_MAX_BYTES = 16 << 20
 # Delay for each further event of the same document, so that other work comes in between.
 PLACE_STEP_S = 0.05
+EQUAL: Final[Mapping[str, float]] = MappingProxyType({})
 
 _STORE = """
-INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)
+INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, interactive, place)
 SELECT %(tenant)s, given.document, given.event, given.subject, given.headers, given.payload,
-    clock_timestamp() + make_interval(secs => given.delay_s)
+    given.interactive, clock_timestamp() + make_interval(secs => given.delay_s)
 FROM unnest(%(documents)b::text[], %(events)b::text[], %(subjects)b::text[], %(headers)b::jsonb[],
-    %(payloads)b::bytea[], %(delays_s)b::float8[])
-    WITH ORDINALITY AS given(document, event, subject, headers, payload, delay_s, number)
+    %(payloads)b::bytea[], %(interactive)b::boolean[], %(delays_s)b::float8[])
+    WITH ORDINALITY
+    AS given(document, event, subject, headers, payload, interactive, delay_s, number)
 ORDER BY given.number RETURNING outbox_id
 """
 
 _STALE = """
-SELECT event FROM unnest(%(events)s::text[]) AS event WHERE EXISTS (
-    SELECT FROM outbox WHERE outbox.event = event.event
+SELECT event, interactive
+FROM unnest(%(events)s::text[]) AS event, unnest(ARRAY[true, false]) AS interactive
+WHERE EXISTS (
+    SELECT FROM outbox o WHERE o.event = event.event AND o.interactive = interactive.interactive
         AND created_at < clock_timestamp() - make_interval(secs => %(age_s)s)
         AND NOT outbox_id = ANY(%(in_memory)s))
 """
 
-# Finds the tenants on the index, then takes the first event of each, the second of each, and so on.
+# Finds the tenants on the index, then takes the events with the lowest starts, see `Turns`.
 _RELEASE = """
 WITH RECURSIVE tenants AS (
-    (SELECT tenant_id FROM outbox WHERE event = %(event)s ORDER BY tenant_id LIMIT 1)
+    (SELECT tenant_id FROM outbox WHERE event = %(event)s AND interactive = %(interactive)s
+     ORDER BY tenant_id LIMIT 1)
     UNION ALL
     SELECT (SELECT tenant_id FROM outbox
-            WHERE event = %(event)s AND tenant_id > tenants.tenant_id ORDER BY tenant_id LIMIT 1)
+            WHERE event = %(event)s AND interactive = %(interactive)s
+                AND tenant_id > tenants.tenant_id
+            ORDER BY tenant_id LIMIT 1)
     FROM tenants WHERE tenants.tenant_id IS NOT NULL
 ), turns AS (
     SELECT mine.outbox_id, mine.place,
-        row_number() OVER (PARTITION BY tenants.tenant_id ORDER BY mine.place) AS turn
-    FROM tenants, LATERAL (
+        coalesce(given.start, %(level)s::float8) + (row_number() OVER
+            (PARTITION BY tenants.tenant_id ORDER BY mine.place) - 1) / coalesce(given.weight, 1)
+            AS start
+    FROM tenants
+    LEFT JOIN unnest(%(tenants)s::text[], %(starts)s::float8[], %(weights)s::float8[])
+        AS given(tenant_id, start, weight) ON given.tenant_id = tenants.tenant_id,
+    LATERAL (
         SELECT outbox_id, place FROM outbox
-        WHERE event = %(event)s AND tenant_id = tenants.tenant_id
-            AND NOT outbox_id = ANY(%(in_memory)s)
+        WHERE event = %(event)s AND interactive = %(interactive)s
+            AND tenant_id = tenants.tenant_id AND NOT outbox_id = ANY(%(in_memory)s)
         ORDER BY place LIMIT %(limit)s
     ) AS mine
 )
-SELECT outbox_id, subject, headers, payload
-FROM (SELECT outbox_id, turn, place FROM turns ORDER BY turn, place LIMIT %(limit)s) AS chosen
+SELECT outbox_id, tenant_id, start, subject, headers, payload
+FROM (SELECT outbox_id, start, place FROM turns ORDER BY start, place LIMIT %(limit)s) AS chosen
 JOIN outbox USING (outbox_id)
-ORDER BY chosen.turn, chosen.place FOR UPDATE OF outbox SKIP LOCKED
+ORDER BY chosen.start, chosen.place FOR UPDATE OF outbox SKIP LOCKED
 """
+
+
+class _Queue(NamedTuple):
+    """The events of one kind in one lane, which wait for their turn."""
+
+    event: str
+    interactive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +116,18 @@ class Stored:
 
 
 class Outbox:
-    """The outbox of one service; several processes of it can run at the same time."""
+    """The outbox of one service; several processes of it can run at the same time.
 
-    def __init__(self, database: Database, bus: Bus, service: str) -> None:
+    `weights` are the shares of tenants in the release of work events, 1 for all others.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        service: str,
+        weights: Mapping[str, float] = EQUAL,
+    ) -> None:
         self._database = database
         self._bus = bus
         self._kinds = {
@@ -109,7 +143,14 @@ class Outbox:
         self._published: list[int] = []
         # Estimates, replaced by the broker's count when they reach the limit.
         self._released: Counter[str] = Counter()
-        self._backlog: set[str] = set()
+        self._backlog: set[_Queue] = set()
+        # Kinds of which interactive events went ahead since another one left.
+        self._overtaken: set[str] = set()
+        self._turns = {
+            _Queue(kind, interactive): Turns(weights)
+            for kind in self._kinds
+            for interactive in (True, False)
+        }
         self._queued, self._removable = asyncio.Event(), asyncio.Event()
         self._relay_woken = asyncio.Event()
 
@@ -130,6 +171,7 @@ class Outbox:
                 "subjects": [event.subject for event in events],
                 "headers": [Jsonb(dict(event.headers)) for event in events],
                 "payloads": [event.payload for event in events],
+                "interactive": [event.interactive for event in events],
                 "delays_s": _delays_s(list(zip(kinds, documents, strict=True))),
             },
         )
@@ -147,18 +189,20 @@ class Outbox:
                 self._queues.setdefault(one.tenant, deque()).append(one)
                 self._queued.set()
             else:
-                self._backlog.add(one.event.kind)
+                self._backlog.add(_queue_of(one.event))
                 self._relay_woken.set()
 
     def _has_capacity(self, event: Outgoing) -> bool:
-        if event.kind in self._backlog or len(self._in_memory) >= MEMORY_MAX_EVENTS:
+        if _queue_of(event) in self._backlog or len(self._in_memory) >= MEMORY_MAX_EVENTS:
             return False
         if self._memory_bytes + event.size_bytes > MEMORY_MAX_BYTES:
             return False
         if self._kinds.get(event.kind):
-            if self._released[event.kind] >= RELEASED_MAX:
+            if self._released[event.kind] >= _released_max(interactive=event.interactive):
                 return False
             self._released[event.kind] += 1
+            if event.interactive:
+                self._overtaken.add(event.kind)
         return True
 
     async def relay(self) -> None:
@@ -181,7 +225,7 @@ class Outbox:
                     else:
                         # Its row stays and is published from the table.
                         self._forget(one.outbox_id)
-                        self._backlog.add(one.event.kind)
+                        self._backlog.add(_queue_of(one.event))
                         self._relay_woken.set()
 
     def _take_window(self) -> Sequence[Stored]:
@@ -220,8 +264,8 @@ class Outbox:
             try:
                 self._backlog |= await self._find_stale()
                 while self._backlog:
-                    for kind in tuple(self._backlog):
-                        await self._release(kind)
+                    for queue in sorted(self._backlog, key=lambda one: not one.interactive):
+                        await self._release(queue)
                     if self._backlog:
                         await asyncio.sleep(BACKLOG_POLL_S)
             except ServiceError as error:
@@ -232,38 +276,61 @@ class Outbox:
                     await self._relay_woken.wait()
             self._relay_woken.clear()
 
-    async def _find_stale(self) -> set[str]:
-        """Kinds that have rows older than `STALE_S`."""
+    async def _find_stale(self) -> set[_Queue]:
+        """Queues that have rows older than `STALE_S`."""
         wanted = {"events": list(self._kinds), "age_s": STALE_S, "in_memory": list(self._in_memory)}
         async with self._database.sweep() as tx:
             cursor = await tx.execute(_STALE, wanted)
-            return {row["event"] for row in await cursor.fetchall()}
+            return {_Queue(row["event"], row["interactive"]) for row in await cursor.fetchall()}
 
-    async def _release(self, kind: str) -> None:
-        """Publishes some events of a kind from the table; tenants take turns."""
-        limit = await self._count_releasable(kind)
+    async def _release(self, queue: _Queue) -> None:
+        """Publishes some events of a queue from the table; tenants take turns."""
+        limit = await self._count_releasable(queue)
         if not limit:
             return
+        turns = self._turns[queue]
         async with self._database.sweep(synchronous=False) as tx:
             # Events that `publish` gets from now on set the backlog again.
-            self._backlog.discard(kind)
-            wanted = {"event": kind, "limit": limit, "in_memory": list(self._in_memory)}
-            rows = await (await tx.execute(_RELEASE, wanted)).fetchall()
+            self._backlog.discard(queue)
+            wanted = {"limit": limit, "in_memory": list(self._in_memory)}
+            cursor = await tx.execute(
+                _RELEASE, {**queue._asdict(), **turns.columns()._asdict(), **wanted}
+            )
+            rows = await cursor.fetchall()
             if len(rows) == limit:
-                self._backlog.add(kind)
+                self._backlog.add(queue)
             await self._bus.publish_all([_to_outgoing(row) for row in rows])
-            self._released[kind] += len(rows)
+            self._count_released(queue, len(rows))
+            left = [(row["tenant_id"], row["start"]) for row in rows]
+            turns.leave(left, emptied=len(rows) < limit)
             done = [row["outbox_id"] for row in rows]
             await tx.execute("DELETE FROM outbox WHERE outbox_id = ANY(%s)", [done])
 
-    async def _count_releasable(self, kind: str) -> int:
-        """Number of events of a kind that may be released now."""
+    def _count_released(self, queue: _Queue, count: int) -> None:
+        self._released[queue.event] += count
+        if not queue.interactive:
+            self._overtaken.discard(queue.event)
+        elif count:
+            self._overtaken.add(queue.event)
+
+    async def _count_releasable(self, queue: _Queue) -> int:
+        """Number of events of a queue that may be released now."""
+        kind, interactive = queue
         if not self._bus.is_connected:
             return 0
         if not self._kinds[kind]:
             return RELAY_BATCH
         self._released[kind] = await self._bus.count_unfinished(kind)
-        return max(0, RELEASED_MAX - self._released[kind])
+        least = 1 if not interactive and kind in self._overtaken else 0
+        return max(least, _released_max(interactive=interactive) - self._released[kind])
+
+
+def _released_max(*, interactive: bool) -> int:
+    return RELEASED_MAX + (INTERACTIVE_MORE if interactive else 0)
+
+
+def _queue_of(event: Outgoing) -> _Queue:
+    return _Queue(event.kind, event.interactive)
 
 
 def _delays_s(about: Sequence[tuple[str, str]]) -> list[float]:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -31,6 +31,7 @@ from chassis.events.envelope import E, Outgoing, read
 from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
 from chassis.events.held import HeldEvents
 from chassis.events.received import Meters, ReceivedEvent
+from chassis.events.running_groups import RunningGroups
 from chassis.events.topology import ACK_WAIT_S, Durable, is_work
 
 log = logging.getLogger(__name__)
@@ -106,10 +107,9 @@ class Settlement(Generic[E]):
         self._failures = Failures()
         self._held = HeldEvents(dead_letters, durable.max_ack_pending)
         self._waiting: dict[int, str] = {}
-        # With packs, one pull can bring more groups than there are slots.
-        self._groups: dict[asyncio.Task[None], Sequence[Arrival]] = {}
         self._slots = asyncio.Semaphore(size.groups)
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
+        self.running = RunningGroups(size.groups, ended=self._changed.set)
 
     @property
     def pause_reason(self) -> str:
@@ -119,10 +119,10 @@ class Settlement(Generic[E]):
 
     async def wait_for_capacity(self) -> int:
         """Waits until more events can be handled; returns how many."""
-        while self._waiting or self._stopping.is_set() or len(self._groups) >= self.size.groups:
+        while self._waiting or self._stopping.is_set() or self.running.is_full:
             self._changed.clear()
             await self._changed.wait()
-        return (self.size.groups - len(self._groups)) * self.size.batch
+        return (self.size.groups - len(self.running)) * self.size.batch
 
     def take(self, messages: Sequence[Msg]) -> None:
         """Starts work on received messages and returns at once."""
@@ -131,7 +131,7 @@ class Settlement(Generic[E]):
         for message in messages:
             arrival = Arrival.read(message, may_be_pack=packable)
             if arrival.is_pack and arrival.attempt > 1:
-                self._begin(self._split_pack(arrival), [arrival])
+                self.running.begin(self._split_pack(arrival), [arrival])
                 continue
             received += [
                 ReceivedEvent.start(self.event, self.durable, self._meters, arrival, raw)
@@ -139,33 +139,19 @@ class Settlement(Generic[E]):
             ]
         for start in range(0, len(received), self.size.batch):
             group = received[start : start + self.size.batch]
-            self._begin(self._settle_group(group), [one.arrival for one in group])
-
-    def _begin(self, work: Coroutine[Any, Any, None], arrivals: Sequence[Arrival]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._groups[task] = arrivals
-        task.add_done_callback(self._end_group)
-
-    def _end_group(self, task: asyncio.Task[None]) -> None:
-        self._groups.pop(task)
-        self._changed.set()
+            self.running.begin(self._settle_group(group), [one.arrival for one in group])
 
     async def stop(self, grace_s: float) -> None:
         """Waits `grace_s` for running groups, then returns the rest to the bus; takes no more."""
         self._stopping.set()
-        if self._groups:
-            await asyncio.wait(set(self._groups), timeout=grace_s)
-        for task in list(self._groups):
-            task.cancel()
-        if self._groups:
-            await asyncio.wait(set(self._groups), timeout=2.0)
+        await self.running.stop(grace_s)
         await self._held.release_all()
 
     async def keep_alive(self) -> None:
         """Extends the acknowledgement deadline of all messages in work, until cancelled."""
         while True:
             await asyncio.sleep(KEEP_ALIVE_S)
-            for arrival in {one for group in self._groups.values() for one in group}:
+            for arrival in self.running.arrivals():
                 if not arrival.message.is_acked:
                     with suppress(NatsError):
                         await arrival.message.in_progress()

@@ -40,6 +40,7 @@ class Work:
         key: Sequence[object] = (),
         cause: Delivery[Any] | None = None,
         context: Context | None = None,
+        interactive: bool = False,
     ) -> None:
         """Publishes `event` at the end of the unit of work.
 
@@ -50,6 +51,7 @@ class Work:
                 key, the id follows from `cause` and the kind of event.
             cause: the delivery that caused it; the event continues its trace.
             context: its trace, if that is neither the trace of the cause nor the current one.
+            interactive: whether someone waits for its effect; see `Outbox`.
 
         Raises:
             InvalidInputError: EVENT_TOO_LARGE.
@@ -60,7 +62,13 @@ class Work:
             context = context or cause.context
             key = key or (cause.envelope.event_id, cause.consumer, event.DESCRIPTOR.name)
         self.outgoing.append(
-            encode_event(event, event_id=derive_id(*key), document=about, context=context)
+            encode_event(
+                event,
+                event_id=derive_id(*key),
+                document=about,
+                context=context,
+                interactive=interactive,
+            )
         )
 
 

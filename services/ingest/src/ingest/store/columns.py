@@ -36,6 +36,7 @@ def additions(made: Sequence[Addition]) -> dict[str, Any]:
         "orders": [draft.order_ns for draft in drafts],
         "notes": [Jsonb(one.prepared.notes if one.prepared else []) for one in made],
         "passwords": [one.password for one in made],
+        "lanes": [draft.lane for draft in drafts],
     }
 
 

@@ -28,7 +28,7 @@ from ingest.domain import (
 from ingest.filters import names_deleted
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
-from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending
+from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending, Unfinished
 from ingest.usecases.work import Documents
 
 NUMBER_MAX: Final = 2**63 - 1
@@ -336,9 +336,10 @@ class PostgresDocuments(Documents):
         return [rows.view(row) for row in found]
 
     @override
-    async def count_unfinished(self) -> int:
+    async def count_unfinished(self) -> Unfinished:
         row = await self._fetch_one(statements.UNFINISHED, "", states=_names(UNFINISHED))
-        return int(row["unfinished"]) if row else 0
+        assert row is not None, "an aggregate returns its row"
+        return Unfinished(**row)
 
     async def _run(self, statement: str, name: str, **values: Any) -> None:
         names = {"tenant": self._tenant, "name": name, **values}

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from ingest.domain import Entry, Object, Origin, Piece, State, Upload, Version, View
+from ingest.lanes import Lane
 from ingest.notes import Note, NoteCode
 from ingest.usecases.rows import Receipt
 
@@ -28,7 +29,7 @@ VERSION: Final = (
     " v.text_title, v.file_name, v.media_type_hint, v.media_type, v.metadata, v.revision,"
     " v.description_order, v.description_attempt, v.size_bytes, v.sha256, v.object_key, v.source,"
     " v.upload_event_id, v.correlation_id, v.trace_id, v.notes, v.chunk_count, v.batch_count,"
-    " v.attempt, v.kept, v.step_due_at, v.accepted_at, v.updated_at,"
+    " v.attempt, v.kept, v.lane, v.step_due_at, v.accepted_at, v.updated_at,"
     " v.password IS NOT NULL AS has_password"
 )
 UPLOAD: Final = (
@@ -82,6 +83,7 @@ def version(row: Row) -> Version:
         ),
         trace_id=row["trace_id"],
         notes=[Note(NoteCode(code), detail) for code, detail in row["notes"]],
+        lane=Lane(row["lane"]),
         chunk_count=row["chunk_count"],
         batch_count=row["batch_count"],
         attempt=row["attempt"],

@@ -8,13 +8,14 @@ from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.domain import Draft, Origin
+from ingest.lanes import Lane
 from ingest.store.rows import Row
 from ingest.usecases.rows import Part, Session
 from ingest.usecases.work import Sessions
 
 _SESSION: Final = (
     "upload_id, document, sha256, size_bytes, offset_bytes, file_name, media_type, title, metadata,"
-    " expires_at"
+    " lane, expires_at"
 )
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('upload_sessions/' || %(tenant)s, 0))"
@@ -37,13 +38,13 @@ FROM upload_sessions WHERE tenant_id = %(tenant)s
 
 _PUT: Final = f"""
 INSERT INTO upload_sessions (tenant_id, upload_id, document, sha256, size_bytes, file_name,
-    media_type, title, metadata, expires_at)
+    media_type, title, metadata, lane, expires_at)
 VALUES (%(tenant)s, %(upload_id)s, %(document)s, %(sha256)s, %(size_bytes)s, %(file_name)s,
-    %(media_type)s, %(title)s, %(metadata)s,
+    %(media_type)s, %(title)s, %(metadata)s, %(lane)s,
     clock_timestamp() + make_interval(secs => %(expiry_s)s))
 ON CONFLICT (tenant_id, upload_id) DO UPDATE
     SET file_name = EXCLUDED.file_name, media_type = EXCLUDED.media_type, title = EXCLUDED.title,
-        metadata = EXCLUDED.metadata, expires_at = CASE
+        metadata = EXCLUDED.metadata, lane = EXCLUDED.lane, expires_at = CASE
             WHEN upload_sessions.offset_bytes = upload_sessions.size_bytes
             THEN upload_sessions.expires_at ELSE EXCLUDED.expires_at END
 RETURNING {_SESSION}
@@ -121,6 +122,7 @@ class PostgresSessions(Sessions):
             media_type=draft.media_type,
             title=draft.title,
             metadata=Jsonb(dict(draft.metadata)),
+            lane=draft.lane,
             expiry_s=expiry_s,
         )
         assert put is not None, "it is written in any case"
@@ -176,6 +178,7 @@ def _session(row: Row, tenant: str) -> Session:
             title=row["title"],
             metadata=row["metadata"],
             origin=Origin(request_id=row["upload_id"]),
+            lane=Lane(row["lane"]),
         ),
         upload_id=row["upload_id"],
         sha256=row["sha256"],

@@ -80,10 +80,10 @@ WITH given AS (
         %(request_ids)b::text[], %(event_ids)b::text[], %(correlation_ids)b::text[],
         %(trace_ids)b::text[], %(chunk_counts)b::int[], %(batch_counts)b::int[],
         %(waits_s)b::float8[], %(orders)b::bigint[], %(notes)b::jsonb[],
-        %(passwords)b::bytea[])
+        %(passwords)b::bytea[], %(lanes)b::text[])
     AS given(name, number, state, title, text_title, file_name, hint, media_type, metadata, size,
         sha256, key, source, request_id, event_id, correlation_id, trace_id, chunk_count,
-        batch_count, wait_s, upload_order, notes, password)
+        batch_count, wait_s, upload_order, notes, password, lane)
 ), noted AS (
     INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256,
         correlation_id, unchanged, result)
@@ -102,10 +102,10 @@ WITH given AS (
 INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
     file_name, media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
     upload_event_id, correlation_id, trace_id, chunk_count, batch_count, step_due_at, notes,
-    password)
+    password, lane)
 SELECT %(tenant)s, name, number, state, title, text_title, file_name, hint, media_type, metadata,
     size, sha256, key, source, event_id, correlation_id, trace_id, chunk_count, batch_count,
-    clock_timestamp() + make_interval(secs => wait_s), notes, password
+    clock_timestamp() + make_interval(secs => wait_s), notes, password, lane
 FROM first
 RETURNING {rows.VERSION}
 """  # noqa: S608
@@ -362,6 +362,8 @@ ORDER BY v.document LIMIT %(limit)s
 """  # noqa: S608
 
 UNFINISHED: Final = """
-SELECT count(*) AS unfinished FROM versions
+SELECT count(*) AS documents, coalesce(sum(size_bytes), 0)::bigint AS size_bytes,
+    count(*) FILTER (WHERE lane = 'INTERACTIVE') AS interactive
+FROM versions
 WHERE tenant_id = %(tenant)s AND state = ANY(%(states)s) AND step_due_at IS NOT NULL
 """

@@ -102,13 +102,16 @@ class PostgresWork(Work):
         key: Sequence[object] = (),
         cause: Delivery[Any] | None = None,
         context: Context | None = None,
+        interactive: bool = False,
     ) -> None:
         count = self._emitted[about] = self._emitted[about] + 1
         if about and count > 1 and count % TRACE_EVENTS_MAX == 1:
             before = context or (cause.context if cause else None)
             self._linked[about] = start_linked_trace("continue document", before)
         context = self._linked.get(about, context)
-        self._unit.emit(event, about=about, key=key, cause=cause, context=context)
+        self._unit.emit(
+            event, about=about, key=key, cause=cause, context=context, interactive=interactive
+        )
 
 
 def make_begin(transactions: Transactions) -> Begin:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chassis.base.errors import (
@@ -71,6 +71,7 @@ class AcceptDocument:
         if draft.password:
             self.passwords.check()
         await self.admission.check(draft.tenant)
+        draft = replace(draft, lane=self.admission.choose_lane(draft.tenant, draft.lane))
         begun, rest = await _begin_reading(content)
         if rest is None:
             digest = hashlib.sha256(begun).hexdigest()

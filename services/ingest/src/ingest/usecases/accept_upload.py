@@ -10,6 +10,7 @@ from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, OverloadedError
 from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Origin, Reference
+from ingest.lanes import read_lane
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.answer_events import AnswerEvents, repeat_answer
 from ingest.usecases.ports import References
@@ -125,6 +126,7 @@ def read_upload(
         origin=replace(origin, correlation_id=event.correlation_id),
         trace_id=trace_id,
         order_ns=delivery.stored_ns,
+        lane=read_lane(event.lane),
     )
     return draft, _read_reference(event) or _read_content(event)
 

@@ -39,6 +39,7 @@ from ingest.domain import (
     Verdict,
     Version,
 )
+from ingest.lanes import Lane, choose_embedding_lane
 from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Trace, Work
 
@@ -72,7 +73,8 @@ def order_preparation(work: Work, version: Version, trace: Trace = None) -> None
         attempt=version.attempt,
     )
     key = (*_version_key(version), "to prepare", version.attempt)
-    work.emit(event, about=version.document, key=key, context=trace)
+    interactive = version.lane is Lane.INTERACTIVE
+    work.emit(event, about=version.document, key=key, context=trace, interactive=interactive)
 
 
 def send_chunks(
@@ -86,8 +88,11 @@ def send_chunks(
 ) -> None:
     """Sends the batches of a version's pieces, in order, to be embedded.
 
-    A new text for `again` makes them new events, which no consumer takes for a repeat.
+    A new text for `again` makes them new events, which no consumer takes for a repeat. They are
+    bulk: nobody waits for a version that was searchable before.
     """
+    lane = Lane.BULK if again else choose_embedding_lane(version.lane, version.batch_count)
+    interactive = lane is Lane.INTERACTIVE
     for batch, members in groupby(pieces, key=lambda piece: piece.batch):
         event = ChunksPrepared(
             tenant=version.tenant,
@@ -117,9 +122,11 @@ def send_chunks(
                 for piece in members
             ],
             upload_event_id=version.origin.event_id,
+            lane=lane.number,
         )
         key = (*_version_key(version), "prepared", batch, version.attempt, *_once_more(again))
-        work.emit(event, about=version.document, key=key, cause=cause, context=trace)
+        about = version.document
+        work.emit(event, about=about, key=key, cause=cause, context=trace, interactive=interactive)
 
 
 def send_description(work: Work, version: Version, trace: Trace = None) -> None:

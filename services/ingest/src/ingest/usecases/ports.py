@@ -1,6 +1,7 @@
 """Interfaces that the use cases need; for units of work see `ingest.usecases.work`."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
@@ -124,6 +125,13 @@ class Parse(Protocol):
             InvalidInputError: the bytes cannot be indexed; final.
             UnavailableError: PARSER_UNAVAILABLE.
         """
+
+
+class Room(Protocol):
+    """Bounds the bytes of documents in memory; tenants take turns."""
+
+    def acquire(self, tenant: str, size: int, /) -> AbstractAsyncContextManager[None]:
+        """Wait for room for so many bytes, and keep it for the block."""
 
 
 class Passwords(Protocol):

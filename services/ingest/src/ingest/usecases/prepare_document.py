@@ -10,11 +10,12 @@ from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
 from ingest.collections import CollectionSettings, collection_of
 from ingest.domain import Piece, Prepared, State, Verdict, Version
+from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.ports import Changed, Objects, Parse, Passwords
+from ingest.usecases.ports import Changed, Objects, Parse, Passwords, Room
 from ingest.usecases.send_pieces import PAGE_PIECES, SendPieces
 from ingest.usecases.work import Begin
 
@@ -22,14 +23,17 @@ log = logging.getLogger(__name__)
 
 # A version with more is stored in several transactions.
 PIECES_AT_ONCE: Final = PAGE_PIECES
+# What is made of a small document takes more memory than its bytes.
+ROOM_MIN_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareDocument:
     """Parses and cuts a version without a transaction, then commits the outcome.
 
-    If the parser refuses it, or its object is damaged or missing, the version fails with that
-    reason. An event has no effect if its version is in a later state.
+    Its bytes are read when there is room for them, in turn with other tenants. If the parser
+    refuses it, or its object is damaged or missing, the version fails with that reason. An event
+    has no effect if its version is in a later state.
 
     A version with more than `PIECES_AT_ONCE` pieces takes several transactions, which bounds the
     memory. It stays ACCEPTED until all its pieces are stored, and nothing is sent before. Then they
@@ -39,6 +43,7 @@ class PrepareDocument:
     begin: Begin
     objects: Objects
     parse: Parse
+    room: Room
     passwords: Passwords
     fresh: FreshVersions
     pace: Pace
@@ -58,13 +63,18 @@ class PrepareDocument:
         if version.state is State.PREPARED:
             await self.send.run(version, [delivery])
             return
+        share = share_of(version.tenant, version.lane)
+        async with self.room.acquire(share, max(version.stored.size_bytes, ROOM_MIN_BYTES)):
+            await self._prepare_in_room(version, delivery)
+        # No event reports this state to watchers.
+        self.changed(version.tenant, version.document)
+
+    async def _prepare_in_room(self, version: Version, delivery: Delivery[VersionAccepted]) -> None:
         outcome = await self._prepare(version)
         if isinstance(outcome, Prepared) and len(outcome.pieces) > PIECES_AT_ONCE:
             await self._keep_large(version, outcome, delivery)
         elif outcome is not None:
             await self._keep(version, outcome, delivery)
-        # No event reports this state to watchers.
-        self.changed(version.tenant, version.document)
 
     async def _keep(
         self, version: Version, outcome: Prepared | Verdict, delivery: Delivery[VersionAccepted]

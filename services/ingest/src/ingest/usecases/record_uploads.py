@@ -29,6 +29,7 @@ from ingest.domain import (
     Version,
     View,
 )
+from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.delete_document import write_tombstones
@@ -81,7 +82,7 @@ class _Waiting:
 
 @dataclass(slots=True, kw_only=True)
 class RecordUploads:
-    """Records uploads, with one queue per tenant.
+    """Records uploads, with one queue per tenant and lane: no single upload waits for an import.
 
     `notice` is called with the tenant and name of each document that may have changed. Unless
     `implicit_collections`, only collections that were created take uploads.
@@ -113,38 +114,39 @@ class RecordUploads:
             TenantLateError, AnsweredBeforeError, SupersededError: for an upload event.
         """
         tenant = incoming.draft.tenant
+        share = share_of(tenant, incoming.draft.lane)
         loop = asyncio.get_running_loop()
-        cut = await self._cut_small_text(incoming)
+        cut = await self._cut_small_text(incoming, share)
         trace = incoming.trace or otel_context.get_current()
         waiting = _Waiting(replace(incoming, cut=cut, trace=trace), loop.create_future())
-        self._lines[tenant].append(waiting)
-        if tenant not in self._running:
+        self._lines[share].append(waiting)
+        if share not in self._running:
             # In its own context, because it serves uploads of many traces.
-            work = self._record_all(tenant)
-            self._running[tenant] = loop.create_task(work, context=contextvars.Context())
+            work = self._record_all(share, tenant)
+            self._running[share] = loop.create_task(work, context=contextvars.Context())
         return await waiting.done
 
-    async def _cut_small_text(self, incoming: Incoming) -> Cut | None:
+    async def _cut_small_text(self, incoming: Incoming, share: str) -> Cut | None:
         """Cuts small plain text, one text at a time; other tasks may run between two texts.
 
-        One upload of each tenant waits for its turn, so tenants take turns.
+        One upload of each share waits for its turn, so tenants take turns.
         """
         if incoming.content is None:
             return None
-        own = self._cutting_for.setdefault(incoming.draft.tenant, asyncio.Lock())
+        own = self._cutting_for.setdefault(share, asyncio.Lock())
         async with own, self._cutting:
             cut = self.cut_text(incoming.draft, incoming.content)
             await asyncio.sleep(0)
         return cut
 
-    async def _record_all(self, tenant: str) -> None:
+    async def _record_all(self, share: str, tenant: str) -> None:
         """Records waiting uploads, group after group, until none is left."""
-        line = self._lines[tenant]
+        line = self._lines[share]
         try:
             while line:
                 await self._record_group(tenant, _take_group(line))
         finally:
-            del self._running[tenant], self._lines[tenant]
+            del self._running[share], self._lines[share]
 
     async def _record_group(self, tenant: str, group: Sequence[_Waiting]) -> None:
         try:

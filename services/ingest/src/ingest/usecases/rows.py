@@ -48,6 +48,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """Unfinished versions of a tenant: all, the interactive ones among them, and their bytes."""
+
+    documents: int
+    interactive: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """Stored bytes of an upload in several calls, from byte `start` on."""
 

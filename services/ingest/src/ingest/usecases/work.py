@@ -33,6 +33,7 @@ from ingest.usecases.rows import (
     Pending,
     Session,
     Standing,
+    Unfinished,
 )
 
 Trace = Context | None
@@ -171,8 +172,8 @@ class Documents(Protocol):
     async def list_page(self, query: PageQuery) -> Sequence[View]:
         """Documents with their newest versions, in the order of their names."""
 
-    async def count_unfinished(self) -> int:
-        """Number of unfinished versions of the tenant."""
+    async def count_unfinished(self) -> Unfinished:
+        """Count the unfinished versions of the tenant."""
 
 
 class Texts(Protocol):
@@ -331,8 +332,12 @@ class Work(Protocol):
         key: Sequence[object] = (),
         cause: Delivery[Any] | None = None,
         context: Context | None = None,
+        interactive: bool = False,
     ) -> None:
-        """Store an event in the transaction; it is published after the commit."""
+        """Store an event in the transaction; it is published after the commit.
+
+        If it is `interactive`, someone waits for its effect: it goes ahead of others.
+        """
 
 
 class Begin(Protocol):

@@ -117,6 +117,7 @@ class ChunksPrepared(message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
     UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
+    LANE_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -135,6 +136,8 @@ class ChunksPrepared(message.Message):
     """W3C trace id of the upload of the version, for citations."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event; empty for an upload over gRPC."""
+    lane: document_pb2.Lane.ValueType
+    """Never unspecified; bulk for a version of many batches."""
     @builtins.property
     def description(self) -> document_pb2.Description:
         """The same in every batch of an attempt."""
@@ -157,10 +160,11 @@ class ChunksPrepared(message.Message):
         trace_id: builtins.str = ...,
         chunks: abc.Iterable[Chunk] | None = ...,
         upload_event_id: builtins.str = ...,
+        lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "description", b"description", "document", b"document", "tenant", b"tenant", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "description", b"description", "document", b"document", "lane", b"lane", "tenant", b"tenant", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

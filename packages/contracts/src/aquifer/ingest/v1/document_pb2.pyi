@@ -21,6 +21,35 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _Lane:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaneEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    LANE_UNSPECIFIED: _Lane.ValueType  # 0
+    """Same as LANE_INTERACTIVE."""
+    LANE_INTERACTIVE: _Lane.ValueType  # 1
+    """Someone waits for it: it goes ahead of bulk documents, also of those of the same tenant. That
+    holds for 64 unfinished documents of a tenant; further ones are bulk. A version of more than 4
+    batches of chunks is embedded as bulk.
+    """
+    LANE_BULK: _Lane.ValueType  # 2
+    """One of many."""
+
+class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
+    """Whether someone waits for a document."""
+
+LANE_UNSPECIFIED: Lane.ValueType  # 0
+"""Same as LANE_INTERACTIVE."""
+LANE_INTERACTIVE: Lane.ValueType  # 1
+"""Someone waits for it: it goes ahead of bulk documents, also of those of the same tenant. That
+holds for 64 unfinished documents of a tenant; further ones are bulk. A version of more than 4
+batches of chunks is embedded as bulk.
+"""
+LANE_BULK: Lane.ValueType  # 2
+"""One of many."""
+
 class _DocumentState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

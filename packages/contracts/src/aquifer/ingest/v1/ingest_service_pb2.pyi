@@ -386,6 +386,7 @@ class UploadHeader(message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     PASSWORD_FIELD_NUMBER: builtins.int
+    LANE_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`; see `Document.name`."""
     file_name: builtins.str
@@ -410,6 +411,8 @@ class UploadHeader(message.Message):
     contains it.
     For the bytes of a version that is not parsed yet, an upload with a password is a new version.
     """
+    lane: document_pb2.Lane.ValueType
+    """Bulk for a document that is one of many. In ImportDocuments every document is bulk."""
     @builtins.property
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""
@@ -425,10 +428,11 @@ class UploadHeader(message.Message):
         size_bytes: builtins.int = ...,
         metadata: struct_pb2.Struct | None = ...,
         password: builtins.str = ...,
+        lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "password", b"password", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "password", b"password", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.ingest.v1 import document_pb2 as document_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
@@ -45,6 +46,7 @@ class DocumentUploaded(message.Message):
     REFERENCE_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    LANE_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -59,6 +61,8 @@ class DocumentUploaded(message.Message):
     """The bytes themselves, 1 byte to 256 KiB."""
     correlation_id: builtins.str
     """Repeated in every result event of this upload. At most 128 characters."""
+    lane: document_pb2.Lane.ValueType
+    """Bulk for a document that is one of many, as in the first copy of an archive."""
     @builtins.property
     def reference(self) -> ContentReference:
         """Where ingest reads the bytes."""
@@ -79,10 +83,11 @@ class DocumentUploaded(message.Message):
         reference: ContentReference | None = ...,
         correlation_id: builtins.str = ...,
         metadata: struct_pb2.Struct | None = ...,
+        lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "metadata", b"metadata", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "correlation_id", b"correlation_id", "document", b"document", "file_name", b"file_name", "media_type", b"media_type", "metadata", b"metadata", "reference", b"reference", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "correlation_id", b"correlation_id", "document", b"document", "file_name", b"file_name", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "reference", b"reference", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = typing.Literal["content", "reference"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = typing.Literal["body", b"body"]  # noqa: Y015

@@ -14,14 +14,13 @@ settings.register_profile(
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent
-# The tests of such a folder share one running stack.
+# They start the whole stack, and two of them at once would take each other's cores.
 WITH_A_STACK = (ROOT / "tests/e2e", ROOT / "tests/faults")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, the tests of a file run in one of them, as do those of a stack."""
+    """With several processes, one runs all tests with a stack; other files run in any of them."""
     for item in items:
-        folder = item.path.parent
-        together = folder if folder in WITH_A_STACK else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together.relative_to(ROOT))))
+        together = "stack" if item.path.parent in WITH_A_STACK else str(item.path.relative_to(ROOT))
+        item.add_marker(pytest.mark.xdist_group(together))

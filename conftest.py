@@ -1,7 +1,5 @@
 """Fixtures for all tests, and which of them run in the same process."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,14 +11,14 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-ROOT = Path(__file__).parent
 # They start the whole stack, and two of them at once would take each other's cores.
-WITH_A_STACK = (ROOT / "tests/e2e", ROOT / "tests/faults")
+WITH_A_STACK = ("tests/e2e/", "tests/faults/")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, one runs all tests with a stack; other files run in any of them."""
     for item in items:
-        together = "stack" if item.path.parent in WITH_A_STACK else str(item.path.relative_to(ROOT))
+        file = item.nodeid.partition("::")[0]
+        together = "stack" if file.startswith(WITH_A_STACK) else file
         item.add_marker(pytest.mark.xdist_group(together))

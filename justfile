@@ -33,10 +33,10 @@ demo *ARGS: setup
 up *ARGS: setup
     aquifer up {{ ARGS }}
 
-# every test (those of one folder: just test services/query)
+# every test, in two processes (those of one folder, in one: just test services/query)
 [group('check')]
 test *ARGS: setup
-    pytest {{ ARGS }}
+    pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadgroup" } else { ARGS } }}
 
 # style, types, import rules, protos
 [group('check')]

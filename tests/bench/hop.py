@@ -127,7 +127,7 @@ async def publish(servers: Servers, events: int, side_by_side: int) -> Cost:
 
 async def commit(servers: Servers, events: int, side_by_side: int) -> Cost:
     """Of a row: one insert and its commit, each worker on a connection of its own."""
-    servers.database.truncate("query")
+    servers.database.clear("query")
     async with AsyncExitStack() as stack:
         free: asyncio.Queue[psycopg.AsyncConnection] = asyncio.Queue()
         for _ in range(side_by_side):
@@ -154,7 +154,7 @@ async def hop(servers: Servers, events: int, size: Size) -> Cost:
     in_hand = size.batch * size.groups
     warm = 2 * in_hand
     await servers.bus.reset()
-    servers.database.truncate("query")
+    servers.database.clear("query")
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(servers.bus.connect("inference"))
         # Only what comes in groups comes in packs.

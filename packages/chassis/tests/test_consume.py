@@ -41,7 +41,7 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
 
 @pytest.fixture
 async def database(migrated: TestDatabase) -> AsyncIterator[Database]:
-    migrated.truncate("query")
+    migrated.clear("query")
     async with open_database(migrated.dsn("query"), "query", 4) as database:
         yield database
 

@@ -36,7 +36,7 @@ def dsns(postgres: TestDatabase) -> dict[str, str]:
 async def open_outbox(
     bus: TestBus, postgres: TestDatabase, dsns: dict[str, str], service: str = "query"
 ) -> AsyncIterator[tuple[Database, Bus]]:
-    postgres.truncate(service)
+    postgres.clear(service)
     async with open_database(dsns[service], service, 4) as database, bus.connect(service) as own:
         yield database, own
 

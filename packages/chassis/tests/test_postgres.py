@@ -108,7 +108,7 @@ async def test_a_primary_that_is_one_no_more_is_an_absence(database):
 
 
 async def test_old_inbox_rows_are_forgotten_and_young_ones_kept(database, postgres):
-    postgres.truncate("query")
+    postgres.clear("query")
     young, old = uuid.uuid4(), uuid.uuid4()
     async with database.transaction(TENANT) as tx:
         await tx.execute(NOTE, [young])

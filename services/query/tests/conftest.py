@@ -129,7 +129,7 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
 
 @pytest.fixture
 def tables(migrated: TestDatabase) -> TestDatabase:
-    migrated.truncate("query")
+    migrated.clear("query")
     return migrated
 
 

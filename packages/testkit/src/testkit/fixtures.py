@@ -41,6 +41,6 @@ def bus(nats: TestBus) -> TestBus:
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path, guardian: Guardian) -> Iterator[TestDatabase]:
-    """One PostgreSQL for the test run, without tables; use `migrate` and `truncate`."""
+    """One PostgreSQL for the test run, without tables; use `migrate` and `clear`."""
     with start_database(servers_folder, guardian) as database:
         yield database

@@ -99,18 +99,20 @@ class TestDatabase:
         """Creates or updates the tables of a service."""
         migrate(self.dsn(f"{service}_owner"), service)
 
-    def truncate(self, service: str) -> None:
-        """Deletes all rows of a service."""
+    def clear(self, service: str) -> None:
+        """Deletes all rows of a service. Does not truncate: that costs three times as much."""
         with psycopg.connect(self.superuser_dsn) as connection:
             names = connection.execute(
                 "SELECT tablename FROM pg_tables"
                 " WHERE schemaname = %s AND tablename <> 'schema_migrations'",
                 [service],
             ).fetchall()
-            for (name,) in names:
-                connection.execute(
-                    sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(service, name))
-                )
+            deletes = [
+                sql.SQL("DELETE FROM {}").format(sql.Identifier(service, name)) for (name,) in names
+            ]
+            # As a replica: without triggers, so that rows may go before those that refer to them.
+            connection.execute("SET session_replication_role = replica")
+            connection.execute(sql.SQL("; ").join(deletes))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def migrated(postgres: TestDatabase) -> TestDatabase:
 
 @pytest.fixture
 def tables(migrated: TestDatabase) -> TestDatabase:
-    migrated.truncate("auth")
+    migrated.clear("auth")
     return migrated
 
 

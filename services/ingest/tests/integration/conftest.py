@@ -29,6 +29,6 @@ async def client(rig: Rig) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def parser() -> AsyncIterator[Parser]:
-    async with Parser(ParserLimits()) as parser:
-        yield parser
+def parser() -> Parser:
+    """Not entered: a document gets its own child, and none is started for a next one."""
+    return Parser(ParserLimits())

@@ -2,7 +2,6 @@
 
 import sys
 import zlib
-from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 
@@ -24,9 +23,9 @@ SECOND = ("A second observation well was drilled", "beside the river in the spri
 
 
 @pytest.fixture
-async def parser() -> AsyncIterator[Parser]:
-    async with Parser(ParserLimits(), DATA.check()) as parser:
-        yield parser
+def parser() -> Parser:
+    """Not entered, as that of the other tests of formats."""
+    return Parser(ParserLimits(), DATA.check())
 
 
 def draw(*texts: str, size: int = 44) -> Image.Image:

@@ -1,5 +1,6 @@
 """Documents of each format through the real child processes, and the shared file collection."""
 
+import asyncio
 import json
 import logging
 import re
@@ -273,7 +274,7 @@ async def test_shared_collection_behaves_as_its_manifest_says(parser, capsys):
         assert (await parser(HTML.encode(), media_type="", file_name="own.html")).text
         return
     entries = json.loads((COLLECTION / "manifest.json").read_text())
-    verdicts = [await verdict(parser, entry) for entry in entries]
+    verdicts = await asyncio.gather(*(verdict(parser, entry) for entry in entries))
     assert [found for found in verdicts if found] == []
 
 

@@ -4,6 +4,7 @@ They lie outside the project, in `../shared/data/cases` beside it; without them 
 read, and the test says so. `pytest -s` prints the score.
 """
 
+import asyncio
 import json
 import re
 import sys
@@ -111,7 +112,7 @@ async def test_every_case_is_read_right_or_refused(parser, capsys):
         return
     manifest = json.loads((CASES / "manifest.json").read_text())
     cases = [case for case in manifest if case["file"].startswith("reading/")]
-    found = {case["file"]: await judge(parser, case) for case in cases}
-    faults = {file: seen for file, seen in found.items() if seen}
+    found = await asyncio.gather(*(judge(parser, case) for case in cases))
+    faults = {case["file"]: seen for case, seen in zip(cases, found, strict=True) if seen}
     sys.stdout.write(f"{len(cases) - len(faults)} of {len(cases)} cases are right\n")
     assert not faults

@@ -8,9 +8,10 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_
 from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
-from chassis.events.work import Transactions
+from chassis.events.work import Publications, Transactions
 from chassis.process.process import Process
 from chassis.process.reconcile import Check, ReconcileRpc
+from chassis.process.tenant_removal import TenantRemoval
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.gateways import (
@@ -36,6 +37,7 @@ from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import UseCases, events
+from ingest.tenant_removal import make_removal
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission
@@ -103,7 +105,7 @@ from ingest.usecases.upload_sessions import (
     StartUpload,
 )
 from ingest.usecases.watchers import Watchers
-from ingest.usecases.work import Begin
+from ingest.usecases.work import Begin, BeginPublication
 
 SERVICE = "ingest"
 
@@ -126,6 +128,8 @@ class Adapters:
     dead_letters: DeadLetters
     inventory: Inventory
     search: Search
+    publish: BeginPublication
+    tenant_removal: TenantRemoval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +153,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
     )
     accept = _wire_accept(adapters, settings, watchers, fresh)
-    answers = AnswerEvents(begin=begin)
+    answers = AnswerEvents(begin=begin, publish=adapters.publish)
     delete = DeleteDocument(begin=begin, hide=adapters.hide, pace=pace)
     accept_upload = AcceptUpload(
         accept=accept,
@@ -187,6 +191,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             confirm_descriptions=ConfirmDescriptions(begin=begin),
             reject=RejectVersion(begin=begin),
             purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
+            tenant_removal=adapters.tenant_removal,
         ),
         maintenance=maintenance,
     )
@@ -330,6 +335,7 @@ async def build(process: Process, settings: Settings) -> None:
         )
     )
     outbox = Outbox(database, process.bus, SERVICE)
+    transactions = Transactions(database, outbox)
     objects = await open_objects(settings.objects_url)
     parser = await opened(
         Parser(
@@ -343,9 +349,10 @@ async def build(process: Process, settings: Settings) -> None:
     sweeper = PostgresSweeper(database)
     chunks = ChunkSettings()
     gateway = QueryGateway(channel)
+    removal = make_removal(transactions, objects, process.dead_letters)
     wired = wire(
         Adapters(
-            begin=make_begin(Transactions(database, outbox)),
+            begin=make_begin(transactions),
             sweeper=sweeper,
             objects=objects,
             references=open_references(
@@ -361,6 +368,8 @@ async def build(process: Process, settings: Settings) -> None:
             dead_letters=process.dead_letters,
             inventory=PostgresInventory(database),
             search=QuerySearch(channel),
+            publish=Publications(process.bus).begin,
+            tenant_removal=removal,
         ),
         settings,
     )
@@ -377,5 +386,6 @@ async def build(process: Process, settings: Settings) -> None:
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)
     process.add_loop(reconciler.delete_collections)
+    process.add_loop(removal.run)
     process.add_probe(database.find_problem)
     process.stages = lambda: list_stages(sweeper)

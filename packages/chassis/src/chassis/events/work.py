@@ -86,10 +86,22 @@ class Transactions:
 
         `deliveries` are the events that it handles, none for a call. Each takes effect at most
         once, however often it is delivered.
+
+        Raises:
+            TenantDeletedError: nothing of a deleted tenant is read or changed.
         """
-        async with self.database.transaction(tenant) as tx:
+        async with self.database.enter(tenant) as tx:
             fresh = await inbox.record(tx, tenant, deliveries) if deliveries else ()
             work = TransactionWork(tenant, fresh, tx=tx)
+            yield work
+            stored = await self.outbox.store(tx, tenant, work.outgoing)
+        self.outbox.publish(stored)
+
+    @asynccontextmanager
+    async def begin_removal(self, tenant: str) -> AsyncIterator[TransactionWork]:
+        """Begins a unit of work that removes a tenant, alone; its events are published as well."""
+        async with self.database.remove(tenant) as tx:
+            work = TransactionWork(tenant, (), tx=tx)
             yield work
             stored = await self.outbox.store(tx, tenant, work.outgoing)
         self.outbox.publish(stored)

@@ -283,7 +283,22 @@ class Collections(Protocol):
         """Documents older than the retention of their collection, with their newest version."""
 
 
-class Work(Protocol):
+class Emitter(Protocol):
+    """Publishes events of one tenant at the end of a unit of work."""
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Store an event, or keep it in memory; it is published at the end."""
+
+
+class Work(Emitter, Protocol):
     """A unit of work: one transaction of one tenant, and the events published after it commits."""
 
     @property
@@ -308,17 +323,6 @@ class Work(Protocol):
     def fresh(self) -> Sequence[Delivery[Any]]:
         """The deliveries to act on; the others were handled before."""
 
-    def emit(
-        self,
-        event: Message,
-        *,
-        about: str = "",
-        key: Sequence[object] = (),
-        cause: Delivery[Any] | None = None,
-        context: Context | None = None,
-    ) -> None:
-        """Store an event in the transaction; it is published after the commit."""
-
 
 class Begin(Protocol):
     """Begins a unit of work."""
@@ -332,4 +336,17 @@ class Begin(Protocol):
             UnavailableError: DATABASE_UNAVAILABLE.
             OverloadedError: DATABASE_FULL.
             ConflictError: DATABASE_CONFLICT.
+            TenantDeletedError: nothing of the tenant is stored again.
+        """
+
+
+class BeginPublication(Protocol):
+    """Begins a unit of work without a database, for events of a tenant that has no rows."""
+
+    def __call__(self, tenant: str, /) -> AbstractAsyncContextManager[Emitter]:
+        """Begin; it ends when the bus has the events.
+
+        Raises, at the end:
+            UnavailableError: BUS_UNAVAILABLE.
+            OverloadedError: STREAM_FULL.
         """

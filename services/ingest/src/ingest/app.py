@@ -56,7 +56,7 @@ from ingest.usecases.delete_collection import (
     HideCollection,
 )
 from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
-from ingest.usecases.describe_document import DescribeDocument
+from ingest.usecases.describe_document import DescribeDocument, ForgetDescriptions
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.fetch_content import FetchContent
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
@@ -211,6 +211,7 @@ def _wire_maintenance(adapters: Adapters, settings: Settings, pace: Pace) -> Mai
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=sweeper, pace=pace),
         drop_versions=DropVersions(begin=begin, sweeper=sweeper, objects=objects),
+        forget_descriptions=ForgetDescriptions(begin=begin, sweeper=sweeper),
         continue_deletions=ContinueDeletions(
             begin=begin,
             sweeper=sweeper,

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Transaction
+from chassis.events import topology
 from chassis.events.work import Transactions, TransactionWork
 
 log = logging.getLogger(__name__)
@@ -62,11 +63,11 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM {table} WHERE tenant_id = %(tenant)s LIMIT %(limit)s))
 """
 
-# Not the events that the removal itself has stored.
-_REMOVE_OUTBOX: Final = """
+# Facts are still published: they have results that a producer waits for, and no text.
+_REMOVE_WORK: Final = """
 DELETE FROM outbox WHERE ctid = ANY(ARRAY(
-    SELECT o.ctid FROM outbox o JOIN deleted_tenants t USING (tenant_id)
-    WHERE o.tenant_id = %(tenant)s AND o.created_at < t.requested_at LIMIT %(limit)s))
+    SELECT ctid FROM outbox
+    WHERE tenant_id = %(tenant)s AND event = ANY(%(work)s) LIMIT %(limit)s))
 """
 
 _MARK: Final = """
@@ -225,8 +226,9 @@ def _make_step(table: str) -> RemoveBatch:
 
 
 async def _remove_outbox(work: TransactionWork, limit: int) -> int:
-    names = {"tenant": work.tenant, "limit": limit}
-    return (await work.tx.execute(_REMOVE_OUTBOX, names)).rowcount
+    kinds = [event.full_name for event in topology.events() if topology.is_work(event)]
+    names = {"tenant": work.tenant, "limit": limit, "work": kinds}
+    return (await work.tx.execute(_REMOVE_WORK, names)).rowcount
 
 
 async def _add_count(tx: Transaction, tenant: str, name: str, count: int) -> None:

@@ -97,7 +97,10 @@ class Documents(Protocol):
         """Keep a description for uploads from before it that are handled later."""
 
     async def find_description(self, name: str) -> tuple[str, JsonObject] | None:
-        """Title and metadata that `keep_description` kept; None if a delete has removed them."""
+        """Title and metadata that `keep_description` kept; None if they have been removed since."""
+
+    async def forget_descriptions(self, age_s: float, limit: int) -> int:
+        """Remove kept descriptions that are older; returns their number."""
 
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         """Record that query knows the descriptions of these versions."""

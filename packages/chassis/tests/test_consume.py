@@ -18,10 +18,10 @@ from chassis.base.errors import (
     ConflictError,
     InvalidInputError,
     ServiceError,
-    TenantDeletedError,
     UnavailableError,
 )
 from chassis.base.postgres import Database, migrate, open_database
+from chassis.base.tenants import tenant_deleted_error
 from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.delivery import Batch
@@ -216,7 +216,7 @@ async def test_an_event_that_fails_of_a_deleted_tenant_is_no_dead_letter(bus):
         raise InvalidInputError("BROKEN", "no")
 
     async def on_dead(batch: Batch[ChunksEmbedded], error: ServiceError) -> None:
-        raise TenantDeletedError
+        raise tenant_deleted_error()
 
     async with bus.connect("query") as own:
         async with consume_events(own, handler, on_dead=on_dead) as settlement:

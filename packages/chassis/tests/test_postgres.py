@@ -8,8 +8,9 @@ import uuid
 import psycopg
 import pytest
 
-from chassis.base.errors import TenantDeletedError, UnavailableError
+from chassis.base.errors import UnavailableError
 from chassis.base.postgres import migrate, open_database
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.inbox import forget_old
 
 TENANT = "acme"

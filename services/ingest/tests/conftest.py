@@ -35,7 +35,7 @@ from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import Envelope, Outgoing
 from chassis.events.outbox import Outbox
 from chassis.events.topology import durable_of, event_class, own_facts
-from chassis.events.work import Transactions, Work
+from chassis.events.work import GuardedTransactions, Work
 from chassis.process.tenant_removal import TenantRemoval
 from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
@@ -504,7 +504,7 @@ async def open_rig(
     # Not entered: plain text needs no child process.
     parser = Parser(ParserLimits())
     async with nowhere() as bus:
-        transactions = Transactions(database, Outbox(database, bus, "ingest"))
+        transactions = GuardedTransactions(database, Outbox(database, bus, "ingest"))
         begin = make_begin(transactions)
         removal = make_removal(transactions, objects, siblings)
         adapters = Adapters(

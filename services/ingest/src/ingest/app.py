@@ -8,7 +8,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_
 from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
-from chassis.events.work import Publications, Transactions
+from chassis.events.work import GuardedTransactions, Publications
 from chassis.process.process import Process
 from chassis.process.reconcile import Check, ReconcileRpc
 from chassis.process.tenant_removal import TenantRemoval
@@ -336,7 +336,7 @@ async def build(process: Process, settings: Settings) -> None:
         )
     )
     outbox = Outbox(database, process.bus, SERVICE)
-    transactions = Transactions(database, outbox)
+    transactions = GuardedTransactions(database, outbox)
     objects = await open_objects(settings.objects_url)
     parser = await opened(
         Parser(

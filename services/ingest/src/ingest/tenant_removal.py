@@ -7,8 +7,8 @@ from typing import Final
 from aquifer.auth.v1.tenant_deletion_pb2 import RemovedCount
 from aquifer.ingest.v1.tenant_events_pb2 import TenantDocumentsRemoved
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
-from chassis.base.errors import TenantDeletedError
-from chassis.events.work import Transactions, TransactionWork
+from chassis.base.tenants import tenant_deleted_error
+from chassis.events.work import GuardedTransactions, TransactionWork
 from chassis.process.tenant_removal import DiscardTenant, RemoveAll, TenantRemoval
 from ingest.domain import Origin, Upload
 from ingest.store import rows
@@ -31,7 +31,7 @@ RETURNING source, request_id, upload
 
 
 def make_removal(
-    transactions: Transactions, objects: Objects, dead_letters: DiscardTenant
+    transactions: GuardedTransactions, objects: Objects, dead_letters: DiscardTenant
 ) -> TenantRemoval:
     """The removal of tenants from ingest."""
     return TenantRemoval(
@@ -71,7 +71,7 @@ async def _remove_fetches(work: TransactionWork, limit: int) -> int:
 
 
 def _refuse(work: TransactionWork, upload: Upload) -> None:
-    error = TenantDeletedError()
+    error = tenant_deleted_error()
     refused = replace(upload, result=error.reason, result_detail=error.detail)
     announce.send_refusal(work, work.tenant, refused)
 

@@ -13,8 +13,9 @@ from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantDeletionRequest
 from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
 from aquifer.ingest.v1.tenant_events_pb2 import TenantDocumentsRemoved
 from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
-from chassis.base.errors import TenantDeletedError, UnavailableError
+from chassis.base.errors import UnavailableError
 from chassis.base.postgres import Database
+from chassis.base.tenants import TenantDeletedError
 from chassis.events import topology
 from ingest.collections import CollectionSettings
 from ingest.objects.keys import make_key

@@ -19,7 +19,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
 from chassis.events.inbox import forget_old
 from chassis.events.outbox import Outbox
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
@@ -163,7 +163,7 @@ class ServerOpening(Opening):
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     """Attaches the RPCs, subscribers, loops and probes of the service to the process."""
     outbox = Outbox(adapters.database, process.bus, SERVICE)
-    transactions = Transactions(adapters.database, outbox)
+    transactions = GuardedTransactions(adapters.database, outbox)
     begin = make_begin(transactions)
     ledger = PostgresLedger(adapters.database)
     answers = PostgresAnswers(transactions)

@@ -5,7 +5,7 @@ from typing import Final
 
 from aquifer.auth.v1.tenant_deletion_pb2 import RemovedCount
 from aquifer.query.v1.tenant_events_pb2 import TenantPassagesRemoved
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from chassis.process.tenant_removal import DiscardTenant, RemoveAll, TenantRemoval
 from query.retrieval.vector_store import TenantScope
 from query.usecases.indexes import Indexes
@@ -14,7 +14,7 @@ POINTS_PAGE: Final = 256
 
 
 def make_removal(
-    transactions: Transactions, indexes: Indexes, dead_letters: DiscardTenant
+    transactions: GuardedTransactions, indexes: Indexes, dead_letters: DiscardTenant
 ) -> TenantRemoval:
     """The removal of tenants from query."""
     return TenantRemoval(

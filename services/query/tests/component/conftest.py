@@ -35,7 +35,7 @@ from chassis.events.envelope import Envelope, Outgoing
 from chassis.events.outbox import Outbox, Stored
 from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from query.domain import Inquiry, Question
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
@@ -151,7 +151,7 @@ class World:
         connecting: Any = asyncio.get_running_loop().create_future()
         # Never connected and never relayed: what is published stays in the table.
         outbox = WatchedOutbox(self.database, Bus(BoundClient(), connecting), "query")
-        transactions = Transactions(self.database, outbox)
+        transactions = GuardedTransactions(self.database, outbox)
         self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
         self.profiles = PostgresProfiles(self.database, self.profile)

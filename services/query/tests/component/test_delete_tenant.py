@@ -4,7 +4,8 @@ import pytest
 
 from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.query.v1.tenant_events_pb2 import TenantPassagesRemoved
-from chassis.base.errors import TenantDeletedError, UnavailableError
+from chassis.base.errors import UnavailableError
+from chassis.base.tenants import TenantDeletedError
 from query.domain import Version
 from query.retrieval.vector_store import TenantScope
 

@@ -67,13 +67,6 @@ class ConflictError(ServiceError):
     """A concurrent change was faster; read again, then retry."""
 
 
-class TenantDeletedError(ConflictError):
-    """The tenant was deleted since the caller, or the source of an event, was last checked."""
-
-    def __init__(self) -> None:
-        super().__init__("TENANT_DELETED", "the tenant is deleted; nothing of it is stored again")
-
-
 class OverloadedError(ServiceError):
     """The service is overloaded; retry after `retry_after_s` seconds."""
 

@@ -16,9 +16,9 @@ from chassis.base.cancellation import raise_if_cancelled
 from chassis.base.errors import (
     ConflictError,
     OverloadedError,
-    TenantDeletedError,
     UnavailableError,
 )
+from chassis.base.tenants import tenant_deleted_error
 
 POOL_WAIT_S = 5.0
 ANSWER_S = 2.0
@@ -202,7 +202,7 @@ def _translate_own_errors() -> Iterator[None]:
         yield
     except psycopg.DatabaseError as error:
         if _is_tenant_deleted(error):
-            raise TenantDeletedError from error
+            raise tenant_deleted_error() from error
         raise
 
 

@@ -19,9 +19,9 @@ from chassis.base.errors import (
     ConflictError,
     OverloadedError,
     ServiceError,
-    TenantDeletedError,
     UnavailableError,
 )
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.arrival import Arrival
 from chassis.events.bound import RETURN_DELAY_S, BoundDurable
 from chassis.events.bus import Bus

@@ -17,7 +17,7 @@ from psycopg import sql
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Transaction
 from chassis.events import topology
-from chassis.events.work import Transactions, TransactionWork
+from chassis.events.work import GuardedTransactions, TransactionWork
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class TenantRemoval:
     `stores` are those outside of the database. Both are keyed by the name in the report.
     """
 
-    transactions: Transactions
+    transactions: GuardedTransactions
     dead_letters: DiscardTenant
     make_report: MakeReport
     first: Mapping[str, RemoveBatch] = field(default_factory=dict)

@@ -17,8 +17,8 @@ from chassis.base.errors import (
     InvalidInputError,
     NotFoundError,
     ServiceError,
-    TenantDeletedError,
 )
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.delivery import Delivery, Unreadable
 from chassis.events.envelope import Glimpse
 from ingest.domain import ID_MAX_CHARS, Origin, Upload, Verdict

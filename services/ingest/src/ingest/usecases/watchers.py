@@ -20,9 +20,9 @@ from typing import Final
 from chassis.base.errors import (
     ConflictError,
     OverloadedError,
-    TenantDeletedError,
     UnavailableError,
 )
+from chassis.base.tenants import TenantDeletedError
 from ingest.domain import View
 from ingest.usecases.ports import ChangeFeed
 from ingest.usecases.progress import ProgressEstimates

@@ -15,7 +15,8 @@ from aquifer.ingest.v1 import document_pb2 as pb
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from aquifer.structs import to_json
-from chassis.base.errors import ConflictError, InvalidInputError, TenantDeletedError
+from chassis.base.errors import ConflictError, InvalidInputError
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.description import Description

@@ -164,8 +164,8 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,9 +193,9 @@ class AuthServiceServicer(object):
         """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
         5 s every service refuses its tokens and ends its open streams; then each service removes what it
         has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
-        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED: `force`
-        is not set; TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's
-        key.
+        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+        TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+        the caller's key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,8 +46,8 @@ class AuthServiceStub:
     GetTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantRequest, auth_service_pb2.Tenant]
     """Returns one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
     ListTenants: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListTenantsRequest, auth_service_pb2.ListTenantsResponse]
-    """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-    PAGE_TOKEN_INVALID.
+    """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+    PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
     """
     SuspendTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.SuspendTenantRequest, auth_service_pb2.Tenant]
     """Suspends a tenant: within 5 s every service refuses its keys and tokens and ends its open
@@ -63,9 +63,9 @@ class AuthServiceStub:
     """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
     5 s every service refuses its tokens and ends its open streams; then each service removes what it
     has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
-    `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED: `force`
-    is not set; TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's
-    key.
+    `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+    TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+    the caller's key.
     """
     GetTenantDeletion: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantDeletionRequest, tenant_deletion_pb2.TenantDeletion]
     """Returns the deletion of a tenant, and when it has finished what was removed from which store.
@@ -157,8 +157,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListTenantsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListTenantsRequest, abc.Awaitable[auth_service_pb2.ListTenantsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListTenantsResponse]:
-        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -192,9 +192,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
         5 s every service refuses its tokens and ends its open streams; then each service removes what it
         has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
-        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED: `force`
-        is not set; TENANT_RESERVED, TENANT_OWN: the tenant is the services' own, or that of the caller's
-        key.
+        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+        TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+        the caller's key.
         """
 
     @abc_1.abstractmethod

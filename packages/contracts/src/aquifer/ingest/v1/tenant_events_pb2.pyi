@@ -21,8 +21,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class TenantDocumentsRemoved(message.Message):
-    """Nothing is left here of a deleted tenant: of its documents, their bytes, collections, settings and uploads. Published when
-    the last of it is removed, and again when its deletion is ordered again.
+    """Nothing is left here of a deleted tenant: of its documents, their bytes, collections, settings and uploads.
+    Published when the last of it is removed, and again when its deletion is ordered again.
     """
 
     DESCRIPTOR: descriptor.Descriptor

@@ -21,8 +21,8 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class TenantPassagesRemoved(message.Message):
-    """Nothing is left here of a deleted tenant: of its passages, points and answers. Published when
-    the last of it is removed, and again when its deletion is ordered again.
+    """Nothing is left here of a deleted tenant: of its passages, points and answers.
+    Published when the last of it is removed, and again when its deletion is ordered again.
     """
 
     DESCRIPTOR: descriptor.Descriptor

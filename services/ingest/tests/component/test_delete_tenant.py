@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +198,28 @@ async def test_it_goes_on_where_it_was_interrupted(rig: Rig):
     assert sum(isinstance(one, DocumentFailed) for one in rig.outbox()) == 1
 
 
-async def test_two_processes_report_once(rig: Rig):
-    await rig.index_version()
+async def test_processes_at_the_same_time_count_and_report_once(rig: Rig):
+    for number in range(3):
+        await rig.upload(LARGE, name=f"collections/reports/documents/{number}")
     await order(rig)
-    done = await asyncio.gather(*(rig.removal.remove_open() for _ in range(3)))
+    processes = [replace(rig.removal, _me=uuid.uuid4()) for _ in range(3)]
+    done = await asyncio.gather(*(one.remove_open() for one in processes))
     assert sum(done) == 1
-    assert sum(isinstance(one, TenantDocumentsRemoved) for one in rig.outbox()) == 1
+    [report] = [one for one in rig.outbox() if isinstance(one, TenantDocumentsRemoved)]
+    assert {one.store: one.count for one in report.removed}["objects"] == 3
+
+
+async def test_another_process_goes_on_after_a_crash(rig: Rig):
+    await rig.index_version(LARGE)
+    await order(rig)
+    rig.siblings.bus_is_away = True
+    assert await rig.removal.remove_open() == 0
+    rig.siblings.bus_is_away = False
+    other = replace(rig.removal, _me=uuid.uuid4())
+    assert await other.remove_open() == 0
+    rig.rows.execute("UPDATE deleted_tenants SET claimed_until = now()")
+    assert await other.remove_open() == 1
+    assert await rig.removal.remove_open() == 0
 
 
 async def test_a_repeated_order_is_reported_again(rig: Rig):

@@ -1,8 +1,11 @@
 -- Tombstones of tenants: nothing of such a tenant is written here again. `removed` counts what was removed, by table
--- or other store; rows are kept for ever. While `finished_at` is NULL something may be left.
+-- or other store; rows are kept for ever. While `finished_at` is NULL something may be left. The process `claimed_by`
+-- removes it; when `claimed_until` has passed another one goes on.
 CREATE TABLE deleted_tenants (
     tenant_id text COLLATE "C" PRIMARY KEY,
     removed jsonb NOT NULL DEFAULT '{}',
+    claimed_by uuid,
+    claimed_until timestamptz NOT NULL DEFAULT '-infinity',
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz
 );

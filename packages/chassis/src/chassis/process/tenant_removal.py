@@ -8,8 +8,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
 from psycopg import sql
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 2_000
 LOOK_S: Final = 1.0
+CLAIM_S: Final = 60.0
 # What was on its way to another store when the tenant was deleted arrives soon after it.
 AGAIN_S: Final = 60.0
 AGAIN_FOR_S: Final = 24 * 3_600.0
@@ -83,9 +86,17 @@ SET removed = removed
 WHERE tenant_id = %(tenant)s
 """
 
+# What two processes remove from another store at a time would count twice.
+_CLAIM: Final = """
+UPDATE deleted_tenants
+SET claimed_by = %(me)s, claimed_until = clock_timestamp() + make_interval(secs => %(claim_s)s)
+WHERE tenant_id = %(tenant)s AND finished_at IS NULL
+    AND (claimed_by = %(me)s OR claimed_until < clock_timestamp())
+"""
+
 _FINISH: Final = """
 UPDATE deleted_tenants SET finished_at = clock_timestamp()
-WHERE tenant_id = %(tenant)s AND finished_at IS NULL RETURNING removed
+WHERE tenant_id = %(tenant)s RETURNING removed
 """
 
 _OPEN: Final = """
@@ -96,6 +107,10 @@ _RECENT: Final = """
 SELECT tenant_id FROM deleted_tenants
 WHERE finished_at > clock_timestamp() - make_interval(secs => %(age_s)s) ORDER BY tenant_id
 """
+
+
+class _ClaimedElsewhereError(Exception):
+    """Another process removes the tenant."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +126,7 @@ class TenantRemoval:
     make_report: MakeReport
     first: Mapping[str, RemoveBatch] = field(default_factory=dict)
     stores: Mapping[str, RemoveAll] = field(default_factory=dict)
+    _me: UUID = field(default_factory=uuid4)
     _again_at: float = 0.0
 
     async def mark(self, tenant: str, attempt: int) -> None:
@@ -144,12 +160,15 @@ class TenantRemoval:
     async def remove_open(self) -> int:
         """Removes what is left of tenants with a tombstone; returns how many are done.
 
-        One that can not go on delays no other.
+        One that can not go on, or is being removed by another process, delays no other.
         """
         done = 0
         for tenant in await self._list(_OPEN):
             try:
-                done += await self._remove(tenant)
+                await self._remove(tenant)
+                done += 1
+            except _ClaimedElsewhereError:
+                continue
             except ServiceError as error:
                 about = {"tenant": tenant, "reason": error.reason}
                 log.warning("tenant_removal.waiting", extra=about)
@@ -168,8 +187,7 @@ class TenantRemoval:
                     )
         return late
 
-    async def _remove(self, tenant: str) -> bool:
-        """Removes a tenant; False if something is left, such as for another process."""
+    async def _remove(self, tenant: str) -> None:
         own = {"outbox": _remove_outbox, **self.first}
         tables = await self._list_tables(tenant)
         for name, step in (own | {one: tables[one] for one in tables if one not in own}).items():
@@ -180,22 +198,33 @@ class TenantRemoval:
                 await self._count(tenant, name, count)
         if letters := await self.dead_letters.discard_tenant(tenant):
             await self._count(tenant, DEAD_LETTERS, letters)
-        async with self.transactions.begin_removal(tenant) as work:
+        async with self._claim(tenant) as work:
             row = await (await work.tx.execute(_FINISH, {"tenant": tenant})).fetchone()
-            if row is None:
-                return False  # another process has finished it
+            assert row is not None, "this process has claimed it"
             self._report(work, row["removed"], attempt=0)
         log.warning("tenant.removed", extra={"tenant": tenant, "removed": row["removed"]})
-        return True
+
+    @asynccontextmanager
+    async def _claim(self, tenant: str) -> AsyncIterator[TransactionWork]:
+        """A unit of work of the removal, which this process goes on with for `CLAIM_S`.
+
+        Raises:
+            _ClaimedElsewhereError: another process removes the tenant, or has finished.
+        """
+        async with self.transactions.begin_removal(tenant) as work:
+            names = {"tenant": tenant, "me": self._me, "claim_s": CLAIM_S}
+            if not (await work.tx.execute(_CLAIM, names)).rowcount:
+                raise _ClaimedElsewhereError
+            yield work
 
     async def _remove_batch(self, tenant: str, name: str, step: RemoveBatch) -> bool:
-        async with self.transactions.begin_removal(tenant) as work:
+        async with self._claim(tenant) as work:
             count = await step(work, BATCH)
             await _add_count(work.tx, tenant, name, count)
         return count > 0
 
     async def _count(self, tenant: str, name: str, count: int) -> None:
-        async with self.transactions.begin_removal(tenant) as work:
+        async with self._claim(tenant) as work:
             await _add_count(work.tx, tenant, name, count)
 
     def _report(self, work: TransactionWork, removed: Mapping[str, int], attempt: int) -> None:

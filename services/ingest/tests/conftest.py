@@ -205,7 +205,7 @@ class Rig:
     siblings: Siblings
     sweeper: PostgresSweeper
     begin: Begin
-    removal: TenantRemoval
+    tenant_removal: TenantRemoval
     clock: Iterator[int] = field(default_factory=lambda: itertools.count(time.time_ns()))
 
     async def upload(
@@ -536,7 +536,7 @@ async def open_rig(
             siblings=siblings,
             sweeper=sweeper,
             begin=begin,
-            removal=removal,
+            tenant_removal=removal,
         )
         await rig.deliver(TenantCreated(tenant=TENANT))
         serving = asyncio.create_task(rig.wired.watchers.run())

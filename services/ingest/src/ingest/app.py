@@ -374,6 +374,14 @@ async def build(process: Process, settings: Settings) -> None:
         ),
         settings,
     )
+    _attach(process, wired, settings)
+    process.add_loop(outbox.relay)
+    process.add_loop(removal.run)
+    process.add_probe(database.find_problem)
+    process.stages = lambda: list_stages(sweeper)
+
+
+def _attach(process: Process, wired: Wired, settings: Settings) -> None:
     add_IngestServiceServicer_to_server(wired.rpc, process.server)
     add_ReconcileServiceServicer_to_server(ReconcileRpc(wired.checks), process.server)
     process.consume(events, app=wired.use_cases)
@@ -383,10 +391,6 @@ async def build(process: Process, settings: Settings) -> None:
     process.bus.on_reconnected.append(wired.watchers.notice_all)
     process.add_loop(wired.watchers.run)
     process.add_loop(wired.fetch.run)
-    process.add_loop(outbox.relay)
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)
     process.add_loop(reconciler.delete_collections)
-    process.add_loop(removal.run)
-    process.add_probe(database.find_problem)
-    process.stages = lambda: list_stages(sweeper)

@@ -26,7 +26,7 @@ from services.ingest.tests.conftest import NAME, TENANT, Rig, messages, open_rig
 
 OTHER = "other"
 WORK = [event.full_name for event in topology.events() if topology.is_work(event)]
-LARGE = b"A sentence nobody may find again. " * 20_000
+LARGE = b"A sentence nobody may find again. " * 2_500
 SMALL = b"Another sentence nobody may find again."
 REMOTE = ContentReference(
     uri="https://files.example.com/q3.txt", sha256=hashlib.sha256(SMALL).hexdigest(), size_bytes=39
@@ -120,7 +120,7 @@ async def test_nothing_is_left_but_the_tombstone(web_rig: Rig):
     assert objects
     rig.siblings.letters = 3
     assert await order(rig) == []
-    assert await rig.removal.remove_open() == 1
+    assert await rig.tenant_removal.remove_open() == 1
     events = rig.outbox()
     failed = {one.upload_event_id: one for one in events if isinstance(one, DocumentFailed)}
     assert set(failed) == {"waits", "far"}
@@ -133,13 +133,13 @@ async def test_nothing_is_left_but_the_tombstone(web_rig: Rig):
     assert left(rig) == {"deleted_tenants": 1}
     assert await rig.objects.list(TENANT) == []
     assert left(rig, OTHER) == {table: count for table, count in kept.items() if table != "outbox"}
-    assert await rig.removal.remove_open() == 0
+    assert await rig.tenant_removal.remove_open() == 0
 
 
 async def test_late_events_leave_nothing_and_are_answered(rig: Rig):
     await rig.index_version()
     await order(rig)
-    await rig.removal.remove_open()
+    await rig.tenant_removal.remove_open()
     rig.clear_outbox()
     for late in (TenantCreated(tenant=TENANT), TenantResumed(tenant=TENANT, sequence=99)):
         with pytest.raises(TenantDeletedError):
@@ -160,13 +160,13 @@ async def test_late_events_leave_nothing_and_are_answered(rig: Rig):
 
 async def test_an_upload_whose_bytes_were_stored_meanwhile_leaves_no_object(rig: Rig):
     await order(rig)
-    await rig.removal.remove_open()
+    await rig.tenant_removal.remove_open()
     with pytest.raises(TenantDeletedError):
         await rig.upload(LARGE)
     await rig.objects.put(make_key(TENANT, NAME), LARGE, max_bytes=len(LARGE))
-    assert await rig.removal.remove_late() == 1
+    assert await rig.tenant_removal.remove_late() == 1
     assert await rig.objects.list(TENANT) == []
-    assert await rig.removal.remove_late() == 0
+    assert await rig.tenant_removal.remove_late() == 0
 
 
 async def test_an_answer_that_can_not_be_sent_is_tried_again(rig: Rig):
@@ -188,10 +188,10 @@ async def test_it_goes_on_where_it_was_interrupted(rig: Rig):
     objects = len(await rig.objects.list(TENANT))
     await order(rig)
     rig.siblings.bus_is_away = True
-    assert await rig.removal.remove_open() == 0
+    assert await rig.tenant_removal.remove_open() == 0
     assert set(left(rig)) == {"deleted_tenants", "outbox"}
     rig.siblings.bus_is_away = False
-    assert await rig.removal.remove_open() == 1
+    assert await rig.tenant_removal.remove_open() == 1
     *_, report = rig.outbox()
     assert isinstance(report, TenantDocumentsRemoved)
     assert {one.store: one.count for one in report.removed} == before | {"objects": objects}
@@ -202,7 +202,7 @@ async def test_processes_at_the_same_time_count_and_report_once(rig: Rig):
     for number in range(3):
         await rig.upload(LARGE, name=f"collections/reports/documents/{number}")
     await order(rig)
-    processes = [replace(rig.removal, _me=uuid.uuid4()) for _ in range(3)]
+    processes = [replace(rig.tenant_removal, _me=uuid.uuid4()) for _ in range(3)]
     done = await asyncio.gather(*(one.remove_open() for one in processes))
     assert sum(done) == 1
     [report] = [one for one in rig.outbox() if isinstance(one, TenantDocumentsRemoved)]
@@ -213,20 +213,20 @@ async def test_another_process_goes_on_after_a_crash(rig: Rig):
     await rig.index_version(LARGE)
     await order(rig)
     rig.siblings.bus_is_away = True
-    assert await rig.removal.remove_open() == 0
+    assert await rig.tenant_removal.remove_open() == 0
     rig.siblings.bus_is_away = False
-    other = replace(rig.removal, _me=uuid.uuid4())
+    other = replace(rig.tenant_removal, _me=uuid.uuid4())
     assert await other.remove_open() == 0
     rig.rows.execute("UPDATE deleted_tenants SET claimed_until = now()")
     assert await other.remove_open() == 1
-    assert await rig.removal.remove_open() == 0
+    assert await rig.tenant_removal.remove_open() == 0
 
 
 async def test_a_repeated_order_is_reported_again(rig: Rig):
     await rig.index_version()
     await order(rig)
     assert await order(rig, attempt=2) == []
-    await rig.removal.remove_open()
+    await rig.tenant_removal.remove_open()
     [report] = [one for one in rig.outbox() if isinstance(one, TenantDocumentsRemoved)]
     ids = {one.headers["ce-id"] for one in rig.outgoing()}
     assert await order(rig, attempt=3) == [report]
@@ -240,14 +240,14 @@ async def test_an_order_waits_for_open_transactions(rig: Rig):
         assert not ordered.done()
         await work.collections.create("plans", CollectionSettings(description="late"))
     await ordered
-    await rig.removal.remove_open()
+    await rig.tenant_removal.remove_open()
     assert left(rig) == {"deleted_tenants": 1, "outbox": 1}
 
 
 async def test_an_unknown_tenant_is_deleted_too(rig: Rig):
     event = TenantDeletionRequested(tenant="nobody", attempt=1)
     await rig.deliver(event)
-    assert await rig.removal.remove_open() == 1
+    assert await rig.tenant_removal.remove_open() == 1
     [report] = [one for one in rig.outbox() if isinstance(one, TenantDocumentsRemoved)]
     assert report == TenantDocumentsRemoved(tenant="nobody")
     with pytest.raises(TenantDeletedError):
@@ -258,7 +258,7 @@ async def test_a_late_refusal_repeats_the_answer_of_the_removal(rig: Rig):
     await rig.event(SMALL, event_id="waits")
     event = DocumentUploaded(tenant=TENANT, document=NAME, content=SMALL)
     await order(rig)
-    await rig.removal.remove_open()
+    await rig.tenant_removal.remove_open()
     [first] = [one for one in rig.outgoing() if one.headers["ce-type"].endswith("DocumentFailed")]
     await rig.deliver(event, event_id="waits")
     [again] = rig.siblings.published

@@ -61,7 +61,9 @@ async def test_nothing_is_left_but_the_tombstone(world):
     await fill(world)
     await fill(world, OTHER)
     before, kept = left(world), left(world, OTHER)
-    assert before.keys() == kept.keys() >= {"passages", "passage_vectors", "answers", "purges"}
+    assert before == kept
+    assert before.keys() >= {"passages", "passage_vectors", "answers", "purges"}
+    facts = before.pop("outbox")
     points = len(await world.points())
     world.dead_letters.kept = [(TENANT, DOCUMENT), (TENANT, "x"), (OTHER, DOCUMENT)]
     assert await order(world) == []
@@ -69,7 +71,7 @@ async def test_nothing_is_left_but_the_tombstone(world):
     report = report_of(world)
     removed = {one.store: one.count for one in report.removed}
     assert removed == before | {"points": points, "dead_letters": 2}
-    assert left(world) == {"deleted_tenants": 1, "outbox": 1}
+    assert left(world) == {"deleted_tenants": 1, "outbox": facts + 1}
     assert not await world.points()
     assert left(world, OTHER) == kept
     assert await world.points(OTHER)

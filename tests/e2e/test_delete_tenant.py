@@ -131,7 +131,6 @@ def test_nothing_is_left_but_the_tombstone(stack, rows, tmp_path):
         "ingest.versions",
         "ingest.chunks",
         "ingest.collections",
-        "ingest.uploads",
         "ingest.tenants",
         "query.documents",
         "query.passages",

@@ -18,9 +18,8 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.base.postgres import migrate, open_database
-from chassis.events.delivery import Batch
+from chassis.events.delivery import Batch, Size
 from chassis.events.envelope import Outgoing, encode_event
-from chassis.events.settlement import Size
 from stack.guardian import Guardian
 from testkit.consuming import consume_events, run_relay
 from testkit.servers import TestBus, TestDatabase, start_bus, start_database

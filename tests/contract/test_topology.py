@@ -66,4 +66,6 @@ def test_an_upstream_system_reaches_its_own_tenant_alone():
         "DocumentFailed",
         "DocumentDeleted",
         "CollectionDeleted",
+        "TenantDeletionRequested",
+        "TenantDeleted",
     }

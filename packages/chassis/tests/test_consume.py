@@ -14,8 +14,14 @@ from faststream import Context
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
-from chassis.base.errors import ConflictError, InvalidInputError, ServiceError, UnavailableError
+from chassis.base.errors import (
+    ConflictError,
+    InvalidInputError,
+    ServiceError,
+    UnavailableError,
+)
 from chassis.base.postgres import Database, migrate, open_database
+from chassis.base.tenants import tenant_deleted_error
 from chassis.events import bound, running_groups
 from chassis.events import settlement as settling
 from chassis.events.dead_letters import DeadLetters
@@ -182,6 +188,41 @@ async def test_one_bad_event_costs_its_neighbours_nothing(bus, database, packed)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert (letter.reason, letter.event_id, letter.attempts) == ("VECTORS_SIZE", "e7", 1)
     assert await effects(database) == sorted(f"d{n}" for n in range(20) if n != 7)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_events_of_a_deleted_tenant_end_without_effect_or_dead_letter(bus, database, packed):
+    await publish_many(bus, 3, packed=packed)
+    await publish(bus, (embedded("d", "globex"), "other"), packed=packed)
+    async with bus.connect("query") as own, run_relay(database, own) as work:
+        async with database.transaction(TENANT) as tx:
+            await tx.execute("INSERT INTO deleted_tenants (tenant_id) VALUES (%s)", [TENANT])
+
+        async def handler(batch: Batch[ChunksEmbedded]) -> None:
+            async with work.begin(batch.tenant, batch) as unit:
+                for one in unit.fresh:
+                    await unit.tx.execute(EFFECT, [batch.tenant, one.envelope.event_id])
+
+        async with consume_events(own, handler, batch=16) as settlement:
+            await wait_until_settled(settlement)
+        assert await DeadLetters(own, "query").count() == 0
+    assert await effects(database) == []
+    assert len(await effects(database, "globex")) == 1
+
+
+async def test_an_event_that_fails_of_a_deleted_tenant_is_no_dead_letter(bus):
+    await publish_many(bus, 1)
+
+    async def handler(batch: Batch[ChunksEmbedded]) -> None:
+        raise InvalidInputError("BROKEN", "no")
+
+    async def on_dead(batch: Batch[ChunksEmbedded], error: ServiceError) -> None:
+        raise tenant_deleted_error()
+
+    async with bus.connect("query") as own:
+        async with consume_events(own, handler, on_dead=on_dead) as settlement:
+            await wait_until_settled(settlement)
+        assert await DeadLetters(own, "query").count() == 0
 
 
 async def test_an_event_that_can_not_be_read_costs_its_neighbours_nothing(bus):

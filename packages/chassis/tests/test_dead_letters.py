@@ -109,6 +109,14 @@ async def test_those_of_a_document_go_and_no_others(box: DeadLetterBox):
     assert await box.letters.discard_document("acme", DOCUMENT) == 0
 
 
+async def test_those_of_a_tenant_go_and_no_others(box: DeadLetterBox):
+    await box.add(DOCUMENT, OTHER, DOCUMENT)
+    await box.add(DOCUMENT, tenant="globex")
+    assert await box.letters.discard_tenant("acme") == 3
+    assert await box.documents() == [("globex", DOCUMENT)]
+    assert await box.letters.discard_tenant("acme") == 0
+
+
 async def test_two_deletes_at_once_are_no_failure(box: DeadLetterBox):
     await box.add(*[DOCUMENT] * 6)
     removed = await asyncio.gather(

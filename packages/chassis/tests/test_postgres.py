@@ -10,6 +10,7 @@ import pytest
 
 from chassis.base.errors import UnavailableError
 from chassis.base.postgres import migrate, open_database
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.inbox import forget_old
 
 TENANT = "acme"
@@ -126,3 +127,33 @@ async def test_a_schema_older_than_the_software_is_waited_out(database, statemen
         async with database.transaction(TENANT) as tx:
             await tx.execute(statement)
     assert refusal.value.reason == "SCHEMA_MISSING"
+
+
+async def delete_tenant(database, tenant: str) -> None:
+    async with database.remove(tenant) as tx:
+        await tx.execute("INSERT INTO deleted_tenants (tenant_id) VALUES (%s)", [tenant])
+
+
+async def test_a_deleted_tenant_is_not_entered(database):
+    async with database.enter("here"), database.enter("here"):
+        pass
+    await delete_tenant(database, "gone")
+    for _ in range(POOL + 1):
+        with pytest.raises(TenantDeletedError):
+            async with database.enter("gone"):
+                pytest.fail("entered")
+    async with database.enter("here"), database.transaction("gone"), database.remove("gone"):
+        pass
+
+
+async def test_a_removal_is_alone_with_its_tenant(database):
+    async with database.enter("left"):
+        removal = asyncio.create_task(delete_tenant(database, "left"))
+        await asyncio.sleep(0.2)
+        assert not removal.done()
+        async with database.enter("right"):
+            pass
+    await removal
+    with pytest.raises(TenantDeletedError):
+        async with database.enter("left"):
+            pytest.fail("entered")

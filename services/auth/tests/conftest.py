@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 from typing_extensions import override
 
-from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
+from auth.domain import (
+    ApiKey,
+    AuditEntry,
+    Credential,
+    KeyCursor,
+    Revocation,
+    Tenant,
+    TenantDeletion,
+)
 from auth.keys import Peppers, Proof, new_key
 from auth.usecases.bootstrap import BootstrapPlatform, FirstKeys
 from auth.usecases.ports import Bootstrap, Records, Registry
@@ -46,6 +54,9 @@ class State:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     keys: dict[str, StoredKey] = field(default_factory=dict)
     revocations: list[Revocation] = field(default_factory=list)
+    last_sequence: int = 0
+    deletions: dict[str, TenantDeletion] = field(default_factory=dict)
+    sent: dict[str, datetime] = field(default_factory=dict)
     audit: list[tuple[str, AuditEntry]] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
 
@@ -78,6 +89,61 @@ class MemoryRecords(Records):
             return False
         self._state.tenants[self._tenant_id] = replace(found, suspend_time=None)
         return True
+
+    @override
+    async def add_deletion(self, time: datetime) -> bool:
+        if self._tenant_id in self._state.deletions:
+            return False
+        self._put_deletion(TenantDeletion(tenant_id=self._tenant_id, request_time=time))
+        self._state.sent[self._tenant_id] = time
+        return True
+
+    def _put_deletion(self, deletion: TenantDeletion) -> None:
+        self._state.deletions[self._tenant_id] = deletion
+        self._state.tenants[self._tenant_id] = replace(
+            self._state.tenants[self._tenant_id],
+            delete_time=deletion.request_time,
+            gone_time=deletion.finish_time,
+        )
+
+    @override
+    async def find_deletion(self) -> TenantDeletion | None:
+        return self._state.deletions.get(self._tenant_id)
+
+    @override
+    async def add_receipt(self, service: str, removed: Mapping[str, int]) -> TenantDeletion | None:
+        found = await self.find_deletion()
+        if found is None or service in found.receipts:
+            return None
+        self._put_deletion(replace(found, receipts={**found.receipts, service: dict(removed)}))
+        return await self.find_deletion()
+
+    @override
+    async def finish_deletion(self, time: datetime) -> None:
+        self._put_deletion(replace(self._state.deletions[self._tenant_id], finish_time=time))
+        tenant = self._state.tenants[self._tenant_id]
+        self._state.tenants[self._tenant_id] = replace(tenant, display_name=self._tenant_id)
+
+    @override
+    async def count_attempt(self, attempts: int, time: datetime) -> bool:
+        found = await self.find_deletion()
+        if found is None or found.attempts != attempts or found.finish_time:
+            return False
+        self._put_deletion(replace(found, attempts=attempts + 1))
+        self._state.sent[self._tenant_id] = time
+        return True
+
+    @override
+    async def remove_keys(self) -> int:
+        own = [one for one in self._state.keys.values() if one.key.tenant_id == self._tenant_id]
+        for one in own:
+            del self._state.keys[one.key.key_id]
+        self._state.revocations = [
+            one
+            for one in self._state.revocations
+            if one.tenant_id != self._tenant_id or one.key_id is None
+        ]
+        return len(own)
 
     @override
     async def find_key(self, key_id: str) -> ApiKey | None:
@@ -118,8 +184,9 @@ class MemoryRecords(Records):
         return self._next_sequence(time, None, resumed=True)
 
     def _next_sequence(self, time: datetime, key_id: str | None, *, resumed: bool) -> int:
+        self._state.last_sequence += 1
         one = Revocation(
-            sequence=len(self._state.revocations) + 1,
+            sequence=self._state.last_sequence,
             tenant_id=self._tenant_id,
             key_id=key_id,
             revoke_time=time,
@@ -191,6 +258,14 @@ class MemoryRegistry(Registry):
         ]
 
     @override
+    async def list_open_deletions(self, sent_before: datetime) -> Sequence[TenantDeletion]:
+        return [
+            one
+            for name, one in self.state.deletions.items()
+            if one.finish_time is None and self.state.sent[name] < sent_before
+        ]
+
+    @override
     async def list_revocations(
         self, limit: int, *, after: int, since: datetime
     ) -> tuple[Sequence[Revocation], int]:
@@ -199,7 +274,7 @@ class MemoryRegistry(Registry):
             for one in self.state.revocations
             if one.sequence > after and one.revoke_time > since
         ]
-        return found[:limit], len(self.state.revocations)
+        return found[:limit], self.state.last_sequence
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ from chassis.events.delivery import Batch, Delivery
 from chassis.events.envelope import Envelope, Outgoing
 from chassis.events.outbox import Outbox
 from chassis.events.topology import durable_of, event_class, own_facts
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions, Work
+from chassis.process.tenant_removal import TenantRemoval
 from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
@@ -50,6 +51,7 @@ from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import events
+from ingest.tenant_removal import make_removal
 from ingest.usecases.ports import SHOWN_MAX, Changed, CutText, Objects, References, Shown
 from ingest.usecases.work import Begin
 from services.ingest.tests.s3_server import serve_s3
@@ -84,7 +86,7 @@ TABLES = (
         "contents",
         "chunks",
     ),
-    *("inbox", "outbox"),
+    *("inbox", "outbox", "deleted_tenants"),
 )
 
 
@@ -130,6 +132,7 @@ class Siblings:
     handled: dict[str, int] = field(default_factory=dict)
     changed: Changed | None = None
     shown: dict[str, Shown] = field(default_factory=dict)
+    published: list[Outgoing] = field(default_factory=list)
 
     async def find(self, tenant: str, documents: Sequence[str]) -> Mapping[str, Shown]:
         return {name: self.shown[name] for name in documents if name in self.shown}
@@ -168,6 +171,17 @@ class Siblings:
         letters, self.letters = self.letters, 0
         return letters
 
+    async def discard_tenant(self, tenant: str) -> int:
+        return await self.discard_document(tenant, "")
+
+    @asynccontextmanager
+    async def publish(self, tenant: str, /) -> AsyncIterator[Work]:
+        work = Work(tenant, ())
+        yield work
+        if self.bus_is_away:
+            raise UnavailableError("BUS_UNAVAILABLE", "away")
+        self.published += work.outgoing
+
     async def last_sequence(self, event: type[Message]) -> int:
         if self.bus_is_away:
             raise UnavailableError("BUS_UNAVAILABLE", "away")
@@ -191,6 +205,7 @@ class Rig:
     siblings: Siblings
     sweeper: PostgresSweeper
     begin: Begin
+    tenant_removal: TenantRemoval
     clock: Iterator[int] = field(default_factory=lambda: itertools.count(time.time_ns()))
 
     async def upload(
@@ -489,7 +504,9 @@ async def open_rig(
     # Not entered: plain text needs no child process.
     parser = Parser(ParserLimits())
     async with nowhere() as bus:
-        begin = make_begin(Transactions(database, Outbox(database, bus, "ingest")))
+        transactions = GuardedTransactions(database, Outbox(database, bus, "ingest"))
+        begin = make_begin(transactions)
+        removal = make_removal(transactions, objects, siblings)
         adapters = Adapters(
             begin=begin,
             sweeper=sweeper,
@@ -505,6 +522,8 @@ async def open_rig(
             search=siblings,
             changes=siblings,
             dead_letters=siblings,
+            publish=siblings.publish,
+            tenant_removal=removal,
         )
         rig = Rig(
             wired=wire(adapters, settings),
@@ -517,6 +536,7 @@ async def open_rig(
             siblings=siblings,
             sweeper=sweeper,
             begin=begin,
+            tenant_removal=removal,
         )
         await rig.deliver(TenantCreated(tenant=TENANT))
         serving = asyncio.create_task(rig.wired.watchers.run())

@@ -5,13 +5,14 @@ Like all commands they import what they need when they run.
 
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from aquifer_cli.command import Commands, Run, command
 from aquifer_cli.commands_collections import cli
-from aquifer_cli.errors import EXIT_USAGE, CommandError
+from aquifer_cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
 from aquifer_cli.launch import command_of
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def revoke_key(run: Run, key_id: str, tenant: str, *, own: bool) -> int:
 
 @cli.group(cls=Commands)
 def tenants() -> None:
-    """Lists, creates, suspends and resumes tenants.
+    """Lists, creates, suspends, resumes and deletes tenants.
 
     The key in use needs the scope tenants.admin.
     """
@@ -253,6 +254,41 @@ def resume_tenant(run: Run, tenant: str) -> int:
 
     resumed = run.with_client(lambda client: administration.resume_tenant(client, tenant))
     _show(run, resumed, ", within 5 s every service accepts its keys")
+    return 0
+
+
+@command(
+    tenants,
+    "delete",
+    examples="""\
+  aquifer tenants delete acme
+  aquifer tenants delete acme --yes --json""",
+)
+@click.argument("tenant")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before.")
+def delete_tenant(run: Run, tenant: str, *, yes: bool) -> int:
+    """Deletes a tenant with everything it has, for good.
+
+    Within 5 s every service refuses its keys and ends its calls. Then its documents, collections,
+    answers and uploads are removed from every store; the receipt says how much from which. Its id
+    is never used again. The command can be stopped at any time: the services go on, and the same
+    command shows the rest.
+    """
+    from aquifer_cli import tenants as administration
+
+    if not yes:
+        if not (run.screen.animated and sys.stdin.isatty()):
+            raise click.UsageError("nobody can be asked here; add --yes to delete the tenant")
+        question = f"delete the tenant {tenant} with everything it has, for good?"
+        if not click.confirm(question, err=True):
+            run.screen.note("nothing was changed")
+            return EXIT_FAILED
+    deletion = run.with_client(
+        lambda client: administration.delete_tenant(client, run.screen, tenant)
+    )
+    if run.screen.machine:
+        run.screen.record(administration.deletion_as_json(deletion))
+    administration.show_deletion(run.screen, deletion)
     return 0
 
 

@@ -1,21 +1,26 @@
-"""`aquifer tenants`: lists, creates, suspends and resumes tenants."""
+"""`aquifer tenants`: lists, creates, suspends, resumes and deletes tenants."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC
 
 from aquifer.auth.v1.auth_service_pb2 import (
     CreateTenantRequest,
+    DeleteTenantRequest,
+    GetTenantDeletionRequest,
     ListTenantsRequest,
     ResumeTenantRequest,
     SuspendTenantRequest,
     Tenant,
     TenantState,
 )
+from aquifer.auth.v1.tenant_deletion_pb2 import TenantDeletion
 from aquifer_cli.client import Client
 from aquifer_cli.layout import Row
 from aquifer_cli.screen import Screen
 
 PAGE = 500
+DELETION_POLL_S = 0.5
 
 
 async def list_tenants(client: Client) -> list[Tenant]:
@@ -52,8 +57,47 @@ async def resume_tenant(client: Client, tenant: str) -> Tenant:
     return resumed
 
 
+async def delete_tenant(client: Client, screen: Screen, tenant: str) -> TenantDeletion:
+    """Deletes a tenant, and waits until no service has anything of it."""
+    order = DeleteTenantRequest(tenant=tenant, force=True)
+    deletion: TenantDeletion = await client.call(client.auth.DeleteTenant, order)
+    services = len(deletion.receipts) + len(deletion.pending_services)
+    with screen.show_progress(services=services) as bars:
+        while True:
+            bars["services"].set_count(len(deletion.receipts), services)
+            if deletion.HasField("finish_time"):
+                return deletion
+            await asyncio.sleep(DELETION_POLL_S)
+            read = GetTenantDeletionRequest(tenant=tenant)
+            deletion = await client.call(client.auth.GetTenantDeletion, read)
+
+
+def deletion_as_json(deletion: TenantDeletion) -> dict[str, object]:
+    """A finished deletion for machines."""
+    return {
+        "tenant": deletion.tenant,
+        "receipt": {
+            receipt.service: {one.store: one.count for one in receipt.removed}
+            for receipt in deletion.receipts
+        },
+        "request_time": deletion.request_time.ToDatetime(tzinfo=UTC).isoformat(),
+        "finish_time": deletion.finish_time.ToDatetime(tzinfo=UTC).isoformat(),
+    }
+
+
+def show_deletion(screen: Screen, deletion: TenantDeletion) -> None:
+    """What was removed, for people."""
+    screen.say(f"{deletion.tenant}: deleted; its id is never used again")
+    rows = [
+        Row(cells=(receipt.service, one.store.replace("_", " "), f"{one.count:,}"))
+        for receipt in deletion.receipts
+        for one in receipt.removed
+    ]
+    screen.table(["service", "removed", "number"], rows)
+
+
 def state_name(tenant: Tenant) -> str:
-    """`ACTIVE` or `SUSPENDED`."""
+    """`ACTIVE`, `SUSPENDED`, `DELETING` or `DELETED`."""
     return TenantState.Name(tenant.state).removeprefix("TENANT_STATE_")
 
 

@@ -14,7 +14,7 @@ from chassis.events.dead_letters import DeadLetters
 from chassis.events.outbox import EQUAL, Outbox
 from chassis.events.router import EventBroker, EventRouter, Handler
 from chassis.events.settlement import Settlement
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 
 
 def prepare(
@@ -52,12 +52,12 @@ async def consume_events(
 @asynccontextmanager
 async def run_relay(
     database: Database, bus: Bus, service: str = "query", weights: Mapping[str, float] = EQUAL
-) -> AsyncIterator[Transactions]:
+) -> AsyncIterator[GuardedTransactions]:
     """Units of work of a service; the relay of its outbox runs until the end of the block."""
     outbox = Outbox(database, bus, service, weights)
     relay = asyncio.get_running_loop().create_task(outbox.relay())
     try:
-        yield Transactions(database, outbox)
+        yield GuardedTransactions(database, outbox)
     finally:
         relay.cancel()
         await asyncio.wait([relay])

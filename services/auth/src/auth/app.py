@@ -1,6 +1,7 @@
 """Connects the ports of the use cases to their implementations."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,22 +17,32 @@ from auth.keys import KeyText, Peppers, new_key
 from auth.rpc import AuthRpc
 from auth.settings import PepperSettings, Settings
 from auth.store import PostgresRegistry
+from auth.subscribers import UseCases, events
 from auth.tokens import Ed25519Signer
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
 from auth.usecases.bootstrap import BootstrapPlatform, FirstKeys
+from auth.usecases.delete_tenant import (
+    DeleteTenant,
+    GetTenantDeletion,
+    RecordRemoval,
+    RepeatOrders,
+)
 from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.fair_semaphore import FairSemaphore
 from auth.usecases.ports import Clock, Registry, Signer
 from auth.usecases.service_keys import IssueServiceKey
 from auth.usecases.service_lane import ServiceKeys
 from auth.usecases.tenants import CreateTenant, GetTenant, ListTenants, ResumeTenant, SuspendTenant
+from chassis.base.errors import ServiceError
 from chassis.base.postgres import open_database
 from chassis.events.bound import BoundClient
 from chassis.events.bus import Bus
 from chassis.events.outbox import Outbox
 from chassis.events.work import Transactions
 from chassis.process.authority import Authority
-from chassis.process.process import Build, Process
+from chassis.process.process import Build, Loop, Process
+
+log = logging.getLogger(__name__)
 
 SERVICE = "auth"
 # Both together leave connections of the default pool for revocations and administration.
@@ -40,6 +51,7 @@ OTHER_EXCHANGES_AT_ONCE = 3
 EXCHANGES_WAITING_MAX = 256
 EXCHANGES_WAITING_MAX_PER_CONNECTION = 32
 EXCHANGE_WAIT_S = 5.0
+REPEAT_ORDERS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,8 @@ def wire(server: grpc.aio.Server, adapters: Adapters) -> AuthRpc:
         list_tenants=ListTenants(registry=registry),
         suspend_tenant=SuspendTenant(registry=registry, clock=clock),
         resume_tenant=ResumeTenant(registry=registry, clock=clock),
+        delete_tenant=DeleteTenant(registry=registry, clock=clock),
+        get_tenant_deletion=GetTenantDeletion(registry=registry),
         create_api_key=CreateApiKey(
             registry=registry, peppers=adapters.peppers, clock=clock, new_key=adapters.new_key
         ),
@@ -119,11 +133,29 @@ def make_build(settings: Settings) -> Build:
         )
         rpc = wire(process.server, adapters)
         process.authority = _own_authority(process.authority, rpc)
+        record = RecordRemoval(registry=adapters.registry, clock=adapters.clock)
+        process.consume(events, app=UseCases(record_removal=record))
         process.add_loop(outbox.relay)
+        process.add_loop(_make_repeat(adapters))
         process.add_loop(rpc.exchange_token.service_keys.follow)
         process.add_probe(database.find_problem)
 
     return build
+
+
+def _make_repeat(adapters: Adapters) -> Loop:
+    """Makes the loop that orders unfinished removals of tenants again."""
+    repeat = RepeatOrders(registry=adapters.registry, clock=adapters.clock)
+
+    async def repeat_orders() -> None:
+        while True:
+            await asyncio.sleep(REPEAT_ORDERS_S)
+            try:
+                await repeat.run()
+            except ServiceError as error:
+                log.warning("tenant_deletion.waiting", extra={"reason": error.reason})
+
+    return repeat_orders
 
 
 def _own_authority(remote: Authority, rpc: AuthRpc) -> Authority:

@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from auth.keys import Proof
@@ -24,6 +24,8 @@ SCOPES = (
 )
 # The tenant of the services; suspending it would stop the platform.
 SYSTEM_TENANT = "system"
+# Services that have something of a tenant, and report when they have removed it.
+TENANT_SERVICES = frozenset({"auth", "ingest", "query"})
 
 DISPLAY_NAME_MAX_CHARS = 128
 REQUEST_ID_MAX_CHARS = 128
@@ -38,12 +40,17 @@ _TENANT_ID = re.compile(r"[a-z0-9-]{1,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """A customer of the platform; `suspend_time` is None while its keys are accepted."""
+    """A customer of the platform; `suspend_time` is None while its keys are accepted.
+
+    `delete_time` is when its deletion was ordered, `gone_time` when nothing of it was left.
+    """
 
     tenant_id: str
     display_name: str
     create_time: datetime
     suspend_time: datetime | None = None
+    delete_time: datetime | None = None
+    gone_time: datetime | None = None
 
     def __post_init__(self) -> None:
         if not is_tenant_id(self.tenant_id):
@@ -51,6 +58,22 @@ class Tenant:
                 "TENANT_INVALID", "tenant", "a tenant id must match [a-z0-9-]{1,63}"
             )
         _check_display_name(self.display_name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantDeletion:
+    """The deletion of a tenant; `receipts` says by service what it removed from which store."""
+
+    tenant_id: str
+    request_time: datetime
+    finish_time: datetime | None = None
+    receipts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    attempts: int = 1
+
+    @property
+    def pending_services(self) -> list[str]:
+        """Services that have not reported yet."""
+        return sorted(TENANT_SERVICES - self.receipts.keys())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,11 @@ from grpc.aio import ServicerContext
 from typing_extensions import override
 
 from aquifer.auth.v1 import auth_service_pb2 as pb
+from aquifer.auth.v1 import tenant_deletion_pb2
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceServicer
 from auth.domain import INTERNAL, TENANTS_ADMIN, Actor, ApiKey, KeyCursor, Revocation, Tenant
 from auth.usecases.api_keys import CreateApiKey, ListApiKeys, RevokeApiKey
+from auth.usecases.delete_tenant import DeleteTenant, GetTenantDeletion, to_message
 from auth.usecases.exchange import ExchangeToken, ListRevocations
 from auth.usecases.ports import Signer
 from auth.usecases.tenants import (
@@ -34,6 +36,8 @@ ACCESS: Access = {
     "aquifer.auth.v1.AuthService/ListTenants": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/SuspendTenant": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/ResumeTenant": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/DeleteTenant": any_of(TENANTS_ADMIN),
+    "aquifer.auth.v1.AuthService/GetTenantDeletion": any_of(TENANTS_ADMIN),
     "aquifer.auth.v1.AuthService/CreateApiKey": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/ListApiKeys": any_of("keys.admin"),
     "aquifer.auth.v1.AuthService/RevokeApiKey": any_of("keys.admin"),
@@ -52,6 +56,8 @@ class AuthRpc(AuthServiceServicer):
     list_tenants: ListTenants
     suspend_tenant: SuspendTenant
     resume_tenant: ResumeTenant
+    delete_tenant: DeleteTenant
+    get_tenant_deletion: GetTenantDeletion
     create_api_key: CreateApiKey
     list_api_keys: ListApiKeys
     revoke_api_key: RevokeApiKey
@@ -126,6 +132,20 @@ class AuthRpc(AuthServiceServicer):
         return _tenant(await self.resume_tenant.run(_actor(), request.tenant))
 
     @override
+    async def DeleteTenant(
+        self, request: pb.DeleteTenantRequest, context: ServicerContext[Any, Any]
+    ) -> tenant_deletion_pb2.TenantDeletion:
+        return to_message(
+            await self.delete_tenant.run(_actor(), request.tenant, force=request.force)
+        )
+
+    @override
+    async def GetTenantDeletion(
+        self, request: pb.GetTenantDeletionRequest, context: ServicerContext[Any, Any]
+    ) -> tenant_deletion_pb2.TenantDeletion:
+        return to_message(await self.get_tenant_deletion.run(request.tenant))
+
+    @override
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: ServicerContext[Any, Any]
     ) -> pb.CreateApiKeyResponse:
@@ -179,13 +199,20 @@ def _key_after(position: paging.Position) -> KeyCursor | None:
 
 
 def _tenant(tenant: Tenant) -> pb.Tenant:
-    active = tenant.suspend_time is None
     return pb.Tenant(
         tenant=tenant.tenant_id,
         display_name=tenant.display_name,
-        state=pb.TENANT_STATE_ACTIVE if active else pb.TENANT_STATE_SUSPENDED,
+        state=_state(tenant),
         create_time=to_timestamp(tenant.create_time),
     )
+
+
+def _state(tenant: Tenant) -> pb.TenantState.ValueType:
+    if tenant.gone_time:
+        return pb.TENANT_STATE_DELETED
+    if tenant.delete_time:
+        return pb.TENANT_STATE_DELETING
+    return pb.TENANT_STATE_SUSPENDED if tenant.suspend_time else pb.TENANT_STATE_ACTIVE
 
 
 def _api_key(key: ApiKey) -> pb.ApiKey:

@@ -1,15 +1,24 @@
 """Tenants, keys, revocations and audit in PostgreSQL, with row-level security."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from google.protobuf.message import Message
 from psycopg import sql
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 from typing_extensions import override
 
-from auth.domain import ApiKey, AuditEntry, Credential, KeyCursor, Revocation, Tenant
+from auth.domain import (
+    ApiKey,
+    AuditEntry,
+    Credential,
+    KeyCursor,
+    Revocation,
+    Tenant,
+    TenantDeletion,
+)
 from auth.keys import Proof
 from auth.usecases.ports import Bootstrap, Records, Registry
 from chassis.base.postgres import Transaction
@@ -18,7 +27,11 @@ from chassis.events.work import Transactions, TransactionWork
 
 BOOTSTRAP_LOCK = 4_712
 
-_TENANT = sql.SQL("tenant_id, display_name, created_at, suspended_at")
+_TENANT = sql.SQL(
+    "SELECT tenant_id, display_name, created_at, suspended_at, requested_at, finished_at"
+    " FROM tenants LEFT JOIN tenant_deletions USING (tenant_id)"
+)
+_DELETION = sql.SQL("tenant_id, receipts, attempts, requested_at, finished_at")
 _KEY = sql.SQL(
     "k.key_id, k.tenant_id, k.principal, k.display_name, k.scopes, k.created_at, k.expires_at,"
     " k.revoked_at"
@@ -70,12 +83,22 @@ class PostgresRegistry(Registry):
     async def list_tenants(self, limit: int, after: str) -> Sequence[Tenant]:
         async with self._database.sweep() as tx:
             cursor = await tx.execute(
-                sql.SQL(
-                    "SELECT {} FROM tenants WHERE tenant_id > %s ORDER BY tenant_id LIMIT %s"
-                ).format(_TENANT),
+                sql.SQL("{} WHERE tenant_id > %s ORDER BY tenant_id LIMIT %s").format(_TENANT),
                 [after, limit],
             )
             return [_tenant(row) for row in await cursor.fetchall()]
+
+    @override
+    async def list_open_deletions(self, sent_before: datetime) -> Sequence[TenantDeletion]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(
+                sql.SQL(
+                    "SELECT {} FROM tenant_deletions"
+                    " WHERE finished_at IS NULL AND sent_at < %s ORDER BY sent_at LIMIT 100"
+                ).format(_DELETION),
+                [sent_before],
+            )
+            return [_deletion(row) for row in await cursor.fetchall()]
 
     @override
     async def list_revocations(
@@ -147,7 +170,7 @@ class PostgresRecords(Records):
     @override
     async def find_tenant(self) -> Tenant | None:
         cursor = await self._tx.execute(
-            sql.SQL("SELECT {} FROM tenants WHERE tenant_id = %s").format(_TENANT),
+            sql.SQL("{} WHERE tenant_id = %s").format(_TENANT),
             [self._tenant_id],
         )
         row = await cursor.fetchone()
@@ -178,6 +201,65 @@ class PostgresRecords(Records):
             [self._tenant_id],
         )
         return cursor.rowcount == 1
+
+    @override
+    async def add_deletion(self, time: datetime) -> bool:
+        cursor = await self._tx.execute(
+            "INSERT INTO tenant_deletions (tenant_id, sent_at, requested_at) VALUES (%s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            [self._tenant_id, time, time],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def find_deletion(self) -> TenantDeletion | None:
+        cursor = await self._tx.execute(
+            sql.SQL("SELECT {} FROM tenant_deletions WHERE tenant_id = %s").format(_DELETION),
+            [self._tenant_id],
+        )
+        row = await cursor.fetchone()
+        return _deletion(row) if row else None
+
+    @override
+    async def add_receipt(self, service: str, removed: Mapping[str, int]) -> TenantDeletion | None:
+        cursor = await self._tx.execute(
+            sql.SQL(
+                "UPDATE tenant_deletions"
+                " SET receipts = receipts || jsonb_build_object(%s::text, %s)"
+                " WHERE tenant_id = %s AND NOT receipts ? %s RETURNING {}"
+            ).format(_DELETION),
+            [service, Jsonb(dict(removed)), self._tenant_id, service],
+        )
+        row = await cursor.fetchone()
+        return _deletion(row) if row else None
+
+    @override
+    async def finish_deletion(self, time: datetime) -> None:
+        await self._tx.execute(
+            "UPDATE tenant_deletions SET finished_at = %s WHERE tenant_id = %s",
+            [time, self._tenant_id],
+        )
+        await self._tx.execute(
+            "UPDATE tenants SET display_name = tenant_id WHERE tenant_id = %s", [self._tenant_id]
+        )
+
+    @override
+    async def count_attempt(self, attempts: int, time: datetime) -> bool:
+        cursor = await self._tx.execute(
+            "UPDATE tenant_deletions SET attempts = attempts + 1, sent_at = %s"
+            " WHERE tenant_id = %s AND attempts = %s AND finished_at IS NULL",
+            [time, self._tenant_id, attempts],
+        )
+        return cursor.rowcount == 1
+
+    @override
+    async def remove_keys(self) -> int:
+        await self._tx.execute(
+            "DELETE FROM revocations WHERE tenant_id = %s AND key_id IS NOT NULL",
+            [self._tenant_id],
+        )
+        cursor = await self._tx.execute("DELETE FROM keys WHERE tenant_id = %s", [self._tenant_id])
+        return cursor.rowcount
 
     @override
     async def find_key(self, key_id: str) -> ApiKey | None:
@@ -289,6 +371,18 @@ def _tenant(row: DictRow) -> Tenant:
         display_name=row["display_name"],
         create_time=row["created_at"],
         suspend_time=row["suspended_at"],
+        delete_time=row["requested_at"],
+        gone_time=row["finished_at"],
+    )
+
+
+def _deletion(row: DictRow) -> TenantDeletion:
+    return TenantDeletion(
+        tenant_id=row["tenant_id"],
+        request_time=row["requested_at"],
+        finish_time=row["finished_at"],
+        receipts=row["receipts"],
+        attempts=row["attempts"],
     )
 
 

@@ -440,6 +440,8 @@ REQUESTS = {
     "ListTenants": pb.ListTenantsRequest(),
     "SuspendTenant": pb.SuspendTenantRequest(tenant="acme"),
     "ResumeTenant": pb.ResumeTenantRequest(tenant="default"),
+    "DeleteTenant": pb.DeleteTenantRequest(tenant="acme", force=True),
+    "GetTenantDeletion": pb.GetTenantDeletionRequest(tenant="acme"),
     "CreateApiKey": key_request(),
     "ListApiKeys": pb.ListApiKeysRequest(),
     "RevokeApiKey": pb.RevokeApiKeyRequest(key_id="k" * 16),
@@ -468,7 +470,11 @@ async def test_each_method_needs_its_scope(client: Client, method: str) -> None:
     unknown = await client.refusal(call(REQUESTS[method]))
     assert (unknown.code, unknown.reason) == ("UNAUTHENTICATED", "TOKEN_MISSING")
     may = await client.service() if needed == "internal" else operator
-    if method == "RevokeApiKey":
-        assert (await client.refusal(call(REQUESTS[method], metadata=may))).reason == "KEY_UNKNOWN"
+    unknown_reasons = {
+        "RevokeApiKey": "KEY_UNKNOWN",
+        "GetTenantDeletion": "TENANT_DELETION_UNKNOWN",
+    }
+    if reason := unknown_reasons.get(method):
+        assert (await client.refusal(call(REQUESTS[method], metadata=may))).reason == reason
     else:
         await call(REQUESTS[method], metadata=may)

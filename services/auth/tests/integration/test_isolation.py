@@ -10,7 +10,16 @@ from psycopg.rows import DictRow, dict_row
 from chassis.base.postgres import Database, open_database
 from testkit.servers import TestDatabase
 
-TENANT_TABLES = ("tenants", "keys", "revocations", "audit", "outbox", "inbox")
+TENANT_TABLES = (
+    "tenants",
+    "tenant_deletions",
+    "keys",
+    "revocations",
+    "audit",
+    "outbox",
+    "inbox",
+    "deleted_tenants",
+)
 TENANTS = ("acme", "globex")
 WRITES = {
     "tenants": "UPDATE tenants SET display_name = 'x'",
@@ -29,6 +38,9 @@ INSERTS = {
     "outbox": "INSERT INTO outbox (tenant_id, document, event, subject, headers, payload, place)"
     " VALUES ('{name}', '', 'e', 's', '{{}}', '', now())",
     "inbox": "INSERT INTO inbox (tenant_id, key) VALUES ('{name}', gen_random_uuid())",
+    "tenant_deletions": "INSERT INTO tenant_deletions (tenant_id, sent_at, requested_at)"
+    " VALUES ('{name}', now(), now())",
+    "deleted_tenants": "INSERT INTO deleted_tenants (tenant_id) VALUES ('{name}')",
 }
 
 

@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aquifer.auth.v1.auth_events_pb2 import TenantCreated
-from auth.domain import Actor, ApiKey, AuditEntry, KeyCursor, Revocation, Tenant
+from auth.domain import (
+    Actor,
+    ApiKey,
+    AuditEntry,
+    KeyCursor,
+    Revocation,
+    Tenant,
+    TenantDeletion,
+)
 from auth.keys import Peppers, new_key
 from auth.usecases.ports import Registry
 
@@ -243,3 +251,65 @@ async def test_bootstrap_makes_tenants_one_after_another(registry: Registry) -> 
 def entry(subject: str) -> AuditEntry:
     actor = Actor(tenant_id="system", principal="p", key_id="k", scopes=frozenset())
     return AuditEntry(time=NOW, actor=actor, act="tenant.created", subject=subject)
+
+
+async def test_deletion_is_recorded_once(registry: Registry) -> None:
+    async with registry.begin("acme") as records:
+        await records.add_tenant(tenant())
+        assert await records.find_deletion() is None
+        assert await records.add_receipt("query", {}) is None
+        assert await records.add_deletion(NOW)
+        assert not await records.add_deletion(NOW + timedelta(days=1))
+        assert await records.find_deletion() == TenantDeletion(tenant_id="acme", request_time=NOW)
+        found = await records.find_tenant()
+        assert found is not None
+        assert (found.delete_time, found.gone_time) == (NOW, None)
+
+
+async def test_first_receipt_of_a_service_counts(registry: Registry) -> None:
+    async with registry.begin("acme") as records:
+        await records.add_tenant(tenant())
+        await records.add_deletion(NOW)
+        assert await records.add_receipt("query", {"passages": 2}) is not None
+        assert await records.add_receipt("query", {"passages": 3}) is None
+        found = await records.add_receipt("ingest", {})
+        assert found is not None
+        assert found.receipts == {"query": {"passages": 2}, "ingest": {}}
+        assert found.pending_services == ["auth"]
+        await records.finish_deletion(NOW)
+        gone = await records.find_tenant()
+        assert gone is not None
+        assert (gone.display_name, gone.gone_time) == ("acme", NOW)
+
+
+async def test_open_deletions_are_listed_by_the_time_of_their_order(registry: Registry) -> None:
+    for name in ("acme", "globex"):
+        async with registry.begin(name) as records:
+            await records.add_tenant(tenant(name))
+            await records.add_deletion(NOW)
+    later = NOW + timedelta(minutes=2)
+    assert not await registry.list_open_deletions(NOW)
+    async with registry.begin("acme") as records:
+        assert await records.count_attempt(1, later)
+        assert not await records.count_attempt(1, later)
+    assert [one.tenant_id for one in await registry.list_open_deletions(later)] == ["globex"]
+    async with registry.begin("globex") as records:
+        await records.finish_deletion(NOW)
+    [left] = await registry.list_open_deletions(later + timedelta(seconds=1))
+    assert (left.tenant_id, left.attempts) == ("acme", 2)
+
+
+async def test_keys_of_one_tenant_are_removed_with_their_revocations(registry: Registry) -> None:
+    own, other = key(), key("globex")
+    await add(registry, own)
+    await add(registry, other)
+    async with registry.begin("acme") as records:
+        await records.add_revocation(NOW, key_id=own.key_id)
+        await records.add_revocation(NOW, key_id=None)
+        assert await records.remove_keys() == 1
+        assert await records.remove_keys() == 0
+    assert await registry.find_credential(own.key_id) is None
+    assert await registry.find_credential(other.key_id) is not None
+    found, latest = await registry.list_revocations(10, after=0, since=LONG_AGO)
+    assert [one.key_id for one in found] == [None]
+    assert latest == 2

@@ -8,9 +8,10 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_
 from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
 from chassis.base.postgres import open_database
 from chassis.events.outbox import Outbox
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions, Publications
 from chassis.process.process import Process
 from chassis.process.reconcile import Check, ReconcileRpc
+from chassis.process.tenant_removal import TenantRemoval
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.gateways import (
@@ -38,6 +39,7 @@ from ingest.store.inventory import PostgresInventory
 from ingest.store.sweeper import PostgresSweeper
 from ingest.store.work import make_begin
 from ingest.subscribers import UseCases, events
+from ingest.tenant_removal import make_removal
 from ingest.usecases.accept_document import AcceptDocument
 from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.admission import Admission, Limits
@@ -56,7 +58,7 @@ from ingest.usecases.delete_collection import (
     HideCollection,
 )
 from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
-from ingest.usecases.describe_document import DescribeDocument
+from ingest.usecases.describe_document import DescribeDocument, ForgetDescriptions
 from ingest.usecases.describe_version import ConfirmDescriptions
 from ingest.usecases.fetch_content import FetchContent
 from ingest.usecases.finish_document import MarkSearchable, RejectVersion
@@ -106,7 +108,7 @@ from ingest.usecases.upload_sessions import (
     StartUpload,
 )
 from ingest.usecases.watchers import Watchers
-from ingest.usecases.work import Begin
+from ingest.usecases.work import Begin, BeginPublication
 
 SERVICE = "ingest"
 # Bytes of documents that are parsed at a time, of all tenants and of one.
@@ -132,6 +134,8 @@ class Adapters:
     dead_letters: DeadLetters
     inventory: Inventory
     search: Search
+    publish: BeginPublication
+    tenant_removal: TenantRemoval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +159,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
         begin=begin, feed=adapters.changes, estimates=estimates, limit=settings.watchers_max
     )
     accept = _wire_accept(adapters, settings, watchers, fresh)
-    answers = AnswerEvents(begin=begin)
+    answers = AnswerEvents(begin=begin, publish=adapters.publish)
     delete = DeleteDocument(begin=begin, hide=adapters.hide, pace=pace)
     accept_upload = AcceptUpload(
         accept=accept,
@@ -191,6 +195,7 @@ def wire(adapters: Adapters, settings: Settings) -> Wired:
             confirm_descriptions=ConfirmDescriptions(begin=begin),
             reject=RejectVersion(begin=begin),
             purge=PurgeDocument(begin=begin, objects=objects, dead_letters=adapters.dead_letters),
+            tenant_removal=adapters.tenant_removal,
         ),
         maintenance=maintenance,
     )
@@ -212,6 +217,7 @@ def _wire_maintenance(adapters: Adapters, settings: Settings, pace: Pace) -> Mai
         ),
         delete_old=DeleteOldDocuments(begin=begin, sweeper=sweeper, pace=pace),
         drop_versions=DropVersions(begin=begin, sweeper=sweeper, objects=objects),
+        forget_descriptions=ForgetDescriptions(begin=begin, sweeper=sweeper),
         continue_deletions=ContinueDeletions(
             begin=begin,
             sweeper=sweeper,
@@ -364,6 +370,7 @@ async def build(process: Process, settings: Settings) -> None:
     )
     weights = {tenant: one.weight for tenant, one in settings.tenant_limits.items()}
     outbox = Outbox(database, process.bus, SERVICE, weights)
+    transactions = GuardedTransactions(database, outbox)
     objects = await open_objects(settings.objects_url)
     parser = await opened(
         Parser(
@@ -377,9 +384,10 @@ async def build(process: Process, settings: Settings) -> None:
     sweeper = PostgresSweeper(database)
     chunks = ChunkSettings()
     gateway = QueryGateway(channel)
+    removal = make_removal(transactions, objects, process.dead_letters)
     wired = wire(
         Adapters(
-            begin=make_begin(Transactions(database, outbox)),
+            begin=make_begin(transactions),
             sweeper=sweeper,
             objects=objects,
             references=open_references(
@@ -395,9 +403,19 @@ async def build(process: Process, settings: Settings) -> None:
             dead_letters=process.dead_letters,
             inventory=PostgresInventory(database),
             search=QuerySearch(channel),
+            publish=Publications(process.bus).begin,
+            tenant_removal=removal,
         ),
         settings,
     )
+    _attach(process, wired, settings)
+    process.add_loop(outbox.relay)
+    process.add_loop(removal.run)
+    process.add_probe(database.find_problem)
+    process.stages = lambda: list_stages(sweeper)
+
+
+def _attach(process: Process, wired: Wired, settings: Settings) -> None:
     add_IngestServiceServicer_to_server(wired.rpc, process.server)
     add_ReconcileServiceServicer_to_server(ReconcileRpc(wired.checks), process.server)
     process.consume(events, app=wired.use_cases)
@@ -407,9 +425,6 @@ async def build(process: Process, settings: Settings) -> None:
     process.bus.on_reconnected.append(wired.watchers.notice_all)
     process.add_loop(wired.watchers.run)
     process.add_loop(wired.fetch.run)
-    process.add_loop(outbox.relay)
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)
     process.add_loop(reconciler.delete_collections)
-    process.add_probe(database.find_problem)
-    process.stages = lambda: list_stages(sweeper)

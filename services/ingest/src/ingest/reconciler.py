@@ -10,6 +10,7 @@ from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
 from ingest.usecases.delete_collection import ContinueDeletions
 from ingest.usecases.delete_document import DeleteOldDocuments
+from ingest.usecases.describe_document import ForgetDescriptions
 from ingest.usecases.keep_versions import DropVersions
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
@@ -30,6 +31,7 @@ class Maintenance:
     sweep_objects: SweepObjects
     delete_old: DeleteOldDocuments
     drop_versions: DropVersions
+    forget_descriptions: ForgetDescriptions
     continue_deletions: ContinueDeletions
     expire_uploads: ExpireUploads
     sweeper: Sweeper
@@ -54,12 +56,13 @@ class Reconciler:
             await _run_round("versions.expired", self.work.expire.run)
 
     async def sweep(self) -> None:
-        """Removes expired uploads, unused objects, old documents and versions, and old rows."""
+        """Removes expired uploads, unused objects, old documents, versions and rows."""
         while True:
             await _run_round("uploads.expired", self.work.expire_uploads.run)
             await _run_round("objects.swept", self.work.sweep_objects.run)
             await _run_round("documents.expired", self.work.delete_old.run)
             await _run_round("versions.dropped", self.work.drop_versions.run)
+            await _run_round("descriptions.forgotten", self.work.forget_descriptions.run)
             await _run_round("rows.forgotten", self._forget)
             await asyncio.sleep(self.settings.sweep_s)
 

@@ -5,7 +5,12 @@ from typing import Annotated, Any
 
 from faststream import Context
 
-from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantResumed, TenantSuspended
+from aquifer.auth.v1.auth_events_pb2 import (
+    TenantCreated,
+    TenantDeletionRequested,
+    TenantResumed,
+    TenantSuspended,
+)
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
 from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from aquifer.ingest.v1.upload_events_pb2 import (
@@ -23,6 +28,7 @@ from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch, Unreadable
 from chassis.events.outbox import INTERACTIVE_MORE, RELEASED_MAX
 from chassis.events.router import EventRouter
+from chassis.process.tenant_removal import TenantRemoval
 from ingest.domain import Verdict
 from ingest.traces import current_trace_id
 from ingest.usecases.accept_upload import AcceptUpload
@@ -56,6 +62,7 @@ class UseCases:
     confirm_descriptions: ConfirmDescriptions
     reject: RejectVersion
     purge: PurgeDocument
+    tenant_removal: TenantRemoval
 
 
 App = Annotated[UseCases, Context("app")]
@@ -169,3 +176,9 @@ async def resume_tenant(batch: Batch[TenantResumed], app: App) -> None:
     async with app.begin(batch.tenant, batch) as work:
         for delivery in work.fresh:
             await work.tenants.resume(delivery.event.sequence)
+
+
+@events.on(TenantDeletionRequested)
+async def delete_tenant(batch: Batch[TenantDeletionRequested], app: App) -> None:
+    for delivery in batch:
+        await app.tenant_removal.mark(batch.tenant, delivery.event.attempt)

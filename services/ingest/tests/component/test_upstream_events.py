@@ -287,6 +287,23 @@ async def test_a_repeated_delete_forgets_the_description_kept_for_a_later_upload
     assert described == [{"description": {}}]
 
 
+@pytest.mark.parametrize(("age_s", "title"), [(86_400, "Kept"), (8 * 86_400, "Second")])
+async def test_a_kept_description_is_forgotten_after_days(rig: Rig, age_s: int, title: str):
+    given = time.time_ns() - age_s * 10**9
+    await rig.event(CONTENTS[0], event_id="e1", stored_ns=given - 2)
+    await rig.description(title="Kept", stored_ns=given)
+    forgotten = title != "Kept"
+    for left in (forgotten, False):
+        assert await rig.wired.maintenance.forget_descriptions.run() == left
+    await rig.event(CONTENTS[1], event_id="e2", title="Second", stored_ns=given - 1)
+    if forgotten:
+        assert rig.rows.execute("SELECT description FROM documents").fetchall() == [
+            {"description": {}}
+        ]
+    else:
+        assert rig.version(2)["title"] == title
+
+
 async def test_a_deleted_document_cannot_be_described(rig: Rig):
     await rig.index_version()
     await rig.delete()

@@ -19,7 +19,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
 from chassis.events.inbox import forget_old
 from chassis.events.outbox import Outbox
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
@@ -34,6 +34,7 @@ from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
+from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_profiles import CompareProfiles
 from query.usecases.documents import (
@@ -162,13 +163,14 @@ class ServerOpening(Opening):
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     """Attaches the RPCs, subscribers, loops and probes of the service to the process."""
     outbox = Outbox(adapters.database, process.bus, SERVICE)
-    transactions = Transactions(adapters.database, outbox)
+    transactions = GuardedTransactions(adapters.database, outbox)
     begin = make_begin(transactions)
     ledger = PostgresLedger(adapters.database)
     answers = PostgresAnswers(transactions)
     records = PostgresStoreRecords(adapters.database)
     profiles = PostgresProfiles(adapters.database, _make_profile(settings))
     indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
+    removal = make_removal(transactions, indexes, process.dead_letters)
     find = FindPassages(indexes, ledger)
     process.consume(
         events,
@@ -178,6 +180,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
             describe=DescribeVersions(begin),
             give_up=GiveUpVersion(begin),
             purge=PurgeDocument(begin, indexes, process.dead_letters),
+            tenant_removal=removal,
         ),
     )
     rpc = QueryRpc(
@@ -203,6 +206,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     profile_rpc = _make_profile_rpc(indexes, ledger, adapters.catalogue, remove)
     add_ProfileServiceServicer_to_server(profile_rpc, process.server)
     process.add_loop(outbox.relay)
+    process.add_loop(removal.run)
     for place, wake in enumerate(indexes.wakes):
         process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))

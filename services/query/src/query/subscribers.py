@@ -5,6 +5,7 @@ from typing import Annotated
 
 from faststream import Context
 
+from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import (
     DescriptionChanged,
@@ -14,6 +15,7 @@ from aquifer.ingest.v1.document_events_pb2 import (
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
+from chassis.process.tenant_removal import TenantRemoval
 from query.usecases.documents import DescribeVersions, GiveUpVersion, PurgeDocument
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 
@@ -27,6 +29,7 @@ class UseCases:
     describe: DescribeVersions
     give_up: GiveUpVersion
     purge: PurgeDocument
+    tenant_removal: TenantRemoval
 
 
 App = Annotated[UseCases, Context("app")]
@@ -58,3 +61,9 @@ async def give_up_version(batch: Batch[DocumentFailed], app: App) -> None:
 async def purge_document(batch: Batch[DocumentDeletionRequested], app: App) -> None:
     for delivery in batch:
         await app.purge.run(delivery)
+
+
+@events.on(TenantDeletionRequested)
+async def delete_tenant(batch: Batch[TenantDeletionRequested], app: App) -> None:
+    for delivery in batch:
+        await app.tenant_removal.mark(batch.tenant, delivery.event.attempt)

@@ -35,7 +35,7 @@ from chassis.events.envelope import Envelope, Outgoing
 from chassis.events.outbox import Outbox, Stored
 from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from query.domain import Inquiry, Question
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
@@ -44,6 +44,7 @@ from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
+from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_points import RestorePoints
 from query.usecases.documents import (
@@ -111,6 +112,11 @@ class CountedDeadLetters:
         self.kept = [one for one in self.kept if one != (tenant, document)]
         return before - len(self.kept)
 
+    async def discard_tenant(self, tenant: str) -> int:
+        before = len(self.kept)
+        self.kept = [one for one in self.kept if one[0] != tenant]
+        return before - len(self.kept)
+
 
 stored_here: ContextVar[list[int]] = ContextVar("stored_here")
 
@@ -145,7 +151,7 @@ class World:
         connecting: Any = asyncio.get_running_loop().create_future()
         # Never connected and never relayed: what is published stays in the table.
         outbox = WatchedOutbox(self.database, Bus(BoundClient(), connecting), "query")
-        transactions = Transactions(self.database, outbox)
+        transactions = GuardedTransactions(self.database, outbox)
         self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
         self.profiles = PostgresProfiles(self.database, self.profile)
@@ -159,12 +165,14 @@ class World:
         self.hide = HideDocument(self.begin)
         self.remove_points = RemovePoints(self.ledger, self.indexes)
         self.rebuild = self.rebuilder()
+        self.removal = make_removal(transactions, self.indexes, self.dead_letters)
         self.app = UseCases(
             index=IndexChunks(self.begin, self.ledger, self.indexes),
             reject=RejectChunks(self.begin),
             describe=DescribeVersions(self.begin),
             give_up=GiveUpVersion(self.begin),
             purge=PurgeDocument(self.begin, self.indexes, self.dead_letters),
+            tenant_removal=self.removal,
         )
 
     def new_indexes(self) -> Indexes:

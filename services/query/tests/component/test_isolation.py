@@ -19,6 +19,7 @@ TENANT_TABLES = (
     "answer_sources",
     "inbox",
     "outbox",
+    "deleted_tenants",
 )
 SWEPT = ("documents", "progress", "removed_versions")
 HIDDEN_FROM_SWEEP = (
@@ -48,6 +49,8 @@ async def full(world):
             await work.rows.begin_purge(
                 Version(document="collections/manuals/documents/gone", number=1), 1
             )
+    for tenant in ("acme", "globex"):
+        world.everything.execute("INSERT INTO deleted_tenants (tenant_id) VALUES (%s)", [tenant])
     return world
 
 

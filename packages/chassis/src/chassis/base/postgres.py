@@ -13,7 +13,12 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chassis.base.cancellation import raise_if_cancelled
-from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.base.errors import (
+    ConflictError,
+    OverloadedError,
+    UnavailableError,
+)
+from chassis.base.tenants import tenant_deleted_error
 
 POOL_WAIT_S = 5.0
 ANSWER_S = 2.0
@@ -21,6 +26,8 @@ ANSWER_S = 2.0
 ANSWERED_RECENTLY_S = 1.0
 STATEMENT_TIMEOUT_MS = 30_000
 MIGRATION_LOCK = 4_711
+# Raised by the function `enter_tenant` of the schema.
+TENANT_DELETED_STATE = "AQ001"
 
 Transaction = psycopg.AsyncConnection[DictRow]
 
@@ -50,6 +57,27 @@ class Database:
         """A transaction that can read and write the rows of one tenant only."""
         bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
         async with self._begin(bound) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def enter(self, tenant: str) -> AsyncIterator[Transaction]:
+        """As `transaction`, unless the tenant is deleted; it is not deleted until the end.
+
+        Raises:
+            TenantDeletedError: it is deleted.
+        """
+        bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {0}; SELECT enter_tenant({0})")
+        async with self._begin(bound.format(sql.Literal(tenant))) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def remove(self, tenant: str) -> AsyncIterator[Transaction]:
+        """As `transaction`, also of a deleted tenant; waits until it is the only one inside."""
+        bound = sql.SQL(
+            "BEGIN; SET LOCAL app.tenant = {0};"
+            " SELECT pg_advisory_xact_lock(hashtextextended('tenant/' || {0}, 0))"
+        )
+        async with self._begin(bound.format(sql.Literal(tenant))) as connection:
             yield connection
 
     @asynccontextmanager
@@ -89,6 +117,8 @@ class Database:
                 await connection.execute(opening, prepare=False)
             except BaseException as error:
                 died = connection.closed and isinstance(error, psycopg.OperationalError)
+                if isinstance(error, psycopg.DatabaseError) and _is_tenant_deleted(error):
+                    await connection.rollback()
                 await self._pool.putconn(connection)
                 if not died:
                     raise
@@ -129,14 +159,19 @@ class Database:
 def _translate_errors() -> Iterator[None]:
     """Converts errors of the driver to service errors."""
     try:
-        yield
+        with _translate_own_errors():
+            yield
     except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
         raise ConflictError("DATABASE_CONFLICT", "two transactions conflicted; retry") from error
     except psycopg.errors.DiskFull as error:
         raise OverloadedError(
             "DATABASE_FULL", "the disk of the database is full; free space", retry_after_s=30
         ) from error
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.UndefinedFunction,
+    ) as error:
         raise UnavailableError(
             "SCHEMA_MISSING", "the schema is older than this software: run `migrate`"
         ) from error
@@ -154,6 +189,21 @@ def _translate_errors() -> Iterator[None]:
         raise UnavailableError(
             "DATABASE_UNAVAILABLE", "the database cannot be reached or has no free connection"
         ) from error
+
+
+def _is_tenant_deleted(error: psycopg.DatabaseError) -> bool:
+    return error.sqlstate == TENANT_DELETED_STATE
+
+
+@contextmanager
+def _translate_own_errors() -> Iterator[None]:
+    """Converts errors that functions of the schema raise."""
+    try:
+        yield
+    except psycopg.DatabaseError as error:
+        if _is_tenant_deleted(error):
+            raise tenant_deleted_error() from error
+        raise
 
 
 @asynccontextmanager

@@ -220,11 +220,23 @@ class DeadLetters:
 
     async def discard_document(self, tenant: str, document: str) -> int:
         """Removes every dead letter of a document; returns their number."""
-        letters = [
-            letter.dead_letter_id
-            async for letter in self._iterate(dead_subject(self._service, "*", tenant))
-            if letter.document == document
-        ]
+        return await self._discard_all(
+            [
+                letter.dead_letter_id
+                async for letter in self._iterate(dead_subject(self._service, "*", tenant))
+                if letter.document == document
+            ]
+        )
+
+    async def discard_tenant(self, tenant: str) -> int:
+        """Removes every dead letter of a tenant; returns their number."""
+        subject = dead_subject(self._service, "*", tenant)
+        return await self._discard_all(
+            [letter.dead_letter_id async for letter in self._iterate(subject)]
+        )
+
+    async def _discard_all(self, letters: Sequence[int]) -> int:
+        """Removes dead letters; returns how many of them there were."""
         removed = 0
         for dead_letter_id in letters:
             # An operator may have removed it in the meantime.

@@ -71,3 +71,11 @@ class Batch(Sequence[Delivery[E]], Generic[E]):
     @override
     def __iter__(self) -> Iterator[Delivery[E]]:
         return iter(self.deliveries)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Up to `batch` events in one group, up to `groups` groups at the same time."""
+
+    batch: int
+    groups: int

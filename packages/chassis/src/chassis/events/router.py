@@ -20,9 +20,10 @@ from typing_extensions import override
 
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
+from chassis.events.delivery import Size
 from chassis.events.envelope import E
 from chassis.events.provision import consumer_config
-from chassis.events.settlement import Settlement, Size
+from chassis.events.settlement import Settlement
 from chassis.events.topology import durable_of
 
 log = logging.getLogger(__name__)

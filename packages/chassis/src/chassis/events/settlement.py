@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Generic
 
 from nats.aio.msg import Msg
@@ -22,11 +21,12 @@ from chassis.base.errors import (
     ServiceError,
     UnavailableError,
 )
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.arrival import Arrival
 from chassis.events.bound import RETURN_DELAY_S, BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
-from chassis.events.delivery import Batch, Delivery, Unreadable
+from chassis.events.delivery import Batch, Delivery, Size, Unreadable
 from chassis.events.envelope import E, Outgoing, read
 from chassis.events.failures import AttemptsExhaustedError, CrashLoopError, Failures
 from chassis.events.held import HeldEvents
@@ -57,14 +57,6 @@ class StoppingError(Exception):
     """The process stops while a dependency is unavailable; waiting events return to the bus."""
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Up to `batch` events in one group, up to `groups` groups at the same time."""
-
-    batch: int
-    groups: int
-
-
 class Settlement(Generic[E]):
     """Settles the events of one durable in this process.
 
@@ -74,6 +66,7 @@ class Settlement(Generic[E]):
       `ConflictError` is then retried soon, after growing pauses. Any other `ServiceError` is final:
       the event becomes a dead letter. Any other exception counts against the event: it is retried
       after a growing, jittered delay, up to `BLAMED_ATTEMPTS` times; then it is a dead letter too.
+    * An event of a deleted tenant (`TenantDeletedError`) ends without an effect.
     * An event that was delivered more than `SUSPECT_DELIVERIES` times may have crashed the process,
       so it is tried alone and last. At `CRASH_DELIVERIES` it becomes a dead letter without another
       try. The broker counts deliveries before work starts.
@@ -230,6 +223,8 @@ class Settlement(Generic[E]):
             await self._retry_while_unavailable(lambda: self._handle_once(received), received)
         except StoppingError:
             log.info("events.returned", extra={"consumer": self.durable.name})
+        except TenantDeletedError:
+            await self._drop(received)
         except Exception as error:  # noqa: BLE001  (`_end_failed` decides what follows)
             if len(received) == 1:
                 await self._end_failed(received[0], error)
@@ -348,8 +343,17 @@ class Settlement(Generic[E]):
         try:
             await self._retry_while_unavailable(lambda: self._call_on_dead(one, error), [one])
             await self._retry_while_unavailable(lambda: self._store_dead_letter(one, error), [one])
+        except TenantDeletedError:
+            await self._drop([one])
         except StoppingError:
             log.info("events.returned", extra={"consumer": self.durable.name})
+
+    async def _drop(self, received: Sequence[ReceivedEvent[E]]) -> None:
+        """Ends events of a deleted tenant: its text must not become a dead letter either."""
+        log.info("events.dropped", extra={"consumer": self.durable.name, "events": len(received)})
+        for one in received:
+            self._failures.forget(one.arrival.sequence)
+            await one.acknowledge("dropped")
 
     async def _call_on_dead(self, one: ReceivedEvent[E], error: ServiceError) -> None:
         """Calls the handler of the service for events that become dead letters."""

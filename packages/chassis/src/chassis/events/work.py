@@ -1,7 +1,7 @@
 """The unit of work: what a call or a batch of events changes and publishes, all or nothing.
 
-A service with a database uses `Transactions`. A service without one, which only publishes events,
-uses `Publications`. Both have the same `begin` and `emit` for handlers and use cases.
+A service with a database uses `Transactions`, or `GuardedTransactions`. A service without one,
+which only publishes events, uses `Publications`. All have the same `begin` and `emit`.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 from opentelemetry.context import Context
+from typing_extensions import override
 
 from chassis.base.postgres import Database, Transaction
 from chassis.events import inbox
 from chassis.events.bus import Bus
 from chassis.events.delivery import Delivery
 from chassis.events.envelope import Outgoing, derive_id, encode_event
-from chassis.events.outbox import Outbox
+from chassis.events.outbox import Outbox, Stored
 
 
 @dataclass(slots=True, eq=False)
@@ -95,11 +96,60 @@ class Transactions:
         `deliveries` are the events that it handles, none for a call. Each takes effect at most
         once, however often it is delivered.
         """
-        async with self.database.transaction(tenant) as tx:
-            fresh = await inbox.record(tx, tenant, deliveries) if deliveries else ()
-            work = TransactionWork(tenant, fresh, tx=tx)
+        stored: list[Stored] = []
+        async with (
+            self.database.transaction(tenant) as tx,
+            self._record(tx, tenant, deliveries, stored) as work,
+        ):
             yield work
-            stored = await self.outbox.store(tx, tenant, work.outgoing)
+        self.outbox.publish(stored)
+
+    @asynccontextmanager
+    async def _record(
+        self,
+        tx: Transaction,
+        tenant: str,
+        deliveries: Sequence[Delivery[Any]],
+        stored: list[Stored],
+    ) -> AsyncIterator[TransactionWork]:
+        """Fills `stored` at the end with the events to publish after the commit."""
+        fresh = await inbox.record(tx, tenant, deliveries) if deliveries else ()
+        work = TransactionWork(tenant, fresh, tx=tx)
+        yield work
+        stored += await self.outbox.store(tx, tenant, work.outgoing)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedTransactions(Transactions):
+    """Those of a service that removes deleted tenants: none begins for a deleted tenant."""
+
+    @override
+    @asynccontextmanager
+    async def begin(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = ()
+    ) -> AsyncIterator[TransactionWork]:
+        """As `Transactions.begin`.
+
+        Raises:
+            TenantDeletedError: nothing of a deleted tenant is read or changed.
+        """
+        stored: list[Stored] = []
+        async with (
+            self.database.enter(tenant) as tx,
+            self._record(tx, tenant, deliveries, stored) as work,
+        ):
+            yield work
+        self.outbox.publish(stored)
+
+    @asynccontextmanager
+    async def begin_removal(self, tenant: str) -> AsyncIterator[TransactionWork]:
+        """Begins a unit of work that removes a tenant, alone; its events are published as well."""
+        stored: list[Stored] = []
+        async with (
+            self.database.remove(tenant) as tx,
+            self._record(tx, tenant, (), stored) as work,
+        ):
+            yield work
         self.outbox.publish(stored)
 
 

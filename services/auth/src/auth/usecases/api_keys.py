@@ -19,6 +19,7 @@ from auth.keys import KeyText, Peppers, Proof, is_key_id
 from auth.usecases.ports import Clock, Records, Registry
 from auth.usecases.tenants import (
     choose_tenant,
+    deleted_tenant_error,
     reserved_tenant_error,
     to_timestamp,
     unknown_tenant_error,
@@ -43,7 +44,8 @@ class CreateApiKey:
             REQUEST_ID_INVALID.
         ForbiddenError: SCOPE_EXCEEDED.
         NotFoundError: TENANT_UNKNOWN.
-        FailedPreconditionError: TENANT_SUSPENDED; TENANT_RESERVED, the services' own tenant.
+        FailedPreconditionError: TENANT_SUSPENDED, TENANT_DELETED; TENANT_RESERVED, the services'
+            own tenant.
         AlreadyExistsError: REQUEST_REPEATED; `key_id` in its facts names the existing key.
     """
 
@@ -155,6 +157,8 @@ class RevokeApiKey:
 def _check_accepts_keys(tenant: Tenant) -> None:
     if tenant.tenant_id == SYSTEM_TENANT:
         raise reserved_tenant_error("create its keys with `python -m auth service-key`")
+    if tenant.delete_time is not None:
+        raise deleted_tenant_error("create another one")
     if tenant.suspend_time is not None:
         raise FailedPreconditionError(
             "TENANT_SUSPENDED", "the tenant is suspended; resume it, then create the key"

@@ -1,13 +1,22 @@
 """Interfaces that the use cases need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from auth.domain import ApiKey, AuditEntry, Credential, Grant, KeyCursor, Revocation, Tenant
+from auth.domain import (
+    ApiKey,
+    AuditEntry,
+    Credential,
+    Grant,
+    KeyCursor,
+    Revocation,
+    Tenant,
+    TenantDeletion,
+)
 from auth.keys import Proof
 
 Clock = Callable[[], datetime]
@@ -26,6 +35,23 @@ class Records(Protocol):
 
     async def resume_tenant(self) -> bool:
         """False, and no change, if there is none or it is not suspended."""
+
+    async def add_deletion(self, time: datetime) -> bool:
+        """Record the deletion of the tenant; False, and no change, if it is recorded already."""
+
+    async def find_deletion(self) -> TenantDeletion | None: ...
+
+    async def add_receipt(self, service: str, removed: Mapping[str, int]) -> TenantDeletion | None:
+        """Record what a service has removed; None, and no change, if it has reported before."""
+
+    async def finish_deletion(self, time: datetime) -> None:
+        """Record that nothing is left; the tenant loses its display name."""
+
+    async def count_attempt(self, attempts: int, time: datetime) -> bool:
+        """Count one more attempt after so many; False if another process has."""
+
+    async def remove_keys(self) -> int:
+        """Remove the tenant's keys and their revocations; returns the number of keys."""
 
     async def find_key(self, key_id: str) -> ApiKey | None: ...
 
@@ -72,6 +98,9 @@ class Registry(Protocol):
 
     async def list_tenants(self, limit: int, after: str) -> Sequence[Tenant]:
         """At most `limit` tenants, ordered by id."""
+
+    async def list_open_deletions(self, sent_before: datetime) -> Sequence[TenantDeletion]:
+        """Unfinished deletions of all tenants whose order was last sent before a time."""
 
     async def list_revocations(
         self, limit: int, *, after: int, since: datetime

@@ -19,6 +19,7 @@ class CreateTenant:
     Raises:
         InvalidInputError: TENANT_INVALID, DISPLAY_NAME_INVALID.
         AlreadyExistsError: TENANT_EXISTS, a tenant with this id has another display name.
+        FailedPreconditionError: TENANT_DELETED, an id of a deleted tenant is never used again.
     """
 
     registry: Registry
@@ -30,6 +31,8 @@ class CreateTenant:
             if await add_tenant(records, actor, wanted):
                 return wanted
             found = await records.find_tenant()
+        if found is not None and found.delete_time is not None:
+            raise deleted_tenant_error("choose another id, it is never used again")
         if found is None or found.display_name != display_name:
             raise AlreadyExistsError(
                 "TENANT_EXISTS", "another tenant has this id; choose another id"
@@ -92,27 +95,28 @@ class SuspendTenant:
             raise reserved_tenant_error("it cannot be suspended")
         if tenant_id == actor.tenant_id:
             # Otherwise the last operator could lock everyone out.
-            raise FailedPreconditionError(
-                "TENANT_OWN",
-                "you cannot suspend the tenant your own key belongs to, because you could not"
-                " resume it; use a key of another tenant",
-            )
+            raise own_tenant_error("suspend", "you could not resume it")
         now = self.clock()
         async with self.registry.begin(tenant_id) as records:
-            changed = await records.suspend_tenant(now)
+            changed = await suspend(records, tenant_id, now)
             found = await records.find_tenant()
             if found is None:
                 raise unknown_tenant_error()
             if changed:
-                sequence = await records.add_revocation(now, key_id=None)
                 await records.add_audit(
                     AuditEntry(time=now, actor=actor, act="tenant.suspended", subject=tenant_id)
                 )
-                event = TenantSuspended(
-                    tenant=tenant_id, suspend_time=to_timestamp(now), sequence=sequence
-                )
-                await records.emit(event, about=str(sequence))
         return found
+
+
+async def suspend(records: Records, tenant_id: str, now: datetime) -> bool:
+    """Suspends a tenant and publishes that; False if it is suspended already, or unknown."""
+    if not await records.suspend_tenant(now):
+        return False
+    sequence = await records.add_revocation(now, key_id=None)
+    event = TenantSuspended(tenant=tenant_id, suspend_time=to_timestamp(now), sequence=sequence)
+    await records.emit(event, about=str(sequence))
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,7 @@ class ResumeTenant:
 
     Raises:
         NotFoundError: TENANT_UNKNOWN.
+        FailedPreconditionError: TENANT_DELETED.
     """
 
     registry: Registry
@@ -135,6 +140,8 @@ class ResumeTenant:
             found = await records.find_tenant()
             if found is None:
                 raise unknown_tenant_error()
+            if found.delete_time is not None:
+                raise deleted_tenant_error("it cannot be resumed")
             if changed:
                 sequence = await records.add_resumption(now)
                 await records.add_audit(
@@ -164,6 +171,18 @@ def reserved_tenant_error(advice: str) -> FailedPreconditionError:
     return FailedPreconditionError(
         "TENANT_RESERVED", f"this tenant is reserved for the services; {advice}"
     )
+
+
+def own_tenant_error(act: str, why: str) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        "TENANT_OWN",
+        f"you cannot {act} the tenant your own key belongs to, because {why};"
+        " use a key of another tenant",
+    )
+
+
+def deleted_tenant_error(advice: str) -> FailedPreconditionError:
+    return FailedPreconditionError("TENANT_DELETED", f"the tenant is deleted; {advice}")
 
 
 def unknown_tenant_error() -> NotFoundError:

@@ -152,6 +152,12 @@ class PostgresDocuments(Documents):
         return (row["description"]["title"], row["description"]["metadata"]) if row else None
 
     @override
+    async def forget_descriptions(self, age_s: float, limit: int) -> int:
+        names = {"tenant": self._tenant, "age_s": age_s, "limit": limit}
+        cursor = await self._tx.execute(statements.FORGET_DESCRIPTIONS.encode(), names)
+        return cursor.rowcount
+
+    @override
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         if versions:
             heard = _to_columns((version.document, version.number) for version in versions)

@@ -163,6 +163,16 @@ SELECT description FROM documents
 WHERE tenant_id = %(tenant)s AND name = %(name)s AND description <> '{}'
 """
 
+# A row that another transaction has locked waits for the next round.
+FORGET_DESCRIPTIONS: Final = f"""
+UPDATE documents SET description = '{{}}'
+WHERE tenant_id = %(tenant)s AND name = ANY(ARRAY(
+    SELECT name FROM documents
+    WHERE tenant_id = %(tenant)s AND description <> '{{}}'
+        AND description_order < {rows.NOW_NS} - (%(age_s)s::float8 * 1000000000)::bigint
+    ORDER BY description_order LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608
+
 CONFIRM_DESCRIPTIONS: Final = """
 UPDATE versions v SET description_attempt = 0, description_due_at = NULL
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS heard(name, number)

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from typing_extensions import override
 
 from chassis.events.delivery import Delivery
-from chassis.events.work import Transactions, TransactionWork
+from chassis.events.work import GuardedTransactions, TransactionWork
 from ingest.store.collection_deletions import PostgresCollectionDeletions
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
@@ -114,7 +114,7 @@ class PostgresWork(Work):
         )
 
 
-def make_begin(transactions: Transactions) -> Begin:
+def make_begin(transactions: GuardedTransactions) -> Begin:
     """Makes the function by which use cases begin a unit of work."""
 
     @asynccontextmanager

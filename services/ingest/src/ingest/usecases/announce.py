@@ -41,7 +41,7 @@ from ingest.domain import (
 )
 from ingest.lanes import Lane, choose_embedding_lane
 from ingest.usecases.rows import CollectionDeletion, Receipt
-from ingest.usecases.work import Trace, Work
+from ingest.usecases.work import Emitter, Trace, Work
 
 ECHO_MAX_CHARS = 512
 NOTES_MAX = 16
@@ -251,7 +251,7 @@ def send_superseded(work: Work, tenant: str, upload: Upload, trace: Trace = None
     work.emit(event, about=upload.document, key=key, context=trace)
 
 
-def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
+def send_refusal(work: Emitter, tenant: str, upload: Upload) -> None:
     """Sends the final result of a refused event, which has no version."""
     failed = DocumentFailed(
         tenant=tenant,
@@ -265,7 +265,7 @@ def send_refusal(work: Work, tenant: str, upload: Upload) -> None:
 
 
 def send_dead_letter_result(
-    work: Work,
+    work: Emitter,
     event: DocumentUploaded | DocumentRemoved | DocumentDescribed,
     source: str,
     event_id: str,
@@ -283,7 +283,7 @@ def send_dead_letter_result(
     _emit_refusal(work, failed, source, event_id)
 
 
-def send_unreadable(work: Work, event: Unreadable, refusal: Upload) -> None:
+def send_unreadable(work: Emitter, event: Unreadable, refusal: Upload) -> None:
     """Sends the result of an event without an id by which it could be recorded."""
     event_id = event.seen.event_id
     failed = DocumentFailed(
@@ -299,7 +299,7 @@ def send_unreadable(work: Work, event: Unreadable, refusal: Upload) -> None:
     _emit_refusal(work, failed, event.seen.source, event_id or place)
 
 
-def _emit_refusal(work: Work, failed: DocumentFailed, source: str, event_id: str) -> None:
+def _emit_refusal(work: Emitter, failed: DocumentFailed, source: str, event_id: str) -> None:
     work.emit(failed, key=(failed.tenant, "refused", source, event_id, failed.reason))
 
 

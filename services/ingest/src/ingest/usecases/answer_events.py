@@ -18,13 +18,14 @@ from chassis.base.errors import (
     NotFoundError,
     ServiceError,
 )
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.delivery import Delivery, Unreadable
 from chassis.events.envelope import Glimpse
 from ingest.domain import ID_MAX_CHARS, Origin, Upload, Verdict
 from ingest.usecases import announce
 from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
 from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.work import Begin, Work
+from ingest.usecases.work import Begin, BeginPublication, Work
 
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.
 LATE_ATTEMPTS: Final = 5
@@ -42,10 +43,12 @@ class AnswerEvents:
     """Gives every event of an upstream system one result, recorded in the uploads table.
 
     A refusal is recorded as well, so that an id has one result. A dead letter is not recorded,
-    because an operator may replay it after fixing the cause.
+    because an operator may replay it after fixing the cause. Nothing is recorded for a deleted
+    tenant: each of its events is refused, also one that had another result before.
     """
 
     begin: Begin
+    publish: BeginPublication
 
     async def settle(
         self, delivery: UpstreamDelivery, handle: Callable[[Origin], Awaitable[None]]
@@ -58,6 +61,18 @@ class AnswerEvents:
             NotFoundError: TENANT_UNKNOWN, after `LATE_ATTEMPTS` attempts.
             UnavailableError, OverloadedError, ConflictError: from a dependency; try again.
         """
+        try:
+            await self._settle(delivery, handle)
+        except TenantDeletedError as error:
+            about, verdict = delivery.envelope, Verdict(reason=error.reason, detail=error.detail)
+            async with self.publish(about.tenant) as work:
+                announce.send_dead_letter_result(
+                    work, delivery.event, about.source, about.event_id, verdict
+                )
+
+    async def _settle(
+        self, delivery: UpstreamDelivery, handle: Callable[[Origin], Awaitable[None]]
+    ) -> None:
         origin = _read_origin(delivery)
         try:
             await handle(origin)

@@ -1,6 +1,7 @@
 """Description events: title and metadata of a document, without its bytes."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentDescribed
 from aquifer.structs import to_json
@@ -11,9 +12,14 @@ from ingest.usecases import announce
 from ingest.usecases.answer_events import AnswerEvents, wait_for_overtaken
 from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
 from ingest.usecases.describe_version import describe_shown
+from ingest.usecases.ports import Sweeper
 from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
 from ingest.usecases.remove_document import supersede
 from ingest.usecases.work import Begin, Work
+
+# Longer than the fetch of an upload can take, or the repair of a service that handles no events.
+DESCRIPTIONS_KEPT_S: Final = 7 * 86_400.0
+FORGET_BATCH: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,33 @@ class DescribeDocument:
         )
         await work.documents.keep_description(draft)
         announce.send_update(work, newest, draft.origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetDescriptions:
+    """Removes kept descriptions for which no earlier upload has come in `DESCRIPTIONS_KEPT_S`.
+
+    An upload that comes even later has its own title and metadata.
+    """
+
+    begin: Begin
+    sweeper: Sweeper
+
+    async def run(self) -> int:
+        """Returns the number of removed descriptions.
+
+        Raises:
+            UnavailableError, OverloadedError, ConflictError: the rest waits for the next round.
+        """
+        return sum([await self._run_tenant(one) for one in await self.sweeper.list_tenants()])
+
+    async def _run_tenant(self, tenant: str) -> int:
+        forgotten, last = 0, FORGET_BATCH
+        while last == FORGET_BATCH:
+            async with self.begin(tenant) as work:
+                last = await work.documents.forget_descriptions(DESCRIPTIONS_KEPT_S, FORGET_BATCH)
+            forgotten += last
+        return forgotten
 
 
 def read_description(delivery: Delivery[DocumentDescribed], origin: Origin) -> Draft:

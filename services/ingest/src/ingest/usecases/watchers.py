@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.base.errors import (
+    ConflictError,
+    OverloadedError,
+    UnavailableError,
+)
+from chassis.base.tenants import TenantDeletedError
 from ingest.domain import View
 from ingest.usecases.ports import ChangeFeed
 from ingest.usecases.progress import ProgressEstimates
@@ -197,6 +202,8 @@ class Watchers:
         try:
             async with self._begin(tenant) as work:
                 views = await work.documents.list_newest(names)
+        except TenantDeletedError:
+            return  # its watchers are ended, because their tokens are revoked
         except (UnavailableError, OverloadedError, ConflictError) as error:
             log.warning("changes.not_read", extra={"reason": error.reason})
             self._changed[tenant].update(dict.fromkeys(names))

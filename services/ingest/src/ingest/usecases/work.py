@@ -98,7 +98,10 @@ class Documents(Protocol):
         """Keep a description for uploads from before it that are handled later."""
 
     async def find_description(self, name: str) -> tuple[str, JsonObject] | None:
-        """Title and metadata that `keep_description` kept; None if a delete has removed them."""
+        """Title and metadata that `keep_description` kept; None if they have been removed since."""
+
+    async def forget_descriptions(self, age_s: float, limit: int) -> int:
+        """Remove kept descriptions that are older; returns their number."""
 
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         """Record that query knows the descriptions of these versions."""
@@ -299,7 +302,26 @@ class Collections(Protocol):
         """Documents older than the retention of their collection, with their newest version."""
 
 
-class Work(Protocol):
+class Emitter(Protocol):
+    """Publishes events of one tenant at the end of a unit of work."""
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+        context: Context | None = None,
+        interactive: bool = False,
+    ) -> None:
+        """Store an event, or keep it in memory; it is published at the end.
+
+        If it is `interactive`, someone waits for its effect: it goes ahead of others.
+        """
+
+
+class Work(Emitter, Protocol):
     """A unit of work: one transaction of one tenant, and the events published after it commits."""
 
     @property
@@ -324,21 +346,6 @@ class Work(Protocol):
     def fresh(self) -> Sequence[Delivery[Any]]:
         """The deliveries to act on; the others were handled before."""
 
-    def emit(
-        self,
-        event: Message,
-        *,
-        about: str = "",
-        key: Sequence[object] = (),
-        cause: Delivery[Any] | None = None,
-        context: Context | None = None,
-        interactive: bool = False,
-    ) -> None:
-        """Store an event in the transaction; it is published after the commit.
-
-        If it is `interactive`, someone waits for its effect: it goes ahead of others.
-        """
-
 
 class Begin(Protocol):
     """Begins a unit of work."""
@@ -352,4 +359,17 @@ class Begin(Protocol):
             UnavailableError: DATABASE_UNAVAILABLE.
             OverloadedError: DATABASE_FULL.
             ConflictError: DATABASE_CONFLICT.
+            TenantDeletedError: nothing of the tenant is stored again.
+        """
+
+
+class BeginPublication(Protocol):
+    """Begins a unit of work without a database, for events of a tenant that has no rows."""
+
+    def __call__(self, tenant: str, /) -> AbstractAsyncContextManager[Emitter]:
+        """Begin; it ends when the bus has the events.
+
+        Raises, at the end:
+            UnavailableError: BUS_UNAVAILABLE.
+            OverloadedError: STREAM_FULL.
         """

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.postgres import Transaction
-from chassis.events.work import Transactions
+from chassis.events.work import GuardedTransactions
 from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
@@ -54,7 +54,7 @@ WHERE source.tenant_id = %(tenant)s AND source.answer_id = %(answer_id)s
 class PostgresAnswers(Answers):
     """See `Answers`."""
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: GuardedTransactions) -> None:
         self._transactions = transactions
 
     @override

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from typing_extensions import override
 
 from chassis.events.delivery import Delivery
-from chassis.events.work import Transactions, TransactionWork
+from chassis.events.work import GuardedTransactions, TransactionWork
 from query.store.rows import PostgresRows
 from query.usecases.ports import Begin, Work
 
@@ -42,7 +42,7 @@ class PostgresWork(Work):
         self._unit.emit(event, about=about, key=key, cause=cause)
 
 
-def make_begin(transactions: Transactions) -> Begin:
+def make_begin(transactions: GuardedTransactions) -> Begin:
     """Makes the function by which use cases begin a unit of work."""
 
     @asynccontextmanager

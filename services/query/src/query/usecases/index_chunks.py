@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -16,6 +16,7 @@ from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.query.v1.passage_events_pb2 import ChunksRejected, VersionSearchable
 from aquifer.structs import to_json
 from chassis.base.errors import ConflictError, InvalidInputError
+from chassis.base.tenants import TenantDeletedError
 from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.description import Description
@@ -66,12 +67,18 @@ class IndexChunks:
             await index.vectors.upsert(
                 scope, [point for batch in batches for point in make_points(batch, name)]
             )
-        async with self.begin(events.tenant, events) as work:
-            in_use = await work.rows.lock_profiles()
-            if list(in_use) != [index.profile for index in indexes]:
-                raise profiles_changed_error()
-            fresh = [(one, read[id(one)]) for one in work.fresh]
-            wanted = await _store_all(work, fresh, in_use)
+        try:
+            async with self.begin(events.tenant, events) as work:
+                in_use = await work.rows.lock_profiles()
+                if list(in_use) != [index.profile for index in indexes]:
+                    raise profiles_changed_error()
+                fresh = [(one, read[id(one)]) for one in work.fresh]
+                wanted = await _store_all(work, fresh, in_use)
+        except TenantDeletedError:
+            await _remove_points(
+                indexes, scope, {one for each in batches for one in each.point_ids}
+            )
+            raise
         stored = {one.envelope.event_id: id(one) in wanted for one in work.fresh}
         unwanted: set[UUID] = set()
         for one in events:
@@ -86,13 +93,19 @@ class IndexChunks:
             unwanted = unwanted.difference(batch.point_ids)
             if not stays:
                 unwanted = unwanted.union(batch.point_ids)
-        if unwanted:
-            for index in indexes:
-                await index.vectors.delete_points(scope, [str(each) for each in unwanted])
+        await _remove_points(indexes, scope, unwanted)
 
     async def _is_wanted(self, tenant: str, version: Version) -> bool:
         standing = await self.ledger.read_standing(tenant, version.document)
         return standing.is_wanted(version.number)
+
+
+async def _remove_points(
+    indexes: Sequence[Index], scope: TenantScope, point_ids: Collection[UUID]
+) -> None:
+    if point_ids:
+        for index in indexes:
+            await index.vectors.delete_points(scope, [str(one) for one in point_ids])
 
 
 async def _read(one: Embedded, indexes: Sequence[Index]) -> Batch | InvalidInputError:

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.auth.v1 import tenant_deletion_pb2 as tenant_deletion_pb2
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
@@ -70,6 +71,65 @@ class TenantCreated(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["display_name", b"display_name", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TenantDeleted(message.Message):
+    """A tenant was deleted, and no service has anything left of it. Its id is never used again."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    DELETION_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant, as in the subject."""
+    @builtins.property
+    def deletion(self) -> tenant_deletion_pb2.TenantDeletion:
+        """What was removed from which store."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        deletion: tenant_deletion_pb2.TenantDeletion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["deletion", b"deletion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deletion", b"deletion", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TenantDeletionRequested(message.Message):
+    """The deletion of a tenant was ordered: its keys and tokens are refused, and each service removes
+    what it has of the tenant. Upload events from now on end with DocumentFailed TENANT_DELETED.
+    Published when DeleteTenant commits, and again until each service has reported its removal.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    REQUEST_TIME_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant, as in the subject."""
+    attempt: builtins.int
+    """Counts how often it was published, from 1."""
+    @builtins.property
+    def request_time(self) -> timestamp_pb2.Timestamp:
+        """When the deletion was ordered."""
+
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        attempt: builtins.int = ...,
+        request_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "request_time", b"request_time", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

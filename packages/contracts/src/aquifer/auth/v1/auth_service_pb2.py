@@ -22,58 +22,63 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from aquifer.auth.v1 import tenant_deletion_pb2 as aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/auth/v1/auth_service.proto\x12\x0f\x61quifer.auth.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x01\n\x06Tenant\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.aquifer.auth.v1.TenantState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd1\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x14\x45xchangeTokenRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"~\n\x15\x45xchangeTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\"\x10\n\x0eGetJwksRequest\"$\n\x0fGetJwksResponse\x12\x11\n\tkeys_json\x18\x01 \x01(\t\":\n\x16ListRevocationsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"d\n\x17ListRevocationsResponse\x12\x30\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1b.aquifer.auth.v1.Revocation\x12\x17\n\x0flatest_sequence\x18\x02 \x01(\x03\"\x98\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x06key_id\x18\x02 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x03 \x01(\tH\x00\x12\x18\n\x0eresumed_tenant\x18\x05 \x01(\tH\x00\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07subject\";\n\x13\x43reateTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"\"\n\x10GetTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x13ListTenantsResponse\x12(\n\x07tenants\x18\x01 \x03(\x0b\x32\x17.aquifer.auth.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x14SuspendTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"%\n\x13ResumeTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"s\n\x13\x43reateApiKeyRequest\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x12\n\nvalid_days\x18\x03 \x01(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\"M\n\x14\x43reateApiKeyResponse\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.aquifer.auth.v1.ApiKey\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"K\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"U\n\x13ListApiKeysResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.aquifer.auth.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t*`\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x32\xb9\x07\n\x0b\x41uthService\x12^\n\rExchangeToken\x12%.aquifer.auth.v1.ExchangeTokenRequest\x1a&.aquifer.auth.v1.ExchangeTokenResponse\x12L\n\x07GetJwks\x12\x1f.aquifer.auth.v1.GetJwksRequest\x1a .aquifer.auth.v1.GetJwksResponse\x12\x64\n\x0fListRevocations\x12\'.aquifer.auth.v1.ListRevocationsRequest\x1a(.aquifer.auth.v1.ListRevocationsResponse\x12M\n\x0c\x43reateTenant\x12$.aquifer.auth.v1.CreateTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12G\n\tGetTenant\x12!.aquifer.auth.v1.GetTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12X\n\x0bListTenants\x12#.aquifer.auth.v1.ListTenantsRequest\x1a$.aquifer.auth.v1.ListTenantsResponse\x12O\n\rSuspendTenant\x12%.aquifer.auth.v1.SuspendTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12M\n\x0cResumeTenant\x12$.aquifer.auth.v1.ResumeTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12[\n\x0c\x43reateApiKey\x12$.aquifer.auth.v1.CreateApiKeyRequest\x1a%.aquifer.auth.v1.CreateApiKeyResponse\x12X\n\x0bListApiKeys\x12#.aquifer.auth.v1.ListApiKeysRequest\x1a$.aquifer.auth.v1.ListApiKeysResponse\x12M\n\x0cRevokeApiKey\x12$.aquifer.auth.v1.RevokeApiKeyRequest\x1a\x17.aquifer.auth.v1.ApiKeyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/auth/v1/auth_service.proto\x12\x0f\x61quifer.auth.v1\x1a%aquifer/auth/v1/tenant_deletion.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x01\n\x06Tenant\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.aquifer.auth.v1.TenantState\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd1\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x14\x45xchangeTokenRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"~\n\x15\x45xchangeTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06scopes\x18\x04 \x03(\t\"\x10\n\x0eGetJwksRequest\"$\n\x0fGetJwksResponse\x12\x11\n\tkeys_json\x18\x01 \x01(\t\":\n\x16ListRevocationsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"d\n\x17ListRevocationsResponse\x12\x30\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1b.aquifer.auth.v1.Revocation\x12\x17\n\x0flatest_sequence\x18\x02 \x01(\x03\"\x98\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x10\n\x06key_id\x18\x02 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x03 \x01(\tH\x00\x12\x18\n\x0eresumed_tenant\x18\x05 \x01(\tH\x00\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07subject\";\n\x13\x43reateTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"\"\n\x10GetTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x13ListTenantsResponse\x12(\n\x07tenants\x18\x01 \x03(\x0b\x32\x17.aquifer.auth.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x14SuspendTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"%\n\x13ResumeTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"4\n\x13\x44\x65leteTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"*\n\x18GetTenantDeletionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"s\n\x13\x43reateApiKeyRequest\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x12\n\nvalid_days\x18\x03 \x01(\x05\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\"M\n\x14\x43reateApiKeyResponse\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.aquifer.auth.v1.ApiKey\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"K\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"U\n\x13ListApiKeysResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.aquifer.auth.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t*\x95\x01\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x12\x19\n\x15TENANT_STATE_DELETING\x10\x03\x12\x18\n\x14TENANT_STATE_DELETED\x10\x04\x32\xf1\x08\n\x0b\x41uthService\x12^\n\rExchangeToken\x12%.aquifer.auth.v1.ExchangeTokenRequest\x1a&.aquifer.auth.v1.ExchangeTokenResponse\x12L\n\x07GetJwks\x12\x1f.aquifer.auth.v1.GetJwksRequest\x1a .aquifer.auth.v1.GetJwksResponse\x12\x64\n\x0fListRevocations\x12\'.aquifer.auth.v1.ListRevocationsRequest\x1a(.aquifer.auth.v1.ListRevocationsResponse\x12M\n\x0c\x43reateTenant\x12$.aquifer.auth.v1.CreateTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12G\n\tGetTenant\x12!.aquifer.auth.v1.GetTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12X\n\x0bListTenants\x12#.aquifer.auth.v1.ListTenantsRequest\x1a$.aquifer.auth.v1.ListTenantsResponse\x12O\n\rSuspendTenant\x12%.aquifer.auth.v1.SuspendTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12M\n\x0cResumeTenant\x12$.aquifer.auth.v1.ResumeTenantRequest\x1a\x17.aquifer.auth.v1.Tenant\x12U\n\x0c\x44\x65leteTenant\x12$.aquifer.auth.v1.DeleteTenantRequest\x1a\x1f.aquifer.auth.v1.TenantDeletion\x12_\n\x11GetTenantDeletion\x12).aquifer.auth.v1.GetTenantDeletionRequest\x1a\x1f.aquifer.auth.v1.TenantDeletion\x12[\n\x0c\x43reateApiKey\x12$.aquifer.auth.v1.CreateApiKeyRequest\x1a%.aquifer.auth.v1.CreateApiKeyResponse\x12X\n\x0bListApiKeys\x12#.aquifer.auth.v1.ListApiKeysRequest\x1a$.aquifer.auth.v1.ListApiKeysResponse\x12M\n\x0cRevokeApiKey\x12$.aquifer.auth.v1.RevokeApiKeyRequest\x1a\x17.aquifer.auth.v1.ApiKeyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.auth.v1.auth_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENANTSTATE']._serialized_start=1727
-  _globals['_TENANTSTATE']._serialized_end=1823
-  _globals['_TENANT']._serialized_start=89
-  _globals['_TENANT']._serialized_end=229
-  _globals['_APIKEY']._serialized_start=232
-  _globals['_APIKEY']._serialized_end=441
-  _globals['_EXCHANGETOKENREQUEST']._serialized_start=443
-  _globals['_EXCHANGETOKENREQUEST']._serialized_end=482
-  _globals['_EXCHANGETOKENRESPONSE']._serialized_start=484
-  _globals['_EXCHANGETOKENRESPONSE']._serialized_end=610
-  _globals['_GETJWKSREQUEST']._serialized_start=612
-  _globals['_GETJWKSREQUEST']._serialized_end=628
-  _globals['_GETJWKSRESPONSE']._serialized_start=630
-  _globals['_GETJWKSRESPONSE']._serialized_end=666
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=668
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=726
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=728
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=828
-  _globals['_REVOCATION']._serialized_start=831
-  _globals['_REVOCATION']._serialized_end=983
-  _globals['_CREATETENANTREQUEST']._serialized_start=985
-  _globals['_CREATETENANTREQUEST']._serialized_end=1044
-  _globals['_GETTENANTREQUEST']._serialized_start=1046
-  _globals['_GETTENANTREQUEST']._serialized_end=1080
-  _globals['_LISTTENANTSREQUEST']._serialized_start=1082
-  _globals['_LISTTENANTSREQUEST']._serialized_end=1141
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=1143
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=1231
-  _globals['_SUSPENDTENANTREQUEST']._serialized_start=1233
-  _globals['_SUSPENDTENANTREQUEST']._serialized_end=1271
-  _globals['_RESUMETENANTREQUEST']._serialized_start=1273
-  _globals['_RESUMETENANTREQUEST']._serialized_end=1310
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1312
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1427
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1429
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1506
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1508
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1583
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1585
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1670
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1672
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1725
-  _globals['_AUTHSERVICE']._serialized_start=1826
-  _globals['_AUTHSERVICE']._serialized_end=2779
+  _globals['_TENANTSTATE']._serialized_start=1865
+  _globals['_TENANTSTATE']._serialized_end=2014
+  _globals['_TENANT']._serialized_start=128
+  _globals['_TENANT']._serialized_end=268
+  _globals['_APIKEY']._serialized_start=271
+  _globals['_APIKEY']._serialized_end=480
+  _globals['_EXCHANGETOKENREQUEST']._serialized_start=482
+  _globals['_EXCHANGETOKENREQUEST']._serialized_end=521
+  _globals['_EXCHANGETOKENRESPONSE']._serialized_start=523
+  _globals['_EXCHANGETOKENRESPONSE']._serialized_end=649
+  _globals['_GETJWKSREQUEST']._serialized_start=651
+  _globals['_GETJWKSREQUEST']._serialized_end=667
+  _globals['_GETJWKSRESPONSE']._serialized_start=669
+  _globals['_GETJWKSRESPONSE']._serialized_end=705
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=707
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=765
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=767
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=867
+  _globals['_REVOCATION']._serialized_start=870
+  _globals['_REVOCATION']._serialized_end=1022
+  _globals['_CREATETENANTREQUEST']._serialized_start=1024
+  _globals['_CREATETENANTREQUEST']._serialized_end=1083
+  _globals['_GETTENANTREQUEST']._serialized_start=1085
+  _globals['_GETTENANTREQUEST']._serialized_end=1119
+  _globals['_LISTTENANTSREQUEST']._serialized_start=1121
+  _globals['_LISTTENANTSREQUEST']._serialized_end=1180
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=1182
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=1270
+  _globals['_SUSPENDTENANTREQUEST']._serialized_start=1272
+  _globals['_SUSPENDTENANTREQUEST']._serialized_end=1310
+  _globals['_RESUMETENANTREQUEST']._serialized_start=1312
+  _globals['_RESUMETENANTREQUEST']._serialized_end=1349
+  _globals['_DELETETENANTREQUEST']._serialized_start=1351
+  _globals['_DELETETENANTREQUEST']._serialized_end=1403
+  _globals['_GETTENANTDELETIONREQUEST']._serialized_start=1405
+  _globals['_GETTENANTDELETIONREQUEST']._serialized_end=1447
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1449
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1564
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1566
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1643
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1645
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1720
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1722
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1807
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1809
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1862
+  _globals['_AUTHSERVICE']._serialized_start=2017
+  _globals['_AUTHSERVICE']._serialized_end=3154
 # @@protoc_insertion_point(module_scope)

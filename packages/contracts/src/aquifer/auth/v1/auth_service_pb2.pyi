@@ -29,6 +29,10 @@ class _TenantStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_TenantStat
     TENANT_STATE_UNSPECIFIED: _TenantState.ValueType  # 0
     TENANT_STATE_ACTIVE: _TenantState.ValueType  # 1
     TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
+    TENANT_STATE_DELETING: _TenantState.ValueType  # 3
+    """Its deletion was ordered, and some service still has something of it."""
+    TENANT_STATE_DELETED: _TenantState.ValueType  # 4
+    """Deleted: only its id is left."""
 
 class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
     """State of a tenant."""
@@ -36,6 +40,10 @@ class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
 TENANT_STATE_UNSPECIFIED: TenantState.ValueType  # 0
 TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
 TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
+TENANT_STATE_DELETING: TenantState.ValueType  # 3
+"""Its deletion was ordered, and some service still has something of it."""
+TENANT_STATE_DELETED: TenantState.ValueType  # 4
+"""Deleted: only its id is left."""
 
 @typing.final
 class Tenant(message.Message):
@@ -417,6 +425,50 @@ class SuspendTenantRequest(message.Message):
 @typing.final
 class ResumeTenantRequest(message.Message):
     """Request of ResumeTenant."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteTenantRequest(message.Message):
+    """Request of DeleteTenant."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Id of the tenant."""
+    force: builtins.bool
+    """Must be set: everything the tenant has is deleted with it."""
+    def __init__(
+        self,
+        *,
+        tenant: builtins.str = ...,
+        force: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["force", b"force", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GetTenantDeletionRequest(message.Message):
+    """Request of GetTenantDeletion."""
 
     DESCRIPTOR: descriptor.Descriptor
 

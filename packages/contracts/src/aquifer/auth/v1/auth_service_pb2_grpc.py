@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from aquifer.auth.v1 import auth_service_pb2 as aquifer_dot_auth_dot_v1_dot_auth__service__pb2
+from aquifer.auth.v1 import tenant_deletion_pb2 as aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -82,6 +83,16 @@ class AuthServiceStub(object):
                 request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.SerializeToString,
                 response_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/aquifer.auth.v1.AuthService/DeleteTenant',
+                request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.FromString,
+                _registered_method=True)
+        self.GetTenantDeletion = channel.unary_unary(
+                '/aquifer.auth.v1.AuthService/GetTenantDeletion',
+                request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantDeletionRequest.SerializeToString,
+                response_deserializer=aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/aquifer.auth.v1.AuthService/CreateApiKey',
                 request_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -138,7 +149,8 @@ class AuthServiceServicer(object):
     def CreateTenant(self, request, context):
         """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
         existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
-        TENANT_EXISTS: a tenant with this id has another display name.
+        TENANT_EXISTS: a tenant with this id has another display name. FAILED_PRECONDITION
+        TENANT_DELETED: a tenant with this id was deleted; its id is never used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,8 +164,8 @@ class AuthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +183,27 @@ class AuthServiceServicer(object):
     def ResumeTenant(self, request, context):
         """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
         that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+        FAILED_PRECONDITION TENANT_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTenant(self, request, context):
+        """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
+        5 s every service refuses its tokens and ends its open streams; then each service removes what it
+        has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
+        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+        TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+        the caller's key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenantDeletion(self, request, context):
+        """Returns the deletion of a tenant, and when it has finished what was removed from which store.
+        Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN, TENANT_DELETION_UNKNOWN: the tenant is not deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,7 +215,7 @@ class AuthServiceServicer(object):
         SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
         PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
         TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
-        TENANT_RESERVED: the tenant is suspended, or is the services' own.
+        TENANT_DELETED, TENANT_RESERVED: the tenant is suspended or deleted, or is the services' own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,6 +281,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ResumeTenant,
                     request_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.FromString,
                     response_serializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.SerializeToString,
+            ),
+            'GetTenantDeletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenantDeletion,
+                    request_deserializer=aquifer_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantDeletionRequest.FromString,
+                    response_serializer=aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -489,6 +532,60 @@ class AuthService(object):
             '/aquifer.auth.v1.AuthService/ResumeTenant',
             aquifer_dot_auth_dot_v1_dot_auth__service__pb2.ResumeTenantRequest.SerializeToString,
             aquifer_dot_auth_dot_v1_dot_auth__service__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.auth.v1.AuthService/DeleteTenant',
+            aquifer_dot_auth_dot_v1_dot_auth__service__pb2.DeleteTenantRequest.SerializeToString,
+            aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenantDeletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.auth.v1.AuthService/GetTenantDeletion',
+            aquifer_dot_auth_dot_v1_dot_auth__service__pb2.GetTenantDeletionRequest.SerializeToString,
+            aquifer_dot_auth_dot_v1_dot_tenant__deletion__pb2.TenantDeletion.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from aquifer.auth.v1 import auth_service_pb2 as auth_service_pb2
+from aquifer.auth.v1 import tenant_deletion_pb2 as tenant_deletion_pb2
 from collections import abc as abc
 from grpc import aio as aio
 import abc as abc_1
@@ -39,13 +40,14 @@ class AuthServiceStub:
     CreateTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateTenantRequest, auth_service_pb2.Tenant]
     """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
     existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
-    TENANT_EXISTS: a tenant with this id has another display name.
+    TENANT_EXISTS: a tenant with this id has another display name. FAILED_PRECONDITION
+    TENANT_DELETED: a tenant with this id was deleted; its id is never used again.
     """
     GetTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantRequest, auth_service_pb2.Tenant]
     """Returns one tenant. Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN."""
     ListTenants: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListTenantsRequest, auth_service_pb2.ListTenantsResponse]
-    """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-    PAGE_TOKEN_INVALID.
+    """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+    PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
     """
     SuspendTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.SuspendTenantRequest, auth_service_pb2.Tenant]
     """Suspends a tenant: within 5 s every service refuses its keys and tokens and ends its open
@@ -55,6 +57,19 @@ class AuthServiceStub:
     ResumeTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.ResumeTenantRequest, auth_service_pb2.Tenant]
     """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
     that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+    FAILED_PRECONDITION TENANT_DELETED.
+    """
+    DeleteTenant: aio.UnaryUnaryMultiCallable[auth_service_pb2.DeleteTenantRequest, tenant_deletion_pb2.TenantDeletion]
+    """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
+    5 s every service refuses its tokens and ends its open streams; then each service removes what it
+    has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
+    `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+    TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+    the caller's key.
+    """
+    GetTenantDeletion: aio.UnaryUnaryMultiCallable[auth_service_pb2.GetTenantDeletionRequest, tenant_deletion_pb2.TenantDeletion]
+    """Returns the deletion of a tenant, and when it has finished what was removed from which store.
+    Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN, TENANT_DELETION_UNKNOWN: the tenant is not deleted.
     """
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key. Only this response contains the key; it cannot be read again. Scope
@@ -62,7 +77,7 @@ class AuthServiceStub:
     SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
     PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
     TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
-    TENANT_RESERVED: the tenant is suspended, or is the services' own.
+    TENANT_DELETED, TENANT_RESERVED: the tenant is suspended or deleted, or is the services' own.
     """
     ListApiKeys: aio.UnaryUnaryMultiCallable[auth_service_pb2.ListApiKeysRequest, auth_service_pb2.ListApiKeysResponse]
     """Lists the keys of a tenant, newest first, without their secrets. Scope `keys.admin`; for
@@ -124,7 +139,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
         """Creates a tenant. Scope `tenants.admin`. Idempotent: the same id and display name return the
         existing tenant. INVALID_ARGUMENT TENANT_INVALID, DISPLAY_NAME_INVALID. ALREADY_EXISTS
-        TENANT_EXISTS: a tenant with this id has another display name.
+        TENANT_EXISTS: a tenant with this id has another display name. FAILED_PRECONDITION
+        TENANT_DELETED: a tenant with this id was deleted; its id is never used again.
         """
 
     @abc_1.abstractmethod
@@ -141,8 +157,8 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         request: auth_service_pb2.ListTenantsRequest,
         context: aio.ServicerContext[auth_service_pb2.ListTenantsRequest, abc.Awaitable[auth_service_pb2.ListTenantsResponse]],
     ) -> abc.Awaitable[auth_service_pb2.ListTenantsResponse]:
-        """Lists tenants, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
-        PAGE_TOKEN_INVALID.
+        """Lists tenants, also deleted ones, ordered by id. Scope `tenants.admin`. INVALID_ARGUMENT
+        PAGE_SIZE_RANGE, PAGE_TOKEN_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -164,6 +180,31 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[auth_service_pb2.Tenant]:
         """Resumes a suspended tenant: within 5 s every service accepts its keys again, and its tokens
         that have not expired. Scope `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN.
+        FAILED_PRECONDITION TENANT_DELETED.
+        """
+
+    @abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: auth_service_pb2.DeleteTenantRequest,
+        context: aio.ServicerContext[auth_service_pb2.DeleteTenantRequest, abc.Awaitable[tenant_deletion_pb2.TenantDeletion]],
+    ) -> abc.Awaitable[tenant_deletion_pb2.TenantDeletion]:
+        """Deletes a tenant with everything it has: keys, documents, collections, answers, uploads. Within
+        5 s every service refuses its tokens and ends its open streams; then each service removes what it
+        has, see GetTenantDeletion. It cannot be undone, and the id is never used again. Scope
+        `tenants.admin`. Idempotent. NOT_FOUND TENANT_UNKNOWN. FAILED_PRECONDITION FORCE_REQUIRED,
+        TENANT_RESERVED, TENANT_OWN: `force` is not set, or the tenant is the services' own, or that of
+        the caller's key.
+        """
+
+    @abc_1.abstractmethod
+    def GetTenantDeletion(
+        self,
+        request: auth_service_pb2.GetTenantDeletionRequest,
+        context: aio.ServicerContext[auth_service_pb2.GetTenantDeletionRequest, abc.Awaitable[tenant_deletion_pb2.TenantDeletion]],
+    ) -> abc.Awaitable[tenant_deletion_pb2.TenantDeletion]:
+        """Returns the deletion of a tenant, and when it has finished what was removed from which store.
+        Scope `tenants.admin`. NOT_FOUND TENANT_UNKNOWN, TENANT_DELETION_UNKNOWN: the tenant is not deleted.
         """
 
     @abc_1.abstractmethod
@@ -177,7 +218,7 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
         SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
         PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
         TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
-        TENANT_RESERVED: the tenant is suspended, or is the services' own.
+        TENANT_DELETED, TENANT_RESERVED: the tenant is suspended or deleted, or is the services' own.
         """
 
     @abc_1.abstractmethod

@@ -37,7 +37,7 @@ class IngestServiceStub(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
-    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def __init__(self, channel):
@@ -178,7 +178,7 @@ class IngestServiceServicer(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
-    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def UploadDocument(self, request_iterator, context):
@@ -583,7 +583,7 @@ class IngestService(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
-    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     @staticmethod

@@ -24,7 +24,7 @@ class IngestServiceStub:
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
-    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -204,7 +204,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods but WatchDocuments: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING;
-    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT.
+    RESOURCE_EXHAUSTED DATABASE_FULL; ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     @abc_1.abstractmethod

@@ -34,7 +34,7 @@ class QueryServiceStub(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def __init__(self, channel):
@@ -84,7 +84,7 @@ class QueryServiceServicer(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def Search(self, request, context):
@@ -196,7 +196,7 @@ class QueryService(object):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     @staticmethod

@@ -21,7 +21,7 @@ class QueryServiceStub:
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -69,7 +69,7 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     reasons; docs/status-codes.md explains them and lists those of every method.
 
     All methods: UNAVAILABLE DATABASE_UNAVAILABLE, SCHEMA_MISSING; RESOURCE_EXHAUSTED DATABASE_FULL;
-    ABORTED DATABASE_CONFLICT.
+    ABORTED DATABASE_CONFLICT, TENANT_DELETED.
     """
 
     @abc_1.abstractmethod

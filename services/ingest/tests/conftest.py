@@ -83,6 +83,8 @@ TABLES = (
         "upload_parts",
         "contents",
         "chunks",
+        "signatures",
+        "signature_bands",
     ),
     *("inbox", "outbox"),
 )

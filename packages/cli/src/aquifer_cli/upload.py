@@ -121,6 +121,8 @@ class _Uploads:
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._changes: dict[int, str] = {}
+        # What is read of a document later does not tell it.
+        self._same_content: dict[int, Sequence[str]] = {}
         self._importing = Importing(client)
         self._large = asyncio.Semaphore(LARGE_SIDE_BY_SIDE)
 
@@ -171,6 +173,7 @@ class _Uploads:
             number, item, checked = taken
             self._changes[number] = result_name(checked)
             outcome = await self._send_one(item, checked)
+            self._same_content[number] = outcome.same_content
             if outcome.failed or outcome.state == "SKIPPED":
                 self._settle(number, outcome)
                 continue
@@ -183,7 +186,9 @@ class _Uploads:
         await ready.put(None)
 
     def _settle(self, number: int, outcome: Outcome) -> None:
-        outcome = replace(outcome, change=self._changes[number])
+        outcome = replace(
+            outcome, change=self._changes[number], same_content=self._same_content[number]
+        )
         self._outcomes[number] = outcome
         self._on_done(outcome)
 
@@ -199,7 +204,9 @@ class _Uploads:
         # A password may be what a version needs that is not parsed yet, so it is always sent.
         known = None if item.header.password else checked
         if isinstance(known, CheckedDocument) and known.result == UNCHANGED:
-            return replace(outcome, version=known.version, state=state_name(known.state))
+            same = [known.duplicate_of] if known.duplicate_of else []
+            state = state_name(known.state)
+            return replace(outcome, version=known.version, state=state, same_content=same)
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:

@@ -10,6 +10,7 @@ from ingest.collections import CollectionSettings, collection_of
 from ingest.domain import Prepared, State, Verdict, Version
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
+from ingest.usecases.duplicates import keep_signature
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Changed, Objects, Parse, Passwords
@@ -51,6 +52,8 @@ class PrepareDocument:
             wait_s = self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
+                if outcome.signature:
+                    await keep_signature(work.duplicates, prepared, outcome.signature)
                 announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
         # No event reports this state to watchers.
         self.changed(version.tenant, version.document)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -29,7 +30,7 @@ from ingest.parsing.reading import Reading
 from ingest.parsing.text.charset import find_declared_charset
 from ingest.parsing.text.decode import decode
 from ingest.parsing.text.encoding import load_statistics
-from ingest.steps import Step
+from ingest.steps import CHANGES_TEXT, Step
 
 
 class Reader(Protocol):
@@ -80,7 +81,10 @@ def _build_frames(
     media_type: MediaType, task: Task, data: bytes, output_bytes: int, ocr: OcrData | None
 ) -> Iterator[bytes]:
     reading = _read(media_type, task, data, output_bytes, ocr)
-    parsed = assemble(reading, media_type, [Step(name) for name in task.steps])
+    steps = [Step(name) for name in task.steps]
+    parsed = assemble(reading, media_type, [step for step in steps if step in CHANGES_TEXT])
+    if Step.NEAR_DUPLICATES in steps:
+        parsed = replace(parsed, signature=_sign(parsed.text))
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
     for message in build_frames(parsed, chunk(parsed, settings)):
@@ -91,6 +95,11 @@ def _build_frames(
                 ParseFailure.PARSER_OUTPUT_LIMIT, f"more than {output_bytes} bytes of text"
             )
         yield frame
+
+
+def _sign(text: str) -> bytes:
+    # Loaded when it is first needed, as the steps that change a text.
+    return import_module("ingest.signature").sign(text)  # type: ignore[no-any-return]
 
 
 def _read(

@@ -21,8 +21,8 @@ from ingest.parsing.failure import RefusalError
 from ingest.parsing.jail.assemble import assemble
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.parsing.text.decode import decode_unicode
-from ingest.signature import sign
 from ingest.steps import CHANGES_TEXT, Step, name_steps
 from ingest.traces import trace_steps
 from ingest.usecases import ports

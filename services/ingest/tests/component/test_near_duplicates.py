@@ -9,7 +9,7 @@ from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from ingest.collections import CollectionSettings
 from ingest.cutting import chunk_id
 from ingest.notes import Note
-from ingest.signature import BANDS, SIZE_BYTES
+from ingest.signature import BANDS, NUMBERS
 from ingest.steps import Step
 from services.ingest.tests.conftest import CHUNKS, NAME, TENANT, Rig, messages
 
@@ -75,7 +75,7 @@ async def test_a_parsed_document_is_compared_with_plain_text(rig: Rig):
     [note] = await index(rig, text=PAGE)
     assert note.detail.endswith("like q1")
     [row, _] = rig.rows.execute("SELECT signature FROM signatures").fetchall()
-    assert len(bytes(row["signature"])) == SIZE_BYTES
+    assert len(bytes(row["signature"])) == NUMBERS.size
 
 
 async def test_the_most_similar_are_named_first_and_no_more_than_three(rig: Rig):

@@ -10,7 +10,7 @@ from ingest.chunking import ChunkSettings
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.jail.reply import Reply
 from ingest.parsing.parser import Parser
-from ingest.signature import sign
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.steps import Applied, Step
 from testkit.pdf import lines, pdf
 

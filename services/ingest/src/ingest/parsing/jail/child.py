@@ -27,6 +27,9 @@ from ingest.parsing.jail.reply import build_frames, failure_frame
 from ingest.parsing.jail.task import Task
 from ingest.parsing.ocr.data import OcrData
 from ingest.parsing.reading import Reading
+
+# Needs a library of the system, which cannot be loaded after the jail is sealed.
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.parsing.text.charset import find_declared_charset
 from ingest.parsing.text.decode import decode
 from ingest.parsing.text.encoding import load_statistics
@@ -84,7 +87,7 @@ def _build_frames(
     steps = [Step(name) for name in task.steps]
     parsed = assemble(reading, media_type, [step for step in steps if step in CHANGES_TEXT])
     if Step.NEAR_DUPLICATES in steps:
-        parsed = replace(parsed, signature=_sign(parsed.text))
+        parsed = replace(parsed, signature=sign(parsed.text))
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
     for message in build_frames(parsed, chunk(parsed, settings)):
@@ -95,11 +98,6 @@ def _build_frames(
                 ParseFailure.PARSER_OUTPUT_LIMIT, f"more than {output_bytes} bytes of text"
             )
         yield frame
-
-
-def _sign(text: str) -> bytes:
-    # Loaded when it is first needed, as the steps that change a text.
-    return import_module("ingest.signature").sign(text)  # type: ignore[no-any-return]
 
 
 def _read(

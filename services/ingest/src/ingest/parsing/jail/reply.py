@@ -27,7 +27,7 @@ from ingest.outline import (
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.text.clean import clean_title, is_clean
-from ingest.signature import SIZE_BYTES
+from ingest.signature import NUMBERS
 from ingest.steps import CHANGES_TEXT, KINDS_MAX, Applied, Step
 
 # A frame is read within about a millisecond.
@@ -201,11 +201,10 @@ class Reply:
             self._notes.append(Note(NoteCode(code), clean_title(detail)))
 
     def _add_applied(self, applied: Sequence[Any]) -> None:
-        if len(applied) > len(self._steps):
-            raise _malformed_reply_error()
         for name, counts in applied:
-            is_chosen = name in self._steps and name in CHANGES_TEXT
-            fits = is_chosen and isinstance(counts, dict) and len(counts) <= KINDS_MAX
+            may_run = name in self._steps and name in CHANGES_TEXT
+            is_new = name not in [one.step for one in self._applied]
+            fits = may_run and is_new and isinstance(counts, dict) and len(counts) <= KINDS_MAX
             if not (fits and _is_int(*counts.values()) and all(map(_KIND.fullmatch, counts))):
                 raise _malformed_reply_error()
             self._applied.append(Applied(Step(name), counts))
@@ -213,7 +212,7 @@ class Reply:
     def _read_signature(self, encoded: str) -> bytes:
         signature = binascii.a2b_base64(encoded, strict_mode=True)
         is_chosen = Step.NEAR_DUPLICATES in self._steps
-        if signature and not (is_chosen and len(signature) == SIZE_BYTES):
+        if signature and not (is_chosen and len(signature) == NUMBERS.size):
             raise _malformed_reply_error()
         return signature
 

@@ -58,23 +58,33 @@ INSERT INTO signature_bands (tenant_id, band, signature_id)
 SELECT DISTINCT %(tenant)s, band, signature_id FROM kept, unnest(%(bands)b::bigint[]) AS band
 """
 
-# The limit of each band keeps the statement short if many documents have almost the same text.
+# The limit of each band keeps the statement short if many documents have almost the same text. Only
+# ids are read for each band, since alike texts have all bands in common.
 _PAIRS: Final = f"""
-SELECT DISTINCT own.document, own.signature, other.document AS other,
-    other.signature AS other_signature
-FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
-JOIN signatures own ON own.tenant_id = %(tenant)s AND own.document = given.name
-    AND own.version = given.number
-CROSS JOIN unnest(own.bands) AS own_band(band)
+WITH own AS (
+    SELECT s.* FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
+    JOIN signatures s ON s.tenant_id = %(tenant)s AND s.document = given.name
+        AND s.version = given.number
+), pair AS (
+    SELECT DISTINCT own.signature_id AS own_id, found.signature_id AS other_id
+    FROM own CROSS JOIN unnest(own.bands) AS own_band(band)
+    CROSS JOIN LATERAL (
+        SELECT b.signature_id FROM signature_bands b
+        WHERE b.tenant_id = %(tenant)s AND b.band = own_band.band
+        ORDER BY b.signature_id LIMIT %(limit)s
+    ) AS found
+    WHERE found.signature_id <> own.signature_id
+)
+SELECT own.document, own.signature, other.document AS other, other.signature AS other_signature
+FROM pair JOIN own ON own.signature_id = pair.own_id
 CROSS JOIN LATERAL (
-    SELECT s.document, s.signature FROM signature_bands b
-    JOIN signatures s ON s.tenant_id = b.tenant_id AND s.signature_id = b.signature_id
+    SELECT s.document, s.signature FROM signatures s
     JOIN documents d ON d.tenant_id = s.tenant_id AND d.name = s.document
         AND d.latest_version = s.version AND d.upload_order > {rows.CUT}
     JOIN versions v ON v.tenant_id = s.tenant_id AND v.document = s.document
         AND v.version = s.version AND v.state IN ('PREPARED', 'INDEXED')
-    WHERE b.tenant_id = %(tenant)s AND b.band = own_band.band AND s.document <> own.document
-    ORDER BY b.signature_id LIMIT %(limit)s
+    WHERE s.tenant_id = %(tenant)s AND s.signature_id = pair.other_id
+        AND s.document <> own.document LIMIT 1
 ) AS other
 """  # noqa: S608
 

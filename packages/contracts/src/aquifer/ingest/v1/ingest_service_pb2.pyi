@@ -835,7 +835,7 @@ class ListDocumentsRequest(message.Message):
       * Fields are those of `Document`: `state` and `reason` (= !=), `title`, `media_type` and
         `file_name` of the upload (= != :), `size_bytes`, `create_time`, `update_time`
         (= != < <= > >=). `field:text` is true if the field contains the text, whatever the case of
-        A to Z. `notes:CODE` is true if a note has this code: `notes:NEAR_DUPLICATES`.
+        A to Z. `notes:CODE` is true if one of the notes has this code.
       * `metadata.KEY`, or `metadata."any key"`, is the value of a key: `metadata.year >= 2020`,
         `metadata.public = true`, `metadata.author = "Ada"`, `metadata.due < 2026-01-01T00:00:00Z`.
         Texts, booleans (= != :), numbers (also < <= > >=) and times (= != < <= > >=), which are

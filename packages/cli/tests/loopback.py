@@ -86,6 +86,7 @@ class Ingest(IngestServiceServicer):
     checks: int = 0
     finals: dict[str, int] = field(default_factory=dict)
     notes: dict[str, list[Note]] = field(default_factory=dict)
+    same_content: dict[str, list[str]] = field(default_factory=dict)
     final_after_s: float | None = 0.05
     answer_after_s: float = 0.01
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -142,7 +143,8 @@ class Ingest(IngestServiceServicer):
             if self.final_after_s is not None:
                 asyncio.get_running_loop().call_later(self.final_after_s, self.finish, name)
             await asyncio.sleep(self.answer_after_s)
-            accepted = ImportedVersion(version=1, state=ACCEPTED)
+            same = self.same_content.get(name, [])
+            accepted = ImportedVersion(version=1, state=ACCEPTED, same_content=same)
             yield ImportDocumentsResponse(document=name, accepted=accepted)
 
     async def StartUpload(self, request, context):
@@ -199,7 +201,11 @@ class Ingest(IngestServiceServicer):
         if known.state == FAILED or not same:
             return CheckedDocument(document=one.document, result=CHECK_RESULT_CHANGED, version=1)
         return CheckedDocument(
-            document=one.document, result=CHECK_RESULT_UNCHANGED, version=1, state=known.state
+            document=one.document,
+            result=CHECK_RESULT_UNCHANGED,
+            version=1,
+            state=known.state,
+            duplicate_of=next(iter(self.same_content.get(one.document, [])), ""),
         )
 
     async def GetDocument(self, request, context):

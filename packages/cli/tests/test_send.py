@@ -10,7 +10,7 @@ from aquifer_cli import sending
 from aquifer_cli import upload as uploading
 from aquifer_cli.errors import EXIT_FAILED, CommandError
 from aquifer_cli.screen import Screen
-from aquifer_cli.sending import advise, exit_code
+from aquifer_cli.sending import advise, count_same_content, exit_code
 from aquifer_cli.sources import Item
 
 from .loopback import Ingest, items, name, send, serving
@@ -92,6 +92,27 @@ async def test_what_is_refused_for_too_long_was_not_sent(monkeypatch):
         outcomes = await send(client, items(40), wait=False)
     assert {(o.state, o.reason) for o in outcomes} == {("NOT_SENT", "BACKLOG_FULL")}
     assert exit_code(outcomes) == EXIT_FAILED
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_documents_with_the_content_of_others_are_counted_and_named(wait):
+    twins = {name(1): [name(8), name(9)], name(2): [name(7)]}
+    ingest = Ingest(same_content=twins)
+    async with serving(ingest) as (client, _):
+        outcomes = await send(client, items(4), wait=wait)
+        again = await send(client, items(4), wait=wait)
+    assert {o.document: o.as_json()["same_content"] for o in outcomes} == {
+        name(0): [],
+        name(1): [name(8), name(9)],
+        name(2): [name(7)],
+        name(3): [],
+    }
+    # Nothing was sent; the check tells the first one.
+    assert [list(o.same_content) for o in again] == [[], [name(8)], [name(7)], []]
+    told = "2 documents have the content of others; --json names them"
+    assert count_same_content(outcomes) == told
+    assert count_same_content(outcomes[:2]).startswith("1 document has the content of others")
+    assert count_same_content(outcomes[:1]) == ""
 
 
 def test_what_comes_next_is_told_as_far_as_it_is_true():

@@ -95,7 +95,8 @@ def test_the_receipt_of_a_collection_names_every_store(screen, capsys):
         ("objects", "12"),
         ("chunks", "3,400"),
     ]
-    assert rows[-1].split() == ["redacted", "answers", "1"]
+    assert rows[-2].split() == ["redacted", "answers", "1"]
+    assert rows[-1].split() == ["signatures", "0"]
 
 
 def test_a_failed_document_is_shown_with_its_reason(screen, capsys):

@@ -85,6 +85,8 @@ TABLES = (
         "upload_parts",
         "contents",
         "chunks",
+        "signatures",
+        "signature_bands",
     ),
     *("inbox", "outbox", "deleted_tenants"),
 )

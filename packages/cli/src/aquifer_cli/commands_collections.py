@@ -43,7 +43,9 @@ _SETTINGS = (
         "--step",
         "steps",
         multiple=True,
-        type=click.Choice(["REPEATED_LINES", "PII_MASKING", "none"], case_sensitive=False),
+        type=click.Choice(
+            ["REPEATED_LINES", "PII_MASKING", "NEAR_DUPLICATES", "none"], case_sensitive=False
+        ),
         help="A step that documents go through; may be repeated. All of them are off first.",
     ),
 )

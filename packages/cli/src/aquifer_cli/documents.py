@@ -121,6 +121,7 @@ def as_json(document: Document) -> dict[str, object]:
         "file_name": document.file_name,
         "notes": notes_json(document.notes),
         "pinned": document.pinned,
+        "same_content": list(document.same_content),
     }
 
 

@@ -30,7 +30,7 @@ class Importing:
         self._writing = asyncio.Lock()
 
     async def send(self, header: UploadHeader, content: bytes) -> Document:
-        """The accepted document: name, version, state, trace, and notes as far as they are known.
+        """The accepted document: name, version, state, trace, same content, and known notes.
 
         Raises:
             CommandError: the reason of the service. If the call ends, all waiting uploads fail and
@@ -110,6 +110,7 @@ def _resolve(answer: asyncio.Future[Document], response: ImportDocumentsResponse
             state=accepted.state,
             trace_id=accepted.trace_id,
             notes=accepted.notes,
+            same_content=accepted.same_content,
         )
     )
 

@@ -24,8 +24,9 @@ class Outcome:
     """The outcome of one item, as far as it is known.
 
     NOT_SENT: given up before the service accepted or refused it. `notes`: what had to be guessed
-        or repaired, once it is parsed. `unreachable`: no service answered. `change`: NEW, CHANGED
-        or UNCHANGED; empty if that is not known.
+        or repaired, once it is parsed. `same_content`: some other documents with the same bytes.
+    `unreachable`: no service answered. `change`: NEW, CHANGED or UNCHANGED; empty if that is not
+        known.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     notes: Sequence[Note] = ()
+    same_content: Sequence[str] = ()
     unreachable: bool = False
     change: str = ""
 
@@ -54,6 +56,7 @@ class Outcome:
             "state": self.state,
             "reason": self.reason,
             "notes": notes_json(self.notes),
+            "same_content": list(self.same_content),
         }
 
 
@@ -67,6 +70,7 @@ def outcome_of(path: str, document: Document) -> Outcome:
         reason=document.reason,
         detail=document.reason_detail,
         notes=document.notes,
+        same_content=document.same_content,
     )
 
 

@@ -112,6 +112,7 @@ def send(run: Run, items: list[uploading.Item], *, wait: bool) -> int:
     show.show_notes(screen, items)
     show.show_outcomes(screen, outcomes)
     screen.say(count_states(outcomes))
+    screen.note(count_same_content(outcomes))
     screen.note(advise(outcomes, unsent=any(each.state == "NOT_SENT" for each in outcomes)))
     return exit_code(outcomes)
 
@@ -176,6 +177,15 @@ def advise(outcomes: Iterable[uploading.Outcome], *, unsent: bool) -> str:
         hints += [] if unsent else ["the same command with --wait waits for them"]
     hints += ["the same command sends the rest"] if unsent else []
     return "; ".join(hints)
+
+
+def count_same_content(outcomes: Iterable[uploading.Outcome]) -> str:
+    """How many documents have the bytes of others; empty if none has."""
+    count = sum(bool(outcome.same_content) for outcome in outcomes)
+    if not count:
+        return ""
+    have = "document has" if count == 1 else "documents have"
+    return f"{count:,} {have} the content of others; --json names them"
 
 
 def count_states(outcomes: Iterable[uploading.Outcome]) -> str:

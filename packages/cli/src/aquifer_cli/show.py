@@ -213,6 +213,7 @@ def show_document(screen: Screen, document: Document) -> None:
     lines = [(label, value) for label, value in facts.items() if value]
     lines += [("metadata", pair) for pair in show_pairs(to_json(document.metadata))]
     lines += [("note", _render_note(note)) for note in document.notes]
+    lines += [("same as", name) for name in document.same_content]
     for label, value in lines:
         screen.say(f"{label:<10}{value}")
 

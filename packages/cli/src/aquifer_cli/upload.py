@@ -123,6 +123,8 @@ class _Uploads:
         self._gone: CommandError | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._changes: dict[int, str] = {}
+        # What is read of a document later does not tell it.
+        self._same_content: dict[int, Sequence[str]] = {}
         self._importing = Importing(client)
         self._many = False
         self._alone = asyncio.Semaphore(ALONE_SIDE_BY_SIDE)
@@ -175,6 +177,7 @@ class _Uploads:
             number, item, checked = taken
             self._changes[number] = result_name(checked)
             outcome = await self._send_one(item, checked)
+            self._same_content[number] = outcome.same_content
             if outcome.failed or outcome.state == "SKIPPED":
                 self._settle(number, outcome)
                 continue
@@ -187,7 +190,9 @@ class _Uploads:
         await ready.put(None)
 
     def _settle(self, number: int, outcome: Outcome) -> None:
-        outcome = replace(outcome, change=self._changes[number])
+        outcome = replace(
+            outcome, change=self._changes[number], same_content=self._same_content[number]
+        )
         self._outcomes[number] = outcome
         self._on_done(outcome)
 
@@ -203,7 +208,9 @@ class _Uploads:
         # A password may be what a version needs that is not parsed yet, so it is always sent.
         known = None if item.header.password else checked
         if isinstance(known, CheckedDocument) and known.result == UNCHANGED:
-            return replace(outcome, version=known.version, state=state_name(known.state))
+            same = [known.duplicate_of] if known.duplicate_of else []
+            state = state_name(known.state)
+            return replace(outcome, version=known.version, state=state, same_content=same)
         pause_s = RETRY_FIRST_S
         while self._gone is None:
             try:

@@ -31,11 +31,13 @@ _SENTENCE = re.compile(
 _LINE = re.compile(r"\n")
 _WORD = re.compile(r"[^\S\n]+")
 _BLANKS = re.compile(r"\s*")
-# Scripts without blanks between words: a sign of them is about as many tokens as three letters.
-_DENSE = re.compile(
-    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\ua4cf"
-    "\uf900-\ufaff\uff00-\uffef\U0001b000-\U0001b16f\U00020000-\U0003ffff]+"
+# Scripts without blanks between words, as ranges of a regular expression: a sign of them is about
+# as many tokens as three letters.
+DENSE = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\ua4cf"
+    "\uf900-\ufaff\uff00-\uffef\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
+_DENSE = re.compile(f"[{DENSE}]+")
 DENSE_WEIGHT = 3
 # What readers see as one sign, such as a letter with its marks, a flag, or a family of emoji.
 _SIGN = regex.compile(r"\X")

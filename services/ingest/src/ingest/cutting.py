@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -22,8 +22,9 @@ from ingest.parsing.failure import RefusalError
 from ingest.parsing.jail.assemble import assemble
 from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.parsing.text.decode import decode_unicode
-from ingest.steps import Step, name_steps
+from ingest.steps import CHANGES_TEXT, Step, name_steps
 from ingest.traces import trace_steps
 from ingest.usecases import ports
 
@@ -50,16 +51,29 @@ class Cut(ports.Cut):
     media_type: str
     notes: Sequence[Note]
     chunks: Sequence[Chunk]
+    signature: bytes = b""
     settings: ChunkSettings
     steps: Sequence[Step] = ()
 
     @override
     def prepare(self, tenant: str, document: str, number: int, /) -> Prepared:
         """The pieces of one version, with the version's own ids."""
-        pieces = list(self.pieces(tenant, document, number))
+        return self.join(list(self.pieces(tenant, document, number)))
+
+    def join(self, pieces: Sequence[Piece]) -> Prepared:
+        """The result of preparing a version with these pieces of it."""
         return Prepared(
-            title=self.title, media_type=self.media_type, notes=self.notes, pieces=pieces
+            title=self.title,
+            media_type=self.media_type,
+            notes=self.notes,
+            pieces=pieces,
+            signature=self.signature,
         )
+
+    def sign(self) -> "Cut":
+        """The same with the signature of its text."""
+        text = "".join(f"{one.gap}{one.text}" for one in self.chunks)
+        return replace(self, signature=sign(text))
 
     def pieces(self, tenant: str, document: str, number: int) -> Iterator[Piece]:
         """Yields the pieces in order."""
@@ -148,12 +162,17 @@ def _read_small_text(data: bytes, found: MediaType) -> Reading | None:
     return read(text.encode(), SMALL_JSON_CHARS).add_notes(decoded.notes)
 
 
-def prepare_small_text(version: Version, data: bytes, settings: ChunkSettings) -> Prepared | None:
-    """`cut_small_text` for a version with a known number."""
+def prepare_small_text(
+    version: Version, data: bytes, settings: ChunkSettings, *, signed: bool = False
+) -> Prepared | None:
+    """`cut_small_text` for a version with a known number; `signed`: with a signature."""
     cut = cut_small_text(
         data, media_type=version.media_type_hint, file_name=version.file_name, settings=settings
     )
-    return None if cut is None else cut.prepare(version.tenant, version.document, version.number)
+    if cut is None:
+        return None
+    cut = cut.sign() if signed else cut
+    return cut.prepare(version.tenant, version.document, version.number)
 
 
 class CutSmallText(ports.CutText):
@@ -186,10 +205,13 @@ class ParseAndCut:
         sizes = self._sizes
         if settings.has_chunk_sizes:
             sizes = ChunkSettings(target_chars=settings.target_chars, max_chars=settings.max_chars)
-        # Steps may take long, so the text goes to a child.
-        if not settings.steps:
-            small = prepare_small_text(version, data, sizes)
+        is_signed = Step.NEAR_DUPLICATES in settings.steps
+        changing = [step for step in settings.steps if step in CHANGES_TEXT]
+        # Steps that change a text may take long, so it goes to a child.
+        if not changing:
+            small = prepare_small_text(version, data, sizes, signed=is_signed)
             if small is not None:
+                trace_steps((), settings.steps)
                 return small
         document = await self._parser(
             data,
@@ -200,18 +222,19 @@ class ParseAndCut:
             settings=sizes,
             steps=settings.steps,
         )
-        trace_steps(document.applied)
+        trace_steps(document.applied, settings.steps)
         cut = Cut(
             title=document.title,
             media_type=document.media_type,
             notes=[*document.notes, *(one.note() for one in document.applied)],
             chunks=document.chunks,
+            signature=document.signature,
             settings=sizes,
-            steps=settings.steps,
+            steps=changing,
         )
         pieces: list[Piece] = []
         left = cut.pieces(version.tenant, version.document, version.number)
         while some := list(islice(left, PIECES_AT_ONCE)):
             pieces += some
             await asyncio.sleep(0)
-        return Prepared(title=cut.title, media_type=cut.media_type, notes=cut.notes, pieces=pieces)
+        return cut.join(pieces)

@@ -47,6 +47,7 @@ def to_document(view: View) -> Document:
         file_name=version.file_name,
         notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
         pinned=entry.pinned,
+        same_content=view.same_content,
     )
 
 

@@ -323,10 +323,11 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A document and one of its versions, by default the newest."""
+    """A document, one of its versions, and others with its bytes if they were looked for."""
 
     entry: Entry
     version: Version
+    same_content: Sequence[str] = ()
 
     @property
     def has_bytes(self) -> bool:
@@ -387,12 +388,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The result of parsing and cutting a version; at least one piece, in order."""
+    """The result of parsing and cutting a version; at least one piece, and a signature or none."""
 
     title: str
     media_type: str
     notes: Sequence[Note] = ()
     pieces: Sequence[Piece]
+    signature: bytes = b""
 
     @property
     def batch_count(self) -> int:

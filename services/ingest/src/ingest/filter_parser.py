@@ -23,6 +23,7 @@ from ingest.filters import (
     Operator,
 )
 from ingest.metadata import KEY_MAX_CHARS
+from ingest.notes import NoteCode
 
 FILTER_MAX_CHARS: Final = 1_000
 CONDITIONS_MAX: Final = 32
@@ -50,6 +51,7 @@ class _Kind(StrEnum):
     CODE = "a reason such as NO_TEXT"
     TEXT = "a word, or a text in double quotes"
     NUMBER = "a whole number"
+    NOTE = f"the code of a note: {', '.join(NoteCode)}"
     TIME = "a time such as 2026-01-31T12:00:00Z, with at most six decimals"
     METADATA = "true, false, a number, a time, a word, or a text in double quotes"
 
@@ -63,6 +65,7 @@ _KINDS: Final[Mapping[Field, _Kind]] = {
     Field.SIZE_BYTES: _Kind.NUMBER,
     Field.CREATE_TIME: _Kind.TIME,
     Field.UPDATE_TIME: _Kind.TIME,
+    Field.NOTES: _Kind.NOTE,
 }
 _EQUALITY: Final = (Operator.EQUALS, Operator.DIFFERS)
 _ORDER: Final = (*_EQUALITY, Operator.BELOW, Operator.AT_MOST, Operator.ABOVE, Operator.AT_LEAST)
@@ -72,6 +75,7 @@ _OPERATORS: Final[Mapping[_Kind, Sequence[Operator]]] = {
     _Kind.TEXT: (*_EQUALITY, Operator.HAS),
     _Kind.NUMBER: _ORDER,
     _Kind.TIME: _ORDER,
+    _Kind.NOTE: (Operator.HAS,),
 }
 _SPACE: Final = re.compile(r"\s*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -219,6 +223,8 @@ def _read(kind: _Kind, text: str, at: int) -> str | int | datetime:
     match kind:
         case _Kind.STATE if text in list(State):
             return State(text)
+        case _Kind.NOTE if text in list(NoteCode):
+            return NoteCode(text)
         case _Kind.CODE | _Kind.TEXT if "\x00" not in text:
             return text
         case _Kind.NUMBER if _NUMBER.fullmatch(text) and int(text) in INT64:

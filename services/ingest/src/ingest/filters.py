@@ -19,10 +19,14 @@ class Field(StrEnum):
     SIZE_BYTES = "size_bytes"
     CREATE_TIME = "create_time"
     UPDATE_TIME = "update_time"
+    NOTES = "notes"
 
 
 class Operator(StrEnum):
-    """How it is compared; HAS: the text contains the value, whatever the case of A to Z."""
+    """How it is compared; HAS: the text contains the value, whatever the case of A to Z.
+
+    Notes are compared by HAS alone: one of them has the code.
+    """
 
     AT_MOST = "<="
     AT_LEAST = ">="

@@ -116,6 +116,7 @@ class ImportStream:
                     state=DocumentState.Value(f"DOCUMENT_STATE_{version.state}"),
                     trace_id=version.trace_id,
                     notes=announce.to_notes(version),
+                    same_content=view.same_content,
                 ),
             )
 

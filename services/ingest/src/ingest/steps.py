@@ -1,4 +1,4 @@
-"""Steps between reading a document and cutting it, which a collection turns on; all are off first.
+"""Steps that a collection turns on for its documents, after they are read; all are off first.
 
 The child imports this module, so keep it small.
 """
@@ -16,18 +16,21 @@ class Step(StrEnum):
 
     REPEATED_LINES = "REPEATED_LINES"
     PII_MASKING = "PII_MASKING"
+    NEAR_DUPLICATES = "NEAR_DUPLICATES"
 
 
-# Part of every chunk id: raise a version whenever the step may make another text of the same one.
+# Raise a version whenever the step may make another text, or another signature, of the same one.
 VERSIONS: Final[Mapping[Step, int]] = MappingProxyType(
-    {Step.REPEATED_LINES: 1, Step.PII_MASKING: 1}
+    {Step.REPEATED_LINES: 1, Step.PII_MASKING: 1, Step.NEAR_DUPLICATES: 1}
 )
+# They run before the text is cut; with their versions they are part of every chunk id.
+CHANGES_TEXT: Final = (Step.REPEATED_LINES, Step.PII_MASKING)
 # Kinds of things that a step may count.
 KINDS_MAX: Final = 16
 
 
 class Applied(NamedTuple):
-    """A step that ran over a document, and how many things of each kind it changed."""
+    """A step that changed a document, and how many things of each kind."""
 
     step: Step
     counts: Mapping[str, int]

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Tracer
 
 from chassis.base import telemetry
-from ingest.steps import Applied, name_steps
+from ingest.steps import CHANGES_TEXT, Applied, Step, name_steps
 
 _tracer = trace.get_tracer(telemetry.TRACER_NAME)
 
@@ -36,12 +36,17 @@ def start_linked_trace(name: str, before: Context | None, tracer: Tracer = _trac
         return trace.set_span_in_context(span, Context())
 
 
-def trace_steps(applied: Sequence[Applied]) -> None:
-    """Records in the current span which steps a document went through, and what they counted."""
-    if not applied:
+def trace_steps(applied: Sequence[Applied], chosen: Sequence[Step]) -> None:
+    """Records in the current span which steps a document went through, and what they counted.
+
+    Of the `chosen` steps, one that changes texts may have had no use for the document.
+    """
+    changed = [one.step for one in applied]
+    through = [step for step in chosen if step in changed or step not in CHANGES_TEXT]
+    if not through:
         return
     span = trace.get_current_span()
-    span.set_attribute("aquifer.steps", ", ".join(name_steps([one.step for one in applied])))
+    span.set_attribute("aquifer.steps", ", ".join(name_steps(through)))
     for one in applied:
         for kind, count in one.counts.items():
             span.set_attribute(f"aquifer.step.{one.step}.{kind}".lower().replace(" ", "_"), count)

@@ -78,6 +78,17 @@ async def test_a_filter_finds_what_it_says(filled: Rig, text: str, found: str):
     assert await find(filled, text) == found
 
 
+async def test_notes_are_found_by_their_code(filled: Rig):
+    stored = [["PII_MASKING", "version 1: 1 EMAIL"], ["NEAR_DUPLICATES", "version 1: text"]]
+    filled.rows.execute(
+        "UPDATE versions SET notes = %s WHERE document = %s", [json.dumps(stored), f"{FOLDER}b"]
+    )
+    assert await find(filled, "notes:NEAR_DUPLICATES") == "b"
+    assert await find(filled, "notes:PII_MASKING AND state = FAILED") == "b"
+    assert await find(filled, "NOT notes:NEAR_DUPLICATES") == "a c d"
+    assert await find(filled, "notes:REPEATED_LINES") == ""
+
+
 async def test_times_are_compared_exactly(filled: Rig):
     time = filled.version(name=f"{FOLDER}a")["updated_at"]
     stamp = time.isoformat()

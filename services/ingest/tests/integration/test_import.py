@@ -166,3 +166,15 @@ async def test_a_client_that_leaves_in_between_loses_nothing_that_was_answered(c
     # The server goes on; the client sends the unanswered document again.
     (again,) = await send(client, document(1))
     assert again.accepted.version == 1
+
+
+async def test_each_answer_names_documents_with_the_same_bytes(client: Client):
+    first = f"{NAME}-1"
+    await send(client, document(1))
+    twin, other = await send(
+        client, document(2, b"Water finds way 1."), document(3, b"Water finds way 2.")
+    )
+    assert list(twin.accepted.same_content) == [first]
+    assert list(other.accepted.same_content) == []
+    [foreign] = await send(client, document(4, b"Water finds way 1."), tenant="globex")
+    assert list(foreign.accepted.same_content) == []

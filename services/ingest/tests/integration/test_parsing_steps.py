@@ -1,5 +1,6 @@
 """The steps of a collection in the real child, and what its parent makes of its reply."""
 
+import base64
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from ingest.chunking import ChunkSettings
 from ingest.parsing.document import CutDocument, MediaType
 from ingest.parsing.jail.reply import Reply
 from ingest.parsing.parser import Parser
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.steps import Applied, Step
 from testkit.pdf import lines, pdf
 
@@ -28,6 +30,8 @@ REPORT = pdf(
 PAGE = b"""<!doctype html><title>Jane</title><h1>Write to jane@example.com</h1><p>Or call.</p>
 <table><tr><th>Name</th><th>jane@example.com</th></tr>
 <tr><td>Card</td><td>4111 1111 1111 1111</td></tr></table>"""
+
+SIGNATURE = base64.b64encode(sign("Water finds its way.")).decode()
 
 
 async def parse(parser: Parser, data: bytes, *steps: Step, file_name: str = "") -> CutDocument:
@@ -78,9 +82,41 @@ async def test_a_step_without_use_for_a_document_is_not_told_of(parser: Parser):
 
 
 @pytest.mark.parametrize(
+    ("data", "file_name"), [(b"Water finds its way.", "a.txt"), (PAGE, "a.html"), (REPORT, "a.pdf")]
+)
+async def test_the_child_signs_the_text_that_is_cut(parser: Parser, data: bytes, file_name: str):
+    assert (await parse(parser, data, file_name=file_name)).signature == b""
+    steps = (Step.PII_MASKING, Step.NEAR_DUPLICATES)
+    document = await parse(parser, data, *steps, file_name=file_name)
+    assert document.signature == sign(document.text)
+    assert [one.step for one in document.applied] == [Step.PII_MASKING]
+
+
+@pytest.mark.parametrize(
+    ("signature", "steps"),
+    [
+        (SIGNATURE, []),
+        (SIGNATURE[:-4], [Step.NEAR_DUPLICATES]),
+        (SIGNATURE + "AAAA", [Step.NEAR_DUPLICATES]),
+        ("no base64", [Step.NEAR_DUPLICATES]),
+        (7, [Step.NEAR_DUPLICATES]),
+        (None, [Step.NEAR_DUPLICATES]),
+    ],
+)
+def test_a_signature_that_makes_no_sense_fails_the_document(signature: object, steps: list[Step]):
+    reply = Reply(MediaType.TEXT, ChunkSettings(), steps)
+    for frame in ({"text": "Water."}, {"chunks": [[0, 6]]}):
+        assert reply.add(json.dumps(frame).encode()) is None
+    with pytest.raises(InvalidInputError) as refusal:
+        reply.add(json.dumps({"title": "", "signature": signature}).encode())
+    assert refusal.value.reason == "PARSER_CRASHED"
+
+
+@pytest.mark.parametrize(
     "applied",
     [
         [["NO_STEP", {}]],
+        [["NEAR_DUPLICATES", {}]],
         [["REPEATED_LINES", {}]],
         [["PII_MASKING", {"EMAIL": "jane@example.com"}]],
         [["PII_MASKING", {"jane@example.com": 1}]],
@@ -93,7 +129,7 @@ async def test_a_step_without_use_for_a_document_is_not_told_of(parser: Parser):
     ],
 )
 def test_a_report_that_makes_no_sense_fails_the_document(applied: object):
-    reply = Reply(MediaType.TEXT, ChunkSettings(), [Step.PII_MASKING])
+    reply = Reply(MediaType.TEXT, ChunkSettings(), [Step.PII_MASKING, Step.NEAR_DUPLICATES])
     for frame in ({"text": "Water."}, {"chunks": [[0, 6]]}):
         assert reply.add(json.dumps(frame).encode()) is None
     with pytest.raises(InvalidInputError) as refusal:

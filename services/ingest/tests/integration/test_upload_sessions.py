@@ -98,6 +98,10 @@ async def test_an_upload_is_started_appended_to_and_finished(client: Client):
     assert (document.name, document.version, document.title) == (NAME, 1, "Random")
     assert document.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert await client.call("FinishUpload", finish) == document
+    assert list(document.same_content) == []
+    await client.rig.upload(CONTENT, name=f"{NAME}-b")
+    same = (await client.call("FinishUpload", finish)).same_content
+    assert list(same) == [f"{NAME}-b"]
 
 
 @pytest.mark.parametrize("sent", [1, 4, 7])

@@ -87,6 +87,8 @@ def test_a_filter_is_read(text, expression):
         ("state < FAILED", 7, "compared by = !="),
         ("state == FAILED", 8, "one of ACCEPTED"),
         ("reason:TEXT", 7, "compared by = !="),
+        ("notes = PII_MASKING", 7, "compared by :"),
+        ("notes:pii_masking", 7, "ENCODING_DETECTED"),
         ("title > a", 7, "compared by = != :"),
         ('title = "open', 9, "double quotes"),
         ('title = "a\\nb"', 9, "inside of quotes"),

@@ -57,7 +57,7 @@ class ParsedDocument:
     never empty. `title` is one line, empty if the document has none. `pages` ascends by
     `start_char` and is empty if the format has no pages. `outline` is empty if the format does not
     tell headings and tables, `lines` if it does not tell where they stand on a page. `applied` are
-    the steps that it went through.
+    the steps that changed it. `signature` is that of the text, if it was asked for.
     """
 
     title: str
@@ -68,6 +68,7 @@ class ParsedDocument:
     lines: Lines = field(default_factory=Lines)
     notes: tuple[Note, ...] = ()
     applied: tuple[Applied, ...] = ()
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ class CutDocument:
     notes: Sequence[Note]
     applied: Sequence[Applied]
     chunks: Sequence[Chunk]
+    signature: bytes = b""
 
     @property
     def text(self) -> str:

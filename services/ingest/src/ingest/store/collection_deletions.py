@@ -108,7 +108,8 @@ FROM (
         'points', coalesce(sum((r.receipt->>'points')::bigint), 0),
         'outbox_rows', coalesce(sum((r.receipt->>'outbox_rows')::bigint), 0),
         'dead_letters', coalesce(sum((r.receipt->>'dead_letters')::bigint), 0),
-        'redacted_answers', coalesce(sum((r.receipt->>'redacted_answers')::bigint), 0)) AS receipt
+        'redacted_answers', coalesce(sum((r.receipt->>'redacted_answers')::bigint), 0),
+        'signatures', coalesce(sum((r.receipt->>'signatures')::bigint), 0)) AS receipt
     FROM versions v CROSS JOIN LATERAL (
         SELECT receipt FROM versions
         WHERE tenant_id = v.tenant_id AND document = v.document AND version >= v.version

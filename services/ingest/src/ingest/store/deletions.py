@@ -101,6 +101,19 @@ DELETE FROM contents
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
 """
 
+_SIGNATURES: Final = """
+WITH unsigned AS (
+    DELETE FROM signatures
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(number)s
+    RETURNING signature_id, bands
+), unbanded AS (
+    DELETE FROM signature_bands b USING unsigned
+    WHERE b.tenant_id = %(tenant)s AND b.band = ANY(unsigned.bands)
+        AND b.signature_id = unsigned.signature_id
+)
+SELECT FROM unsigned
+"""
+
 # Events of a newer version stay: it was accepted after the tombstone was written, and all events of
 # older versions were stored before. Both times are the database's.
 _OUTBOX: Final = """
@@ -204,6 +217,7 @@ class PostgresDeletions(Deletions):
     async def purge(self, document: str, number: int) -> Purged:
         chunks = await self._run(_CHUNKS, document, number)
         contents = await self._run(_CONTENTS, document, number)
+        signatures = await self._run(_SIGNATURES, document, number)
         outbox_rows = await self._run(_OUTBOX, document, number)
         noted = await self._read_counts(document, number)
         return Purged(
@@ -211,6 +225,7 @@ class PostgresDeletions(Deletions):
             dead_letters=noted["dead_letters"],
             chunks=chunks,
             outbox_rows=outbox_rows,
+            signatures=signatures,
         )
 
     @override

@@ -48,6 +48,8 @@ def condition(expression: Expression | None, values: dict[str, Any]) -> str:
 
 
 def _compare(one: Condition, values: dict[str, Any]) -> str:
+    if one.field is Field.NOTES:
+        return f"v.notes @> %({_add(values, Jsonb([[one.value]]))})s"
     name = _add(values, one.value.value if isinstance(one.value, State) else one.value)
     column = _COLUMNS[one.field]
     if one.operator is Operator.HAS:

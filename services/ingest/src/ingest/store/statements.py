@@ -263,6 +263,7 @@ ORDER BY v.version FOR UPDATE
 """  # noqa: S608
 
 # A failed version stays FAILED; one that is kept already, or no longer, does not change its state.
+# A retired version has no signature, even if it is kept: no text is compared with its text.
 RETIRE: Final = """
 WITH emptied AS (
     DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s
@@ -270,6 +271,14 @@ WITH emptied AS (
 ), forgotten AS (
     DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
         AND version = ANY(%(dropped)s)
+), unsigned AS (
+    DELETE FROM signatures WHERE tenant_id = %(tenant)s AND document = %(name)s
+        AND (version = ANY(%(dropped)s) OR version = ANY(%(kept)s))
+    RETURNING signature_id, bands
+), unbanded AS (
+    DELETE FROM signature_bands b USING unsigned
+    WHERE b.tenant_id = %(tenant)s AND b.band = ANY(unsigned.bands)
+        AND b.signature_id = unsigned.signature_id
 )
 UPDATE versions SET state = 'SUPERSEDED', kept = version = ANY(%(kept)s), password = NULL,
     attempt = 0, step_due_at = NULL,

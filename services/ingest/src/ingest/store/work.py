@@ -15,6 +15,7 @@ from ingest.store.collection_deletions import PostgresCollectionDeletions
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
+from ingest.store.duplicates import PostgresDuplicates
 from ingest.store.fetches import PostgresFetches
 from ingest.store.sessions import PostgresSessions
 from ingest.store.texts import PostgresTexts
@@ -35,6 +36,7 @@ class PostgresWork(Work):
         self._linked: dict[str, Context] = {}
         self._documents = PostgresDocuments(unit.tx, unit.tenant)
         self._texts = PostgresTexts(unit.tx, unit.tenant)
+        self._duplicates = PostgresDuplicates(unit.tx, unit.tenant)
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
         self._fetches = PostgresFetches(unit.tx, unit.tenant)
         self._sessions = PostgresSessions(unit.tx, unit.tenant)
@@ -52,6 +54,11 @@ class PostgresWork(Work):
     @override
     def texts(self) -> PostgresTexts:
         return self._texts
+
+    @property
+    @override
+    def duplicates(self) -> PostgresDuplicates:
+        return self._duplicates
 
     @property
     @override

@@ -38,6 +38,7 @@ from ingest.domain import (
     UploadResult,
     Verdict,
     Version,
+    View,
 )
 from ingest.lanes import Lane, choose_embedding_lane
 from ingest.usecases.rows import CollectionDeletion, Receipt
@@ -160,16 +161,24 @@ def send_results(
     uploads: Sequence[Upload],
     verdict: Verdict | None,
     cause: Cause = None,
+    same_content: Sequence[str] = (),
 ) -> None:
     """Sends the final result of a version to each upload that waits for it.
 
     `verdict` is None if the version is searchable. The result for an upload over gRPC has an empty
-    upload event id.
+    upload event id. `same_content` are other documents with the bytes of a searchable version.
     """
     for upload in uploads:
-        send_result(work, version, upload, verdict, cause=cause)
+        send_result(work, version, upload, verdict, cause=cause, same_content=same_content)
     if not version.origin.source:
-        _emit_result(work, version, Origin(), verdict, unchanged=False, cause=cause)
+        grpc = Upload(
+            origin=Origin(),
+            document=version.document,
+            version=version.number,
+            sha256=version.stored.sha256,
+            unchanged=False,
+        )
+        send_result(work, version, grpc, verdict, cause=cause, same_content=same_content)
 
 
 def send_result(
@@ -180,24 +189,13 @@ def send_result(
     *,
     cause: Cause = None,
     trace: Trace = None,
+    same_content: Sequence[str] = (),
 ) -> None:
-    """Sends the final result of one upload; without a verdict the version is searchable."""
-    unchanged = upload.unchanged
-    _emit_result(
-        work, version, upload.origin, verdict, unchanged=unchanged, cause=cause, trace=trace
-    )
+    """Sends the final result of one upload; without a verdict the version is searchable.
 
-
-def _emit_result(
-    work: Work,
-    version: Version,
-    origin: Origin,
-    verdict: Verdict | None,
-    *,
-    unchanged: bool,
-    cause: Cause = None,
-    trace: Trace = None,
-) -> None:
+    For `same_content` see `send_results`.
+    """
+    origin = upload.origin
     event: Message
     if verdict is None:
         event = DocumentIndexed(
@@ -207,8 +205,9 @@ def _emit_result(
             upload_event_id=origin.event_id,
             correlation_id=origin.correlation_id,
             chunk_count=version.chunk_count,
-            unchanged=unchanged,
+            unchanged=upload.unchanged,
             notes=to_notes(version),
+            same_content=same_content,
         )
     else:
         event = DocumentFailed(
@@ -349,18 +348,19 @@ def is_ended_by_delete(version: Version, upload: Upload) -> bool:
     return version.state is State.DELETING
 
 
-def resend(work: Work, version: Version, upload: Upload) -> None:
+def resend(work: Work, view: View, upload: Upload) -> None:
     """Sends the acknowledgement or result of a repeated event again, with the same id.
 
     Does nothing if `is_ended_by_delete`.
     """
+    version = view.version
     if is_ended_by_delete(version, upload):
         return
     match upload.result:
         case "":
             send_acknowledgement(work, version, upload.origin)
         case UploadResult.INDEXED:
-            send_result(work, version, upload)
+            send_result(work, version, upload, same_content=view.same_content)
         case UploadResult.UPDATED:
             send_update(work, version, upload.origin)
         case reason:

@@ -209,6 +209,7 @@ async def _purge(work: Work, delivery: Delivery[PassagesPurged]) -> None:
         outbox_rows=purged.outbox_rows,
         dead_letters=purged.dead_letters + event.dead_letters,
         redacted_answers=event.redacted_answers,
+        signatures=purged.signatures,
     )
     last = deleting[-1]
     waiting = await work.uploads.settle_deleted(event.document, last.number)

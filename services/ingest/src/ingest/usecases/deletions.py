@@ -34,7 +34,7 @@ class Deletions(Protocol):
         """Record how many dead letters the delete up to this version removed."""
 
     async def purge(self, document: str, number: int) -> Purged:
-        """Remove chunks, bytes and outbox rows of the DELETING versions up to this one."""
+        """Remove all data of the DELETING versions up to this one but what the receipt needs."""
 
     async def close(self, document: str, number: int, receipt: Receipt) -> None:
         """Make those versions DELETED, clear their descriptions and store the receipt."""

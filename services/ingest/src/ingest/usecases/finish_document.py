@@ -13,13 +13,13 @@ from ingest.domain import (
     UNFINISHED,
     Entry,
     State,
-    Upload,
     Verdict,
     Version,
     View,
     source_states,
 )
 from ingest.usecases import announce
+from ingest.usecases.duplicates import list_same_content, note_near_duplicates
 from ingest.usecases.keep_versions import remove_objects, retire_older
 from ingest.usecases.ports import Objects
 from ingest.usecases.work import Begin, Work
@@ -66,9 +66,7 @@ async def _index_first(work: Work, deliveries: Sequence[Searchable]) -> None:
     causes = {one.event.document: one for one in deliveries}
     views = await work.documents.lock_versions([(name, 1) for name in sorted(causes)])
     found = [view.version for view in views if _is_new(view)]
-    uploads = await work.documents.index(found)
-    for version in found:
-        _announce_indexed(work, version, uploads, causes[version.document])
+    await _settle_indexed(work, found, causes)
 
 
 async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
@@ -78,8 +76,7 @@ async def _index(work: Work, delivery: Searchable) -> Sequence[Version]:
     if view is None or not _is_new(view):
         return ()
     dropped = await _retire(work, view.entry, view.version, delivery)
-    uploads = await work.documents.index([view.version])
-    _announce_indexed(work, view.version, uploads, delivery)
+    await _settle_indexed(work, [view.version], {event.document: delivery})
     return dropped
 
 
@@ -88,11 +85,18 @@ def _is_new(view: View) -> bool:
     return is_newer and view.version.state in source_states(State.INDEXED)
 
 
-def _announce_indexed(
-    work: Work, version: Version, uploads: Mapping[str, Sequence[Upload]], cause: Searchable
+async def _settle_indexed(
+    work: Work, versions: Sequence[Version], causes: Mapping[str, Searchable]
 ) -> None:
-    if version.state in UNFINISHED:
-        announce.send_results(work, version, uploads.get(version.document, ()), None, cause)
+    """Makes versions INDEXED and sends their results, unless a version had one."""
+    versions = await note_near_duplicates(work.duplicates, versions)
+    uploads = await work.documents.index(versions)
+    expected = [one for one in versions if one.state in UNFINISHED]
+    same = await list_same_content(work.duplicates, expected)
+    for version in expected:
+        name = version.document
+        waiting, cause = uploads.get(name, ()), causes[name]
+        announce.send_results(work, version, waiting, None, cause, same.get(name, ()))
 
 
 async def _retire(

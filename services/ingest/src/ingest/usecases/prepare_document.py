@@ -13,6 +13,7 @@ from ingest.domain import Piece, Prepared, State, Verdict, Version
 from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
+from ingest.usecases.duplicates import keep_signature
 from ingest.usecases.finish_document import give_up
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Changed, Objects, Parse, Passwords, Room
@@ -87,6 +88,8 @@ class PrepareDocument:
                 return
             prepared = await work.documents.prepare(version, outcome, self._wait_s(outcome))
             if prepared is not None:
+                if outcome.signature:
+                    await keep_signature(work.duplicates, prepared, outcome.signature)
                 announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
 
     async def _keep_large(

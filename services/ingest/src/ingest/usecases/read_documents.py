@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.duplicates import show_same_content
 from ingest.usecases.progress import Progress, ProgressEstimates
 from ingest.usecases.read_newest import ReadNewest
 from ingest.usecases.rows import PageQuery
@@ -17,7 +18,7 @@ class GetDocument:
     begin: Begin
 
     async def run(self, tenant: str, name: str) -> View:
-        """The document and its newest version.
+        """The document and its newest version, and other documents with its bytes.
 
         Raises:
             InvalidInputError: DOCUMENT_NAME.
@@ -26,9 +27,10 @@ class GetDocument:
         check_name(name)
         async with self.begin(tenant) as work:
             view = await work.documents.find_newest(name)
-        if view is None:
-            raise unknown_document_error()
-        return view
+            if view is None:
+                raise unknown_document_error()
+            [shown] = await show_same_content(work.duplicates, [view])
+        return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ effect as its uploads one after the other.
 import asyncio
 import contextvars
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakValueDictionary
@@ -25,7 +25,6 @@ from ingest.domain import (
     Object,
     State,
     Upload,
-    UploadResult,
     Version,
     View,
 )
@@ -33,7 +32,9 @@ from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.delete_document import write_tombstones
-from ingest.usecases.describe_version import describe, describe_later
+from ingest.usecases.describe_version import describe_later
+from ingest.usecases.duplicates import show_same_content
+from ingest.usecases.known_bytes import brings_nothing, join
 from ingest.usecases.ports import Cut, CutText, Passwords
 from ingest.usecases.refusals import (
     AnsweredBeforeError,
@@ -187,8 +188,10 @@ class RecordUploads:
                     outcomes[name] = refusal
                 elif not (self.implicit_collections or name in claimed.created):
                     outcomes[name] = await refuse_unknown_collection(work, one.draft.origin)
-                elif (known := newest.get(name)) and _is_same(one, known):
-                    outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
+                elif (known := newest.get(name)) and brings_nothing(one.draft, one.stored, known):
+                    outcomes[name] = await join(
+                        work, one.draft, entry, known, wait_s=self.pace.wait_s(0), trace=one.trace
+                    )
                 elif 0 < one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry)
                 elif entry.pinned:
@@ -199,16 +202,12 @@ class RecordUploads:
                     cut = None if name in claimed.cut_apart else one.cut
                     one = replace(one, draft=draft, cut=cut)  # noqa: PLW2901
                     additions[name] = (one, self._add(one, entry.next_version))
-            made = await work.documents.add([addition for _, addition in additions.values()])
-            for name, (one, addition) in additions.items():
-                if (version := made.get(name)) is None:
-                    outcomes[name] = None
-                    continue
-                _announce_version(work, one, addition, version)
-                entry = replace(entries[name], latest_version=version.number)
-                outcomes[name] = View(entry=entry, version=version)
-            if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
-                await work.documents.release(unused)
+            outcomes |= await _add_all(work, entries, additions)
+            views = [one for one in outcomes.values() if isinstance(one, View)]
+            shown = await show_same_content(work.duplicates, views)
+            outcomes |= {view.entry.name: view for view in shown}
+            if unused := outcomes.keys() - {view.entry.name for view in views}:
+                await work.documents.release(sorted(unused))
         return [outcomes[one.draft.name] for one in group]
 
     async def _end_deleted(self, work: Work, claimed: Claimed) -> dict[str, Entry]:
@@ -317,54 +316,6 @@ def _resolve(one: _Waiting, outcome: _Outcome) -> None:
         one.done.set_result(outcome)
 
 
-def _is_same(one: Incoming, known: Version) -> bool:
-    """Whether an upload brings nothing that the version's parser does not have.
-
-    With a password it is a new version until the version is parsed: its parser may be at work
-    without the password.
-    """
-    brings_password = one.draft.password != "" and known.state is State.ACCEPTED
-    return not brings_password and known.is_same(one.draft.media_type, one.stored.sha256)
-
-
-async def _join(
-    work: Work, one: Incoming, entry: Entry, newest: Version, wait_s: float
-) -> View | None:
-    """Assigns an upload with known bytes to the existing version; it gets the version's result.
-
-    Its title and metadata take effect, unless a later upload or update was handled before it.
-    """
-    origin = one.draft.origin
-    upload = Upload(
-        origin=origin,
-        document=newest.document,
-        version=newest.number,
-        sha256=newest.stored.sha256,
-        unchanged=True,
-    )
-    if newest.state is State.INDEXED and origin.source:
-        upload = replace(upload, result=UploadResult.INDEXED)
-    if origin.request_id and not await work.uploads.add(upload):
-        return None
-    latest_ns = max(entry.upload_order, entry.description_order, newest.description_order)
-    if not one.draft.order_ns or one.draft.order_ns >= latest_ns:
-        newest = await describe(
-            work,
-            newest,
-            one.draft.title,
-            one.draft.metadata,
-            wait_s=wait_s,
-            order_ns=one.draft.order_ns,
-            trace=one.trace,
-        )
-    await work.documents.raise_order(newest.document, one.draft.order_ns)
-    if upload.result:
-        announce.send_result(work, newest, upload, trace=one.trace)
-    else:
-        announce.send_acknowledgement(work, newest, origin, one.trace)
-    return View(entry=entry, version=newest)
-
-
 async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError | None:
     """Records an upload that was handled after a later upload or delete; it adds no version."""
     upload = Upload(
@@ -380,6 +331,21 @@ async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError
         return None
     announce.send_superseded(work, one.draft.tenant, upload, one.trace)
     return SupersededError()
+
+
+async def _add_all(
+    work: Work,
+    entries: Mapping[str, Entry],
+    additions: Mapping[str, tuple[Incoming, Addition]],
+) -> Mapping[str, _Outcome]:
+    """Adds the versions and announces them; a known upload adds none."""
+    made = await work.documents.add([addition for _, addition in additions.values()])
+    outcomes: dict[str, _Outcome] = dict.fromkeys(additions)
+    for name, version in made.items():
+        _announce_version(work, *additions[name], version)
+        entry = replace(entries[name], latest_version=version.number)
+        outcomes[name] = View(entry=entry, version=version)
+    return outcomes
 
 
 def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:

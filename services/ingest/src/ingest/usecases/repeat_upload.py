@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ingest.domain import Entry, Upload, Version, View
 from ingest.usecases import announce
+from ingest.usecases.duplicates import show_same_content
 from ingest.usecases.work import Work
 
 
@@ -16,10 +17,11 @@ async def repeat(work: Work, upload: Upload) -> View:
     entry = await work.documents.find_entry(upload.document) or Entry(name=upload.document)
     version = await work.documents.find_version(upload.document, upload.version)
     assert version is not None, "an upload's version is never removed"
+    [view] = await show_same_content(work.duplicates, [View(entry=entry, version=version)])
     if upload.origin.source:
-        announce.resend(work, version, upload)
+        announce.resend(work, view, upload)
         await _repeat_deletion(work, version, upload)
-    return View(entry=entry, version=version)
+    return view
 
 
 async def _repeat_deletion(work: Work, version: Version, upload: Upload) -> None:

@@ -93,6 +93,7 @@ class Purged:
     dead_letters: int
     chunks: int
     outbox_rows: int
+    signatures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class Receipt:
     outbox_rows: int = 0
     dead_letters: int = 0
     redacted_answers: int = 0
+    signatures: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from ingest.domain import (
     View,
 )
 from ingest.usecases.deletions import CollectionDeletions, Deletions
+from ingest.usecases.duplicates import Duplicates
 from ingest.usecases.rows import (
     Addition,
     Claimed,
@@ -328,6 +329,8 @@ class Work(Emitter, Protocol):
     def documents(self) -> Documents: ...
     @property
     def texts(self) -> Texts: ...
+    @property
+    def duplicates(self) -> Duplicates: ...
     @property
     def uploads(self) -> Uploads: ...
     @property

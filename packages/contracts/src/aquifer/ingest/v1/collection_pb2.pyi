@@ -35,9 +35,11 @@ class _StepEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Step.ValueType], 
     """Masks personal data that has a form of its own, such as e-mail addresses and phone numbers. What
     is masked reaches no chunk, event or search; the uploaded bytes are kept as they are.
     """
+    STEP_NEAR_DUPLICATES: _Step.ValueType  # 3
+    """Notes documents of the collection with almost the same text; changes no text and no id of a chunk."""
 
 class Step(_Step, metaclass=_StepEnumTypeWrapper):
-    """A step between reading a document and cutting it into chunks; docs/formats.md describes each."""
+    """A step that documents go through after they are read; docs/formats.md describes each."""
 
 STEP_UNSPECIFIED: Step.ValueType  # 0
 STEP_REPEATED_LINES: Step.ValueType  # 1
@@ -46,6 +48,8 @@ STEP_PII_MASKING: Step.ValueType  # 2
 """Masks personal data that has a form of its own, such as e-mail addresses and phone numbers. What
 is masked reaches no chunk, event or search; the uploaded bytes are kept as they are.
 """
+STEP_NEAR_DUPLICATES: Step.ValueType  # 3
+"""Notes documents of the collection with almost the same text; changes no text and no id of a chunk."""
 
 @typing.final
 class Collection(message.Message):
@@ -103,9 +107,9 @@ class Collection(message.Message):
 
     @builtins.property
     def steps(self) -> containers.RepeatedScalarFieldContainer[Step.ValueType]:
-        """Steps that its documents go through between reading and cutting, each at most once; none: all are
-        off. They hold for versions prepared from now on; notes of a document tell which steps it went
-        through, in which version. The ids of chunks depend on them.
+        """Steps that its documents go through after they are read, each at most once; none: all are off. They
+        hold for versions prepared from now on; notes of a document tell what they did, in which version.
+        The ids of chunks depend on those that change the text.
         """
 
     def __init__(

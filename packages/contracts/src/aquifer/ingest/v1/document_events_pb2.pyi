@@ -287,6 +287,7 @@ class DocumentIndexed(message.Message):
     CHUNK_COUNT_FIELD_NUMBER: builtins.int
     UNCHANGED_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
+    SAME_CONTENT_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -309,6 +310,10 @@ class DocumentIndexed(message.Message):
         deleted.
         """
 
+    @builtins.property
+    def same_content(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Document.same_content`, as it was when this was published; a repetition tells it anew."""
+
     def __init__(
         self,
         *,
@@ -320,10 +325,11 @@ class DocumentIndexed(message.Message):
         chunk_count: builtins.int = ...,
         unchanged: builtins.bool = ...,
         notes: abc.Iterable[document_pb2.Note] | None = ...,
+        same_content: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "notes", b"notes", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "correlation_id", b"correlation_id", "document", b"document", "notes", b"notes", "same_content", b"same_content", "tenant", b"tenant", "unchanged", b"unchanged", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

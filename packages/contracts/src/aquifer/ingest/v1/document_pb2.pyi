@@ -119,6 +119,7 @@ class Document(message.Message):
     NOTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     PINNED_FIELD_NUMBER: builtins.int
+    SAME_CONTENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
     Both parts match `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
@@ -173,6 +174,13 @@ class Document(message.Message):
         string in RFC 3339 with a zone, for example `2024-05-01T00:00:00Z`.
         """
 
+    @builtins.property
+    def same_content(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Other documents of the tenant whose newest version has the bytes of this one and has neither failed
+        nor been deleted: at most 5, those of the same collection first, then by name. Only in replies of
+        UploadDocument, FinishUpload, RollBackDocument and GetDocument.
+        """
+
     def __init__(
         self,
         *,
@@ -194,10 +202,11 @@ class Document(message.Message):
         notes: abc.Iterable[Note] | None = ...,
         metadata: struct_pb2.Struct | None = ...,
         pinned: builtins.bool = ...,
+        same_content: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "same_content", b"same_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,6 +387,7 @@ class DeletionReceipt(message.Message):
     OUTBOX_ROWS_FIELD_NUMBER: builtins.int
     DEAD_LETTERS_FIELD_NUMBER: builtins.int
     REDACTED_ANSWERS_FIELD_NUMBER: builtins.int
+    SIGNATURES_FIELD_NUMBER: builtins.int
     objects: builtins.int
     """Number of stored uploads (raw bytes), in files or in the database."""
     chunks: builtins.int
@@ -392,6 +402,8 @@ class DeletionReceipt(message.Message):
     """Number of dead letters that contained its text."""
     redacted_answers: builtins.int
     """Number of stored answers that lost their text and their quotes of it."""
+    signatures: builtins.int
+    """Number of signatures of its text, which other texts were compared with."""
     def __init__(
         self,
         *,
@@ -402,9 +414,10 @@ class DeletionReceipt(message.Message):
         outbox_rows: builtins.int = ...,
         dead_letters: builtins.int = ...,
         redacted_answers: builtins.int = ...,
+        signatures: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points", "redacted_answers", b"redacted_answers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunks", b"chunks", "dead_letters", b"dead_letters", "objects", b"objects", "outbox_rows", b"outbox_rows", "passages", b"passages", "points", b"points", "redacted_answers", b"redacted_answers", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

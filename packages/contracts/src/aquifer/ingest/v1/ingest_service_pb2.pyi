@@ -314,6 +314,7 @@ class ImportedVersion(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
+    SAME_CONTENT_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the upload: a new one, or an existing one with the same bytes."""
     state: document_pb2.DocumentState.ValueType
@@ -326,6 +327,10 @@ class ImportedVersion(message.Message):
         response only known for small plain text and for bytes that were uploaded before.
         """
 
+    @builtins.property
+    def same_content(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Document.same_content`."""
+
     def __init__(
         self,
         *,
@@ -333,10 +338,11 @@ class ImportedVersion(message.Message):
         state: document_pb2.DocumentState.ValueType = ...,
         trace_id: builtins.str = ...,
         notes: abc.Iterable[document_pb2.Note] | None = ...,
+        same_content: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["notes", b"notes", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["notes", b"notes", "same_content", b"same_content", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -834,7 +840,7 @@ class ListDocumentsRequest(message.Message):
       * Fields are those of `Document`: `state` and `reason` (= !=), `title`, `media_type` and
         `file_name` of the upload (= != :), `size_bytes`, `create_time`, `update_time`
         (= != < <= > >=). `field:text` is true if the field contains the text, whatever the case of
-        A to Z.
+        A to Z. `notes:CODE` is true if one of the notes has this code.
       * `metadata.KEY`, or `metadata."any key"`, is the value of a key: `metadata.year >= 2020`,
         `metadata.public = true`, `metadata.author = "Ada"`, `metadata.due < 2026-01-01T00:00:00Z`.
         Texts, booleans (= != :), numbers (also < <= > >=) and times (= != < <= > >=), which are

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -26,10 +27,13 @@ from ingest.parsing.jail.reply import build_frames, failure_frame
 from ingest.parsing.jail.task import Task
 from ingest.parsing.ocr.data import OcrData
 from ingest.parsing.reading import Reading
+
+# Needs a library of the system, which cannot be loaded after the jail is sealed.
+from ingest.parsing.steps.near_duplicates import sign
 from ingest.parsing.text.charset import find_declared_charset
 from ingest.parsing.text.decode import decode
 from ingest.parsing.text.encoding import load_statistics
-from ingest.steps import Step
+from ingest.steps import CHANGES_TEXT, Step
 
 
 class Reader(Protocol):
@@ -80,7 +84,10 @@ def _build_frames(
     media_type: MediaType, task: Task, data: bytes, output_bytes: int, ocr: OcrData | None
 ) -> Iterator[bytes]:
     reading = _read(media_type, task, data, output_bytes, ocr)
-    parsed = assemble(reading, media_type, [Step(name) for name in task.steps])
+    steps = [Step(name) for name in task.steps]
+    parsed = assemble(reading, media_type, [step for step in steps if step in CHANGES_TEXT])
+    if Step.NEAR_DUPLICATES in steps:
+        parsed = replace(parsed, signature=sign(parsed.text))
     settings = ChunkSettings(target_chars=task.target_chars, max_chars=task.max_chars)
     left_bytes = output_bytes
     for message in build_frames(parsed, chunk(parsed, settings)):

@@ -1,8 +1,8 @@
 """The reply of a child: a document in frames that are small enough for the parent's event loop.
 
 Text, pages, headings, tables and chunks come in order and in parts, then the notes with the steps,
-and the title; a failure may come at any time. A chunk is sent as its offsets and, if they are
-known, its lines.
+and the title with the signature of the text; a failure may come at any time. A chunk is sent as its
+offsets and, if they are known, its lines.
 """
 
 import binascii
@@ -27,7 +27,8 @@ from ingest.outline import (
 from ingest.parsing.document import CutDocument, MediaType, PageStart, ParsedDocument
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.text.clean import clean_title, is_clean
-from ingest.steps import KINDS_MAX, Applied, Step
+from ingest.signature import NUMBERS
+from ingest.steps import CHANGES_TEXT, KINDS_MAX, Applied, Step
 
 # A frame is read within about a millisecond.
 PART_CHARS = 32 * 1024
@@ -55,7 +56,8 @@ def build_frames(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[di
         yield {"chunks": frame}
     if parsed.notes or parsed.applied:
         yield {"notes": parsed.notes, "applied": parsed.applied}
-    yield {"title": parsed.title}
+    signature = binascii.b2a_base64(parsed.signature, newline=False).decode()
+    yield {"title": parsed.title, "signature": signature}
 
 
 def _group_chunks(parsed: ParsedDocument, chunks: Sequence[Chunk]) -> Iterator[list[Any]]:
@@ -127,8 +129,8 @@ class Reply:
                 case {"notes": [*notes], "applied": [*applied]} if not self._has_notes():
                     self._add_notes(notes)
                     self._add_applied(applied)
-                case {"title": str(title)} if self._is_complete():
-                    return self._build_document(title)
+                case {"title": str(title), "signature": str(signature)} if self._is_complete():
+                    return self._build_document(title, self._read_signature(signature))
                 case _:
                     raise _malformed_reply_error()
         except (ValueError, TypeError, RecursionError) as error:
@@ -207,20 +209,27 @@ class Reply:
             self._notes.append(Note(NoteCode(code), clean_title(detail)))
 
     def _add_applied(self, applied: Sequence[Any]) -> None:
-        if len(applied) > len(self._steps):
-            raise _malformed_reply_error()
         for name, counts in applied:
-            fits = name in self._steps and isinstance(counts, dict) and len(counts) <= KINDS_MAX
+            may_run = name in self._steps and name in CHANGES_TEXT
+            is_new = name not in [one.step for one in self._applied]
+            fits = may_run and is_new and isinstance(counts, dict) and len(counts) <= KINDS_MAX
             if not (fits and _is_int(*counts.values()) and all(map(_KIND.fullmatch, counts))):
                 raise _malformed_reply_error()
             self._applied.append(Applied(Step(name), counts))
+
+    def _read_signature(self, encoded: str) -> bytes:
+        signature = binascii.a2b_base64(encoded, strict_mode=True)
+        is_chosen = Step.NEAR_DUPLICATES in self._steps
+        if signature and not (is_chosen and len(signature) == NUMBERS.size):
+            raise _malformed_reply_error()
+        return signature
 
     def _is_indented(self, start: int) -> bool:
         """Whether white space at a place is the indentation of a line."""
         begins_line = start == 0 or self._slice(start - 1, start) == "\n"
         return begins_line and self._slice(start, start + 1) != "\n"
 
-    def _build_document(self, title: str) -> CutDocument:
+    def _build_document(self, title: str, signature: bytes) -> CutDocument:
         return CutDocument(
             title=clean_title(title),
             pages=tuple(self._pages),
@@ -228,6 +237,7 @@ class Reply:
             notes=tuple(self._notes),
             applied=tuple(self._applied),
             chunks=self._chunks,
+            signature=signature,
         )
 
 

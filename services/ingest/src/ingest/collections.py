@@ -13,7 +13,14 @@ DESCRIPTION_MAX_CHARS: Final = 1_000
 CHUNK_MIN_CHARS, CHUNK_MAX_CHARS = 100, 4_000
 RETENTION_MIN_S, RETENTION_MAX_S = 60, 36_525 * 86_400
 VERSION_RETENTION_MAX = 100
-MASK: Final = ("description", "chunk_sizes", "retention", "version_retention", "steps")
+MASK: Final = (
+    "description",
+    "chunk_sizes",
+    "retention",
+    "version_retention",
+    "steps",
+    "access_labels",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +28,8 @@ class CollectionSettings:
     """Settings of a collection; sizes of 0 are those of the service, a retention of 0 is none.
 
     `version_retention` is how many superseded versions of a document keep their bytes and text.
-    `steps` are in the order in which they run.
+    `steps` are in the order in which they run. `access_labels` are those of documents without own
+    ones, sorted.
     """
 
     description: str = ""
@@ -30,6 +38,7 @@ class CollectionSettings:
     retention_s: int = 0
     version_retention: int = 0
     steps: tuple[Step, ...] = ()
+    access_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         violations = list(self._find_violations())
@@ -69,6 +78,8 @@ class CollectionSettings:
             changed = replace(changed, version_retention=given.version_retention)
         if "steps" in chosen:
             changed = replace(changed, steps=given.steps)
+        if "access_labels" in chosen:
+            changed = replace(changed, access_labels=given.access_labels)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:

@@ -47,6 +47,8 @@ def to_document(view: View) -> Document:
         file_name=version.file_name,
         notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
         pinned=entry.pinned,
+        labels=entry.labels.names,
+        own_labels=entry.labels.own,
     )
 
 

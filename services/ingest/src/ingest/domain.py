@@ -11,6 +11,7 @@ from typing import Final
 
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from ingest.labels import NO_LABELS, Labels
 from ingest.metadata import check_metadata, is_same
 from ingest.notes import Note
 
@@ -113,7 +114,6 @@ class Draft:
     """The description of an upload, without its bytes; texts are hints and may be empty.
 
     `password` opens the file and is never shown.
-
     `order_ns` is when the broker stored an upload event, in nanoseconds since 1970. Of two uploads
     of a document the later one wins, whichever is handled first. It is 0 for an upload over gRPC,
     which counts from its acceptance.
@@ -128,6 +128,7 @@ class Draft:
     media_type: str = ""
     title: str = ""
     metadata: JsonObject
+    labels: tuple[str, ...] = ()
     password: str = field(default="", repr=False)
     origin: Origin
     trace_id: str = ""
@@ -214,6 +215,7 @@ class Entry:
     upload_order: int = 0
     pinned: bool = False
     description_order: int = 0
+    labels: Labels = NO_LABELS
 
     @property
     def next_version(self) -> int:

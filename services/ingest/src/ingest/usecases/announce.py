@@ -39,6 +39,7 @@ from ingest.domain import (
     Verdict,
     Version,
 )
+from ingest.labels import Labels
 from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Trace, Work
 
@@ -79,6 +80,7 @@ def send_chunks(
     work: Work,
     version: Version,
     pieces: Sequence[Piece],
+    labels: Labels,
     *,
     cause: Cause = None,
     trace: Trace = None,
@@ -117,6 +119,8 @@ def send_chunks(
                 for piece in members
             ],
             upload_event_id=version.origin.event_id,
+            labels=labels.names,
+            labels_order=labels.order,
         )
         key = (*_version_key(version), "prepared", batch, version.attempt, *_once_more(again))
         work.emit(event, about=version.document, key=key, cause=cause, context=trace)

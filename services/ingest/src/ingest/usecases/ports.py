@@ -15,6 +15,7 @@ from ingest.domain import (
     State,
     Version,
 )
+from ingest.labels import Labels
 from ingest.usecases.rows import CollectionDeletion, Line, Pending
 
 
@@ -147,6 +148,16 @@ class HideAll(Protocol):
         """Hides all or none of these documents; otherwise as `Hide`."""
 
 
+class LabelAll(Protocol):
+    """Sets the labels of documents of a tenant in query, also outside a call."""
+
+    async def __call__(self, tenant: str, labelled: Sequence[tuple[str, Labels]]) -> None:
+        """Returns after query has committed them, and made its points follow if it could.
+
+        Raises a ServiceError if it has not committed them.
+        """
+
+
 class DeadLetters(Protocol):
     """Dead letters, which may contain a document's text."""
 
@@ -185,6 +196,9 @@ class Sweeper(Protocol):
 
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
+
+    async def list_tenants_with_labels_due(self) -> Sequence[str]:
+        """Tenants with labels that query has not confirmed."""
 
     async def list_tenants_with_retention(self) -> Sequence[str]:
         """Tenants that have a collection whose documents are deleted with time."""

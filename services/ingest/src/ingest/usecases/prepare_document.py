@@ -51,7 +51,9 @@ class PrepareDocument:
             wait_s = self.pace.wait_s(0, work_s(State.PREPARED, 0, outcome.batch_count))
             prepared = await work.documents.prepare(version, outcome, wait_s)
             if prepared is not None:
-                announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
+                entry = await work.documents.find_entry(version.document)
+                assert entry is not None, "the row of a version's document is never removed"
+                announce.send_chunks(work, prepared, outcome.pieces, entry.labels, cause=delivery)
         # No event reports this state to watchers.
         self.changed(version.tenant, version.document)
 

@@ -98,7 +98,8 @@ class CheckLive(Check):
                 return False
             pieces = await work.documents.list_pieces(one.document, one.number)
             with continue_trace("reconcile version", view.version.trace_id):
-                announce.send_chunks(work, view.version, pieces, again=str(uuid4()))
+                labels = view.entry.labels
+                announce.send_chunks(work, view.version, pieces, labels, again=str(uuid4()))
         return bool(pieces)
 
 

@@ -14,10 +14,8 @@ from weakref import WeakValueDictionary
 
 from opentelemetry import context as otel_context
 
-from chassis.base.errors import (
-    ConflictError,
-    FailedPreconditionError,
-)
+from chassis.base.errors import ConflictError, FailedPreconditionError
+from chassis.base.labels import Held
 from ingest.domain import (
     SUPERSEDED,
     Draft,
@@ -33,6 +31,7 @@ from ingest.pace import Pace, work_s
 from ingest.usecases import announce
 from ingest.usecases.delete_document import write_tombstones
 from ingest.usecases.describe_version import describe, describe_later
+from ingest.usecases.label_documents import check_upload_labels, label_upload
 from ingest.usecases.ports import Cut, CutText, Passwords
 from ingest.usecases.refusals import (
     AnsweredBeforeError,
@@ -58,10 +57,11 @@ class Incoming:
 
     `content` is set if the bytes go into the database, `cut` if the text is already cut; `trace` is
     the upload's own trace. `restored` is the version of the document that had these bytes, for a
-    roll back; 0 otherwise.
+    roll back; 0 otherwise. `held` are the labels of the sender.
     """
 
     draft: Draft
+    held: Held
     stored: Object
     content: bytes | None
     cut: Cut | None = None
@@ -105,7 +105,7 @@ class RecordUploads:
 
         Raises:
             AlreadyExistsError: REQUEST_REUSED.
-            ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            ForbiddenError: LABELS_FORBIDDEN; TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
             FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
                 DOCUMENT_DELETED, for a roll back.
@@ -186,7 +186,9 @@ class RecordUploads:
                 elif not (self.implicit_collections or name in claimed.created):
                     outcomes[name] = await refuse_unknown_collection(work, one.draft.origin)
                 elif (known := newest.get(name)) and _is_same(one, known):
-                    outcomes[name] = await _join(work, one, entry, known, self.pace.wait_s(0))
+                    outcomes[name] = await _join(
+                        work, one, entry, known, claimed, self.pace.wait_s(0)
+                    )
                 elif 0 < one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry)
                 elif entry.pinned:
@@ -202,8 +204,10 @@ class RecordUploads:
                 if (version := made.get(name)) is None:
                     outcomes[name] = None
                     continue
-                _announce_version(work, one, addition, version)
-                entry = replace(entries[name], latest_version=version.number)
+                inherited = claimed.inherited.get(name, ())
+                entry = await label_upload(work, one.draft, entries[name], inherited)
+                _announce_version(work, one, addition, version, entry)
+                entry = replace(entry, latest_version=version.number)
                 outcomes[name] = View(entry=entry, version=version)
             if unused := [name for name, one in outcomes.items() if not isinstance(one, View)]:
                 await work.documents.release(unused)
@@ -243,7 +247,8 @@ class RecordUploads:
             )
         if 0 < one.restored <= entry.tombstone_version:
             return deleted_version_error(one.restored)
-        return None
+        inherited = claimed.inherited.get(one.draft.name, ())
+        return check_upload_labels(one.draft, entry, inherited, one.held)
 
     def _add(self, one: Incoming, number: int) -> Addition:
         """The version to add for an upload; small plain text is cut at once."""
@@ -326,7 +331,7 @@ def _is_same(one: Incoming, known: Version) -> bool:
 
 
 async def _join(
-    work: Work, one: Incoming, entry: Entry, newest: Version, wait_s: float
+    work: Work, one: Incoming, entry: Entry, newest: Version, claimed: Claimed, wait_s: float
 ) -> View | None:
     """Assigns an upload with known bytes to the existing version; it gets the version's result.
 
@@ -344,6 +349,7 @@ async def _join(
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
+    entry = await label_upload(work, one.draft, entry, claimed.inherited.get(entry.name, ()))
     latest_ns = max(entry.upload_order, entry.description_order, newest.description_order)
     if not one.draft.order_ns or one.draft.order_ns >= latest_ns:
         newest = await describe(
@@ -380,10 +386,13 @@ async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError
     return SupersededError()
 
 
-def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
+def _announce_version(
+    work: Work, one: Incoming, addition: Addition, version: Version, entry: Entry
+) -> None:
     """Acknowledges a new version and orders its next step."""
     announce.send_acknowledgement(work, version, one.draft.origin, one.trace)
     if addition.prepared is None:
         announce.order_preparation(work, version, one.trace)
     else:
-        announce.send_chunks(work, version, addition.prepared.pieces, trace=one.trace)
+        pieces = addition.prepared.pieces
+        announce.send_chunks(work, version, pieces, entry.labels, trace=one.trace)

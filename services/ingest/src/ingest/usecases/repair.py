@@ -91,7 +91,9 @@ class RepairSteps:
                     announce.order_preparation(work, version)
                 case State.PREPARED:
                     pieces = await work.documents.list_pieces(version.document, version.number)
-                    announce.send_chunks(work, version, pieces)
+                    entry = await work.documents.find_entry(version.document)
+                    assert entry is not None, "the row of a version's document is never removed"
+                    announce.send_chunks(work, version, pieces, entry.labels)
                 case _:
                     announce.order_deletion(work, version)
 

@@ -90,6 +90,8 @@ class Document(message.Message):
     NOTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     PINNED_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    OWN_LABELS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
     Both parts match `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
@@ -122,6 +124,8 @@ class Document(message.Message):
     """Name of the file as it was uploaded, for example `report.pdf`; empty if none was given."""
     pinned: builtins.bool
     """Searches keep to the live version, which is the newest one: uploads of other bytes are refused."""
+    own_labels: builtins.bool
+    """The labels are its own; otherwise they are those of its collection, and follow them. Output only."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When the newest version was accepted."""
@@ -142,6 +146,14 @@ class Document(message.Message):
         of 1 to 64 characters. A value is a string of up to 512 characters, a finite number, a boolean,
         or a list of at most 64 of these. Numbers are doubles: integers up to 2^53 are exact. A time is a
         string in RFC 3339 with a zone, for example `2024-05-01T00:00:00Z`.
+        """
+
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Who may see the document: keys that hold at least one of these labels, and keys that hold all. None:
+        every key of the tenant. At most 16, each 1 to 63 of `a-z 0-9 . _ -`, the first a letter or digit.
+        They belong to the document, not to a version, and outlive its deletion: an upload under its name
+        has them again.
         """
 
     def __init__(
@@ -165,10 +177,12 @@ class Document(message.Message):
         notes: abc.Iterable[Note] | None = ...,
         metadata: struct_pb2.Struct | None = ...,
         pinned: builtins.bool = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
+        own_labels: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "labels", b"labels", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "own_labels", b"own_labels", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -139,6 +139,7 @@ def _to_shown(one: InspectedDocument) -> Shown:
         tombstone_version=one.tombstone_version,
         passages=one.passages,
         deleted_passages=one.deleted_passages,
+        labels=tuple(one.labels),
     )
 
 

@@ -290,6 +290,7 @@ def _inspected(one: Inspected) -> pb.InspectedDocument:
         tombstone_version=one.tombstone_version,
         passages=one.passages,
         deleted_passages=one.deleted_passages,
+        labels=one.labels,
     )
 
 

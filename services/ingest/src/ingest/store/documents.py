@@ -167,6 +167,10 @@ class PostgresDocuments(Documents):
         return rows.labels(row) if row else None
 
     @override
+    async def label_again(self, names: Sequence[str]) -> None:
+        await self._run(statements.LABEL_AGAIN, "", names=list(names))
+
+    @override
     async def list_labels_due(
         self, names: Sequence[str], limit: int
     ) -> Sequence[tuple[str, Labels]]:

@@ -164,6 +164,12 @@ WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
 RETURNING labels, own_labels, labels_order
 """  # noqa: S608
 
+LABEL_AGAIN: Final = f"""
+UPDATE documents SET labels_order = greatest(labels_order + 1, {rows.NOW_NS}),
+    labels_due_at = clock_timestamp()
+WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s)
+"""  # noqa: S608
+
 LABELS_DUE: Final = """
 SELECT name, labels, own_labels, labels_order FROM documents
 WHERE tenant_id = %(tenant)s AND labels_due_at IS NOT NULL

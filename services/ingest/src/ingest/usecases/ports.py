@@ -230,11 +230,12 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveVersion:
-    """A live version and its number of chunks."""
+    """A live version, its number of chunks, and the labels of its document."""
 
     document: str
     number: int
     chunk_count: int
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +297,7 @@ class Shown:
     tombstone_version: int = 0
     passages: int = 0
     deleted_passages: int = 0
+    labels: tuple[str, ...] = ()
 
 
 class Search(Protocol):

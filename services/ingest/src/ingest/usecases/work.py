@@ -111,6 +111,9 @@ class Documents(Protocol):
         `order_ns` is when they were given, 0 means now. `due`: query has to be told.
         """
 
+    async def label_again(self, names: Sequence[str]) -> None:
+        """Give documents the labels that they have once more, now: query has to be told."""
+
     async def list_labels_due(
         self, names: Sequence[str], limit: int
     ) -> Sequence[tuple[str, Labels]]:

@@ -108,7 +108,7 @@ SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
 """
 
 _INSPECT: Final = """
-SELECT document, live_version, tombstone_version,
+SELECT document, live_version, tombstone_version, labels,
        (SELECT count(*) FROM passages AS live
         WHERE live.tenant_id = known.tenant_id AND live.document = known.document
           AND live.version = known.live_version) AS passages,

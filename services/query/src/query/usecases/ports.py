@@ -221,6 +221,7 @@ class Inspected:
     tombstone_version: int
     passages: int
     deleted_passages: int
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

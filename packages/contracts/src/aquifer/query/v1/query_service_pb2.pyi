@@ -764,6 +764,7 @@ class InspectedDocument(message.Message):
     TOMBSTONE_VERSION_FIELD_NUMBER: builtins.int
     PASSAGES_FIELD_NUMBER: builtins.int
     DELETED_PASSAGES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name."""
     live_version: builtins.int
@@ -774,6 +775,10 @@ class InspectedDocument(message.Message):
     """Number of passages of the live version."""
     deleted_passages: builtins.int
     """Number of passages of deleted versions."""
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of the document."""
+
     def __init__(
         self,
         *,
@@ -782,9 +787,10 @@ class InspectedDocument(message.Message):
         tombstone_version: builtins.int = ...,
         passages: builtins.int = ...,
         deleted_passages: builtins.int = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["deleted_passages", b"deleted_passages", "document", b"document", "live_version", b"live_version", "passages", b"passages", "tombstone_version", b"tombstone_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deleted_passages", b"deleted_passages", "document", b"document", "labels", b"labels", "live_version", b"live_version", "passages", b"passages", "tombstone_version", b"tombstone_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

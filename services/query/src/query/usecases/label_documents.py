@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
+from query.domain import collection_of
 from query.labels import Labels
 from query.retrieval.vector_store import TenantScope
 from query.usecases.indexes import Indexes
@@ -65,6 +66,8 @@ class LabelDocuments:
             raise InvalidInputError(
                 "LABELS_COUNT", detail, fields=[FieldViolation("documents", detail)]
             )
+        for document in given:
+            collection_of(document)
         async with self.begin(tenant) as work:
             changed = await work.rows.label(labelled)
         try:

@@ -173,7 +173,8 @@ class Shard:
 
     def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
         """Set the labels of all points of a document."""
-        where = _filter(scope, Filter(documents=frozenset({document})))
+        named = edge.FieldCondition("document", edge.MatchValue(document))
+        where = edge.Filter(must=[_tenant(scope), named])
         payload = {"labels": to_stored(labels)}
         self._write(edge.UpdateOperation.set_payload_by_filter(where, payload))
 

@@ -58,7 +58,7 @@ class CollectionSettings:
         Raises:
             InvalidInputError: UPDATE_MASK.
         """
-        chosen = MASK if list(paths) in ([], ["*"]) else tuple(paths)
+        chosen = MASK if _names_all(paths) else tuple(paths)
         for path in chosen:
             if path not in MASK:
                 raise InvalidInputError(
@@ -122,6 +122,15 @@ class Collection:
     def document_count(self) -> int:
         """Number of its documents, without deleted ones."""
         return sum(self.state_counts.values())
+
+
+def names_setting(name: str, paths: Sequence[str]) -> bool:
+    """Whether a mask names a setting."""
+    return _names_all(paths) or name in paths
+
+
+def _names_all(paths: Sequence[str]) -> bool:
+    return list(paths) in ([], ["*"])
 
 
 def read_steps(names: Sequence[str]) -> tuple[Step, ...]:

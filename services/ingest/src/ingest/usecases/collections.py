@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from chassis.base.errors import AlreadyExistsError, NotFoundError
 from chassis.base.labels import held_labels
-from ingest.collections import Collection, CollectionSettings
+from ingest.collections import Collection, CollectionSettings, names_setting
 from ingest.usecases.label_documents import SendLabels, check_may_change_collection
 from ingest.usecases.work import Begin, Work
 
@@ -96,7 +96,7 @@ class UpdateCollection:
                 await work.collections.label(collection_id, changed.access_labels)
                 found = await find_collection(work, collection_id)
         # Also if nothing has changed: an earlier call may have ended before it was sent.
-        if "access_labels" in paths or changed.access_labels:
+        if names_setting("access_labels", paths):
             await self.send.send_now(tenant)
         return found
 

@@ -41,6 +41,7 @@ from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Draft, Origin, Version, View
+from ingest.labels import Labels
 from ingest.objects.local import LocalObjects
 from ingest.parsing.jail.jailed import ParserLimits
 from ingest.parsing.parser import Parser
@@ -127,6 +128,7 @@ class Siblings:
     """
 
     hidden: list[tuple[str, int]] = field(default_factory=list)
+    labelled: dict[str, Labels] = field(default_factory=dict)
     query_is_away: bool = False
     bus_is_away: bool = False
     letters: int = 0
@@ -166,6 +168,14 @@ class Siblings:
     async def hide_all(self, tenant: str, versions: Sequence[tuple[str, int]]) -> None:
         for document, version in versions:
             await self.hide(tenant, document, version)
+
+    async def label_all(self, tenant: str, labelled: Sequence[tuple[str, Labels]]) -> None:
+        if self.query_is_away:
+            raise UnavailableError("QUERY_UNAVAILABLE", "away")
+        for document, labels in labelled:
+            known = self.labelled.get(document)
+            if known is None or known.order < labels.order:
+                self.labelled[document] = labels
 
     async def discard_document(self, tenant: str, document: str) -> int:
         if self.bus_is_away:
@@ -519,6 +529,7 @@ async def open_rig(
             passwords=AesPasswords(settings.password_key.get_secret_value()),
             hide=siblings.hide,
             hide_all=siblings.hide_all,
+            label_all=siblings.label_all,
             queue=siblings,
             inventory=PostgresInventory(database),
             search=siblings,

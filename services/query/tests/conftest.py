@@ -18,7 +18,8 @@ from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, 
 from query.profile import Profile
 from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope
-from query.usecases.ports import Embedder, Generator, Prompt
+from query.usecases.generator import Generator, Prompt
+from query.usecases.ports import Embedder
 from query.vectors.engine_client import EngineVectors, open_channel
 from stack.guardian import Guardian
 from stack.programs import Vectors

@@ -93,6 +93,9 @@ def hostile(mint):
     yield "not yet valid", mint.token(nbf=now + 300)
     yield "issued in the future", mint.token(iat=now + 300, exp=now + 600)
     yield "lives too long", mint.token(exp=now + 86_400)
+    yield "labels no list", mint.token(labels="hr")
+    yield "label no text", mint.token(labels=["hr", 1])
+    yield "label empty", mint.token(labels=[""])
     yield "tenant no tenant", mint.token(tenant="Acme Inc/../x")
     yield "huge", mint.token(sub="x" * 1_000_000)
 

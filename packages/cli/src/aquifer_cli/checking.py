@@ -94,6 +94,7 @@ def _make_check(item: Item, stop: threading.Event) -> DocumentCheck | CommandErr
     check = DocumentCheck(document=header.document, sha256=digest, media_type=header.media_type)
     if item.described:
         check.description.CopyFrom(Description(title=header.title, metadata=header.metadata))
+        check.labels.extend(header.labels)
     return check
 
 

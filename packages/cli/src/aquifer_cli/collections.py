@@ -135,18 +135,24 @@ async def _get_deletion(client: Client, collection: str) -> CollectionDeletion:
     return found
 
 
-def name_changes(settings: Mapping[str, Setting], steps: Sequence[str]) -> list[str]:
+def name_changes(
+    settings: Mapping[str, Setting], steps: Sequence[str], labels: Sequence[str] | None
+) -> list[str]:
     """The paths of an update mask for the settings that are given."""
     given = {name for name, value in settings.items() if value is not None}
     paths = ["description"] if "description" in given else []
     paths += ["chunk_sizes"] if given & {"target_chars", "max_chars"} else []
     paths += ["retention"] if "retention_days" in given else []
     paths += ["version_retention"] if "version_retention" in given else []
+    paths += ["access_labels"] if labels is not None else []
     return paths + (["steps"] if steps else [])
 
 
 def read_settings(
-    collection: str, settings: Mapping[str, Setting], steps: Sequence[str]
+    collection: str,
+    settings: Mapping[str, Setting],
+    steps: Sequence[str],
+    labels: Sequence[str],
 ) -> Collection:
     """A collection with the settings of the options.
 
@@ -168,6 +174,7 @@ def read_settings(
     if days := settings["retention_days"]:
         read.retention.CopyFrom(Duration(seconds=round(float(days) * DAY_S)))
     read.steps.extend(_read_steps(steps))
+    read.access_labels.extend(labels)
     return read
 
 
@@ -228,6 +235,7 @@ def as_json(collection: Collection) -> dict[str, object]:
         "retention_s": collection.retention.seconds if collection.HasField("retention") else None,
         "version_retention": collection.version_retention,
         "steps": name_steps(collection),
+        "labels": list(collection.access_labels),
         "create_time": collection.create_time.ToDatetime(tzinfo=UTC).isoformat()
         if created
         else None,

@@ -40,6 +40,9 @@ _METADATA = click.option(
     metavar="KEY=TEXT|KEY:=JSON",
     help="A pair of metadata; can be repeated.",
 )
+_LABELS = click.option(
+    "--label", "labels", multiple=True, help="Who may see it: keys with this label; repeatable."
+)
 _WAIT = click.option("--wait", is_flag=True, help="Wait until every document is indexed or failed.")
 
 
@@ -93,6 +96,7 @@ def demo(run: Run) -> int:
 @click.argument("paths", nargs=-1, required=True, type=_FILE)
 @COLLECTION
 @_METADATA
+@_LABELS
 @_WAIT
 @PASSWORD_FILE
 @click.option("--unpack/--no-unpack", default=True, help="Send the files in archives; the default.")
@@ -101,6 +105,7 @@ def upload(
     paths: tuple[Path, ...],
     collection: str,
     pairs: tuple[str, ...],
+    labels: tuple[str, ...],
     password_file: Path | None,
     *,
     wait: bool,
@@ -109,7 +114,8 @@ def upload(
     """Uploads files, and the contents of folders and archives.
 
     The name of a document is the path inside the given folder, with ~ between folders. The same
-    path again is a new version; the same bytes again only replace its title and metadata.
+    path again is a new version; the same bytes again only replace its title and metadata. Without
+    --label a document keeps its labels, and a new one has those of its collection.
     Hidden files and links to folders below a given folder are skipped. A ZIP or TAR archive stands
     for a folder of its name; files that are no longer in it stay documents. Files above 8 MiB are
     sent in parts: after a broken connection, and when the command is run again, they continue
@@ -126,7 +132,7 @@ def upload(
     with TemporaryDirectory(prefix="aquifer-upload-") as folder:
         space = Path(folder) if unpack else None
         items = uploading.find_files(
-            paths, collection, read_pairs(pairs), password=password, space=space
+            paths, collection, read_pairs(pairs), labels=labels, password=password, space=space
         )
         return send(run, items, wait=wait)
 
@@ -317,6 +323,8 @@ def ask(run: Run, question: str, collection: str) -> int:
 @click.option("--title", help='New title; "" for the title of the text.')
 @_METADATA
 @click.option("--unset", multiple=True, metavar="KEY", help="Removes a pair; can be repeated.")
+@_LABELS
+@click.option("--no-labels", is_flag=True, help="Back to the labels of its collection, if any.")
 def update(
     run: Run,
     document: str,
@@ -324,8 +332,11 @@ def update(
     title: str | None,
     pairs: tuple[str, ...],
     unset: tuple[str, ...],
+    labels: tuple[str, ...],
+    *,
+    no_labels: bool,
 ) -> int:
-    """Changes the title and metadata of a document.
+    """Changes the title, metadata and labels of a document.
 
     Other pairs stay. A value after = is a text, one after := is JSON: a number, true, false, or a
     list. DOCUMENT is its path at upload or its id, both in the collection, or its complete name.
@@ -336,13 +347,21 @@ def update(
 
     names.check_collection(collection)
     metadata = read_pairs(pairs)
-    if title is None and not metadata and not unset:
-        raise click.UsageError("give --title, --metadata or --unset")
+    if labels and no_labels:
+        raise click.UsageError("give --label or --no-labels, not both")
+    if title is None and not (metadata or unset or labels or no_labels):
+        raise click.UsageError("give --title, --metadata, --unset, --label or --no-labels")
     if both := sorted(set(metadata) & set(unset)):
         raise click.UsageError(f"--metadata and --unset both name {', '.join(both)}")
     changed = run.with_client(
         lambda client: listing.update(
-            client, document, collection, title=title, metadata=metadata, unset=unset
+            client,
+            document,
+            collection,
+            title=title,
+            metadata=metadata,
+            unset=unset,
+            labels=labels if labels or no_labels else None,
         )
     )
     if run.screen.machine:

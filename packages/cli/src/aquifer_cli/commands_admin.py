@@ -114,6 +114,7 @@ def list_keys(run: Run, tenant: str) -> int:
     examples="""\
   aquifer keys create reader -s search -s ask
   aquifer keys create importer -s documents.write --days 30
+  aquifer keys create people -s search -s ask --label hr
   aquifer keys create first --tenant acme -s keys.admin -s documents.write -s search -s ask""",
 )
 @click.argument("name")
@@ -133,17 +134,38 @@ def list_keys(run: Run, tenant: str) -> int:
     type=click.IntRange(1, 365),
     help="Days until it expires.",
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="The key sees documents with this label and those without labels; can be repeated.",
+)
+@click.option("--no-labels", is_flag=True, help="The key sees only documents without labels.")
 @_TENANT
-def create_key(run: Run, name: str, scopes: tuple[str, ...], days: int, tenant: str) -> int:
+def create_key(
+    run: Run,
+    name: str,
+    scopes: tuple[str, ...],
+    labels: tuple[str, ...],
+    days: int,
+    tenant: str,
+    *,
+    no_labels: bool,
+) -> int:
     """Creates a key and shows it, this once.
 
     NAME says what it is for. The key is the only line on stdout; store it at once, because it
-    cannot be read again.
+    cannot be read again. Without --label and --no-labels it sees all documents of its tenant.
     """
     from aquifer_cli import keys as administration
 
+    if labels and no_labels:
+        raise click.UsageError("give --label or --no-labels, not both")
+    held = labels if labels or no_labels else None
     made = run.with_client(
-        lambda client: administration.create_key(client, name, scopes, days=days, tenant=tenant)
+        lambda client: administration.create_key(
+            client, name, scopes, labels=held, days=days, tenant=tenant
+        )
     )
     if run.screen.machine:
         run.screen.record({"api_key": made.api_key, **administration.as_json(made.key)})

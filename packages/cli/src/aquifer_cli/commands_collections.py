@@ -48,7 +48,21 @@ _SETTINGS = (
         ),
         help="A step that documents go through; may be repeated. All of them are off first.",
     ),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        help="Who may see documents without labels of their own: keys with this label; repeatable.",
+    ),
+    click.option("--no-labels", is_flag=True, help="Every key of the tenant sees those documents."),
 )
+
+
+def _read_labels(labels: Sequence[str], *, no_labels: bool) -> Sequence[str] | None:
+    """The new labels; None: no option names any."""
+    if labels and no_labels:
+        raise click.UsageError("give --label or --no-labels, not both")
+    return labels if labels or no_labels else None
 
 
 def _add_settings(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,17 +182,25 @@ def show_collection(run: Run, collection: str) -> int:
     examples="""\
   aquifer collections create handbook --description "Manuals of all pumps"
   aquifer collections create notes --target-chars 400 --max-chars 500 --retention-days 90
-  aquifer collections create letters --step PII_MASKING --step REPEATED_LINES""",
+  aquifer collections create letters --step PII_MASKING --step REPEATED_LINES
+  aquifer collections create payroll --label hr""",
 )
 @_COLLECTION_ID
 @_add_settings
 def create_collection(
-    run: Run, collection: str, steps: Sequence[str], **settings: "Setting"
+    run: Run,
+    collection: str,
+    steps: Sequence[str],
+    labels: Sequence[str],
+    *,
+    no_labels: bool,
+    **settings: "Setting",
 ) -> int:
     """Creates a collection with settings, before or after its first documents."""
     from aquifer_cli import collections as listing
 
-    given = listing.read_settings(collection, settings, steps)
+    _read_labels(labels, no_labels=no_labels)
+    given = listing.read_settings(collection, settings, steps, labels)
     return _show(run, run.with_client(lambda client: listing.create(client, given)))
 
 
@@ -194,19 +216,27 @@ def create_collection(
 @_COLLECTION_ID
 @_add_settings
 def update_collection(
-    run: Run, collection: str, steps: Sequence[str], **settings: "Setting"
+    run: Run,
+    collection: str,
+    steps: Sequence[str],
+    labels: Sequence[str],
+    *,
+    no_labels: bool,
+    **settings: "Setting",
 ) -> int:
     """Changes settings of a collection; 0 sets a number back to the service's own.
 
-    The given steps take the place of those before. Steps and lengths of chunks hold for documents
-    uploaded from now on. Versions beyond a lower --version-retention are removed within an hour.
+    The given steps and labels take the place of those before. Labels hold at once, for all
+    documents without labels of their own; steps and lengths of chunks hold for documents uploaded
+    from now on. Versions beyond a lower --version-retention are removed within an hour.
     """
     from aquifer_cli import collections as listing
 
-    paths = listing.name_changes(settings, steps)
+    changed = _read_labels(labels, no_labels=no_labels)
+    paths = listing.name_changes(settings, steps, changed)
     if not paths:
         raise click.UsageError("give at least one setting")
-    given = listing.read_settings(collection, settings, steps)
+    given = listing.read_settings(collection, settings, steps, labels)
     return _show(run, run.with_client(lambda client: listing.update(client, given, paths)))
 
 

@@ -77,15 +77,18 @@ async def update(
     title: str | None,
     metadata: JsonObject,
     unset: Sequence[str],
+    labels: Sequence[str] | None = None,
 ) -> Document:
-    """Sets the title (None: leaves it) and pairs of metadata, and removes those of `unset`."""
+    """Sets title and labels (None: leaves them) and pairs of metadata, and removes `unset`."""
     paths = ["title"] if title is not None else []
     paths += [f"metadata.`{key}`" for key in (*metadata, *unset)]
+    paths += ["labels"] if labels is not None else []
     request = UpdateDocumentRequest(
         document=Document(
             name=names.name_from_argument(document, collection),
             title=title or "",
             metadata=to_struct(metadata),
+            labels=labels or (),
         ),
         update_mask=FieldMask(paths=paths),
     )
@@ -122,6 +125,8 @@ def as_json(document: Document) -> dict[str, object]:
         "notes": notes_json(document.notes),
         "pinned": document.pinned,
         "same_content": list(document.same_content),
+        "labels": list(document.labels),
+        "own_labels": document.own_labels,
     }
 
 

@@ -15,6 +15,7 @@ from aquifer.ingest.v1.upload_events_pb2 import (
     DocumentRemoved,
     DocumentUploaded,
 )
+from aquifer.labels import find_problem
 from aquifer.structs import JsonObject, JsonValue, to_json, to_struct
 
 # Of the stream of uploads, headers included; the broker refuses a larger event.
@@ -80,6 +81,8 @@ def check_message(event: UpstreamEvent, tenant: str) -> Iterator[Finding]:
             yield Finding(name, "METADATA_RANGE", f"at most {limit} characters, no NUL")
     if not isinstance(event, DocumentRemoved):
         yield from _check_metadata(to_json(event.metadata))
+        if problem := find_problem(event.labels):
+            yield Finding("labels", "LABELS_INVALID", problem)
     if isinstance(event, DocumentUploaded):
         yield from _check_content_or_reference(event)
     yield from _warn_unknown(event, "")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from aquifer.auth.v1.auth_service_pb2 import (
+    AccessLabels,
     ApiKey,
     CreateApiKeyRequest,
     CreateApiKeyResponse,
@@ -32,10 +33,22 @@ async def list_keys(client: Client, tenant: str) -> list[ApiKey]:
 
 
 async def create_key(
-    client: Client, name: str, scopes: Sequence[str], *, days: int, tenant: str
+    client: Client,
+    name: str,
+    scopes: Sequence[str],
+    *,
+    labels: Sequence[str] | None,
+    days: int,
+    tenant: str,
 ) -> CreateApiKeyResponse:
-    """Creates a key; only this response contains it."""
-    request = CreateApiKeyRequest(display_name=name, scopes=scopes, valid_days=days, tenant=tenant)
+    """Creates a key, with all labels if they are None; only this response contains it."""
+    request = CreateApiKeyRequest(
+        display_name=name,
+        scopes=scopes,
+        valid_days=days,
+        tenant=tenant,
+        access_labels=None if labels is None else AccessLabels(labels=labels),
+    )
     made: CreateApiKeyResponse = await client.call(client.auth.CreateApiKey, request)
     return made
 
@@ -78,6 +91,7 @@ def as_json(key: ApiKey) -> dict[str, object]:
         "key_id": key.key_id,
         "name": key.display_name,
         "scopes": list(key.scopes),
+        "labels": list(key.access_labels.labels) if key.HasField("access_labels") else None,
         "state": state_name(key),
         "create_time": key.create_time.ToDatetime(tzinfo=UTC).isoformat(),
         "expire_time": key.expire_time.ToDatetime(tzinfo=UTC).isoformat(),
@@ -90,12 +104,19 @@ def show_keys(screen: Screen, keys: Sequence[ApiKey]) -> None:
     rows = [
         Row(
             cells=(state_name(key), key.key_id, _format_day(key), key.display_name),
-            below=f"scopes {' '.join(key.scopes)}",
+            below=f"scopes {' '.join(key.scopes)}{_render_labels(key)}",
         )
         for key in keys
     ]
     screen.table(["state", "key id", "expires", "name"], rows)
     screen.say(f"{len(keys):,} {'key' if len(keys) == 1 else 'keys'}")
+
+
+def _render_labels(key: ApiKey) -> str:
+    """The labels of a key that has not all."""
+    if not key.HasField("access_labels"):
+        return ""
+    return f"; labels {' '.join(key.access_labels.labels) or 'none'}"
 
 
 def _format_day(key: ApiKey) -> str:

@@ -100,6 +100,7 @@ def show_collection(screen: Screen, collection: Collection) -> None:
         if collection.version_retention
         else "superseded ones are removed",
         "steps": ", ".join(name_steps(collection)) or "none",
+        "labels": " ".join(collection.access_labels) or "none",
     }
     screen.say(names.collection_id(collection.name), style="bold")
     for name, value in settings.items():
@@ -149,6 +150,7 @@ def _document_row(document: Document) -> Row:
             [
                 f"{document.reason}: {document.reason_detail}" if document.reason else "",
                 f"searches still find v{document.live_version}" if live else "",
+                f"labels {' '.join(document.labels)}" if document.labels else "",
                 *map(_render_note, document.notes),
             ],
         )
@@ -185,10 +187,12 @@ def _version_row(version: DocumentVersion) -> Row:
 
 
 def show_description(screen: Screen, document: Document) -> None:
-    """The title and metadata of a document, as the options of `aquifer update`."""
+    """The title, metadata and labels of a document, as the options of `aquifer update`."""
     screen.say(f"{document.name}: {document.title or 'no title'}")
     for pair in show_pairs(to_json(document.metadata)):
         screen.say(f"  {pair}")
+    if document.labels:
+        screen.say(f"  labels {_render_labels(document)}")
 
 
 def show_document(screen: Screen, document: Document) -> None:
@@ -205,6 +209,7 @@ def show_document(screen: Screen, document: Document) -> None:
         "type": document.media_type,
         "size": render_size(document.size_bytes),
         "chunks": f"{document.chunk_count:,}" if document.chunk_count else "",
+        "labels": _render_labels(document),
         "sha256": document.sha256,
         "created": _render_time(document.create_time),
         "changed": _render_time(document.update_time),
@@ -216,6 +221,11 @@ def show_document(screen: Screen, document: Document) -> None:
     lines += [("same as", name) for name in document.same_content]
     for label, value in lines:
         screen.say(f"{label:<10}{value}")
+
+
+def _render_labels(document: Document) -> str:
+    inherited = "" if document.own_labels or not document.labels else ", those of its collection"
+    return " ".join(document.labels) + inherited
 
 
 def _render_note(note: Note) -> str:

@@ -48,10 +48,11 @@ def find_files(
     collection: str,
     metadata: JsonObject | None = None,
     *,
+    labels: Sequence[str] = (),
     password: str = "",
     space: Path | None = None,
 ) -> list[Item]:
-    """All given files and all files below given folders, each once, with the same metadata.
+    """All given files and all files below given folders, each once, all described alike.
 
     Hidden files, links to folders and special files below a folder are skipped. A file that cannot
     be read becomes an item whose `open` raises. With `space`, a folder, archives are unpacked there
@@ -67,6 +68,7 @@ def find_files(
         for found in _find(path) if space is None else _unpack(_find(path), space):
             item = _file_item(found, collection, password)
             item.header.metadata.update(metadata or {})
+            item.header.labels.extend(labels)
             first, known = items.setdefault(item.header.document, (found.file, item))
             if known is not item and os.path.realpath(first) != os.path.realpath(found.file):
                 raise CommandError(

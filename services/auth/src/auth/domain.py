@@ -2,12 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from aquifer.labels import KEY_LABELS_MAX
 from auth.keys import Proof
 from chassis.base.errors import FieldViolation, ForbiddenError, InvalidInputError
+from chassis.base.labels import Held, holds_all, read_labels
 
 INTERNAL = "internal"
 TENANTS_ADMIN = "tenants.admin"
@@ -78,7 +80,10 @@ class TenantDeletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key without its secret; `principal` names its user, scopes are sorted."""
+    """A key without its secret; `principal` names its user, scopes and labels are sorted.
+
+    `labels` are the access labels that it holds, None: all.
+    """
 
     key_id: str
     tenant_id: str
@@ -88,6 +93,7 @@ class ApiKey:
     create_time: datetime
     expire_time: datetime
     revoke_time: datetime | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_display_name(self.display_name)
@@ -118,12 +124,27 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """The caller, and the scopes it may grant."""
+    """The caller, and the scopes and labels it may grant; `labels` None: all."""
 
     tenant_id: str
     principal: str
     key_id: str
     scopes: frozenset[str]
+    labels: Held = None
+
+    def check_may_label(self, labels: tuple[str, ...] | None) -> None:
+        """Checks that the actor holds every label; None, all labels, needs an actor with all.
+
+        Raises:
+            ForbiddenError: LABELS_FORBIDDEN.
+        """
+        if self.labels is None or (labels is not None and holds_all(labels, self.labels)):
+            return
+        raise ForbiddenError(
+            "LABELS_FORBIDDEN",
+            "your key does not have all of these labels; give labels of your own key only",
+            labels=",".join(sorted(self.labels)),
+        )
 
     def check_may_grant(self, scopes: Iterable[str]) -> None:
         """Checks that the actor has every scope; nobody may grant `internal`.
@@ -171,18 +192,20 @@ class Grant:
     principal: str
     key_id: str
     scopes: tuple[str, ...]
+    labels: tuple[str, ...] | None
     issue_time: datetime
     expire_time: datetime
 
 
 def grant(key: ApiKey, *, now: datetime, token_id: str) -> Grant:
-    """The grant of a key at `now`: its scopes for ten minutes, or until the key expires."""
+    """The grant of a key at `now`: for ten minutes, or until the key expires."""
     return Grant(
         token_id=token_id,
         tenant_id=key.tenant_id,
         principal=key.principal,
         key_id=key.key_id,
         scopes=key.scopes,
+        labels=key.labels,
         issue_time=now.replace(microsecond=0),
         expire_time=min(now + TOKEN_LIFE, key.expire_time).replace(microsecond=0),
     )
@@ -196,6 +219,15 @@ def is_tenant_id(text: str) -> bool:
 def sort_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     """The scopes, each once, in a fixed order."""
     return tuple(sorted(set(scopes)))
+
+
+def read_key_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels of a key, each once, sorted.
+
+    Raises:
+        InvalidInputError: LABELS_INVALID.
+    """
+    return read_labels(labels, field="access_labels.labels", most=KEY_LABELS_MAX)
 
 
 def choose_expiry(now: datetime, valid_days: int) -> datetime:

@@ -154,6 +154,7 @@ class AuthRpc(AuthServiceServicer):
             request.tenant,
             display_name=request.display_name,
             scopes=request.scopes,
+            labels=request.access_labels.labels if request.HasField("access_labels") else None,
             valid_days=request.valid_days,
             request_id=request.request_id,
         )
@@ -181,7 +182,11 @@ class AuthRpc(AuthServiceServicer):
 def _actor() -> Actor:
     who = caller()
     return Actor(
-        tenant_id=who.tenant, principal=who.principal, key_id=who.key_id, scopes=who.scopes
+        tenant_id=who.tenant,
+        principal=who.principal,
+        key_id=who.key_id,
+        scopes=who.scopes,
+        labels=who.labels,
     )
 
 
@@ -223,6 +228,7 @@ def _api_key(key: ApiKey) -> pb.ApiKey:
         create_time=to_timestamp(key.create_time),
         expire_time=to_timestamp(key.expire_time),
         revoke_time=to_timestamp(key.revoke_time) if key.revoke_time else None,
+        access_labels=None if key.labels is None else pb.AccessLabels(labels=key.labels),
     )
 
 

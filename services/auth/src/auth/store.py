@@ -34,7 +34,7 @@ _TENANT = sql.SQL(
 _DELETION = sql.SQL("tenant_id, receipts, attempts, requested_at, finished_at")
 _KEY = sql.SQL(
     "k.key_id, k.tenant_id, k.principal, k.display_name, k.scopes, k.created_at, k.expires_at,"
-    " k.revoked_at"
+    " k.revoked_at, k.labels"
 )
 
 
@@ -285,9 +285,9 @@ class PostgresRecords(Records):
     @override
     async def add_key(self, key: ApiKey, proof: Proof, request_id: str) -> str | None:
         cursor = await self._tx.execute(
-            "INSERT INTO keys (key_id, tenant_id, principal, display_name, scopes, proof,"
+            "INSERT INTO keys (key_id, tenant_id, principal, display_name, scopes, labels, proof,"
             " pepper_version, request_id, created_at, expires_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (tenant_id, request_id) DO NOTHING",
             [
                 key.key_id,
@@ -295,6 +295,7 @@ class PostgresRecords(Records):
                 key.principal,
                 key.display_name,
                 list(key.scopes),
+                None if key.labels is None else list(key.labels),
                 proof.digest,
                 proof.pepper_version,
                 request_id or None,
@@ -396,4 +397,5 @@ def _key(row: DictRow) -> ApiKey:
         create_time=row["created_at"],
         expire_time=row["expires_at"],
         revoke_time=row["revoked_at"],
+        labels=None if row["labels"] is None else tuple(row["labels"]),
     )

@@ -44,7 +44,7 @@ class Ed25519Signer(Signer):
 
     @override
     def sign(self, issued: Grant) -> str:
-        claims = {
+        claims: dict[str, object] = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": issued.principal,
@@ -56,6 +56,8 @@ class Ed25519Signer(Signer):
             "exp": issued.expire_time,
             "jti": issued.token_id,
         }
+        if issued.labels is not None:
+            claims["labels"] = list(issued.labels)
         headers = {"typ": TOKEN_TYPE, "kid": self._kid}
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers=headers)
 

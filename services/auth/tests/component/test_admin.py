@@ -252,6 +252,12 @@ async def test_key_is_shown_once(client: Client, memory: Memory, clock: Clock) -
         ({"scopes": ["search", "root"]}, "SCOPE_UNKNOWN", "scopes"),
         ({"scopes": ["SEARCH"]}, "SCOPE_UNKNOWN", "scopes"),
         ({"scopes": ["search ask"]}, "SCOPE_UNKNOWN", "scopes"),
+        ({"access_labels": {"labels": ["HR"]}}, "LABELS_INVALID", "access_labels.labels"),
+        (
+            {"access_labels": {"labels": [f"l{n}" for n in range(33)]}},
+            "LABELS_INVALID",
+            "access_labels.labels",
+        ),
         ({"valid_days": -1}, "EXPIRY_RANGE", "valid_days"),
         ({"valid_days": 366}, "EXPIRY_RANGE", "valid_days"),
         ({"display_name": ""}, "DISPLAY_NAME_INVALID", "display_name"),
@@ -284,6 +290,41 @@ async def test_nobody_hands_on_what_he_lacks(client: Client) -> None:
         )
         assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "SCOPE_EXCEEDED")
         assert refusal.facts == {"scopes": scope}
+
+
+async def test_a_key_without_a_list_holds_all_labels(client: Client) -> None:
+    made = await client.stub.CreateApiKey(key_request(), metadata=await client.operator())
+    assert not made.key.HasField("access_labels")
+
+
+@pytest.mark.parametrize("labels", [[], ["hr"], ["hr", "eng", "hr"]])
+async def test_a_key_has_the_labels_of_its_list(client: Client, labels: list[str]) -> None:
+    operator = await client.operator()
+    made = await client.stub.CreateApiKey(
+        key_request(access_labels={"labels": labels}), metadata=operator
+    )
+    assert made.key.HasField("access_labels")
+    assert list(made.key.access_labels.labels) == sorted(set(labels))
+    listed = await client.stub.ListApiKeys(pb.ListApiKeysRequest(), metadata=operator)
+    assert made.key in listed.keys
+
+
+async def test_nobody_hands_on_labels_he_lacks(client: Client) -> None:
+    clerk = await client.stub.CreateApiKey(
+        key_request(scopes=["keys.admin", "ask"], access_labels={"labels": ["hr", "law"]}),
+        metadata=await client.operator(),
+    )
+    as_clerk = await client.login(clerk.api_key)
+    for labels in ([], ["hr"], ["hr", "law"]):
+        wanted = key_request(scopes=["ask"], access_labels={"labels": labels})
+        made = await client.stub.CreateApiKey(wanted, metadata=as_clerk)
+        assert list(made.key.access_labels.labels) == labels
+    for changes in ({}, {"access_labels": {"labels": ["hr", "eng"]}}):
+        refusal = await client.refusal(
+            client.stub.CreateApiKey(key_request(scopes=["ask"], **changes), metadata=as_clerk)
+        )
+        assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "LABELS_FORBIDDEN")
+        assert refusal.facts == {"labels": "hr,law"}
 
 
 async def test_repeated_request_makes_one_key(client: Client) -> None:

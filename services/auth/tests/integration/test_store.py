@@ -49,7 +49,13 @@ async def create_key(registry: PostgresRegistry, request_id: str = "") -> NewKey
         registry=registry, peppers=Peppers.parse("p" * 32), clock=now, new_key=new_key
     )
     return await create.run(
-        ADMIN, "acme", display_name="d", scopes=["ask"], valid_days=1, request_id=request_id
+        ADMIN,
+        "acme",
+        display_name="d",
+        scopes=["ask"],
+        labels=["hr"],
+        valid_days=1,
+        request_id=request_id,
     )
 
 

@@ -28,6 +28,7 @@ GRANT = Grant(
     principal="key:k",
     key_id="k" * 16,
     scopes=("ask", "search"),
+    labels=None,
     issue_time=NOW,
     expire_time=NOW + timedelta(minutes=10),
 )
@@ -37,7 +38,7 @@ def pem(key: Ed25519PrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def fresh() -> Grant:
+def fresh(labels: tuple[str, ...] | None = None) -> Grant:
     now = datetime.now(UTC).replace(microsecond=0)
     return Grant(
         token_id="t",
@@ -45,6 +46,7 @@ def fresh() -> Grant:
         principal="key:k",
         key_id="k" * 16,
         scopes=("ask",),
+        labels=labels,
         issue_time=now,
         expire_time=now + timedelta(minutes=10),
     )
@@ -98,6 +100,14 @@ async def test_every_service_reads_the_token() -> None:
     caller = await verifier(signer.jwks).verify(signer.sign(fresh()))
     assert (caller.tenant, caller.principal, caller.key_id) == ("acme", "key:k", "k" * 16)
     assert caller.scopes == {"ask"}
+    assert caller.labels is None
+
+
+@pytest.mark.parametrize("labels", [(), ("hr",), ("eng", "hr")])
+async def test_every_service_reads_the_labels(labels: tuple[str, ...]) -> None:
+    signer = Ed25519Signer(pem(Ed25519PrivateKey.generate()))
+    caller = await verifier(signer.jwks).verify(signer.sign(fresh(labels)))
+    assert caller.labels == frozenset(labels)
 
 
 async def test_another_issuer_is_refused() -> None:

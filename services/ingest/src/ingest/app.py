@@ -65,6 +65,7 @@ from ingest.usecases.finish_document import MarkSearchable, RejectVersion
 from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.handled_until import HandledUntil
 from ingest.usecases.keep_versions import DropVersions
+from ingest.usecases.label_documents import SendLabels
 from ingest.usecases.pin_document import PinDocument, UnpinDocument
 from ingest.usecases.ports import (
     ChangeFeed,
@@ -73,6 +74,7 @@ from ingest.usecases.ports import (
     Hide,
     HideAll,
     Inventory,
+    LabelAll,
     Objects,
     Parse,
     Passwords,
@@ -129,6 +131,7 @@ class Adapters:
     passwords: Passwords
     hide: Hide
     hide_all: HideAll
+    label_all: LabelAll
     queue: Queue
     changes: ChangeFeed
     dead_letters: DeadLetters
@@ -223,6 +226,7 @@ def _wire_maintenance(adapters: Adapters, settings: Settings, pace: Pace) -> Mai
             sweeper=sweeper,
             hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace),
         ),
+        send_labels=_make_send_labels(adapters),
         expire_uploads=ExpireUploads(begin=begin, sweeper=sweeper, objects=objects),
         sweeper=sweeper,
     )
@@ -237,7 +241,7 @@ def _wire_rpc(
     settings: Settings,
 ) -> IngestRpc:
     begin, objects, pace = adapters.begin, adapters.objects, _make_pace(settings)
-    get_upload = GetUpload(begin=begin)
+    get_upload, send = GetUpload(begin=begin), _make_send_labels(adapters)
     return IngestRpc(
         accept=accept,
         start_upload=StartUpload(
@@ -257,7 +261,7 @@ def _wire_rpc(
         ),
         get_upload=get_upload,
         finish_upload=FinishUpload(begin=begin, accept=accept, objects=objects),
-        update=UpdateDocument(begin=begin, pace=pace, changed=watchers.notice),
+        update=UpdateDocument(begin=begin, send=send, pace=pace, changed=watchers.notice),
         delete=delete,
         get=GetDocument(begin=begin),
         get_text=GetDocumentText(begin=begin),
@@ -267,10 +271,10 @@ def _wire_rpc(
         roll_back=RollBackDocument(begin=begin, objects=adapters.objects, accept=accept),
         pin=PinDocument(begin=begin, changed=watchers.notice),
         unpin=UnpinDocument(begin=begin, changed=watchers.notice),
-        create_collection=CreateCollection(begin=begin),
+        create_collection=CreateCollection(begin=begin, send=send),
         get_collection=GetCollection(begin=begin),
         list_collections=ListCollections(begin=begin),
-        update_collection=UpdateCollection(begin=begin),
+        update_collection=UpdateCollection(begin=begin, send=send),
         delete_collection=DeleteCollection(
             begin=begin, hide=HideCollection(begin=begin, hide=adapters.hide_all, pace=pace)
         ),
@@ -352,6 +356,10 @@ def _make_checks(adapters: Adapters, settings: Settings, repair: RepairSteps) ->
     ]
 
 
+def _make_send_labels(adapters: Adapters) -> SendLabels:
+    return SendLabels(begin=adapters.begin, sweeper=adapters.sweeper, label=adapters.label_all)
+
+
 def _make_pace(settings: Settings) -> Pace:
     return Pace(
         first_s=settings.step_due_s,
@@ -398,6 +406,7 @@ async def build(process: Process, settings: Settings) -> None:
             passwords=AesPasswords(settings.password_key.get_secret_value()),
             hide=gateway,
             hide_all=gateway.hide_all,
+            label_all=gateway.label_all,
             queue=BusQueue(process.bus),
             changes=FactFeed(process.bus),
             dead_letters=process.dead_letters,
@@ -428,3 +437,4 @@ def _attach(process: Process, wired: Wired, settings: Settings) -> None:
     process.add_loop(reconciler.reconcile)
     process.add_loop(reconciler.sweep)
     process.add_loop(reconciler.delete_collections)
+    process.add_loop(reconciler.send_labels)

@@ -1,4 +1,4 @@
-"""Changes of title and metadata, as an update mask selects them."""
+"""Changes of title, metadata and labels, as an update mask selects them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 from ingest.domain import TITLE_MAX_CHARS, Version, check_texts
 from ingest.metadata import check_metadata
 
-_PATHS: Final = "`title`, `metadata`, `metadata.KEY`, or `*` alone"
+_FIELDS: Final = frozenset({"title", "metadata", "labels"})
+_PATHS: Final = "`title`, `metadata`, `metadata.KEY`, `labels`, or `*` alone"
 _SHOWN_CHARS: Final = 100
 
 
@@ -17,10 +18,12 @@ _SHOWN_CHARS: Final = 100
 class Changes:
     """New values; `keys` are set to those in `given`, or removed if they are not in it.
 
-    `title` None: unchanged; empty: that of the text. `replaces`: no other pair stays.
+    `title` None: unchanged; empty: that of the text. `replaces`: no other pair stays. `labels`
+    None: unchanged; none: those of the collection.
     """
 
     title: str | None
+    labels: tuple[str, ...] | None = None
     given: JsonObject
     keys: frozenset[str]
     replaces: bool
@@ -41,7 +44,9 @@ class Changes:
         return title, metadata
 
 
-def read_changes(paths: Sequence[str], *, title: str, metadata: JsonObject | None) -> Changes:
+def read_changes(
+    paths: Sequence[str], *, title: str, metadata: JsonObject | None, labels: tuple[str, ...] = ()
+) -> Changes:
     """The changes that a mask selects from new values; `metadata` None: not given.
 
     Without a mask everything that is given is changed.
@@ -49,21 +54,24 @@ def read_changes(paths: Sequence[str], *, title: str, metadata: JsonObject | Non
     Raises:
         InvalidInputError: UPDATE_MASK, METADATA_RANGE.
     """
-    chosen = _choose(paths, title=title, metadata=metadata)
+    chosen = _choose(paths, title=title, metadata=metadata, labels=labels)
     check_texts({"title": (title, TITLE_MAX_CHARS)})
     return Changes(
         title=title if "title" in chosen else None,
+        labels=labels if "labels" in chosen else None,
         given=metadata or {},
-        keys=frozenset(_read_key(path) for path in chosen - {"title", "metadata"}),
+        keys=frozenset(_read_key(path) for path in chosen - _FIELDS),
         replaces="metadata" in chosen,
     )
 
 
-def _choose(paths: Sequence[str], *, title: str, metadata: JsonObject | None) -> set[str]:
+def _choose(
+    paths: Sequence[str], *, title: str, metadata: JsonObject | None, labels: tuple[str, ...]
+) -> set[str]:
     """The paths of a mask, without the two short forms."""
     if list(paths) == ["*"]:
         return {"title", "metadata"}
-    given = {"title": bool(title), "metadata": metadata is not None}
+    given = {"title": bool(title), "metadata": metadata is not None, "labels": bool(labels)}
     return set(paths) or {field for field, is_given in given.items() if is_given}
 
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from aquifer.structs import JsonObject
 from ingest.domain import Version
+from ingest.labels import Labels
 
 
 class CheckResult(StrEnum):
@@ -19,7 +20,8 @@ class CheckResult(StrEnum):
 class Check:
     """The bytes that a client has for a document.
 
-    `media_type` may be empty. `described` says whether title and metadata count as well.
+    `media_type` may be empty. `described` says whether title, metadata and `labels`, if there are
+    any, count as well.
     """
 
     name: str
@@ -28,13 +30,18 @@ class Check:
     described: bool = False
     title: str = ""
     metadata: JsonObject
+    labels: tuple[str, ...] = ()
 
-    def compare(self, newest: Version | None) -> CheckResult:
+    def compare(self, newest: Version | None, labels: Labels) -> CheckResult:
         """What an upload would do if this is the newest version; None: there is none."""
         if newest is None:
             return CheckResult.NEW
         same = newest.is_same(self.media_type, self.sha256) and (
-            not self.described or newest.is_described_by(self.title, self.metadata)
+            not self.described
+            or (
+                newest.is_described_by(self.title, self.metadata)
+                and (not self.labels or (labels.own and labels.names == self.labels))
+            )
         )
         return CheckResult.UNCHANGED if same else CheckResult.CHANGED
 
@@ -45,9 +52,10 @@ class Checked:
 
     check: Check
     newest: Version | None
+    labels: Labels
     duplicate_of: str
 
     @property
     def result(self) -> CheckResult:
         """What an upload would do."""
-        return self.check.compare(self.newest)
+        return self.check.compare(self.newest, self.labels)

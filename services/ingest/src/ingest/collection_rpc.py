@@ -14,6 +14,7 @@ from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from chassis.base import paging
+from chassis.base.labels import read_labels
 from chassis.identity.tokens import caller
 from ingest.collections import Collection, CollectionSettings, read_collection_id, read_steps
 from ingest.usecases.announce import to_receipt
@@ -107,6 +108,7 @@ def _read_settings(given: resource.Collection) -> CollectionSettings:
         retention_s=retention.seconds + (retention.nanos > 0),
         version_retention=given.version_retention,
         steps=read_steps([_name_step(step) for step in given.steps]),
+        access_labels=read_labels(given.access_labels, field="collection.access_labels"),
     )
 
 
@@ -130,6 +132,7 @@ def _to_message(one: Collection) -> resource.Collection:
         description=one.settings.description,
         version_retention=one.settings.version_retention,
         steps=[resource.Step.Value(f"STEP_{step}") for step in one.settings.steps],
+        access_labels=one.settings.access_labels,
         create_time=_to_timestamp(one.created_at),
         update_time=_to_timestamp(one.updated_at),
     )

@@ -13,7 +13,14 @@ DESCRIPTION_MAX_CHARS: Final = 1_000
 CHUNK_MIN_CHARS, CHUNK_MAX_CHARS = 100, 4_000
 RETENTION_MIN_S, RETENTION_MAX_S = 60, 36_525 * 86_400
 VERSION_RETENTION_MAX = 100
-MASK: Final = ("description", "chunk_sizes", "retention", "version_retention", "steps")
+MASK: Final = (
+    "description",
+    "chunk_sizes",
+    "retention",
+    "version_retention",
+    "steps",
+    "access_labels",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +28,8 @@ class CollectionSettings:
     """Settings of a collection; sizes of 0 are those of the service, a retention of 0 is none.
 
     `version_retention` is how many superseded versions of a document keep their bytes and text.
-    `steps` are in the order in which they run.
+    `steps` are in the order in which they run. `access_labels` are those of documents without own
+    ones, sorted.
     """
 
     description: str = ""
@@ -30,6 +38,7 @@ class CollectionSettings:
     retention_s: int = 0
     version_retention: int = 0
     steps: tuple[Step, ...] = ()
+    access_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         violations = list(self._find_violations())
@@ -49,7 +58,7 @@ class CollectionSettings:
         Raises:
             InvalidInputError: UPDATE_MASK.
         """
-        chosen = MASK if list(paths) in ([], ["*"]) else tuple(paths)
+        chosen = MASK if _names_all(paths) else tuple(paths)
         for path in chosen:
             if path not in MASK:
                 raise InvalidInputError(
@@ -69,6 +78,8 @@ class CollectionSettings:
             changed = replace(changed, version_retention=given.version_retention)
         if "steps" in chosen:
             changed = replace(changed, steps=given.steps)
+        if "access_labels" in chosen:
+            changed = replace(changed, access_labels=given.access_labels)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:
@@ -111,6 +122,15 @@ class Collection:
     def document_count(self) -> int:
         """Number of its documents, without deleted ones."""
         return sum(self.state_counts.values())
+
+
+def names_setting(name: str, paths: Sequence[str]) -> bool:
+    """Whether a mask names a setting."""
+    return _names_all(paths) or name in paths
+
+
+def _names_all(paths: Sequence[str]) -> bool:
+    return list(paths) in ([], ["*"])
 
 
 def read_steps(names: Sequence[str]) -> tuple[Step, ...]:

@@ -48,6 +48,8 @@ def to_document(view: View) -> Document:
         notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
         pinned=entry.pinned,
         same_content=view.same_content,
+        labels=entry.labels.names,
+        own_labels=entry.labels.own,
     )
 
 

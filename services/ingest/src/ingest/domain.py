@@ -11,6 +11,7 @@ from typing import Final
 
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from ingest.labels import NO_LABELS, Labels
 from ingest.lanes import Lane
 from ingest.metadata import check_metadata, is_same
 from ingest.notes import Note
@@ -128,6 +129,7 @@ class Draft:
     media_type: str = ""
     title: str = ""
     metadata: JsonObject
+    labels: tuple[str, ...] = ()
     password: str = field(default="", repr=False)
     origin: Origin
     trace_id: str = ""
@@ -215,6 +217,7 @@ class Entry:
     upload_order: int = 0
     pinned: bool = False
     description_order: int = 0
+    labels: Labels = NO_LABELS
 
     @property
     def next_version(self) -> int:

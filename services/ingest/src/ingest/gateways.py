@@ -20,6 +20,8 @@ from aquifer.query.v1.query_service_pb2 import (
     InspectDocumentsRequest,
     InspectDocumentsResponse,
     InspectedDocument,
+    LabelDocumentsRequest,
+    LabelledDocument,
 )
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from chassis.base.errors import UnavailableError
@@ -27,9 +29,11 @@ from chassis.events import topology
 from chassis.events.bus import Bus
 from chassis.identity.tokens import TokenSource, act_for
 from chassis.rpc.channel import open_channel
+from ingest.labels import Labels
 from ingest.usecases.ports import SHOWN_MAX, Notice, Queue, Search, Shown
 
 HIDE_TIMEOUT_S: Final = 5.0
+LABEL_TIMEOUT_S: Final = 10.0
 INSPECT_TIMEOUT_S: Final = 30.0
 FLUSH_TIMEOUT_S: Final = 2
 FINAL_FACTS: Final = (DocumentIndexed.DESCRIPTOR.full_name, DocumentFailed.DESCRIPTOR.full_name)
@@ -46,13 +50,14 @@ def open_query_channel(address: str, credentials: TokenSource) -> grpc.aio.Chann
         retried=(
             "aquifer.query.v1.QueryService/HideDocument",
             "aquifer.query.v1.QueryService/HideDocuments",
+            "aquifer.query.v1.QueryService/LabelDocuments",
             "aquifer.query.v1.QueryService/InspectDocuments",
         ),
     )
 
 
 class QueryGateway:
-    """See `Hide` and `HideAll`."""
+    """See `Hide`, `HideAll` and `LabelAll`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._query = QueryServiceStub(channel)
@@ -79,6 +84,21 @@ class QueryGateway:
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(
                 "QUERY_FAILED", "query could not hide documents; hiding is retried"
+            ) from error
+
+    async def label_all(self, tenant: str, labelled: Sequence[tuple[str, Labels]]) -> None:
+        """Set the labels of many documents; takes at most five seconds, as hiding."""
+        documents = [
+            LabelledDocument(document=name, labels=labels.names, order=labels.order)
+            for name, labels in labelled
+        ]
+        request = LabelDocumentsRequest(documents=documents)
+        try:
+            with act_for(tenant):
+                await self._query.LabelDocuments(request, timeout=LABEL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(
+                "QUERY_FAILED", "query could not label documents; it is retried"
             ) from error
 
 
@@ -119,6 +139,7 @@ def _to_shown(one: InspectedDocument) -> Shown:
         tombstone_version=one.tombstone_version,
         passages=one.passages,
         deleted_passages=one.deleted_passages,
+        labels=tuple(one.labels),
     )
 
 

@@ -13,6 +13,7 @@ from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.structs import to_json
 from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
+from chassis.base.labels import read_labels
 from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
 from ingest.lanes import Lane
@@ -143,6 +144,7 @@ class ImportStream:
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            labels=read_labels(header.labels, field="header.labels"),
             password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=trace_id,

@@ -12,6 +12,7 @@ from ingest.usecases.delete_collection import ContinueDeletions
 from ingest.usecases.delete_document import DeleteOldDocuments
 from ingest.usecases.describe_document import ForgetDescriptions
 from ingest.usecases.keep_versions import DropVersions
+from ingest.usecases.label_documents import SendLabels
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
 from ingest.usecases.upload_sessions import ExpireUploads
@@ -19,6 +20,7 @@ from ingest.usecases.upload_sessions import ExpireUploads
 log = logging.getLogger(__name__)
 
 DELETIONS_S: Final = 1.0
+LABELS_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Maintenance:
     drop_versions: DropVersions
     forget_descriptions: ForgetDescriptions
     continue_deletions: ContinueDeletions
+    send_labels: SendLabels
     expire_uploads: ExpireUploads
     sweeper: Sweeper
 
@@ -71,6 +74,12 @@ class Reconciler:
         while True:
             await asyncio.sleep(DELETIONS_S)
             await _run_round("collections.deleted", self.work.continue_deletions.run)
+
+    async def send_labels(self) -> None:
+        """Tells query labels that it has not confirmed; looks every `LABELS_S`."""
+        while True:
+            await asyncio.sleep(LABELS_S)
+            await _run_round("labels.sent", self.work.send_labels.run)
 
     async def _forget(self) -> int:
         return await self.work.sweeper.forget(

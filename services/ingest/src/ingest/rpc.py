@@ -16,6 +16,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json
 from chassis.base import paging, telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.labels import read_labels
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 from ingest.changes import read_changes
@@ -107,6 +108,7 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            labels=read_labels(header.labels, field="header.labels"),
             password=header.password,
             origin=Origin(request_id=header.request_id),
             trace_id=current_trace_id(),
@@ -227,6 +229,7 @@ class IngestRpc(CollectionRpc, UploadRpc, VersionRpc, IngestServiceServicer):
             request.update_mask.paths,
             title=given.title,
             metadata=to_json(given.metadata) if given.HasField("metadata") else None,
+            labels=read_labels(given.labels, field="document.labels"),
         )
         with telemetry.document_scope(caller().tenant, given.name):
             return to_document(await self.update.run(caller().tenant, given.name, changes))
@@ -282,6 +285,7 @@ def _to_check(one: pb.DocumentCheck) -> Check:
         described=one.HasField("description"),
         title=one.description.title,
         metadata=to_json(one.description.metadata),
+        labels=read_labels(one.labels),
     )
 
 

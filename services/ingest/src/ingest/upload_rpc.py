@@ -13,6 +13,7 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from aquifer.structs import to_json
 from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.labels import read_labels
 from chassis.identity.tokens import caller
 from ingest.domain import Draft, Origin
 from ingest.lanes import read_lane
@@ -44,6 +45,7 @@ class UploadRpc(IngestServiceServicer):
             media_type=header.media_type,
             title=header.title,
             metadata=to_json(header.metadata),
+            labels=read_labels(header.labels, field="header.labels"),
             origin=Origin(),
             lane=read_lane(header.lane),
         )

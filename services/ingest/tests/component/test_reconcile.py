@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from aquifer.ops.v1 import reconcile_service_pb2 as pb
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from chassis.process.reconcile import ReconcileRpc
+from ingest.labels import Labels
 from ingest.usecases.ports import Shown
 from ingest.usecases.read_text import TextQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
@@ -290,3 +292,19 @@ async def test_a_token_is_only_valid_for_the_same_request(rig: Rig, changes: dic
     with pytest.raises(InvalidInputError) as refused:
         await rpc.Reconcile(request, NO_CONTEXT)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_query_gets_the_labels_of_ingest_again(rig: Rig):
+    """Also if query has later ones, as after restoring an older backup of ingest."""
+    await rig.upload(labels=("hr",))
+    await rig.prepare()
+    await rig.searchable()
+    rig.siblings.labelled[NAME] = Labels(names=("law",), order=time.time_ns())
+    show(rig, labels=("law",))
+    assert await reconcile(rig, dry_run=True) == {"LABELS_DIFFER": (1, 1)}
+    assert await rig.wired.maintenance.send_labels.run() == 0
+    assert await reconcile(rig) == {"LABELS_DIFFER": (1, 1)}
+    await rig.wired.maintenance.send_labels.run()
+    assert rig.siblings.labelled[NAME].names == ("hr",)
+    show(rig, labels=("hr",))
+    assert await reconcile(rig) == {}

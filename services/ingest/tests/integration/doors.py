@@ -37,7 +37,10 @@ class Tokens:
         public = jwt.algorithms.OKPAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return json.dumps({"keys": [{**public, "kid": "k", "alg": "EdDSA", "use": "sig"}]})
 
-    def metadata(self, *, tenant: str = "acme", scope: str = BOTH) -> list[tuple[str, str]]:
+    def metadata(
+        self, *, tenant: str = "acme", scope: str = BOTH, labels: str | None = None
+    ) -> list[tuple[str, str]]:
+        """`labels` are those of the key, separated by blanks; None: all."""
         now = int(time.time())
         claims = {
             "iss": "aquifer.auth",
@@ -49,6 +52,7 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "exp": now + 600,
+            **({} if labels is None else {"labels": labels.split()}),
         }
         headers = {"typ": "at+jwt", "kid": "k"}
         token = jwt.encode(claims, self.key, algorithm="EdDSA", headers=headers)

@@ -46,9 +46,11 @@ from query.usecases.documents import (
     RemovePoints,
 )
 from query.usecases.find_passages import FindPassages
+from query.usecases.generator import Generator
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
-from query.usecases.ports import Catalogue, Embedder, Generator, Ledger
+from query.usecases.label_documents import LabelDocuments, RelabelPoints
+from query.usecases.ports import Catalogue, Embedder, Ledger
 from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, ListProfiles
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
@@ -63,6 +65,7 @@ log = logging.getLogger(__name__)
 SERVICE: Final = "query"
 PAUSE_MIN_S: Final = 0.5
 REMOVE_EVERY_S: Final = 2.0
+RELABEL_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0
 
 
@@ -172,6 +175,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
     removal = make_removal(transactions, indexes, process.dead_letters)
     find = FindPassages(indexes, ledger)
+    relabel = RelabelPoints(begin, ledger, indexes)
     process.consume(
         events,
         app=UseCases(
@@ -189,6 +193,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         answers=answers,
         hide=HideDocument(begin),
         hide_many=HideDocuments(begin),
+        label=LabelDocuments(begin, relabel),
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
@@ -210,6 +215,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     for place, wake in enumerate(indexes.wakes):
         process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
+    process.add_loop(_make_loop(RELABEL_EVERY_S, relabel.run))
     process.add_loop(_make_loop(settings.reconcile_s, remove.run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
     process.stages = ledger.count_backlog

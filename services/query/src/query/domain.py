@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.labels import Held
 from query.description import Description
+from query.labels import NO_LABELS, Labels
 
 VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
@@ -90,7 +92,8 @@ class Passage:
     which it begins, from 1, or 0 if the format has no pages; `page_breaks` are the further pages
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
-    see `aquifer.lines`. `ingest_trace_id` is the W3C trace of its upload.
+    see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
+    its upload.
     """
 
     version: Version
@@ -106,6 +109,7 @@ class Passage:
     headings: tuple[str, ...] = ()
     table_header: str = ""
     lines: bytes = b""
+    labels: tuple[str, ...] = ()
     ingest_trace_id: str
 
     @property
@@ -142,6 +146,7 @@ class Batch:
     count: int
     chunk_count: int
     description: Description
+    labels: Labels = NO_LABELS
     passages: tuple[Passage, ...]
     point_ids: tuple[UUID, ...]
     vectors: Mapping[str, Matrix]
@@ -192,6 +197,7 @@ class Standing:
     live_version: int = 0
     tombstone_version: int = 0
     failed_versions: frozenset[int] = frozenset()
+    labels: Labels = NO_LABELS
 
     def is_wanted(self, version: int) -> bool:
         """Whether this version is live or may become live."""
@@ -214,9 +220,13 @@ class Removed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A search of a tenant; `collection` is a collection id, empty for all collections."""
+    """A search of a tenant; `collection` is a collection id, empty for all collections.
+
+    It finds documents without labels, and those with one of `held`; None: with any.
+    """
 
     tenant: str
+    held: Held
     text: str
     collection: str = ""
     limit: int
@@ -271,9 +281,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A question to be answered; an empty `model` means inference's default."""
+    """A question to be answered, see `Question`; empty `model`: inference's default."""
 
     tenant: str
+    held: Held
     principal: str
     question: str
     collection: str = ""

@@ -15,7 +15,8 @@ from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
 from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
 from query.profile import Profile
-from query.usecases.ports import Catalogue, Embedder, Generator, Prompt
+from query.usecases.generator import Generator, Prompt
+from query.usecases.ports import Catalogue, Embedder
 
 # Embed is idempotent and short, so it is retried while inference restarts.
 RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)

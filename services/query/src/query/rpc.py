@@ -35,10 +35,12 @@ from query.domain import (
     Step,
     Version,
 )
+from query.labels import to_labels
 from query.lines import find_lines
 from query.usecases.ask import Ask
 from query.usecases.documents import HideDocument, HideDocuments
 from query.usecases.find_passages import FindPassages
+from query.usecases.label_documents import LabelDocuments
 from query.usecases.ports import Answers, Inspected, Inspection, Ledger
 
 ACCESS: Access = {
@@ -47,6 +49,7 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
     "aquifer.query.v1.QueryService/HideDocuments": any_of("internal"),
+    "aquifer.query.v1.QueryService/LabelDocuments": any_of("internal"),
     "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
 _SPAN_ID_MAX: Final = 2**64 - 1
@@ -70,6 +73,7 @@ class QueryRpc(QueryServiceServicer):
     answers: Answers
     hide: HideDocument
     hide_many: HideDocuments
+    label: LabelDocuments
     ledger: Ledger
 
     @override
@@ -77,8 +81,10 @@ class QueryRpc(QueryServiceServicer):
         self, request: pb.SearchRequest, context: ServicerContext[Any, Any]
     ) -> pb.SearchResponse:
         """Ranks passages against a question, best first."""
+        who = caller()
         question = Question(
-            tenant=caller().tenant,
+            tenant=who.tenant,
+            held=who.labels,
             text=request.question,
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
@@ -95,6 +101,7 @@ class QueryRpc(QueryServiceServicer):
         who = caller()
         inquiry = Inquiry(
             tenant=who.tenant,
+            held=who.labels,
             principal=who.principal,
             question=request.question,
             collection=request.collection,
@@ -113,8 +120,8 @@ class QueryRpc(QueryServiceServicer):
         self, request: pb.GetAnswerRequest, context: ServicerContext[Any, Any]
     ) -> pb.Answer:
         """Reads an answer, without text of documents that were deleted since."""
-        answer_id = _parse_uuid(request.answer_id)
-        answer = await self.answers.find(caller().tenant, answer_id) if answer_id else None
+        who, answer_id = caller(), _parse_uuid(request.answer_id)
+        answer = await self.answers.find(who.tenant, answer_id, who.labels) if answer_id else None
         if answer is None:
             raise NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
         return _answer(answer)
@@ -136,6 +143,15 @@ class QueryRpc(QueryServiceServicer):
         versions = [Version(document=one.document, number=one.version) for one in request.documents]
         await self.hide_many.run(caller().tenant, versions)
         return pb.HideDocumentsResponse()
+
+    @override
+    async def LabelDocuments(
+        self, request: pb.LabelDocumentsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.LabelDocumentsResponse:
+        """Sets labels; called by ingest for the tenant of the documents."""
+        labelled = [(one.document, to_labels(one.labels, one.order)) for one in request.documents]
+        await self.label.run(caller().tenant, labelled)
+        return pb.LabelDocumentsResponse()
 
     @override
     async def InspectDocuments(
@@ -274,6 +290,7 @@ def _inspected(one: Inspected) -> pb.InspectedDocument:
         tombstone_version=one.tombstone_version,
         passages=one.passages,
         deleted_passages=one.deleted_passages,
+        labels=one.labels,
     )
 
 

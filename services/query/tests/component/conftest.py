@@ -37,6 +37,7 @@ from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
 from chassis.events.work import GuardedTransactions
 from query.domain import Inquiry, Question
+from query.labels import NO_LABELS, Labels
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
@@ -57,6 +58,7 @@ from query.usecases.documents import (
 from query.usecases.find_passages import FindPassages
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
+from query.usecases.label_documents import LabelDocuments, RelabelPoints
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
 from query.vectors.engine_client import EngineVectors
@@ -163,6 +165,8 @@ class World:
         self.find = FindPassages(self.indexes, self.ledger)
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
         self.hide = HideDocument(self.begin)
+        self.relabel = RelabelPoints(self.begin, self.ledger, self.indexes)
+        self.label = LabelDocuments(self.begin, self.relabel)
         self.remove_points = RemovePoints(self.ledger, self.indexes)
         self.rebuild = self.rebuilder()
         self.removal = make_removal(transactions, self.indexes, self.dead_letters)
@@ -210,6 +214,7 @@ class World:
         tenant: str = TENANT,
         attempt: int = 0,
         revision: int = 0,
+        labels: Labels = NO_LABELS,
     ) -> ChunksEmbedded:
         """The event of one batch; `first` is the ordinal of its first chunk."""
         name = uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{document}/{version}")
@@ -237,6 +242,8 @@ class World:
                 description=Description(title=title, metadata=metadata or {}, revision=revision),
                 trace_id=TRACE,
                 chunks=chunks,
+                labels=labels.names,
+                labels_order=labels.order,
             ),
             profile=self.profile.name,
             dimensions=self.profile.dimensions,
@@ -338,11 +345,16 @@ class World:
         self, text: str, *, tenant: str = TENANT, limit: int = 10, **options: Any
     ) -> list[str]:
         """Texts found, best first."""
-        question = Question(tenant=tenant, text=text, limit=limit, **options)
+        question = Question(tenant=tenant, text=text, limit=limit, **{"held": None} | options)
         return [hit.passage.text for hit in await self.find.run(question)]
 
     def inquiry(self, question: str, **changes: Any) -> Inquiry:
-        settings: dict[str, Any] = {"tenant": TENANT, "principal": "user:ada", "question": question}
+        settings: dict[str, Any] = {
+            "tenant": TENANT,
+            "held": None,
+            "principal": "user:ada",
+            "question": question,
+        }
         return Inquiry(max_output_tokens=100, **settings | changes)
 
     async def points(self, tenant: str = TENANT) -> dict[str, int]:

@@ -39,7 +39,7 @@ async def test_an_answer_starts_cites_and_finishes_in_this_order(world):
 async def test_an_answer_is_read_back_as_it_was_given(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
     started, *steps = await ask(world)
-    answer = await world.answers.find("acme", started.answer_id)
+    answer = await world.answers.find("acme", started.answer_id, None)
     assert answer.text == "".join(step.text for step in steps if isinstance(step, Delta))
     assert list(answer.citations) == [step for step in steps if isinstance(step, Citation)]
     assert answer.finish == steps[-1]
@@ -54,7 +54,7 @@ async def test_a_citation_names_the_page_of_its_quote(world):
     started, *steps = await ask(world)
     [citation] = [step for step in steps if isinstance(step, Citation)]
     assert (citation.quote, citation.passage.page, citation.page) == ("the impeller", 1, 2)
-    assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
+    assert (await world.answers.find("acme", started.answer_id, None)).citations == [citation]
 
 
 LINES = [
@@ -77,9 +77,9 @@ async def test_a_citation_has_the_lines_of_its_quote_alone(world):
     first, second = [step for step in steps if isinstance(step, Citation)]
     assert list_lines(first) == [(1, LINES[1])]
     assert list_lines(second) == [(1, LINES[1]), (2, LINES[2])]
-    assert (await world.answers.find("acme", started.answer_id)).citations == [first, second]
+    assert (await world.answers.find("acme", started.answer_id, None)).citations == [first, second]
     await world.purge(1)
-    [one, _] = (await world.answers.find("acme", started.answer_id)).citations
+    [one, _] = (await world.answers.find("acme", started.answer_id, None)).citations
     assert list_lines(one) == []
     assert pack(LINES[:1]).hex() not in str(world.rows("answers"))
 
@@ -98,14 +98,14 @@ async def test_a_citation_tells_what_its_passage_stands_under(world):
     assert citation.passage.headings == ("Fleet", "North > Sea")
     assert citation.passage.table_header == "Year | Part | Catch"
     assert citation.passage.text == "1975 | the impeller | 12"
-    assert (await world.answers.find("acme", started.answer_id)).citations == [citation]
+    assert (await world.answers.find("acme", started.answer_id, None)).citations == [citation]
 
 
 async def test_nobody_else_reads_an_answer(world):
     await world.deliver(world.embedded("the impeller wears out"))
     started, *_ = await ask(world)
-    assert await world.answers.find("globex", started.answer_id) is None
-    assert await world.answers.find("acme", uuid.uuid4()) is None
+    assert await world.answers.find("globex", started.answer_id, None) is None
+    assert await world.answers.find("acme", uuid.uuid4(), None) is None
 
 
 async def test_the_fact_is_stored_with_the_answer_and_holds_no_text(world):
@@ -122,7 +122,7 @@ async def test_without_passages_the_answer_is_that_there_is_none(world):
     started, *_, finish = await ask(world)
     assert finish.reason is FinishReason.NO_ANSWER
     assert world.generator.prompts[0].passages == []
-    assert (await world.answers.find("acme", started.answer_id)).citations == []
+    assert (await world.answers.find("acme", started.answer_id, None)).citations == []
     assert list_published(world)[0].no_answer
 
 
@@ -191,7 +191,7 @@ async def test_a_deleted_document_takes_its_words_out_of_answers(world):
     ]
     started, *_ = await ask(world)
     await world.purge(1)
-    answer = await world.answers.find("acme", started.answer_id)
+    answer = await world.answers.find("acme", started.answer_id, None)
     by_document = {one.passage.version.document: one for one in answer.citations}
     gone, kept = by_document[PUMP], by_document[valve]
     assert (answer.text, gone.quote, gone.passage.text, gone.passage.title) == ("", "", "", "")
@@ -237,7 +237,7 @@ async def test_a_hidden_document_is_out_of_answers_before_it_is_purged(world):
     await world.deliver(world.embedded("the impeller wears out in a year"))
     started, *_ = await ask(world)
     await world.hide.run("acme", Version(document=PUMP, number=1))
-    answer = await world.answers.find("acme", started.answer_id)
+    answer = await world.answers.find("acme", started.answer_id, None)
     assert (answer.text, answer.citations[0].quote) == ("", "")
 
 
@@ -262,15 +262,15 @@ async def test_what_a_composing_model_was_shown_counts_as_its_source(world):
     world.generator.generative = True
     composed, *_ = await ask(world)
     await world.purge(1)
-    assert (await world.answers.find("acme", started.answer_id)).text != ""
-    assert (await world.answers.find("acme", composed.answer_id)).text == ""
+    assert (await world.answers.find("acme", started.answer_id, None)).text != ""
+    assert (await world.answers.find("acme", composed.answer_id, None)).text == ""
 
 
 async def test_an_answer_survives_the_deletion_of_an_older_version(world):
     await world.deliver(world.embedded("the impeller wears out in a year", version=2))
     started, *_ = await ask(world)
     await world.purge(1)
-    answer = await world.answers.find("acme", started.answer_id)
+    answer = await world.answers.find("acme", started.answer_id, None)
     assert answer.citations[0].quote != ""
 
 
@@ -285,5 +285,5 @@ async def test_while_the_index_is_rebuilt_nothing_is_answered(world):
 @pytest.mark.parametrize("tokens", [0, -1, 100_000])
 def test_a_bound_out_of_range_is_refused(tokens):
     with pytest.raises(InvalidInputError) as refused:
-        Inquiry(tenant="acme", principal="p", question="why", max_output_tokens=tokens)
+        Inquiry(tenant="acme", held=None, principal="p", question="why", max_output_tokens=tokens)
     assert refused.value.reason == "OUTPUT_TOKENS_RANGE"

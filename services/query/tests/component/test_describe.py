@@ -18,7 +18,7 @@ def described(revision: int, version: int = 1) -> VersionDescribed:
 
 
 async def read_descriptions(world) -> list[tuple[str, dict[str, str]]]:
-    question = Question(tenant="acme", text="impeller", limit=9)
+    question = Question(tenant="acme", held=None, text="impeller", limit=9)
     passages = [hit.passage for hit in await world.find.run(question)]
     return [(passage.title, dict(passage.metadata)) for passage in passages]
 

@@ -93,7 +93,7 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
     for number in range(12):
         name = f"collections/manuals/documents/d{number}"
         await world.deliver(world.embedded("impeller wear", document=name))
-    question = Question(tenant="acme", text="impeller", limit=12)
+    question = Question(tenant="acme", held=None, text="impeller", limit=12)
     first = [hit.passage.chunk_id for hit in await world.find.run(question)]
     for _ in range(3):
         assert [hit.passage.chunk_id for hit in await world.find.run(question)] == first
@@ -102,7 +102,7 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
 async def test_a_hit_carries_what_a_citation_needs(world):
     metadata = {"author": "Ada", "year": 1843, "public": True, "tags": ["a", 0.5]}
     await world.deliver(world.embedded("first", "the impeller wears", metadata=metadata))
-    [hit, _] = await world.find.run(Question(tenant="acme", text="impeller", limit=2))
+    [hit, _] = await world.find.run(Question(tenant="acme", held=None, text="impeller", limit=2))
     passage = hit.passage
     assert (passage.version.document, passage.version.number, passage.ordinal) == (PUMP, 1, 1)
     assert (passage.title, passage.start, passage.end, passage.page) == ("Pump manual", 100, 118, 2)
@@ -127,7 +127,7 @@ async def test_a_hit_carries_what_a_citation_needs(world):
 )
 def test_a_question_out_of_range_is_refused(changes, reason):
     with pytest.raises(InvalidInputError) as refused:
-        Question(**{"tenant": "acme", "text": "why", "limit": 10} | changes)
+        Question(**{"tenant": "acme", "held": None, "text": "why", "limit": 10} | changes)
     assert refused.value.reason == reason
 
 

@@ -189,6 +189,7 @@ def make_rpc(world: World) -> QueryRpc:
         answers=world.answers,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),
+        label=world.label,
         ledger=world.ledger,
     )
 

@@ -30,6 +30,7 @@ def rpc(world):
         answers=world.answers,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),
+        label=world.label,
         ledger=world.ledger,
     )
 

@@ -18,7 +18,7 @@ from chassis.rpc.channel import open_channel
 from query.domain import Delta
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.profile import Profile
-from query.usecases.ports import Prompt
+from query.usecases.generator import Prompt
 
 PROFILE = Profile(name="two-wide", dimensions=2)
 PROMPT = Prompt(question="why", passages=[], model="", max_output_tokens=9)

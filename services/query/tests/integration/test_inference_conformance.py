@@ -12,7 +12,7 @@ from chassis.rpc.channel import open_channel
 from query.domain import Delta, Finish, FinishReason, Passage, Quote, Version
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.profile import Profile
-from query.usecases.ports import Prompt
+from query.usecases.generator import Prompt
 
 MINILM = Profile(name="minilm-l6-v2", dimensions=384)
 

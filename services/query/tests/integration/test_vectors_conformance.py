@@ -380,3 +380,75 @@ async def test_a_page_is_bounded(store: VectorStore):
     for limit in (0, 1001):
         with pytest.raises(InvalidInputError):
             await store.scroll(ACME, limit=limit)
+
+
+HR, ENG = TenantScope("acme", frozenset({"hr"})), TenantScope("acme", frozenset({"eng"}))
+BARE = TenantScope("acme", frozenset())
+
+
+async def found_by(store, scope, probe) -> set[int]:
+    return {uuid.UUID(one).int for one in (await store.search(scope, probe)).point_ids}
+
+
+async def test_a_search_with_labels_finds_what_it_may_see(store):
+    await store.upsert(
+        ACME,
+        [
+            point(1, "pump"),
+            point(2, "pump", labels=("hr",)),
+            point(3, "pump", labels=("eng", "hr")),
+            point(4, "pump", labels=("law",)),
+        ],
+    )
+    await store.upsert(EVIL, [point(9, "pump", labels=("hr",))])
+    for probe in (meaning(1, 0, 0, 0), words("pump")):
+        assert await found_by(store, ACME, probe) == {1, 2, 3, 4}
+        assert await found_by(store, HR, probe) == {1, 2, 3}
+        assert await found_by(store, ENG, probe) == {1, 3}
+        assert await found_by(store, BARE, probe) == {1}
+    everything = frozenset({"eng", "hr", "law"})
+    assert await found_by(store, TenantScope("acme", everything), words("pump")) == {1, 2, 3, 4}
+
+
+async def test_labels_narrow_within_a_collection_and_the_depth(store):
+    crowd = [point(n, "pump", labels=("hr",)) for n in range(1, 60)]
+    other = point(99, "pump", document="collections/other/documents/d")
+    await store.upsert(ACME, [*crowd, point(90, "pump", dense=(1, 1, 0, 0)), other])
+    probe = meaning(1, 0, 0, 0, depth=5, within=Filter(collections=frozenset({"collections/c"})))
+    assert await found_by(store, ENG, probe) == {90}
+
+
+async def test_the_rarity_of_a_word_says_nothing_of_invisible_points(store):
+    await store.upsert(ACME, [point(1, "pump"), point(2, "valve")])
+    before = await store.search(BARE, words("pump"))
+    await store.upsert(ACME, [point(n, "pump", labels=("hr",)) for n in range(3, 40)])
+    after = await store.search(BARE, words("pump"))
+    assert after.bm25s == before.bm25s
+
+
+async def test_labels_of_a_document_are_replaced_in_all_its_points(store):
+    document = "collections/c/documents/d"
+    await store.upsert(
+        ACME, [point(n, "pump", document=document, version=n, labels=("hr",)) for n in (1, 2)]
+    )
+    await store.upsert(ACME, [point(3, "pump")])
+    await store.upsert(EVIL, [point(4, "pump", document=document, labels=("hr",))])
+    before = await store.search(ACME, meaning(1, 0, 0, 0))
+    await store.label(ACME, document, ("eng", "law"))
+    assert await found_by(store, ENG, words("pump")) == {1, 2, 3}
+    assert await found_by(store, HR, words("pump")) == {3}
+    assert [one.labels for one in (await store.scroll(ACME)).entries] == [
+        ("eng", "law"),
+        ("eng", "law"),
+        (),
+    ]
+    assert [one.labels for one in (await store.scroll(EVIL)).entries] == [("hr",)]
+    assert (await store.search(ACME, meaning(1, 0, 0, 0))).scores == before.scores
+    await store.label(ACME, document, ())
+    assert await found_by(store, BARE, words("pump")) == {1, 2, 3}
+
+
+async def test_labels_of_an_unknown_document_change_nothing(store):
+    await store.upsert(ACME, [point(1, "pump", labels=("hr",))])
+    await store.label(ACME, "collections/c/documents/unknown", ("eng",))
+    assert await found_by(store, HR, words("pump")) == {1}

@@ -13,11 +13,8 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chassis.base.cancellation import raise_if_cancelled
-from chassis.base.errors import (
-    ConflictError,
-    OverloadedError,
-    UnavailableError,
-)
+from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
+from chassis.base.labels import held_labels
 from chassis.base.tenants import tenant_deleted_error
 
 POOL_WAIT_S = 5.0
@@ -54,8 +51,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant: str) -> AsyncIterator[Transaction]:
-        """A transaction that can read and write the rows of one tenant only."""
+        """A transaction that can read and write the rows of one tenant only.
+
+        In a call whose sender does not hold all labels, the policies of labelled tables show it
+        only rows without labels, or with one that it holds. The setting begins with a comma, so
+        that no labels differ from all.
+        """
         bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
+        if (held := held_labels()) is not None:
+            listed = "".join(f",{label}" for label in sorted(held)) or ","
+            bound += sql.SQL("; SET LOCAL app.labels = {}").format(sql.Literal(listed))
         async with self._begin(bound) as connection:
             yield connection
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from aquifer.auth.v1.auth_service_pb2 import ExchangeTokenRequest
 from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from chassis.base.errors import ForbiddenError, ServiceError, UnauthenticatedError, UnavailableError
+from chassis.base.labels import Held, hold
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,14 @@ Metadata = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The verified sender of a call; `expires_at` is in Unix seconds."""
+    """The verified sender of a call; `expires_at` is in Unix seconds, `labels` None means all."""
 
     tenant: str
     principal: str
     key_id: str
     scopes: frozenset[str]
     expires_at: float
+    labels: Held = None
 
     def require(self, scopes: frozenset[str]) -> None:
         """Checks that the caller has at least one of the scopes.
@@ -88,6 +90,7 @@ def caller() -> Caller:
 def admit(who: Caller, token: str) -> None:
     """Makes `who` the `caller()` of the current task; `forward_caller` will send `token`."""
     _admitted.set(_AdmittedCaller(who, token))
+    hold(who.labels)
 
 
 @contextmanager
@@ -284,6 +287,7 @@ def _decode(token: str, key: Ed25519PublicKey) -> Caller:
             key_id=_text(claims["key"]),
             scopes=frozenset(_text(claims["scope"]).split()),
             expires_at=float(claims["exp"]),
+            labels=_labels(claims),
         )
         lifetime_s = who.expires_at - float(claims["iat"])
     except jwt.ExpiredSignatureError as error:
@@ -294,6 +298,16 @@ def _decode(token: str, key: Ed25519PublicKey) -> Caller:
     if lifetime_s > TOKEN_MAX_S or not _TENANT.fullmatch(who.tenant):
         raise _refusal("TOKEN_INVALID")
     return who
+
+
+def _labels(claims: Mapping[str, object]) -> Held:
+    """The claim `labels`; a token without it holds all."""
+    if "labels" not in claims:
+        return None
+    given = claims["labels"]
+    if not isinstance(given, list):
+        raise ValueError("claim is not a list")  # noqa: TRY004  (as every unreadable claim)
+    return frozenset(map(_text, given))
 
 
 def _text(claim: object) -> str:

@@ -13,6 +13,7 @@ from auth.domain import (
     Tenant,
     check_request_id,
     choose_expiry,
+    read_key_labels,
     sort_scopes,
 )
 from auth.keys import KeyText, Peppers, Proof, is_key_id
@@ -39,10 +40,12 @@ class NewKey:
 class CreateApiKey:
     """Creates a key for the actor's tenant, or the named one, with at most the actor's scopes.
 
+    `labels` None: it holds all access labels; otherwise at most those that the actor holds.
+
     Raises:
-        InvalidInputError: SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID,
-            REQUEST_ID_INVALID.
-        ForbiddenError: SCOPE_EXCEEDED.
+        InvalidInputError: SCOPES_EMPTY, SCOPE_UNKNOWN, LABELS_INVALID, EXPIRY_RANGE,
+            DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
+        ForbiddenError: SCOPE_EXCEEDED, LABELS_FORBIDDEN.
         NotFoundError: TENANT_UNKNOWN.
         FailedPreconditionError: TENANT_SUSPENDED, TENANT_DELETED; TENANT_RESERVED, the services'
             own tenant.
@@ -61,6 +64,7 @@ class CreateApiKey:
         *,
         display_name: str,
         scopes: Sequence[str],
+        labels: Sequence[str] | None,
         valid_days: int,
         request_id: str,
     ) -> NewKey:
@@ -75,8 +79,10 @@ class CreateApiKey:
             scopes=sort_scopes(scopes),
             create_time=now,
             expire_time=choose_expiry(now, valid_days),
+            labels=None if labels is None else read_key_labels(labels),
         )
         actor.check_may_grant(key.scopes)
+        actor.check_may_label(key.labels)
         async with self.registry.begin(tenant_id) as records:
             _check_accepts_keys(await _require_tenant(records))
             await add_key(records, actor, key, self.peppers.proof(text), request_id)

@@ -10,7 +10,7 @@ from chassis.base.postgres import Transaction
 from ingest.collections import Collection, CollectionSettings
 from ingest.domain import State
 from ingest.steps import Step
-from ingest.store.rows import Row
+from ingest.store.rows import NOW_NS, Row
 from ingest.usecases.work import Collections
 
 # A version that is newest and live is INDEXED, so most documents need no look at their versions.
@@ -41,7 +41,8 @@ WHERE (counted.documents > 0 OR c.collection_id IS NOT NULL)
 """
 _SELECTED: Final = """
 SELECT left(found.key, -1) AS id, counted.indexed, counted.others, c.description, c.target_chars,
-    c.max_chars, c.retention_s, c.version_retention, c.steps, c.created_at, c.updated_at
+    c.max_chars, c.retention_s, c.version_retention, c.steps, c.access_labels, c.created_at,
+    c.updated_at
 """
 
 _FIND: Final = f"""
@@ -73,7 +74,7 @@ WITH RECURSIVE found AS (
 """  # noqa: S608
 
 _SETTINGS: Final = """
-SELECT description, target_chars, max_chars, retention_s, version_retention, steps
+SELECT description, target_chars, max_chars, retention_s, version_retention, steps, access_labels
 FROM collections
 WHERE tenant_id = %(tenant)s AND collection_id = %(id)s
 """
@@ -81,23 +82,31 @@ WHERE tenant_id = %(tenant)s AND collection_id = %(id)s
 _CREATE: Final = """
 INSERT INTO collections
     (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
-    version_retention, steps)
+    version_retention, steps, access_labels)
 VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
-    %(version_retention)s, %(steps)s)
+    %(version_retention)s, %(steps)s, %(access_labels)s)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE: Final = """
 INSERT INTO collections
     (tenant_id, collection_id, description, target_chars, max_chars, retention_s,
-    version_retention, steps)
+    version_retention, steps, access_labels)
 VALUES (%(tenant)s, %(id)s, %(description)s, %(target_chars)s, %(max_chars)s, %(retention_s)s,
-    %(version_retention)s, %(steps)s)
+    %(version_retention)s, %(steps)s, %(access_labels)s)
 ON CONFLICT (tenant_id, collection_id) DO UPDATE SET description = excluded.description,
     target_chars = excluded.target_chars, max_chars = excluded.max_chars,
     retention_s = excluded.retention_s, version_retention = excluded.version_retention,
-    steps = excluded.steps, updated_at = clock_timestamp()
+    steps = excluded.steps, access_labels = excluded.access_labels, updated_at = clock_timestamp()
 """
+
+_LABEL: Final = f"""
+UPDATE documents SET labels = %(labels)s,
+    labels_order = greatest(labels_order + 1, {NOW_NS}), labels_due_at = clock_timestamp()
+WHERE tenant_id = %(tenant)s AND name > 'collections/' || %(id)s || '/documents/'
+    AND name < 'collections/' || %(id)s || '/documents0' AND NOT own_labels
+    AND labels <> %(labels)s::text[]
+"""  # noqa: S608
 
 _LOCK: Final = """
 SELECT 1 FROM collections WHERE tenant_id = %(tenant)s AND collection_id = %(id)s FOR UPDATE
@@ -153,6 +162,10 @@ class PostgresCollections(Collections):
         await self._execute(_UPDATE, id=collection_id, **_columns(settings))
 
     @override
+    async def label(self, collection_id: str, labels: tuple[str, ...]) -> None:
+        await self._execute(_LABEL, id=collection_id, labels=list(labels))
+
+    @override
     async def lock(self, collection_id: str) -> None:
         await self._execute(_LOCK, id=collection_id)
 
@@ -181,6 +194,7 @@ def _settings(row: Row) -> CollectionSettings:
         retention_s=row["retention_s"],
         version_retention=row["version_retention"],
         steps=tuple(map(Step, row["steps"])),
+        access_labels=tuple(row["access_labels"]),
     )
 
 
@@ -192,6 +206,7 @@ def _columns(settings: CollectionSettings) -> dict[str, object]:
         "retention_s": settings.retention_s,
         "version_retention": settings.version_retention,
         "steps": [step.value for step in settings.steps],
+        "access_labels": list(settings.access_labels),
     }
 
 

@@ -26,6 +26,7 @@ from ingest.domain import (
     source_states,
 )
 from ingest.filters import names_deleted
+from ingest.labels import NO_LABELS, Labels
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
 from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending, Unfinished
@@ -55,6 +56,7 @@ class PostgresDocuments(Documents):
             },
             created={row["name"] for row in found if row["cuts_apart"] is not None},
             cut_apart={row["name"] for row in found if row["cuts_apart"]},
+            inherited={row["name"]: tuple(row["inherited"]) for row in found if row["inherited"]},
         )
 
     @override
@@ -162,6 +164,35 @@ class PostgresDocuments(Documents):
         if versions:
             heard = _to_columns((version.document, version.number) for version in versions)
             await self._run(statements.CONFIRM_DESCRIPTIONS, "", **heard)
+
+    @override
+    async def label(
+        self, name: str, names: tuple[str, ...], *, own: bool, order_ns: int, due: bool
+    ) -> Labels | None:
+        row = await self._fetch_one(
+            statements.LABEL, name, labels=list(names), own=own, order=order_ns, due=due
+        )
+        return rows.labels(row) if row else None
+
+    @override
+    async def label_again(self, names: Sequence[str]) -> None:
+        await self._run(statements.LABEL_AGAIN, "", names=list(names))
+
+    @override
+    async def list_labels_due(
+        self, names: Sequence[str], limit: int
+    ) -> Sequence[tuple[str, Labels]]:
+        found = await self._fetch_all(statements.LABELS_DUE, "", names=list(names), limit=limit)
+        return [(row["name"], rows.labels(row)) for row in found]
+
+    @override
+    async def confirm_labels(self, labelled: Sequence[tuple[str, Labels]]) -> None:
+        await self._run(
+            statements.CONFIRM_LABELS,
+            "",
+            names=[name for name, _ in labelled],
+            orders=[labels.order for _, labels in labelled],
+        )
 
     @override
     async def raise_order(self, name: str, order_ns: int) -> None:
@@ -318,6 +349,7 @@ class PostgresDocuments(Documents):
             Checked(
                 check=check,
                 newest=rows.version(row) if row["document"] else None,
+                labels=rows.labels(row) if row["document"] else NO_LABELS,
                 duplicate_of=row["duplicate_of"] or "",
             )
             for check, row in zip(checks, found, strict=True)

@@ -14,6 +14,9 @@ from ingest.usecases.duplicates import SAME_MAX, Duplicates, Pair
 # Signatures with one band that are compared.
 BAND_MAX: Final = 16
 
+# Whoever may see a document may see the others that it names.
+_SHOWN: Final = "(d.labels = '{}' OR own.labels <> '{}' AND own.labels <@ d.labels)"
+
 
 def _same(place: int, condition: str) -> str:
     """Documents with the bytes of a given one, whose names are in a range of the index."""
@@ -21,30 +24,31 @@ def _same(place: int, condition: str) -> str:
         (SELECT {place} AS place, same.document FROM versions same
         JOIN documents d ON d.tenant_id = same.tenant_id AND d.name = same.document
             AND d.latest_version = same.version AND d.upload_order > {rows.CUT}
-        WHERE same.tenant_id = %(tenant)s AND same.sha256 = given.sha256
+        WHERE same.tenant_id = %(tenant)s AND same.sha256 = own.sha256
             AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
-            AND same.document <> given.name AND {condition}
+            AND same.document <> own.name AND {condition} AND {_SHOWN}
         ORDER BY same.document LIMIT %(limit)s)"""  # noqa: S608
 
 
 _RANGES: Final = " UNION ALL ".join(
     (
-        _same(0, "same.document > given.prefix || '/' AND same.document < given.prefix || '0'"),
-        _same(1, "same.document < given.prefix || '/'"),
-        _same(1, "same.document > given.prefix || '0'"),
+        _same(0, "same.document > own.prefix || '/' AND same.document < own.prefix || '0'"),
+        _same(1, "same.document < own.prefix || '/'"),
+        _same(1, "same.document > own.prefix || '0'"),
     )
 )
 # The limit of each range keeps the statement short if many documents have the same bytes.
 _SAME: Final = f"""
-SELECT given.name, array_agg(twin.document ORDER BY twin.place, twin.document) AS documents
+SELECT own.name, array_agg(twin.document ORDER BY twin.place, twin.document) AS documents
 FROM (
-    SELECT *, 'collections/' || split_part(name, '/', 2) || '/documents' AS prefix
+    SELECT given.*, d.labels, 'collections/' || split_part(d.name, '/', 2) || '/documents' AS prefix
     FROM unnest(%(names)b::text[], %(sha256s)b::text[]) AS given(name, sha256)
-) AS given
+    JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = given.name
+) AS own
 CROSS JOIN LATERAL (
     SELECT * FROM ({_RANGES}) AS found ORDER BY place, document LIMIT %(limit)s
 ) AS twin
-GROUP BY given.name
+GROUP BY own.name
 """  # noqa: S608
 
 
@@ -62,9 +66,11 @@ SELECT DISTINCT %(tenant)s, band, signature_id FROM kept, unnest(%(bands)b::bigi
 # ids are read for each band, since alike texts have all bands in common.
 _PAIRS: Final = f"""
 WITH own AS (
-    SELECT s.* FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
+    SELECT s.*, d.labels
+    FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
     JOIN signatures s ON s.tenant_id = %(tenant)s AND s.document = given.name
         AND s.version = given.number
+    JOIN documents d ON d.tenant_id = s.tenant_id AND d.name = s.document
 ), pair AS (
     SELECT DISTINCT own.signature_id AS own_id, found.signature_id AS other_id
     FROM own CROSS JOIN unnest(own.bands) AS own_band(band)
@@ -80,7 +86,7 @@ FROM pair JOIN own ON own.signature_id = pair.own_id
 CROSS JOIN LATERAL (
     SELECT s.document, s.signature FROM signatures s
     JOIN documents d ON d.tenant_id = s.tenant_id AND d.name = s.document
-        AND d.latest_version = s.version AND d.upload_order > {rows.CUT}
+        AND d.latest_version = s.version AND d.upload_order > {rows.CUT} AND {_SHOWN}
     JOIN versions v ON v.tenant_id = s.tenant_id AND v.document = s.document
         AND v.version = s.version AND v.state IN ('PREPARED', 'INDEXED')
     WHERE s.tenant_id = %(tenant)s AND s.signature_id = pair.other_id

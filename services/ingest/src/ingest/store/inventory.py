@@ -37,7 +37,7 @@ WHERE p.tenant_id = %(tenant)s AND s.document > %(after)s AND s.document < %(bef
 """  # noqa: S608  (a constant of this package)
 
 _LIVE: Final = """
-SELECT v.document, v.version, v.chunk_count FROM documents d
+SELECT v.document, v.version, v.chunk_count, d.labels FROM documents d
 JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
     AND v.version = d.live_version
 WHERE d.tenant_id = %(tenant)s AND d.name > %(after)s AND d.name < %(before)s
@@ -83,7 +83,10 @@ class PostgresInventory(Inventory):
         names["after"] = max(after, names["after"])
         return [
             LiveVersion(
-                document=row["document"], number=row["version"], chunk_count=row["chunk_count"]
+                document=row["document"],
+                number=row["version"],
+                chunk_count=row["chunk_count"],
+                labels=tuple(row["labels"]),
             )
             for row in await self._fetch_all(tenant, _LIVE, limit=limit, **names)
         ]

@@ -3,13 +3,15 @@
 from typing import Any, Final
 
 from ingest.domain import Entry, Object, Origin, Piece, State, Upload, Version, View
+from ingest.labels import Labels
 from ingest.lanes import Lane
 from ingest.notes import Note, NoteCode
 from ingest.usecases.rows import Receipt
 
 ENTRY: Final = (
     "d.name, d.latest_version, d.live_version, d.tombstone_version, d.hidden_version,"
-    " d.upload_order, d.pinned, d.description_order AS kept_description_order"
+    " d.upload_order, d.pinned, d.description_order AS kept_description_order, d.labels,"
+    " d.own_labels, d.labels_order"
 )
 # The database's time as an upload order: see `Draft.order_ns`.
 NOW_NS: Final = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
@@ -54,7 +56,12 @@ def entry(row: Row) -> Entry:
         upload_order=row["upload_order"],
         pinned=row["pinned"],
         description_order=row["kept_description_order"],
+        labels=labels(row),
     )
+
+
+def labels(row: Row) -> Labels:
+    return Labels(names=tuple(row["labels"]), own=row["own_labels"], order=row["labels_order"])
 
 
 def version(row: Row) -> Version:

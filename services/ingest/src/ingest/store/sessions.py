@@ -15,7 +15,7 @@ from ingest.usecases.work import Sessions
 
 _SESSION: Final = (
     "upload_id, document, sha256, size_bytes, offset_bytes, file_name, media_type, title, metadata,"
-    " lane, expires_at"
+    " labels, lane, expires_at"
 )
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('upload_sessions/' || %(tenant)s, 0))"
@@ -38,13 +38,14 @@ FROM upload_sessions WHERE tenant_id = %(tenant)s
 
 _PUT: Final = f"""
 INSERT INTO upload_sessions (tenant_id, upload_id, document, sha256, size_bytes, file_name,
-    media_type, title, metadata, lane, expires_at)
+    media_type, title, metadata, labels, lane, expires_at)
 VALUES (%(tenant)s, %(upload_id)s, %(document)s, %(sha256)s, %(size_bytes)s, %(file_name)s,
-    %(media_type)s, %(title)s, %(metadata)s, %(lane)s,
+    %(media_type)s, %(title)s, %(metadata)s, %(labels)s, %(lane)s,
     clock_timestamp() + make_interval(secs => %(expiry_s)s))
 ON CONFLICT (tenant_id, upload_id) DO UPDATE
     SET file_name = EXCLUDED.file_name, media_type = EXCLUDED.media_type, title = EXCLUDED.title,
-        metadata = EXCLUDED.metadata, lane = EXCLUDED.lane, expires_at = CASE
+        metadata = EXCLUDED.metadata, labels = EXCLUDED.labels, lane = EXCLUDED.lane,
+        expires_at = CASE
             WHEN upload_sessions.offset_bytes = upload_sessions.size_bytes
             THEN upload_sessions.expires_at ELSE EXCLUDED.expires_at END
 RETURNING {_SESSION}
@@ -122,6 +123,7 @@ class PostgresSessions(Sessions):
             media_type=draft.media_type,
             title=draft.title,
             metadata=Jsonb(dict(draft.metadata)),
+            labels=list(draft.labels),
             lane=draft.lane,
             expiry_s=expiry_s,
         )
@@ -177,6 +179,7 @@ def _session(row: Row, tenant: str) -> Session:
             media_type=row["media_type"],
             title=row["title"],
             metadata=row["metadata"],
+            labels=tuple(row["labels"]),
             origin=Origin(request_id=row["upload_id"]),
             lane=Lane(row["lane"]),
         ),

@@ -20,6 +20,8 @@ RETURNING {rows.ENTRY},
     (SELECT suspended FROM tenants WHERE tenant_id = %(tenant)s) AS suspended,
     (SELECT max_chars > 0 OR steps <> '{{}}' FROM collections
      WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS cuts_apart,
+    (SELECT access_labels FROM collections
+     WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS inherited,
     {rows.CUT} AS cut, (SELECT max(number) FROM collection_deletions
      WHERE tenant_id = %(tenant)s AND collection_id = split_part(d.name, '/', 2)) AS deletion
 """  # noqa: S608
@@ -177,6 +179,35 @@ CONFIRM_DESCRIPTIONS: Final = """
 UPDATE versions v SET description_attempt = 0, description_due_at = NULL
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS heard(name, number)
 WHERE v.tenant_id = %(tenant)s AND v.document = heard.name AND v.version = heard.number
+"""
+
+LABEL: Final = f"""
+UPDATE documents d SET labels = %(labels)s, own_labels = %(own)s,
+    labels_order = CASE WHEN %(order)s > 0 THEN %(order)s
+        ELSE greatest(d.labels_order + 1, {rows.NOW_NS}) END,
+    labels_due_at = CASE WHEN %(due)s THEN clock_timestamp() ELSE d.labels_due_at END
+WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
+    AND (%(order)s = 0 OR d.labels_order < %(order)s)
+RETURNING labels, own_labels, labels_order
+"""  # noqa: S608
+
+LABEL_AGAIN: Final = f"""
+UPDATE documents SET labels_order = greatest(labels_order + 1, {rows.NOW_NS}),
+    labels_due_at = clock_timestamp()
+WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s)
+"""  # noqa: S608
+
+LABELS_DUE: Final = """
+SELECT name, labels, own_labels, labels_order FROM documents
+WHERE tenant_id = %(tenant)s AND labels_due_at IS NOT NULL
+    AND (cardinality(%(names)s::text[]) = 0 OR name = ANY(%(names)s))
+ORDER BY labels_due_at LIMIT %(limit)s
+"""
+
+CONFIRM_LABELS: Final = """
+UPDATE documents d SET labels_due_at = NULL
+FROM unnest(%(names)b::text[], %(orders)b::bigint[]) AS heard(name, labels_order)
+WHERE d.tenant_id = %(tenant)s AND d.name = heard.name AND d.labels_order = heard.labels_order
 """
 
 RAISE_ORDER: Final = f"""
@@ -340,7 +371,7 @@ CHECK: Final = f"""
 SELECT newest.*, twin.document AS duplicate_of
 FROM unnest(%(names)b::text[], %(sha256s)b::text[]) WITH ORDINALITY AS given(name, sha256, place)
 LEFT JOIN LATERAL (
-    SELECT {rows.VERSION} FROM documents d
+    SELECT {rows.VERSION}, d.labels, d.own_labels, d.labels_order FROM documents d
     JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
         AND v.version = d.latest_version
     WHERE d.tenant_id = %(tenant)s AND d.name = given.name

@@ -90,6 +90,10 @@ _WITH_RETENTION: Final = """
 SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 ORDER BY tenant_id
 """
 
+_WITH_LABELS_DUE: Final = """
+SELECT DISTINCT tenant_id FROM documents WHERE labels_due_at IS NOT NULL ORDER BY tenant_id
+"""
+
 # Those that need no other service first; tenants take turns, as for fetches.
 _COLLECTION_DELETIONS: Final = """
 SELECT * FROM (
@@ -172,6 +176,11 @@ class PostgresSweeper(Sweeper):
     @override
     async def list_tenants(self) -> Sequence[str]:
         found = await self._fetch_all("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
+        return [row["tenant_id"] for row in found]
+
+    @override
+    async def list_tenants_with_labels_due(self) -> Sequence[str]:
+        found = await self._fetch_all(_WITH_LABELS_DUE, {})
         return [row["tenant_id"] for row in found]
 
     @override

@@ -13,6 +13,7 @@ from chassis.base.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from chassis.base.labels import held_labels
 from ingest.domain import Draft, Object, Reference, View
 from ingest.usecases.admission import Admission
 from ingest.usecases.fresh import FreshVersions
@@ -61,7 +62,7 @@ class AcceptDocument:
             InvalidInputError: EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE.
             DataLossError: REFERENCE_MISMATCH, the bytes differ from `expected`.
             AlreadyExistsError: REQUEST_REUSED.
-            ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            ForbiddenError: LABELS_FORBIDDEN; TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
             FailedPreconditionError: DOCUMENT_PINNED; PASSWORDS_OFF; COLLECTION_DELETED, for an
                 upload event; DOCUMENT_DELETED, for a roll back.
@@ -78,7 +79,14 @@ class AcceptDocument:
             stored = Object(key="", size_bytes=len(begun), sha256=digest)
             _check_bytes(stored, expected)
             view = await self.record.run(
-                Incoming(draft=draft, stored=stored, content=begun, trace=trace, restored=restored)
+                Incoming(
+                    draft=draft,
+                    held=held_labels(),
+                    stored=stored,
+                    content=begun,
+                    trace=trace,
+                    restored=restored,
+                )
             )
             self.fresh.put(view.version)
             return view
@@ -99,7 +107,14 @@ class AcceptDocument:
         try:
             _check_bytes(stored, expected)
             view = await self.record.run(
-                Incoming(draft=draft, stored=stored, content=None, trace=trace, restored=restored)
+                Incoming(
+                    draft=draft,
+                    held=held_labels(),
+                    stored=stored,
+                    content=None,
+                    trace=trace,
+                    restored=restored,
+                )
             )
         except (
             InvalidInputError,

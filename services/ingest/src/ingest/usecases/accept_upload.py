@@ -8,6 +8,7 @@ from typing import Final
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
 from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, OverloadedError
+from chassis.base.labels import read_labels
 from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Origin, Reference
 from ingest.lanes import read_lane
@@ -112,7 +113,7 @@ def read_upload(
     """The description of an upload event, and its content or where that is.
 
     Raises:
-        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE, BODY_MISSING,
+        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, BODY_MISSING,
             DOCUMENT_TOO_LARGE, REFERENCE_INVALID.
     """
     event = delivery.event
@@ -123,6 +124,7 @@ def read_upload(
         media_type=event.media_type,
         title=event.title,
         metadata=to_json(event.metadata),
+        labels=read_labels(event.labels),
         origin=replace(origin, correlation_id=event.correlation_id),
         trace_id=trace_id,
         order_ns=delivery.stored_ns,

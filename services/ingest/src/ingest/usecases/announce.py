@@ -40,6 +40,7 @@ from ingest.domain import (
     Version,
     View,
 )
+from ingest.labels import Labels
 from ingest.lanes import Lane, choose_embedding_lane
 from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Emitter, Trace, Work
@@ -82,6 +83,7 @@ def send_chunks(
     work: Work,
     version: Version,
     pieces: Sequence[Piece],
+    labels: Labels,
     *,
     cause: Cause = None,
     trace: Trace = None,
@@ -123,6 +125,8 @@ def send_chunks(
                 for piece in members
             ],
             upload_event_id=version.origin.event_id,
+            labels=labels.names,
+            labels_order=labels.order,
             lane=lane.number,
         )
         key = (*_version_key(version), "prepared", batch, version.attempt, *_once_more(again))

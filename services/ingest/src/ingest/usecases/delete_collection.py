@@ -24,10 +24,12 @@ from chassis.base.errors import (
     ServiceError,
     UnavailableError,
 )
+from chassis.base.labels import held_labels
 from ingest.pace import Pace
 from ingest.usecases import announce
 from ingest.usecases.collections import find_collection
 from ingest.usecases.delete_document import HIDE_RETRY_S, write_tombstones
+from ingest.usecases.label_documents import check_may_change_collection
 from ingest.usecases.ports import HideAll, Sweeper
 from ingest.usecases.rows import CollectionDeletion
 from ingest.usecases.work import Begin
@@ -102,10 +104,12 @@ class DeleteCollection:
         is nothing to delete.
 
         Raises:
+            ForbiddenError: LABELS_FORBIDDEN.
             NotFoundError: COLLECTION_UNKNOWN.
             FailedPreconditionError: COLLECTION_NOT_EMPTY.
             UnavailableError: HIDE_PENDING; the deletion is recorded and goes on by itself.
         """
+        check_may_change_collection(held_labels())
         if not force:
             await self._delete_empty(tenant, collection_id)
             return None

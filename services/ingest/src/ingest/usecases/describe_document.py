@@ -5,6 +5,7 @@ from typing import Final
 
 from aquifer.ingest.v1.upload_events_pb2 import DocumentDescribed
 from aquifer.structs import to_json
+from chassis.base.labels import read_labels
 from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Entry, Origin, Upload, UploadResult, Version
 from ingest.pace import Pace
@@ -12,6 +13,7 @@ from ingest.usecases import announce
 from ingest.usecases.answer_events import AnswerEvents, wait_for_overtaken
 from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
 from ingest.usecases.describe_version import describe_shown
+from ingest.usecases.label_documents import label_described
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
 from ingest.usecases.remove_document import supersede
@@ -24,7 +26,7 @@ FORGET_BATCH: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeDocument:
-    """Sets the title and metadata of a description event, unless a later event was handled before.
+    """Sets what a description event says, unless a later event was handled before.
 
     They replace those of the newest version and of the live one, as `UpdateDocument` does. The row
     of the document keeps them: a new version of an upload from before the description, which is
@@ -88,6 +90,7 @@ class DescribeDocument:
             wait_s=self.pace.wait_s(0),
             order_ns=draft.order_ns,
         )
+        await label_described(work, draft, entry)
         await work.documents.keep_description(draft)
         announce.send_update(work, newest, draft.origin)
 
@@ -123,7 +126,7 @@ def read_description(delivery: Delivery[DocumentDescribed], origin: Origin) -> D
     """What a description event says of its document.
 
     Raises:
-        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE.
+        InvalidInputError: DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID.
     """
     event = delivery.event
     return Draft(
@@ -131,6 +134,7 @@ def read_description(delivery: Delivery[DocumentDescribed], origin: Origin) -> D
         name=event.document,
         title=event.title,
         metadata=to_json(event.metadata),
+        labels=read_labels(event.labels),
         origin=replace(origin, correlation_id=event.correlation_id),
         order_ns=delivery.stored_ns,
     )

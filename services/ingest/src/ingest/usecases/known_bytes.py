@@ -6,6 +6,7 @@ from ingest.domain import Draft, Entry, Object, State, Upload, UploadResult, Ver
 from ingest.usecases import announce
 from ingest.usecases.describe_version import describe
 from ingest.usecases.duplicates import list_same_content
+from ingest.usecases.label_documents import label_upload
 from ingest.usecases.work import Trace, Work
 
 
@@ -20,12 +21,19 @@ def brings_nothing(draft: Draft, stored: Object, known: Version) -> bool:
 
 
 async def join(
-    work: Work, draft: Draft, entry: Entry, newest: Version, *, wait_s: float, trace: Trace
+    work: Work,
+    draft: Draft,
+    entry: Entry,
+    newest: Version,
+    *,
+    inherited: tuple[str, ...],
+    wait_s: float,
+    trace: Trace,
 ) -> View | None:
     """Assigns an upload with known bytes to the existing version; it gets the version's result.
 
-    Its title and metadata take effect, unless a later upload or update was handled before it. None
-    for a repeat.
+    Its title and metadata take effect, unless a later upload or update was handled before it.
+    `inherited` are the labels of its collection. None for a repeat.
     """
     origin = draft.origin
     upload = Upload(
@@ -39,6 +47,7 @@ async def join(
         upload = replace(upload, result=UploadResult.INDEXED)
     if origin.request_id and not await work.uploads.add(upload):
         return None
+    entry = await label_upload(work, draft, entry, inherited)
     latest_ns = max(entry.upload_order, entry.description_order, newest.description_order)
     if not draft.order_ns or draft.order_ns >= latest_ns:
         newest = await describe(

@@ -16,6 +16,7 @@ from ingest.domain import (
     State,
     Version,
 )
+from ingest.labels import Labels
 from ingest.usecases.rows import CollectionDeletion, Line, Pending
 
 
@@ -169,6 +170,16 @@ class HideAll(Protocol):
         """Hides all or none of these documents; otherwise as `Hide`."""
 
 
+class LabelAll(Protocol):
+    """Sets the labels of documents of a tenant in query, also outside a call."""
+
+    async def __call__(self, tenant: str, labelled: Sequence[tuple[str, Labels]]) -> None:
+        """Returns after query has committed them, and made its points follow if it could.
+
+        Raises a ServiceError if it has not committed them.
+        """
+
+
 class DeadLetters(Protocol):
     """Dead letters, which may contain a document's text."""
 
@@ -208,6 +219,9 @@ class Sweeper(Protocol):
     async def list_tenants(self) -> Sequence[str]:
         """Every known tenant."""
 
+    async def list_tenants_with_labels_due(self) -> Sequence[str]:
+        """Tenants with labels that query has not confirmed."""
+
     async def list_tenants_with_retention(self) -> Sequence[str]:
         """Tenants that have a collection whose documents are deleted with time."""
 
@@ -238,11 +252,12 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveVersion:
-    """A live version and its number of chunks."""
+    """A live version, its number of chunks, and the labels of its document."""
 
     document: str
     number: int
     chunk_count: int
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +319,7 @@ class Shown:
     tombstone_version: int = 0
     passages: int = 0
     deleted_passages: int = 0
+    labels: tuple[str, ...] = ()
 
 
 class Search(Protocol):

@@ -90,7 +90,9 @@ class PrepareDocument:
             if prepared is not None:
                 if outcome.signature:
                     await keep_signature(work.duplicates, prepared, outcome.signature)
-                announce.send_chunks(work, prepared, outcome.pieces, cause=delivery)
+                entry = await work.documents.find_entry(version.document)
+                assert entry is not None, "the row of a version's document is never removed"
+                announce.send_chunks(work, prepared, outcome.pieces, entry.labels, cause=delivery)
 
     async def _keep_large(
         self, version: Version, outcome: Prepared, delivery: Delivery[VersionAccepted]
@@ -101,6 +103,8 @@ class PrepareDocument:
                     return
         async with self.begin(version.tenant) as work:
             prepared = await work.documents.finish_pieces(version, outcome, self._wait_s(outcome))
+            if prepared is not None and outcome.signature:
+                await keep_signature(work.duplicates, prepared, outcome.signature)
         if prepared is not None:
             await self.send.run(prepared, [delivery])
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from chassis.base.labels import held_labels, may_see
 from ingest.domain import View, check_name
 from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.duplicates import show_same_content
@@ -82,13 +83,16 @@ class WatchDocument:
         """
         check_name(name)
         async with self.watchers.join(tenant, document=name, progress=progress) as watcher:
+            held = held_labels()
             seen = await self.read.run(tenant, name)
-            if seen is None:
+            if seen is None or not may_see(seen.entry.labels.names, held):
                 raise unknown_document_error()
             yield seen, None
             told: Progress | None = None
             while not seen.version.is_finished:
                 for view in await watcher.take() or ():
+                    if not may_see(view.entry.labels.names, held):
+                        raise unknown_document_error()
                     if view.mark != seen.mark and not _is_older(view, seen):
                         seen = view
                         yield seen, None
@@ -117,11 +121,12 @@ class WatchDocuments:
         """
         async with self.watchers.join(tenant, collection=collection, progress=progress) as watcher:
             yield None
-            told: Progress | None = None
+            held, told = held_labels(), None
             while True:
                 views = await watcher.take()
-                if views is None or views:
-                    yield views
+                seen = [one for one in views or () if may_see(one.entry.labels.names, held)]
+                if views is None or seen:
+                    yield None if views is None else seen
                 if progress and (now := self.estimates.find_last(tenant)).is_news_after(told):
                     told = now
                     yield told

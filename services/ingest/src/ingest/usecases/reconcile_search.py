@@ -30,7 +30,10 @@ SLICE: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckLive(Check):
-    """Finds live versions that query does not show whole, and sends their chunks again."""
+    """Finds live versions that query does not show whole, and sends their chunks again.
+
+    And their labels, if they differ.
+    """
 
     begin: Begin
     inventory: Inventory
@@ -82,6 +85,7 @@ class CheckLive(Check):
                     repaired=repaired,
                     examples=[f"{one.document} v{one.number}" for one in missing[:EXAMPLES_MAX]],
                 ),
+                await self._compare_labels(scope, live, shown),
                 Finding(
                     kind=pb.DIFFERENCE_KIND_VERSION_AHEAD,
                     count=len(ahead),
@@ -90,6 +94,25 @@ class CheckLive(Check):
                 ),
             ],
             after=live[-1].document if len(live) == SLICE else "",
+        )
+
+    async def _compare_labels(
+        self, scope: Scope, live: Sequence[LiveVersion], shown: Mapping[str, Shown]
+    ) -> Finding:
+        """Has the labels sent again that query has not; those on their way are sent twice."""
+        differing = [
+            one.document
+            for one in live
+            if (seen := shown.get(one.document)) and seen.labels != one.labels
+        ]
+        if differing and not scope.dry_run:
+            async with self.begin(scope.tenant) as work:
+                await work.documents.label_again(differing)
+        return Finding(
+            kind=pb.DIFFERENCE_KIND_LABELS_DIFFER,
+            count=len(differing),
+            repaired=len(differing),
+            examples=differing[:EXAMPLES_MAX],
         )
 
     async def _send_again(self, tenant: str, one: LiveVersion) -> bool:

@@ -14,10 +14,8 @@ from weakref import WeakValueDictionary
 
 from opentelemetry import context as otel_context
 
-from chassis.base.errors import (
-    ConflictError,
-    FailedPreconditionError,
-)
+from chassis.base.errors import ConflictError, FailedPreconditionError
+from chassis.base.labels import Held
 from ingest.domain import (
     SUPERSEDED,
     Draft,
@@ -35,6 +33,7 @@ from ingest.usecases.delete_document import write_tombstones
 from ingest.usecases.describe_version import describe_later
 from ingest.usecases.duplicates import show_same_content
 from ingest.usecases.known_bytes import brings_nothing, join
+from ingest.usecases.label_documents import check_upload_labels, label_upload
 from ingest.usecases.ports import Cut, CutText, Passwords
 from ingest.usecases.refusals import (
     AnsweredBeforeError,
@@ -60,10 +59,11 @@ class Incoming:
 
     `content` is set if the bytes go into the database, `cut` if the text is already cut; `trace` is
     the upload's own trace. `restored` is the version of the document that had these bytes, for a
-    roll back; 0 otherwise.
+    roll back; 0 otherwise. `held` are the labels of the sender.
     """
 
     draft: Draft
+    held: Held
     stored: Object
     content: bytes | None
     cut: Cut | None = None
@@ -107,7 +107,7 @@ class RecordUploads:
 
         Raises:
             AlreadyExistsError: REQUEST_REUSED.
-            ForbiddenError: TENANT_SUSPENDED, for an upload event.
+            ForbiddenError: LABELS_FORBIDDEN; TENANT_SUSPENDED, for an upload event.
             NotFoundError: COLLECTION_UNKNOWN.
             FailedPreconditionError: DOCUMENT_PINNED; COLLECTION_DELETED, for an upload event;
                 DOCUMENT_DELETED, for a roll back.
@@ -190,7 +190,13 @@ class RecordUploads:
                     outcomes[name] = await refuse_unknown_collection(work, one.draft.origin)
                 elif (known := newest.get(name)) and brings_nothing(one.draft, one.stored, known):
                     outcomes[name] = await join(
-                        work, one.draft, entry, known, wait_s=self.pace.wait_s(0), trace=one.trace
+                        work,
+                        one.draft,
+                        entry,
+                        known,
+                        inherited=claimed.inherited.get(name, ()),
+                        wait_s=self.pace.wait_s(0),
+                        trace=one.trace,
                     )
                 elif 0 < one.draft.order_ns < entry.upload_order:
                     outcomes[name] = await _supersede(work, one, entry)
@@ -202,7 +208,7 @@ class RecordUploads:
                     cut = None if name in claimed.cut_apart else one.cut
                     one = replace(one, draft=draft, cut=cut)  # noqa: PLW2901
                     additions[name] = (one, self._add(one, entry.next_version))
-            outcomes |= await _add_all(work, entries, additions)
+            outcomes |= await _add_all(work, entries, claimed, additions)
             views = [one for one in outcomes.values() if isinstance(one, View)]
             shown = await show_same_content(work.duplicates, views)
             outcomes |= {view.entry.name: view for view in shown}
@@ -244,7 +250,8 @@ class RecordUploads:
             )
         if 0 < one.restored <= entry.tombstone_version:
             return deleted_version_error(one.restored)
-        return None
+        inherited = claimed.inherited.get(one.draft.name, ())
+        return check_upload_labels(one.draft, entry, inherited, one.held)
 
     def _add(self, one: Incoming, number: int) -> Addition:
         """The version to add for an upload; small plain text is cut at once."""
@@ -336,22 +343,28 @@ async def _supersede(work: Work, one: Incoming, entry: Entry) -> SupersededError
 async def _add_all(
     work: Work,
     entries: Mapping[str, Entry],
+    claimed: Claimed,
     additions: Mapping[str, tuple[Incoming, Addition]],
 ) -> Mapping[str, _Outcome]:
     """Adds the versions and announces them; a known upload adds none."""
     made = await work.documents.add([addition for _, addition in additions.values()])
     outcomes: dict[str, _Outcome] = dict.fromkeys(additions)
     for name, version in made.items():
-        _announce_version(work, *additions[name], version)
-        entry = replace(entries[name], latest_version=version.number)
-        outcomes[name] = View(entry=entry, version=version)
+        one, addition = additions[name]
+        inherited = claimed.inherited.get(name, ())
+        entry = await label_upload(work, one.draft, entries[name], inherited)
+        _announce_version(work, one, addition, version, entry)
+        outcomes[name] = View(entry=replace(entry, latest_version=version.number), version=version)
     return outcomes
 
 
-def _announce_version(work: Work, one: Incoming, addition: Addition, version: Version) -> None:
+def _announce_version(
+    work: Work, one: Incoming, addition: Addition, version: Version, entry: Entry
+) -> None:
     """Acknowledges a new version and orders its next step."""
     announce.send_acknowledgement(work, version, one.draft.origin, one.trace)
     if addition.prepared is None:
         announce.order_preparation(work, version, one.trace)
     else:
-        announce.send_chunks(work, version, addition.prepared.pieces, trace=one.trace)
+        pieces = addition.prepared.pieces
+        announce.send_chunks(work, version, pieces, entry.labels, trace=one.trace)

@@ -206,6 +206,7 @@ class Claimed:
 
     `created` are the documents whose collection was created, `cut_apart` those whose collection has
     chunk sizes or steps of its own; `cuts` are those of collections that were deleted.
+    `inherited` are the labels of collections that have any.
     """
 
     entries: Mapping[str, Entry]
@@ -213,6 +214,7 @@ class Claimed:
     cuts: Mapping[str, Cut]
     created: AbstractSet[str]
     cut_apart: AbstractSet[str]
+    inherited: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

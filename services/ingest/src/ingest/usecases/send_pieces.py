@@ -41,8 +41,12 @@ class SendPieces:
                 if not whole:
                     return False
                 if work.fresh or not (is_last and deliveries):
+                    entry = await work.documents.find_entry(version.document)
+                    assert entry is not None, "the row of a version's document is never removed"
                     cause = deliveries[0] if deliveries else None
-                    announce.send_chunks(work, version, whole, cause=cause, again=again)
+                    announce.send_chunks(
+                        work, version, whole, entry.labels, cause=cause, again=again
+                    )
             first += len(whole)
         return True
 

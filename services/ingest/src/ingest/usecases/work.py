@@ -22,6 +22,7 @@ from ingest.domain import (
     Version,
     View,
 )
+from ingest.labels import Labels
 from ingest.usecases.deletions import CollectionDeletions, Deletions
 from ingest.usecases.duplicates import Duplicates
 from ingest.usecases.rows import (
@@ -106,6 +107,25 @@ class Documents(Protocol):
 
     async def confirm_descriptions(self, versions: Sequence[Version]) -> None:
         """Record that query knows the descriptions of these versions."""
+
+    async def label(
+        self, name: str, names: tuple[str, ...], *, own: bool, order_ns: int, due: bool
+    ) -> Labels | None:
+        """Set the labels of a document; None, without a change, if it has later ones.
+
+        `order_ns` is when they were given, 0 means now. `due`: query has to be told.
+        """
+
+    async def label_again(self, names: Sequence[str]) -> None:
+        """Give documents the labels that they have once more, now: query has to be told."""
+
+    async def list_labels_due(
+        self, names: Sequence[str], limit: int
+    ) -> Sequence[tuple[str, Labels]]:
+        """Labels that query has not confirmed, of these documents or of all if none is named."""
+
+    async def confirm_labels(self, labelled: Sequence[tuple[str, Labels]]) -> None:
+        """Record that query knows these labels, unless they have changed since."""
 
     async def raise_order(self, name: str, order_ns: int) -> None:
         """Raise the order of the document's latest upload to `order_ns`; 0 means now."""
@@ -292,6 +312,9 @@ class Collections(Protocol):
 
     async def update(self, collection_id: str, settings: CollectionSettings) -> None:
         """Replace the settings of a collection; it is created if it was not."""
+
+    async def label(self, collection_id: str, labels: tuple[str, ...]) -> None:
+        """Give labels to the documents of a collection without own ones; query has to be told."""
 
     async def lock(self, collection_id: str) -> None:
         """Lock the settings of a collection until the transaction ends."""

@@ -14,6 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from chassis.base.errors import InvalidInputError
+from chassis.base.labels import Held
 from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, collection_of
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import SparseVector
@@ -23,6 +24,8 @@ UPSERT_BATCH_MAX: Final = 256
 SCROLL_LIMIT_MAX: Final = 1_000
 FILTER_VALUES_MAX: Final = 1_000
 ORDINAL_MAX: Final = 2**31 - 1
+# What a store keeps as the label of a point without labels; no label has this form.
+UNLABELLED: Final = "*"
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
@@ -30,9 +33,13 @@ _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
 
 @dataclass(frozen=True, slots=True)
 class TenantScope:
-    """The tenant of a call; every call that touches points needs one."""
+    """The tenant of a call; every call that touches points needs one.
+
+    Only points without labels, and with one of `held`, exist for the call; None: all.
+    """
 
     tenant: str
+    held: Held = None
 
     def __post_init__(self) -> None:
         if not _TENANT.fullmatch(self.tenant):
@@ -44,7 +51,7 @@ class Point:
     """One passage as the store keeps it.
 
     `dense` has the store's dimensions and unit length; `document` is the resource name
-    `collections/{collection}/documents/{document}`.
+    `collections/{collection}/documents/{document}`, `labels` are those of the document, sorted.
     """
 
     point_id: str
@@ -53,6 +60,7 @@ class Point:
     ordinal: int
     dense: Vector
     sparse: SparseVector
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_point_id(self.point_id)
@@ -127,6 +135,7 @@ class Entry:
     document: str
     version: int
     ordinal: int
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +188,11 @@ class VectorStore(Protocol):
     async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
         """Find the nearest points by meaning and by words, fused into one order.
 
-        The weight of a word is its rarity among the points of the tenant.
+        The weight of a word is its rarity among the points that exist for the call.
         """
+
+    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
+        """Set the labels of all points of a document; searches follow them when this returns."""
 
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove points by id; returns their number. Ids unknown to the tenant are ignored."""
@@ -202,6 +214,16 @@ class VectorStore(Protocol):
         limit: int = SCROLL_LIMIT_MAX,
     ) -> Page:
         """Read a page of entries from id `start` on; may miss points written at the same time."""
+
+
+def to_stored(labels: tuple[str, ...]) -> list[str]:
+    """Labels as a store keeps them: no point is without, so one condition covers all points."""
+    return list(labels) or [UNLABELLED]
+
+
+def from_stored(labels: Sequence[str]) -> tuple[str, ...]:
+    """The opposite of `to_stored`."""
+    return tuple(sorted(set(labels) - {UNLABELLED}))
 
 
 def check_point_id(point_id: str) -> None:

@@ -8,15 +8,17 @@ from psycopg.types.json import Jsonb
 from typing_extensions import override
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
 from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
-# A deletion either waits for this transaction and then finds the answer, or is visible to it.
-_DELETED: Final = """
+# A deletion either waits for this transaction and then finds the answer, or is visible to it. A
+# document whose labels have just changed may be invisible here; it counts as deleted.
+_TOMBSTONES: Final = """
 SELECT document, tombstone_version FROM documents
-WHERE tenant_id = %(tenant)s AND document = ANY(%(documents)s) AND tombstone_version > 0
+WHERE tenant_id = %(tenant)s AND document = ANY(%(documents)s)
 ORDER BY document FOR SHARE
 """
 
@@ -39,6 +41,12 @@ _FIND: Final = """
 SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
        output_tokens, model, generative, confidence, trace_id
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
+    AND NOT EXISTS (
+        SELECT FROM answer_sources AS source
+        WHERE source.tenant_id = %(tenant)s AND source.answer_id = %(answer_id)s AND NOT EXISTS (
+            SELECT FROM documents AS seen
+            WHERE seen.tenant_id = %(tenant)s AND seen.document = source.document
+                AND (%(held)s::text[] IS NULL OR seen.labels = '{}' OR seen.labels && %(held)s)))
 """
 
 _FIND_DELETED: Final = """
@@ -75,8 +83,12 @@ class PostgresAnswers(Answers):
             work.emit(event, key=(answer.tenant, "answer", answer.answer_id))
 
     @override
-    async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
-        names = {"tenant": tenant, "answer_id": answer_id}
+    async def find(self, tenant: str, answer_id: UUID, held: Held) -> Answer | None:
+        names = {
+            "tenant": tenant,
+            "answer_id": answer_id,
+            "held": None if held is None else sorted(held),
+        }
         async with self._transactions.database.transaction(tenant) as tx:
             row = await (await tx.execute(_FIND, names)).fetchone()
             if row is None:
@@ -89,9 +101,13 @@ class PostgresAnswers(Answers):
 
 async def _find_deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:
     documents = [source.document for source in sources]
-    cursor = await tx.execute(_DELETED, {"tenant": tenant, "documents": documents})
+    cursor = await tx.execute(_TOMBSTONES, {"tenant": tenant, "documents": documents})
     tombstones = {row["document"]: row["tombstone_version"] for row in await cursor.fetchall()}
-    return {source for source in sources if source.number <= tombstones.get(source.document, 0)}
+    return {
+        source
+        for source in sources
+        if source.document not in tombstones or source.number <= tombstones[source.document]
+    }
 
 
 def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:

@@ -52,10 +52,11 @@ WITH verified AS (
         WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
     ) AS passage
     CROSS JOIN LATERAL (
-        SELECT collection, live_version, tombstone_version FROM documents
+        SELECT collection, live_version, tombstone_version, labels FROM documents
         WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
     ) AS known
     WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
+      AND (%(held)s::text[] IS NULL OR known.labels = '{{}}' OR known.labels && %(held)s)
       AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s)
 ), best AS (
     SELECT point_id, score, place FROM verified WHERE NOT %(one_per_document)s OR nth = 1
@@ -75,7 +76,10 @@ ORDER BY place
 """  # noqa: S608
 
 _PAGE: Final = f"""
-SELECT point_id, {_PASSAGE} FROM passages {_DESCRIBED}
+SELECT point_id, {_PASSAGE}, (
+    SELECT labels FROM documents
+    WHERE tenant_id = %(tenant)s AND document = passages.document) AS labels
+FROM passages {_DESCRIBED}
 WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
 """  # noqa: S608
 _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
@@ -104,7 +108,7 @@ SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
 """
 
 _INSPECT: Final = """
-SELECT document, live_version, tombstone_version,
+SELECT document, live_version, tombstone_version, labels,
        (SELECT count(*) FROM passages AS live
         WHERE live.tenant_id = known.tenant_id AND live.document = known.document
           AND live.version = known.live_version) AS passages,
@@ -119,6 +123,8 @@ _INSPECT_NAMED: Final = _INSPECT.format(chosen="document = ANY(%(documents)s)")
 _INSPECT_ALL: Final = _INSPECT.format(
     chosen="document > %(after)s AND %(collection)s IN ('', substr(collection, 13))"
 )
+
+_RELABELLED: Final = "SELECT tenant_id, document FROM relabelled_documents LIMIT %(limit)s"
 
 _REMOVED_VERSIONS: Final = (
     "SELECT tenant_id, document, version FROM removed_versions LIMIT %(limit)s"
@@ -156,6 +162,7 @@ class PostgresLedger(Ledger):
             point_ids=wanted.point_ids,
             scores=wanted.scores,
             collection=wanted.collection,
+            held=None if wanted.held is None else sorted(wanted.held),
             limit=wanted.limit,
             one_per_document=wanted.one_per_document,
         )
@@ -206,6 +213,12 @@ class PostgresLedger(Ledger):
             limit=asked.limit,
         )
         return [Inspected(**row) for row in rows]
+
+    @override
+    async def list_relabelled(self, limit: int) -> Sequence[tuple[str, str]]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_RELABELLED, {"limit": limit})
+            return [(row["tenant_id"], row["document"]) for row in await cursor.fetchall()]
 
     @override
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
@@ -266,5 +279,6 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         headings=tuple(row["headings"]),
         table_header=row["table_header"],
         lines=row["lines"],
+        labels=tuple(row.get("labels", ())),
         ingest_trace_id=row["ingest_trace_id"],
     )

@@ -10,7 +10,8 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
 from query.description import Description
-from query.domain import Batch, Removed, Standing, Vector, Version
+from query.domain import Batch, Removed, Standing, Vector, Version, collection_of
+from query.labels import NO_LABELS, Labels
 from query.store import statements
 from query.store.passage_vectors import put_vectors, remove_vectors
 from query.store.records import read_in_use
@@ -30,7 +31,9 @@ class PostgresRows(Rows):
 
     @override
     async def lock_all(self, versions: Sequence[Version]) -> Mapping[str, Standing]:
-        collections = {version.document: version.collection for version in versions}
+        return await self._lock({version.document: version.collection for version in versions})
+
+    async def _lock(self, collections: Mapping[str, str]) -> Mapping[str, Standing]:
         # Sorted, so that two transactions cannot deadlock.
         documents = sorted(collections)
         cursor = await self._tx.execute(
@@ -42,6 +45,31 @@ class PostgresRows(Rows):
             },
         )
         return {row["document"]: read_standing(row) for row in await cursor.fetchall()}
+
+    @override
+    async def label(self, labelled: Sequence[tuple[str, Labels]]) -> Sequence[str]:
+        await self._lock({document: collection_of(document) for document, _ in labelled})
+        cursor = await self._tx.execute(
+            statements.LABEL,
+            {
+                "tenant": self._tenant,
+                "labelled": [document for document, _ in labelled],
+                "labels": [",".join(labels.names) for _, labels in labelled],
+                "orders": [labels.order for _, labels in labelled],
+            },
+        )
+        return [row["document"] for row in await cursor.fetchall()]
+
+    @override
+    async def share_labels(self, document: str) -> Labels:
+        names = {"tenant": self._tenant, "document": document}
+        row = await (await self._tx.execute(statements.SHARE_LABELS, names)).fetchone()
+        return _labels(row) if row else NO_LABELS
+
+    @override
+    async def finish_relabelling(self, document: str) -> None:
+        names = {"tenant": self._tenant, "document": document}
+        await self._tx.execute(statements.FINISH_RELABELLING, names)
 
     @override
     async def lock_profiles(self) -> InUse:
@@ -194,13 +222,13 @@ class PostgresRows(Rows):
         return Removed(**row)
 
     @override
-    async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, tuple[str, ...]]:
         wanted = {"tenant": self._tenant, "point_ids": list(point_ids)}
         # A transaction that removes passages locks their document first. Only a statement after
         # this lock sees what such a transaction has removed.
         await self._tx.execute(statements.SHARE_DOCUMENTS, wanted)
         cursor = await self._tx.execute(statements.STILL_THERE, wanted)
-        return [row["point_id"] for row in await cursor.fetchall()]
+        return {row["point_id"]: tuple(row["labels"]) for row in await cursor.fetchall()}
 
     def _names(self, version: Version) -> dict[str, Any]:
         return {
@@ -227,4 +255,9 @@ def read_standing(row: Mapping[str, Any]) -> Standing:
         live_version=row["live_version"],
         tombstone_version=row["tombstone_version"],
         failed_versions=frozenset(row["failed_versions"]),
+        labels=_labels(row),
     )
+
+
+def _labels(row: Mapping[str, Any]) -> Labels:
+    return Labels(names=tuple(row["labels"]), order=row["labels_order"])

@@ -4,7 +4,7 @@ from typing import Final
 
 from query.store.records import IN_USE
 
-STANDING: Final = "live_version, tombstone_version, failed_versions"
+STANDING: Final = "live_version, tombstone_version, failed_versions, labels, labels_order"
 
 LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
@@ -45,6 +45,43 @@ SET ingest_trace_id = excluded.ingest_trace_id,
     table_header = excluded.table_header, lines = excluded.lines, vector = excluded.vector,
     vector_profile = excluded.vector_profile
 """  # noqa: S608  (a constant of this module)
+
+# `given` holds a document several times if points are stored with its labels from several times.
+# The documents' rows are locked, so nothing changes between the parts.
+LABEL: Final = """
+WITH given AS (
+    SELECT document, string_to_array(nullif(labels, ''), ',') AS labels, labels_order
+    FROM unnest(%(labelled)b::text[], %(labels)b::text[], %(orders)b::bigint[])
+        AS given(document, labels, labels_order)
+), known AS (
+    SELECT document, labels, labels_order, labels_order > 0 OR live_version > 0 AS has_points
+    FROM documents WHERE tenant_id = %(tenant)s AND document = ANY(%(labelled)b::text[])
+), newest AS (
+    SELECT DISTINCT ON (document) document, coalesce(labels, '{}') AS labels, labels_order
+    FROM (SELECT document, labels, labels_order FROM known UNION ALL SELECT * FROM given) AS every
+    ORDER BY document, labels_order DESC
+), changed AS (
+    UPDATE documents SET labels = newest.labels, labels_order = newest.labels_order FROM newest
+    WHERE documents.tenant_id = %(tenant)s AND documents.document = newest.document
+        AND documents.labels_order < newest.labels_order
+)
+INSERT INTO relabelled_documents (tenant_id, document)
+SELECT %(tenant)s, document FROM newest JOIN known USING (document)
+WHERE known.has_points AND known.labels <> newest.labels OR EXISTS (
+    SELECT FROM given
+    WHERE given.document = newest.document AND coalesce(given.labels, '{}') <> newest.labels)
+ON CONFLICT (tenant_id, document) DO UPDATE SET document = excluded.document
+RETURNING document
+"""
+
+SHARE_LABELS: Final = """
+SELECT labels, labels_order FROM documents
+WHERE tenant_id = %(tenant)s AND document = %(document)s FOR SHARE
+"""
+
+FINISH_RELABELLING: Final = """
+DELETE FROM relabelled_documents WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
 
 MARK: Final = """
 INSERT INTO progress (tenant_id, document, version, batch_count, chunk_count, seen)
@@ -188,6 +225,6 @@ ORDER BY document FOR SHARE
 
 # The passages of a deleted version stay until the end of its deletion, after its points.
 STILL_THERE: Final = """
-SELECT point_id FROM passages JOIN documents USING (tenant_id, document)
+SELECT point_id, labels FROM passages JOIN documents USING (tenant_id, document)
 WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND version > tombstone_version
 """

@@ -22,7 +22,8 @@ from query.domain import (
     Version,
 )
 from query.usecases.find_passages import FindPassages
-from query.usecases.ports import Answers, Generator, Prompt
+from query.usecases.generator import Generator, Prompt
+from query.usecases.ports import Answers
 
 PASSAGES_SHOWN: Final = 8
 
@@ -88,6 +89,7 @@ class Ask:
     async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
         question = Question(
             tenant=inquiry.tenant,
+            held=inquiry.held,
             text=inquiry.question,
             collection=inquiry.collection,
             limit=PASSAGES_SHOWN,

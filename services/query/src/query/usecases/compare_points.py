@@ -1,7 +1,7 @@
 """Compares the points of a tenant with its passages, page by page, and adds missing points."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +24,7 @@ Row = tuple[UUID, Passage]
 class Compared:
     """One page of passages, in the order of their point ids, beside the points in its range.
 
+    `missing` are passages without a point, or whose point has other labels than their document.
     `last` is the id at which the page ends, None on the last page. `orphans` are points without a
     passage; they may belong to a batch that is about to store its passages.
     """
@@ -47,10 +48,15 @@ async def compare_page(
     known = {point_id for point_id, _ in page}
     return Compared(
         passages=len(page),
-        missing=[row for row in page if row[0] not in present],
+        missing=[row for row in page if not _is_there(row, present)],
         orphans=[entry for point_id, entry in present.items() if point_id not in known],
         last=last,
     )
+
+
+def _is_there(row: Row, present: Mapping[UUID, Entry]) -> bool:
+    point_id, passage = row
+    return point_id in present and present[point_id].labels == passage.labels
 
 
 async def _list_present(
@@ -92,13 +98,14 @@ class RestorePoints:
         embedded = await self._embed(scope.tenant, [row for row in rows if row[0] not in dense])
         dense.update(embedded)
         async with self.begin(scope.tenant) as work:
-            held = set(await work.rows.lock_passages([point_id for point_id, _ in rows]))
+            held = await work.rows.lock_passages([point_id for point_id, _ in rows])
             points = [
-                make_point(point_id, passage, dense[point_id])
+                # Its labels may have changed since it was read.
+                make_point(point_id, replace(passage, labels=held[point_id]), dense[point_id])
                 for point_id, passage in rows
                 if point_id in held
             ]
-            new = {point_id: embedded[point_id] for point_id in held & embedded.keys()}
+            new = {point_id: embedded[point_id] for point_id in held.keys() & embedded.keys()}
             if new:
                 await work.rows.put_vectors(self.index.profile.name, new)
             if points:

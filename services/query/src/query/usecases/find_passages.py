@@ -22,8 +22,8 @@ FLIPS_MAX: Final = 3
 class FindPassages:
     """Ranks passages by meaning and words, and looks up the candidates in Postgres.
 
-    Text comes only from Postgres, after tenant, version and deletion were checked there. Searches
-    are refused while the index is rebuilt, because they would find only a part.
+    Text comes only from Postgres, after tenant, labels, version and deletion were checked there.
+    Searches are refused while the index is rebuilt, because they would find only a part.
 
     A search uses one index from the question's vector to the candidates. The statement that reads
     the passages says which profile is live; if that is another one, the search runs again there. So
@@ -78,6 +78,7 @@ class FindPassages:
 
     async def _look_up(self, index: Index, question: Question, ranked: Ranked, first: int) -> Found:
         wanted = Wanted(
+            held=question.held,
             point_ids=ranked.point_ids[:first],
             scores=ranked.scores[:first],
             collection=question.collection,
@@ -95,7 +96,7 @@ class FindPassages:
             within=Filter(collections=frozenset(collections)),
         )
         try:
-            return await index.vectors.search(TenantScope(question.tenant), probe)
+            return await index.vectors.search(TenantScope(question.tenant, question.held), probe)
         except UnavailableError as error:
             if error.reason == STORE_MISSING:
                 self.indexes.wake()

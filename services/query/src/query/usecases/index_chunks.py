@@ -21,6 +21,7 @@ from chassis.events.delivery import Batch as EventBatch
 from chassis.events.delivery import Delivery
 from query.description import Description
 from query.domain import Batch, Matrix, PageBreak, Passage, Standing, Version
+from query.labels import NO_LABELS, to_labels
 from query.profile import Profile, make_point_id
 from query.retrieval.vector_store import Point, TenantScope
 from query.usecases.indexes import Index, Indexes
@@ -45,6 +46,9 @@ class IndexChunks:
     the others its texts are embedded here. The transaction locks the profiles in use, and stores
     nothing if they are not those of the points. So every passage that is stored has its points in
     every index whose build began before.
+
+    Points get the labels that the event brings. If the document has other ones by then, it is
+    recorded in the same transaction that its points have to follow.
     """
 
     begin: Begin
@@ -72,8 +76,11 @@ class IndexChunks:
                 in_use = await work.rows.lock_profiles()
                 if list(in_use) != [index.profile for index in indexes]:
                     raise profiles_changed_error()
+                # All documents are locked at once, so that two groups cannot deadlock.
+                standings = await work.rows.lock_all([batch.version for batch in batches])
+                await _label(work, batches, standings)
                 fresh = [(one, read[id(one)]) for one in work.fresh]
-                wanted = await _store_all(work, fresh, in_use)
+                wanted = await _store_all(work, fresh, in_use, standings)
         except TenantDeletedError:
             await _remove_points(
                 indexes, scope, {one for each in batches for one in each.point_ids}
@@ -163,7 +170,10 @@ def _reject(work: Work, one: Embedded, reason: str) -> None:
 
 
 async def _store_all(
-    work: Work, read: Sequence[tuple[Embedded, Batch | InvalidInputError]], in_use: InUse
+    work: Work,
+    read: Sequence[tuple[Embedded, Batch | InvalidInputError]],
+    in_use: InUse,
+    standings: Mapping[str, Standing],
 ) -> set[int]:
     """Stores the passages of batches; returns the ids of the deliveries with points to keep.
 
@@ -177,8 +187,6 @@ async def _store_all(
             batches.append((one, batch))
         else:
             _reject(work, one, batch.reason)
-    # All documents are locked at once, so that two groups cannot deadlock.
-    standings = await work.rows.lock_all([batch.version for _, batch in batches])
     seen = Counter(batch.version.document for _, batch in batches)
     first = [
         (one, batch)
@@ -197,10 +205,22 @@ async def _store_all(
     return wanted
 
 
+async def _label(work: Work, batches: Sequence[Batch], standings: Mapping[str, Standing]) -> None:
+    """Sets labels that are new, and records points that were just written with outdated ones."""
+    differing = {
+        (batch.version.document, batch.labels)
+        for batch in batches
+        if batch.labels != standings[batch.version.document].labels
+    }
+    if differing:
+        await work.rows.label(list(differing))
+
+
 def _is_first(standings: Mapping[str, Standing], batch: Batch) -> bool:
     """Whether it is the only batch of a first version, with nothing else stored of its document."""
     standing = standings[batch.version.document]
-    return batch.version.number == batch.count == 1 and standing == Standing()
+    untouched = replace(standing, labels=NO_LABELS) == Standing()
+    return batch.version.number == batch.count == 1 and untouched
 
 
 async def _store(work: Work, one: Embedded, batch: Batch, in_use: InUse) -> bool:
@@ -258,8 +278,10 @@ def read_batch(event: ChunksEmbedded, version: Version, in_use: Sequence[Profile
         raise InvalidInputError("TENANT_MISMATCH", "the tenant of the batch is not its event's")
     vectors = _read_vectors(event, in_use)
     description = to_description(prepared.description)
+    labels = to_labels(prepared.labels, prepared.labels_order)
     passages = tuple(
-        _read_passage(version, description, prepared, chunk) for chunk in prepared.chunks
+        replace(_read_passage(version, description, prepared, chunk), labels=labels.names)
+        for chunk in prepared.chunks
     )
     return Batch(
         version=version,
@@ -267,6 +289,7 @@ def read_batch(event: ChunksEmbedded, version: Version, in_use: Sequence[Profile
         count=prepared.batch_count,
         chunk_count=prepared.chunk_count,
         description=description,
+        labels=labels,
         passages=passages,
         point_ids=tuple(make_point_id(passage.chunk_id) for passage in passages),
         vectors=vectors,

@@ -16,4 +16,5 @@ def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
         ordinal=passage.ordinal,
         dense=dense,
         sparse=encode_passage(passage.text_in_context, passage.title),
+        labels=passage.labels,
     )

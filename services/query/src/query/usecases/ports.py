@@ -1,6 +1,6 @@
 """Interfaces that the use cases need; for the vector store see `query.retrieval`."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,12 +9,12 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.base.labels import Held
 from chassis.events.delivery import Delivery
 from query.description import Description
 from query.domain import (
     Answer,
     Batch,
-    Generated,
     Hit,
     Matrix,
     Passage,
@@ -23,6 +23,7 @@ from query.domain import (
     Vector,
     Version,
 )
+from query.labels import Labels
 from query.profile import Profile
 
 
@@ -55,40 +56,13 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """A question and the passages, best first; the answer may use nothing else.
-
-    An empty `model` means the default.
-    """
-
-    question: str
-    passages: Sequence[Passage]
-    model: str
-    max_output_tokens: int
-
-
-class Generator(Protocol):
-    """Answers questions from passages."""
-
-    def generate(self, prompt: Prompt) -> AbstractAsyncContextManager[AsyncIterator[Generated]]:
-        """Answer for the current call: deltas and quotes in order, then exactly one `Finish`.
-
-        Leaving the context stops the work. Without passages the result is NO_ANSWER.
-
-        Raises:
-            UnavailableError: INFERENCE_UNAVAILABLE.
-            NotFoundError: MODEL_UNKNOWN.
-            OverloadedError: its queue is full.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """Candidates to look up, point ids and scores best first, and how many to return.
 
-    `collection` is a collection id, empty for all.
+    `collection` is a collection id, empty for all; `held` as in `Question`.
     """
 
+    held: Held
     point_ids: Sequence[str]
     scores: Sequence[float]
     collection: str
@@ -174,10 +148,24 @@ class Rows(Protocol):
         purge removed.
         """
 
-    async def lock_passages(self, point_ids: Sequence[UUID]) -> Sequence[UUID]:
-        """Lock the passages of points until the transaction ends.
+    async def label(self, labelled: Sequence[tuple[str, Labels]]) -> Sequence[str]:
+        """Set labels of documents, which may be unknown, unless later ones are there.
 
-        Returns the ids that have one, except those of versions that are being deleted.
+        Records documents of which points may have other labels, and returns them. Points that are
+        about to be stored count as having the labels given here.
+        """
+
+    async def share_labels(self, document: str) -> Labels:
+        """Read the labels of a document; they cannot change until the transaction ends."""
+
+    async def finish_relabelling(self, document: str) -> None:
+        """Record that all points of a document have its labels."""
+
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, tuple[str, ...]]:
+        """Lock the passages of points, and the labels of their documents, until the end.
+
+        Returns the labels by id, without ids that have no passage, and without those of versions
+        that are being deleted.
         """
 
 
@@ -233,6 +221,7 @@ class Inspected:
     tombstone_version: int
     passages: int
     deleted_passages: int
+    labels: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +247,10 @@ class Ledger(Protocol):
         """Read the standing of a document."""
 
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
-        """Look up candidates; returns those of this tenant, in a live version, not deleted."""
+        """Look up candidates; returns those of this tenant, in a live version, not deleted.
+
+        And only of documents that `wanted.held` may see.
+        """
 
     async def list_passages(
         self, tenant: str, after: UUID | None, limit: int
@@ -279,6 +271,9 @@ class Ledger(Protocol):
     async def inspect(self, tenant: str, asked: Inspection) -> Sequence[Inspected]:
         """Known documents in the order of their names, at most `asked.limit`."""
 
+    async def list_relabelled(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Tenants and documents of which points may have other labels than the document."""
+
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
         """Removed versions of any tenant that still have points."""
 
@@ -296,8 +291,11 @@ class Answers(Protocol):
         meantime, the text is left out.
         """
 
-    async def find(self, tenant: str, answer_id: UUID) -> Answer | None:
-        """Find an answer, without text of deleted documents; None if the tenant has none."""
+    async def find(self, tenant: str, answer_id: UUID, held: Held) -> Answer | None:
+        """Find an answer, without text of deleted documents.
+
+        None if the tenant has none, and if it uses a document that `held` may not see.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

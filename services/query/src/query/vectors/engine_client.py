@@ -107,6 +107,7 @@ class EngineVectors(VectorStore):
             depth=probe.depth,
             limit=probe.limit,
             filter=_filter(probe.within),
+            held=None if scope.held is None else pb.HeldLabels(labels=sorted(scope.held)),
         )
         with _translate_errors():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)
@@ -116,6 +117,14 @@ class EngineVectors(VectorStore):
             cosines=list(response.cosines),
             bm25s=list(response.bm25s),
         )
+
+    @override
+    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
+        request = pb.LabelRequest(
+            profile=self._profile, tenant=scope.tenant, document=document, labels=labels
+        )
+        with _translate_errors():
+            await self._stub.Label(request, timeout=WRITE_TIMEOUT_S)
 
     @override
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
@@ -175,6 +184,7 @@ class EngineVectors(VectorStore):
                 document=entry.document,
                 version=entry.version,
                 ordinal=entry.ordinal,
+                labels=tuple(entry.labels),
             )
             for entry in response.entries
         ]
@@ -215,6 +225,7 @@ def _point(point: Point) -> pb.Point:
         ordinal=point.ordinal,
         dense=_pack(point.dense),
         sparse=_sparse(point.sparse),
+        labels=point.labels,
     )
 
 

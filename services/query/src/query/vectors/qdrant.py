@@ -4,23 +4,17 @@ Every query has exactly one condition on the tenant. It passes the same conforma
 `engine_client`, but with the client's in-memory mode; it has not been run against a server yet.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-import grpc
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from typing_extensions import override
 
 from chassis.base.errors import (
     FailedPreconditionError,
     InvalidInputError,
-    OverloadedError,
     UnavailableError,
 )
 from query.domain import Vector, collection_of
@@ -28,6 +22,7 @@ from query.retrieval.fusion import Candidates, Ranked, fuse
 from query.retrieval.vector_store import (
     EVERYTHING,
     SCROLL_LIMIT_MAX,
+    UNLABELLED,
     UPSERT_BATCH_MAX,
     Entry,
     Filter,
@@ -38,7 +33,10 @@ from query.retrieval.vector_store import (
     TenantScope,
     VectorStore,
     check_profile,
+    from_stored,
+    to_stored,
 )
+from query.vectors.qdrant_errors import limit_time, missing_error
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
@@ -46,10 +44,9 @@ WRITE_TIMEOUT_S: Final = 30.0
 SERVER_MIN: Final = (1, 19)
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
-PLACE: Final = ["document", "version", "ordinal"]
-
-_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-_MISSING = frozenset({grpc.StatusCode.NOT_FOUND, 404})
+PLACE: Final = ["document", "version", "ordinal", "labels"]
+# The fields of a stored point and their meaning; a collection with others is built again.
+LAYOUT: Final = 2
 
 Conditions: TypeAlias = list[models.Condition]
 
@@ -87,17 +84,17 @@ class QdrantVectors(VectorStore):
 
     @override
     async def prepare(self) -> StoreInfo:
-        async with _limit(WRITE_TIMEOUT_S):
+        async with limit_time(WRITE_TIMEOUT_S):
             await self._check_server()
-            if not await self._client.collection_exists(self._profile):
+            if not await self._has_layout():
                 await self._create()
             # Also for an existing collection: an earlier process may have died before this step.
-            for key, is_tenant in (("tenant", True), ("collection", False), ("document", False)):
+            for key in ("tenant", "collection", "document", "labels"):
                 await self._client.create_payload_index(
                     self._profile,
                     key,
                     models.KeywordIndexParams(
-                        type=models.KeywordIndexType.KEYWORD, is_tenant=is_tenant
+                        type=models.KeywordIndexType.KEYWORD, is_tenant=key == "tenant"
                     ),
                 )
         info = await self.info()
@@ -112,7 +109,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def info(self) -> StoreInfo:
-        async with _limit(READ_TIMEOUT_S):
+        async with limit_time(READ_TIMEOUT_S):
             found = await self._client.get_collection(self._profile)
             server = await self._client.info()
         vectors: Any = found.config.params.vectors
@@ -123,6 +120,8 @@ class QdrantVectors(VectorStore):
                 "a collection with this name exists that Aquifer did not create; rename it",
                 name=self._profile,
             )
+        if metadata.get("layout") != LAYOUT:
+            raise missing_error()
         return StoreInfo(
             store_id=UUID(metadata["store_id"]),
             points=found.points_count or 0,
@@ -132,7 +131,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def drop(self) -> None:
-        async with _limit(WRITE_TIMEOUT_S):
+        async with limit_time(WRITE_TIMEOUT_S):
             if await self._client.collection_exists(self._profile):
                 await self._client.delete_collection(self._profile)
 
@@ -141,7 +140,7 @@ class QdrantVectors(VectorStore):
         for point in points:
             self._check_width(point.dense)
         for first in range(0, len(points), UPSERT_BATCH_MAX):
-            async with _limit(WRITE_TIMEOUT_S):
+            async with limit_time(WRITE_TIMEOUT_S):
                 result = await self._client.upsert(
                     self._profile,
                     [
@@ -161,7 +160,7 @@ class QdrantVectors(VectorStore):
         lists: dict[str, dict[str, float]] = {DENSE: {}, SPARSE: {}}
         vectors: dict[str, Vector] = {}
         if requests := build_queries(scope, probe):
-            async with _limit(READ_TIMEOUT_S):
+            async with limit_time(READ_TIMEOUT_S):
                 found = await self._client.query_batch_points(self._profile, requests)
             for request, response in zip(requests, found, strict=True):
                 for point in response.points:
@@ -175,12 +174,25 @@ class QdrantVectors(VectorStore):
         return fuse(candidates, rows, depth=probe.depth, limit=probe.limit)
 
     @override
+    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
+        where = tenant_filter(scope, Filter(documents=frozenset({document})))
+        async with limit_time(WRITE_TIMEOUT_S):
+            result = await self._client.set_payload(
+                self._profile,
+                {"labels": to_stored(labels)},
+                points=where,
+                wait=True,
+                ordering=models.WriteOrdering.STRONG,
+            )
+        _check_done(result)
+
+    @override
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         deleted = 0
         for first in range(0, len(point_ids), UPSERT_BATCH_MAX):
             ids: list[models.ExtendedPointId] = [*point_ids[first : first + UPSERT_BATCH_MAX]]
             where = tenant_filter(scope, also=[models.HasIdCondition(has_id=ids)])
-            async with _limit(WRITE_TIMEOUT_S):
+            async with limit_time(WRITE_TIMEOUT_S):
                 found = await self._client.count(self._profile, where, exact=True)
                 result = await self._client.delete(
                     self._profile,
@@ -206,7 +218,7 @@ class QdrantVectors(VectorStore):
 
     @override
     async def count(self, scope: TenantScope, within: Filter = EVERYTHING) -> int:
-        async with _limit(READ_TIMEOUT_S):
+        async with limit_time(READ_TIMEOUT_S):
             found = await self._client.count(
                 self._profile, tenant_filter(scope, within), exact=True
             )
@@ -223,7 +235,7 @@ class QdrantVectors(VectorStore):
     ) -> Page:
         if not 0 < limit <= SCROLL_LIMIT_MAX:
             raise InvalidInputError("LIMIT_RANGE", f"limit must be in 1..{SCROLL_LIMIT_MAX}")
-        async with _limit(READ_TIMEOUT_S):
+        async with limit_time(READ_TIMEOUT_S):
             records, next_id = await self._client.scroll(
                 self._profile,
                 tenant_filter(scope, within),
@@ -231,8 +243,19 @@ class QdrantVectors(VectorStore):
                 offset=start,
                 with_payload=PLACE,
             )
-        entries = [Entry(point_id=str(one.id), **(one.payload or {})) for one in records]
+        entries = [_entry(one) for one in records]
         return Page(entries=tuple(entries), next_id=None if next_id is None else str(next_id))
+
+    async def _has_layout(self) -> bool:
+        """Whether the collection is there; one of another version of Aquifer is removed."""
+        if not await self._client.collection_exists(self._profile):
+            return False
+        found = await self._client.get_collection(self._profile)
+        metadata = found.config.metadata or {}
+        if "store_id" not in metadata or metadata.get("layout") == LAYOUT:
+            return True
+        await self._client.delete_collection(self._profile)
+        return False
 
     async def _check_server(self) -> None:
         version = (await self._client.info()).version
@@ -250,7 +273,7 @@ class QdrantVectors(VectorStore):
             sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             # A graph for each tenant and none for all: every search is within one tenant.
             hnsw_config=models.HnswConfigDiff(m=0, payload_m=16),
-            metadata={"store_id": str(self._new_id())},
+            metadata={"store_id": str(self._new_id()), "layout": LAYOUT},
         )
 
     def _check_width(self, vector: Vector) -> None:
@@ -274,6 +297,8 @@ def tenant_filter(
         must.append(_match_any("document", within.documents))
     if within.version is not None:
         must.append(_match("version", within.version))
+    if scope.held is not None:
+        must.append(_match_any("labels", scope.held | {UNLABELLED}))
     return models.Filter(must=[*must, *also])
 
 
@@ -326,8 +351,15 @@ def _to_point_struct(scope: TenantScope, point: Point) -> models.PointStruct:
             "document": point.document,
             "version": point.version,
             "ordinal": point.ordinal,
+            "labels": to_stored(point.labels),
         },
     )
+
+
+def _entry(record: models.Record) -> Entry:
+    payload = dict(record.payload or {})
+    labels = from_stored(payload.pop("labels"))
+    return Entry(point_id=str(record.id), labels=labels, **payload)
 
 
 def _check_done(result: models.UpdateResult) -> None:
@@ -336,42 +368,3 @@ def _check_done(result: models.UpdateResult) -> None:
         raise UnavailableError(
             "VECTORS_UNAVAILABLE", "the vector store did not finish a write; retry later"
         )
-
-
-@asynccontextmanager
-async def _limit(timeout_s: float) -> AsyncIterator[None]:
-    """Limits the time of calls and translates their errors; any other exception is a bug."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except ResourceExhaustedResponse as error:
-        raise OverloadedError(
-            "VECTORS_BUSY",
-            "the vector store is overloaded; retry later",
-            retry_after_s=error.retry_after_s,
-        ) from error
-    except (TimeoutError, ResponseHandlingException) as error:
-        raise UnavailableError(
-            "VECTORS_UNAVAILABLE", "the vector store does not answer; retry later"
-        ) from error
-    except (UnexpectedResponse, grpc.aio.AioRpcError, ValueError) as error:
-        if (meant := _to_service_error(error)) is None:
-            raise
-        raise meant from error
-
-
-def _to_service_error(error: Exception) -> UnavailableError | None:
-    match error:
-        case UnexpectedResponse(status_code=int(code)):
-            away, missing = code >= 500, code in _MISSING  # noqa: PLR2004 (HTTP's server errors)
-        case grpc.aio.AioRpcError():
-            away, missing = error.code() in _AWAY, error.code() in _MISSING
-        case _:  # the in-memory mode's way to say it
-            away, missing = False, "not found" in str(error)
-    if missing:
-        return UnavailableError("VECTORS_STORE_MISSING", "no store for this embedding profile")
-    return (
-        UnavailableError("VECTORS_UNAVAILABLE", "the vector store does not answer; retry later")
-        if away
-        else None
-    )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServicer
 from chassis.base import telemetry
 from chassis.base.errors import InvalidInputError, ServiceError
+from chassis.base.labels import read_labels
 from query.domain import Vector, collection_of
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
@@ -102,13 +104,25 @@ class VectorRpc(VectorServiceServicer):
             limit=request.limit,
             within=_filter(request.filter),
         )
-        found = await self._read(request, lambda shard, scope: shard.search(scope, probe))
+        held = frozenset(request.held.labels) if request.HasField("held") else None
+        found = await self._read(
+            request, lambda shard, scope: shard.search(replace(scope, held=held), probe)
+        )
         return pb.SearchResponse(
             point_ids=found.point_ids,
             scores=found.scores,
             cosines=found.cosines,
             bm25s=found.bm25s,
         )
+
+    @override
+    async def Label(self, request: pb.LabelRequest, context: Context) -> pb.LabelResponse:
+        collection_of(request.document)
+        labels = read_labels(request.labels)
+        await self._write(
+            request, lambda shard, scope: shard.label(scope, request.document, labels)
+        )
+        return pb.LabelResponse()
 
     @override
     async def DeletePoints(
@@ -157,6 +171,7 @@ class VectorRpc(VectorServiceServicer):
                 document=entry.document,
                 version=entry.version,
                 ordinal=entry.ordinal,
+                labels=entry.labels,
             )
             for entry in page.entries
         ]
@@ -205,6 +220,7 @@ def _point(sent: pb.Point) -> Point:
         ordinal=sent.ordinal,
         dense=_vector(sent.dense),
         sparse=_sparse(sent.sparse),
+        labels=tuple(sent.labels),
     )
 
 

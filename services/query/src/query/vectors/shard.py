@@ -21,12 +21,15 @@ from query.domain import Matrix, Vector, collection_of
 from query.retrieval.fusion import Candidates, Ranked, fuse
 from query.retrieval.vector_store import (
     EVERYTHING,
+    UNLABELLED,
     Entry,
     Filter,
     Page,
     Point,
     Probe,
     TenantScope,
+    from_stored,
+    to_stored,
 )
 from query.vectors.vector_cache import VectorCache
 
@@ -36,7 +39,7 @@ ENGINE: Final = f"qdrant-edge {version('qdrant-edge-py')}"
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
 # The fields of a stored point and their meaning; a store with another layout is built again.
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 DELETE_BATCH: Final = 256
 CACHE_BYTES: Final = 128 * 2**20
 # A scan reads codes of 4 bits per dimension, which are stored when points are written. Then it
@@ -83,6 +86,7 @@ class Shard:
                 ("tenant", edge.KeywordIndexParams(is_tenant=True)),
                 ("collection", edge.KeywordIndexParams()),
                 ("document", edge.KeywordIndexParams()),
+                ("labels", edge.KeywordIndexParams()),
             ):
                 shard.update(edge.UpdateOperation.create_field_index(key, index))
         return cls(shard, dimensions)
@@ -135,6 +139,7 @@ class Shard:
                     "document": point.document,
                     "version": point.version,
                     "ordinal": point.ordinal,
+                    "labels": to_stored(point.labels),
                 },
             )
             for point, row in zip(points, rows, strict=True)
@@ -165,6 +170,13 @@ class Shard:
         if len(kept) < len(found.point_ids):
             found = found.take(kept)
         return fuse(found, vectors, depth=probe.depth, limit=probe.limit)
+
+    def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
+        """Set the labels of all points of a document."""
+        named = edge.FieldCondition("document", edge.MatchValue(document))
+        where = edge.Filter(must=[_tenant(scope), named])
+        payload = {"labels": to_stored(labels)}
+        self._write(edge.UpdateOperation.set_payload_by_filter(where, payload))
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove at most `DELETE_BATCH` points; returns how many of them existed."""
@@ -332,11 +344,15 @@ def _filter(scope: TenantScope, within: Filter) -> edge.Filter:
         must.append(edge.FieldCondition("document", edge.MatchAny(names)))
     if within.version is not None:
         must.append(edge.FieldCondition("version", edge.MatchValue(within.version)))
+    if scope.held is not None:
+        labels = [UNLABELLED, *sorted(scope.held)]
+        must.append(edge.FieldCondition("labels", edge.MatchAny(labels)))
     return edge.Filter(must=must)
 
 
 def _read_place(payload: Any) -> dict[str, Any]:
-    return {key: payload[key] for key in ("document", "version", "ordinal")}
+    place = {key: payload[key] for key in ("document", "version", "ordinal")}
+    return {**place, "labels": from_stored(payload["labels"])}
 
 
 @contextmanager

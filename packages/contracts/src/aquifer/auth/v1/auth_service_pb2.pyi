@@ -91,6 +91,7 @@ class ApiKey(message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     EXPIRE_TIME_FIELD_NUMBER: builtins.int
     REVOKE_TIME_FIELD_NUMBER: builtins.int
+    ACCESS_LABELS_FIELD_NUMBER: builtins.int
     key_id: builtins.str
     """Public id, which is also part of the key."""
     display_name: builtins.str
@@ -111,6 +112,10 @@ class ApiKey(message.Message):
     def revoke_time(self) -> timestamp_pb2.Timestamp:
         """When it was revoked; unset if it was not."""
 
+    @builtins.property
+    def access_labels(self) -> AccessLabels:
+        """Which labelled documents it sees; unset: all."""
+
     def __init__(
         self,
         *,
@@ -120,10 +125,35 @@ class ApiKey(message.Message):
         create_time: timestamp_pb2.Timestamp | None = ...,
         expire_time: timestamp_pb2.Timestamp | None = ...,
         revoke_time: timestamp_pb2.Timestamp | None = ...,
+        access_labels: AccessLabels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["access_labels", b"access_labels", "create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "key_id", b"key_id", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["access_labels", b"access_labels", "create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "key_id", b"key_id", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AccessLabels(message.Message):
+    """The labels of a key. It sees the documents without labels, and those with at least one of these. See
+    `aquifer.ingest.v1.Document.labels`.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """At most 32; none: only documents without labels."""
+
+    def __init__(
+        self,
+        *,
+        labels: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["labels", b"labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,6 +527,7 @@ class CreateApiKeyRequest(message.Message):
     VALID_DAYS_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
+    ACCESS_LABELS_FIELD_NUMBER: builtins.int
     display_name: builtins.str
     """Purpose, 1 to 128 characters."""
     valid_days: builtins.int
@@ -513,6 +544,12 @@ class CreateApiKeyRequest(message.Message):
         tenants.admin, operate, internal.
         """
 
+    @builtins.property
+    def access_labels(self) -> AccessLabels:
+        """Which labelled documents the key sees; unset: all. A caller whose own key has such a list can only
+        give labels of it.
+        """
+
     def __init__(
         self,
         *,
@@ -521,10 +558,11 @@ class CreateApiKeyRequest(message.Message):
         valid_days: builtins.int = ...,
         request_id: builtins.str = ...,
         tenant: builtins.str = ...,
+        access_labels: AccessLabels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["access_labels", b"access_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["display_name", b"display_name", "request_id", b"request_id", "scopes", b"scopes", "tenant", b"tenant", "valid_days", b"valid_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["access_labels", b"access_labels", "display_name", b"display_name", "request_id", b"request_id", "scopes", b"scopes", "tenant", b"tenant", "valid_days", b"valid_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,8 +74,9 @@ class AuthServiceStub:
     CreateApiKey: aio.UnaryUnaryMultiCallable[auth_service_pb2.CreateApiKeyRequest, auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key. Only this response contains the key; it cannot be read again. Scope
     `keys.admin`; for another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT
-    SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
-    PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
+    SCOPES_EMPTY, SCOPE_UNKNOWN, LABELS_INVALID, EXPIRY_RANGE, DISPLAY_NAME_INVALID,
+    REQUEST_ID_INVALID. PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold.
+    PERMISSION_DENIED LABELS_FORBIDDEN: a label that the caller's key does not have. NOT_FOUND
     TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
     TENANT_DELETED, TENANT_RESERVED: the tenant is suspended or deleted, or is the services' own.
     """
@@ -215,8 +216,9 @@ class AuthServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[auth_service_pb2.CreateApiKeyResponse]:
         """Creates an API key. Only this response contains the key; it cannot be read again. Scope
         `keys.admin`; for another tenant than the caller's, `tenants.admin` as well. INVALID_ARGUMENT
-        SCOPES_EMPTY, SCOPE_UNKNOWN, EXPIRY_RANGE, DISPLAY_NAME_INVALID, REQUEST_ID_INVALID.
-        PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold. NOT_FOUND
+        SCOPES_EMPTY, SCOPE_UNKNOWN, LABELS_INVALID, EXPIRY_RANGE, DISPLAY_NAME_INVALID,
+        REQUEST_ID_INVALID. PERMISSION_DENIED SCOPE_EXCEEDED: a scope that the caller does not hold.
+        PERMISSION_DENIED LABELS_FORBIDDEN: a label that the caller's key does not have. NOT_FOUND
         TENANT_UNKNOWN. ALREADY_EXISTS REQUEST_REPEATED. FAILED_PRECONDITION TENANT_SUSPENDED,
         TENANT_DELETED, TENANT_RESERVED: the tenant is suspended or deleted, or is the services' own.
         """

@@ -27,21 +27,21 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/ingest/v1/collection.proto\x12\x11\x61quifer.ingest.v1\x1a aquifer/ingest/v1/document.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x03\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03\x12\x33\n\x0cstate_counts\x18\x03 \x03(\x0b\x32\x1d.aquifer.ingest.v1.StateCount\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x32\n\x0b\x63hunk_sizes\x18\x05 \x01(\x0b\x32\x1d.aquifer.ingest.v1.ChunkSizes\x12,\n\tretention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11version_retention\x18\t \x01(\x05\x12&\n\x05steps\x18\n \x03(\x0e\x32\x17.aquifer.ingest.v1.Step\"5\n\nChunkSizes\x12\x14\n\x0ctarget_chars\x18\x01 \x01(\x05\x12\x11\n\tmax_chars\x18\x02 \x01(\x05\"\xfb\x01\n\x12\x43ollectionDeletion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x16\n\x0e\x64ocument_count\x18\x03 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x04 \x01(\x03\x12\x33\n\x07receipt\x18\x05 \x01(\x0b\x32\".aquifer.ingest.v1.DeletionReceipt\x12\x30\n\x0crequest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\nStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03*e\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_REPEATED_LINES\x10\x01\x12\x14\n\x10STEP_PII_MASKING\x10\x02\x12\x18\n\x14STEP_NEAR_DUPLICATES\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"aquifer/ingest/v1/collection.proto\x12\x11\x61quifer.ingest.v1\x1a aquifer/ingest/v1/document.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x03\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03\x12\x33\n\x0cstate_counts\x18\x03 \x03(\x0b\x32\x1d.aquifer.ingest.v1.StateCount\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x32\n\x0b\x63hunk_sizes\x18\x05 \x01(\x0b\x32\x1d.aquifer.ingest.v1.ChunkSizes\x12,\n\tretention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11version_retention\x18\t \x01(\x05\x12&\n\x05steps\x18\n \x03(\x0e\x32\x17.aquifer.ingest.v1.Step\x12\x15\n\raccess_labels\x18\x0b \x03(\t\"5\n\nChunkSizes\x12\x14\n\x0ctarget_chars\x18\x01 \x01(\x05\x12\x11\n\tmax_chars\x18\x02 \x01(\x05\"\xfb\x01\n\x12\x43ollectionDeletion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x16\n\x0e\x64ocument_count\x18\x03 \x01(\x03\x12\x17\n\x0fremaining_count\x18\x04 \x01(\x03\x12\x33\n\x07receipt\x18\x05 \x01(\x0b\x32\".aquifer.ingest.v1.DeletionReceipt\x12\x30\n\x0crequest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\nStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .aquifer.ingest.v1.DocumentState\x12\x16\n\x0e\x64ocument_count\x18\x02 \x01(\x03*e\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13STEP_REPEATED_LINES\x10\x01\x12\x14\n\x10STEP_PII_MASKING\x10\x02\x12\x18\n\x14STEP_NEAR_DUPLICATES\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ingest.v1.collection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STEP']._serialized_start=942
-  _globals['_STEP']._serialized_end=1043
+  _globals['_STEP']._serialized_start=965
+  _globals['_STEP']._serialized_end=1066
   _globals['_COLLECTION']._serialized_start=157
-  _globals['_COLLECTION']._serialized_end=544
-  _globals['_CHUNKSIZES']._serialized_start=546
-  _globals['_CHUNKSIZES']._serialized_end=599
-  _globals['_COLLECTIONDELETION']._serialized_start=602
-  _globals['_COLLECTIONDELETION']._serialized_end=853
-  _globals['_STATECOUNT']._serialized_start=855
-  _globals['_STATECOUNT']._serialized_end=940
+  _globals['_COLLECTION']._serialized_end=567
+  _globals['_CHUNKSIZES']._serialized_start=569
+  _globals['_CHUNKSIZES']._serialized_end=622
+  _globals['_COLLECTIONDELETION']._serialized_start=625
+  _globals['_COLLECTIONDELETION']._serialized_end=876
+  _globals['_STATECOUNT']._serialized_start=878
+  _globals['_STATECOUNT']._serialized_end=963
 # @@protoc_insertion_point(module_scope)

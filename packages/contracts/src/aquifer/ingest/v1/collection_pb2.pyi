@@ -70,6 +70,7 @@ class Collection(message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     VERSION_RETENTION_FIELD_NUMBER: builtins.int
     STEPS_FIELD_NUMBER: builtins.int
+    ACCESS_LABELS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}`, unique inside the tenant."""
     document_count: builtins.int
@@ -112,6 +113,12 @@ class Collection(message.Message):
         The ids of chunks depend on those that change the text.
         """
 
+    @builtins.property
+    def access_labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of its documents that have none of their own, see `Document.labels`. A change holds for those
+        that it has as well.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +132,11 @@ class Collection(message.Message):
         update_time: timestamp_pb2.Timestamp | None = ...,
         version_retention: builtins.int = ...,
         steps: abc.Iterable[Step.ValueType] | None = ...,
+        access_labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "steps", b"steps", "update_time", b"update_time", "version_retention", b"version_retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["access_labels", b"access_labels", "chunk_sizes", b"chunk_sizes", "create_time", b"create_time", "description", b"description", "document_count", b"document_count", "name", b"name", "retention", b"retention", "state_counts", b"state_counts", "steps", b"steps", "update_time", b"update_time", "version_retention", b"version_retention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

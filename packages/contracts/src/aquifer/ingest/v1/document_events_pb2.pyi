@@ -117,6 +117,8 @@ class ChunksPrepared(message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     CHUNKS_FIELD_NUMBER: builtins.int
     UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    LABELS_ORDER_FIELD_NUMBER: builtins.int
     LANE_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
@@ -136,6 +138,10 @@ class ChunksPrepared(message.Message):
     """W3C trace id of the upload of the version, for citations."""
     upload_event_id: builtins.str
     """`ce-id` of the upload event; empty for an upload over gRPC."""
+    labels_order: builtins.int
+    """When they were given, in nanoseconds since 1970. Of several labels of a document those with the
+    highest order are valid, in whatever order they arrive; 0: it never had any.
+    """
     lane: document_pb2.Lane.ValueType
     """Never unspecified; bulk for a version of many batches."""
     @builtins.property
@@ -145,6 +151,10 @@ class ChunksPrepared(message.Message):
     @builtins.property
     def chunks(self) -> containers.RepeatedCompositeFieldContainer[Chunk]:
         """In the order of their ordinals."""
+
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of the document when the batch was sent, see `Document.labels`."""
 
     def __init__(
         self,
@@ -160,11 +170,13 @@ class ChunksPrepared(message.Message):
         trace_id: builtins.str = ...,
         chunks: abc.Iterable[Chunk] | None = ...,
         upload_event_id: builtins.str = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
+        labels_order: builtins.int = ...,
         lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "description", b"description", "document", b"document", "lane", b"lane", "tenant", b"tenant", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "batch", b"batch", "batch_count", b"batch_count", "chunk_count", b"chunk_count", "chunks", b"chunks", "description", b"description", "document", b"document", "labels", b"labels", "labels_order", b"labels_order", "lane", b"lane", "tenant", b"tenant", "trace_id", b"trace_id", "upload_event_id", b"upload_event_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,6 +120,8 @@ class Document(message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     PINNED_FIELD_NUMBER: builtins.int
     SAME_CONTENT_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    OWN_LABELS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `collections/{collection}/documents/{document}`, unique inside the tenant.
     Both parts match `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
@@ -152,6 +154,8 @@ class Document(message.Message):
     """Name of the file as it was uploaded, for example `report.pdf`; empty if none was given."""
     pinned: builtins.bool
     """Searches keep to the live version, which is the newest one: uploads of other bytes are refused."""
+    own_labels: builtins.bool
+    """The labels are its own; otherwise they are those of its collection, and follow them. Output only."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When the newest version was accepted."""
@@ -181,6 +185,14 @@ class Document(message.Message):
         UploadDocument, FinishUpload, RollBackDocument and GetDocument.
         """
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Who may see the document: keys that hold at least one of these labels, and keys that hold all. None:
+        every key of the tenant. At most 16, each 1 to 63 of `a-z 0-9 . _ -`, the first a letter or digit.
+        They belong to the document, not to a version, and outlive its deletion: an upload under its name
+        has them again.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +215,12 @@ class Document(message.Message):
         metadata: struct_pb2.Struct | None = ...,
         pinned: builtins.bool = ...,
         same_content: abc.Iterable[builtins.str] | None = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
+        own_labels: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "same_content", b"same_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_count", b"chunk_count", "create_time", b"create_time", "file_name", b"file_name", "labels", b"labels", "live_version", b"live_version", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "notes", b"notes", "own_labels", b"own_labels", "pinned", b"pinned", "reason", b"reason", "reason_detail", b"reason_detail", "same_content", b"same_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "title", b"title", "trace_id", b"trace_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -392,6 +392,7 @@ class UploadHeader(message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     PASSWORD_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     LANE_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name `collections/{collection}/documents/{document}`; see `Document.name`."""
@@ -423,6 +424,10 @@ class UploadHeader(message.Message):
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Document.labels`; none: those of the document stay, and a new one has those of its collection."""
+
     def __init__(
         self,
         *,
@@ -434,11 +439,12 @@ class UploadHeader(message.Message):
         size_bytes: builtins.int = ...,
         metadata: struct_pb2.Struct | None = ...,
         password: builtins.str = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
         lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "password", b"password", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "file_name", b"file_name", "labels", b"labels", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "password", b"password", "request_id", b"request_id", "size_bytes", b"size_bytes", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +500,7 @@ class DocumentCheck(message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     MEDIA_TYPE_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name; see `Document.name`. The document need not exist."""
     sha256: builtins.str
@@ -506,6 +513,10 @@ class DocumentCheck(message.Message):
         ignored. If not set, only the bytes are.
         """
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """As in `UploadHeader.labels`; compared if there are any and `description` is set."""
+
     def __init__(
         self,
         *,
@@ -513,10 +524,11 @@ class DocumentCheck(message.Message):
         sha256: builtins.str = ...,
         media_type: builtins.str = ...,
         description: document_pb2.Description | None = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "document", b"document", "media_type", b"media_type", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "document", b"document", "labels", b"labels", "media_type", b"media_type", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1258,15 +1270,16 @@ class UpdateDocumentRequest(message.Message):
     UPDATE_MASK_FIELD_NUMBER: builtins.int
     @builtins.property
     def document(self) -> document_pb2.Document:
-        """`name` selects the document; `title` and `metadata` are its new values. Other fields are ignored.
-        An empty title stands for the title of the text.
+        """`name` selects the document; `title`, `metadata` and `labels` are its new values. Other fields are
+        ignored. An empty title stands for the title of the text, no labels for those of the collection.
         """
 
     @builtins.property
     def update_mask(self) -> field_mask_pb2.FieldMask:
         """What to change: `title`, `metadata` as a whole, or `metadata.KEY` for one key, which is removed if
-        `document` does not have it; a key with a dot stands in backticks. `*`: title and metadata.
-        Empty: those of them that `document` has. In JSON, a mask cannot name a key with capitals.
+        `document` does not have it; a key with a dot stands in backticks; `labels`. `*`: title and
+        metadata, not labels. Empty: those of the three that `document` has. In JSON, a mask cannot name a
+        key with capitals.
         """
 
     def __init__(

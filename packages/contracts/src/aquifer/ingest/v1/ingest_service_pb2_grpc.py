@@ -31,7 +31,9 @@ class IngestServiceStub(object):
     """Accepts documents and reports their state.
 
     The tenant is the one of the access token, never one of the request. Another tenant's document
-    answers NOT_FOUND, like one that does not exist.
+    answers NOT_FOUND, like one that does not exist, and so does a document with labels of which the
+    caller's key has none: every method that reads or changes documents behaves as if it did not exist.
+    See `Document.labels`.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -172,7 +174,9 @@ class IngestServiceServicer(object):
     """Accepts documents and reports their state.
 
     The tenant is the one of the access token, never one of the request. Another tenant's document
-    answers NOT_FOUND, like one that does not exist.
+    answers NOT_FOUND, like one that does not exist, and so does a document with labels of which the
+    caller's key has none: every method that reads or changes documents behaves as if it did not exist.
+    See `Document.labels`.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -187,8 +191,9 @@ class IngestServiceServicer(object):
         header, each further message a piece of the content, in order. If the bytes equal those of the
         newest version of this document, the reply is that version, with the title and metadata of this
         upload. With another media type the same bytes are a new version. Scope `documents.write`.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN: the document
+        has labels, or would get some, that the key lacks. ALREADY_EXISTS REQUEST_REUSED: this id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
         into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
@@ -205,8 +210,9 @@ class IngestServiceServicer(object):
         a code and reason of the list below and ends neither the call nor other documents. Uploads of
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+        DOCUMENT_TOO_LARGE, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN. ALREADY_EXISTS
+        REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
         DOCUMENT_PINNED, PASSWORDS_OFF. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
@@ -217,10 +223,10 @@ class IngestServiceServicer(object):
     def StartUpload(self, request, context):
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-        same upload with the bytes it has so far, and replace its title and metadata. It expires after
+        same upload with the bytes it has so far, and replace its title, metadata and labels. It expires after
         its last change, at the `expire_time` of the reply; one with all its content is not kept longer
         by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT,
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, SHA256_INVALID, EMPTY_DOCUMENT,
         DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """
@@ -255,7 +261,8 @@ class IngestServiceServicer(object):
         SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
         CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
         the limit is lower than at its start. INVALID_ARGUMENT METADATA_RANGE: the password is too long.
-        NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
+        PERMISSION_DENIED LABELS_FORBIDDEN, as UploadDocument. NOT_FOUND UPLOAD_UNKNOWN,
+        COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
         RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
         REQUEST_FORGOTTEN.
         """
@@ -274,7 +281,7 @@ class IngestServiceServicer(object):
     def CheckDocuments(self, request, context):
         """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
         sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
-        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID, LABELS_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,7 +318,8 @@ class IngestServiceServicer(object):
         NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
         VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
         longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
-        ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        PERMISSION_DENIED LABELS_FORBIDDEN: its labels have just changed. ALREADY_EXISTS REQUEST_REUSED.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -347,15 +355,18 @@ class IngestServiceServicer(object):
 
     def CreateCollection(self, request, context):
         """Creates a collection with settings, before or after its first documents. Scope
-        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
-        COLLECTION_EXISTS: it was created before.
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE, LABELS_INVALID.
+        PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels gives a collection some.
+        ALREADY_EXISTS COLLECTION_EXISTS: it was created before. UNAVAILABLE LABELS_PENDING, as
+        UpdateCollection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+        """Returns one collection. Every key of the tenant sees it with its settings; only documents that the
+        key may see are counted. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
         COLLECTION_UNKNOWN: it was not created and has no documents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -372,8 +383,11 @@ class IngestServiceServicer(object):
 
     def UpdateCollection(self, request, context):
         """Changes settings of a collection; one that only has documents is created by it. Documents keep
-        their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
-        COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+        their chunks. Changed labels hold, for all documents without labels of their own, when the reply
+        comes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+        COLLECTION_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: only a key with
+        all labels changes those of a collection. NOT_FOUND COLLECTION_UNKNOWN. UNAVAILABLE
+        LABELS_PENDING: searches do not follow all new labels yet; they will without a further call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -386,6 +400,7 @@ class IngestServiceServicer(object):
         before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
         goes on with it, and when nothing was uploaded since it returns the last one. Scope
         `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+        PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels deletes a collection.
         FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
         HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
         """
@@ -423,10 +438,14 @@ class IngestServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDocument(self, request, context):
-        """Changes title and metadata of a document without a new version, and returns it. They are set in
-        the newest version and in the one that searches find; passages return them from then on, as after
-        an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
-        METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+        """Changes title, metadata and labels of a document without a new version, and returns it. Title and
+        metadata are set in the newest version and in the one that searches find; passages return them from
+        then on, as after an upload of the same bytes. Labels hold for all versions; when the reply comes,
+        searches follow them. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+        METADATA_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: a key gives only
+        labels that it has, and takes all labels of a document away only if it has all. NOT_FOUND
+        DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED. UNAVAILABLE LABELS_PENDING: everything is
+        stored, but searches may still follow the old labels; they will follow without a further call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -577,7 +596,9 @@ class IngestService(object):
     """Accepts documents and reports their state.
 
     The tenant is the one of the access token, never one of the request. Another tenant's document
-    answers NOT_FOUND, like one that does not exist.
+    answers NOT_FOUND, like one that does not exist, and so does a document with labels of which the
+    caller's key has none: every method that reads or changes documents behaves as if it did not exist.
+    See `Document.labels`.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.

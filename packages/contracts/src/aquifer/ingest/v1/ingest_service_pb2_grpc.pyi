@@ -18,7 +18,9 @@ class IngestServiceStub:
     """Accepts documents and reports their state.
 
     The tenant is the one of the access token, never one of the request. Another tenant's document
-    answers NOT_FOUND, like one that does not exist.
+    answers NOT_FOUND, like one that does not exist, and so does a document with labels of which the
+    caller's key has none: every method that reads or changes documents behaves as if it did not exist.
+    See `Document.labels`.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -34,8 +36,9 @@ class IngestServiceStub:
     header, each further message a piece of the content, in order. If the bytes equal those of the
     newest version of this document, the reply is that version, with the title and metadata of this
     upload. With another media type the same bytes are a new version. Scope `documents.write`.
-    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-    UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+    DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN: the document
+    has labels, or would get some, that the key lacks. ALREADY_EXISTS REQUEST_REUSED: this id was used for
     another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
     into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
     FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
@@ -48,18 +51,19 @@ class IngestServiceStub:
     a code and reason of the list below and ends neither the call nor other documents. Uploads of
     the same document are stored in the order of their messages. Each document has its own trace,
     linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
-    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-    SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+    DOCUMENT_TOO_LARGE, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN. ALREADY_EXISTS
+    REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
     DOCUMENT_PINNED, PASSWORDS_OFF. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
     STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
     """
     StartUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.StartUploadRequest, ingest_service_pb2.UploadSession]
     """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
     content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-    same upload with the bytes it has so far, and replace its title and metadata. It expires after
+    same upload with the bytes it has so far, and replace its title, metadata and labels. It expires after
     its last change, at the `expire_time` of the reply; one with all its content is not kept longer
     by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
-    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT,
+    INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, SHA256_INVALID, EMPTY_DOCUMENT,
     DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
     RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
     """
@@ -82,7 +86,8 @@ class IngestServiceStub:
     SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
     CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
     the limit is lower than at its start. INVALID_ARGUMENT METADATA_RANGE: the password is too long.
-    NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
+    PERMISSION_DENIED LABELS_FORBIDDEN, as UploadDocument. NOT_FOUND UPLOAD_UNKNOWN,
+    COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
     RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
     REQUEST_FORGOTTEN.
     """
@@ -93,7 +98,7 @@ class IngestServiceStub:
     CheckDocuments: aio.UnaryUnaryMultiCallable[ingest_service_pb2.CheckDocumentsRequest, ingest_service_pb2.CheckDocumentsResponse]
     """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
     sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
-    CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+    CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID, LABELS_INVALID.
     """
     GetDocumentText: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetDocumentTextRequest, ingest_service_pb2.GetDocumentTextResponse]
     """Returns a part of the text of a document as it was extracted and cleaned: the text that the
@@ -118,7 +123,8 @@ class IngestServiceStub:
     NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
     VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
     longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
-    ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+    PERMISSION_DENIED LABELS_FORBIDDEN: its labels have just changed. ALREADY_EXISTS REQUEST_REUSED.
+    RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
     STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
     """
     PinDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.PinDocumentRequest, document_pb2.Document]
@@ -138,11 +144,14 @@ class IngestServiceStub:
     """
     CreateCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.CreateCollectionRequest, collection_pb2.Collection]
     """Creates a collection with settings, before or after its first documents. Scope
-    `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
-    COLLECTION_EXISTS: it was created before.
+    `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE, LABELS_INVALID.
+    PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels gives a collection some.
+    ALREADY_EXISTS COLLECTION_EXISTS: it was created before. UNAVAILABLE LABELS_PENDING, as
+    UpdateCollection.
     """
     GetCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.GetCollectionRequest, collection_pb2.Collection]
-    """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+    """Returns one collection. Every key of the tenant sees it with its settings; only documents that the
+    key may see are counted. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
     COLLECTION_UNKNOWN: it was not created and has no documents.
     """
     ListCollections: aio.UnaryUnaryMultiCallable[ingest_service_pb2.ListCollectionsRequest, ingest_service_pb2.ListCollectionsResponse]
@@ -151,8 +160,11 @@ class IngestServiceStub:
     """
     UpdateCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.UpdateCollectionRequest, collection_pb2.Collection]
     """Changes settings of a collection; one that only has documents is created by it. Documents keep
-    their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
-    COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+    their chunks. Changed labels hold, for all documents without labels of their own, when the reply
+    comes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+    COLLECTION_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: only a key with
+    all labels changes those of a collection. NOT_FOUND COLLECTION_UNKNOWN. UNAVAILABLE
+    LABELS_PENDING: searches do not follow all new labels yet; they will without a further call.
     """
     DeleteCollection: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteCollectionRequest, ingest_service_pb2.DeleteCollectionResponse]
     """Deletes a collection and its settings; with `force` also its documents. A reply means that no
@@ -161,6 +173,7 @@ class IngestServiceStub:
     before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
     goes on with it, and when nothing was uploaded since it returns the last one. Scope
     `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+    PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels deletes a collection.
     FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
     HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
     """
@@ -182,10 +195,14 @@ class IngestServiceStub:
     WATCHERS_FULL.
     """
     UpdateDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.UpdateDocumentRequest, document_pb2.Document]
-    """Changes title and metadata of a document without a new version, and returns it. They are set in
-    the newest version and in the one that searches find; passages return them from then on, as after
-    an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
-    METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+    """Changes title, metadata and labels of a document without a new version, and returns it. Title and
+    metadata are set in the newest version and in the one that searches find; passages return them from
+    then on, as after an upload of the same bytes. Labels hold for all versions; when the reply comes,
+    searches follow them. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+    METADATA_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: a key gives only
+    labels that it has, and takes all labels of a document away only if it has all. NOT_FOUND
+    DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED. UNAVAILABLE LABELS_PENDING: everything is
+    stored, but searches may still follow the old labels; they will follow without a further call.
     """
     DeleteDocument: aio.UnaryUnaryMultiCallable[ingest_service_pb2.DeleteDocumentRequest, document_pb2.Document]
     """Deletes all versions of a document. After the reply no search finds the document; its data is
@@ -198,7 +215,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     """Accepts documents and reports their state.
 
     The tenant is the one of the access token, never one of the request. Another tenant's document
-    answers NOT_FOUND, like one that does not exist.
+    answers NOT_FOUND, like one that does not exist, and so does a document with labels of which the
+    caller's key has none: every method that reads or changes documents behaves as if it did not exist.
+    See `Document.labels`.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -218,8 +237,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         header, each further message a piece of the content, in order. If the bytes equal those of the
         newest version of this document, the reply is that version, with the title and metadata of this
         upload. With another media type the same bytes are a new version. Scope `documents.write`.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        UPLOAD_ORDER, SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED: this request id was used for
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+        DOCUMENT_TOO_LARGE, UPLOAD_ORDER, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN: the document
+        has labels, or would get some, that the key lacks. ALREADY_EXISTS REQUEST_REUSED: this id was used for
         another document or other bytes. NOT_FOUND COLLECTION_UNKNOWN: the service only takes uploads
         into created collections. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         FAILED_PRECONDITION PASSWORDS_OFF: the service has no key to keep a password with.
@@ -238,8 +258,9 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         a code and reason of the list below and ends neither the call nor other documents. Uploads of
         the same document are stored in the order of their messages. Each document has its own trace,
         linked to that of the call. Use UploadDocument for larger documents. Scope `documents.write`.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, EMPTY_DOCUMENT, DOCUMENT_TOO_LARGE,
-        SIZE_MISMATCH. ALREADY_EXISTS REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, EMPTY_DOCUMENT,
+        DOCUMENT_TOO_LARGE, SIZE_MISMATCH. PERMISSION_DENIED LABELS_FORBIDDEN. ALREADY_EXISTS
+        REQUEST_REUSED. NOT_FOUND COLLECTION_UNKNOWN. FAILED_PRECONDITION
         DOCUMENT_PINNED, PASSWORDS_OFF. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN.
         """
@@ -252,10 +273,10 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[ingest_service_pb2.UploadSession]:
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
         content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-        same upload with the bytes it has so far, and replace its title and metadata. It expires after
+        same upload with the bytes it has so far, and replace its title, metadata and labels. It expires after
         its last change, at the `expire_time` of the reply; one with all its content is not kept longer
         by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
-        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, SHA256_INVALID, EMPTY_DOCUMENT,
+        INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, SHA256_INVALID, EMPTY_DOCUMENT,
         DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
         """
@@ -296,7 +317,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         SIZE_MISMATCH: append the rest from the `offset` of the error. INVALID_ARGUMENT
         CHECKSUM_MISMATCH: the upload is removed; start it again. INVALID_ARGUMENT DOCUMENT_TOO_LARGE:
         the limit is lower than at its start. INVALID_ARGUMENT METADATA_RANGE: the password is too long.
-        NOT_FOUND UPLOAD_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
+        PERMISSION_DENIED LABELS_FORBIDDEN, as UploadDocument. NOT_FOUND UPLOAD_UNKNOWN,
+        COLLECTION_UNKNOWN. FAILED_PRECONDITION DOCUMENT_PINNED, PASSWORDS_OFF.
         RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE STORAGE_UNAVAILABLE. ABORTED
         REQUEST_FORGOTTEN.
         """
@@ -319,7 +341,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[ingest_service_pb2.CheckDocumentsResponse]:
         """Says what an upload of these bytes would do to each of up to 1,000 documents, so that a client
         sends only what is new or changed. Nothing is stored. Scope `documents.read`. INVALID_ARGUMENT
-        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID.
+        CHECK_COUNT, DOCUMENT_NAME, SHA256_INVALID, LABELS_INVALID.
         """
 
     @abc_1.abstractmethod
@@ -362,7 +384,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         NOT_FOUND DOCUMENT_UNKNOWN, VERSION_UNKNOWN, COLLECTION_UNKNOWN. FAILED_PRECONDITION
         VERSION_NEWEST: it is the newest already. FAILED_PRECONDITION BYTES_REMOVED: its bytes are no
         longer stored. FAILED_PRECONDITION DOCUMENT_DELETED, DOCUMENT_PINNED, PASSWORDS_OFF.
-        ALREADY_EXISTS REQUEST_REUSED. RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
+        PERMISSION_DENIED LABELS_FORBIDDEN: its labels have just changed. ALREADY_EXISTS REQUEST_REUSED.
+        RESOURCE_EXHAUSTED STORAGE_FULL, BACKLOG_FULL. UNAVAILABLE
         STORAGE_UNAVAILABLE. ABORTED REQUEST_FORGOTTEN. DATA_LOSS OBJECT_CORRUPT.
         """
 
@@ -406,8 +429,10 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[ingest_service_pb2.CreateCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
     ) -> abc.Awaitable[collection_pb2.Collection]:
         """Creates a collection with settings, before or after its first documents. Scope
-        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE. ALREADY_EXISTS
-        COLLECTION_EXISTS: it was created before.
+        `documents.write`. INVALID_ARGUMENT COLLECTION_NAME, COLLECTION_RANGE, LABELS_INVALID.
+        PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels gives a collection some.
+        ALREADY_EXISTS COLLECTION_EXISTS: it was created before. UNAVAILABLE LABELS_PENDING, as
+        UpdateCollection.
         """
 
     @abc_1.abstractmethod
@@ -416,7 +441,8 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.GetCollectionRequest,
         context: aio.ServicerContext[ingest_service_pb2.GetCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
     ) -> abc.Awaitable[collection_pb2.Collection]:
-        """Returns one collection. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
+        """Returns one collection. Every key of the tenant sees it with its settings; only documents that the
+        key may see are counted. Scope `documents.read`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND
         COLLECTION_UNKNOWN: it was not created and has no documents.
         """
 
@@ -437,8 +463,11 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[ingest_service_pb2.UpdateCollectionRequest, abc.Awaitable[collection_pb2.Collection]],
     ) -> abc.Awaitable[collection_pb2.Collection]:
         """Changes settings of a collection; one that only has documents is created by it. Documents keep
-        their chunks. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
-        COLLECTION_RANGE, UPDATE_MASK. NOT_FOUND COLLECTION_UNKNOWN.
+        their chunks. Changed labels hold, for all documents without labels of their own, when the reply
+        comes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT COLLECTION_NAME,
+        COLLECTION_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: only a key with
+        all labels changes those of a collection. NOT_FOUND COLLECTION_UNKNOWN. UNAVAILABLE
+        LABELS_PENDING: searches do not follow all new labels yet; they will without a further call.
         """
 
     @abc_1.abstractmethod
@@ -453,6 +482,7 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         before it are refused with COLLECTION_DELETED. Idempotent: while the deletion is pending a repeat
         goes on with it, and when nothing was uploaded since it returns the last one. Scope
         `documents.write`. INVALID_ARGUMENT COLLECTION_NAME. NOT_FOUND COLLECTION_UNKNOWN.
+        PERMISSION_DENIED LABELS_FORBIDDEN: only a key with all labels deletes a collection.
         FAILED_PRECONDITION COLLECTION_NOT_EMPTY: it has documents and `force` is not set. UNAVAILABLE
         HIDE_PENDING: the deletion continues by itself; until then searches may find documents.
         """
@@ -498,10 +528,14 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         request: ingest_service_pb2.UpdateDocumentRequest,
         context: aio.ServicerContext[ingest_service_pb2.UpdateDocumentRequest, abc.Awaitable[document_pb2.Document]],
     ) -> abc.Awaitable[document_pb2.Document]:
-        """Changes title and metadata of a document without a new version, and returns it. They are set in
-        the newest version and in the one that searches find; passages return them from then on, as after
-        an upload of the same bytes. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
-        METADATA_RANGE, UPDATE_MASK. NOT_FOUND DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED.
+        """Changes title, metadata and labels of a document without a new version, and returns it. Title and
+        metadata are set in the newest version and in the one that searches find; passages return them from
+        then on, as after an upload of the same bytes. Labels hold for all versions; when the reply comes,
+        searches follow them. Scope `documents.write`. Idempotent. INVALID_ARGUMENT DOCUMENT_NAME,
+        METADATA_RANGE, LABELS_INVALID, UPDATE_MASK. PERMISSION_DENIED LABELS_FORBIDDEN: a key gives only
+        labels that it has, and takes all labels of a document away only if it has all. NOT_FOUND
+        DOCUMENT_UNKNOWN. FAILED_PRECONDITION DOCUMENT_DELETED. UNAVAILABLE LABELS_PENDING: everything is
+        stored, but searches may still follow the old labels; they will follow without a further call.
         """
 
     @abc_1.abstractmethod

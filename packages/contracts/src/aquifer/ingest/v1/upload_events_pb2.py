@@ -27,7 +27,7 @@ from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_docu
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aquifer/ingest/v1/upload_events.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/bus/v1/event_options.proto\x1a aquifer/ingest/v1/document.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc1\x02\n\x10\x44ocumentUploaded\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x11\n\tfile_name\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x11\n\x07\x63ontent\x18\x07 \x01(\x0cH\x00\x12\x38\n\treference\x18\x08 \x01(\x0b\x32#.aquifer.ingest.v1.ContentReferenceH\x00\x12\x16\n\x0e\x63orrelation_id\x18\t \x01(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12%\n\x04lane\x18\x0f \x01(\x0e\x32\x17.aquifer.ingest.v1.Lane:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\x42\x06\n\x04\x62odyJ\x04\x08\x06\x10\x07\"C\n\x10\x43ontentReference\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"]\n\x0f\x44ocumentRemoved\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\"\x99\x01\n\x11\x44ocumentDescribed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aquifer/ingest/v1/upload_events.proto\x12\x11\x61quifer.ingest.v1\x1a\"aquifer/bus/v1/event_options.proto\x1a aquifer/ingest/v1/document.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd1\x02\n\x10\x44ocumentUploaded\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x11\n\tfile_name\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x11\n\x07\x63ontent\x18\x07 \x01(\x0cH\x00\x12\x38\n\treference\x18\x08 \x01(\x0b\x32#.aquifer.ingest.v1.ContentReferenceH\x00\x12\x16\n\x0e\x63orrelation_id\x18\t \x01(\t\x12)\n\x08metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06labels\x18\x0b \x03(\t\x12%\n\x04lane\x18\x0f \x01(\x0e\x32\x17.aquifer.ingest.v1.Lane:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\x42\x06\n\x04\x62odyJ\x04\x08\x06\x10\x07\"C\n\x10\x43ontentReference\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"]\n\x0f\x44ocumentRemoved\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\"\xa9\x01\n\x11\x44ocumentDescribed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t:\x10\x8a\xb5\x18\x0c\x08\x01\x12\x06ingest \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,11 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTDESCRIBED']._loaded_options = None
   _globals['_DOCUMENTDESCRIBED']._serialized_options = b'\212\265\030\014\010\001\022\006ingest \001'
   _globals['_DOCUMENTUPLOADED']._serialized_start=161
-  _globals['_DOCUMENTUPLOADED']._serialized_end=482
-  _globals['_CONTENTREFERENCE']._serialized_start=484
-  _globals['_CONTENTREFERENCE']._serialized_end=551
-  _globals['_DOCUMENTREMOVED']._serialized_start=553
-  _globals['_DOCUMENTREMOVED']._serialized_end=646
-  _globals['_DOCUMENTDESCRIBED']._serialized_start=649
-  _globals['_DOCUMENTDESCRIBED']._serialized_end=802
+  _globals['_DOCUMENTUPLOADED']._serialized_end=498
+  _globals['_CONTENTREFERENCE']._serialized_start=500
+  _globals['_CONTENTREFERENCE']._serialized_end=567
+  _globals['_DOCUMENTREMOVED']._serialized_start=569
+  _globals['_DOCUMENTREMOVED']._serialized_end=662
+  _globals['_DOCUMENTDESCRIBED']._serialized_start=665
+  _globals['_DOCUMENTDESCRIBED']._serialized_end=834
 # @@protoc_insertion_point(module_scope)

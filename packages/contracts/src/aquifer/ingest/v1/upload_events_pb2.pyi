@@ -4,9 +4,11 @@ isort:skip_file
 """
 
 from aquifer.ingest.v1 import document_pb2 as document_pb2
+from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf.internal import containers as containers
 import builtins as builtins
 import sys
 import typing as typing
@@ -46,6 +48,7 @@ class DocumentUploaded(message.Message):
     REFERENCE_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     LANE_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
@@ -71,6 +74,10 @@ class DocumentUploaded(message.Message):
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`."""
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Document.labels`; none: those of the document stay, and a new one has those of its collection."""
+
     def __init__(
         self,
         *,
@@ -83,11 +90,12 @@ class DocumentUploaded(message.Message):
         reference: ContentReference | None = ...,
         correlation_id: builtins.str = ...,
         metadata: struct_pb2.Struct | None = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
         lane: document_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "metadata", b"metadata", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "correlation_id", b"correlation_id", "document", b"document", "file_name", b"file_name", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "reference", b"reference", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["body", b"body", "content", b"content", "correlation_id", b"correlation_id", "document", b"document", "file_name", b"file_name", "labels", b"labels", "lane", b"lane", "media_type", b"media_type", "metadata", b"metadata", "reference", b"reference", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = typing.Literal["content", "reference"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = typing.Literal["body", b"body"]  # noqa: Y015
@@ -178,6 +186,7 @@ class DocumentDescribed(message.Message):
     TITLE_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
     CORRELATION_ID_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Tenant, as in the subject."""
     document: builtins.str
@@ -190,6 +199,10 @@ class DocumentDescribed(message.Message):
     def metadata(self) -> struct_pb2.Struct:
         """See `Document.metadata`; empty: none."""
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Document.labels`; none: those of the document stay."""
+
     def __init__(
         self,
         *,
@@ -198,9 +211,10 @@ class DocumentDescribed(message.Message):
         title: builtins.str = ...,
         metadata: struct_pb2.Struct | None = ...,
         correlation_id: builtins.str = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "metadata", b"metadata", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["correlation_id", b"correlation_id", "document", b"document", "labels", b"labels", "metadata", b"metadata", "tenant", b"tenant", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

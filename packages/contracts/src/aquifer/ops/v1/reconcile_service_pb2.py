@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ops/v1/reconcile_service.proto\x12\x0e\x61quifer.ops.v1\"K\n\x10ReconcileRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x8d\x01\n\x11ReconcileResponse\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x03\x12/\n\x0b\x64ifferences\x18\x04 \x03(\x0b\x32\x1a.aquifer.ops.v1.Difference\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"m\n\nDifference\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.aquifer.ops.v1.DifferenceKind\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x10\n\x08repaired\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x03(\t*\xf4\x02\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x44IFFERENCE_KIND_STEP_OVERDUE\x10\x01\x12%\n!DIFFERENCE_KIND_DELETE_UNFINISHED\x10\x02\x12!\n\x1d\x44IFFERENCE_KIND_OBJECT_UNUSED\x10\x03\x12\"\n\x1e\x44IFFERENCE_KIND_OBJECT_MISSING\x10\x04\x12$\n DIFFERENCE_KIND_PASSAGES_MISSING\x10\x05\x12!\n\x1d\x44IFFERENCE_KIND_PASSAGES_LEFT\x10\x06\x12!\n\x1d\x44IFFERENCE_KIND_VERSION_AHEAD\x10\x07\x12!\n\x1d\x44IFFERENCE_KIND_POINT_MISSING\x10\x08\x12\"\n\x1e\x44IFFERENCE_KIND_POINT_ORPHANED\x10\t2d\n\x10ReconcileService\x12P\n\tReconcile\x12 .aquifer.ops.v1.ReconcileRequest\x1a!.aquifer.ops.v1.ReconcileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&aquifer/ops/v1/reconcile_service.proto\x12\x0e\x61quifer.ops.v1\"K\n\x10ReconcileRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x8d\x01\n\x11ReconcileResponse\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x03\x12/\n\x0b\x64ifferences\x18\x04 \x03(\x0b\x32\x1a.aquifer.ops.v1.Difference\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\"m\n\nDifference\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.aquifer.ops.v1.DifferenceKind\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x10\n\x08repaired\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x03(\t*\x97\x03\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12 \n\x1c\x44IFFERENCE_KIND_STEP_OVERDUE\x10\x01\x12%\n!DIFFERENCE_KIND_DELETE_UNFINISHED\x10\x02\x12!\n\x1d\x44IFFERENCE_KIND_OBJECT_UNUSED\x10\x03\x12\"\n\x1e\x44IFFERENCE_KIND_OBJECT_MISSING\x10\x04\x12$\n DIFFERENCE_KIND_PASSAGES_MISSING\x10\x05\x12!\n\x1d\x44IFFERENCE_KIND_PASSAGES_LEFT\x10\x06\x12!\n\x1d\x44IFFERENCE_KIND_VERSION_AHEAD\x10\x07\x12!\n\x1d\x44IFFERENCE_KIND_POINT_MISSING\x10\x08\x12\"\n\x1e\x44IFFERENCE_KIND_POINT_ORPHANED\x10\t\x12!\n\x1d\x44IFFERENCE_KIND_LABELS_DIFFER\x10\n2d\n\x10ReconcileService\x12P\n\tReconcile\x12 .aquifer.ops.v1.ReconcileRequest\x1a!.aquifer.ops.v1.ReconcileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ops.v1.reconcile_se
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DIFFERENCEKIND']._serialized_start=391
-  _globals['_DIFFERENCEKIND']._serialized_end=763
+  _globals['_DIFFERENCEKIND']._serialized_end=798
   _globals['_RECONCILEREQUEST']._serialized_start=58
   _globals['_RECONCILEREQUEST']._serialized_end=133
   _globals['_RECONCILERESPONSE']._serialized_start=136
   _globals['_RECONCILERESPONSE']._serialized_end=277
   _globals['_DIFFERENCE']._serialized_start=279
   _globals['_DIFFERENCE']._serialized_end=388
-  _globals['_RECONCILESERVICE']._serialized_start=765
-  _globals['_RECONCILESERVICE']._serialized_end=865
+  _globals['_RECONCILESERVICE']._serialized_start=800
+  _globals['_RECONCILESERVICE']._serialized_end=900
 # @@protoc_insertion_point(module_scope)

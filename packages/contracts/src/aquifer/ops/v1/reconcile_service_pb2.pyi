@@ -49,9 +49,15 @@ class _DifferenceKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Differe
     older backup of ingest. Not repaired: restore both from the same backup.
     """
     DIFFERENCE_KIND_POINT_MISSING: _DifferenceKind.ValueType  # 8
-    """A passage without its vector. Repaired: it is embedded again."""
+    """A passage without its vector, or whose vector has other labels than its document. Repaired: it is
+    written again, and embedded if its vector is not stored.
+    """
     DIFFERENCE_KIND_POINT_ORPHANED: _DifferenceKind.ValueType  # 9
     """A vector without its passage. Repaired: it is removed."""
+    DIFFERENCE_KIND_LABELS_DIFFER: _DifferenceKind.ValueType  # 10
+    """A live document with other labels in query than in ingest, as after restoring an older backup of
+    one of them. Repaired: query gets those of ingest.
+    """
 
 class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
     """Kind of a difference."""
@@ -80,9 +86,15 @@ DIFFERENCE_KIND_VERSION_AHEAD: DifferenceKind.ValueType  # 7
 older backup of ingest. Not repaired: restore both from the same backup.
 """
 DIFFERENCE_KIND_POINT_MISSING: DifferenceKind.ValueType  # 8
-"""A passage without its vector. Repaired: it is embedded again."""
+"""A passage without its vector, or whose vector has other labels than its document. Repaired: it is
+written again, and embedded if its vector is not stored.
+"""
 DIFFERENCE_KIND_POINT_ORPHANED: DifferenceKind.ValueType  # 9
 """A vector without its passage. Repaired: it is removed."""
+DIFFERENCE_KIND_LABELS_DIFFER: DifferenceKind.ValueType  # 10
+"""A live document with other labels in query than in ingest, as after restoring an older backup of
+one of them. Repaired: query gets those of ingest.
+"""
 
 @typing.final
 class ReconcileRequest(message.Message):

@@ -631,6 +631,73 @@ class HideDocumentsResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class LabelDocumentsRequest(message.Message):
+    """Request of LabelDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def documents(self) -> containers.RepeatedCompositeFieldContainer[LabelledDocument]:
+        """1 to 1,000 documents, each once."""
+
+    def __init__(
+        self,
+        *,
+        documents: abc.Iterable[LabelledDocument] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LabelledDocument(message.Message):
+    """A document and its labels."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name."""
+    order: builtins.int
+    """When they were given, in nanoseconds since 1970, at least 1."""
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `aquifer.ingest.v1.Document.labels`."""
+
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
+        order: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LabelDocumentsResponse(message.Message):
+    """Response of LabelDocuments."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class InspectDocumentsRequest(message.Message):
     """Request of InspectDocuments."""
 
@@ -697,6 +764,7 @@ class InspectedDocument(message.Message):
     TOMBSTONE_VERSION_FIELD_NUMBER: builtins.int
     PASSAGES_FIELD_NUMBER: builtins.int
     DELETED_PASSAGES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     document: builtins.str
     """Resource name."""
     live_version: builtins.int
@@ -707,6 +775,10 @@ class InspectedDocument(message.Message):
     """Number of passages of the live version."""
     deleted_passages: builtins.int
     """Number of passages of deleted versions."""
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of the document."""
+
     def __init__(
         self,
         *,
@@ -715,9 +787,10 @@ class InspectedDocument(message.Message):
         tombstone_version: builtins.int = ...,
         passages: builtins.int = ...,
         deleted_passages: builtins.int = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["deleted_passages", b"deleted_passages", "document", b"document", "live_version", b"live_version", "passages", b"passages", "tombstone_version", b"tombstone_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deleted_passages", b"deleted_passages", "document", b"document", "labels", b"labels", "live_version", b"live_version", "passages", b"passages", "tombstone_version", b"tombstone_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

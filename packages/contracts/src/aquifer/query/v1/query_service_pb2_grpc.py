@@ -28,7 +28,8 @@ if _version_not_supported:
 class QueryServiceStub(object):
     """Searches passages and answers questions with citations.
 
-    The tenant is the one of the access token, never one of the request.
+    The tenant is the one of the access token, never one of the request. A document with labels of which
+    the caller's key has none is not found by its searches, and an answer that uses one is unknown to it.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -68,6 +69,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.FromString,
                 _registered_method=True)
+        self.LabelDocuments = channel.unary_unary(
+                '/aquifer.query.v1.QueryService/LabelDocuments',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsResponse.FromString,
+                _registered_method=True)
         self.InspectDocuments = channel.unary_unary(
                 '/aquifer.query.v1.QueryService/InspectDocuments',
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.SerializeToString,
@@ -78,7 +84,8 @@ class QueryServiceStub(object):
 class QueryServiceServicer(object):
     """Searches passages and answers questions with citations.
 
-    The tenant is the one of the access token, never one of the request.
+    The tenant is the one of the access token, never one of the request. A document with labels of which
+    the caller's key has none is not found by its searches, and an answer that uses one is unknown to it.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -138,6 +145,16 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LabelDocuments(self, request, context):
+        """Sets the labels of up to 1,000 documents, also of those that are not known here; called by ingest.
+        Of several labels of a document those with the highest order stay. When it returns, searches and
+        answers follow them. Idempotent. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME, LABELS_INVALID,
+        LABELS_COUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InspectDocuments(self, request, context):
         """Lists what is known of documents, in the order of their names; called by ingest, which compares
         it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
@@ -174,6 +191,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.SerializeToString,
             ),
+            'LabelDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.LabelDocuments,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsResponse.SerializeToString,
+            ),
             'InspectDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.InspectDocuments,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.InspectDocumentsRequest.FromString,
@@ -190,7 +212,8 @@ def add_QueryServiceServicer_to_server(servicer, server):
 class QueryService(object):
     """Searches passages and answers questions with citations.
 
-    The tenant is the one of the access token, never one of the request.
+    The tenant is the one of the access token, never one of the request. A document with labels of which
+    the caller's key has none is not found by its searches, and an answer that uses one is unknown to it.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -324,6 +347,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/HideDocuments',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LabelDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/LabelDocuments',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.LabelDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -15,7 +15,8 @@ GRPC_VERSION: str
 class QueryServiceStub:
     """Searches passages and answers questions with citations.
 
-    The tenant is the one of the access token, never one of the request.
+    The tenant is the one of the access token, never one of the request. A document with labels of which
+    the caller's key has none is not found by its searches, and an answer that uses one is unknown to it.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -55,6 +56,12 @@ class QueryServiceStub:
     """Does the same for up to 1,000 documents at once, for all of them or for none. Scope `internal`.
     INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID, HIDE_COUNT.
     """
+    LabelDocuments: aio.UnaryUnaryMultiCallable[query_service_pb2.LabelDocumentsRequest, query_service_pb2.LabelDocumentsResponse]
+    """Sets the labels of up to 1,000 documents, also of those that are not known here; called by ingest.
+    Of several labels of a document those with the highest order stay. When it returns, searches and
+    answers follow them. Idempotent. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME, LABELS_INVALID,
+    LABELS_COUNT.
+    """
     InspectDocuments: aio.UnaryUnaryMultiCallable[query_service_pb2.InspectDocumentsRequest, query_service_pb2.InspectDocumentsResponse]
     """Lists what is known of documents, in the order of their names; called by ingest, which compares
     it with its own. Scope `internal`. INVALID_ARGUMENT PAGE_SIZE_RANGE.
@@ -63,7 +70,8 @@ class QueryServiceStub:
 class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     """Searches passages and answers questions with citations.
 
-    The tenant is the one of the access token, never one of the request.
+    The tenant is the one of the access token, never one of the request. A document with labels of which
+    the caller's key has none is not found by its searches, and an answer that uses one is unknown to it.
 
     Every failure is a `google.rpc.Status` with one `google.rpc.ErrorInfo`. Each method lists its own
     reasons; docs/status-codes.md explains them and lists those of every method.
@@ -130,6 +138,18 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[query_service_pb2.HideDocumentsResponse]:
         """Does the same for up to 1,000 documents at once, for all of them or for none. Scope `internal`.
         INVALID_ARGUMENT DOCUMENT_NAME, VERSION_INVALID, HIDE_COUNT.
+        """
+
+    @abc_1.abstractmethod
+    def LabelDocuments(
+        self,
+        request: query_service_pb2.LabelDocumentsRequest,
+        context: aio.ServicerContext[query_service_pb2.LabelDocumentsRequest, abc.Awaitable[query_service_pb2.LabelDocumentsResponse]],
+    ) -> abc.Awaitable[query_service_pb2.LabelDocumentsResponse]:
+        """Sets the labels of up to 1,000 documents, also of those that are not known here; called by ingest.
+        Of several labels of a document those with the highest order stay. When it returns, searches and
+        answers follow them. Idempotent. Scope `internal`. INVALID_ARGUMENT DOCUMENT_NAME, LABELS_INVALID,
+        LABELS_COUNT.
         """
 
     @abc_1.abstractmethod

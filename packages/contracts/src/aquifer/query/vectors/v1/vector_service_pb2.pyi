@@ -90,6 +90,7 @@ class Point(message.Message):
     ORDINAL_FIELD_NUMBER: builtins.int
     DENSE_FIELD_NUMBER: builtins.int
     SPARSE_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -104,6 +105,10 @@ class Point(message.Message):
     def sparse(self) -> SparseVector:
         """Weights of the passage's terms; empty if it has none."""
 
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of the document; none: every searcher of the tenant may find it."""
+
     def __init__(
         self,
         *,
@@ -113,10 +118,11 @@ class Point(message.Message):
         ordinal: builtins.int = ...,
         dense: builtins.bytes = ...,
         sparse: SparseVector | None = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "document", b"document", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,6 +136,7 @@ class Entry(message.Message):
     DOCUMENT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     ORDINAL_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -138,6 +145,10 @@ class Entry(message.Message):
     """Version of the document."""
     ordinal: builtins.int
     """Position of the passage in the version."""
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels of the document."""
+
     def __init__(
         self,
         *,
@@ -145,10 +156,11 @@ class Entry(message.Message):
         document: builtins.str = ...,
         version: builtins.int = ...,
         ordinal: builtins.int = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +377,7 @@ class SearchRequest(message.Message):
     DEPTH_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
@@ -383,6 +396,10 @@ class SearchRequest(message.Message):
     def filter(self) -> Filter:
         """Narrows the search."""
 
+    @builtins.property
+    def held(self) -> HeldLabels:
+        """Labels of the searcher; unset: all."""
+
     def __init__(
         self,
         *,
@@ -393,10 +410,33 @@ class SearchRequest(message.Message):
         depth: builtins.int = ...,
         limit: builtins.int = ...,
         filter: Filter | None = ...,
+        held: HeldLabels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "held", b"held", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "held", b"held", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class HeldLabels(message.Message):
+    """The labels of a searcher: it finds points without labels, and those with at least one of these."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """None: only points without labels."""
+
+    def __init__(
+        self,
+        *,
+        labels: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["labels", b"labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +479,55 @@ class SearchResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["bm25s", b"bm25s", "cosines", b"cosines", "point_ids", b"point_ids", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LabelRequest(message.Message):
+    """Request of Label."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    profile: builtins.str
+    """Embedding profile."""
+    tenant: builtins.str
+    """Tenant of the document."""
+    document: builtins.str
+    """Resource name of the document."""
+    @builtins.property
+    def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The new labels, instead of those from before."""
+
+    def __init__(
+        self,
+        *,
+        profile: builtins.str = ...,
+        tenant: builtins.str = ...,
+        document: builtins.str = ...,
+        labels: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "profile", b"profile", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class LabelResponse(message.Message):
+    """Response of Label."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,11 @@ class VectorServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.Label = channel.unary_unary(
+                '/aquifer.query.vectors.v1.VectorService/Label',
+                request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.FromString,
+                _registered_method=True)
         self.DeletePoints = channel.unary_unary(
                 '/aquifer.query.vectors.v1.VectorService/DeletePoints',
                 request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DeletePointsRequest.SerializeToString,
@@ -154,6 +159,15 @@ class VectorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Label(self, request, context):
+        """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
+        TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeletePoints(self, request, context):
         """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
         BATCH_RANGE, TENANT_INVALID, POINT_ID_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
@@ -218,6 +232,11 @@ def add_VectorServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchResponse.SerializeToString,
+            ),
+            'Label': grpc.unary_unary_rpc_method_handler(
+                    servicer.Label,
+                    request_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.SerializeToString,
             ),
             'DeletePoints': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePoints,
@@ -386,6 +405,33 @@ class VectorService(object):
             '/aquifer.query.vectors.v1.VectorService/Search',
             aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchRequest.SerializeToString,
             aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Label(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.vectors.v1.VectorService/Label',
+            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.SerializeToString,
+            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

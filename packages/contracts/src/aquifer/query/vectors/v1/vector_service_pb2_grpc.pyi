@@ -55,6 +55,11 @@ class VectorServiceStub:
     VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
     VECTORS_FAILED, VECTORS_BROKEN.
     """
+    Label: aio.UnaryUnaryMultiCallable[vector_service_pb2.LabelRequest, vector_service_pb2.LabelResponse]
+    """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
+    TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VECTORS_FAILED, VECTORS_BROKEN.
+    """
     DeletePoints: aio.UnaryUnaryMultiCallable[vector_service_pb2.DeletePointsRequest, vector_service_pb2.DeletePointsResponse]
     """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
     BATCH_RANGE, TENANT_INVALID, POINT_ID_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
@@ -146,6 +151,17 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
         VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VECTORS_FAILED, VECTORS_BROKEN.
+        """
+
+    @abc_1.abstractmethod
+    def Label(
+        self,
+        request: vector_service_pb2.LabelRequest,
+        context: aio.ServicerContext[vector_service_pb2.LabelRequest, abc.Awaitable[vector_service_pb2.LabelResponse]],
+    ) -> abc.Awaitable[vector_service_pb2.LabelResponse]:
+        """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
+        TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.
         """
 

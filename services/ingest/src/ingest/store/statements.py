@@ -69,8 +69,8 @@ CROSS JOIN LATERAL (
 ) AS v
 """  # noqa: S608
 
-# Both rows in one statement; if it waits for a lock, it reads them as they are afterwards. Sorted, so
-# that two transactions cannot deadlock.
+# Both rows in one statement; if it waits for a lock, it reads them as they are afterwards. Sorted,
+# so that two transactions cannot deadlock.
 LOCK_VERSIONS: Final = f"""
 SELECT locked.* FROM (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)

@@ -339,6 +339,7 @@ class PostgresDocuments(Documents):
 
     @override
     async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
+        await self._tx.execute(statements.PLAN_FOR_ANY_TENANT)
         found = await self._fetch_all(
             statements.CHECK,
             "",

@@ -44,11 +44,18 @@ JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
 WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
 """  # noqa: S608
 
+# In this statement and the two after `VERSION`, each LIMIT 1 is on a unique key, so it changes no
+# result. It makes the planner look rows up by their key: without statistics of a tenant, it joins
+# all versions of the tenant instead.
 NEWEST_OF: Final = f"""
-SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
-JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
-    AND v.version = d.latest_version
-WHERE d.tenant_id = %(tenant)s AND d.name = ANY(%(names)s)
+SELECT {rows.ENTRY}, {rows.VERSION} FROM unnest(%(names)b::text[]) AS wanted(name)
+CROSS JOIN LATERAL (
+    SELECT * FROM documents WHERE tenant_id = %(tenant)s AND name = wanted.name LIMIT 1
+) AS d
+CROSS JOIN LATERAL (
+    SELECT * FROM versions
+    WHERE tenant_id = %(tenant)s AND document = wanted.name AND version = d.latest_version LIMIT 1
+) AS v
 """  # noqa: S608
 
 VERSION: Final = f"""
@@ -58,18 +65,25 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(numbe
 
 VERSIONS: Final = f"""
 SELECT {rows.VERSION} FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
-JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
-    AND v.version = wanted.number
+CROSS JOIN LATERAL (
+    SELECT * FROM versions
+    WHERE tenant_id = %(tenant)s AND document = wanted.name AND version = wanted.number LIMIT 1
+) AS v
 """  # noqa: S608
 
-# Both rows in one statement; if it waits for a lock, it reads them as they are afterwards.
+# Both rows in one statement; if it waits for a lock, it reads them as they are afterwards. Sorted,
+# so that two transactions cannot deadlock.
 LOCK_VERSIONS: Final = f"""
-SELECT {rows.ENTRY}, {rows.VERSION}
-FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
-JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = wanted.name
-JOIN versions v ON v.tenant_id = %(tenant)s AND v.document = wanted.name
-    AND v.version = wanted.number
-ORDER BY d.name FOR UPDATE OF d, v
+SELECT locked.* FROM (
+    SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
+    ORDER BY name COLLATE "C"
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT {rows.ENTRY}, {rows.VERSION} FROM documents d
+    JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
+    WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name AND v.version = wanted.number
+    LIMIT 1 FOR UPDATE OF d, v
+) AS locked
 """  # noqa: S608
 
 # A known upload is not recorded again, and then nothing else is written either.
@@ -366,6 +380,10 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(numbe
 RETURNING {rows.VERSION}
 """  # noqa: S608
 
+# Before `CHECK`: a plan for any tenant. For a tenant without statistics the planner expects one
+# version, and reads all of them for each name.
+PLAN_FOR_ANY_TENANT: Final = "SET LOCAL plan_cache_mode = force_generic_plan"
+
 # Every row is looked up by an index: without LIMIT the planner may read all documents instead.
 CHECK: Final = f"""
 SELECT newest.*, twin.document AS duplicate_of
@@ -383,8 +401,7 @@ LEFT JOIN LATERAL (
         AND d.latest_version = same.version AND d.upload_order > {rows.CUT}
     WHERE same.tenant_id = %(tenant)s AND same.sha256 = given.sha256
         AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
-        AND same.document > 'collections/' || split_part(given.name, '/', 2) || '/documents/'
-        AND same.document < 'collections/' || split_part(given.name, '/', 2) || '/documents0'
+        AND split_part(same.document, '/', 2) = split_part(given.name, '/', 2)
         AND same.document <> given.name
     ORDER BY same.document LIMIT 1
 ) AS twin ON true

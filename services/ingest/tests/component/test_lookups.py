@@ -1,0 +1,72 @@
+"""What is read to find a few documents does not grow with their tenant."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+
+import psycopg
+import pytest
+from psycopg.rows import DictRow
+
+from chassis.base.postgres import Database, Transaction
+from ingest.checks import Check
+from ingest.store.documents import PostgresDocuments
+from services.ingest.tests.conftest import TENANT
+
+DOCUMENTS = 400
+WANTED = [f"collections/reports/documents/{number}" for number in range(1, 6)]
+
+_FILL_DOCUMENTS = """
+INSERT INTO ingest.documents (tenant_id, name, latest_version, upload_order)
+SELECT %s, 'collections/reports/documents/' || number, 1, number
+FROM generate_series(1, %s) AS number
+"""
+_FILL_VERSIONS = """
+INSERT INTO ingest.versions (tenant_id, document, version, state, title, file_name,
+    media_type_hint, metadata, size_bytes, sha256, object_key, source, upload_event_id,
+    correlation_id, trace_id, step_due_at)
+SELECT %s, 'collections/reports/documents/' || number, 1, 'PREPARED', '', '', '', '{}', 1,
+    lpad(number::text, 64, '0'), '', '', '', '', '', clock_timestamp() + interval '1 hour'
+FROM generate_series(1, %s) AS number
+"""
+_READ = """
+SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) AS read
+FROM pg_stat_xact_user_tables WHERE schemaname = 'ingest' AND relname IN ('documents', 'versions')
+"""
+
+Lookup = Callable[[PostgresDocuments], Awaitable[Sized]]
+LOOKUPS: dict[str, Lookup] = {
+    "newest": lambda documents: documents.list_newest(WANTED),
+    "versions": lambda documents: documents.list_versions(dict.fromkeys(WANTED, 1)),
+    "lock": lambda documents: documents.lock_versions([(name, 1) for name in WANTED]),
+    "check": lambda documents: documents.check(
+        [Check(name=name, sha256="f" * 64, metadata={}) for name in WANTED]
+    ),
+}
+
+
+@pytest.fixture
+async def tx(
+    database: Database, everything: psycopg.Connection[DictRow]
+) -> AsyncIterator[Transaction]:
+    """A transaction of a tenant of which the planner has no statistics, with many documents."""
+    for tenant in ("another", TENANT):
+        everything.execute(_FILL_DOCUMENTS, [tenant, DOCUMENTS])
+        everything.execute(_FILL_VERSIONS, [tenant, DOCUMENTS])
+        if tenant != TENANT:
+            everything.execute("ANALYZE ingest.documents, ingest.versions")
+    async with database.transaction(TENANT) as tx:
+        yield tx
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+async def test_a_few_documents_are_looked_up_by_their_keys(tx: Transaction, lookup: str):
+    before = await _count_read(tx)
+    found = await LOOKUPS[lookup](PostgresDocuments(tx, TENANT))
+    assert len(found) == len(WANTED)
+    assert await _count_read(tx) - before <= 4 * len(WANTED)
+
+
+async def _count_read(tx: Transaction) -> int:
+    """Rows of documents and versions that the transaction has read."""
+    row = await (await tx.execute(_READ)).fetchone()
+    assert row is not None
+    return int(row["read"])

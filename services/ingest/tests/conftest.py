@@ -37,7 +37,6 @@ from chassis.events.outbox import Outbox
 from chassis.events.topology import durable_of, event_class, own_facts
 from chassis.events.work import GuardedTransactions, Work
 from chassis.process.tenant_removal import TenantRemoval
-from ingest.app import Adapters, Wired, wire
 from ingest.chunking import ChunkSettings
 from ingest.cutting import CutSmallText, ParseAndCut
 from ingest.domain import Draft, Origin, Version, View
@@ -55,6 +54,7 @@ from ingest.subscribers import events
 from ingest.tenant_removal import make_removal
 from ingest.usecases.ports import SHOWN_MAX, Changed, CutText, Objects, References, Shown
 from ingest.usecases.work import Begin
+from ingest.wiring import Adapters, Wired, wire
 from services.ingest.tests.s3_server import serve_s3
 from testkit.servers import TestDatabase
 

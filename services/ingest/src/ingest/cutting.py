@@ -12,7 +12,7 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from ingest.chunking import Chunk, ChunkSettings, chunk
 from ingest.collections import CollectionSettings
-from ingest.domain import Draft, Piece, Prepared, Version
+from ingest.domain import Draft, Version
 from ingest.lanes import share_of
 from ingest.notes import Note
 from ingest.parsing.data import read_json, read_jsonl
@@ -24,6 +24,7 @@ from ingest.parsing.parser import Parser
 from ingest.parsing.reading import Reading
 from ingest.parsing.steps.near_duplicates import sign
 from ingest.parsing.text.decode import decode_unicode
+from ingest.pieces import Piece, Prepared
 from ingest.steps import CHANGES_TEXT, Step, name_steps
 from ingest.traces import trace_steps
 from ingest.usecases import ports

@@ -17,12 +17,13 @@ from ingest.cutting import (
     cut_small_text,
     prepare_small_text,
 )
-from ingest.domain import Object, Origin, Prepared, State, Version
+from ingest.domain import Object, Origin, State, Version
 from ingest.parsing.detect import detect
 from ingest.parsing.failure import ParseFailure
 from ingest.parsing.jail import child
 from ingest.parsing.jail.reply import Reply
 from ingest.parsing.jail.task import Task
+from ingest.pieces import Prepared
 
 SETTINGS = ChunkSettings(target_chars=40, max_chars=60)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

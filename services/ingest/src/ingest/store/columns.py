@@ -5,7 +5,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ingest.domain import Piece, State, Version
+from ingest.domain import State, Version
+from ingest.pieces import Piece
 from ingest.usecases.rows import Addition
 
 

@@ -16,8 +16,6 @@ from ingest.domain import (
     UNFINISHED,
     Draft,
     Entry,
-    Piece,
-    Prepared,
     State,
     Upload,
     Verdict,
@@ -27,6 +25,7 @@ from ingest.domain import (
 )
 from ingest.filters import names_deleted
 from ingest.labels import NO_LABELS, Labels
+from ingest.pieces import Piece, Prepared
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
 from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending, Unfinished

@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
-from ingest.domain import Entry, Object, Origin, Piece, State, Upload, Version, View
+from ingest.domain import Entry, Object, Origin, State, Upload, Version, View
 from ingest.labels import Labels
 from ingest.lanes import Lane
 from ingest.notes import Note, NoteCode
+from ingest.pieces import Piece
 from ingest.usecases.rows import Receipt
 
 ENTRY: Final = (

@@ -6,7 +6,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from chassis.base.postgres import Transaction
-from ingest.domain import Piece
+from ingest.pieces import Piece
 from ingest.store import rows
 from ingest.usecases.rows import Extent
 from ingest.usecases.work import Texts

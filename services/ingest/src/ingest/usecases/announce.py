@@ -32,7 +32,6 @@ from ingest.domain import (
     ID_MAX_CHARS,
     SUPERSEDED,
     Origin,
-    Piece,
     State,
     Upload,
     UploadResult,
@@ -42,6 +41,7 @@ from ingest.domain import (
 )
 from ingest.labels import Labels
 from ingest.lanes import Lane, choose_embedding_lane
+from ingest.pieces import Piece
 from ingest.usecases.rows import CollectionDeletion, Receipt
 from ingest.usecases.work import Emitter, Trace, Work
 

@@ -9,14 +9,9 @@ from typing import Final, NamedTuple, Protocol
 from google.protobuf.message import Message
 
 from ingest.collections import CollectionSettings
-from ingest.domain import (
-    Draft,
-    Prepared,
-    Reference,
-    State,
-    Version,
-)
+from ingest.domain import Draft, Reference, State, Version
 from ingest.labels import Labels
+from ingest.pieces import Prepared
 from ingest.usecases.rows import CollectionDeletion, Line, Pending
 
 

@@ -9,9 +9,10 @@ from aquifer.ingest.v1.document_events_pb2 import VersionAccepted
 from chassis.base.errors import DataLossError, InvalidInputError, NotFoundError
 from chassis.events.delivery import Delivery
 from ingest.collections import CollectionSettings, collection_of
-from ingest.domain import Piece, Prepared, State, Verdict, Version
+from ingest.domain import State, Verdict, Version
 from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
+from ingest.pieces import Piece, Prepared
 from ingest.usecases import announce
 from ingest.usecases.duplicates import keep_signature
 from ingest.usecases.finish_document import give_up

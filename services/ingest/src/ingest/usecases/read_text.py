@@ -10,7 +10,8 @@ from chassis.base.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from ingest.domain import Piece, State, Version, View, check_name
+from ingest.domain import State, Version, View, check_name
+from ingest.pieces import Piece
 from ingest.usecases.delete_document import unknown_document_error
 from ingest.usecases.rows import Extent
 from ingest.usecases.work import Begin, Work

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from ingest.domain import Draft, Entry, Object, Prepared, State
+from ingest.domain import Draft, Entry, Object, State
 from ingest.filters import Expression
+from ingest.pieces import Prepared
 
 
 class Standing(Enum):

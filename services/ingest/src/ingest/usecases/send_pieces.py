@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chassis.events.delivery import Delivery
-from ingest.domain import Piece, Version
+from ingest.domain import Version
+from ingest.pieces import Piece
 from ingest.usecases import announce
 from ingest.usecases.work import Begin
 

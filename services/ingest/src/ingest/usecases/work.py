@@ -11,18 +11,9 @@ from aquifer.structs import JsonObject
 from chassis.events.delivery import Delivery
 from ingest.checks import Check, Checked
 from ingest.collections import Collection, CollectionSettings
-from ingest.domain import (
-    Draft,
-    Entry,
-    Origin,
-    Piece,
-    Prepared,
-    Upload,
-    Verdict,
-    Version,
-    View,
-)
+from ingest.domain import Draft, Entry, Origin, Upload, Verdict, Version, View
 from ingest.labels import Labels
+from ingest.pieces import Piece, Prepared
 from ingest.usecases.deletions import CollectionDeletions, Deletions
 from ingest.usecases.duplicates import Duplicates
 from ingest.usecases.rows import (

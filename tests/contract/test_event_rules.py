@@ -24,10 +24,10 @@ from chassis.events import envelope, topology
 from chassis.events.delivery import Delivery
 from ingest.domain import Object, Origin, Reference
 from ingest.references.reader import open_references
-from ingest.usecases.accept_document import _check_bytes
-from ingest.usecases.accept_upload import read_upload
-from ingest.usecases.describe_document import read_description
-from ingest.usecases.remove_document import read_removal
+from ingest.usecases.deletion.remove_document import read_removal
+from ingest.usecases.documents.describe_document import read_description
+from ingest.usecases.uploads.accept_document import _check_bytes
+from ingest.usecases.uploads.accept_upload import read_upload
 
 TENANT = "acme"
 NAME = "collections/reports/documents/q3"

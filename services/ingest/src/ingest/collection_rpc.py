@@ -24,7 +24,7 @@ from ingest.usecases.collections import (
     ListCollections,
     UpdateCollection,
 )
-from ingest.usecases.delete_collection import DeleteCollection, GetCollectionDeletion
+from ingest.usecases.deletion.delete_collection import DeleteCollection, GetCollectionDeletion
 from ingest.usecases.rows import CollectionDeletion
 
 

@@ -18,7 +18,7 @@ from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
 from ingest.lanes import Lane
 from ingest.usecases import announce
-from ingest.usecases.accept_document import AcceptDocument
+from ingest.usecases.uploads.accept_document import AcceptDocument
 
 IN_PROGRESS_MAX: Final = 128
 IN_PROGRESS_MAX_BYTES: Final = 8 << 20

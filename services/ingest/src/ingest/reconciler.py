@@ -8,14 +8,19 @@ from typing import Final
 
 from chassis.base.errors import ConflictError, OverloadedError, UnavailableError
 from ingest.settings import Settings
-from ingest.usecases.delete_collection import ContinueDeletions
-from ingest.usecases.delete_document import DeleteOldDocuments
-from ingest.usecases.describe_document import ForgetDescriptions
-from ingest.usecases.keep_versions import DropVersions
-from ingest.usecases.label_documents import SendLabels
+from ingest.usecases.deletion.delete_collection import ContinueDeletions
+from ingest.usecases.deletion.delete_document import DeleteOldDocuments
+from ingest.usecases.documents.describe_document import ForgetDescriptions
+from ingest.usecases.documents.label_documents import SendLabels
 from ingest.usecases.ports import Sweeper
-from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
-from ingest.usecases.upload_sessions import ExpireUploads
+from ingest.usecases.upkeep.repair import (
+    GiveUpExpired,
+    RepairDescriptions,
+    RepairSteps,
+    SweepObjects,
+)
+from ingest.usecases.uploads.upload_sessions import ExpireUploads
+from ingest.usecases.versions.keep_versions import DropVersions
 
 log = logging.getLogger(__name__)
 

@@ -29,20 +29,20 @@ from ingest.import_stream import ImportStream
 from ingest.lanes import read_lane
 from ingest.traces import current_trace_id
 from ingest.upload_rpc import UploadRpc, order_error, read_pieces
-from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.check_documents import CheckDocuments
-from ingest.usecases.delete_document import DeleteDocument
-from ingest.usecases.progress import Progress
-from ingest.usecases.read_documents import (
+from ingest.usecases.deletion.delete_document import DeleteDocument
+from ingest.usecases.documents.progress import Progress
+from ingest.usecases.documents.read_documents import (
     GetDocument,
     ListDocuments,
     WatchDocument,
     WatchDocuments,
 )
-from ingest.usecases.read_text import GetDocumentText, TextPart, TextQuery
+from ingest.usecases.documents.read_text import GetDocumentText, TextPart, TextQuery
+from ingest.usecases.documents.update_document import UpdateDocument
 from ingest.usecases.rows import PageQuery
-from ingest.usecases.update_document import UpdateDocument
-from ingest.usecases.upload_sessions import FinishUpload
+from ingest.usecases.uploads.accept_document import AcceptDocument
+from ingest.usecases.uploads.check_documents import CheckDocuments
+from ingest.usecases.uploads.upload_sessions import FinishUpload
 from ingest.version_rpc import VersionRpc
 
 CUT_OFF_S: Final = 0.02

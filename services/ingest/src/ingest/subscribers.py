@@ -31,14 +31,14 @@ from chassis.events.router import EventRouter
 from chassis.process.tenant_removal import TenantRemoval
 from ingest.domain import Verdict
 from ingest.traces import current_trace_id
-from ingest.usecases.accept_upload import AcceptUpload
-from ingest.usecases.answer_events import AnswerEvents
-from ingest.usecases.delete_document import PurgeDocument
-from ingest.usecases.describe_document import DescribeDocument
-from ingest.usecases.describe_version import ConfirmDescriptions
-from ingest.usecases.finish_document import MarkSearchable, RejectVersion, give_up
-from ingest.usecases.prepare_document import PrepareDocument
-from ingest.usecases.remove_document import RemoveDocument
+from ingest.usecases.deletion.delete_document import PurgeDocument
+from ingest.usecases.deletion.remove_document import RemoveDocument
+from ingest.usecases.documents.describe_document import DescribeDocument
+from ingest.usecases.uploads.accept_upload import AcceptUpload
+from ingest.usecases.uploads.answer_events import AnswerEvents
+from ingest.usecases.versions.describe_version import ConfirmDescriptions
+from ingest.usecases.versions.finish_document import MarkSearchable, RejectVersion, give_up
+from ingest.usecases.versions.prepare_document import PrepareDocument
 from ingest.usecases.work import Begin
 
 ACCEPT_GROUPS = 64

@@ -18,7 +18,7 @@ from chassis.identity.tokens import caller
 from ingest.domain import Draft, Origin
 from ingest.lanes import read_lane
 from ingest.usecases.rows import Session
-from ingest.usecases.upload_sessions import AppendUpload, GetUpload, StartUpload
+from ingest.usecases.uploads.upload_sessions import AppendUpload, GetUpload, StartUpload
 
 PIECE_MAX_BYTES: Final = 1 << 20
 

@@ -14,9 +14,9 @@ from chassis.identity.tokens import caller
 from ingest.document_messages import count_fitting, to_document, to_version
 from ingest.domain import check_name
 from ingest.traces import current_trace_id
-from ingest.usecases.pin_document import PinDocument, UnpinDocument
-from ingest.usecases.read_documents import ListVersions
-from ingest.usecases.roll_back_document import RollBackDocument
+from ingest.usecases.documents.read_documents import ListVersions
+from ingest.usecases.versions.pin_document import PinDocument, UnpinDocument
+from ingest.usecases.versions.roll_back_document import RollBackDocument
 
 NUMBER_END: Final = 2**63
 

@@ -14,33 +14,38 @@ from ingest.reconciler import Maintenance
 from ingest.rpc import IngestRpc
 from ingest.settings import Settings
 from ingest.subscribers import UseCases
-from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.accept_upload import AcceptUpload
-from ingest.usecases.admission import Admission, Limits
-from ingest.usecases.answer_events import AnswerEvents
-from ingest.usecases.check_documents import CheckDocuments
 from ingest.usecases.collections import (
     CreateCollection,
     GetCollection,
     ListCollections,
     UpdateCollection,
 )
-from ingest.usecases.delete_collection import (
+from ingest.usecases.deletion.delete_collection import (
     ContinueDeletions,
     DeleteCollection,
     GetCollectionDeletion,
     HideCollection,
 )
-from ingest.usecases.delete_document import DeleteDocument, DeleteOldDocuments, PurgeDocument
-from ingest.usecases.describe_document import DescribeDocument, ForgetDescriptions
-from ingest.usecases.describe_version import ConfirmDescriptions
-from ingest.usecases.fetch_content import FetchContent
-from ingest.usecases.finish_document import MarkSearchable, RejectVersion
-from ingest.usecases.fresh import FreshVersions
-from ingest.usecases.handled_until import HandledUntil
-from ingest.usecases.keep_versions import DropVersions
-from ingest.usecases.label_documents import SendLabels
-from ingest.usecases.pin_document import PinDocument, UnpinDocument
+from ingest.usecases.deletion.delete_document import (
+    DeleteDocument,
+    DeleteOldDocuments,
+    PurgeDocument,
+)
+from ingest.usecases.deletion.remove_document import RemoveDocument
+from ingest.usecases.documents.describe_document import DescribeDocument, ForgetDescriptions
+from ingest.usecases.documents.label_documents import SendLabels
+from ingest.usecases.documents.progress import ProgressEstimates
+from ingest.usecases.documents.read_documents import (
+    GetDocument,
+    ListDocuments,
+    ListVersions,
+    WatchDocument,
+    WatchDocuments,
+)
+from ingest.usecases.documents.read_newest import ReadNewest
+from ingest.usecases.documents.read_text import GetDocumentText
+from ingest.usecases.documents.update_document import UpdateDocument
+from ingest.usecases.documents.watchers import Watchers
 from ingest.usecases.ports import (
     ChangeFeed,
     CutText,
@@ -57,33 +62,37 @@ from ingest.usecases.ports import (
     Search,
     Sweeper,
 )
-from ingest.usecases.prepare_document import PrepareDocument
-from ingest.usecases.progress import ProgressEstimates
-from ingest.usecases.read_documents import (
-    GetDocument,
-    ListDocuments,
-    ListVersions,
-    WatchDocument,
-    WatchDocuments,
+from ingest.usecases.upkeep.handled_until import HandledUntil
+from ingest.usecases.upkeep.reconcile_own import CheckObjects, CheckSteps
+from ingest.usecases.upkeep.reconcile_search import CheckLive, CheckShown
+from ingest.usecases.upkeep.repair import (
+    GiveUpExpired,
+    RepairDescriptions,
+    RepairSteps,
+    SweepObjects,
 )
-from ingest.usecases.read_newest import ReadNewest
-from ingest.usecases.read_text import GetDocumentText
-from ingest.usecases.reconcile_own import CheckObjects, CheckSteps
-from ingest.usecases.reconcile_search import CheckLive, CheckShown
-from ingest.usecases.record_uploads import RecordUploads
-from ingest.usecases.remove_document import RemoveDocument
-from ingest.usecases.repair import GiveUpExpired, RepairDescriptions, RepairSteps, SweepObjects
-from ingest.usecases.roll_back_document import RollBackDocument
-from ingest.usecases.send_pieces import SendPieces
-from ingest.usecases.update_document import UpdateDocument
-from ingest.usecases.upload_sessions import (
+from ingest.usecases.uploads.accept_document import AcceptDocument
+from ingest.usecases.uploads.accept_upload import AcceptUpload
+from ingest.usecases.uploads.admission import Admission, Limits
+from ingest.usecases.uploads.answer_events import AnswerEvents
+from ingest.usecases.uploads.check_documents import CheckDocuments
+from ingest.usecases.uploads.fetch_content import FetchContent
+from ingest.usecases.uploads.fresh import FreshVersions
+from ingest.usecases.uploads.record_uploads import RecordUploads
+from ingest.usecases.uploads.upload_sessions import (
     AppendUpload,
     ExpireUploads,
     FinishUpload,
     GetUpload,
     StartUpload,
 )
-from ingest.usecases.watchers import Watchers
+from ingest.usecases.versions.describe_version import ConfirmDescriptions
+from ingest.usecases.versions.finish_document import MarkSearchable, RejectVersion
+from ingest.usecases.versions.keep_versions import DropVersions
+from ingest.usecases.versions.pin_document import PinDocument, UnpinDocument
+from ingest.usecases.versions.prepare_document import PrepareDocument
+from ingest.usecases.versions.roll_back_document import RollBackDocument
+from ingest.usecases.versions.send_pieces import SendPieces
 from ingest.usecases.work import Begin, BeginPublication
 
 # Bytes of documents that are parsed at a time, of all tenants and of one.

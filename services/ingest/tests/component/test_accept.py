@@ -26,8 +26,8 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from ingest.domain import State
-from ingest.usecases.admission import Limits
-from ingest.usecases.refusals import TenantLateError
+from ingest.usecases.uploads.admission import Limits
+from ingest.usecases.uploads.refusals import TenantLateError
 from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, ids, messages
 

@@ -20,7 +20,7 @@ from ingest.checks import Check
 from ingest.collections import CollectionSettings
 from ingest.domain import State
 from ingest.steps import Step
-from ingest.usecases import delete_collection
+from ingest.usecases.deletion import delete_collection
 from services.ingest.tests.conftest import NAME, TABLES, TENANT, Rig, messages
 
 REPORTS = "reports"

@@ -16,8 +16,8 @@ from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFail
 from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
 from chassis.base.postgres import Database
 from ingest.references.reader import open_references
-from ingest.usecases.fetch_content import ATTEMPTS_MAX, TENANT_MAX
-from ingest.usecases.refusals import TenantLateError
+from ingest.usecases.uploads.fetch_content import ATTEMPTS_MAX, TENANT_MAX
+from ingest.usecases.uploads.refusals import TenantLateError
 from services.ingest.tests.conftest import NAME, TENANT, Rig, open_rig
 from services.ingest.tests.web_server import WebServer, serve
 

@@ -19,7 +19,7 @@ from chassis.base.postgres import open_database
 from ingest.cutting import CutSmallText
 from ingest.domain import Draft, Origin
 from ingest.usecases.ports import Cut
-from ingest.usecases.refusals import AnsweredBeforeError, SupersededError
+from ingest.usecases.uploads.refusals import AnsweredBeforeError, SupersededError
 from services.ingest.tests.conftest import (
     CHUNKS,
     TABLES,

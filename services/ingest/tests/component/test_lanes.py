@@ -11,7 +11,7 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.base.errors import OverloadedError
 from ingest.lanes import INTERACTIVE_BATCHES_MAX, INTERACTIVE_MAX, Lane
 from ingest.settings import TenantLimits
-from ingest.usecases.prepare_document import ROOM_MIN_BYTES
+from ingest.usecases.versions.prepare_document import ROOM_MIN_BYTES
 from ingest.usecases.work import Work
 from services.ingest.tests.conftest import NAME, Rig, messages, open_rig
 

@@ -8,8 +8,8 @@ import pytest
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared, VersionAccepted
 from chassis.base.errors import ConflictError, FailedPreconditionError
 from chassis.events.failures import CrashLoopError
-from ingest.usecases.prepare_document import PIECES_AT_ONCE
-from ingest.usecases.read_text import TextQuery
+from ingest.usecases.documents.read_text import TextQuery
+from ingest.usecases.versions.prepare_document import PIECES_AT_ONCE
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids
 
 TEXT = " ".join(f"Sentence number {n} says something of its own." for n in range(7_500))

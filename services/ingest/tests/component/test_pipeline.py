@@ -15,7 +15,7 @@ from aquifer.query.v1.passage_events_pb2 import ChunksRejected
 from chassis.base.errors import InvalidInputError
 from ingest.collections import CollectionSettings
 from ingest.domain import State, Verdict
-from ingest.usecases.finish_document import give_up
+from ingest.usecases.versions.finish_document import give_up
 from services.ingest.tests.conftest import NAME, TENANT, TRACE, Rig, messages
 
 LONG = " ".join(f"Sentence number {n} says something of its own." for n in range(400)).encode()

@@ -7,8 +7,8 @@ import pytest
 
 from chassis.base.errors import UnavailableError
 from ingest.domain import State, View
-from ingest.usecases import watchers as watching
-from ingest.usecases.progress import RATE_MIN_COUNT, RATE_S, Progress, ProgressEstimates
+from ingest.usecases.documents import watchers as watching
+from ingest.usecases.documents.progress import RATE_MIN_COUNT, RATE_S, Progress, ProgressEstimates
 from services.ingest.tests.conftest import TENANT, Rig
 
 DOCUMENTS = 100

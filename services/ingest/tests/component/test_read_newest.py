@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.base.errors import UnavailableError
-from ingest.usecases.read_newest import READ_MAX, ReadNewest
+from ingest.usecases.documents.read_newest import READ_MAX, ReadNewest
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 

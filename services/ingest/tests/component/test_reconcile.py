@@ -19,8 +19,8 @@ from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from chassis.process.reconcile import ReconcileRpc
 from ingest.labels import Labels
+from ingest.usecases.documents.read_text import TextQuery
 from ingest.usecases.ports import Shown
-from ingest.usecases.read_text import TextQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids, messages
 
 OTHER = "collections/minutes/documents/may"
@@ -101,8 +101,8 @@ async def test_a_lost_step_is_sent_again_and_one_that_waits_is_not(rig: Rig):
 async def test_more_lost_steps_than_one_slice_repairs_are_all_sent_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ingest.usecases.repair.BATCH", 2)
-    monkeypatch.setattr("ingest.usecases.reconcile_own.BATCH", 2)
+    monkeypatch.setattr("ingest.usecases.upkeep.repair.BATCH", 2)
+    monkeypatch.setattr("ingest.usecases.upkeep.reconcile_own.BATCH", 2)
     for number in range(5):
         await rig.upload(name=f"{NAME}-{number}")
     rig.clear_outbox()
@@ -269,7 +269,7 @@ async def test_only_the_collection_is_compared(rig: Rig):
 async def test_many_documents_are_compared_slice_by_slice(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ingest.usecases.reconcile_search.SLICE", 2)
+    monkeypatch.setattr("ingest.usecases.upkeep.reconcile_search.SLICE", 2)
     for number in range(5):
         await rig.index_version(name=f"{NAME}-{number}")
     assert await reconcile(rig, dry_run=True) == {"PASSAGES_MISSING": (5, 5)}

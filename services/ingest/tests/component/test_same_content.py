@@ -4,7 +4,7 @@ import asyncio
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentIndexed
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
-from ingest.usecases.duplicates import SAME_MAX
+from ingest.usecases.documents.duplicates import SAME_MAX
 from services.ingest.tests.conftest import NAME, TENANT, Rig, messages
 
 WATER = b"Water finds its way."

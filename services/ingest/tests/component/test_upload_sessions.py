@@ -27,7 +27,7 @@ from ingest.domain import Draft, Origin, View
 from ingest.objects.local import LocalObjects
 from ingest.objects.opening import open_objects
 from ingest.usecases.rows import Session
-from ingest.usecases.upload_sessions import PART_BYTES, PART_MIN_BYTES
+from ingest.usecases.uploads.upload_sessions import PART_BYTES, PART_MIN_BYTES
 from services.ingest.tests.conftest import NAME, TENANT, Rig, open_rig
 from services.ingest.tests.s3_server import make_bucket
 
@@ -325,7 +325,7 @@ async def test_other_bytes_of_a_pinned_document_are_refused_before_they_are_sent
 async def test_a_pin_ends_when_the_deletion_of_the_collection_begins(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ingest.usecases.delete_collection.CALL_S", 0.0)
+    monkeypatch.setattr("ingest.usecases.deletion.delete_collection.CALL_S", 0.0)
     await replica.rig.index_version(b"Pinned.")
     await replica.rig.wired.rpc.pin.run(TENANT, NAME, 1)
     collection = NAME.split("/")[1]

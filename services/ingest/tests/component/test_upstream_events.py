@@ -31,7 +31,7 @@ from chassis.events.delivery import Unreadable
 from chassis.events.envelope import Glimpse
 from ingest.changes import read_changes
 from ingest.cutting import CutSmallText
-from ingest.usecases.refusals import TenantLateError
+from ingest.usecases.uploads.refusals import TenantLateError
 from services.ingest.tests.conftest import (
     CHUNKS,
     NAME,

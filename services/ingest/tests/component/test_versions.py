@@ -11,7 +11,7 @@ from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
 from chassis.base.errors import FailedPreconditionError, NotFoundError, ServiceError
 from ingest.collections import CollectionSettings
 from ingest.domain import State, View
-from ingest.usecases.read_text import TextQuery
+from ingest.usecases.documents.read_text import TextQuery
 from services.ingest.tests.component.test_reconcile import reconcile, show
 from services.ingest.tests.conftest import NAME, TENANT, Rig, messages
 
@@ -128,7 +128,7 @@ async def test_a_lower_retention_removes_what_is_beyond_it(rig: Rig, filling: by
 async def test_a_lower_retention_holds_for_all_documents_and_no_other_collection(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ingest.usecases.keep_versions.DOCUMENTS_AT_ONCE", 1)
+    monkeypatch.setattr("ingest.usecases.versions.keep_versions.DOCUMENTS_AT_ONCE", 1)
     await keep(rig, 1)
     other = CollectionSettings(version_retention=1)
     await rig.wired.rpc.create_collection.run(TENANT, "others", other)

@@ -9,10 +9,10 @@ import pytest
 
 from chassis.base.errors import OverloadedError, UnavailableError
 from ingest.domain import State, View
-from ingest.usecases import watchers as watching
-from ingest.usecases.progress import ProgressEstimates
-from ingest.usecases.read_documents import WatchDocuments
-from ingest.usecases.watchers import PENDING_MAX, Watcher, Watchers
+from ingest.usecases.documents import watchers as watching
+from ingest.usecases.documents.progress import ProgressEstimates
+from ingest.usecases.documents.read_documents import WatchDocuments
+from ingest.usecases.documents.watchers import PENDING_MAX, Watcher, Watchers
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 

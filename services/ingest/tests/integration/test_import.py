@@ -16,7 +16,7 @@ from aquifer.ingest.v1.document_pb2 import (
     DocumentState,
 )
 from ingest import import_stream
-from ingest.usecases.admission import Limits
+from ingest.usecases.uploads.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, refusal

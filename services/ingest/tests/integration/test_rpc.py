@@ -13,7 +13,7 @@ import pytest
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.structs import to_json
-from ingest.usecases.admission import Limits
+from ingest.usecases.uploads.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, content, opening, refusal

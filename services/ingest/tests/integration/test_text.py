@@ -12,7 +12,7 @@ from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from chassis.base.errors import UnavailableError
 from ingest.domain import Verdict
 from ingest.parsing.text.clean import clean
-from ingest.usecases.read_text import PART_MAX_CHARS, TextQuery
+from ingest.usecases.documents.read_text import PART_MAX_CHARS, TextQuery
 from services.ingest.tests.conftest import NAME, Rig, messages
 from testkit.pdf import lines, pdf
 

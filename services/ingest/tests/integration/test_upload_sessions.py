@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from aquifer.ingest.v1 import ingest_service_pb2 as pb
-from ingest.usecases.admission import Limits
+from ingest.usecases.uploads.admission import Limits
 from services.ingest.tests.conftest import NAME
 
 from .doors import Client, refusal

@@ -22,10 +22,10 @@ from aquifer.ingest.v1.ingest_service_pb2_grpc import (
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
 from chassis.events.bus import Bus
 from ingest.gateways import FactFeed
-from ingest.usecases.progress import ProgressEstimates
-from ingest.usecases.read_documents import WatchDocument, WatchDocuments
-from ingest.usecases.read_newest import ReadNewest
-from ingest.usecases.watchers import Watchers
+from ingest.usecases.documents.progress import ProgressEstimates
+from ingest.usecases.documents.read_documents import WatchDocument, WatchDocuments
+from ingest.usecases.documents.read_newest import ReadNewest
+from ingest.usecases.documents.watchers import Watchers
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 from testkit.servers import TestBus
 

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.parsing.steps.near_duplicates import SHINGLE_WORDS, sign
 from ingest.signature import BANDS, NUMBERS, estimate_similarity, list_bands
-from ingest.usecases.duplicates import SIMILARITY_MIN
+from ingest.usecases.documents.duplicates import SIMILARITY_MIN
 
 ENGLISH = """The pump delivers forty litres of water in a minute at a pressure of three bar. Before
 the first start, fill the housing with clean water and open the valve on the pressure side. Never

@@ -8,7 +8,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.store import rows
 from ingest.store.statements import SHARE_COLLECTIONS
-from ingest.usecases.deletions import CollectionDeletions
+from ingest.usecases.deletion.deletions import CollectionDeletions
 from ingest.usecases.rows import CollectionDeletion, Cut, Tombstone
 
 # Uploads hold the same lock shared until they commit, see `statements.SHARE_COLLECTIONS`.

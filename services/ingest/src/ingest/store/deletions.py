@@ -10,7 +10,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.domain import Entry, Version
 from ingest.store import rows
-from ingest.usecases.deletions import Deletions
+from ingest.usecases.deletion.deletions import Deletions
 from ingest.usecases.rows import Purged, Receipt, Tombstone
 
 # A description event that is later than the removal is for uploads after it that are handled later.

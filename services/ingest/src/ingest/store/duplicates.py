@@ -9,7 +9,7 @@ from typing_extensions import override
 from chassis.base.postgres import Transaction
 from ingest.notes import Note
 from ingest.store import rows
-from ingest.usecases.duplicates import SAME_MAX, Duplicates, Pair
+from ingest.usecases.documents.duplicates import SAME_MAX, Duplicates, Pair
 
 # Signatures with one band that are compared.
 BAND_MAX: Final = 16

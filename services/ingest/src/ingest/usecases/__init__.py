@@ -1,1 +1,1 @@
-"""What ingest does; each file one verb or two, `ports` what they need done by others."""
+"""What ingest does; each module one verb or two, `ports` and `work` what they need from outside."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from chassis.base.errors import AlreadyExistsError, NotFoundError
 from chassis.base.labels import held_labels
 from ingest.collections import Collection, CollectionSettings, names_setting
-from ingest.usecases.label_documents import SendLabels, check_may_change_collection
+from ingest.usecases.documents.label_documents import SendLabels, check_may_change_collection
 from ingest.usecases.work import Begin, Work
 
 

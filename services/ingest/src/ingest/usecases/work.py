@@ -14,8 +14,8 @@ from ingest.collections import Collection, CollectionSettings
 from ingest.domain import Draft, Entry, Origin, Upload, Verdict, Version, View
 from ingest.labels import Labels
 from ingest.pieces import Piece, Prepared
-from ingest.usecases.deletions import CollectionDeletions, Deletions
-from ingest.usecases.duplicates import Duplicates
+from ingest.usecases.deletion.deletions import CollectionDeletions, Deletions
+from ingest.usecases.documents.duplicates import Duplicates
 from ingest.usecases.rows import (
     Addition,
     Claimed,

@@ -10,13 +10,13 @@ from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Entry, Origin, Upload, UploadResult, Version
 from ingest.pace import Pace
 from ingest.usecases import announce
-from ingest.usecases.answer_events import AnswerEvents, wait_for_overtaken
-from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
-from ingest.usecases.describe_version import describe_shown
-from ingest.usecases.label_documents import label_described
+from ingest.usecases.deletion.delete_document import deleted_document_error, unknown_document_error
+from ingest.usecases.deletion.remove_document import supersede
+from ingest.usecases.documents.label_documents import label_described
 from ingest.usecases.ports import Sweeper
-from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
-from ingest.usecases.remove_document import supersede
+from ingest.usecases.uploads.answer_events import AnswerEvents, wait_for_overtaken
+from ingest.usecases.uploads.refusals import AnsweredBeforeError, check_tenant
+from ingest.usecases.versions.describe_version import describe_shown
 from ingest.usecases.work import Begin, Work
 
 # Longer than the fetch of an upload can take, or the repair of a service that handles no events.

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from ingest.domain import Draft, Entry, Object, State, Upload, UploadResult, Version, View
 from ingest.usecases import announce
-from ingest.usecases.describe_version import describe
-from ingest.usecases.duplicates import list_same_content
-from ingest.usecases.label_documents import label_upload
+from ingest.usecases.documents.duplicates import list_same_content
+from ingest.usecases.documents.label_documents import label_upload
+from ingest.usecases.versions.describe_version import describe
 from ingest.usecases.work import Trace, Work
 
 

@@ -28,8 +28,8 @@ from chassis.base.labels import held_labels
 from ingest.pace import Pace
 from ingest.usecases import announce
 from ingest.usecases.collections import find_collection
-from ingest.usecases.delete_document import HIDE_RETRY_S, write_tombstones
-from ingest.usecases.label_documents import check_may_change_collection
+from ingest.usecases.deletion.delete_document import HIDE_RETRY_S, write_tombstones
+from ingest.usecases.documents.label_documents import check_may_change_collection
 from ingest.usecases.ports import HideAll, Sweeper
 from ingest.usecases.rows import CollectionDeletion
 from ingest.usecases.work import Begin

@@ -14,11 +14,11 @@ from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.pieces import Piece, Prepared
 from ingest.usecases import announce
-from ingest.usecases.duplicates import keep_signature
-from ingest.usecases.finish_document import give_up
-from ingest.usecases.fresh import FreshVersions
+from ingest.usecases.documents.duplicates import keep_signature
 from ingest.usecases.ports import Changed, Objects, Parse, Passwords, Room
-from ingest.usecases.send_pieces import PAGE_PIECES, SendPieces
+from ingest.usecases.uploads.fresh import FreshVersions
+from ingest.usecases.versions.finish_document import give_up
+from ingest.usecases.versions.send_pieces import PAGE_PIECES, SendPieces
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)

@@ -8,14 +8,14 @@ from chassis.base.errors import UnavailableError
 from chassis.events.delivery import Delivery
 from ingest.domain import SUPERSEDED, Origin, State, Upload, UploadResult, View, check_name
 from ingest.usecases import announce
-from ingest.usecases.answer_events import AnswerEvents, refuse_within, wait_for_overtaken
-from ingest.usecases.delete_document import (
+from ingest.usecases.deletion.delete_document import (
     DeleteDocument,
     mark_deleting,
     unknown_document_error,
 )
-from ingest.usecases.refusals import AnsweredBeforeError, check_tenant
-from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.uploads.answer_events import AnswerEvents, refuse_within, wait_for_overtaken
+from ingest.usecases.uploads.refusals import AnsweredBeforeError, check_tenant
+from ingest.usecases.uploads.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 
 

@@ -29,12 +29,12 @@ from chassis.base.errors import (
     ServiceError,
 )
 from ingest.domain import SHA256, Draft, Origin, View
-from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.admission import Admission
 from ingest.usecases.ports import Objects, Sizes, Sweeper
-from ingest.usecases.refusals import pinned_error
-from ingest.usecases.repeat_upload import repeat
 from ingest.usecases.rows import Part, Session
+from ingest.usecases.uploads.accept_document import AcceptDocument
+from ingest.usecases.uploads.admission import Admission
+from ingest.usecases.uploads.refusals import pinned_error
+from ingest.usecases.uploads.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from chassis.base.labels import held_labels
 from ingest.changes import Changes
 from ingest.domain import State, View
 from ingest.pace import Pace
-from ingest.usecases.delete_document import deleted_document_error, unknown_document_error
-from ingest.usecases.describe_version import describe_shown
-from ingest.usecases.label_documents import SendLabels, relabel
+from ingest.usecases.deletion.delete_document import deleted_document_error, unknown_document_error
+from ingest.usecases.documents.label_documents import SendLabels, relabel
 from ingest.usecases.ports import Changed
+from ingest.usecases.versions.describe_version import describe_shown
 from ingest.usecases.work import Begin, Work
 
 

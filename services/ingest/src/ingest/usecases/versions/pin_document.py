@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from chassis.base.errors import FailedPreconditionError
 from ingest.domain import Entry, View, check_name
-from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.deletion.delete_document import unknown_document_error
+from ingest.usecases.documents.read_text import unknown_version_error
 from ingest.usecases.ports import Changed
-from ingest.usecases.read_text import unknown_version_error
-from ingest.usecases.refusals import deleted_version_error
+from ingest.usecases.uploads.refusals import deleted_version_error
 from ingest.usecases.work import Begin, Work
 
 

@@ -24,8 +24,8 @@ from chassis.base.errors import (
 )
 from chassis.base.tenants import TenantDeletedError
 from ingest.domain import View
+from ingest.usecases.documents.progress import ProgressEstimates
 from ingest.usecases.ports import ChangeFeed
-from ingest.usecases.progress import ProgressEstimates
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)

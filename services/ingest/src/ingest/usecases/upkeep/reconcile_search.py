@@ -22,7 +22,7 @@ from ingest.usecases.ports import (
     Shown,
     Sweeper,
 )
-from ingest.usecases.send_pieces import SendPieces
+from ingest.usecases.versions.send_pieces import SendPieces
 from ingest.usecases.work import Begin
 
 SLICE: Final = 200

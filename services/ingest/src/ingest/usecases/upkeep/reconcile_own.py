@@ -10,7 +10,7 @@ from aquifer.ops.v1 import reconcile_service_pb2 as pb
 from chassis.process.reconcile import EXAMPLES_MAX, Check, Finding, Scope, Slice
 from ingest.domain import STEPS, State
 from ingest.usecases.ports import Inventory, Objects, Sweeper
-from ingest.usecases.repair import BATCH, RepairSteps
+from ingest.usecases.upkeep.repair import BATCH, RepairSteps
 
 _MORE: Final = "more"
 

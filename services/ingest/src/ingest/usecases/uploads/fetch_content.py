@@ -20,9 +20,9 @@ from chassis.events.delivery import Delivery
 from chassis.events.envelope import Envelope
 from chassis.events.failures import AttemptsExhaustedError
 from ingest.traces import continue_trace
-from ingest.usecases.accept_upload import AcceptUpload
 from ingest.usecases.ports import Sweeper
 from ingest.usecases.rows import Fetch
+from ingest.usecases.uploads.accept_upload import AcceptUpload
 from ingest.usecases.work import Begin
 
 log = logging.getLogger(__name__)

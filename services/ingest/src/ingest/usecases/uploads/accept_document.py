@@ -15,11 +15,11 @@ from chassis.base.errors import (
 )
 from chassis.base.labels import held_labels
 from ingest.domain import Draft, Object, Reference, View
-from ingest.usecases.admission import Admission
-from ingest.usecases.fresh import FreshVersions
 from ingest.usecases.ports import Objects, Passwords, Sizes
-from ingest.usecases.record_uploads import Incoming, RecordUploads
-from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
+from ingest.usecases.uploads.admission import Admission
+from ingest.usecases.uploads.fresh import FreshVersions
+from ingest.usecases.uploads.record_uploads import Incoming, RecordUploads
+from ingest.usecases.uploads.refusals import AnsweredBeforeError, SupersededError, TenantLateError
 from ingest.usecases.work import Trace
 
 # Bytes up to this size are stored with the version, in the same transaction.

@@ -23,8 +23,8 @@ from chassis.events.delivery import Delivery, Unreadable
 from chassis.events.envelope import Glimpse
 from ingest.domain import ID_MAX_CHARS, Origin, Upload, Verdict
 from ingest.usecases import announce
-from ingest.usecases.refusals import AnsweredBeforeError, SupersededError, TenantLateError
-from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.uploads.refusals import AnsweredBeforeError, SupersededError, TenantLateError
+from ingest.usecases.uploads.repeat_upload import repeat
 from ingest.usecases.work import Begin, BeginPublication, Work
 
 # Deliveries, with growing pauses, in which a new tenant's fact may still arrive.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ingest.domain import Entry, Upload, Version, View
 from ingest.usecases import announce
-from ingest.usecases.duplicates import show_same_content
+from ingest.usecases.documents.duplicates import show_same_content
 from ingest.usecases.work import Work
 
 

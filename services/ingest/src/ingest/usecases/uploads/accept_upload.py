@@ -12,11 +12,11 @@ from chassis.base.labels import read_labels
 from chassis.events.delivery import Delivery
 from ingest.domain import Draft, Origin, Reference
 from ingest.lanes import read_lane
-from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.answer_events import AnswerEvents, repeat_answer
 from ingest.usecases.ports import References
-from ingest.usecases.refusals import check_tenant
 from ingest.usecases.rows import Fetch
+from ingest.usecases.uploads.accept_document import AcceptDocument
+from ingest.usecases.uploads.answer_events import AnswerEvents, repeat_answer
+from ingest.usecases.uploads.refusals import check_tenant
 from ingest.usecases.work import Begin
 
 CONTENT_MAX_BYTES: Final = 256 * 1024

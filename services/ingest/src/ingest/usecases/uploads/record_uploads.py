@@ -29,13 +29,13 @@ from ingest.domain import (
 from ingest.lanes import share_of
 from ingest.pace import Pace, work_s
 from ingest.usecases import announce
-from ingest.usecases.delete_document import write_tombstones
-from ingest.usecases.describe_version import describe_later
-from ingest.usecases.duplicates import show_same_content
-from ingest.usecases.known_bytes import brings_nothing, join
-from ingest.usecases.label_documents import check_upload_labels, label_upload
+from ingest.usecases.deletion.delete_document import write_tombstones
+from ingest.usecases.documents.duplicates import show_same_content
+from ingest.usecases.documents.label_documents import check_upload_labels, label_upload
 from ingest.usecases.ports import Cut, CutText, Passwords
-from ingest.usecases.refusals import (
+from ingest.usecases.rows import Addition, Claimed
+from ingest.usecases.uploads.known_bytes import brings_nothing, join
+from ingest.usecases.uploads.refusals import (
     AnsweredBeforeError,
     SupersededError,
     check_reuse,
@@ -44,8 +44,8 @@ from ingest.usecases.refusals import (
     refuse_pinned,
     refuse_unknown_collection,
 )
-from ingest.usecases.repeat_upload import repeat
-from ingest.usecases.rows import Addition, Claimed
+from ingest.usecases.uploads.repeat_upload import repeat
+from ingest.usecases.versions.describe_version import describe_later
 from ingest.usecases.work import Begin, Trace, Work
 
 GROUP_MAX: Final = 64

@@ -19,9 +19,9 @@ from ingest.domain import (
     source_states,
 )
 from ingest.usecases import announce
-from ingest.usecases.duplicates import list_same_content, note_near_duplicates
-from ingest.usecases.keep_versions import remove_objects, retire_older
+from ingest.usecases.documents.duplicates import list_same_content, note_near_duplicates
 from ingest.usecases.ports import Objects
+from ingest.usecases.versions.keep_versions import remove_objects, retire_older
 from ingest.usecases.work import Begin, Work
 
 

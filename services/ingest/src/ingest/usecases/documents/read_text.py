@@ -12,7 +12,7 @@ from chassis.base.errors import (
 )
 from ingest.domain import State, Version, View, check_name
 from ingest.pieces import Piece
-from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.deletion.delete_document import unknown_document_error
 from ingest.usecases.rows import Extent
 from ingest.usecases.work import Begin, Work
 

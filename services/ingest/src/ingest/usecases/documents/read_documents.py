@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from chassis.base.labels import held_labels, may_see
 from ingest.domain import View, check_name
-from ingest.usecases.delete_document import unknown_document_error
-from ingest.usecases.duplicates import show_same_content
-from ingest.usecases.progress import Progress, ProgressEstimates
-from ingest.usecases.read_newest import ReadNewest
+from ingest.usecases.deletion.delete_document import unknown_document_error
+from ingest.usecases.documents.duplicates import show_same_content
+from ingest.usecases.documents.progress import Progress, ProgressEstimates
+from ingest.usecases.documents.read_newest import ReadNewest
+from ingest.usecases.documents.watchers import Watchers
 from ingest.usecases.rows import PageQuery
-from ingest.usecases.watchers import Watchers
 from ingest.usecases.work import Begin
 
 

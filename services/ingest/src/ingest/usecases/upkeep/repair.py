@@ -10,11 +10,11 @@ from ingest.domain import STEPS, State, Verdict, Version
 from ingest.pace import Pace, work_s
 from ingest.traces import continue_trace
 from ingest.usecases import announce
-from ingest.usecases.finish_document import give_up
-from ingest.usecases.handled_until import DESCRIBED, HandledUntil
 from ingest.usecases.ports import Objects, Sweeper
 from ingest.usecases.rows import Pending
-from ingest.usecases.send_pieces import SendPieces
+from ingest.usecases.upkeep.handled_until import DESCRIBED, HandledUntil
+from ingest.usecases.versions.finish_document import give_up
+from ingest.usecases.versions.send_pieces import SendPieces
 from ingest.usecases.work import Begin, Work
 
 log = logging.getLogger(__name__)

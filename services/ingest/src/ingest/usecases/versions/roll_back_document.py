@@ -6,12 +6,12 @@ from typing import Final
 
 from chassis.base.errors import FailedPreconditionError, NotFoundError
 from ingest.domain import Draft, Origin, Version, View, check_name
-from ingest.usecases.accept_document import AcceptDocument
-from ingest.usecases.delete_document import unknown_document_error
+from ingest.usecases.deletion.delete_document import unknown_document_error
+from ingest.usecases.documents.read_text import unknown_version_error
 from ingest.usecases.ports import Objects
-from ingest.usecases.read_text import unknown_version_error
-from ingest.usecases.refusals import check_reuse, deleted_version_error
-from ingest.usecases.repeat_upload import repeat
+from ingest.usecases.uploads.accept_document import AcceptDocument
+from ingest.usecases.uploads.refusals import check_reuse, deleted_version_error
+from ingest.usecases.uploads.repeat_upload import repeat
 from ingest.usecases.work import Begin, Work
 
 # Objects of up to `upload_max_bytes` are in memory while they are copied.

@@ -1,0 +1,1 @@
+"""Deleting documents and collections from every store, with receipts."""

@@ -1,0 +1,1 @@
+"""Reading, watching and describing documents."""

@@ -1,0 +1,1 @@
+"""Repair of lost events and unused objects, and comparisons for an operator."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from aquifer.labels import KEY_LABELS_MAX
+from aquifer.services import WITH_TABLES
 from auth.keys import Proof
 from chassis.base.errors import FieldViolation, ForbiddenError, InvalidInputError
 from chassis.base.labels import Held, holds_all, read_labels
@@ -27,7 +28,7 @@ SCOPES = (
 # The tenant of the services; suspending it would stop the platform.
 SYSTEM_TENANT = "system"
 # Services that have something of a tenant, and report when they have removed it.
-TENANT_SERVICES = frozenset({"auth", "ingest", "query"})
+TENANT_SERVICES = frozenset(WITH_TABLES)
 
 DISPLAY_NAME_MAX_CHARS = 128
 REQUEST_ID_MAX_CHARS = 128

@@ -335,8 +335,7 @@ class PostgresRecords(Records):
         cursor = await self._tx.execute(
             "WITH next AS ("
             "   INSERT INTO revocation_counter AS c (latest) VALUES (1)"
-            "   ON CONFLICT (one) DO UPDATE SET latest = c.latest + 1 RETURNING latest"
-            " )"
+            "   ON CONFLICT (one) DO UPDATE SET latest = c.latest + 1 RETURNING latest)"
             " INSERT INTO revocations (sequence, tenant_id, key_id, revoked_at, resumed)"
             " SELECT latest, %s, %s, %s, %s FROM next RETURNING sequence",
             [self._tenant_id, key_id, time, resumed],

@@ -8,6 +8,7 @@ from psycopg.rows import DictRow
 
 from chassis.base.postgres import Database, Transaction
 from ingest.checks import Check
+from ingest.store.checks import PostgresChecks
 from ingest.store.documents import PostgresDocuments
 from services.ingest.tests.conftest import TENANT
 
@@ -32,12 +33,12 @@ SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) AS read
 FROM pg_stat_xact_user_tables WHERE schemaname = 'ingest' AND relname IN ('documents', 'versions')
 """
 
-Lookup = Callable[[PostgresDocuments], Awaitable[Sized]]
+Lookup = Callable[[Transaction], Awaitable[Sized]]
 LOOKUPS: dict[str, Lookup] = {
-    "newest": lambda documents: documents.list_newest(WANTED),
-    "versions": lambda documents: documents.list_versions(dict.fromkeys(WANTED, 1)),
-    "lock": lambda documents: documents.lock_versions([(name, 1) for name in WANTED]),
-    "check": lambda documents: documents.check(
+    "newest": lambda tx: PostgresDocuments(tx, TENANT).list_newest(WANTED),
+    "versions": lambda tx: PostgresDocuments(tx, TENANT).list_versions(dict.fromkeys(WANTED, 1)),
+    "lock": lambda tx: PostgresDocuments(tx, TENANT).lock_versions([(name, 1) for name in WANTED]),
+    "check": lambda tx: PostgresChecks(tx, TENANT).compare(
         [Check(name=name, sha256="f" * 64, metadata={}) for name in WANTED]
     ),
 }
@@ -60,7 +61,7 @@ async def tx(
 @pytest.mark.parametrize("lookup", LOOKUPS)
 async def test_a_few_documents_are_looked_up_by_their_keys(tx: Transaction, lookup: str):
     before = await _count_read(tx)
-    found = await LOOKUPS[lookup](PostgresDocuments(tx, TENANT))
+    found = await LOOKUPS[lookup](tx)
     assert len(found) == len(WANTED)
     assert await _count_read(tx) - before <= 4 * len(WANTED)
 

@@ -11,7 +11,7 @@ from ingest.collections import Collection, CollectionSettings
 from ingest.domain import State
 from ingest.steps import Step
 from ingest.store.rows import NOW_NS, Row
-from ingest.usecases.work import Collections
+from ingest.usecases.tables import Collections
 
 # A version that is newest and live is INDEXED, so most documents need no look at their versions.
 # Nested loops, which LIMIT 1 makes of the second join too, keep the order of `found`, and count the

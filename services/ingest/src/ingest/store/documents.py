@@ -11,7 +11,6 @@ from typing_extensions import override
 from aquifer.structs import JsonObject
 from chassis.base.errors import ConflictError
 from chassis.base.postgres import Transaction
-from ingest.checks import Check, Checked
 from ingest.domain import (
     UNFINISHED,
     Draft,
@@ -24,12 +23,11 @@ from ingest.domain import (
     source_states,
 )
 from ingest.filters import names_deleted
-from ingest.labels import NO_LABELS, Labels
 from ingest.pieces import Piece, Prepared
 from ingest.store import columns, filters, rows, statements
 from ingest.store.uploads import standing_of
 from ingest.usecases.rows import Addition, Claimed, Cut, PageQuery, Pending, Unfinished
-from ingest.usecases.work import Documents
+from ingest.usecases.tables import Documents
 
 NUMBER_MAX: Final = 2**63 - 1
 
@@ -163,35 +161,6 @@ class PostgresDocuments(Documents):
         if versions:
             heard = _to_columns((version.document, version.number) for version in versions)
             await self._run(statements.CONFIRM_DESCRIPTIONS, "", **heard)
-
-    @override
-    async def label(
-        self, name: str, names: tuple[str, ...], *, own: bool, order_ns: int, due: bool
-    ) -> Labels | None:
-        row = await self._fetch_one(
-            statements.LABEL, name, labels=list(names), own=own, order=order_ns, due=due
-        )
-        return rows.labels(row) if row else None
-
-    @override
-    async def label_again(self, names: Sequence[str]) -> None:
-        await self._run(statements.LABEL_AGAIN, "", names=list(names))
-
-    @override
-    async def list_labels_due(
-        self, names: Sequence[str], limit: int
-    ) -> Sequence[tuple[str, Labels]]:
-        found = await self._fetch_all(statements.LABELS_DUE, "", names=list(names), limit=limit)
-        return [(row["name"], rows.labels(row)) for row in found]
-
-    @override
-    async def confirm_labels(self, labelled: Sequence[tuple[str, Labels]]) -> None:
-        await self._run(
-            statements.CONFIRM_LABELS,
-            "",
-            names=[name for name, _ in labelled],
-            orders=[labels.order for _, labels in labelled],
-        )
 
     @override
     async def raise_order(self, name: str, order_ns: int) -> None:
@@ -335,25 +304,6 @@ class PostgresDocuments(Documents):
             wait_s=wait_s,
         )
         return rows.version(row) if row else None
-
-    @override
-    async def check(self, checks: Sequence[Check]) -> Sequence[Checked]:
-        await self._tx.execute(statements.PLAN_FOR_ANY_TENANT)
-        found = await self._fetch_all(
-            statements.CHECK,
-            "",
-            names=[check.name for check in checks],
-            sha256s=[check.sha256 for check in checks],
-        )
-        return [
-            Checked(
-                check=check,
-                newest=rows.version(row) if row["document"] else None,
-                labels=rows.labels(row) if row["document"] else NO_LABELS,
-                duplicate_of=row["duplicate_of"] or "",
-            )
-            for check, row in zip(checks, found, strict=True)
-        ]
 
     @override
     async def list_page(self, query: PageQuery) -> Sequence[View]:

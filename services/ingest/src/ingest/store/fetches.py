@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from chassis.base.postgres import Transaction
 from ingest.usecases.rows import Fetch
-from ingest.usecases.work import Fetches
+from ingest.usecases.tables import Fetches
 
 _ADD: Final = """
 INSERT INTO fetches (tenant_id, source, request_id, upload, stored_ns, trace_id)

@@ -11,7 +11,7 @@ from ingest.domain import Draft, Origin
 from ingest.lanes import Lane
 from ingest.store.rows import Row
 from ingest.usecases.rows import Part, Session
-from ingest.usecases.work import Sessions
+from ingest.usecases.tables import Sessions
 
 _SESSION: Final = (
     "upload_id, document, sha256, size_bytes, offset_bytes, file_name, media_type, title, metadata,"

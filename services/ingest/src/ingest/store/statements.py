@@ -195,35 +195,6 @@ FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS heard(name, number)
 WHERE v.tenant_id = %(tenant)s AND v.document = heard.name AND v.version = heard.number
 """
 
-LABEL: Final = f"""
-UPDATE documents d SET labels = %(labels)s, own_labels = %(own)s,
-    labels_order = CASE WHEN %(order)s > 0 THEN %(order)s
-        ELSE greatest(d.labels_order + 1, {rows.NOW_NS}) END,
-    labels_due_at = CASE WHEN %(due)s THEN clock_timestamp() ELSE d.labels_due_at END
-WHERE d.tenant_id = %(tenant)s AND d.name = %(name)s
-    AND (%(order)s = 0 OR d.labels_order < %(order)s)
-RETURNING labels, own_labels, labels_order
-"""  # noqa: S608
-
-LABEL_AGAIN: Final = f"""
-UPDATE documents SET labels_order = greatest(labels_order + 1, {rows.NOW_NS}),
-    labels_due_at = clock_timestamp()
-WHERE tenant_id = %(tenant)s AND name = ANY(%(names)s)
-"""  # noqa: S608
-
-LABELS_DUE: Final = """
-SELECT name, labels, own_labels, labels_order FROM documents
-WHERE tenant_id = %(tenant)s AND labels_due_at IS NOT NULL
-    AND (cardinality(%(names)s::text[]) = 0 OR name = ANY(%(names)s))
-ORDER BY labels_due_at LIMIT %(limit)s
-"""
-
-CONFIRM_LABELS: Final = """
-UPDATE documents d SET labels_due_at = NULL
-FROM unnest(%(names)b::text[], %(orders)b::bigint[]) AS heard(name, labels_order)
-WHERE d.tenant_id = %(tenant)s AND d.name = heard.name AND d.labels_order = heard.labels_order
-"""
-
 RAISE_ORDER: Final = f"""
 UPDATE documents SET upload_order = greatest(upload_order,
     CASE WHEN %(order)s > 0 THEN %(order)s ELSE {rows.NOW_NS} END)
@@ -378,34 +349,6 @@ WHERE v.tenant_id = %(tenant)s AND v.document = %(name)s AND v.version = %(numbe
     AND NOT EXISTS (
         SELECT FROM outbox o WHERE o.tenant_id = v.tenant_id AND o.document = v.document)
 RETURNING {rows.VERSION}
-"""  # noqa: S608
-
-# Before `CHECK`: a plan for any tenant. For a tenant without statistics the planner expects one
-# version, and reads all of them for each name.
-PLAN_FOR_ANY_TENANT: Final = "SET LOCAL plan_cache_mode = force_generic_plan"
-
-# Every row is looked up by an index: without LIMIT the planner may read all documents instead.
-CHECK: Final = f"""
-SELECT newest.*, twin.document AS duplicate_of
-FROM unnest(%(names)b::text[], %(sha256s)b::text[]) WITH ORDINALITY AS given(name, sha256, place)
-LEFT JOIN LATERAL (
-    SELECT {rows.VERSION}, d.labels, d.own_labels, d.labels_order FROM documents d
-    JOIN versions v ON v.tenant_id = d.tenant_id AND v.document = d.name
-        AND v.version = d.latest_version
-    WHERE d.tenant_id = %(tenant)s AND d.name = given.name
-        AND d.latest_version > d.tombstone_version AND d.upload_order > {rows.CUT} LIMIT 1
-) AS newest ON true
-LEFT JOIN LATERAL (
-    SELECT same.document FROM versions same
-    JOIN documents d ON d.tenant_id = same.tenant_id AND d.name = same.document
-        AND d.latest_version = same.version AND d.upload_order > {rows.CUT}
-    WHERE same.tenant_id = %(tenant)s AND same.sha256 = given.sha256
-        AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
-        AND split_part(same.document, '/', 2) = split_part(given.name, '/', 2)
-        AND same.document <> given.name
-    ORDER BY same.document LIMIT 1
-) AS twin ON true
-ORDER BY given.place
 """  # noqa: S608
 
 PAGE: Final = f"""

@@ -9,7 +9,7 @@ from chassis.base.postgres import Transaction
 from ingest.pieces import Piece
 from ingest.store import rows
 from ingest.usecases.rows import Extent
-from ingest.usecases.work import Texts
+from ingest.usecases.tables import Texts
 
 _OF_VERSION: Final = "tenant_id = %(tenant)s AND document = %(name)s AND version = %(number)s"
 _LAST_PAGE: Final = "greatest(page, (page_breaks -> -1 ->> 1)::int)"

@@ -9,7 +9,7 @@ from chassis.base.postgres import Transaction
 from ingest.domain import Origin, Upload, UploadResult, Verdict
 from ingest.store import rows
 from ingest.usecases.rows import Standing
-from ingest.usecases.work import Tenants, Uploads
+from ingest.usecases.tables import Tenants, Uploads
 
 _ADD: Final = """
 INSERT INTO uploads (tenant_id, source, request_id, document, version, sha256, correlation_id,

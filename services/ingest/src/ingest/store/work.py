@@ -11,12 +11,14 @@ from typing_extensions import override
 
 from chassis.events.delivery import Delivery
 from chassis.events.work import GuardedTransactions, TransactionWork
+from ingest.store.checks import PostgresChecks
 from ingest.store.collection_deletions import PostgresCollectionDeletions
 from ingest.store.collections import PostgresCollections
 from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.duplicates import PostgresDuplicates
 from ingest.store.fetches import PostgresFetches
+from ingest.store.labels import PostgresLabels
 from ingest.store.sessions import PostgresSessions
 from ingest.store.texts import PostgresTexts
 from ingest.store.uploads import PostgresTenants, PostgresUploads
@@ -35,6 +37,8 @@ class PostgresWork(Work):
         self._emitted: Counter[str] = Counter()
         self._linked: dict[str, Context] = {}
         self._documents = PostgresDocuments(unit.tx, unit.tenant)
+        self._labels = PostgresLabels(unit.tx, unit.tenant)
+        self._checks = PostgresChecks(unit.tx, unit.tenant)
         self._texts = PostgresTexts(unit.tx, unit.tenant)
         self._duplicates = PostgresDuplicates(unit.tx, unit.tenant)
         self._uploads = PostgresUploads(unit.tx, unit.tenant)
@@ -49,6 +53,16 @@ class PostgresWork(Work):
     @override
     def documents(self) -> PostgresDocuments:
         return self._documents
+
+    @property
+    @override
+    def labels(self) -> PostgresLabels:
+        return self._labels
+
+    @property
+    @override
+    def checks(self) -> PostgresChecks:
+        return self._checks
 
     @property
     @override

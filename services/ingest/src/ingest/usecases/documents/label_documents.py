@@ -55,7 +55,7 @@ class SendLabels:
         try:
             await self._send(tenant, names, CALL_S)
             async with self.begin(tenant) as work:
-                left = await work.documents.list_labels_due(names, 1)
+                left = await work.labels.list_due(names, 1)
         except ServiceError as error:
             log.warning("labels.pending", extra={"reason": error.reason})
             raise _pending_error() from error
@@ -66,12 +66,12 @@ class SendLabels:
         deadline, sent = time.monotonic() + within_s, 0
         while time.monotonic() < deadline:
             async with self.begin(tenant) as work:
-                due = await work.documents.list_labels_due(names, BATCH)
+                due = await work.labels.list_due(names, BATCH)
             if not due:
                 break
             await self.label(tenant, due)
             async with self.begin(tenant) as work:
-                await work.documents.confirm_labels(due)
+                await work.labels.confirm(due)
             sent += len(due)
         return sent
 
@@ -151,7 +151,7 @@ async def _label(
         return entry
     # The chunks of a new document bring its labels themselves.
     due = entry.latest_version > 0 and known.names != names
-    changed = await work.documents.label(entry.name, names, own=own, order_ns=order_ns, due=due)
+    changed = await work.labels.put(entry.name, names, own=own, order_ns=order_ns, due=due)
     return replace(entry, labels=changed) if changed else entry
 
 

@@ -107,7 +107,7 @@ class CheckLive(Check):
         ]
         if differing and not scope.dry_run:
             async with self.begin(scope.tenant) as work:
-                await work.documents.label_again(differing)
+                await work.labels.put_again(differing)
         return Finding(
             kind=pb.DIFFERENCE_KIND_LABELS_DIFFER,
             count=len(differing),

@@ -24,7 +24,7 @@ class CheckDocuments:
         """
         _check_input(checks)
         async with self.begin(tenant) as work:
-            return await work.documents.check(checks)
+            return await work.checks.compare(checks)
 
 
 def _check_input(checks: Sequence[Check]) -> None:

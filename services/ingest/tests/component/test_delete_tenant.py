@@ -22,12 +22,14 @@ from chassis.events import topology
 from ingest.collections import CollectionSettings
 from ingest.objects.keys import make_key
 from ingest.references.reader import open_references
+from ingest.steps import Step
 from services.ingest.tests.conftest import NAME, TENANT, Rig, messages, open_rig
 
 OTHER = "other"
 WORK = [event.full_name for event in topology.events() if topology.is_work(event)]
 LARGE = b"A sentence nobody may find again. " * 2_500
 SMALL = b"Another sentence nobody may find again."
+SIGNED = " ".join(f"word{number}" for number in range(100)).encode()
 REMOTE = ContentReference(
     uri="https://files.example.com/q3.txt", sha256=hashlib.sha256(SMALL).hexdigest(), size_bytes=39
 )
@@ -50,11 +52,12 @@ async def order(rig: Rig, attempt: int = 1) -> list[Any]:
 
 async def fill(rig: Rig) -> None:
     """Something in every table, and an object."""
-    settings = CollectionSettings(description="secret plans")
+    settings = CollectionSettings(description="secret plans", steps=(Step.NEAR_DUPLICATES,))
     await rig.wired.rpc.create_collection.run(TENANT, "plans", settings)
     await rig.index_version(LARGE)
     await rig.index_version(SMALL, name="collections/reports/documents/other")
     await rig.wired.rpc.delete_collection.run(TENANT, "reports", force=True)
+    await rig.index_version(SIGNED, name="collections/plans/documents/signed")
     await rig.event(SMALL, event_id="waits", name="collections/plans/documents/a")
     await rig.event(event_id="far", name="collections/plans/documents/b", reference=REMOTE)
     await start_upload(rig)
@@ -183,6 +186,7 @@ async def test_an_answer_that_can_not_be_sent_is_tried_again(rig: Rig):
 
 async def test_it_goes_on_where_it_was_interrupted(rig: Rig):
     await rig.index_version(LARGE)
+    await rig.index_version(SIGNED, name="collections/plans/documents/signed")
     await rig.event(SMALL, event_id="waits", name="collections/reports/documents/a")
     before = left(rig) | {"outbox": count_work(rig)}
     objects = len(await rig.objects.list(TENANT))
@@ -255,6 +259,7 @@ async def test_an_unknown_tenant_is_deleted_too(rig: Rig):
 
 
 async def test_a_late_refusal_repeats_the_answer_of_the_removal(rig: Rig):
+    await rig.index_version(SIGNED, name="collections/plans/documents/signed")
     await rig.event(SMALL, event_id="waits")
     event = DocumentUploaded(tenant=TENANT, document=NAME, content=SMALL)
     await order(rig)

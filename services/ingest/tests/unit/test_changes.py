@@ -72,7 +72,7 @@ def test_what_a_mask_names_and_nobody_gives_is_emptied():
 @pytest.mark.parametrize(
     "path",
     [
-        *("name", "state", "version", "labels", "Title", "title.x", "", ".", "*.a", "metadatax"),
+        *("name", "state", "version", "labels.a", "Title", "title.x", "", ".", "*.a", "metadatax"),
         *("metadata.", "metadata.a.b", "metadata.``", "metadata.`", "document.title", "`metadata`"),
         "x" * 10_000,
     ],

@@ -9,6 +9,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aquifer.query.v1.passage_events_pb2 import PassagesPurged
 from query.domain import Version
 from query.retrieval.vector_store import TenantScope
 
@@ -19,7 +20,7 @@ EVERY_COLUMN_THAT_FOLLOWS = {
     "passages": "document, version, ordinal, text, start_offset, end_offset, page",
     "descriptions": "document, version, title, metadata, revision",
     "removed_versions": "document, version",
-    "purges": "document, version, passages, points, dead_letters",
+    "purges": "document, version, passages, dead_letters",
 }
 
 
@@ -113,8 +114,7 @@ class History:
             for table, columns in EVERY_COLUMN_THAT_FOLLOWS.items()
         }
         scope = TenantScope(self.tenant)
-        # A repeat that shares a group with its successor removes its points at once; one by one
-        # they stay until the superseded version is removed.
+        # See `_note`: points of a superseded version may wait for their removal.
         await self.world.remove_points.run()
         entries = (await self.world.vectors.scroll(scope)).entries
         await self.world.vectors.delete_points(scope, [one.point_id for one in entries])
@@ -122,6 +122,14 @@ class History:
         return Outcome(tables, points, sorted(self.published))
 
     def _note(self, published: Sequence[Any]) -> None:
+        """Keeps what was published, without the number of points that a purge found.
+
+        A repeat that shares a group with its successor removes its points at once; one by one they
+        stay until the superseded version is removed, or purged.
+        """
+        for one in published:
+            if isinstance(one, PassagesPurged):
+                one.ClearField("points")
         self.published += [str(one).replace(self.tenant, "tenant") for one in published]
 
     def _event(self, one: Arrival) -> Any:

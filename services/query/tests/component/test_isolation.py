@@ -14,6 +14,7 @@ TENANT_TABLES = (
     "passage_vectors",
     "descriptions",
     "removed_versions",
+    "relabelled_documents",
     "purges",
     "answers",
     "answer_sources",
@@ -21,7 +22,7 @@ TENANT_TABLES = (
     "outbox",
     "deleted_tenants",
 )
-SWEPT = ("documents", "progress", "removed_versions")
+SWEPT = ("documents", "progress", "removed_versions", "relabelled_documents")
 HIDDEN_FROM_SWEEP = (
     "passages",
     "passage_vectors",
@@ -51,6 +52,9 @@ async def full(world):
             )
     for tenant in ("acme", "globex"):
         world.everything.execute("INSERT INTO deleted_tenants (tenant_id) VALUES (%s)", [tenant])
+        world.everything.execute(
+            "INSERT INTO relabelled_documents (tenant_id, document) VALUES (%s, 'one')", [tenant]
+        )
     return world
 
 

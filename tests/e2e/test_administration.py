@@ -9,7 +9,10 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
-KEY = {"key_id", "name", "scopes", "state", "create_time", "expire_time", "revoke_time"}
+KEY = {
+    *("key_id", "name", "scopes", "labels", "state"),
+    *("create_time", "expire_time", "revoke_time"),
+}
 TENANT = {"tenant", "name", "state", "create_time"}
 REFUSED_WITHIN_S = 30  # promised are 5 s; the machine may be slow
 

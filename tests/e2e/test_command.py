@@ -47,11 +47,12 @@ def ask(stack, tides):
     return steps[0]["answer"]
 
 
-UPLOADED = {"path", "document", "version", "state", "reason", "notes"}
+UPLOADED = {"path", "document", "version", "state", "reason", "notes", "same_content"}
 DOCUMENT = {
     *("document", "version", "state", "reason", "reason_detail", "live_version", "title"),
     *("media_type", "size_bytes", "sha256", "chunk_count", "metadata"),
-    *("create_time", "update_time", "trace_id", "file_name", "notes", "pinned"),
+    *("create_time", "update_time", "trace_id", "file_name", "notes", "pinned", "same_content"),
+    *("labels", "own_labels"),
 }
 VERSION = {
     *("document", "version", "state", "reason", "reason_detail", "live", "bytes_kept", "title"),

@@ -97,6 +97,7 @@ class Ingest(IngestServiceServicer):
     text_requests: list[GetDocumentTextRequest] = field(default_factory=list)
     followers: set[asyncio.Queue] = field(default_factory=set)
     watches: int = 0
+    sent: int = 0
     calls: int = 0
     cut_calls: int = 0
     sessions: dict[str, UploadSession] = field(default_factory=dict)
@@ -115,6 +116,7 @@ class Ingest(IngestServiceServicer):
             content = b"".join([part.content async for part in parts])
             if self.refusals:
                 await refuse(context, *self.refusals.pop(0))
+            self.sent += 1
             self.contents[header.document] = content
             self.metadata[header.document] = dict(header.metadata)
             self.told_bytes.add(header.size_bytes)
@@ -122,7 +124,8 @@ class Ingest(IngestServiceServicer):
                 loop = asyncio.get_running_loop()
                 loop.call_later(self.final_after_s, self.finish, header.document)
             await asyncio.sleep(self.answer_after_s)
-            return Document(name=header.document, version=1, state=ACCEPTED)
+            same = self.same_content.get(header.document, [])
+            return Document(name=header.document, version=1, state=ACCEPTED, same_content=same)
         finally:
             self.open_now -= 1
 
@@ -138,6 +141,7 @@ class Ingest(IngestServiceServicer):
                 refused = ImportRefusal(code=code, reason=reason, detail=f"because of {reason}")
                 yield ImportDocumentsResponse(document=name, refused=refused)
                 continue
+            self.sent += 1
             self.contents[name] = request.content
             self.metadata[name] = dict(request.header.metadata)
             if self.final_after_s is not None:

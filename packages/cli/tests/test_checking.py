@@ -48,7 +48,7 @@ async def test_an_unchanged_document_that_is_unfinished_is_waited_for():
         asyncio.get_running_loop().call_later(0.3, ingest.finish, name(0))
         [waited] = await send(client, items(1), wait=True)
     assert (waited.change, waited.state) == ("UNCHANGED", "INDEXED")
-    assert ingest.calls == 1
+    assert ingest.sent == 1
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,8 @@ def check_reuse(upload: Upload, document: str, sha256: str) -> None:
         AlreadyExistsError: REQUEST_REUSED.
     """
     if upload.document != document or upload.sha256 not in ("", sha256):
+        # Without the document's name: the sender may not see that document.
         raise AlreadyExistsError(
             "REQUEST_REUSED",
             "this request id was used for another document or other bytes; use a new one",
-            document=upload.document,
-            version=upload.version,
         )

@@ -54,6 +54,7 @@ async def fill(rig: Rig) -> None:
     """Something in every table, and an object."""
     settings = CollectionSettings(description="secret plans", steps=(Step.NEAR_DUPLICATES,))
     await rig.wired.rpc.create_collection.run(TENANT, "plans", settings)
+    await rig.index_version(SMALL, name="collections/plans/documents/signed")
     await rig.index_version(LARGE)
     await rig.index_version(SMALL, name="collections/reports/documents/other")
     await rig.wired.rpc.delete_collection.run(TENANT, "reports", force=True)
@@ -137,6 +138,45 @@ async def test_nothing_is_left_but_the_tombstone(web_rig: Rig):
     assert await rig.objects.list(TENANT) == []
     assert left(rig, OTHER) == {table: count for table, count in kept.items() if table != "outbox"}
     assert await rig.tenant_removal.remove_open() == 0
+
+
+LOOPS = [
+    "repair",
+    "repair_descriptions",
+    "expire",
+    "sweep_objects",
+    "delete_old",
+    "drop_versions",
+    "forget_descriptions",
+    "continue_deletions",
+    "send_labels",
+    "expire_uploads",
+]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_tenant_that_is_being_removed_delays_no_loop(web_rig: Rig, loop: str):
+    rig = web_rig
+    await fill(rig)
+    await rig.deliver(TenantCreated(tenant=OTHER))
+    await rig.upload(SMALL, tenant=OTHER)
+    await order(rig)
+    rig.clear_outbox()
+    make_due(rig)
+    done = await getattr(rig.wired.maintenance, loop).run()
+    assert done == 1 or loop not in {"repair", "expire", "send_labels"}
+    due = await rig.sweeper.list_due_fetches(9, 9, excluding=[])
+    assert due == []
+
+
+def make_due(rig: Rig) -> None:
+    """Everything that a loop looks for is due, of all tenants."""
+    rig.age_versions(seconds=10 * 86_400)
+    rig.rows.execute("UPDATE versions SET description_due_at = now() - interval '1 day'")
+    rig.rows.execute("UPDATE documents SET labels_due_at = now()")
+    rig.rows.execute("UPDATE collections SET retention_s = 1")
+    rig.rows.execute("UPDATE fetches SET due_at = now() - interval '1 day'")
+    rig.rows.execute("UPDATE upload_sessions SET expires_at = now() - interval '1 day'")
 
 
 async def test_late_events_leave_nothing_and_are_answered(rig: Rig):

@@ -54,7 +54,6 @@ async def fill(rig: Rig) -> None:
     """Something in every table, and an object."""
     settings = CollectionSettings(description="secret plans", steps=(Step.NEAR_DUPLICATES,))
     await rig.wired.rpc.create_collection.run(TENANT, "plans", settings)
-    await rig.index_version(SMALL, name="collections/plans/documents/signed")
     await rig.index_version(LARGE)
     await rig.index_version(SMALL, name="collections/reports/documents/other")
     await rig.wired.rpc.delete_collection.run(TENANT, "reports", force=True)

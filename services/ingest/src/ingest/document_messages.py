@@ -9,7 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aquifer.ingest.v1.document_pb2 import Document, DocumentState, DocumentVersion
 from aquifer.ingest.v1.document_pb2 import Note as PbNote
 from aquifer.structs import to_struct
+from chassis.base.labels import held_labels
 from ingest.domain import State, View
+from ingest.usecases.documents.duplicates import hide_names
 
 # A message has at most 4 MiB; one document takes up to 70 KiB, most of it metadata.
 PAGE_MAX_BYTES: Final = 3 << 20
@@ -26,7 +28,7 @@ def count_fitting(listed: Sequence[Document] | Sequence[DocumentVersion]) -> int
 
 
 def to_document(view: View) -> Document:
-    """Converts a document and one of its versions to the contract's message."""
+    """Converts a document and one of its versions to the contract's message, for its reader."""
     entry, version = view.entry, view.version
     return Document(
         name=version.document,
@@ -45,7 +47,10 @@ def to_document(view: View) -> Document:
         update_time=_to_timestamp(version.updated_at),
         trace_id=version.trace_id,
         file_name=version.file_name,
-        notes=[PbNote(code=note.code, detail=note.detail) for note in version.notes],
+        notes=[
+            PbNote(code=note.code, detail=note.detail)
+            for note in hide_names(version.notes, held_labels())
+        ],
         pinned=entry.pinned,
         same_content=view.same_content,
         labels=entry.labels.names,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 from opentelemetry import trace
@@ -13,11 +14,12 @@ from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.structs import to_json
 from chassis.base import telemetry
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
-from chassis.base.labels import read_labels
+from chassis.base.labels import held_labels, read_labels
 from chassis.rpc.status import code_of, retry_after_s
 from ingest.domain import Draft, Origin
 from ingest.lanes import Lane
 from ingest.usecases import announce
+from ingest.usecases.documents.duplicates import hide_names
 from ingest.usecases.uploads.accept_document import AcceptDocument
 
 IN_PROGRESS_MAX: Final = 128
@@ -109,7 +111,8 @@ class ImportStream:
             except ServiceError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 return pb.ImportDocumentsResponse(document=document, refused=_to_refusal(error))
-            version = view.version
+            notes = hide_names(view.version.notes, held_labels())
+            version = replace(view.version, notes=notes)
             return pb.ImportDocumentsResponse(
                 document=document,
                 accepted=pb.ImportedVersion(

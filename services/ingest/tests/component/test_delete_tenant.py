@@ -15,10 +15,12 @@ from aquifer.auth.v1.auth_events_pb2 import TenantCreated, TenantDeletionRequest
 from aquifer.ingest.v1.document_events_pb2 import DocumentFailed
 from aquifer.ingest.v1.tenant_events_pb2 import TenantDocumentsRemoved
 from aquifer.ingest.v1.upload_events_pb2 import ContentReference, DocumentUploaded
-from chassis.base.errors import UnavailableError
+from chassis.base.errors import InvalidInputError, OverloadedError, UnavailableError
 from chassis.base.postgres import Database
 from chassis.base.tenants import TenantDeletedError
 from chassis.events import topology
+from chassis.events.delivery import Unreadable
+from chassis.events.envelope import Glimpse
 from ingest.collections import CollectionSettings
 from ingest.objects.keys import make_key
 from ingest.references.reader import open_references
@@ -139,6 +141,45 @@ async def test_nothing_is_left_but_the_tombstone(web_rig: Rig):
     assert await rig.tenant_removal.remove_open() == 0
 
 
+LOOPS = [
+    "repair",
+    "repair_descriptions",
+    "expire",
+    "sweep_objects",
+    "delete_old",
+    "drop_versions",
+    "forget_descriptions",
+    "continue_deletions",
+    "send_labels",
+    "expire_uploads",
+]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_tenant_that_is_being_removed_delays_no_loop(web_rig: Rig, loop: str):
+    rig = web_rig
+    await fill(rig)
+    await rig.deliver(TenantCreated(tenant=OTHER))
+    await rig.upload(SMALL, tenant=OTHER)
+    await order(rig)
+    rig.clear_outbox()
+    make_due(rig)
+    done = await getattr(rig.wired.maintenance, loop).run()
+    assert done == 1 or loop not in {"repair", "expire", "send_labels"}
+    due = await rig.sweeper.list_due_fetches(9, 9, excluding=[])
+    assert due == []
+
+
+def make_due(rig: Rig) -> None:
+    """Everything that a loop looks for is due, of all tenants."""
+    rig.age_versions(seconds=10 * 86_400)
+    rig.rows.execute("UPDATE versions SET description_due_at = now() - interval '1 day'")
+    rig.rows.execute("UPDATE documents SET labels_due_at = now()")
+    rig.rows.execute("UPDATE collections SET retention_s = 1")
+    rig.rows.execute("UPDATE fetches SET due_at = now() - interval '1 day'")
+    rig.rows.execute("UPDATE upload_sessions SET expires_at = now() - interval '1 day'")
+
+
 async def test_late_events_leave_nothing_and_are_answered(rig: Rig):
     await rig.index_version()
     await order(rig)
@@ -159,6 +200,26 @@ async def test_late_events_leave_nothing_and_are_answered(rig: Rig):
     ]
     assert answers[0].correlation_id == "c"
     assert left(rig) == {"deleted_tenants": 1}
+
+
+async def test_late_events_that_can_not_be_handled_are_answered_as_well(rig: Rig):
+    """They are dropped, not dead letters, and their producer hears of it."""
+    await order(rig)
+    answers = rig.wired.use_cases.answers
+    error = InvalidInputError("EVENT_INVALID", "it cannot be handled")
+    late = DocumentUploaded(tenant=TENANT, document=NAME)
+    with pytest.raises(TenantDeletedError):
+        await rig.give_up(late, error, event_id="dead")
+    seen = Glimpse(event_id="unreadable", source="/upstream")
+    for one in (seen, Glimpse(event_id="no source")):
+        event = Unreadable(tenant=TENANT, seen=one, sequence=1, stored_ns=1)
+        with pytest.raises(TenantDeletedError):
+            await answers.refuse_unreadable(event, error)
+    [delivery] = rig.batch(late, event_id="too many")
+    await answers.refuse(delivery, OverloadedError("BACKLOG_FULL", "too many"))
+    told = messages(rig.siblings.published)
+    assert [one.upload_event_id for one in told] == ["dead", "unreadable", "no source", "too many"]
+    assert {one.reason for one in told} == {"TENANT_DELETED"}
 
 
 async def test_an_upload_whose_bytes_were_stored_meanwhile_leaves_no_object(rig: Rig):

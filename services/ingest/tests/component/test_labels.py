@@ -1,20 +1,44 @@
 """Labels of documents: which are valid, in whatever order they come, and how query gets them."""
 
 import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentUpdated
-from chassis.base.errors import ForbiddenError, UnavailableError
+from chassis.base.errors import (
+    AlreadyExistsError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
 from chassis.base.labels import hold
 from ingest.changes import read_changes
+from ingest.checks import Check
 from ingest.collections import CollectionSettings
 from ingest.domain import Draft, Origin
 from ingest.labels import Labels
+from ingest.usecases.documents.read_text import TextQuery
+from ingest.usecases.rows import PageQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 
 COLLECTION = NAME.split("/")[1]
+
+
+CONTENT = b"Water finds its way."
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@contextmanager
+def holding(*labels: str) -> Iterator[None]:
+    """A call of a key with these labels."""
+    hold(frozenset(labels))
+    try:
+        yield
+    finally:
+        hold(None)
 
 
 def change(rig: Rig, *labels: str, name: str = NAME) -> Any:
@@ -137,13 +161,10 @@ async def test_a_change_of_a_collection_that_is_not_sent_says_so(rig: Rig):
 
 async def test_a_key_cannot_upload_what_it_would_not_see(rig: Rig):
     await label_or_create(rig)
-    hold(frozenset({"eng"}))
-    try:
+    with holding("eng"):
         with pytest.raises(ForbiddenError, match="lacks"):
             await rig.upload()
         await rig.upload(labels=("eng",))
-    finally:
-        hold(None)
     assert (await rig.get()).entry.labels == Labels(
         names=("eng",), own=True, order=(await rig.get()).entry.labels.order
     )
@@ -161,3 +182,75 @@ async def test_unfinished_uploads_keep_their_labels(rig: Rig):
     digest = hashlib.sha256(content).hexdigest()
     session = await rig.wired.rpc.start_upload.run(draft, digest, len(content))
     assert session.draft.labels == ("hr",)
+
+
+async def hide(rig: Rig) -> None:
+    """Two versions of a document, with the label `hr`."""
+    await rig.index_version(b"First.")
+    await rig.index_version(CONTENT)
+    await change(rig, "hr")
+
+
+@pytest.mark.parametrize("call", ["get", "text", "versions", "update", "delete", "pin", "unpin"])
+async def test_a_hidden_document_is_unknown_to_every_call(rig: Rig, call: str):
+    await hide(rig)
+    rpc = rig.wired.rpc
+    calls = {
+        "get": lambda: rpc.get.run(TENANT, NAME),
+        "text": lambda: rpc.get_text.run(TENANT, NAME, TextQuery()),
+        "versions": lambda: rpc.list_versions.run(TENANT, NAME, before=0, limit=9),
+        "update": lambda: change(rig, "eng"),
+        "delete": lambda: rpc.delete.run(TENANT, NAME),
+        "pin": lambda: rpc.pin.run(TENANT, NAME, 2),
+        "unpin": lambda: rpc.unpin.run(TENANT, NAME),
+    }
+    with holding("eng"), pytest.raises(NotFoundError, match="no document has this name"):
+        await calls[call]()
+    assert await names(rig) == ("hr",)
+    with holding("hr", "eng"):
+        await calls[call]()
+
+
+async def test_a_hidden_document_is_in_no_list_and_no_comparison(rig: Rig):
+    await hide(rig)
+    other = NAME + "-other"
+    query = PageQuery(collection="", state=None, after="", limit=9)
+    checks = [
+        Check(name=NAME, sha256=DIGEST, metadata={}),
+        Check(name=other, sha256=DIGEST, metadata={}),
+    ]
+    with holding("eng"):
+        assert await rig.wired.rpc.list_page.run(TENANT, query) == []
+        own, twin = await rig.wired.rpc.check.run(TENANT, checks)
+        assert (own.newest, twin.duplicate_of) == (None, "")
+        view = await rig.upload(CONTENT, name=other, labels=("eng",))
+        assert view.same_content == ()
+    with holding("hr"):
+        assert [one.entry.name for one in await rig.wired.rpc.list_page.run(TENANT, query)] == [
+            NAME
+        ]
+
+
+async def test_a_used_request_id_does_not_name_a_hidden_document(rig: Rig):
+    await rig.upload(request_id="r", labels=("hr",))
+    with holding("eng"), pytest.raises(AlreadyExistsError) as refusal:
+        await rig.upload(name=NAME + "-other", request_id="r", labels=("eng",))
+    assert refusal.value.reason == "REQUEST_REUSED"
+    assert NAME not in str(refusal.value.facts)
+
+
+async def read(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def test_a_finished_upload_of_a_hidden_document_is_unknown(rig: Rig):
+    draft = Draft(tenant=TENANT, name=NAME, metadata={}, labels=("hr",), origin=Origin())
+    rpc = rig.wired.rpc
+    session = await rpc.start_upload.run(draft, DIGEST, len(CONTENT))
+    await rpc.append_upload.run(TENANT, session.upload_id, 0, read(CONTENT))
+    await rpc.finish_upload.run(TENANT, session.upload_id, "")
+    with holding("hr"):
+        assert (await rpc.finish_upload.run(TENANT, session.upload_id, "")).version.number == 1
+    with holding("eng"), pytest.raises(NotFoundError) as refusal:
+        await rpc.finish_upload.run(TENANT, session.upload_id, "")
+    assert refusal.value.reason == "UPLOAD_UNKNOWN"

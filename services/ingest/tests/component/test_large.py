@@ -8,6 +8,7 @@ import pytest
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared, VersionAccepted
 from chassis.base.errors import ConflictError, FailedPreconditionError
 from chassis.events.failures import CrashLoopError
+from ingest.collections import CollectionSettings
 from ingest.usecases.documents.read_text import TextQuery
 from ingest.usecases.versions.prepare_document import PIECES_AT_ONCE
 from services.ingest.tests.conftest import NAME, TENANT, Rig, ids
@@ -111,3 +112,18 @@ async def test_a_deleted_version_keeps_no_part(rig: Rig):
     await rig.prepare(event_id="a1")
     await rig.report_purged()
     assert (rig.state(), rig.count("chunks")) == ("DELETED", 0)
+
+
+async def test_a_superseded_version_that_is_kept_has_no_part_of_its_text(rig: Rig):
+    await rig.wired.rpc.create_collection.run(
+        TENANT, NAME.split("/")[1], CollectionSettings(version_retention=5)
+    )
+    await rig.upload(TEXT.encode())
+    await interrupt(rig, lambda: rig.count("chunks") > 0)
+    await rig.index_version(b"A newer version.")
+    assert (rig.state(), rig.version()["kept"]) == ("SUPERSEDED", True)
+    assert await rig.prepare(event_id="a1") == []
+    with pytest.raises(FailedPreconditionError) as refused:
+        await rig.wired.rpc.get_text.run(TENANT, NAME, TextQuery(version=1))
+    assert refused.value.reason == "TEXT_MISSING"
+    assert (await rig.wired.rpc.roll_back.run(TENANT, NAME, 1)).version.number == 3

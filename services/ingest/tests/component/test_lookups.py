@@ -10,6 +10,8 @@ from chassis.base.postgres import Database, Transaction
 from ingest.checks import Check
 from ingest.store.checks import PostgresChecks
 from ingest.store.documents import PostgresDocuments
+from ingest.store.duplicates import PostgresDuplicates
+from ingest.usecases.documents.duplicates import SAME_MAX
 from services.ingest.tests.conftest import TENANT
 
 DOCUMENTS = 400
@@ -71,3 +73,25 @@ async def _count_read(tx: Transaction) -> int:
     row = await (await tx.execute(_READ)).fetchone()
     assert row is not None
     return int(row["read"])
+
+
+@pytest.mark.parametrize("copies", [0, DOCUMENTS])
+@pytest.mark.parametrize("collection", ["minutes", "reports"])
+async def test_documents_with_the_same_bytes_are_found_by_them(
+    tx: Transaction, collection: str, copies: int
+):
+    digest, name = "a" * 64, f"collections/{collection}/documents/new"
+    for statement in (_FILL_DOCUMENTS, _FILL_VERSIONS):
+        copied = statement.replace("documents/'", "documents/copy'")
+        await tx.execute(
+            copied.replace("lpad(number::text, 64, '0')", f"'{digest}'"), [TENANT, copies]
+        )
+    await tx.execute(
+        "INSERT INTO ingest.documents (tenant_id, name, latest_version, upload_order)"
+        " VALUES (%s, %s, 1, 1)",
+        [TENANT, name],
+    )
+    before = await _count_read(tx)
+    found = await PostgresDuplicates(tx, TENANT).list_same({name: digest})
+    assert len(found.get(name, ())) == min(copies, SAME_MAX)
+    assert await _count_read(tx) - before <= 10 * SAME_MAX

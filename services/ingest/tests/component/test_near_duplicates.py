@@ -6,8 +6,10 @@ import pytest
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentDeleted, DocumentIndexed
 from aquifer.query.v1.passage_events_pb2 import VersionSearchable
+from chassis.base.labels import hold
 from ingest.collections import CollectionSettings
 from ingest.cutting import chunk_id
+from ingest.document_messages import to_document
 from ingest.notes import Note
 from ingest.signature import BANDS, NUMBERS
 from ingest.steps import Step
@@ -193,3 +195,19 @@ async def test_documents_indexed_in_one_batch_name_each_other(rig: Rig):
         NAME: "version 1: text 1.00 like q1",
         TWIN: "version 1: text 1.00 like q3",
     }
+
+
+async def test_a_key_with_a_list_of_labels_gets_no_names(rig: Rig):
+    """The other document may have got a label since."""
+    await create(rig)
+    await index(rig, TWIN)
+    await index(rig)
+    view = await rig.get()
+    [note] = to_document(view).notes
+    assert note.detail == "version 1: text 1.00 like q1"
+    hold(frozenset({"eng"}))
+    try:
+        [note] = to_document(view).notes
+    finally:
+        hold(None)
+    assert (note.code, note.detail) == ("NEAR_DUPLICATES", "version 1: text like that of others")

@@ -17,17 +17,26 @@ BAND_MAX: Final = 16
 # Whoever may see a document may see the others that it names.
 _SHOWN: Final = "(d.labels = '{}' OR own.labels <> '{}' AND own.labels <@ d.labels)"
 
+# Before `_SAME`: a plan for any tenant, as for `PostgresChecks`.
+_PLAN_FOR_ANY_TENANT: Final = "SET LOCAL plan_cache_mode = force_generic_plan"
+
 
 def _same(place: int, condition: str) -> str:
-    """Documents with the bytes of a given one, whose names are in a range of the index."""
+    """Documents with the bytes of a given one, whose names are in a range, in the index's order.
+
+    The LIMIT on the key of a document makes the planner look it up.
+    """
     return f"""
         (SELECT {place} AS place, same.document FROM versions same
-        JOIN documents d ON d.tenant_id = same.tenant_id AND d.name = same.document
-            AND d.latest_version = same.version AND d.upload_order > {rows.CUT}
+        CROSS JOIN LATERAL (
+            SELECT * FROM documents
+            WHERE tenant_id = %(tenant)s AND name = same.document LIMIT 1
+        ) AS d
         WHERE same.tenant_id = %(tenant)s AND same.sha256 = own.sha256
             AND same.state IN ('ACCEPTED', 'PREPARED', 'INDEXED')
-            AND same.document <> own.name AND {condition} AND {_SHOWN}
-        ORDER BY same.document LIMIT %(limit)s)"""  # noqa: S608
+            AND same.document <> own.name AND {condition}
+            AND d.latest_version = same.version AND d.upload_order > {rows.CUT} AND {_SHOWN}
+        ORDER BY split_part(same.document, '/', 2), same.document LIMIT %(limit)s)"""  # noqa: S608
 
 
 _RANGES: Final = " UNION ALL ".join(
@@ -111,6 +120,7 @@ class PostgresDuplicates(Duplicates):
 
     @override
     async def list_same(self, digests: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+        await self._tx.execute(_PLAN_FOR_ANY_TENANT)
         found = await self._execute(
             _SAME, names=list(digests), sha256s=list(digests.values()), limit=SAME_MAX
         )

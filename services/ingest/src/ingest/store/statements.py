@@ -279,11 +279,14 @@ ORDER BY v.version FOR UPDATE
 """  # noqa: S608
 
 # A failed version stays FAILED; one that is kept already, or no longer, does not change its state.
-# A retired version has no signature, even if it is kept: no text is compared with its text.
+# A retired version has no signature, even if it is kept: no text is compared with its text. One
+# that is kept before all its pieces were stored keeps its bytes alone.
 RETIRE: Final = """
 WITH emptied AS (
     DELETE FROM chunks WHERE tenant_id = %(tenant)s AND document = %(name)s
-        AND version = ANY(%(dropped)s)
+        AND version = ANY(%(dropped)s::bigint[] || ARRAY(
+            SELECT version FROM versions WHERE tenant_id = %(tenant)s AND document = %(name)s
+                AND version = ANY(%(kept)s) AND state = 'ACCEPTED'))
 ), forgotten AS (
     DELETE FROM contents WHERE tenant_id = %(tenant)s AND document = %(name)s
         AND version = ANY(%(dropped)s)

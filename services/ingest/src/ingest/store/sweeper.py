@@ -19,24 +19,29 @@ _PENDING: Final = (
     "tenant_id, document, version, state, attempt, size_bytes, batch_count, step_due_at"
 )
 
+# No unit of work of a tenant begins while it is being removed: its rows would end every round.
+_NOT_REMOVED: Final = """tenant_id <> ALL(ARRAY(
+    SELECT tenant_id FROM deleted_tenants WHERE finished_at IS NULL))"""
+
 _DUE: Final = f"""
 SELECT {_PENDING} FROM versions
 WHERE state = %(state)s AND step_due_at IS NOT NULL
-    AND step_due_at <= clock_timestamp()
+    AND step_due_at <= clock_timestamp() AND {_NOT_REMOVED}
 ORDER BY step_due_at LIMIT %(limit)s
 """  # noqa: S608
 
-_UNDESCRIBED: Final = """
+_UNDESCRIBED: Final = f"""
 SELECT tenant_id, document, version, state, description_attempt AS attempt, size_bytes, batch_count,
     description_due_at AS step_due_at
-FROM versions WHERE description_due_at <= clock_timestamp()
+FROM versions WHERE description_due_at <= clock_timestamp() AND {_NOT_REMOVED}
 ORDER BY description_due_at LIMIT %(limit)s
-"""
+"""  # noqa: S608
 
 _EXPIRED: Final = f"""
 SELECT {_PENDING} FROM versions
 WHERE state = ANY(%(states)s) AND step_due_at IS NOT NULL
     AND updated_at <= clock_timestamp() - make_interval(secs => %(deadline_s)s)
+    AND {_NOT_REMOVED}
 ORDER BY updated_at LIMIT %(limit)s
 """  # noqa: S608
 
@@ -62,16 +67,16 @@ GROUP BY tenant_id
 """
 
 # The oldest of each tenant first, then the second of each: nobody waits behind another's thousand.
-_DUE_FETCHES: Final = """
+_DUE_FETCHES: Final = f"""
 SELECT tenant_id, source, request_id
 FROM tenants CROSS JOIN LATERAL (
     SELECT source, request_id, due_at, row_number() OVER (ORDER BY due_at) AS turn
     FROM fetches f
     WHERE f.tenant_id = tenants.tenant_id AND f.due_at <= clock_timestamp()
     ORDER BY due_at LIMIT %(each)s) AS due
-WHERE tenant_id <> ALL(%(excluding)s)
+WHERE tenant_id <> ALL(%(excluding)s) AND {_NOT_REMOVED}
 ORDER BY turn, due_at LIMIT %(limit)s
-"""
+"""  # noqa: S608
 
 _KEPT_KEYS: Final = f"""
 SELECT v.object_key FROM versions v
@@ -81,26 +86,33 @@ UNION ALL
 SELECT object_key FROM upload_parts WHERE tenant_id = %(tenant)s
 """  # noqa: S608  (a constant of this package)
 
-_EXPIRED_SESSIONS: Final = """
-SELECT tenant_id, upload_id FROM upload_sessions WHERE expires_at <= clock_timestamp()
+_EXPIRED_SESSIONS: Final = f"""
+SELECT tenant_id, upload_id FROM upload_sessions
+WHERE expires_at <= clock_timestamp() AND {_NOT_REMOVED}
 ORDER BY expires_at LIMIT %(limit)s
-"""
+"""  # noqa: S608
 
-_WITH_RETENTION: Final = """
-SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 ORDER BY tenant_id
-"""
+_TENANTS: Final = f"""
+SELECT tenant_id FROM tenants WHERE {_NOT_REMOVED} ORDER BY tenant_id
+"""  # noqa: S608
 
-_WITH_LABELS_DUE: Final = """
-SELECT DISTINCT tenant_id FROM documents WHERE labels_due_at IS NOT NULL ORDER BY tenant_id
-"""
+_WITH_RETENTION: Final = f"""
+SELECT DISTINCT tenant_id FROM collections WHERE retention_s > 0 AND {_NOT_REMOVED}
+ORDER BY tenant_id
+"""  # noqa: S608
+
+_WITH_LABELS_DUE: Final = f"""
+SELECT DISTINCT tenant_id FROM documents WHERE labels_due_at IS NOT NULL AND {_NOT_REMOVED}
+ORDER BY tenant_id
+"""  # noqa: S608
 
 # Those that need no other service first; tenants take turns, as for fetches.
-_COLLECTION_DELETIONS: Final = """
+_COLLECTION_DELETIONS: Final = f"""
 SELECT * FROM (
     SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY requested_at) AS turn
-    FROM collection_deletions WHERE finished_at IS NULL) AS unfinished
+    FROM collection_deletions WHERE finished_at IS NULL AND {_NOT_REMOVED}) AS unfinished
 ORDER BY hidden DESC, turn, requested_at LIMIT %(limit)s
-"""
+"""  # noqa: S608
 
 _FORGET_REQUESTS: Final = """
 DELETE FROM uploads WHERE ctid = ANY(ARRAY(
@@ -175,7 +187,7 @@ class PostgresSweeper(Sweeper):
 
     @override
     async def list_tenants(self) -> Sequence[str]:
-        found = await self._fetch_all("SELECT tenant_id FROM tenants ORDER BY tenant_id", {})
+        found = await self._fetch_all(_TENANTS, {})
         return [row["tenant_id"] for row in found]
 
     @override

@@ -183,7 +183,10 @@ class DeadLetters(Protocol):
 
 
 class Sweeper(Protocol):
-    """Finds pending work of all tenants; changes are made in a tenant's transaction."""
+    """Finds pending work of all tenants; changes are made in a tenant's transaction.
+
+    Tenants that are being removed are left out: their work ends with them.
+    """
 
     async def list_overdue(self, state: State, limit: int) -> Sequence[Pending]:
         """Overdue steps, the longest overdue first."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from chassis.base.labels import Held
 from ingest.collections import collection_of
 from ingest.domain import UNFINISHED, State, Version, View
 from ingest.notes import Note, NoteCode
@@ -101,6 +102,22 @@ async def note_near_duplicates(
     return [
         replace(one, notes=[*one.notes, notes[one.document]]) if one.document in notes else one
         for one in versions
+    ]
+
+
+def hide_names(notes: Sequence[Note], held: Held) -> Sequence[Note]:
+    """Notes as somebody with these labels may see them.
+
+    Labels change after a note was made, so the documents that it names may be hidden by now: only
+    whoever holds all labels gets their names.
+    """
+    if held is None:
+        return notes
+    return [
+        note._replace(detail=f"{note.detail.partition(':')[0]}: text like that of others")
+        if note.code is NoteCode.NEAR_DUPLICATES
+        else note
+        for note in notes
     ]
 
 

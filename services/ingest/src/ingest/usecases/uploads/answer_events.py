@@ -64,11 +64,15 @@ class AnswerEvents:
         try:
             await self._settle(delivery, handle)
         except TenantDeletedError as error:
-            about, verdict = delivery.envelope, Verdict(reason=error.reason, detail=error.detail)
-            async with self.publish(about.tenant) as work:
-                announce.send_dead_letter_result(
-                    work, delivery.event, about.source, about.event_id, verdict
-                )
+            await self._tell_deleted(delivery, error)
+
+    async def _tell_deleted(self, delivery: UpstreamDelivery, error: TenantDeletedError) -> None:
+        """Sends the result of an event of a deleted tenant, of which nothing is recorded."""
+        about, verdict = delivery.envelope, Verdict(reason=error.reason, detail=error.detail)
+        async with self.publish(about.tenant) as work:
+            announce.send_dead_letter_result(
+                work, delivery.event, about.source, about.event_id, verdict
+            )
 
     async def _settle(
         self, delivery: UpstreamDelivery, handle: Callable[[Origin], Awaitable[None]]
@@ -97,7 +101,18 @@ class AnswerEvents:
                 await repeat_answer(work, delivery.event.tenant, origin)
 
     async def give_up(self, delivery: UpstreamDelivery, error: ServiceError) -> None:
-        """Sends the result of an event that becomes a dead letter, unless it has one."""
+        """Sends the result of an event that becomes a dead letter, unless it has one.
+
+        Raises:
+            TenantDeletedError: that is its result, and it becomes no dead letter.
+        """
+        try:
+            await self._give_up(delivery, error)
+        except TenantDeletedError as deleted:
+            await self._tell_deleted(delivery, deleted)
+            raise
+
+    async def _give_up(self, delivery: UpstreamDelivery, error: ServiceError) -> None:
         event, about = delivery.event, delivery.envelope
         async with self.begin(event.tenant) as work:
             try:
@@ -114,11 +129,21 @@ class AnswerEvents:
         Its tenant is certain: the broker lets a publisher use only the subjects of its own tenant.
         With an id and a source it is refused for good, like any other; without them its producer
         cannot repeat it, and the id of the result follows from its place in the stream.
+
+        Raises:
+            TenantDeletedError: that is its result, and it becomes no dead letter.
         """
+        try:
+            await self._refuse_unreadable(event, error)
+        except TenantDeletedError as deleted:
+            async with self.publish(event.tenant) as work:
+                announce.send_unreadable(work, event, _refuse_glimpse(event.seen, deleted))
+            raise
+
+    async def _refuse_unreadable(self, event: Unreadable, error: ServiceError) -> None:
         seen = event.seen
-        correlation_id = announce.truncate(seen.correlation_id, ID_MAX_CHARS)
-        refusal = _refuse(Origin(correlation_id=correlation_id), seen.document, error)
-        origin = _find_origin(seen, correlation_id)
+        refusal = _refuse_glimpse(seen, error)
+        origin = _find_origin(seen, refusal.origin.correlation_id)
         async with self.begin(event.tenant) as work:
             if origin is None:
                 announce.send_unreadable(work, event, refusal)
@@ -131,8 +156,11 @@ class AnswerEvents:
         An accepted event stays accepted, even if its producer has removed the file since, or its
         tenant has been suspended.
         """
-        async with self.begin(delivery.event.tenant) as work:
-            await refuse_within(work, delivery, error)
+        try:
+            async with self.begin(delivery.event.tenant) as work:
+                await refuse_within(work, delivery, error)
+        except TenantDeletedError as deleted:
+            await self._tell_deleted(delivery, deleted)
 
 
 async def refuse_within(work: Work, delivery: UpstreamDelivery, error: ServiceError) -> None:
@@ -182,6 +210,11 @@ def _refuse(origin: Origin, document: str, error: ServiceError) -> Upload:
         result=error.reason,
         result_detail=announce.truncate(error.detail),
     )
+
+
+def _refuse_glimpse(seen: Glimpse, error: ServiceError) -> Upload:
+    correlation_id = announce.truncate(seen.correlation_id, ID_MAX_CHARS)
+    return _refuse(Origin(correlation_id=correlation_id), seen.document, error)
 
 
 async def _settle_refusal(work: Work, tenant: str, refusal: Upload) -> None:

@@ -283,7 +283,7 @@ class RecordUploads:
             if not upload.version:
                 raise AnsweredBeforeError
             if not one.draft.origin.source:
-                check_reuse(upload, one.draft.name, one.stored.sha256)
+                check_reuse(upload, one.draft.name, one.stored.sha256, one.held)
             return await repeat(work, upload)
 
 

@@ -6,6 +6,7 @@ from chassis.base.errors import (
     ForbiddenError,
     NotFoundError,
 )
+from chassis.base.labels import Held
 from ingest.domain import Origin, Upload
 from ingest.usecases.rows import Standing
 from ingest.usecases.work import Work
@@ -73,16 +74,18 @@ def deleted_version_error(number: int) -> FailedPreconditionError:
     )
 
 
-def check_reuse(upload: Upload, document: str, sha256: str) -> None:
+def check_reuse(upload: Upload, document: str, sha256: str, held: Held) -> None:
     """Checks that a known request id was used for these bytes of this document.
+
+    The error names the document of the upload, unless the sender may not see it.
 
     Raises:
         AlreadyExistsError: REQUEST_REUSED.
     """
     if upload.document != document or upload.sha256 not in ("", sha256):
+        is_told = held is None or upload.document == document
         raise AlreadyExistsError(
             "REQUEST_REUSED",
             "this request id was used for another document or other bytes; use a new one",
-            document=upload.document,
-            version=upload.version,
+            **({"document": upload.document, "version": upload.version} if is_told else {}),
         )

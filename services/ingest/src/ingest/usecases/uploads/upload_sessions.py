@@ -329,9 +329,9 @@ async def _is_finished(work: Work, session: Session) -> bool:
 
 
 async def _repeat(work: Work, upload_id: str) -> View:
-    """The document of a finished session."""
+    """The document of a finished session, which the caller may see."""
     upload = await work.uploads.find(Origin(request_id=upload_id))
-    if upload is None:
+    if upload is None or await work.documents.find_entry(upload.document) is None:
         raise _unknown_error()
     return await repeat(work, upload)
 

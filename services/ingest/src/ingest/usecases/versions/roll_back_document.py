@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chassis.base.errors import FailedPreconditionError, NotFoundError
+from chassis.base.labels import held_labels
 from ingest.domain import Draft, Origin, Version, View, check_name
 from ingest.usecases.deletion.delete_document import unknown_document_error
 from ingest.usecases.documents.read_text import unknown_version_error
@@ -67,7 +68,7 @@ class RollBackDocument:
             if version is None:
                 raise unknown_version_error(newest.version.number)
             if request_id and (known := await work.uploads.find(origin)):
-                check_reuse(known, name, version.stored.sha256)
+                check_reuse(known, name, version.stored.sha256, held_labels())
                 return await repeat(work, known)
             _check(newest, version)
             content = await _read_row(work, version)

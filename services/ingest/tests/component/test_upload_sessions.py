@@ -134,6 +134,14 @@ async def test_the_same_start_continues_and_replaces_the_description(replica: Re
     assert view.version.title == "New"
 
 
+async def test_with_other_labels_it_is_another_upload(replica: Replica):
+    session = await replica.start()
+    labelled = await replica.start(labels=("finance",))
+    assert labelled.upload_id != session.upload_id
+    assert (await replica.start(labels=("finance",))).upload_id == labelled.upload_id
+    assert (await replica.get(session)).draft.labels == ()
+
+
 @pytest.mark.parametrize("offset", [0, PART_BYTES - 1, PART_BYTES + 1, len(CONTENT), -1, 1 << 60])
 async def test_another_offset_is_refused_with_the_right_one(replica: Replica, offset: int):
     session = await replica.append(await replica.start(), CONTENT[:PART_BYTES])

@@ -28,7 +28,7 @@ WHERE tenant_id = %(tenant)s AND upload_id = %(upload_id)s
 _FIND_SAME: Final = f"""
 SELECT {_SESSION} FROM upload_sessions
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND sha256 = %(sha256)s
-    AND size_bytes = %(size_bytes)s
+    AND size_bytes = %(size_bytes)s AND labels = %(labels)s
 """  # noqa: S608
 
 _MEASURE: Final = """
@@ -99,9 +99,13 @@ class PostgresSessions(Sessions):
         return await self._fetch_one(_FIND, upload_id=upload_id)
 
     @override
-    async def find_same(self, document: str, sha256: str, size_bytes: int) -> Session | None:
+    async def find_same(self, draft: Draft, sha256: str, size_bytes: int) -> Session | None:
         return await self._fetch_one(
-            _FIND_SAME, document=document, sha256=sha256, size_bytes=size_bytes
+            _FIND_SAME,
+            document=draft.name,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            labels=list(draft.labels),
         )
 
     @override

@@ -247,8 +247,8 @@ class Sessions(Protocol):
     async def find(self, upload_id: str) -> Session | None:
         """Read a session."""
 
-    async def find_same(self, document: str, sha256: str, size_bytes: int) -> Session | None:
-        """The session of a document with this content."""
+    async def find_same(self, draft: Draft, sha256: str, size_bytes: int) -> Session | None:
+        """The session of a document with this content and these labels."""
 
     async def measure(self) -> tuple[int, int]:
         """Number of the tenant's sessions, and the bytes that they declare."""

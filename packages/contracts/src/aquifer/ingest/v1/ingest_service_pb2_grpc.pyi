@@ -59,10 +59,11 @@ class IngestServiceStub:
     """
     StartUpload: aio.UnaryUnaryMultiCallable[ingest_service_pb2.StartUploadRequest, ingest_service_pb2.UploadSession]
     """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
-    content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-    same upload with the bytes it has so far, and replace its title, metadata and labels. It expires after
-    its last change, at the `expire_time` of the reply; one with all its content is not kept longer
-    by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
+    content, FinishUpload makes it a document. The same document, SHA-256, size and labels again
+    return the same upload with the bytes it has so far, and replace its title and metadata. It
+    expires after its last change, at the `expire_time` of the reply; one with all its content is
+    not kept longer by a repeat. A password is sent with FinishUpload. Scope `documents.write`.
+    Idempotent.
     INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, SHA256_INVALID, EMPTY_DOCUMENT,
     DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
     RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.
@@ -272,10 +273,11 @@ class IngestServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[ingest_service_pb2.StartUploadRequest, abc.Awaitable[ingest_service_pb2.UploadSession]],
     ) -> abc.Awaitable[ingest_service_pb2.UploadSession]:
         """Begins an upload that takes several calls and survives broken ones: AppendUpload sends the
-        content, FinishUpload makes it a document. The same document, SHA-256 and size again return the
-        same upload with the bytes it has so far, and replace its title, metadata and labels. It expires after
-        its last change, at the `expire_time` of the reply; one with all its content is not kept longer
-        by a repeat. A password is sent with FinishUpload. Scope `documents.write`. Idempotent.
+        content, FinishUpload makes it a document. The same document, SHA-256, size and labels again
+        return the same upload with the bytes it has so far, and replace its title and metadata. It
+        expires after its last change, at the `expire_time` of the reply; one with all its content is
+        not kept longer by a repeat. A password is sent with FinishUpload. Scope `documents.write`.
+        Idempotent.
         INVALID_ARGUMENT DOCUMENT_NAME, METADATA_RANGE, LABELS_INVALID, SHA256_INVALID, EMPTY_DOCUMENT,
         DOCUMENT_TOO_LARGE. FAILED_PRECONDITION DOCUMENT_PINNED: unpin it to upload other bytes.
         RESOURCE_EXHAUSTED UPLOADS_FULL, BACKLOG_FULL.

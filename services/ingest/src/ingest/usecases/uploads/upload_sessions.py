@@ -79,7 +79,7 @@ class StartUpload:
             await _check_pin(work, draft, sha256)
             # Otherwise two calls could pass the limits together, or begin the same session.
             await work.sessions.lock()
-            known = await work.sessions.find_same(draft.name, sha256, size_bytes)
+            known = await work.sessions.find_same(draft, sha256, size_bytes)
             if known is not None and await _is_finished(work, known):
                 await work.sessions.remove(known.upload_id)
                 known = None

@@ -122,7 +122,8 @@ class Ingest(IngestServiceServicer):
                 loop = asyncio.get_running_loop()
                 loop.call_later(self.final_after_s, self.finish, header.document)
             await asyncio.sleep(self.answer_after_s)
-            return Document(name=header.document, version=1, state=ACCEPTED)
+            same = self.same_content.get(header.document, [])
+            return Document(name=header.document, version=1, state=ACCEPTED, same_content=same)
         finally:
             self.open_now -= 1
 

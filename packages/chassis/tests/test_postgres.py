@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from chassis.base.errors import UnavailableError
+from chassis.base.labels import hold
 from chassis.base.postgres import migrate, open_database
 from chassis.base.tenants import TenantDeletedError
 from chassis.events.inbox import forget_old
@@ -144,6 +145,20 @@ async def test_a_deleted_tenant_is_not_entered(database):
                 pytest.fail("entered")
     async with database.enter("here"), database.transaction("gone"), database.remove("gone"):
         pass
+
+
+@pytest.mark.parametrize("begin", ["transaction", "enter"])
+@pytest.mark.parametrize(
+    ("held", "seen"), [(None, ""), (frozenset(), ","), (frozenset({"hr", "eng"}), ",eng,hr")]
+)
+async def test_a_transaction_of_a_call_has_the_labels_of_its_sender(database, begin, held, seen):
+    hold(held)
+    try:
+        async with getattr(database, begin)("here") as tx:
+            cursor = await tx.execute("SELECT current_setting('app.labels', true) AS labels")
+            assert ((await cursor.fetchone())["labels"] or "") == seen
+    finally:
+        hold(None)
 
 
 async def test_a_removal_is_alone_with_its_tenant(database):

@@ -57,11 +57,7 @@ class Database:
         only rows without labels, or with one that it holds. The setting begins with a comma, so
         that no labels differ from all.
         """
-        bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
-        if (held := held_labels()) is not None:
-            listed = "".join(f",{label}" for label in sorted(held)) or ","
-            bound += sql.SQL("; SET LOCAL app.labels = {}").format(sql.Literal(listed))
-        async with self._begin(bound) as connection:
+        async with self._begin(_bind(tenant)) as connection:
             yield connection
 
     @asynccontextmanager
@@ -71,8 +67,8 @@ class Database:
         Raises:
             TenantDeletedError: it is deleted.
         """
-        bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {0}; SELECT enter_tenant({0})")
-        async with self._begin(bound.format(sql.Literal(tenant))) as connection:
+        entered = sql.SQL("; SELECT enter_tenant({})").format(sql.Literal(tenant))
+        async with self._begin(_bind(tenant) + entered) as connection:
             yield connection
 
     @asynccontextmanager
@@ -158,6 +154,15 @@ class Database:
         except (UnavailableError, ConflictError, OverloadedError):
             return False
         return True
+
+
+def _bind(tenant: str) -> sql.Composed:
+    """Begins a transaction of a tenant, with the labels of the sender of the current call."""
+    bound = sql.SQL("BEGIN; SET LOCAL app.tenant = {}").format(sql.Literal(tenant))
+    if (held := held_labels()) is not None:
+        listed = "".join(f",{label}" for label in sorted(held)) or ","
+        bound += sql.SQL("; SET LOCAL app.labels = {}").format(sql.Literal(listed))
+    return bound
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
                 run.screen.record(listing.as_json(document))
             else:
                 found.append(document)
-        show.show_documents(run.screen, found)
+        show.show_documents(run.screen, found, chosen=bool(state or where))
         return 0
 
     return run.with_client(work)

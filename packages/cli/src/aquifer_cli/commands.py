@@ -141,8 +141,7 @@ def upload(
     cli,
     "import",
     examples="""\
-  aquifer import corpus.jsonl -c papers --wait
-  aquifer import salaries.jsonl --label hr
+  aquifer import corpus.jsonl -c papers --label hr --wait
   {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": 1987}}""",
 )
 @click.argument("file", type=_FILE)
@@ -167,9 +166,8 @@ def import_(run: Run, file: Path, collection: str, labels: tuple[str, ...], *, w
     "documents",
     examples="""\
   aquifer documents --state FAILED
-  aquifer documents --filter 'title:"water" AND size_bytes > 1000000'
+  aquifer documents --filter 'title:"water" AND notes:PAGES_WITHOUT_TEXT'
   aquifer documents --filter 'metadata.year >= 2020 AND metadata.tags:draft'
-  aquifer documents --filter notes:PAGES_WITHOUT_TEXT
   aquifer documents -c papers --json | jq -r .document""",
 )
 @_COLLECTION_ANY

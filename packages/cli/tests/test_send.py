@@ -95,20 +95,20 @@ async def test_what_is_refused_for_too_long_was_not_sent(monkeypatch):
 
 
 @pytest.mark.parametrize("wait", [False, True])
-async def test_documents_with_the_content_of_others_are_counted_and_named(wait):
+@pytest.mark.parametrize("count", [4, uploading.FEW + 1])
+async def test_documents_with_the_content_of_others_are_counted_and_named(count, wait):
     twins = {name(1): [name(8), name(9)], name(2): [name(7)]}
     ingest = Ingest(same_content=twins)
     async with serving(ingest) as (client, _):
-        outcomes = await send(client, items(4), wait=wait)
-        again = await send(client, items(4), wait=wait)
-    assert {o.document: o.as_json()["same_content"] for o in outcomes} == {
-        name(0): [],
-        name(1): [name(8), name(9)],
-        name(2): [name(7)],
-        name(3): [],
-    }
+        outcomes = await send(client, items(count), wait=wait)
+        again = await send(client, items(count), wait=wait)
+    named = {o.document: same for o in outcomes if (same := o.as_json()["same_content"])}
+    assert (len(outcomes), named) == (count, twins)
     # Nothing was sent; the check tells the first one.
-    assert [list(o.same_content) for o in again] == [[], [name(8)], [name(7)], []]
+    assert {o.document: list(o.same_content) for o in again if o.same_content} == {
+        name(1): [name(8)],
+        name(2): [name(7)],
+    }
     told = "2 documents have the content of others; --json names them"
     assert count_same_content(outcomes) == told
     assert count_same_content(outcomes[:2]).startswith("1 document has the content of others")
@@ -158,6 +158,17 @@ async def test_a_reader_that_goes_away_ends_it_as_what_it_is():
 async def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch, capsys):
     monkeypatch.setattr(sending, "REPEAT_S", 0.1)
     screen = Screen(machine=False)
-    async with sending._repeat_progress(screen, lambda: "2 of 3 documents: 2 ACCEPTED"):
-        await asyncio.sleep(0.55)
-    assert capsys.readouterr().err.splitlines().count("2 of 3 documents: 2 ACCEPTED") >= 2
+    for unchanged_s, most in ((0.2, 3), (60.0, 1)):
+        monkeypatch.setattr(sending, "REPEAT_UNCHANGED_S", unchanged_s)
+        sent = [2]
+
+        def describe() -> str:
+            return f"{sent[-1]} of 3 documents"  # noqa: B023
+
+        async with sending._repeat_progress(screen, describe):
+            await asyncio.sleep(0.65)
+            sent.append(3)
+            await asyncio.sleep(0.3)
+        said = capsys.readouterr().err.splitlines()
+        assert min(2, most) <= said.count("2 of 3 documents") <= most
+        assert "3 of 3 documents" in said

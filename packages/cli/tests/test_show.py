@@ -38,6 +38,15 @@ def screen():
     return Screen(machine=False)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [(False, "no documents; `aquifer upload ...` adds some"), (True, "no documents match")],
+)
+def test_an_empty_list_says_whether_something_was_left_out(screen, capsys, chosen, told):
+    show.show_documents(screen, [], chosen=chosen)
+    assert capsys.readouterr().out.strip() == told
+
+
 def test_everything_of_a_document_is_shown_and_nothing_empty(screen, capsys):
     show.show_document(screen, REPORT)
     shown = dict.fromkeys(capsys.readouterr().out.splitlines())

@@ -125,6 +125,12 @@ def test_lines_become_documents(tmp_path):
     assert "\u2028" in second.open().read().decode()
 
 
+def test_all_lines_get_the_given_labels(tmp_path):
+    rows = [{"_id": name, "text": name} for name in "ab"]
+    items = read_documents(write_lines(tmp_path / "pay.jsonl", *rows), "default", ("hr", "law"))
+    assert [list(item.header.labels) for item in items] == [["hr", "law"]] * 2
+
+
 def test_of_lines_with_one_id_the_last_counts_and_the_others_are_told(tmp_path):
     rows = [{"_id": "a", "text": "old"}, {"_id": "b", "text": "b"}, {"_id": "a", "text": "new"}]
     file = write_lines(tmp_path / "twice.jsonl", *rows)

@@ -349,7 +349,9 @@ async def test_a_stream_nobody_reads_is_closed_with_its_call(edge):
 
 
 @pytest.mark.parametrize("method", ["Upload", "Chat"])
-async def test_a_client_refused_while_it_still_sends_learns_why(edge, method):
+async def test_a_client_refused_while_it_still_sends_learns_why(edge, method, monkeypatch):
+    monkeypatch.setattr(rpc, "LINGER_S", 15.0)  # a busy machine reads slowly
+
     async def requests():
         for _ in range(200):
             yield StringValue(value="x" * 65_536)

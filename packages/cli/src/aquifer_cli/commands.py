@@ -141,22 +141,24 @@ def upload(
     cli,
     "import",
     examples="""\
-  aquifer import corpus.jsonl -c papers --wait
+  aquifer import corpus.jsonl -c papers --label hr --wait
   {"_id": "1", "title": "Wells", "text": "A well is ...", "metadata": {"year": 1987}}""",
 )
 @click.argument("file", type=_FILE)
 @COLLECTION
+@_LABELS
 @_WAIT
-def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
+def import_(run: Run, file: Path, collection: str, labels: tuple[str, ...], *, wait: bool) -> int:
     """Uploads a JSONL file: each line is a document.
 
     A line is an object with _id, text and optionally title and metadata (an object). If a line
-    cannot be read, nothing is sent. If lines have the same _id, the last one is used.
+    cannot be read, nothing is sent. If lines have the same _id, the last one is used. Without
+    --label a document keeps its labels, and a new one has those of its collection.
     """
     from aquifer_cli import upload as uploading
     from aquifer_cli.sending import send
 
-    return send(run, uploading.read_documents(file, collection), wait=wait)
+    return send(run, uploading.read_documents(file, collection, labels), wait=wait)
 
 
 @command(
@@ -164,7 +166,7 @@ def import_(run: Run, file: Path, collection: str, *, wait: bool) -> int:
     "documents",
     examples="""\
   aquifer documents --state FAILED
-  aquifer documents --filter 'title:"water" AND size_bytes > 1000000'
+  aquifer documents --filter 'title:"water" AND notes:PAGES_WITHOUT_TEXT'
   aquifer documents --filter 'metadata.year >= 2020 AND metadata.tags:draft'
   aquifer documents -c papers --json | jq -r .document""",
 )
@@ -175,9 +177,9 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
     """Lists documents with the state of their newest version.
 
     A filter compares state and reason (= !=), title, media_type and file_name (= != and `:` for
-    "contains"), size_bytes, create_time and update_time (= != < <= > >=), and metadata.KEY or
-    metadata."any key" with a text, number, boolean or time (`:` also for "has in its list"), joined
-    by AND, OR, NOT and parentheses.
+    "contains"), size_bytes, create_time and update_time (= != < <= > >=), notes (`:` for "has this
+    code"), and metadata.KEY or metadata."any key" with a text, number, boolean or time (`:` also
+    for "has in its list"), joined by AND, OR, NOT and parentheses.
     """
     from aquifer_cli import documents as listing
     from aquifer_cli import show
@@ -192,7 +194,7 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
                 run.screen.record(listing.as_json(document))
             else:
                 found.append(document)
-        show.show_documents(run.screen, found)
+        show.show_documents(run.screen, found, chosen=bool(state or where))
         return 0
 
     return run.with_client(work)

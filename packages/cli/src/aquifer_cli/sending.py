@@ -14,6 +14,8 @@ from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError, inte
 from aquifer_cli.screen import Bar, Screen
 
 REPEAT_S = 10.0
+# While nothing changes.
+REPEAT_UNCHANGED_S = 60.0
 LARGE = "MiB of large files"
 
 
@@ -146,12 +148,17 @@ def _large_bytes(item: uploading.Item) -> int:
 async def _repeat_progress(
     screen: Screen, describe_progress: Callable[[], str]
 ) -> AsyncIterator[None]:
-    """Prints the progress every `REPEAT_S` if there is no progress bar."""
+    """Prints changed progress every `REPEAT_S` if there is no progress bar, other less often."""
+    clock = asyncio.get_running_loop().time
 
     async def say() -> None:
+        said, said_at = "", clock()
         while True:
             await asyncio.sleep(REPEAT_S)
-            screen.note(describe_progress())
+            progress = describe_progress()
+            if progress != said or clock() - said_at >= REPEAT_UNCHANGED_S:
+                said, said_at = progress, clock()
+                screen.note(progress)
 
     if screen.animated:
         yield

@@ -132,12 +132,13 @@ def show_notes(screen: Screen, items: Sequence[Item]) -> None:
         screen.note(f"and {len(notes) - SHOWN:,} more changes of this kind")
 
 
-def show_documents(screen: Screen, documents: Sequence[Document]) -> None:
-    """A table, and how many there are in each state."""
+def show_documents(screen: Screen, documents: Sequence[Document], *, chosen: bool = False) -> None:
+    """A table, and how many there are in each state; `chosen`: others were left out."""
     screen.table(["state", "ver", "document"], [_document_row(d) for d in documents])
     counts = Counter(state_name(document.state) for document in documents)
     summary = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    screen.say(summary or spell_commands("no documents; `aquifer upload ...` adds some"))
+    none = "no documents match" if chosen else "no documents; `aquifer upload ...` adds some"
+    screen.say(summary or spell_commands(none))
 
 
 def _document_row(document: Document) -> Row:

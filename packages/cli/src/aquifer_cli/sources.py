@@ -162,8 +162,10 @@ def _file_item(found: _Found, collection: str, password: str) -> Item:
     )
 
 
-def read_documents(file: Path, collection: str) -> list[Item]:
+def read_documents(file: Path, collection: str, labels: Sequence[str] = ()) -> list[Item]:
     """One document per line: `_id`, `title`, `text`, optional `metadata` (an object).
+
+    All get the same labels.
 
     If lines have the same `_id`, the last one is used and the others are skipped.
 
@@ -172,7 +174,7 @@ def read_documents(file: Path, collection: str) -> list[Item]:
             sent then.
     """
     names.check_collection(collection)
-    items = read_lines(file, lambda line: _line_item(line, collection))
+    items = read_lines(file, lambda line: _line_item(line, collection, labels))
     if not items:
         raise CommandError("NO_FILES", f"{display_path(file)} has no lines", exit_code=EXIT_USAGE)
     last = {item.header.document: item.path for item in items}
@@ -188,7 +190,7 @@ def read_documents(file: Path, collection: str) -> list[Item]:
     ]
 
 
-def _line_item(line: Line, collection: str) -> Item:
+def _line_item(line: Line, collection: str, labels: Sequence[str]) -> Item:
     row = line.row
     identifier, text = line.text("_id"), line.text("text")
     title = str(row.get("title") or "")
@@ -211,6 +213,7 @@ def _line_item(line: Line, collection: str) -> Item:
             media_type="text/plain",
             title=title[:TITLE_CHARS],
             metadata=to_struct(metadata),
+            labels=labels,
         ),
         open=partial(BytesIO, content),
         notes=tuple(notes),

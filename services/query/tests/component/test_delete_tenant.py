@@ -79,6 +79,30 @@ async def test_nothing_is_left_but_the_tombstone(world):
     assert await world.search("impeller") == []
 
 
+async def test_a_lost_store_is_rebuilt_while_a_tenant_is_being_removed(world):
+    await fill(world)
+    await fill(world, OTHER)
+    found = await world.search("impeller", tenant=OTHER)
+    await order(world)
+    await world.vectors.drop()
+    await world.rebuild.run()
+    assert await world.search("impeller", tenant=OTHER) == found != []
+    assert not await world.points()
+    assert await world.ledger.list_tenants() == [OTHER]
+
+
+async def test_labels_of_others_follow_while_a_tenant_is_being_removed(world):
+    await fill(world)
+    await fill(world, OTHER)
+    world.everything.execute(
+        "INSERT INTO relabelled_documents SELECT tenant_id, document FROM documents"
+        " WHERE live_version > 0 ORDER BY tenant_id"
+    )
+    await order(world)
+    assert await world.relabel.run() == 1
+    assert await world.ledger.list_relabelled(9) == []
+
+
 async def test_no_late_batch_brings_a_point_or_passage_back(world):
     await order(world)
     for _ in range(2):

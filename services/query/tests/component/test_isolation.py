@@ -51,7 +51,9 @@ async def full(world):
                 Version(document="collections/manuals/documents/gone", number=1), 1
             )
     for tenant in ("acme", "globex"):
-        world.everything.execute("INSERT INTO deleted_tenants (tenant_id) VALUES (%s)", [tenant])
+        world.everything.execute(
+            "INSERT INTO deleted_tenants (tenant_id, finished_at) VALUES (%s, now())", [tenant]
+        )
         world.everything.execute(
             "INSERT INTO relabelled_documents (tenant_id, document) VALUES (%s, 'one')", [tenant]
         )

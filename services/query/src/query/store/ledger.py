@@ -95,8 +95,12 @@ WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(p
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
 
+# No unit of work of a tenant begins while it is being removed: it would end the round of a loop.
+_NOT_REMOVED: Final = """tenant_id <> ALL(ARRAY(
+    SELECT tenant_id FROM deleted_tenants WHERE finished_at IS NULL))"""
+
 # Jumps from one tenant to the next on the primary key instead of reading every document.
-_TENANTS: Final = """
+_TENANTS: Final = f"""
 WITH RECURSIVE found AS (
     (SELECT tenant_id FROM documents ORDER BY tenant_id LIMIT 1)
     UNION ALL
@@ -104,8 +108,8 @@ WITH RECURSIVE found AS (
             ORDER BY tenant_id LIMIT 1)
     FROM found WHERE found.tenant_id IS NOT NULL
 )
-SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
-"""
+SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL AND {_NOT_REMOVED}
+"""  # noqa: S608
 
 _INSPECT: Final = """
 SELECT document, live_version, tombstone_version, labels,
@@ -124,7 +128,9 @@ _INSPECT_ALL: Final = _INSPECT.format(
     chosen="document > %(after)s AND %(collection)s IN ('', substr(collection, 13))"
 )
 
-_RELABELLED: Final = "SELECT tenant_id, document FROM relabelled_documents LIMIT %(limit)s"
+_RELABELLED: Final = f"""
+SELECT tenant_id, document FROM relabelled_documents WHERE {_NOT_REMOVED} LIMIT %(limit)s
+"""  # noqa: S608
 
 _REMOVED_VERSIONS: Final = (
     "SELECT tenant_id, document, version FROM removed_versions LIMIT %(limit)s"

@@ -266,13 +266,16 @@ class Ledger(Protocol):
         """Number of passages of a tenant, including those of incomplete versions."""
 
     async def list_tenants(self) -> Sequence[str]:
-        """Every tenant with a known document."""
+        """Every tenant with a known document, without those that are being removed."""
 
     async def inspect(self, tenant: str, asked: Inspection) -> Sequence[Inspected]:
         """Known documents in the order of their names, at most `asked.limit`."""
 
     async def list_relabelled(self, limit: int) -> Sequence[tuple[str, str]]:
-        """Tenants and documents of which points may have other labels than the document."""
+        """Tenants and documents of which points may have other labels than the document.
+
+        Tenants that are being removed are left out.
+        """
 
     async def list_removed_versions(self, limit: int) -> Sequence[RemovedVersion]:
         """Removed versions of any tenant that still have points."""

@@ -64,7 +64,7 @@ HIT = {
     "lines",
 }
 COLLECTION = {
-    *("collection", "documents", "states", "description"),
+    *("collection", "documents", "states", "description", "labels"),
     *("target_chars", "max_chars", "retention_s", "version_retention", "steps", "create_time"),
 }
 TEXT = {

@@ -215,7 +215,6 @@ def test_in_a_terminal_it_asks_before(stack, answer: str):
         ("discard",),
         ("discard", "ingest/1", "--all"),
         ("replay", "--service", "ingest"),
-        ("show", "auth/1"),
     ],
 )
 def test_wrong_usage_says_what_to_do(stack, arguments):

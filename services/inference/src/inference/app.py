@@ -44,7 +44,8 @@ def wire(process: Process, adapters: Adapters) -> None:
     embedders, generators = {one.profile.name: one for one in opened}, {model: adapters.generator}
     embed = EmbedTexts(embedders)
     begin = Publications(process.bus).begin
-    process.consume(events, app=UseCases(embed=EmbedChunks(begin, embed, profile)))
+    chunks = EmbedChunks(begin, embed, profile)
+    process.consume(events, app=UseCases(embed=chunks, dead_letters=process.dead_letters))
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
             embed=embed,

@@ -5,12 +5,13 @@ from typing import Annotated
 
 from faststream import Context
 
+from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.inference.v1.embedding_events_pb2 import EmbeddingRejected
-from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
+from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared, DocumentDeletionRequested
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
-from inference.usecases import EmbedChunks
+from inference.usecases import DeadLetters, EmbedChunks
 
 # So many wait at the engine, whose queue is fair to tenants and their documents.
 EMBED_GROUPS = 128
@@ -21,6 +22,7 @@ class UseCases:
     """What the events are handled by."""
 
     embed: EmbedChunks
+    dead_letters: DeadLetters
 
 
 App = Annotated[UseCases, Context("app")]
@@ -47,3 +49,14 @@ async def reject_chunks(batch: Batch[ChunksPrepared], error: ServiceError, app: 
 async def embed_chunks(batch: Batch[ChunksPrepared], app: App) -> None:
     for delivery in batch:
         await app.embed.run(delivery)
+
+
+@events.on(DocumentDeletionRequested)
+async def forget_document(batch: Batch[DocumentDeletionRequested], app: App) -> None:
+    for delivery in batch:
+        await app.dead_letters.discard_document(batch.tenant, delivery.event.document)
+
+
+@events.on(TenantDeletionRequested)
+async def forget_tenant(batch: Batch[TenantDeletionRequested], app: App) -> None:
+    await app.dead_letters.discard_tenant(batch.tenant)

@@ -67,6 +67,16 @@ class Generator(Protocol):
         """
 
 
+class DeadLetters(Protocol):
+    """Events that this service could not handle; they have text of documents."""
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        """Remove those of a document; returns their number."""
+
+    async def discard_tenant(self, tenant: str) -> int:
+        """Remove those of a tenant; returns their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """Vectors and the profile they were computed under."""

@@ -16,6 +16,8 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
+from chassis.events.bound import BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.settlement import Settlement
@@ -76,8 +78,8 @@ class RunningService:
 
     @property
     def settlement(self) -> Settlement[Any]:
-        """Its only one."""
-        [settlement] = self.process.settlements
+        """That of the chunks."""
+        [settlement] = [one for one in self.process.settlements if one.event is ChunksPrepared]
         return settlement
 
     def caller(self, scope: str = "models", tenant: str = "acme") -> dict[str, Any]:
@@ -86,12 +88,14 @@ class RunningService:
     async def settled(self) -> None:
         """Waits until the broker holds nothing for the service any more."""
         async with asyncio.timeout(60):
-            while True:
-                bound = self.settlement.bound
-                info = await bound.info() if bound.is_connected else None
-                if info and not info.num_pending and not info.num_ack_pending:
-                    return
-                await asyncio.sleep(0.02)
+            for settlement in self.process.settlements:
+                while not await _is_settled(settlement.bound):
+                    await asyncio.sleep(0.02)
+
+
+async def _is_settled(bound: BoundDurable) -> bool:
+    info = await bound.info() if bound.is_connected else None
+    return info is not None and not info.num_pending and not info.num_ack_pending
 
 
 async def failure(call: Awaitable[object]) -> tuple[str, str]:

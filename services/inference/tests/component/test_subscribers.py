@@ -5,10 +5,15 @@ import asyncio
 import numpy as np
 import pytest
 
+from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
 from aquifer.inference.v1.inference_service_pb2 import LANE_BULK as CALLS_BULK
 from aquifer.inference.v1.inference_service_pb2 import EmbedRequest
-from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
+from aquifer.ingest.v1.document_events_pb2 import (
+    Chunk,
+    ChunksPrepared,
+    DocumentDeletionRequested,
+)
 from aquifer.ingest.v1.document_pb2 import LANE_BULK, LANE_INTERACTIVE
 from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
@@ -26,6 +31,11 @@ def prepared(*texts, batch=0, tenant=TENANT, document=DOCUMENT):
     return ChunksPrepared(
         tenant=tenant, document=document, version=3, batch=batch, batch_count=9, chunks=chunks
     )
+
+
+async def publish_as(bus, service, event):
+    async with bus.connect(service) as own:
+        await own.publish_all([encode_event(event, event_id="order", document="")])
 
 
 async def publish(bus, *events):
@@ -156,6 +166,27 @@ async def test_a_batch_no_retry_would_repair_is_kept_and_reported(
     assert [one.prepared.batch for one in await read_published(bus, ChunksEmbedded)] == [5]
     [letter] = await DeadLetters(ticking_service.process.bus, "inference").list(0, 10)
     assert (letter.reason, letter.event_id) == (reason, "batch-4")
+
+
+@pytest.mark.parametrize("whole_tenant", [False, True])
+async def test_what_is_deleted_leaves_no_dead_letters(bus, ticking_service, ticking, whole_tenant):
+    ticking.poison = "bad"
+    others = [
+        prepared("bad", batch=2, document=f"{DOCUMENT}-2"),
+        prepared("bad", batch=3, tenant="b"),
+    ]
+    await publish(bus, prepared("bad", batch=1), *others)
+    await ticking_service.settled()
+    letters = DeadLetters(ticking_service.process.bus, "inference")
+    assert len(await letters.list(0, 10)) == 3
+    if whole_tenant:
+        await publish_as(bus, "auth", TenantDeletionRequested(tenant=TENANT, attempt=1))
+    else:
+        order = DocumentDeletionRequested(tenant=TENANT, document=DOCUMENT, version=3)
+        await publish_as(bus, "ingest", order)
+    await ticking_service.settled()
+    kept = sorted(letter.event_id for letter in await letters.list(0, 10))
+    assert kept == (["batch-3"] if whole_tenant else ["batch-2", "batch-3"])
 
 
 async def test_a_batch_waits_for_an_engine_that_fails_on_everything(

@@ -27,7 +27,7 @@ from aquifer.bus.v1 import event_options_pb2 as aquifer_dot_bus_dot_v1_dot_event
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aquifer/auth/v1/auth_events.proto\x12\x0f\x61quifer.auth.v1\x1a%aquifer/auth/v1/tenant_deletion.proto\x1a\"aquifer/bus/v1/event_options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\rApiKeyRevoked\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12/\n\x0brevoke_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x08\x8a\xb5\x18\x04\x08\x03\x18\x01\"E\n\rTenantCreated\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\\\n\rTenantDeleted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x31\n\x08\x64\x65letion\x18\x02 \x01(\x0b\x32\x1f.aquifer.auth.v1.TenantDeletion:\x08\x8a\xb5\x18\x04\x08\x03 \x01\"\x85\x01\n\x17TenantDeletionRequested\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x30\n\x0crequest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x17\x8a\xb5\x18\x13\x08\x03\x12\x06ingest\x12\x05query \x01\"t\n\rTenantResumed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x0bresume_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x03 \x01(\x03:\x10\x8a\xb5\x18\x0c\x08\x03\x12\x06ingest\x18\x01\"w\n\x0fTenantSuspended\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x30\n\x0csuspend_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x03 \x01(\x03:\x10\x8a\xb5\x18\x0c\x08\x03\x12\x06ingest\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aquifer/auth/v1/auth_events.proto\x12\x0f\x61quifer.auth.v1\x1a%aquifer/auth/v1/tenant_deletion.proto\x1a\"aquifer/bus/v1/event_options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\rApiKeyRevoked\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12/\n\x0brevoke_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x08\x8a\xb5\x18\x04\x08\x03\x18\x01\"E\n\rTenantCreated\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t:\x0e\x8a\xb5\x18\n\x08\x03\x12\x06ingest\"\\\n\rTenantDeleted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x31\n\x08\x64\x65letion\x18\x02 \x01(\x0b\x32\x1f.aquifer.auth.v1.TenantDeletion:\x08\x8a\xb5\x18\x04\x08\x03 \x01\"\x90\x01\n\x17TenantDeletionRequested\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x30\n\x0crequest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\"\x8a\xb5\x18\x1e\x08\x03\x12\tinference\x12\x06ingest\x12\x05query \x01\"t\n\rTenantResumed\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12/\n\x0bresume_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x03 \x01(\x03:\x10\x8a\xb5\x18\x0c\x08\x03\x12\x06ingest\x18\x01\"w\n\x0fTenantSuspended\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x30\n\x0csuspend_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x03 \x01(\x03:\x10\x8a\xb5\x18\x0c\x08\x03\x12\x06ingest\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTDELETED']._loaded_options = None
   _globals['_TENANTDELETED']._serialized_options = b'\212\265\030\004\010\003 \001'
   _globals['_TENANTDELETIONREQUESTED']._loaded_options = None
-  _globals['_TENANTDELETIONREQUESTED']._serialized_options = b'\212\265\030\023\010\003\022\006ingest\022\005query \001'
+  _globals['_TENANTDELETIONREQUESTED']._serialized_options = b'\212\265\030\036\010\003\022\tinference\022\006ingest\022\005query \001'
   _globals['_TENANTRESUMED']._loaded_options = None
   _globals['_TENANTRESUMED']._serialized_options = b'\212\265\030\014\010\003\022\006ingest\030\001'
   _globals['_TENANTSUSPENDED']._loaded_options = None
@@ -53,9 +53,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTDELETED']._serialized_start=341
   _globals['_TENANTDELETED']._serialized_end=433
   _globals['_TENANTDELETIONREQUESTED']._serialized_start=436
-  _globals['_TENANTDELETIONREQUESTED']._serialized_end=569
-  _globals['_TENANTRESUMED']._serialized_start=571
-  _globals['_TENANTRESUMED']._serialized_end=687
-  _globals['_TENANTSUSPENDED']._serialized_start=689
-  _globals['_TENANTSUSPENDED']._serialized_end=808
+  _globals['_TENANTDELETIONREQUESTED']._serialized_end=580
+  _globals['_TENANTRESUMED']._serialized_start=582
+  _globals['_TENANTRESUMED']._serialized_end=698
+  _globals['_TENANTSUSPENDED']._serialized_start=700
+  _globals['_TENANTSUSPENDED']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

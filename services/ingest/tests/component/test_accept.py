@@ -382,7 +382,7 @@ async def test_uploads_that_come_together_share_one_count_of_the_backlog(
     entered: list[int] = []
 
     async def check(number: int) -> None:
-        await admission.check(TENANT)
+        await admission.admit(TENANT)
         entered.append(number)
 
     await asyncio.gather(*map(check, range(100)))
@@ -399,15 +399,15 @@ async def test_a_count_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(admission, "begin", fail)
         failed = await asyncio.gather(
-            *(admission.check(TENANT) for _ in range(3)), return_exceptions=True
+            *(admission.admit(TENANT) for _ in range(3)), return_exceptions=True
         )
     assert [type(one) for one in failed] == [UnavailableError] * 3
-    await admission.check(TENANT)
+    await admission.admit(TENANT)
 
 
 async def test_a_caller_that_leaves_does_not_end_the_count_of_others(rig: Rig):
     admission = rig.wired.rpc.accept.admission
-    first, second = (asyncio.create_task(admission.check(TENANT)) for _ in range(2))
+    first, second = (asyncio.create_task(admission.admit(TENANT)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await second

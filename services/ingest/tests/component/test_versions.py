@@ -280,14 +280,14 @@ async def test_what_is_deleted_during_a_roll_back_does_not_come_back(
 ):
     await keep(rig, 2)
     await index_many(rig, 2, filling=filling)
-    check = rig.wired.rpc.accept.admission.check
+    admit = rig.wired.rpc.accept.admission.admit
 
     async def delete_first(*_: str) -> None:
         monkeypatch.undo()
         await rig.delete()
-        await check(TENANT)
+        await admit(TENANT)
 
-    monkeypatch.setattr(type(rig.wired.rpc.accept.admission), "check", delete_first)
+    monkeypatch.setattr(type(rig.wired.rpc.accept.admission), "admit", delete_first)
     assert await refusal(roll_back(rig, 1, request_id="r")) == "DOCUMENT_DELETED"
     await rig.report_purged(2)
     assert await rig.objects.list(TENANT) == []

@@ -147,7 +147,7 @@ async def test_time_and_memory_are_bounded():
     # The engine does not always end with the signal for a lack of memory.
     for limits, reasons in (
         ({"cpu_s": 1, "cpu_base_s": 1}, {"PARSER_TIME_LIMIT"}),
-        ({"memory_bytes": 96 << 20}, {"PARSER_MEMORY_LIMIT", "PARSER_CRASHED"}),
+        ({"memory_bytes": 128 << 20}, {"PARSER_MEMORY_LIMIT", "PARSER_CRASHED"}),
     ):
         tight = ParserLimits(**({"children": 1} | limits))
         async with Parser(ParserLimits(), DATA, tight) as parser:

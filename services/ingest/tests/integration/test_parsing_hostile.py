@@ -500,7 +500,7 @@ def lines(*lines):
     return binascii.b2a_base64(pack(Line(*line) for line in lines), newline=False).decode()
 
 
-TEXT, TITLE = frame(text="some words of text"), frame(title="")
+TEXT, TITLE = frame(text="some words of text"), frame(title="", signature="")
 
 
 @pytest.mark.parametrize(
@@ -574,7 +574,7 @@ def test_a_chunk_over_the_seam_of_two_parts_is_whole():
         reply.add(each)
     seam = [[PART_CHARS - 2, PART_CHARS + 1], [PART_CHARS + 1, PART_CHARS + 3]]
     reply.add(frame(chunks=seam))
-    document = reply.add(frame(title=""))
+    document = reply.add(frame(title="", signature=""))
     assert [(one.gap.strip(" "), one.text) for one in document.chunks] == [("", "aab"), ("", "cd")]
     assert document.text == first + second
 
@@ -590,5 +590,5 @@ def test_what_has_become_chunks_is_forgotten_and_the_rest_is_not():
     reply.add(frame(chunks=bounds[:half]))
     assert sum(map(len, reply._parts)) < 0.7 * len(text)
     reply.add(frame(chunks=bounds[half:]))
-    document = reply.add(frame(title=""))
+    document = reply.add(frame(title="", signature=""))
     assert document.text == text

@@ -71,7 +71,7 @@ class AcceptDocument:
         """
         if draft.password:
             self.passwords.check()
-        await self.admission.check(draft.tenant)
+        await self.admission.admit(draft.tenant)
         draft = replace(draft, lane=self.admission.choose_lane(draft.tenant, draft.lane))
         begun, rest = await _begin_reading(content)
         if rest is None:

@@ -55,12 +55,23 @@ class Admission:
     _counts: dict[str, _Counted] = field(default_factory=dict)
     _counting: dict[str, "asyncio.Task[_Counted]"] = field(default_factory=dict)
 
-    async def check(self, tenant: str) -> None:
+    async def admit(self, tenant: str) -> None:
         """Admit one more version.
 
         Raises:
             OverloadedError: BACKLOG_FULL.
         """
+        (await self._check(tenant)).documents += 1
+
+    async def check(self, tenant: str) -> None:
+        """Check that a version would be admitted now.
+
+        Raises:
+            OverloadedError: BACKLOG_FULL.
+        """
+        await self._check(tenant)
+
+    async def _check(self, tenant: str) -> _Counted:
         limits = self.own.get(tenant, self.limits)
         counted = self._counts.get(tenant)
         if counted is None or self._is_old(counted, limits):
@@ -75,7 +86,7 @@ class Admission:
                 limit=limits.documents,
                 limit_bytes=limits.size_bytes,
             )
-        counted.documents += 1
+        return counted
 
     def choose_lane(self, tenant: str, asked: Lane) -> Lane:
         """The lane of a version that was admitted: bulk if many interactive ones are unfinished."""

@@ -14,7 +14,8 @@ from ingest.store.duplicates import PostgresDuplicates
 from ingest.usecases.documents.duplicates import SAME_MAX
 from services.ingest.tests.conftest import TENANT
 
-DOCUMENTS = 400
+# Of a small table the planner reads all.
+DOCUMENTS = 4_000
 WANTED = [f"collections/reports/documents/{number}" for number in range(1, 6)]
 
 _FILL_DOCUMENTS = """

@@ -33,10 +33,12 @@ demo *ARGS: setup
 up *ARGS: setup
     aquifer up {{ ARGS }}
 
-# every test, in two processes (those of one folder, in one: just test services/query)
+# every test (those of one folder: just test services/query)
 [group('check')]
 test *ARGS: setup
-    pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadgroup" } else { ARGS } }}
+    {{ if ARGS == "" { "pytest --numprocesses 2 --dist loadfile --ignore tests/e2e --ignore tests/faults" } else { "pytest " + ARGS } }}
+    @# Those that start the whole stack need both cores.
+    {{ if ARGS == "" { "pytest tests/e2e tests/faults" } else { "" } }}
 
 # style, types, import rules, protos
 [group('check')]

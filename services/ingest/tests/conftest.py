@@ -93,9 +93,9 @@ TABLES = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def all_rows(migrated: TestDatabase) -> Iterator[psycopg.Connection[DictRow]]:
-    """A connection no policy binds."""
+    """A connection no policy binds; for one file, because others restart the server."""
     with psycopg.connect(
         migrated.superuser_dsn,
         autocommit=True,

@@ -149,7 +149,9 @@ async def test_it_changes_no_chunk_and_no_id(either: Rig):
     for name in (NAME, AWAY):
         if either.version(name=name)["state"] == "ACCEPTED":
             await either.prepare(name=name)
-    rows = either.rows.execute("SELECT document, chunk_id, ordinal, text FROM chunks").fetchall()
+    rows = either.rows.execute(
+        "SELECT document, chunk_id, ordinal, text FROM chunks ORDER BY document, ordinal"
+    ).fetchall()
     texts = {name: [r["text"] for r in rows if r["document"] == name] for name in (NAME, AWAY)}
     assert texts[NAME] == texts[AWAY]
     for row in rows:

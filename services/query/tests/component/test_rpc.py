@@ -20,7 +20,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
-def rpc(world):
+async def rpc(world):
+    # Asynchronous, so that pytest takes back the caller after the test.
     scopes = frozenset({"search", "ask"})
     caller = Caller(tenant="acme", principal="user:ada", key_id="k", scopes=scopes, expires_at=0.0)
     admit(caller, "token")

@@ -10,28 +10,18 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from aquifer_cli.errors import EXIT_USAGE
 from query.retrieval.vector_store import TenantScope
 from query.vectors.engine_client import EngineVectors, open_channel
 from stack import roles
+from tests.faults.passing_tenant import TOMBSTONES, count_rows
 
 pytestmark = pytest.mark.timeout(600)
 
 TENANT = "short-lived"
-SCHEMAS = ("auth", "ingest", "query")
 TEXT = "The impeller of the secret pump turns at 1,450 revolutions per minute. "
-# The tombstones, and who deleted the tenant.
-STAY = {
-    "auth.tenants",
-    "auth.tenant_deletions",
-    "auth.revocations",
-    "auth.audit",
-    "ingest.deleted_tenants",
-    "query.deleted_tenants",
-}
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +66,6 @@ def fill(stack: Any, folder: Any) -> str:
     return api_key
 
 
-def count_rows(rows: psycopg.Connection) -> dict[str, int]:
-    """Rows of the tenant in every table of every schema that has a tenant."""
-    tables = rows.execute(
-        "SELECT table_schema, table_name FROM information_schema.columns"
-        " WHERE column_name = 'tenant_id' AND table_schema = ANY(%s)",
-        [list(SCHEMAS)],
-    ).fetchall()
-    counts = {}
-    for schema, table in tables:
-        found = rows.execute(
-            sql.SQL("SELECT count(*) FROM {} WHERE tenant_id = %s").format(
-                sql.Identifier(schema, table)
-            ),
-            [TENANT],
-        ).fetchone()
-        assert found is not None
-        counts[f"{schema}.{table}"] = found[0]
-    return {table: count for table, count in counts.items() if count}
-
-
 def count_points(stack: Any) -> int:
     async def run() -> int:
         async with open_channel(stack.vectors.address) as channel:
@@ -124,7 +94,7 @@ def wait_until(holds: Any, limit_s: float = 60.0) -> None:
 
 def test_nothing_is_left_but_the_tombstone(stack, rows, tmp_path):
     api_key = fill(stack, tmp_path)
-    before = count_rows(rows)
+    before = count_rows(rows, TENANT)
     assert {
         "auth.keys",
         "ingest.documents",
@@ -154,7 +124,7 @@ def test_nothing_is_left_but_the_tombstone(stack, rows, tmp_path):
     assert receipt["query"]["answers"] == before["query.answers"]
 
     # What was being published when the last report was written.
-    wait_until(lambda: set(count_rows(rows)) <= STAY)
+    wait_until(lambda: count_rows(rows, TENANT).keys() <= TOMBSTONES)
     assert count_points(stack) == 0
     assert find_files(stack) == []
     assert rows.execute(

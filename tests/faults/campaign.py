@@ -15,7 +15,7 @@ import psycopg
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 
-from aquifer.ingest.v1.collection_pb2 import Collection
+from aquifer.ingest.v1.collection_pb2 import Collection, Step
 from aquifer.ingest.v1.document_pb2 import DocumentState
 from aquifer.ingest.v1.ingest_service_pb2 import CreateCollectionRequest, GetDocumentRequest
 from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
@@ -32,8 +32,10 @@ from tests.faults.checker import KEPT_MAX, unsettled, violations
 from tests.faults.evidence import Evidence
 from tests.faults.injection import Injector, Plan
 from tests.faults.journal import Facts, Journal
-from tests.faults.load import Load
+from tests.faults.load import COLLECTION, Load
 from tests.faults.order import count_decided
+from tests.faults.outsider import make_key, open_outsider
+from tests.faults.passing_tenant import PassingTenant, wait_until_gone
 from tests.faults.profile_change import change_profile
 from tests.faults.replicas import running_replicas
 from tests.faults.upkeep import (
@@ -60,6 +62,8 @@ ALONE = 3
 ALONE_S = 20.0
 # So often data is lost that operators have to repair.
 UPKEEP_EVERY = 3
+# So often a tenant is created, filled and deleted.
+TENANT_EVERY = 4
 # Shorter times than the defaults, so that a run need not wait for them.
 SETTINGS = {
     "AQUIFER_RECONCILE_S": "1",
@@ -82,6 +86,8 @@ class Report:
     faults: list[Facts] = field(default_factory=list)
     lost_store: str = ""
     flipped_to: str = ""
+    deleted_tenant: str = ""
+    outsider_answers: int = 0
     accepted: int = 0
     decided: int = 0
     settle_s: float = 0.0
@@ -105,6 +111,7 @@ class Report:
                 done.append(f"{fault['what']} of nats full for {fault['seconds']:.1f} s")
         done += [f"store of {self.lost_store} deleted"] if self.lost_store else []
         done += [f"flipped to {self.flipped_to}"] if self.flipped_to else []
+        done += [f"tenant {self.deleted_tenant} deleted"] if self.deleted_tenant else []
         return (
             f"run {self.run:>3}: {'; '.join(done)}; {self.accepted} accepted so far; "
             f"settled in {self.settle_s:.1f} s; {verdict}"
@@ -149,6 +156,7 @@ class Campaign:
         self.journal = Journal(stack.data.path.parent / "journal.jsonl")
         self.injector = Injector(stack, self.journal)
         self._ordered: list[str] = []
+        self._outsider_key = ""
 
     async def run(self, number: int) -> Report:
         """One run: load, faults, healing, checks."""
@@ -159,15 +167,23 @@ class Campaign:
         stop = asyncio.Event()
         async with self._kept_running(), self._clients() as clients:
             await self._settle(clients)
-            await self._keep_versions(clients[0])
+            await self._set_up(clients[0])
             load = Load(clients, self.journal, dice, number, self.pages, self._ordered)
-            working = asyncio.ensure_future(load.until(stop))
-            changing = asyncio.ensure_future(self._change_profile(clients, number))
-            report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
-            await asyncio.sleep(dice.uniform(0.3, 1.0))
-            stop.set()
-            await working
-            report.flipped_to = await changing
+            tenant = self._passing_tenant(clients, number)
+            async with (
+                open_outsider(clients[number % len(clients)], self._outsider_key) as outsider,
+                asyncio.TaskGroup() as group,
+            ):
+                group.create_task(load.until(stop))
+                group.create_task(outsider.search_until(stop))
+                changing = group.create_task(self._change_profile(clients, number))
+                if tenant:
+                    group.create_task(tenant.live(stop))
+                report.faults = await self.injector.inflict(plan, random.Random(dice.random()))
+                await asyncio.sleep(dice.uniform(0.3, 1.0))
+                stop.set()
+            report.flipped_to = changing.result()
+            report.outsider_answers = outsider.answers
             report.settle_s = await self._settle(clients)
             if report.lost_store == "vectors":
                 # The loss may be noticed, and be made good, only after everything else is quiet.
@@ -176,7 +192,11 @@ class Campaign:
             stalled = [await self._stalled(load, clients[0]) for _ in range(ALONE)]
             await load.delete_collection_alone()
             await self._settle(clients)
-            report.violations = [*filter(None, stalled)]
+            report.violations = [*outsider.violations, *filter(None, stalled)]
+            if tenant:
+                report.deleted_tenant = tenant.name
+                report.violations += await tenant.finish(SETTLE_S)
+                report.violations += await wait_until_gone(self.stack, tenant.name)
             if number % UPKEEP_EVERY == UPKEEP_EVERY - 1:
                 report.violations += await self._keep_up(clients, dice)
             report.violations += await find_differences(dice.choice(clients))
@@ -201,9 +221,21 @@ class Campaign:
         await self._settle(clients)
         return found + await discard_unreadable(client, unreadable)
 
-    async def _keep_versions(self, client: Client) -> None:
-        """Superseded versions of the campaign's documents are kept, so that one can roll back."""
-        given = Collection(name="collections/faults", version_retention=KEPT_MAX)
+    def _passing_tenant(self, clients: Sequence[Client], number: int) -> PassingTenant | None:
+        if number % TENANT_EVERY != TENANT_EVERY - 1:
+            return None
+        dice = random.Random(f"{self.seed}-{number}-tenant")
+        return PassingTenant(dice.choice(clients), f"passing-{number}", dice)
+
+    async def _set_up(self, client: Client) -> None:
+        """Versions of the campaign's documents are kept, so that one can roll back; once."""
+        if self._outsider_key:
+            return
+        given = Collection(
+            name=f"collections/{COLLECTION}",
+            version_retention=KEPT_MAX,
+            steps=[Step.STEP_NEAR_DUPLICATES],
+        )
         try:
             await client.call(
                 client.ingest.CreateCollection, CreateCollectionRequest(collection=given)
@@ -211,6 +243,7 @@ class Campaign:
         except CommandError as error:
             if error.reason != "COLLECTION_EXISTS":
                 raise
+        self._outsider_key = await make_key(client)
 
     async def _change_profile(self, clients: Sequence[Client], number: int) -> str:
         """In some runs: builds a profile beside the live one and flips to it.
@@ -238,7 +271,8 @@ class Campaign:
                     await load.update_alone(document)
                     return ""
             await asyncio.sleep(0.05)
-        return f"stalled though nothing else went on: {document}"
+        waits = "; ".join(unsettled(await self._pending())) or "nothing waits anywhere"
+        return f"stalled though nothing else went on: {document}: {waits}"
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[Sequence[Client]]:

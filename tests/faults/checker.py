@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tests.faults.evidence import FINAL, Evidence, Place, Row
 from tests.faults.journal import Facts, Journal
+from tests.faults.load import COLLECTION
 from tests.faults.order import order_violations
 
 # The setting of the campaign's collection.
@@ -21,6 +22,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_doubled(evidence),
         *_stores_differ(evidence),
         *_kept_differ(evidence),
+        *_signatures_differ(evidence),
         *_live_versions_differ(evidence),
         *_descriptions_differ(evidence),
         *_updates_lost(journal, evidence),
@@ -167,6 +169,20 @@ def _kept_differ(evidence: Evidence) -> Iterator[str]:
     for document, count in counts.items():
         if count > KEPT_MAX:
             yield f"left: {count} versions of {document} are kept, not {KEPT_MAX}"
+
+
+def _signatures_differ(evidence: Evidence) -> Iterator[str]:
+    """The step NEAR_DUPLICATES keeps a signature of each live version of its collection only."""
+    live = {
+        _key(row)
+        for row in evidence.versions
+        if row["state"] == "INDEXED" and row["document"].startswith(f"collections/{COLLECTION}/")
+    }
+    signed = {_key(row) for row in evidence.signatures}
+    for key in sorted(live - signed):
+        yield f"lost: the signature of {key}"
+    for key in sorted(signed - live):
+        yield f"left: a signature of {key}, which is not live"
 
 
 def _compare_beside(

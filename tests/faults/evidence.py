@@ -42,6 +42,7 @@ class Evidence:
     documents: list[Row] = field(default_factory=list)
     chunks: list[Row] = field(default_factory=list)
     contents: list[Row] = field(default_factory=list)
+    signatures: list[Row] = field(default_factory=list)
     uploads: list[Row] = field(default_factory=list)
     collection_deletions: list[Row] = field(default_factory=list)
     visible: list[Row] = field(default_factory=list)
@@ -76,6 +77,7 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
             "SELECT tenant_id, document, version, encode(sha256(content), 'hex') AS sha256"
             " FROM ingest.contents"
         )
+        evidence.signatures = rows("SELECT tenant_id, document, version FROM ingest.signatures")
         evidence.uploads = rows("SELECT * FROM ingest.uploads")
         evidence.collection_deletions = rows("SELECT * FROM ingest.collection_deletions")
         evidence.visible = rows("SELECT * FROM query.documents")

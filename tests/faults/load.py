@@ -24,10 +24,13 @@ from aquifer.ingest.v1.ingest_service_pb2 import (
 from aquifer.structs import to_struct
 from aquifer_cli.client import Client
 from tests.faults.journal import Journal
+from tests.faults.outsider import OPEN, SECRET, is_secret
 from tests.faults.upstream import Upload, Upstream, open_upstream
 from tests.faults.web import Pages
 
 CALL_S = 8.0
+# Of all documents but those of collections that are deleted as a whole.
+COLLECTION = "faults"
 CLIENTS = 4
 # Systems that publish to the same few documents over and over, beside one that never does.
 WRITERS = 3
@@ -45,6 +48,9 @@ BURST = 60
 RATE = 12.0
 # Share of the upload events that refer to their content.
 REFERRED = 0.15
+# Share of the new documents that one key must never see, and of the others' uploads with labels.
+SECRETS = 0.1
+LABELLED = 0.3
 # More than fits into a row of the database.
 LONG_WORDS = 12_000
 WORDS = (
@@ -114,7 +120,8 @@ class Load:
             elif choice < 0.37 and self.names:
                 await self._update(_document(self.random.choice(self.names)))
             else:
-                name = f"r{self.run}-c{number}-{uuid.uuid4().hex[:8]}"
+                kind = SECRET if self.random.random() < SECRETS else f"c{number}"
+                name = f"r{self.run}-{kind}-{uuid.uuid4().hex[:8]}"
                 if await self._upload(_document(name)):
                     self.names.append(name)
             await asyncio.sleep(self.random.uniform(0.01, 0.08))
@@ -221,7 +228,13 @@ class Load:
     def _prepare(self, upstream: Upstream, document: str) -> Upload:
         content = self._text()
         uri = self.pages.publish(content) if self.random.random() < REFERRED else ""
-        return upstream.prepare(document, content, uri)
+        return upstream.prepare(document, content, uri, self._labels(document))
+
+    def _labels(self, document: str) -> Sequence[str]:
+        if is_secret(document):
+            return [SECRET]
+        labelled = self.random.random() < LABELLED
+        return self.random.sample(OPEN, self.random.randint(1, len(OPEN))) if labelled else []
 
     def _text(self, count: int = 0) -> bytes:
         self._sent += 1
@@ -229,9 +242,11 @@ class Load:
         words = " ".join(self.random.choice(WORDS) for _ in range(count))
         return f"Report {uuid.uuid4().hex}. {words}.".encode()
 
-    def _file(self) -> tuple[str, bytes]:
+    def _file(self, document: str) -> tuple[str, bytes]:
         """A file name and content: small text most often, which needs no parser process."""
         choice = self.random.random()
+        if is_secret(document):
+            return "r.txt", b"Confidential. " + self._text()
         if choice < 0.8:
             return "r.txt", self._text()
         if choice < 0.86:
@@ -246,7 +261,8 @@ class Load:
         return f"| year | what |\n|---|---|\n{rows}"
 
     async def _upload(self, document: str) -> bool:
-        file_name, content = self._file()
+        file_name, content = self._file(document)
+        labels = self._labels(document)
         sha256 = hashlib.sha256(content).hexdigest()
         operation = f"upload-{uuid.uuid4().hex[:12]}"
         self.journal.begin(operation, kind="upload", document=document, sha256=sha256)
@@ -257,6 +273,7 @@ class Load:
                 file_name=file_name,
                 request_id=operation,
                 size_bytes=len(content),
+                labels=labels,
             )
             yield UploadDocumentRequest(header=header)
             yield UploadDocumentRequest(content=content)
@@ -303,7 +320,11 @@ class Load:
     async def _update(self, document: str) -> None:
         operation = f"update-{uuid.uuid4().hex[:12]}"
         self.journal.begin(operation, kind="update", document=document)
-        change = Document(name=document, metadata=to_struct({"update": operation}))
+        change = Document(
+            name=document,
+            metadata=to_struct({"update": operation}),
+            labels=self._labels(document),
+        )
         client = self.random.choice(self.clients)
         try:
             await client.ingest.UpdateDocument(
@@ -370,5 +391,5 @@ class Load:
         return "OK"
 
 
-def _document(name: str, collection: str = "faults") -> str:
+def _document(name: str, collection: str = COLLECTION) -> str:
     return f"collections/{collection}/documents/{name}"

@@ -12,6 +12,7 @@ KINDS = {
     "doubled": ("doubled",),
     "stuck": ("stuck",),
     "order": ("order",),
+    "shown": ("shown",),
 }
 
 
@@ -20,8 +21,9 @@ class Summary:
     """Runs are counted when something was in flight at each of their faults.
 
     `group_kills` are kills of a part for which several deliveries of one durable awaited
-    acknowledgement, `open_uploads` the uploads without an answer at all kills together; `other` are
-    violations that are none of lost, doubled, stuck and out of order.
+    acknowledgement, `open_uploads` the uploads without an answer at all kills together;
+    `limited_searches` are those of a key that may not see all documents, and `shown` what it found
+    of the others; `other` are violations of no other kind.
     """
 
     seed: int
@@ -35,11 +37,14 @@ class Summary:
     stops: int
     long_stops: int
     stores_deleted: int
+    tenants_deleted: int
     broker_full: int
+    limited_searches: int
     lost: int
     doubled: int
     stuck: int
     order: int
+    shown: int
     other: int
     settle_median_s: float
     settle_max_s: float
@@ -47,7 +52,7 @@ class Summary:
     @property
     def violations(self) -> int:
         """All of them."""
-        return self.lost + self.doubled + self.stuck + self.order + self.other
+        return self.lost + self.doubled + self.stuck + self.order + self.shown + self.other
 
     def table(self) -> str:
         """Markdown, a row of figures under their names."""
@@ -86,6 +91,8 @@ def summarize(seed: int, reports: Sequence[Report], long_stop_s: float) -> Summa
         stops=len(stops),
         long_stops=sum(stop["seconds"] >= long_stop_s for stop in stops),
         stores_deleted=sum(bool(report.lost_store) for report in reports),
+        tenants_deleted=sum(bool(report.deleted_tenant) for report in reports),
+        limited_searches=sum(report.outsider_answers for report in reports),
         broker_full=sum(fault["fault"] == "full" for fault in faults),
         settle_median_s=median(settle),
         settle_max_s=max(settle),

@@ -13,9 +13,11 @@ from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from aquifer_cli import endpoints as found
 from aquifer_cli.client import open_client
 from tests.faults import evidence as reading
+from tests.faults import passing_tenant
 from tests.faults.campaign import Campaign
 from tests.faults.checker import violations
 from tests.faults.evidence import Evidence
+from tests.faults.outsider import Outsider
 
 # An upload without an answer may be lost: a defect has to hit one that was acknowledged.
 ONE = (
@@ -190,6 +192,20 @@ IN_ROWS = {
         ),
         "are kept, not 2",
     ),
+    "a lost signature": (
+        (
+            "DELETE FROM ingest.signatures WHERE ctid IN"
+            " (SELECT ctid FROM ingest.signatures LIMIT 1)"
+        ),
+        "lost: the signature of",
+    ),
+    "a signature of a version that is not live": (
+        (
+            "UPDATE ingest.signatures SET version = version + 1000 WHERE ctid IN"
+            " (SELECT ctid FROM ingest.signatures LIMIT 1)"
+        ),
+        "left: a signature of",
+    ),
     "data of a version that is not kept": (
         "UPDATE ingest.versions SET kept = false WHERE kept",
         "which is not kept",
@@ -328,6 +344,36 @@ def test_a_delete_that_left_something_behind_is_found(campaign, clean):
     row["object_key"] = "left"
     evidence.objects.append("left")
     assert any("not deleted: bytes" in line for line in violations(campaign.journal, evidence))
+
+
+@pytest.mark.timeout(300)
+def test_a_key_that_is_shown_what_it_may_not_see_is_noticed(campaign, clean):
+    """The outsider searches with a key of all labels, to which everything is shown."""
+
+    async def run() -> list[str]:
+        stop = asyncio.Event()
+        async with open_client(found.find(campaign.stack.data.path)) as client:
+            outsider = Outsider(client)
+            searching = asyncio.ensure_future(outsider.search_until(stop))
+            async with asyncio.timeout(60):
+                while not outsider.answers:
+                    await asyncio.sleep(0.05)
+            stop.set()
+            await searching
+        return outsider.violations
+
+    assert "shown: " in asyncio.run(run())[0]
+
+
+@pytest.mark.timeout(300)
+def test_what_is_left_of_a_deleted_tenant_is_found(campaign, clean, monkeypatch):
+    """The tenant of the campaign stands for one that was deleted and is still there."""
+    monkeypatch.setattr(passing_tenant, "GONE_S", 0.0)
+    tenant = found.find(campaign.stack.data.path).tenant
+    lines = asyncio.run(passing_tenant.wait_until_gone(campaign.stack, tenant))
+    places = {line.rpartition(" in ")[2] for line in lines}
+    assert {"auth.keys", "ingest.chunks", "query.passages", "objects"} <= places
+    assert f"points of {clean.profiles[0]}" in places
 
 
 @pytest.mark.timeout(300)

@@ -82,12 +82,14 @@ def test_the_journal_notes_what_was_in_flight(tmp_path):
 
 def test_the_summary_counts(tmp_path):
     report = noted(tmp_path)
+    report.deleted_tenant, report.outsider_answers = "passing-0", 9
     report.violations = ["lost: a", "not deleted: b", "order: c", "two live versions: d"]
     summary = summarize(7, [report], ACK_WAIT_S)
     assert (summary.runs, summary.counted, summary.uploads) == (1, 1, 4)
     assert (summary.kills, summary.group_kills, summary.open_uploads) == (2, 1, 4)
     assert (summary.stops, summary.long_stops, summary.stores_deleted) == (1, 1, 1)
     assert (summary.decided, summary.broker_full) == (2, 1)
+    assert (summary.tenants_deleted, summary.limited_searches) == (1, 9)
     assert (summary.lost, summary.order, summary.other, summary.violations) == (2, 1, 1, 4)
 
 
@@ -114,6 +116,7 @@ def test_the_table_holds_every_figure(tmp_path):
         ("doubled: 2 points at y", "doubled"),
         ("stuck: v1 is PREPARED", "stuck"),
         ("order: d: v1 is live, though z", "order"),
+        ("shown: x to a key without its label", "shown"),
         ("incomplete: chunks", "other"),
     ],
 )

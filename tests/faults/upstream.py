@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -51,12 +51,16 @@ class Upstream:
     _waiting: dict[str, Upload] = field(default_factory=dict)
     _answers: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def prepare(self, document: str, content: bytes, uri: str = "") -> Upload:
+    def prepare(
+        self, document: str, content: bytes, uri: str = "", labels: Sequence[str] = ()
+    ) -> Upload:
         """A new upload event, noted and not yet published; with `uri` it refers to its content."""
         event_id = str(uuid.uuid4())
         sha256 = hashlib.sha256(content).hexdigest()
         self.journal.begin(event_id, kind="event", document=document, sha256=sha256)
-        event = DocumentUploaded(tenant=self.tenant, document=document, file_name="e.txt")
+        event = DocumentUploaded(
+            tenant=self.tenant, document=document, file_name="e.txt", labels=labels
+        )
         if uri:
             event.reference.uri = uri
             event.reference.sha256 = sha256

@@ -18,7 +18,7 @@ from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, 
 from query.profile import Profile
 from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope
-from query.usecases.generator import Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, Generator, Prompt
 from query.usecases.ports import Embedder
 from query.vectors.engine_client import EngineVectors, open_channel
 from stack.guardian import Guardian
@@ -72,12 +72,14 @@ class QuotingGenerator(Generator):
         self.quotes: Callable[[Prompt], list[Quote]] = first_words
         self.running = 0
         self.pause: asyncio.Event | None = None
+        self.away: Exception | None = None
+        self.writes: list[Generated] = []
         self.prompts: list[Prompt] = []
 
     @override
     @asynccontextmanager
     async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
-        if prompt.model not in {"", "quoting"}:
+        if prompt.model not in {"", "quoting", EXTRACTIVE}:
             raise NotFoundError("MODEL_UNKNOWN", "no such model")
         self.prompts.append(prompt)
         self.running += 1
@@ -87,6 +89,12 @@ class QuotingGenerator(Generator):
             self.running -= 1
 
     async def _steps(self, prompt: Prompt) -> AsyncIterator[Generated]:
+        if self.away and prompt.model != EXTRACTIVE:
+            raise self.away
+        if self.writes:
+            for step in self.writes:
+                yield step
+            return
         quotes = self.quotes(prompt)
         yield Delta(text="The documents say: " if quotes else "They do not say.")
         if self.pause:

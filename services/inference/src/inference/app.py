@@ -10,19 +10,21 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
+from inference.catalogue import Catalogue
 from inference.engines import minilm
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
+from inference.ports import Embedder, Generator
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
 from inference.subscribers import UseCases, events
 from inference.usecases import (
+    CountTokens,
     EmbedChunks,
-    Embedder,
     EmbedTexts,
     GenerateAnswer,
-    Generator,
     ListModels,
+    RerankTexts,
 )
 
 SERVICE = "inference"
@@ -33,15 +35,16 @@ class Adapters:
     """Everything outside the use cases."""
 
     embedder: Embedder
-    generator: Generator
+    generators: Sequence[Generator]
     more_embedders: Sequence[Embedder] = ()
 
 
 def wire(process: Process, adapters: Adapters) -> None:
     """Adds the service and its subscribers to the process."""
-    profile, model = adapters.embedder.profile.name, adapters.generator.card.name
+    profile = adapters.embedder.profile.name
     opened = [adapters.embedder, *adapters.more_embedders]
-    embedders, generators = {one.profile.name: one for one in opened}, {model: adapters.generator}
+    embedders = {one.profile.name: one for one in opened}
+    catalogue = Catalogue(adapters.generators)
     embed = EmbedTexts(embedders)
     begin = Publications(process.bus).begin
     chunks = EmbedChunks(begin, embed, profile)
@@ -49,10 +52,11 @@ def wire(process: Process, adapters: Adapters) -> None:
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
             embed=embed,
-            generate=GenerateAnswer(generators),
-            models=ListModels(embedders, generators),
+            generate=GenerateAnswer(catalogue),
+            rerank=RerankTexts(catalogue),
+            count=CountTokens(catalogue),
+            models=ListModels(embedders, catalogue),
             default_profile=profile,
-            default_model=model,
         ),
         process.server,
     )
@@ -63,8 +67,25 @@ async def build(process: Process, settings: Settings) -> None:
     first, *others = settings.embedders
     embedder, vocabulary = await _open_embedder(process, first)
     more = [(await _open_embedder(process, name))[0] for name in others]
-    generator = Extractive(embedder, vocabulary)
-    wire(process, Adapters(embedder=embedder, generator=generator, more_embedders=more))
+    # The first is the default; the extractive one answers when that is away.
+    generators = [*await _open_model(process, settings), Extractive(embedder, vocabulary)]
+    wire(process, Adapters(embedder=embedder, generators=generators, more_embedders=more))
+
+
+async def _open_model(process: Process, settings: Settings) -> Sequence[Generator]:
+    if settings.engine == "extractive":
+        return ()
+    # Imported only here, because most processes call no server.
+    from inference.engines.openai.model import open_model  # noqa: PLC0415
+
+    model = open_model(
+        settings.engine_url,
+        model=settings.engine_model,
+        api_key=settings.engine_api_key.get_secret_value(),
+        concurrency=settings.engine_concurrency,
+        send_priority=settings.engine_priority,
+    )
+    return [await process.stack.enter_async_context(model)]
 
 
 async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:

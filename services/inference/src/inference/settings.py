@@ -1,9 +1,9 @@
 """Settings of inference, read once from variables AQUIFER_*."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from chassis.base.settings import ServiceSettings
 
@@ -21,6 +21,19 @@ class Settings(ServiceSettings):
     more_embedders: str = Field(
         "", description="further embedders, separated by commas, for calls that name their profile"
     )
+    engine: Literal["extractive", "openai"] = Field(
+        "extractive",
+        description="answers questions; extractive quotes, openai is a model of a server that"
+        " speaks OpenAI's protocol",
+    )
+    engine_url: str = Field("", description="of that server, with its version: http://host:8000/v1")
+    engine_model: str = Field("", description="its model; empty: the first that it lists")
+    engine_api_key: SecretStr = Field(SecretStr(""), description="its key; empty: none")
+    engine_concurrency: int = Field(64, ge=1, le=4_096, description="calls of it at once")
+    engine_priority: bool = Field(
+        default=False,
+        description="send priorities; vLLM wants --scheduling-policy priority for that",
+    )
 
     @field_validator("more_embedders")
     @classmethod
@@ -29,6 +42,12 @@ class Settings(ServiceSettings):
         if unknown:
             raise ValueError(f"no embedder is called {', '.join(sorted(unknown))}")
         return value
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Self:
+        if self.engine == "openai" and not self.engine_url.startswith(("http://", "https://")):
+            raise ValueError("AQUIFER_ENGINE_URL must be an http(s) URL with AQUIFER_ENGINE=openai")
+        return self
 
     @property
     def embedders(self) -> Sequence[str]:

@@ -320,19 +320,29 @@ class Quote:
     marker: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """The text just sent names passage `passage` as its source, without quoting it."""
+
+    passage: int
+    marker: str
+
+
 class FinishReason(Enum):
     """Why an answer ended."""
 
     STOP = "stop"
     LENGTH = "length"
     NO_ANSWER = "no_answer"
+    FILTERED = "filtered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """The end of an answer, with its number of tokens.
 
-    `generative`: the model writes text instead of only quoting. `confidence` is in 0..1.
+    `generative`: the model writes text instead of only quoting. `confidence` is in 0..1; None if
+    the model does not tell. `degraded`: the default model was away, and another one answered.
     """
 
     reason: FinishReason
@@ -340,10 +350,11 @@ class Finish:
     output_tokens: int
     model: str
     generative: bool
-    confidence: float
+    confidence: float | None
+    degraded: bool = False
 
 
-Generated = Delta | Quote | Finish
+Generated = Delta | Quote | Mention | Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

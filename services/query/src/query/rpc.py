@@ -61,6 +61,7 @@ FINISH_REASONS: Final = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
+    FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
 }
 
 
@@ -234,6 +235,7 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         model=finish.model,
         generative=finish.generative,
         confidence=finish.confidence,
+        degraded=finish.degraded,
     )
 
 

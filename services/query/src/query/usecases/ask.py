@@ -1,19 +1,23 @@
 """Answers a question from found passages, with citations that can be checked."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
-from chassis.base.errors import DataLossError
+from chassis.base.errors import DataLossError, OverloadedError, UnavailableError
 from query.domain import (
     Answer,
     Citation,
     Delta,
     Finish,
     FinishReason,
+    Generated,
     Inquiry,
+    Mention,
     Passage,
     Question,
     Quote,
@@ -22,10 +26,21 @@ from query.domain import (
     Version,
 )
 from query.usecases.find_passages import FindPassages
-from query.usecases.generator import Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
 from query.usecases.ports import Answers
+from query.usecases.quoting import find_quote
+
+log = logging.getLogger(__name__)
 
 PASSAGES_SHOWN: Final = 8
+# The engine of the default model does not work; inference itself does.
+ENGINE_AWAY: Final = {
+    "ENGINE_UNREACHABLE",
+    "ENGINE_REFUSED",
+    "ENGINE_FAILED",
+    "ENGINE_OUTPUT",
+    "ENGINE_BUSY",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,7 @@ class Ask:
         Raises:
             UnavailableError, OverloadedError: as `FindPassages`.
             NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: PROMPT_TOO_LONG, REQUEST_REFUSED.
             DataLossError: QUOTE_INVALID, the engine quoted text that does not exist.
         """
         answer_id = self.new_id()
@@ -61,7 +77,7 @@ class Ask:
             model=inquiry.model,
             max_output_tokens=inquiry.max_output_tokens,
         )
-        async with self.generator.generate(prompt) as steps:
+        async with aclosing(self._generate(prompt)) as steps:
             async for step in steps:
                 match step:
                     case Delta():
@@ -70,9 +86,15 @@ class Ask:
                     case Quote():
                         citations.append(cite(passages, step))
                         yield citations[-1]
+                    case Mention():
+                        quote = find_quote(passages, step, "".join(text))
+                        citations.append(cite(passages, quote))
+                        yield citations[-1]
                     case Finish():
                         finish = step
         assert finish is not None, "the port promises one"
+        if _is_refusal("".join(text), citations, finish):
+            finish = replace(finish, reason=FinishReason.NO_ANSWER)
         answer = Answer(
             answer_id=answer_id,
             tenant=inquiry.tenant,
@@ -86,6 +108,24 @@ class Ask:
         await self.answers.keep(answer, list_sources(answer, passages), to_event(answer))
         yield finish
 
+    async def _generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
+        """The answer; by the model that only quotes if the default one is away."""
+        begun = False
+        try:
+            async with self.generator.generate(prompt) as steps:
+                async for step in steps:
+                    begun = True
+                    yield step
+        except (UnavailableError, OverloadedError) as error:
+            if begun or prompt.model or error.reason not in ENGINE_AWAY:
+                raise
+            log.warning("engine.away", extra={"reason": error.reason})
+        else:
+            return
+        async with self.generator.generate(replace(prompt, model=EXTRACTIVE)) as steps:
+            async for step in steps:
+                yield replace(step, degraded=True) if isinstance(step, Finish) else step
+
     async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
         question = Question(
             tenant=inquiry.tenant,
@@ -95,6 +135,11 @@ class Ask:
             limit=PASSAGES_SHOWN,
         )
         return [hit.passage for hit in await self.find.run(question)]
+
+
+def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:
+    """Whether a model that writes says, as it was told to, that there is no answer."""
+    return finish.generative and not citations and text.strip().startswith(REFUSAL)
 
 
 def cite(passages: Sequence[Passage], quote: Quote) -> Citation:

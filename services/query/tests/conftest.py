@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from chassis.base.errors import NotFoundError
 from chassis.base.postgres import Database, open_database
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
+from query.answer import Delta, Finish, FinishReason, Generated, Quote
+from query.domain import Matrix, Vector
 from query.profile import Profile
 from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope

@@ -15,16 +15,8 @@ from aquifer.inference.v1.lane_pb2 import LANE_BULK, LANE_INTERACTIVE
 from chassis.base.errors import NotFoundError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
-from query.domain import (
-    Delta,
-    Finish,
-    FinishReason,
-    Generated,
-    Matrix,
-    Mention,
-    Quote,
-    Vector,
-)
+from query.answer import Delta, Finish, FinishReason, Generated, Mention, Quote
+from query.domain import Matrix, Vector
 from query.profile import Profile
 from query.usecases.generator import EXTRACTIVE, INSTRUCTIONS, Generator, Prompt
 from query.usecases.ports import Catalogue, Embedder

@@ -21,20 +21,8 @@ from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
-from query.domain import (
-    Answer,
-    Citation,
-    Delta,
-    Finish,
-    FinishReason,
-    Hit,
-    Inquiry,
-    Passage,
-    Question,
-    Started,
-    Step,
-    Version,
-)
+from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
+from query.domain import Hit, Passage, Question, Version
 from query.labels import to_labels
 from query.lines import find_lines
 from query.usecases.ask import Ask

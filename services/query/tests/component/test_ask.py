@@ -8,17 +8,8 @@ import pytest
 from aquifer.lines import Line, pack
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.errors import DataLossError, InvalidInputError, UnavailableError
-from query.domain import (
-    Citation,
-    Delta,
-    Finish,
-    FinishReason,
-    Inquiry,
-    Mention,
-    Quote,
-    Started,
-    Version,
-)
+from query.answer import Citation, Delta, Finish, FinishReason, Inquiry, Mention, Quote, Started
+from query.domain import Version
 from query.lines import find_lines
 from query.usecases.ask import ENGINE_AWAY
 from query.usecases.generator import EXTRACTIVE, REFUSAL

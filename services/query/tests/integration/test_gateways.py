@@ -17,7 +17,7 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
-from query.domain import Delta, Mention, Quote
+from query.answer import Delta, Mention, Quote
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.profile import Profile
 from query.usecases.generator import Prompt

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.domain import Mention
+from query.answer import Mention
 from query.usecases.quoting import find_quote
 from services.query.tests.integration.test_inference_conformance import passage
 

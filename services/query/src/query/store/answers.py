@@ -11,7 +11,8 @@ from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
-from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
+from query.answer import Answer, Citation, Finish, FinishReason
+from query.domain import PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
 # A deletion either waits for this transaction and then finds the answer, or is visible to it. A

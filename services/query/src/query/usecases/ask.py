@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
 from chassis.base.errors import DataLossError, OverloadedError, UnavailableError
-from query.domain import (
+from query.answer import (
     Answer,
     Citation,
     Delta,
@@ -18,13 +18,11 @@ from query.domain import (
     Generated,
     Inquiry,
     Mention,
-    Passage,
-    Question,
     Quote,
     Started,
     Step,
-    Version,
 )
+from query.domain import Passage, Question, Version
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
 from query.usecases.ports import Answers

@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from query.domain import Generated, Passage
+from query.answer import Generated
+from query.domain import Passage
 
 # Inference always has this model: it only quotes, and needs no other engine than the embedder.
 EXTRACTIVE: Final = "extractive"

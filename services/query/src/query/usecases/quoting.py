@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from query.domain import Mention, Passage, Quote
+from query.answer import Mention, Quote
+from query.domain import Passage
 
 # A sentence ends behind its mark, or with its line. Signs of scripts without blanks end one too.
 _SENTENCE: Final = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|[\u3002\uff01\uff1f]|(?=\n)|$)")

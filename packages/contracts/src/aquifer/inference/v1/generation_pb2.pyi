@@ -120,11 +120,11 @@ class GenerateRequest(message.Message):
 
     @builtins.property
     def output(self) -> OutputFormat:
-        """Form of the answer; unset: free text. Needs CAPABILITY_STRUCTURED_OUTPUT."""
+        """Form of the answer; unset: free text. Not every model can: see `Model.capabilities`."""
 
     @builtins.property
     def tools(self) -> containers.RepeatedCompositeFieldContainer[Tool]:
-        """Functions that the model may call, at most 64 with different names. Needs CAPABILITY_TOOLS."""
+        """Functions that the model may call, at most 64 with different names. Not every model can: see `Model.capabilities`."""
 
     @builtins.property
     def tool_choice(self) -> ToolChoice:

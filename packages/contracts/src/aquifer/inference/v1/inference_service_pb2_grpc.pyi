@@ -29,24 +29,24 @@ class InferenceServiceStub:
     """
     Generate: aio.UnaryStreamMultiCallable[generation_pb2.GenerateRequest, generation_pb2.GenerateResponse]
     """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
-    stops the engine. Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH, PASSAGE_COUNT,
-    OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID, TOOLS_INVALID,
-    CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED: the engine does not accept
-    it. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
-    UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED: the engine does not
-    accept this service, SHUTTING_DOWN.
+    stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
+    this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
+    PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
+    TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
+    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
+    ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
     """
     Rerank: aio.UnaryUnaryMultiCallable[inference_service_pb2.RerankRequest, inference_service_pb2.RerankResponse]
     """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, REQUEST_REFUSED.
-    NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
-    ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
+    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    SHUTTING_DOWN.
     """
     CountTokens: aio.UnaryUnaryMultiCallable[inference_service_pb2.CountTokensRequest, inference_service_pb2.CountTokensResponse]
     """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
-    TEXT_LENGTH, CAPABILITY_MISSING, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
-    ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED,
-    SHUTTING_DOWN.
+    TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+    RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
+    ENGINE_REFUSED.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
     """Lists the models of this process and the engine behind each. Scope `models`."""
@@ -79,12 +79,12 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[generation_pb2.GenerateRequest, abc.AsyncIterator[generation_pb2.GenerateResponse]],
     ) -> abc.AsyncIterator[generation_pb2.GenerateResponse]:
         """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
-        stops the engine. Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH, PASSAGE_COUNT,
-        OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID, TOOLS_INVALID,
-        CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED: the engine does not accept
-        it. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
-        UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED: the engine does not
-        accept this service, SHUTTING_DOWN.
+        stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
+        this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
+        PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
+        TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
+        ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -94,9 +94,9 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.RerankRequest, abc.Awaitable[inference_service_pb2.RerankResponse]],
     ) -> abc.Awaitable[inference_service_pb2.RerankResponse]:
         """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, REQUEST_REFUSED.
-        NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
-        ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -106,9 +106,9 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.CountTokensRequest, abc.Awaitable[inference_service_pb2.CountTokensResponse]],
     ) -> abc.Awaitable[inference_service_pb2.CountTokensResponse]:
         """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
-        TEXT_LENGTH, CAPABILITY_MISSING, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
-        ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED,
-        SHUTTING_DOWN.
+        TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+        RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
+        ENGINE_REFUSED.
         """
 
     @abc_1.abstractmethod

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
+from chassis.base.errors import FailedPreconditionError
 from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
@@ -73,19 +75,48 @@ async def build(process: Process, settings: Settings) -> None:
 
 
 async def _open_model(process: Process, settings: Settings) -> Sequence[Generator]:
-    if settings.engine == "extractive":
-        return ()
-    # Imported only here, because most processes call no server.
-    from inference.engines.openai.model import open_model  # noqa: PLC0415
+    """The model of the engine that is set; each engine is imported only where it is used."""
+    match settings.engine:
+        case "openai":
+            from inference.engines.openai import model as openai  # noqa: PLC0415
 
-    model = open_model(
-        settings.engine_url,
-        model=settings.engine_model,
-        api_key=settings.engine_api_key.get_secret_value(),
-        concurrency=settings.engine_concurrency,
-        send_priority=settings.engine_priority,
-    )
-    return [await process.stack.enter_async_context(model)]
+            served = openai.open_model(
+                settings.engine_url,
+                model=settings.engine_model,
+                api_key=settings.engine_api_key.get_secret_value(),
+                concurrency=settings.engine_concurrency,
+                send_priority=settings.engine_priority,
+            )
+            return [await process.stack.enter_async_context(served)]
+        case "vllm":
+            vllm = _import_vllm()
+            started = vllm.open_model(
+                settings.engine_model,
+                arguments=vllm.read_arguments(settings.engine_arguments),
+                concurrency=settings.engine_concurrency,
+                otlp_endpoint=settings.otlp_endpoint,
+            )
+            model = await process.stack.enter_async_context(started)
+            process.add_loop(model.watch)
+            return [model]
+    return ()
+
+
+def _import_vllm() -> ModuleType:
+    """The engine, which needs an installation of its own.
+
+    Raises:
+        FailedPreconditionError: ENGINE_NOT_INSTALLED.
+    """
+    try:
+        from inference.engines.vllm import model  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise FailedPreconditionError(
+            "ENGINE_NOT_INSTALLED",
+            f"AQUIFER_ENGINE=vllm needs vLLM beside inference: {error};"
+            " services/inference/README.md tells how to install it",
+        ) from error
+    return model
 
 
 async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:

@@ -21,13 +21,18 @@ class Settings(ServiceSettings):
     more_embedders: str = Field(
         "", description="further embedders, separated by commas, for calls that name their profile"
     )
-    engine: Literal["extractive", "openai"] = Field(
+    engine: Literal["extractive", "openai", "vllm"] = Field(
         "extractive",
         description="answers questions; extractive quotes, openai is a model of a server that"
-        " speaks OpenAI's protocol",
+        " speaks OpenAI's protocol, vllm a model that vLLM runs here",
     )
     engine_url: str = Field("", description="of that server, with its version: http://host:8000/v1")
-    engine_model: str = Field("", description="its model; empty: the first that it lists")
+    engine_model: str = Field(
+        "", description="model of the engine; openai: empty for the first that the server lists"
+    )
+    engine_arguments: str = Field(
+        "", description="JSON object: further arguments of vllm.AsyncEngineArgs"
+    )
     engine_api_key: SecretStr = Field(SecretStr(""), description="its key; empty: none")
     engine_concurrency: int = Field(64, ge=1, le=4_096, description="calls of it at once")
     engine_priority: bool = Field(
@@ -47,6 +52,8 @@ class Settings(ServiceSettings):
     def _check_url(self) -> Self:
         if self.engine == "openai" and not self.engine_url.startswith(("http://", "https://")):
             raise ValueError("AQUIFER_ENGINE_URL must be an http(s) URL with AQUIFER_ENGINE=openai")
+        if self.engine == "vllm" and not self.engine_model:
+            raise ValueError("AQUIFER_ENGINE_MODEL must name a model with AQUIFER_ENGINE=vllm")
         return self
 
     @property

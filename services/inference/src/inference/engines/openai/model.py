@@ -5,14 +5,11 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, StatusCode
 from typing_extensions import override
 
-from chassis.base import telemetry
 from chassis.base.errors import FailedPreconditionError, ServiceError, UnavailableError
 from inference.domain import Capability, Lane, ModelCard, ModelKind
+from inference.engines.admission import Admission
 from inference.engines.openai.chat import (
     AnswerReader,
     Flavour,
@@ -22,14 +19,13 @@ from inference.engines.openai.chat import (
 )
 from inference.engines.openai.events import read_events
 from inference.engines.openai.upstream import Upstream, open_client, to_error
+from inference.engines.spans import generation_span, note_finish
 from inference.generation import Finish, Generation, Step
 from inference.ports import Generator, TokenCounter
 
 ENGINE: Final = "openai"
 # Where a server counts tokens, beside its API of OpenAI.
 COUNTING: Final = {Flavour.VLLM, Flavour.LLAMA_CPP}
-
-tracer = trace.get_tracer(__name__)
 
 
 class OpenAiModel(Generator, TokenCounter):
@@ -62,7 +58,9 @@ class OpenAiModel(Generator, TokenCounter):
         if self._send_priority and request.lane is Lane.BULK:
             body["priority"] = to_priority(request.lane)
         reader = AnswerReader()
-        async with self._span(request) as (span, headers):
+        host = {"server.address": self._upstream.client.base_url.host}
+        provider = self._flavour.value
+        with generation_span(self._card.name, provider, request, **host) as (span, headers):
             async with self._upstream.stream("chat/completions", body, headers) as chunks:
                 async for event in read_events(chunks):
                     _check(event)
@@ -70,7 +68,7 @@ class OpenAiModel(Generator, TokenCounter):
                         yield step
             for step in reader.finish():
                 if isinstance(step, Finish):
-                    span.set_attributes(_usage(step))
+                    note_finish(span, step)
                 yield step
 
     @override
@@ -89,34 +87,6 @@ class OpenAiModel(Generator, TokenCounter):
             raise UnavailableError("ENGINE_OUTPUT", "the engine did not count the tokens")
         return count
 
-    @asynccontextmanager
-    async def _span(
-        self, request: Generation
-    ) -> AsyncIterator[tuple[trace.Span, Mapping[str, str]]]:
-        """The span of a call, and the headers that make the engine's span its child."""
-        name = self._card.name
-        span = tracer.start_span(
-            f"chat {name}",
-            kind=SpanKind.CLIENT,
-            attributes={
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": self._flavour.value,
-                "gen_ai.request.model": name,
-                "gen_ai.request.max_tokens": request.max_output_tokens,
-                "server.address": self._upstream.client.base_url.host,
-            },
-        )
-        headers: dict[str, str] = {}
-        telemetry.inject(headers, trace.set_span_in_context(span, Context()))
-        try:
-            yield span, headers
-        except ServiceError as error:
-            span.set_attribute("error.type", error.reason)
-            span.set_status(StatusCode.ERROR)
-            raise
-        finally:
-            span.end()
-
 
 def _check(event: Mapping[str, Any]) -> None:
     """Raises the error that an event is: some servers send one in the middle of a stream."""
@@ -129,14 +99,6 @@ def _check(event: Mapping[str, Any]) -> None:
         given = error.get("code")
         code = given if isinstance(given, int) else code
     raise to_error(code, said)
-
-
-def _usage(finish: Finish) -> Mapping[str, int | str | Sequence[str]]:
-    return {
-        "gen_ai.usage.input_tokens": finish.usage.input_tokens,
-        "gen_ai.usage.output_tokens": finish.usage.output_tokens,
-        "gen_ai.response.finish_reasons": [finish.reason.value],
-    }
 
 
 @asynccontextmanager
@@ -156,7 +118,7 @@ async def open_model(
         FailedPreconditionError: ENGINE_NOT_READY, no name was given and the server lists none.
     """
     async with open_client(base_url, api_key, concurrency) as client:
-        upstream = Upstream(client, concurrency)
+        upstream = Upstream(client, Admission(concurrency))
         listed = await _list_models(upstream, is_needed=not model)
         found = next((one for one in listed if model in ("", one.get("id"))), {})
         name = model or str(found.get("id"))

@@ -17,6 +17,7 @@ from chassis.base.errors import (
     ServiceError,
     UnavailableError,
 )
+from inference.engines.admission import Admission
 
 CONNECT_S: Final = 3.0
 # Until the first byte, a long prompt in a full queue included; and between two pieces.
@@ -24,8 +25,6 @@ SILENCE_S: Final = 120.0
 CALL_S: Final = 30.0
 BODY_MAX_BYTES: Final = 16 << 20
 ERROR_MAX_BYTES: Final = 64 << 10
-# Calls that cannot run yet wait; more are refused.
-WAITING_TIMES: Final = 4
 RETRY_MAX_S: Final = 60.0
 # After so many failures in a row the server is left alone for a while.
 FAILURES_MAX: Final = 5
@@ -71,21 +70,16 @@ class Breaker:
 
 @dataclass(slots=True)
 class Upstream:
-    """A server; at most `concurrency` calls run at once.
+    """A server.
 
     Args:
         client: with the server's base URL and credentials.
-        concurrency: calls at once.
+        admission: of calls to it.
     """
 
     client: httpx.AsyncClient
-    concurrency: int
-    waiting: int = 0
+    admission: Admission
     breaker: Breaker = field(default_factory=Breaker)
-    _slots: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.concurrency)
 
     async def get(self, path: str) -> dict[str, Any]:
         """The JSON object at a path.
@@ -138,29 +132,18 @@ class Upstream:
     async def _admitted(self) -> AsyncIterator[None]:
         """A free slot; errors of the server and of the way to it as our errors."""
         self.breaker.check(time.monotonic())
-        if self.waiting >= WAITING_TIMES * self.concurrency:
-            raise OverloadedError(
-                "ENGINE_BUSY",
-                f"{self.waiting} calls wait for the engine already",
-                waiting=self.waiting,
-            )
-        self.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self.waiting -= 1
-        failure: ServiceError | None = None
-        try:
-            yield
-        except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
-            failure = _to_service_error(error)
-            raise failure from error
-        except ServiceError as error:
-            failure = error
-            raise
-        finally:
-            self._slots.release()
-            self.breaker.note(failure, time.monotonic())
+        async with self.admission.enter():
+            failure: ServiceError | None = None
+            try:
+                yield
+            except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+                failure = _to_service_error(error)
+                raise failure from error
+            except ServiceError as error:
+                failure = error
+                raise
+            finally:
+                self.breaker.note(failure, time.monotonic())
 
     async def _read_object(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]

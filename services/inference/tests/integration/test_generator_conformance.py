@@ -107,9 +107,14 @@ async def test_an_answer_can_be_left_at_any_step(generator):
 
 
 async def test_many_answers_at_once_do_not_mix(generator):
-    alone = said(await read(generator, ask(QUESTION, PASSAGES)))
-    together = await asyncio.gather(*(read(generator, ask(QUESTION, PASSAGES)) for _ in range(8)))
-    assert {said(steps) for steps in together} == {alone}
+    """Each has read its own conversation; a model that only quotes says the same as alone."""
+    requests = [ask(QUESTION, PASSAGES), ask(f"{QUESTION} Tell it in metres.", PASSAGES)]
+    alone = [await read(generator, request) for request in requests]
+    together = await asyncio.gather(*(read(generator, request) for request in requests * 4))
+    for steps, own in zip(together, alone * 4, strict=True):
+        assert steps[-1].usage.input_tokens == own[-1].usage.input_tokens
+        if not generator.card.generative:
+            assert steps[:-1] == own[:-1]
 
 
 async def test_the_card_says_what_it_is_and_what_it_can_do(generator):

@@ -146,7 +146,7 @@ async def test_the_span_of_the_engine_is_a_child_of_ours(engine, spans):
 
 
 @pytest.mark.parametrize("given", ["[]", "{", "3"])
-def test_arguments_that_are_no_object_are_refused(given):
+async def test_arguments_that_are_no_object_are_refused(given):
     with pytest.raises(FailedPreconditionError) as refused:
         read_arguments(given)
     assert refused.value.reason == "ENGINE_ARGUMENTS"

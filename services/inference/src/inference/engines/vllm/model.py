@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -251,21 +252,20 @@ async def open_model(
         "otlp_traces_endpoint": otlp_endpoint or None,
         **arguments,
     }
-    try:
-        args = AsyncEngineArgs(model=model, **settings)
-    except TypeError as error:
-        raise _arguments_error(str(error)) from error
     # It takes half a minute, and blocks.
-    engine = await asyncio.to_thread(_start, args)
+    engine = await asyncio.to_thread(_start, model, settings)
     try:
         yield VllmModel(engine, _card(engine, model), Admission(concurrency))
     finally:
         await asyncio.to_thread(engine.shutdown, STOP_S)
 
 
-def _start(args: AsyncEngineArgs) -> AsyncLLM:
+def _start(model: str, settings: Mapping[str, Any]) -> AsyncLLM:
+    known = {field.name for field in fields(AsyncEngineArgs)}
+    if unknown := settings.keys() - known:
+        raise _arguments_error(f"vLLM has no argument {', '.join(sorted(unknown))}")
     try:
-        return AsyncLLM.from_engine_args(args)
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings))
     # A model that is missing, broken or too large; vLLM raises many types.
     except Exception as error:
         why = " ".join(str(error).split())[:500]

@@ -9,6 +9,7 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
 from chassis.base.errors import FailedPreconditionError
+from chassis.base.metrics import REGISTRY
 from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
@@ -16,6 +17,7 @@ from inference.catalogue import Catalogue
 from inference.engines import minilm
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
+from inference.generation_metrics import VllmMetrics
 from inference.ports import Embedder, Generator
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
@@ -98,6 +100,7 @@ async def _open_model(process: Process, settings: Settings) -> Sequence[Generato
             )
             model = await process.stack.enter_async_context(started)
             process.add_loop(model.watch)
+            REGISTRY.register(VllmMetrics())
             return [model]
     return ()
 

@@ -21,6 +21,7 @@ from inference.domain import (
     RerankRequest,
 )
 from inference.generation import Generation, Step
+from inference.generation_metrics import measure
 from inference.ports import Begin, Embedder, Matrix
 
 
@@ -67,8 +68,8 @@ class GenerateAnswer:
         steps = generator.generate(request)
         if generator.card.generative and request.passages:
             steps = mark_citations(steps, len(request.passages))
-        async with aclosing(steps):
-            async for step in steps:
+        async with aclosing(measure(steps, generator.card.name)) as measured:
+            async for step in measured:
                 yield step
 
 

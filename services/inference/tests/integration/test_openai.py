@@ -17,7 +17,7 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from inference.domain import Capability, Lane
-from inference.engines.openai import model as openai_model
+from inference.engines import spans as engine_spans
 from inference.engines.openai import upstream
 from inference.engines.openai.model import open_model
 from inference.generation import (
@@ -104,7 +104,7 @@ async def test_the_engines_span_is_a_child_of_ours_which_tells_the_usage(
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(openai_model, "tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(engine_spans, "tracer", provider.get_tracer("test"))
     await read(model)
     server.status = 500
     await failure(model)

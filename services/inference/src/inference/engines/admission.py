@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from chassis.base.errors import OverloadedError
+from inference.generation_metrics import ENGINE_REQUESTS
 
 # So many times those that run may wait.
 WAITING_TIMES: Final = 4
@@ -14,8 +15,9 @@ WAITING_TIMES: Final = 4
 
 @dataclass(slots=True)
 class Admission:
-    """At most `concurrency` calls run at once; `WAITING_TIMES` as many wait in order of arrival."""
+    """At most `concurrency` calls of a model run at once; `WAITING_TIMES` as many wait in order."""
 
+    model: str
     concurrency: int
     waiting: int = 0
     running: int = 0
@@ -37,14 +39,20 @@ class Admission:
                 f"{self.waiting} calls wait for the engine already",
                 waiting=self.waiting,
             )
-        self.waiting += 1
+        self._add(waiting=1)
         try:
             await self._slots.acquire()
         finally:
-            self.waiting -= 1
-        self.running += 1
+            self._add(waiting=-1)
+        self._add(running=1)
         try:
             yield
         finally:
-            self.running -= 1
+            self._add(running=-1)
             self._slots.release()
+
+    def _add(self, *, waiting: int = 0, running: int = 0) -> None:
+        self.waiting += waiting
+        self.running += running
+        ENGINE_REQUESTS.labels(self.model, "waiting").set(self.waiting)
+        ENGINE_REQUESTS.labels(self.model, "running").set(self.running)

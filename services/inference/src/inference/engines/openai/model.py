@@ -118,10 +118,11 @@ async def open_model(
         FailedPreconditionError: ENGINE_NOT_READY, no name was given and the server lists none.
     """
     async with open_client(base_url, api_key, concurrency) as client:
-        upstream = Upstream(client, Admission(concurrency))
+        upstream = Upstream(client, Admission(model, concurrency))
         listed = await _list_models(upstream, is_needed=not model)
         found = next((one for one in listed if model in ("", one.get("id"))), {})
         name = model or str(found.get("id"))
+        upstream.admission.model = name
         flavour = find_flavour(found.get("owned_by"))
         yield OpenAiModel(
             upstream, _card(name, found, flavour), flavour, send_priority=send_priority

@@ -255,7 +255,8 @@ async def open_model(
     # It takes half a minute, and blocks.
     engine = await asyncio.to_thread(_start, model, settings)
     try:
-        yield VllmModel(engine, _card(engine, model), Admission(concurrency))
+        card = _card(engine, model)
+        yield VllmModel(engine, card, Admission(card.name, concurrency))
     finally:
         await asyncio.to_thread(engine.shutdown, STOP_S)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 from chassis.base.errors import (
     InvalidInputError,
@@ -77,7 +77,7 @@ class Upstream:
         admission: of calls to it.
     """
 
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     admission: Admission
     breaker: Breaker = field(default_factory=Breaker)
 
@@ -136,7 +136,7 @@ class Upstream:
             failure: ServiceError | None = None
             try:
                 yield
-            except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+            except (httpx2.HTTPError, httpx2.StreamError, TimeoutError) as error:
                 failure = _to_service_error(error)
                 raise failure from error
             except ServiceError as error:
@@ -156,7 +156,7 @@ class Upstream:
         finally:
             await response.aclose()
         try:
-            found = httpx.Response(200, content=content).json()
+            found = httpx2.Response(200, content=content).json()
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
@@ -164,13 +164,15 @@ class Upstream:
         return found
 
 
-def open_client(base_url: str, api_key: str, concurrency: int) -> httpx.AsyncClient:
+def open_client(base_url: str, api_key: str, concurrency: int) -> httpx2.AsyncClient:
     """A client of a server; `base_url` ends with its version, for example `/v1`."""
-    return httpx.AsyncClient(
+    return httpx2.AsyncClient(
         base_url=base_url.rstrip("/") + "/",
         headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-        timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
-        limits=httpx.Limits(max_connections=concurrency + 8, max_keepalive_connections=concurrency),
+        timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S),
+        limits=httpx2.Limits(
+            max_connections=concurrency + 8, max_keepalive_connections=concurrency
+        ),
         # The engine's address is a setting; a proxy of the environment is for other things.
         trust_env=False,
         follow_redirects=False,
@@ -216,7 +218,7 @@ def _is_callers(status: int) -> bool:
     return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-async def _check(response: httpx.Response) -> None:
+async def _check(response: httpx2.Response) -> None:
     """Raises the error that a response is."""
     if response.status_code == HTTPStatus.OK:
         return
@@ -224,7 +226,7 @@ async def _check(response: httpx.Response) -> None:
     raise to_error(response.status_code, _message(said), _retry_after_s(response))
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(response: httpx2.Response, limit: int) -> bytes:
     content = b""
     async for chunk in response.aiter_bytes():
         content += chunk
@@ -236,7 +238,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 def _message(said: str) -> str:
     """The message in an error's JSON, or all of it."""
     try:
-        found = httpx.Response(200, content=said).json()
+        found = httpx2.Response(200, content=said).json()
     except (ValueError, RecursionError):
         return said
     error = found.get("error", found) if isinstance(found, dict) else found
@@ -244,19 +246,19 @@ def _message(said: str) -> str:
     return message if isinstance(message, str) else said
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
+def _retry_after_s(response: httpx2.Response) -> float | None:
     """Seconds of the header `Retry-After`; its other form, a date, is not used by engines."""
     given = response.headers.get("retry-after", "")
     return min(float(given), RETRY_MAX_S) if given.isdecimal() else None
 
 
-def _is_plain(response: httpx.Response) -> bool:
+def _is_plain(response: httpx2.Response) -> bool:
     return "content-encoding" not in response.headers
 
 
 def _to_service_error(error: Exception) -> UnavailableError:
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol):
         return UnavailableError("ENGINE_UNREACHABLE", "the engine cannot be reached")
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
+    if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return UnavailableError("ENGINE_FAILED", "the engine said nothing for too long; ask again")
     return UnavailableError("ENGINE_FAILED", "the connection to the engine broke; ask again")

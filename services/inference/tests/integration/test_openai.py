@@ -317,7 +317,7 @@ async def test_what_the_standard_allows_in_a_stream_is_read(server, model):
         + json.dumps(
             {"choices": [{"delta": {"content": "Deep."}, "finish_reason": "stop"}]}
         ).encode()
-        + b"\r\n\r\ndata: [DONE]"
+        + b"\r\n\r\ndata: [DONE]\r\n\r\n"
     )
     assert said(await read(model)) == "Deep."
 

@@ -61,8 +61,8 @@ class OpenAiModel(Generator, TokenCounter):
         host = {"server.address": self._upstream.client.base_url.host}
         provider = self._flavour.value
         with generation_span(self._card.name, provider, request, **host) as (span, headers):
-            async with self._upstream.stream("chat/completions", body, headers) as chunks:
-                async for event in read_events(chunks):
+            async with self._upstream.stream("chat/completions", body, headers) as response:
+                async for event in read_events(response):
                     _check(event)
                     for step in reader.read(event):
                         yield step

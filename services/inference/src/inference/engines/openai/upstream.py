@@ -104,8 +104,8 @@ class Upstream:
     @asynccontextmanager
     async def stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes of an answer as they come; leaving the context closes the connection.
+    ) -> AsyncIterator[httpx2.Response]:
+        """An answer that is still being written; leaving the context closes the connection.
 
         A server stops its work for a connection that is closed.
 
@@ -119,12 +119,7 @@ class Upstream:
             response = await self.client.send(request, stream=True)
             try:
                 await _check(response)
-                kind = response.headers.get("content-type", "").partition(";")[0]
-                if kind != "text/event-stream":
-                    raise UnavailableError(
-                        "ENGINE_OUTPUT", "the engine did not answer with a stream of events"
-                    )
-                yield response.aiter_raw() if _is_plain(response) else response.aiter_bytes()
+                yield response
             finally:
                 await response.aclose()
 
@@ -250,10 +245,6 @@ def _retry_after_s(response: httpx2.Response) -> float | None:
     """Seconds of the header `Retry-After`; its other form, a date, is not used by engines."""
     given = response.headers.get("retry-after", "")
     return min(float(given), RETRY_MAX_S) if given.isdecimal() else None
-
-
-def _is_plain(response: httpx2.Response) -> bool:
-    return "content-encoding" not in response.headers
 
 
 def _to_service_error(error: Exception) -> UnavailableError:

@@ -12,7 +12,7 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 from typing_extensions import override
 
-from chassis.base.errors import NotFoundError
+from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.base.postgres import Database, open_database
 from query.answer import Delta, Finish, FinishReason, Generated, Quote
 from query.domain import Matrix, Vector
@@ -74,6 +74,7 @@ class QuotingGenerator(Generator):
         self.running = 0
         self.pause: asyncio.Event | None = None
         self.away: Exception | None = None
+        self.reads = 64
         self.writes: list[Generated] = []
         self.prompts: list[Prompt] = []
 
@@ -92,6 +93,8 @@ class QuotingGenerator(Generator):
     async def _steps(self, prompt: Prompt) -> AsyncIterator[Generated]:
         if self.away and prompt.model != EXTRACTIVE:
             raise self.away
+        if len(prompt.passages) > self.reads:
+            raise InvalidInputError("PROMPT_TOO_LONG", "x")
         if self.writes:
             for step in self.writes:
                 yield step

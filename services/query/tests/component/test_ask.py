@@ -386,3 +386,23 @@ async def test_an_engine_that_fails_amid_its_answer_is_not_replaced(world):
     with pytest.raises(UnavailableError):
         await ask(world)
     assert world.rows("answers") == []
+
+
+async def test_a_model_that_reads_little_is_shown_the_best_passages(world):
+    for number in range(8):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(world.embedded(f"the impeller of pump {number}", document=name))
+    world.generator.reads = 2
+    *_, finish = await ask(world)
+    assert finish.reason is FinishReason.STOP
+    assert [len(one.passages) for one in world.generator.prompts] == [8, 4, 2]
+    first, *_, last = world.generator.prompts
+    assert last.passages == first.passages[:2]
+
+
+async def test_a_prompt_that_is_too_long_without_passages_is_the_callers_to_change(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.reads = 0
+    with pytest.raises(InvalidInputError) as refused:
+        await ask(world)
+    assert refused.value.reason == "PROMPT_TOO_LONG"

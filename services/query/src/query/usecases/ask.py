@@ -8,7 +8,12 @@ from typing import Final
 from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
-from chassis.base.errors import DataLossError, OverloadedError, UnavailableError
+from chassis.base.errors import (
+    DataLossError,
+    InvalidInputError,
+    OverloadedError,
+    UnavailableError,
+)
 from query.answer import (
     Answer,
     Citation,
@@ -31,6 +36,7 @@ from query.usecases.quoting import find_quote
 log = logging.getLogger(__name__)
 
 PASSAGES_SHOWN: Final = 8
+TOO_LONG: Final = "PROMPT_TOO_LONG"
 # The engine of the default model does not work; inference itself does.
 ENGINE_AWAY: Final = {
     "ENGINE_UNREACHABLE",
@@ -107,22 +113,29 @@ class Ask:
         yield finish
 
     async def _generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
-        """The answer; by the model that only quotes if the default one is away."""
-        begun = False
-        try:
-            async with self.generator.generate(prompt) as steps:
-                async for step in steps:
-                    begun = True
-                    yield step
-        except (UnavailableError, OverloadedError) as error:
-            if begun or prompt.model or error.reason not in ENGINE_AWAY:
-                raise
-            log.warning("engine.away", extra={"reason": error.reason})
-        else:
-            return
-        async with self.generator.generate(replace(prompt, model=EXTRACTIVE)) as steps:
-            async for step in steps:
-                yield replace(step, degraded=True) if isinstance(step, Finish) else step
+        """The answer; from fewer passages if the model cannot read so much.
+
+        If the engine of the default model is away, the model that only quotes answers.
+        """
+        begun = degraded = False
+        while True:
+            try:
+                async with self.generator.generate(prompt) as steps:
+                    async for step in steps:
+                        begun = True
+                        yield replace(step, degraded=degraded) if isinstance(step, Finish) else step
+            except InvalidInputError as error:
+                if begun or error.reason != TOO_LONG or len(prompt.passages) < 2:  # noqa: PLR2004
+                    raise
+                log.info("prompt.too_long", extra={"passages": len(prompt.passages)})
+                prompt = replace(prompt, passages=prompt.passages[: len(prompt.passages) // 2])
+            except (UnavailableError, OverloadedError) as error:
+                if begun or prompt.model or error.reason not in ENGINE_AWAY:
+                    raise
+                log.warning("engine.away", extra={"reason": error.reason})
+                prompt, degraded = replace(prompt, model=EXTRACTIVE), True
+            else:
+                return
 
     async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
         question = Question(

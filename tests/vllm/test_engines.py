@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, OverloadedError
-from inference.engines.vllm.model import open_model, read_arguments
+from inference.engines.vllm.model import open_model
 from inference.generation import (
     Choices,
     Finish,
@@ -143,13 +143,6 @@ async def test_the_span_of_the_engine_is_a_child_of_ours(engine, spans):
     assert theirs.parent.span_id == ours.context.span_id
     assert theirs.context.trace_id == ours.context.trace_id
     assert theirs.attributes["gen_ai.usage.prompt_tokens"] > 0
-
-
-@pytest.mark.parametrize("given", ["[]", "{", "3"])
-async def test_arguments_that_are_no_object_are_refused(given):
-    with pytest.raises(FailedPreconditionError) as refused:
-        read_arguments(given)
-    assert refused.value.reason == "ENGINE_ARGUMENTS"
 
 
 async def test_an_unknown_argument_is_refused_at_once(model_folder):

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
-from chassis.base.errors import FailedPreconditionError
 from chassis.base.metrics import REGISTRY
 from chassis.events.work import Publications
 from chassis.process.process import Process
@@ -17,8 +15,10 @@ from inference.catalogue import Catalogue
 from inference.engines import minilm
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
+from inference.engines.pool import EnginePool, Member
+from inference.engines.registry import open_engine
 from inference.generation_metrics import VllmMetrics
-from inference.ports import Embedder, Generator
+from inference.ports import Embedder, Generator, Watched
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
 from inference.subscribers import UseCases, events
@@ -72,54 +72,26 @@ async def build(process: Process, settings: Settings) -> None:
     embedder, vocabulary = await _open_embedder(process, first)
     more = [(await _open_embedder(process, name))[0] for name in others]
     # The first is the default; the extractive one answers when that is away.
-    generators = [*await _open_model(process, settings), Extractive(embedder, vocabulary)]
+    generators = [*await _open_engines(process, settings), Extractive(embedder, vocabulary)]
     wire(process, Adapters(embedder=embedder, generators=generators, more_embedders=more))
 
 
-async def _open_model(process: Process, settings: Settings) -> Sequence[Generator]:
-    """The model of the engine that is set; each engine is imported only where it is used."""
-    match settings.engine:
-        case "openai":
-            from inference.engines.openai import model as openai  # noqa: PLC0415
-
-            served = openai.open_model(
-                settings.engine_url,
-                model=settings.engine_model,
-                api_key=settings.engine_api_key.get_secret_value(),
-                concurrency=settings.engine_concurrency,
-                send_priority=settings.engine_priority,
-            )
-            return [await process.stack.enter_async_context(served)]
-        case "vllm":
-            vllm = _import_vllm()
-            started = vllm.open_model(
-                settings.engine_model,
-                arguments=vllm.read_arguments(settings.engine_arguments),
-                concurrency=settings.engine_concurrency,
-                otlp_endpoint=settings.otlp_endpoint,
-            )
-            model = await process.stack.enter_async_context(started)
-            process.add_loop(model.watch)
-            REGISTRY.register(VllmMetrics())
-            return [model]
-    return ()
-
-
-def _import_vllm() -> ModuleType:
-    """The engine, which needs an installation of its own.
-
-    Raises:
-        FailedPreconditionError: ENGINE_NOT_INSTALLED.
-    """
-    try:
-        from inference.engines.vllm import model  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise FailedPreconditionError(
-            "ENGINE_NOT_INSTALLED",
-            f"AQUIFER_ENGINE=vllm needs vLLM beside inference: {error};"
-            " services/inference/README.md tells how to install it",
-        ) from error
-    return model
+async def _open_engines(process: Process, settings: Settings) -> Sequence[Generator]:
+    """The engines that write, the default first; those with the same name as one."""
+    named: dict[str, list[Member]] = {}
+    for each in settings.all_engines:
+        opened = open_engine(each, otlp_endpoint=settings.otlp_endpoint)
+        generator = await process.stack.enter_async_context(opened)
+        if isinstance(generator, Watched):
+            process.add_loop(generator.watch)
+        member = Member(generator=generator, weight=each.weight)
+        named.setdefault(generator.card.name, []).append(member)
+    if any(each.engine == "vllm" for each in settings.all_engines):
+        REGISTRY.register(VllmMetrics())
+    return [
+        EnginePool(members) if len(members) > 1 else members[0].generator
+        for members in named.values()
+    ]
 
 
 async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:

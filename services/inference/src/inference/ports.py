@@ -80,6 +80,14 @@ class TokenCounter(Model, Protocol):
         """
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """An engine that can die."""
+
+    async def watch(self) -> None:
+        """Runs until the engine is dead, and then raises: the process has to start again."""
+
+
 class DeadLetters(Protocol):
     """Events that this service could not handle; they have text of documents."""
 

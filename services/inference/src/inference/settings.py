@@ -1,11 +1,17 @@
 """Settings of inference, read once from variables AQUIFER_*."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from chassis.base.settings import ServiceSettings
+from inference.engine_settings import EngineSettings
 
 EMBEDDERS = {"minilm", "null"}
 
@@ -30,14 +36,19 @@ class Settings(ServiceSettings):
     engine_model: str = Field(
         "", description="model of the engine; openai: empty for the first that the server lists"
     )
-    engine_arguments: str = Field(
-        "", description="JSON object: further arguments of vllm.AsyncEngineArgs"
+    engine_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="JSON: further arguments of vllm.AsyncEngineArgs"
     )
     engine_api_key: SecretStr = Field(SecretStr(""), description="its key; empty: none")
     engine_concurrency: int = Field(64, ge=1, le=4_096, description="calls of it at once")
     engine_priority: bool = Field(
         default=False,
         description="send priorities; vLLM wants --scheduling-policy priority for that",
+    )
+    engines: list[EngineSettings] = Field(
+        default_factory=list,
+        description="JSON list of several engines, the default first, in place of the settings"
+        " above; those with the same name share its calls",
     )
 
     @field_validator("more_embedders")
@@ -49,12 +60,28 @@ class Settings(ServiceSettings):
         return value
 
     @model_validator(mode="after")
-    def _check_url(self) -> Self:
-        if self.engine == "openai" and not self.engine_url.startswith(("http://", "https://")):
-            raise ValueError("AQUIFER_ENGINE_URL must be an http(s) URL with AQUIFER_ENGINE=openai")
-        if self.engine == "vllm" and not self.engine_model:
-            raise ValueError("AQUIFER_ENGINE_MODEL must name a model with AQUIFER_ENGINE=vllm")
+    def _check_engine(self) -> Self:
+        if self.engines and self.engine != "extractive":
+            raise ValueError("AQUIFER_ENGINES takes the place of AQUIFER_ENGINE; set one of them")
+        _ = self.all_engines
         return self
+
+    @property
+    def all_engines(self) -> Sequence[EngineSettings]:
+        """Every engine that writes, the default first."""
+        if self.engine == "extractive":
+            return self.engines
+        return [
+            EngineSettings(
+                engine=self.engine,
+                url=self.engine_url,
+                model=self.engine_model,
+                api_key=self.engine_api_key,
+                arguments=self.engine_arguments,
+                concurrency=self.engine_concurrency,
+                priority=self.engine_priority,
+            )
+        ]
 
     @property
     def embedders(self) -> Sequence[str]:

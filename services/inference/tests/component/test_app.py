@@ -48,7 +48,7 @@ def test_an_unknown_embedder_is_refused_at_start(bus):
 
 
 def test_a_server_needs_its_address(bus):
-    with pytest.raises(ValidationError, match="AQUIFER_ENGINE_URL must be"):
+    with pytest.raises(ValidationError, match="needs an http\\(s\\) URL: AQUIFER_ENGINE_URL"):
         settings_for(bus, engine="openai", engine_url="localhost:8000")
 
 
@@ -88,3 +88,63 @@ async def test_a_caller_who_leaves_stops_the_server(bus, open_with, until):
         assert server.running == 1
         call.cancel()
         await until(lambda: not server.running)
+
+
+@pytest.mark.parametrize(
+    ("engines", "why"),
+    [
+        ([{"engine": "openai"}], "needs an http"),
+        ([{"engine": "vllm"}], "needs a model"),
+        ([{"engine": "ollama", "url": "http://x/v1"}], "Input should be"),
+        ([{"engine": "openai", "url": "http://x/v1", "wait": 1}], "Extra inputs"),
+        ([{"engine": "openai", "url": "http://x/v1", "weight": -1}], "greater than or equal"),
+        (
+            [{"engine": "openai", "url": "http://x/v1", "api_key_variable": "NOT_SET_ANYWHERE"}],
+            "NOT_SET_ANYWHERE",
+        ),
+    ],
+)
+def test_engines_that_cannot_be_are_refused_at_start(bus, engines, why):
+    with pytest.raises(ValidationError, match=why):
+        settings_for(bus, engines=engines)
+
+
+def test_one_engine_and_a_list_of_them_exclude_each_other(bus):
+    engine = {"engine": "openai", "url": "http://x/v1"}
+    with pytest.raises(ValidationError, match="set one of them"):
+        settings_for(bus, engines=[engine], engine="openai", engine_url="http://x/v1")
+
+
+async def test_engines_are_listed_by_name_and_share_one(bus, open_with, monkeypatch):
+    monkeypatch.setenv("KEY_OF_THE_SECOND", "secret")
+    async with (
+        running_openai_server(words=["first"]) as first,
+        running_openai_server(words=["second"]) as second,
+        running_openai_server(words=["other"]) as other,
+    ):
+        engines = [
+            {"engine": "openai", "name": "chat", "url": first.url, "weight": 0},
+            {
+                "engine": "openai",
+                "name": "chat",
+                "url": second.url,
+                "api_key_variable": "KEY_OF_THE_SECOND",
+            },
+            {"engine": "openai", "url": other.url},
+        ]
+        settings = settings_for(bus, embedder="null", engines=engines)
+        assert "secret" not in repr(settings)
+        service = await open_with(partial(build, settings=settings))
+        listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
+        assert [model.name for model in listed.models] == ["null", "chat", "tiny", "extractive"]
+
+        async def ask(**more: str) -> str:
+            call = service.stub.Generate(question("why", **more), **service.caller())
+            return "".join([step.delta.text async for step in call])
+
+        assert await ask() == "second"
+        assert second.seen[-1]["authorization"] == "Bearer secret"
+        second.status = 500
+        assert await ask() == "first"
+        assert "authorization" not in first.seen[-1]
+        assert await ask(model="tiny") == "other"

@@ -33,16 +33,24 @@ class OpenAiModel(Generator, TokenCounter):
 
     Args:
         upstream: the server.
-        card: of the model.
+        model: its name there.
+        card: of the model, with the name that requests use.
         flavour: of the server.
         send_priority: whether the server has priorities; vLLM refuses them unless it was started
             with `--scheduling-policy priority`.
     """
 
     def __init__(
-        self, upstream: Upstream, card: ModelCard, flavour: Flavour, *, send_priority: bool
+        self,
+        upstream: Upstream,
+        model: str,
+        card: ModelCard,
+        flavour: Flavour,
+        *,
+        send_priority: bool,
     ) -> None:
         self._upstream = upstream
+        self._model = model
         self._card = card
         self._flavour = flavour
         self._send_priority = send_priority
@@ -54,7 +62,7 @@ class OpenAiModel(Generator, TokenCounter):
 
     @override
     async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
-        body = to_body(request, self._card.name, self._flavour)
+        body = to_body(request, self._model, self._flavour)
         if self._send_priority and request.lane is Lane.BULK:
             body["priority"] = to_priority(request.lane)
         reader = AnswerReader()
@@ -77,7 +85,7 @@ class OpenAiModel(Generator, TokenCounter):
 
     async def _count(self, text: str) -> int:
         if self._flavour is Flavour.VLLM:
-            body = {"model": self._card.name, "prompt": text, "add_special_tokens": False}
+            body = {"model": self._model, "prompt": text, "add_special_tokens": False}
             count = (await self._upstream.post("../tokenize", body, {})).get("count")
         else:
             body = {"content": text, "add_special": False}
@@ -105,28 +113,28 @@ def _check(event: Mapping[str, Any]) -> None:
 async def open_model(
     base_url: str,
     *,
+    name: str = "",
     model: str = "",
     api_key: str = "",
     concurrency: int = 64,
     send_priority: bool = False,
 ) -> AsyncIterator[OpenAiModel]:
-    """A model of a server; an empty name stands for the first that the server lists.
+    """A model of a server, or the first that it lists; requests use `name`, or the model's own.
 
-    With a name, the server may still be starting.
+    With `model`, the server may still be starting.
 
     Raises:
-        FailedPreconditionError: ENGINE_NOT_READY, no name was given and the server lists none.
+        FailedPreconditionError: ENGINE_NOT_READY, no model was given and the server lists none.
     """
     async with open_client(base_url, api_key, concurrency) as client:
-        upstream = Upstream(client, Admission(model, concurrency))
+        upstream = Upstream(client, Admission(name or model, concurrency))
         listed = await _list_models(upstream, is_needed=not model)
         found = next((one for one in listed if model in ("", one.get("id"))), {})
-        name = model or str(found.get("id"))
-        upstream.admission.model = name
+        model = model or str(found.get("id"))
+        name = upstream.admission.model = name or model
         flavour = find_flavour(found.get("owned_by"))
-        yield OpenAiModel(
-            upstream, _card(name, found, flavour), flavour, send_priority=send_priority
-        )
+        card = _card(name, found, flavour)
+        yield OpenAiModel(upstream, model, card, flavour, send_priority=send_priority)
 
 
 async def _list_models(upstream: Upstream, *, is_needed: bool) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """A model that vLLM runs: its engine has processes of its own, this one talks to it."""
 
 import asyncio
-import json
 import logging
 import os
 import uuid
@@ -210,26 +209,12 @@ def _to_structured(output: OutputFormat | None) -> StructuredOutputsParams | Non
     return None
 
 
-def read_arguments(given: str) -> dict[str, Any]:
-    """Further arguments of vLLM's engine, from JSON.
-
-    Raises:
-        FailedPreconditionError: ENGINE_ARGUMENTS.
-    """
-    try:
-        found = json.loads(given or "{}")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _arguments_error("AQUIFER_ENGINE_ARGUMENTS is no JSON object")
-    return found
-
-
 @asynccontextmanager
 async def open_model(
     model: str,
     *,
     arguments: Mapping[str, Any],
+    name: str = "",
     concurrency: int = 64,
     otlp_endpoint: str = "",
 ) -> AsyncIterator[VllmModel]:
@@ -240,6 +225,7 @@ async def open_model(
         arguments: of `vllm.AsyncEngineArgs`, for example `tensor_parallel_size`,
             `pipeline_parallel_size`, `data_parallel_size`, `max_model_len`, `enable_lora`,
             `distributed_executor_backend` ("ray" for several nodes).
+        name: that requests use; empty: that of the folder.
         concurrency: answers at once.
         otlp_endpoint: without one, vLLM makes no spans; they go to this process's own exporter.
 
@@ -255,7 +241,7 @@ async def open_model(
     # It takes half a minute, and blocks.
     engine = await asyncio.to_thread(_start, model, settings)
     try:
-        card = _card(engine, model)
+        card = _card(engine, name or Path(model).name or model)
         yield VllmModel(engine, card, Admission(card.name, concurrency))
     finally:
         await asyncio.to_thread(engine.shutdown, STOP_S)
@@ -275,10 +261,10 @@ def _start(model: str, settings: Mapping[str, Any]) -> AsyncLLM:
         ) from error
 
 
-def _card(engine: AsyncLLM, model: str) -> ModelCard:
+def _card(engine: AsyncLLM, name: str) -> ModelCard:
     config, device = engine.model_config, engine.vllm_config.device_config.device_type
     return ModelCard(
-        name=Path(model).name or model,
+        name=name,
         kind=ModelKind.GENERATE,
         engine=ENGINE,
         generative=True,

@@ -57,6 +57,7 @@ WARM_UP = "warm-up"
 REBUILD_S = 0.03
 # So often the live embedding profile changes.
 PROFILE_EVERY = 5
+UNFINISHED = "no profile in time"
 # Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
 ALONE = 3
 ALONE_S = 20.0
@@ -193,6 +194,8 @@ class Campaign:
             await load.delete_collection_alone()
             await self._settle(clients)
             report.violations = [*outsider.violations, *filter(None, stalled)]
+            if report.flipped_to == UNFINISHED:
+                report.violations.append("stuck: the change of the embedding profile")
             if tenant:
                 report.deleted_tenant = tenant.name
                 report.violations += await tenant.finish(SETTLE_S)
@@ -252,8 +255,11 @@ class Campaign:
         """
         if number % PROFILE_EVERY != PROFILE_EVERY - 1:
             return ""
-        async with asyncio.timeout(self._rebuild_s()):
-            return await change_profile(clients[number % len(clients)])
+        try:
+            async with asyncio.timeout(self._rebuild_s()):
+                return await change_profile(clients[number % len(clients)])
+        except TimeoutError:
+            return UNFINISHED
 
     async def _stalled(self, load: Load, client: Client) -> str:
         """Uploads a document alone, then updates it; says so if it is not searchable in time."""

@@ -103,7 +103,7 @@ class Load:
     async def delete_collection_alone(self) -> None:
         """Deletes a collection with documents while nothing else is going on."""
         collection = f"r{self.run}-alone-{uuid.uuid4().hex[:8]}"
-        await self._delete_collection(collection, await self._fill(collection), ())
+        await self._delete_collection(collection, *await self._fill(collection))
 
     async def update_alone(self, document: str) -> None:
         """Updates a document that nobody else writes to."""
@@ -137,12 +137,14 @@ class Load:
         """Collections that are deleted with their documents while more of them are on their way."""
         while await self._may_send(stop):
             collection = f"r{self.run}-{uuid.uuid4().hex[:8]}"
-            known = await self._fill(collection)
+            known, unanswered = await self._fill(collection)
             coming = [*known[:1], *(_document(f"e{n}", collection) for n in range(ON_THEIR_WAY))]
             late = [upstream.prepare(document, self._text()) for document in coming]
             await upstream.publish(*late)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._delete_collection(collection, known, coming))
+                group.create_task(
+                    self._delete_collection(collection, known, [*unanswered, *coming])
+                )
                 if self.random.random() < 0.5:
                     group.create_task(self._upload(self.random.choice(coming)))
             await upstream.settle(*late)
@@ -352,11 +354,16 @@ class Load:
         else:
             self.journal.end(operation, deleted=True)
 
-    async def _fill(self, collection: str) -> list[str]:
-        """Uploads documents into a collection at once; returns those that were accepted."""
+    async def _fill(self, collection: str) -> tuple[list[str], list[str]]:
+        """Uploads documents into a collection at once.
+
+        Returns those that were accepted, and the others, which may have been accepted as well.
+        """
         sent = [_document(f"k{number}", collection) for number in range(IN_COLLECTION)]
-        accepted = await asyncio.gather(*map(self._upload, sent))
-        return list(itertools.compress(sent, accepted))
+        accepted = set(itertools.compress(sent, await asyncio.gather(*map(self._upload, sent))))
+        return [one for one in sent if one in accepted], [
+            one for one in sent if one not in accepted
+        ]
 
     async def _delete_collection(
         self, collection: str, known: Sequence[str], coming: Sequence[str]

@@ -1,5 +1,6 @@
 """`aquifer reconcile`: finds and repairs differences between the stores, service by service."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,8 +20,11 @@ from aquifer_cli.layout import Row
 from aquifer_cli.operators import ask_each
 from aquifer_cli.screen import Screen
 
-# A slice may embed a thousand passages again, and may wait a minute to look a second time.
+# A slice may embed a thousand passages again.
 SLICE_S = 300.0
+# A point without a passage is removed if it has none a minute later either.
+LOOK_AGAIN_S = 10.0
+LOOKS_MAX = 9
 EXAMPLES = 5
 # What to do about differences that were not repaired.
 ADVICE = {
@@ -51,6 +55,7 @@ class Found:
 
 
 Kind = tuple[str, DifferenceKind.ValueType]
+ORPHANED: Kind = ("query", DifferenceKind.DIFFERENCE_KIND_POINT_ORPHANED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,8 +82,29 @@ async def run(
     """Fills the report; returns the services that did not answer.
 
     Query comes first: what it removes because its passage is lost, the chunks that ingest sends
-    again bring back.
+    again bring back. Points that may belong to a batch on its way are looked at again at the end.
     """
+    failed = dict(await _ask_all(client, NAMES, report, collection, on_slice))
+    orphaned = report.found.get(ORPHANED, Found())
+    for _ in range(0 if report.dry_run else LOOKS_MAX):
+        if orphaned.count == orphaned.repaired or failed:
+            break
+        await asyncio.sleep(LOOK_AGAIN_S)
+        again = Report(dry_run=False)
+        failed = dict(await _ask_all(client, ("query",), again, collection, on_slice))
+        left = again.found.get(ORPHANED, Found())
+        orphaned.repaired = max(orphaned.repaired, orphaned.count - (left.count - left.repaired))
+    return failed
+
+
+async def _ask_all(
+    client: Client,
+    services: tuple[str, ...],
+    report: Report,
+    collection: str,
+    on_slice: Callable[[str, ReconcileResponse], None],
+) -> Mapping[str, CommandError]:
+    """Adds what these services find to the report; returns those that did not answer."""
 
     async def ask(service: str, channel: grpc.aio.Channel) -> None:
         stub, token = ReconcileServiceStub(channel), ""
@@ -95,7 +121,7 @@ async def run(
             if not token:
                 return
 
-    return await ask_each(client, NAMES, ask)
+    return await ask_each(client, services, ask)
 
 
 def describe_slice(service: str, response: ReconcileResponse) -> str:

@@ -131,8 +131,30 @@ async def test_an_interrupted_rebuild_goes_on_where_it_ended(world, monkeypatch)
     assert await find_refusal(world) == "VECTORS_REBUILDING"
     world.embedder.embedded.clear()
     await world.rebuild.run()
-    assert len(world.embedder.embedded) == 16
+    # The vectors of the third portion were stored before its points.
+    assert len(world.embedder.embedded) == 0
     assert len(await world.points()) == 80
+
+
+async def test_a_rebuild_killed_behind_its_points_has_stored_their_vectors(world):
+    """A later comparison finds these points, and does not embed their passages again."""
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    world.everything.execute("UPDATE passages SET vector = NULL")
+    await world.vectors.drop()
+
+    async def fail():
+        raise UnavailableError("VECTORS_UNAVAILABLE", "x")
+
+    world.vectors.after_upsert = fail
+    with pytest.raises(UnavailableError):
+        await world.rebuild.run()
+    world.vectors.after_upsert = None
+    assert len(await world.points()) == 2
+    await world.rebuild.run()
+    stored = "SELECT point_id FROM passage_vectors ORDER BY 1"
+    assert [str(row["point_id"]) for row in world.everything.execute(stored)] == sorted(
+        map(str, await world.points())
+    )
 
 
 async def test_a_rebuild_says_how_far_it_is_and_never_goes_back(world, monkeypatch):

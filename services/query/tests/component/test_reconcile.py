@@ -11,12 +11,13 @@ from aquifer.query.v1 import query_service_pb2 as query_pb
 from chassis.base.errors import InvalidInputError, UnavailableError
 from chassis.base.paging import Page
 from chassis.identity.tokens import Caller, admit
-from chassis.process.reconcile import ReconcileRpc
+from chassis.process.reconcile import ReconcileRpc, Scope
 from query.domain import Passage, Version
 from query.retrieval.vector_store import TenantScope
 from query.rpc import QueryRpc
 from query.usecases.documents import HideDocuments
 from query.usecases.points import make_point
+from query.usecases.reconcile_points import SETTLED_S, ReconcilePoints
 
 from .conftest import DOCUMENT, World
 
@@ -158,6 +159,32 @@ async def test_a_point_whose_passage_is_about_to_be_stored_stays(world):
     assert await looked.found == {"POINT_ORPHANED": (1, 0)}  # type: ignore[attr-defined]
     assert len(await world.points()) == 2
     assert await reconcile(world, dry_run=True) == {}
+
+
+async def test_a_point_of_a_wanted_version_goes_when_it_was_seen_long_ago(world):
+    await world.deliver(world.embedded("impeller one"))
+    await add_point(world, "collections/manuals/documents/unknown", 1)
+    now_s = 100.0
+    points = ReconcilePoints(
+        begin=world.begin, ledger=world.ledger, indexes=world.indexes, clock=lambda: now_s
+    )
+    scope = Scope(tenant="acme", collection="", dry_run=False)
+
+    async def look() -> tuple[int, int]:
+        [orphaned] = [
+            one
+            for one in (await points.run(scope, "")).findings
+            if one.kind == pb.DIFFERENCE_KIND_POINT_ORPHANED
+        ]
+        return orphaned.count, orphaned.repaired
+
+    assert await look() == (1, 0)
+    now_s += SETTLED_S - 1
+    assert await look() == (1, 0)
+    now_s += 1
+    assert await look() == (1, 1)
+    assert len(await world.points()) == 1
+    assert await look() == (0, 0)
 
 
 async def test_passages_of_a_running_delete_need_no_points(world):

@@ -82,7 +82,8 @@ async def _list_present(
 class RestorePoints:
     """Writes the points of passages in one index, from their stored vectors where there are any.
 
-    Passages that have no vector under its profile are embedded, and their vectors are stored.
+    Passages that have no vector under its profile are embedded. Their vectors are stored before
+    their points: a point that is there is not looked at again, so its vector would stay lost.
     """
 
     index: Index
@@ -95,8 +96,13 @@ class RestorePoints:
         Returns their number.
         """
         dense = dict(await self._read_vectors(scope.tenant, rows))
-        embedded = await self._embed(scope.tenant, [row for row in rows if row[0] not in dense])
-        dense.update(embedded)
+        new = await self._embed(scope.tenant, [row for row in rows if row[0] not in dense])
+        if new:
+            async with self.begin(scope.tenant) as work:
+                held = await work.rows.lock_passages(list(new))
+                vectors = {point_id: new[point_id] for point_id in held}
+                await work.rows.put_vectors(self.index.profile.name, vectors)
+            dense.update(new)
         async with self.begin(scope.tenant) as work:
             held = await work.rows.lock_passages([point_id for point_id, _ in rows])
             points = [
@@ -105,9 +111,6 @@ class RestorePoints:
                 for point_id, passage in rows
                 if point_id in held
             ]
-            new = {point_id: embedded[point_id] for point_id in held.keys() & embedded.keys()}
-            if new:
-                await work.rows.put_vectors(self.index.profile.name, new)
             if points:
                 await self.index.vectors.upsert(scope, points)
         return len(points)

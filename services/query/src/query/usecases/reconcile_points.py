@@ -1,8 +1,8 @@
 """Compares passages and points for an operator, and repairs what differs."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +24,8 @@ from query.usecases.ports import Begin, Ledger
 
 # Longer than a batch takes from writing its points to storing its passages.
 SETTLED_S: Final = 60.0
+# Of more points than this the oldest are forgotten, and take another run.
+SEEN_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +34,16 @@ class ReconcilePoints(Check):
 
     Compares every index in use, one after the other; one that is still being built is left out.
     A point without a passage may belong to a batch that is about to store its passages. Unless its
-    version is deleted, superseded or failed, it is removed only if it still has none after
-    `settled_s` seconds.
+    version is deleted, superseded or failed, it is only removed if this process saw it without one
+    `settled_s` seconds ago, so whoever asks repeats the check. `clock` returns monotonic seconds.
     """
 
     begin: Begin
     ledger: Ledger
     indexes: Indexes
     settled_s: float = SETTLED_S
+    clock: Callable[[], float] = time.monotonic
+    _seen: dict[UUID, float] = field(default_factory=dict, init=False)
 
     @property
     @override
@@ -138,14 +142,26 @@ class ReconcilePoints(Check):
         for one in orphans:
             standing = await self.ledger.read_standing(tenant.tenant, one.document)
             (uncertain if standing.is_wanted(one.version) else unwanted).append(one)
-        if uncertain:
-            await asyncio.sleep(self.settled_s)
+        settled = self._choose_settled(uncertain)
+        if settled:
             async with self.begin(tenant.tenant) as work:
-                held = await work.rows.lock_passages([UUID(one.point_id) for one in uncertain])
-            unwanted += [one for one in uncertain if UUID(one.point_id) not in set(held)]
+                held = await work.rows.lock_passages([UUID(one.point_id) for one in settled])
+            unwanted += [one for one in settled if UUID(one.point_id) not in held]
         if not unwanted:
             return 0
         return await index.vectors.delete_points(tenant, [one.point_id for one in unwanted])
+
+    def _choose_settled(self, orphans: Sequence[Entry]) -> Sequence[Entry]:
+        """Those that had no passage long ago either; the others are remembered."""
+        now_s = self.clock()
+        first_s = [self._seen.setdefault(UUID(one.point_id), now_s) for one in orphans]
+        for oldest in list(self._seen)[: max(0, len(self._seen) - SEEN_MAX)]:
+            del self._seen[oldest]
+        return [
+            one
+            for one, seen_s in zip(orphans, first_s, strict=True)
+            if now_s - seen_s >= self.settled_s
+        ]
 
 
 def _make_position(index: Index, last: UUID | None) -> str:

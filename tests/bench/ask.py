@@ -5,7 +5,14 @@ from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aquifer.inference.v1.inference_service_pb2 import GenerateRequest, GenerationPassage
+from aquifer.inference.v1.generation_pb2 import (
+    ROLE_USER,
+    GenerateRequest,
+    GenerationPassage,
+    Message,
+    Part,
+    PassageBlock,
+)
 from aquifer.query.v1.query_service_pb2 import AskRequest, Hit
 from aquifer_cli import ask as asking
 from aquifer_cli.client import Client, open_client
@@ -57,7 +64,8 @@ async def _one(client: Client, text: str, collection: str) -> Asked:
 
 def _same(text: str, hits: Sequence[Hit]) -> GenerateRequest:
     passages = [GenerationPassage(text=hit.passage.text, title=hit.passage.title) for hit in hits]
-    return GenerateRequest(question=text, passages=passages)
+    parts = [Part(passages=PassageBlock(passages=passages)), Part(text=text)]
+    return GenerateRequest(messages=[Message(role=ROLE_USER, parts=parts)])
 
 
 async def _first_delta(steps: AsyncIterable[Any]) -> float:

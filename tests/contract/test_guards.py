@@ -37,7 +37,8 @@ IMPORTS = {
         "inside query: the vector process",
     ),
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
-    "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines"),
+    "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines imports"),
+    "services/inference/src/inference/ports.py": ("import vllm", "only inference.engines.vllm"),
     "services/ingest/src/ingest/traces.py": ("import qdrant_client", "only query.vectors"),
 }
 PLANTED = {

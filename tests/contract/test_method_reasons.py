@@ -159,13 +159,17 @@ EXCLUDED = {
     "IngestService.FinishUpload": STARTED,
     "IngestService.WatchDocument": FEED,
     "IngestService.WatchDocuments": FEED,
-    "InferenceService.Generate": {"PASSAGE_INDEX": "the method numbers the passages itself"},
     "QueryService.Search": SEARCH,
     "QueryService.Ask": SEARCH
     | {
         "LIMIT_RANGE": "the use case asks for a fixed number of passages",
         "PASSAGE_COUNT": "the use case asks for a fixed number of passages",
-        "PASSAGE_INDEX": "inference numbers the passages itself",
+        "MESSAGES_INVALID": "query sends the question that it has checked",
+        "SAMPLING_RANGE": "query leaves it to the model",
+        "STOP_INVALID": "query sends none",
+        "OUTPUT_FORMAT_INVALID": "query asks for text",
+        "TOOLS_INVALID": "query offers none",
+        "CAPABILITY_MISSING": "query asks for text, which every model here can write",
     },
     "VectorService.Prepare": {"STORE_MISSING": "the store was just made"},
     "VectorService.DeleteVersion": {
@@ -332,7 +336,7 @@ PLANTED = {
     ),
     "PLANTED_SIBLING": (
         "services/inference/src/inference/usecases.py",
-        "        return generator.generate(question)\n",
+        "        steps = generator.generate(request)\n",
         {"InferenceService.Generate", "QueryService.Ask"},
     ),
     "PLANTED_CAUGHT": (

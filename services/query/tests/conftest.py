@@ -12,13 +12,14 @@ import pytest
 from psycopg.rows import DictRow, dict_row
 from typing_extensions import override
 
-from chassis.base.errors import NotFoundError
+from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.base.postgres import Database, open_database
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
+from query.answer import Delta, Finish, FinishReason, Generated, Quote
+from query.domain import Matrix, Vector
 from query.profile import Profile
 from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope
-from query.usecases.generator import Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, Generator, Prompt
 from query.usecases.ports import Embedder
 from query.vectors.engine_client import EngineVectors, open_channel
 from stack.guardian import Guardian
@@ -72,12 +73,15 @@ class QuotingGenerator(Generator):
         self.quotes: Callable[[Prompt], list[Quote]] = first_words
         self.running = 0
         self.pause: asyncio.Event | None = None
+        self.away: Exception | None = None
+        self.reads = 64
+        self.writes: list[Generated] = []
         self.prompts: list[Prompt] = []
 
     @override
     @asynccontextmanager
     async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
-        if prompt.model not in {"", "quoting"}:
+        if prompt.model not in {"", "quoting", EXTRACTIVE}:
             raise NotFoundError("MODEL_UNKNOWN", "no such model")
         self.prompts.append(prompt)
         self.running += 1
@@ -87,6 +91,14 @@ class QuotingGenerator(Generator):
             self.running -= 1
 
     async def _steps(self, prompt: Prompt) -> AsyncIterator[Generated]:
+        if self.away and prompt.model != EXTRACTIVE:
+            raise self.away
+        if len(prompt.passages) > self.reads:
+            raise InvalidInputError("PROMPT_TOO_LONG", "x")
+        if self.writes:
+            for step in self.writes:
+                yield step
+            return
         quotes = self.quotes(prompt)
         yield Delta(text="The documents say: " if quotes else "They do not say.")
         if self.pause:

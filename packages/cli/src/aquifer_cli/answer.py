@@ -1,5 +1,6 @@
 """Shows an answer while it arrives."""
 
+import time
 from dataclasses import dataclass
 
 from aquifer.query.v1.query_service_pb2 import AnswerFinished, Citation, FinishReason
@@ -25,6 +26,7 @@ async def show_answer(
         CommandError: with the reason of the service; what had come stays printed.
     """
     answer_id = reason = ""
+    started_s, first_s = time.monotonic(), 0.0
     citations: list[Citation] = []
     text = screen.flow(indent)
     try:
@@ -35,24 +37,35 @@ async def show_answer(
                 case "started":
                     answer_id = step.started.answer_id
                 case "delta":
+                    first_s = first_s or time.monotonic() - started_s
                     text.add(step.delta.text)
                 case "citation":
                     citations.append(step.citation)
                 case "finished":
                     text.end()
                     reason = FinishReason.Name(step.finished.reason).removeprefix("FINISH_REASON_")
-                    _show_end(screen, citations, step.finished, indent)
+                    _show_end(screen, citations, step.finished, first_s, indent)
     finally:
         text.end()
     return Shown(answer_id=answer_id, reason=reason)
 
 
 def _show_end(
-    screen: Screen, citations: list[Citation], finished: AnswerFinished, indent: str
+    screen: Screen,
+    citations: list[Citation],
+    finished: AnswerFinished,
+    first_s: float,
+    indent: str,
 ) -> None:
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
     kind = "writes text" if finished.generative else "quotes and does not write text"
-    confidence = f", confidence {finished.confidence:.2f}" if citations else ""
+    told = citations and finished.HasField("confidence")
+    confidence = f", confidence {finished.confidence:.2f}" if told else ""
     cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
     screen.note(f"by {finished.model}, which {kind}{confidence}{cut}", indent)
+    usage = finished.usage
+    tokens = f"{usage.input_tokens:,} tokens read, {usage.output_tokens:,} written"
+    screen.note(f"{tokens}, the first after {first_s:.2f} s", indent)
+    if finished.degraded:
+        screen.note("the model that writes is away, so the documents are only quoted", indent)

@@ -170,7 +170,8 @@ def step_json(step: AskResponse) -> dict[str, object]:
                 "reason": FinishReason.Name(finished.reason).removeprefix("FINISH_REASON_"),
                 "model": finished.model,
                 "generative": finished.generative,
-                "confidence": finished.confidence,
+                "confidence": finished.confidence if finished.HasField("confidence") else None,
+                "degraded": finished.degraded,
                 "usage": {
                     "input_tokens": finished.usage.input_tokens,
                     "output_tokens": finished.usage.output_tokens,

@@ -3,17 +3,16 @@
 Commands import what they need when they run, so that `--help` is fast.
 """
 
-import os
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from aquifer_cli import endpoints, names
-from aquifer_cli.command import Run, cli, command
+from aquifer_cli import names
+from aquifer_cli.command import Run, command
+from aquifer_cli.commands_start import cli
 from aquifer_cli.errors import EXIT_USAGE, CommandError
-from aquifer_cli.launch import command_of
 
 if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import Hit
@@ -44,43 +43,6 @@ _LABELS = click.option(
     "--label", "labels", multiple=True, help="Who may see it: keys with this label; repeatable."
 )
 _WAIT = click.option("--wait", is_flag=True, help="Wait until every document is indexed or failed.")
-
-
-@command(
-    cli,
-    "up",
-    examples="""\
-  aquifer up                          until Ctrl-C, on random ports
-  aquifer up --base-port 7400         the same ports every time, 7400 to 7412
-  aquifer up --data-dir /srv/aquifer  with another data folder""",
-)
-@click.option("--base-port", type=click.IntRange(1024, 65000), help="First port; default: random.")
-def up(run: Run, base_port: int | None) -> int:
-    """Starts all services and servers here, until Ctrl-C.
-
-    SIGTERM stops them as well. Prints a line for each part as it comes up and, once all of them
-    serve, the line `Aquifer is ready ...`; with --json one event a line. Addresses and the first
-    key are in endpoints.json in the data folder, for its owner only.
-    """
-    folder = endpoints.make_data_dir(run.data_dir or endpoints.default_data_dir())
-    line = command_of("stack", "up", "--data-dir", str(folder))
-    line += ["--base-port", str(base_port)] if base_port else []
-    line += ["--json"] if run.screen.machine else []
-    # The supervisor replaces this process, so there is only one process to stop.
-    os.execv(line[0], line)  # noqa: S606
-
-
-@command(cli, "demo", folder=False)
-def demo(run: Run) -> int:
-    """Shows uploads, answers and traces, then removes everything.
-
-    Starts a stack in a temporary folder, uploads three documents, publishes one as an event, asks
-    three questions, shows the trace of the event and the trace of an answer, and stops. Exit code
-    0: every step was successful.
-    """
-    from aquifer_cli import demo as demonstration
-
-    return demonstration.run(run.screen)
 
 
 @command(

@@ -7,22 +7,28 @@ from dataclasses import dataclass
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
+from chassis.base.metrics import REGISTRY
 from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
+from inference.catalogue import Catalogue
 from inference.engines import minilm
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
+from inference.engines.pool import EnginePool, Member
+from inference.engines.registry import open_engine
+from inference.generation_metrics import VllmMetrics
+from inference.ports import Embedder, Generator, Watched
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
 from inference.subscribers import UseCases, events
 from inference.usecases import (
+    CountTokens,
     EmbedChunks,
-    Embedder,
     EmbedTexts,
     GenerateAnswer,
-    Generator,
     ListModels,
+    RerankTexts,
 )
 
 SERVICE = "inference"
@@ -33,15 +39,16 @@ class Adapters:
     """Everything outside the use cases."""
 
     embedder: Embedder
-    generator: Generator
+    generators: Sequence[Generator]
     more_embedders: Sequence[Embedder] = ()
 
 
 def wire(process: Process, adapters: Adapters) -> None:
     """Adds the service and its subscribers to the process."""
-    profile, model = adapters.embedder.profile.name, adapters.generator.card.name
+    profile = adapters.embedder.profile.name
     opened = [adapters.embedder, *adapters.more_embedders]
-    embedders, generators = {one.profile.name: one for one in opened}, {model: adapters.generator}
+    embedders = {one.profile.name: one for one in opened}
+    catalogue = Catalogue(adapters.generators)
     embed = EmbedTexts(embedders)
     begin = Publications(process.bus).begin
     chunks = EmbedChunks(begin, embed, profile)
@@ -49,10 +56,11 @@ def wire(process: Process, adapters: Adapters) -> None:
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
             embed=embed,
-            generate=GenerateAnswer(generators),
-            models=ListModels(embedders, generators),
+            generate=GenerateAnswer(catalogue),
+            rerank=RerankTexts(catalogue),
+            count=CountTokens(catalogue),
+            models=ListModels(embedders, catalogue),
             default_profile=profile,
-            default_model=model,
         ),
         process.server,
     )
@@ -63,8 +71,27 @@ async def build(process: Process, settings: Settings) -> None:
     first, *others = settings.embedders
     embedder, vocabulary = await _open_embedder(process, first)
     more = [(await _open_embedder(process, name))[0] for name in others]
-    generator = Extractive(embedder, vocabulary)
-    wire(process, Adapters(embedder=embedder, generator=generator, more_embedders=more))
+    # The first is the default; the extractive one answers when that is away.
+    generators = [*await _open_engines(process, settings), Extractive(embedder, vocabulary)]
+    wire(process, Adapters(embedder=embedder, generators=generators, more_embedders=more))
+
+
+async def _open_engines(process: Process, settings: Settings) -> Sequence[Generator]:
+    """The engines that write, the default first; those with the same name as one."""
+    named: dict[str, list[Member]] = {}
+    for each in settings.all_engines:
+        opened = open_engine(each, otlp_endpoint=settings.otlp_endpoint)
+        generator = await process.stack.enter_async_context(opened)
+        if isinstance(generator, Watched):
+            process.add_loop(generator.watch)
+        member = Member(generator=generator, weight=each.weight)
+        named.setdefault(generator.card.name, []).append(member)
+    if any(each.engine == "vllm" for each in settings.all_engines):
+        REGISTRY.register(VllmMetrics())
+    return [
+        EnginePool(members) if len(members) > 1 else members[0].generator
+        for members in named.values()
+    ]
 
 
 async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:

@@ -24,7 +24,7 @@ from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
 from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
 from inference.engine import Engine, Ids, infer, infer_alone
 from inference.fair_queue import Call, FairQueue, LaneLimits, Window
-from inference.usecases import Embedder, Matrix
+from inference.ports import Embedder, Matrix
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)

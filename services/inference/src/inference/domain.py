@@ -1,4 +1,4 @@
-"""Models, texts, passages and answers, and their validation."""
+"""Models and texts, and their validation; `generation` has those of answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 TEXTS_MAX = 256
 TEXT_MAX_CHARS = 8_192
 QUESTION_MAX_CHARS = 4_000
-PASSAGES_MAX = 64
+COUNTED_MAX_CHARS = 2_000_000
 
 
 class Lane(Enum):
@@ -45,12 +45,16 @@ class ModelKind(Enum):
     GENERATE = "generate"
 
 
-class FinishReason(Enum):
-    """Why an answer ended."""
+class Capability(Enum):
+    """What a model can do; see `inference_service.proto`."""
 
-    STOP = "stop"
-    LENGTH = "length"
-    NO_ANSWER = "no_answer"
+    EMBED = "embed"
+    GENERATE = "generate"
+    RERANK = "rerank"
+    COUNT_TOKENS = "count_tokens"
+    QUOTES = "quotes"
+    TOOLS = "tools"
+    STRUCTURED_OUTPUT = "structured_output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,8 @@ class ModelCard:
     """The description of a model for callers.
 
     `generative` is true if the model composes text instead of quoting. `precision` and
-    `dimensions` are None for a model that computes no vectors.
+    `dimensions` are None for a model that computes no vectors. `revision` and `licence` are empty,
+    and `context_tokens` 0, where they are not known.
     """
 
     name: str
@@ -85,6 +90,10 @@ class ModelCard:
     description: str
     precision: Precision | None = None
     dimensions: int | None = None
+    revision: str = ""
+    licence: str = ""
+    capabilities: frozenset[Capability] = frozenset()
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,108 +106,57 @@ class EmbeddingRequest:
     owner: Owner = NOBODY
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.texts) <= TEXTS_MAX:
-            raise InvalidInputError(
-                "TEXT_COUNT",
-                f"a request must have 1 to {TEXTS_MAX} texts, not {len(self.texts)}",
-                fields=[FieldViolation("texts", f"1 to {TEXTS_MAX} texts")],
-                max_texts=TEXTS_MAX,
-                texts=len(self.texts),
-            )
+        _check_count(self.texts)
         _refuse_bad_lengths("texts", self.texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A part of a document; quotes refer to its `index`, unique within a question."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A question, and the passages that may contain its answer, best first.
-
-    `model` names the generator. `max_output_tokens` limits the answer; None: no limit is given.
-    """
+class RerankRequest:
+    """Texts to score by how well they answer a question."""
 
     model: str
-    text: str
-    passages: Sequence[Passage]
-    max_output_tokens: int | None = None
+    question: str
+    texts: Sequence[str]
 
     def __post_init__(self) -> None:
-        if not self.text.strip() or len(self.text) > QUESTION_MAX_CHARS:
+        if not self.question.strip() or len(self.question) > QUESTION_MAX_CHARS:
             raise InvalidInputError(
                 "QUESTION_LENGTH",
                 f"a question must have 1 to {QUESTION_MAX_CHARS} characters, not only white space",
                 fields=[FieldViolation("question", f"1 to {QUESTION_MAX_CHARS} characters")],
                 max_chars=QUESTION_MAX_CHARS,
             )
-        if len(self.passages) > PASSAGES_MAX:
+        _check_count(self.texts)
+        _refuse_bad_lengths("texts", self.texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountRequest:
+    """Texts whose tokens are counted."""
+
+    model: str
+    texts: Sequence[str]
+
+    def __post_init__(self) -> None:
+        _check_count(self.texts)
+        if not all(self.texts) or sum(map(len, self.texts)) > COUNTED_MAX_CHARS:
             raise InvalidInputError(
-                "PASSAGE_COUNT",
-                f"a question may have at most {PASSAGES_MAX} passages, not {len(self.passages)}",
-                fields=[FieldViolation("passages", f"at most {PASSAGES_MAX} passages")],
-                max_passages=PASSAGES_MAX,
-                passages=len(self.passages),
+                "TEXT_LENGTH",
+                f"texts must not be empty and have at most {COUNTED_MAX_CHARS} characters in all",
+                fields=[FieldViolation("texts", f"at most {COUNTED_MAX_CHARS} characters in all")],
+                max_chars=COUNTED_MAX_CHARS,
             )
-        if len({passage.index for passage in self.passages}) < len(self.passages):
-            raise InvalidInputError(
-                "PASSAGE_INDEX",
-                "every passage of a question must have its own index",
-                fields=[FieldViolation("passages.index", "must be unique")],
-            )
-        if self.max_output_tokens is not None and self.max_output_tokens < 1:
-            raise InvalidInputError(
-                "OUTPUT_TOKENS_RANGE",
-                "max_output_tokens must be positive",
-                fields=[FieldViolation("max_output_tokens", "at least 1")],
-                max_output_tokens=self.max_output_tokens,
-            )
-        _refuse_bad_lengths("passages", [passage.text for passage in self.passages])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationDelta:
-    """The next piece of the answer's text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """The source of the text just sent, in characters: `passage.text[start:end] == text`."""
-
-    passage: int
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens read and written, counted by the model's own tokenizer."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """The end of an answer, sent once as the last item.
-
-    `confidence` in [0, 1] is the calibrated probability that the passages support an answer;
-    None if the model gives none.
-    """
-
-    reason: FinishReason
-    usage: Usage
-    confidence: float | None = None
-
-
-Generated = GenerationDelta | Quote | Finish
+def _check_count(texts: Sequence[str]) -> None:
+    if not 0 < len(texts) <= TEXTS_MAX:
+        raise InvalidInputError(
+            "TEXT_COUNT",
+            f"a request must have 1 to {TEXTS_MAX} texts, not {len(texts)}",
+            fields=[FieldViolation("texts", f"1 to {TEXTS_MAX} texts")],
+            max_texts=TEXTS_MAX,
+            texts=len(texts),
+        )
 
 
 def _refuse_bad_lengths(field: str, texts: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from chassis.base.errors import InvalidInputError, ServiceError
 from inference.domain import EmbeddingProfile, ModelCard
-from inference.usecases import Matrix
+from inference.ports import Matrix
 
 Ids = npt.NDArray[np.int32]
 

@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanContext
 
 from inference.domain import Owner
 from inference.engine import GRANULE_TOKENS, Ids, padded_tokens
-from inference.usecases import Matrix
+from inference.ports import Matrix
 
 # An owner whose windows fill the batches of others gets more than its share. Its windows would
 # never lead a batch, and those that fit no other batch would wait forever. Therefore the oldest

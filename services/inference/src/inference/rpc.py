@@ -1,44 +1,49 @@
 """`InferenceService`, and the scope that its methods need."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from grpc.aio import ServicerContext
 from typing_extensions import override
 
+from aquifer.inference.v1 import generation_pb2, lane_pb2
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
+from inference.coalesce import coalesce
 from inference.domain import (
+    Capability,
+    CountRequest,
     EmbeddingRequest,
-    Finish,
-    FinishReason,
-    GenerationDelta,
     Lane,
     ModelCard,
     ModelKind,
     Owner,
-    Passage,
-    Question,
-    Quote,
+    RerankRequest,
 )
-from inference.usecases import EmbedTexts, GenerateAnswer, ListModels
+from inference.generation_messages import to_generation, to_response
+from inference.usecases import CountTokens, EmbedTexts, GenerateAnswer, ListModels, RerankTexts
 
 ACCESS: Access = {
     f"aquifer.inference.v1.InferenceService/{method}": any_of("models")
-    for method in ("Embed", "Generate", "ListModels")
+    for method in ("Embed", "Generate", "Rerank", "CountTokens", "ListModels", "GetModel")
 }
-MAX_OUTPUT_TOKENS_DEFAULT = 512
-LANES = {pb.LANE_BULK: Lane.BULK}
-FINISH_REASONS = {
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
-}
+LANES = {lane_pb2.LANE_BULK: Lane.BULK}
 KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
+CAPABILITIES = {
+    Capability.EMBED: pb.CAPABILITY_EMBED,
+    Capability.GENERATE: pb.CAPABILITY_GENERATE,
+    Capability.RERANK: pb.CAPABILITY_RERANK,
+    Capability.COUNT_TOKENS: pb.CAPABILITY_COUNT_TOKENS,
+    Capability.QUOTES: pb.CAPABILITY_QUOTES,
+    Capability.TOOLS: pb.CAPABILITY_TOOLS,
+    Capability.STRUCTURED_OUTPUT: pb.CAPABILITY_STRUCTURED_OUTPUT,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +52,10 @@ class InferenceRpc(InferenceServiceServicer):
 
     embed: EmbedTexts
     generate: GenerateAnswer
+    rerank: RerankTexts
+    count: CountTokens
     models: ListModels
     default_profile: str
-    default_model: str
 
     @override
     async def Embed(
@@ -74,31 +80,43 @@ class InferenceRpc(InferenceServiceServicer):
 
     @override
     async def Generate(
-        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
-    ) -> AsyncIterator[pb.GenerateResponse]:
-        """Streams an answer; the text of a quote is followed by its marker."""
-        question = Question(
-            model=request.model or self.default_model,
-            text=request.question,
-            passages=[
-                Passage(index=index, text=passage.text)
-                for index, passage in enumerate(request.passages)
-            ],
-            max_output_tokens=request.max_output_tokens or MAX_OUTPUT_TOKENS_DEFAULT,
+        self, request: generation_pb2.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[generation_pb2.GenerateResponse]:
+        """Streams an answer; what is ready within 10 ms travels as one message."""
+        started_s = time.monotonic()
+        first_s = 0.0
+        generation = to_generation(request)
+        card = self.models.catalogue.find(generation.model).card
+        async with aclosing(coalesce(self.generate.run(generation))) as packs:
+            async for pack in packs:
+                first_s = first_s or time.monotonic() - started_s
+                for step in pack:
+                    response = to_response(step, card)
+                    if response.HasField("finish"):
+                        times = response.finish.times
+                        times.first_step.CopyFrom(_duration(first_s))
+                        times.total.CopyFrom(_duration(time.monotonic() - started_s))
+                    yield response
+
+    @override
+    async def Rerank(
+        self, request: pb.RerankRequest, context: ServicerContext[Any, Any]
+    ) -> pb.RerankResponse:
+        """Scores of texts in the same order."""
+        model, scores = await self.rerank.run(
+            RerankRequest(model=request.model, question=request.question, texts=list(request.texts))
         )
-        quotes = 0
-        async with aclosing(self.generate.run(question)) as steps:
-            async for step in steps:
-                match step:
-                    case GenerationDelta():
-                        yield pb.GenerateResponse(delta=pb.Delta(text=step.text))
-                    case Quote():
-                        quotes += 1
-                        marker = f"[{quotes}]"
-                        yield pb.GenerateResponse(delta=pb.Delta(text=f" {marker}"))
-                        yield pb.GenerateResponse(quote=_quote(step, marker))
-                    case Finish():
-                        yield pb.GenerateResponse(finish=_finish(step, question.model))
+        return pb.RerankResponse(model=model, scores=scores)
+
+    @override
+    async def CountTokens(
+        self, request: pb.CountTokensRequest, context: ServicerContext[Any, Any]
+    ) -> pb.CountTokensResponse:
+        """Numbers of tokens of texts in the same order."""
+        model, counts = await self.count.run(
+            CountRequest(model=request.model, texts=list(request.texts))
+        )
+        return pb.CountTokensResponse(model=model, counts=counts)
 
     @override
     async def ListModels(
@@ -107,19 +125,16 @@ class InferenceRpc(InferenceServiceServicer):
         """The models of this process and their engines."""
         return pb.ListModelsResponse(models=[_model(card) for card in self.models.run()])
 
+    @override
+    async def GetModel(
+        self, request: pb.GetModelRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Model:
+        """One model."""
+        return _model(self.models.find(request.name))
 
-def _quote(quote: Quote, marker: str) -> pb.Quote:
-    return pb.Quote(passage=quote.passage, start=quote.start, end=quote.end, marker=marker)
 
-
-def _finish(finish: Finish, model: str) -> pb.Finish:
-    return pb.Finish(
-        reason=FINISH_REASONS[finish.reason],
-        input_tokens=finish.usage.input_tokens,
-        output_tokens=finish.usage.output_tokens,
-        model=model,
-        confidence=finish.confidence or 0.0,
-    )
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 def _model(card: ModelCard) -> pb.Model:
@@ -131,4 +146,9 @@ def _model(card: ModelCard) -> pb.Model:
         precision=card.precision.value if card.precision else "",
         dimensions=card.dimensions or 0,
         profile=card.name if card.kind is ModelKind.EMBED else "",
+        description=card.description,
+        revision=card.revision,
+        licence=card.licence,
+        capabilities=[CAPABILITIES[one] for one in Capability if one in card.capabilities],
+        context_tokens=card.context_tokens,
     )

@@ -11,7 +11,8 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared, DocumentDeleti
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
-from inference.usecases import DeadLetters, EmbedChunks
+from inference.ports import DeadLetters
+from inference.usecases import EmbedChunks
 
 # So many wait at the engine, whose queue is fair to tenants and their documents.
 EMBED_GROUPS = 128

@@ -1,80 +1,28 @@
-"""What the service does, and what it needs done by others."""
+"""What the service does."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-from google.protobuf.message import Message
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.ingest.v1.document_pb2 import LANE_INTERACTIVE
 from chassis.base.errors import NotFoundError
 from chassis.events.delivery import Delivery
+from inference.catalogue import Catalogue
+from inference.citation_marks import mark_citations
 from inference.domain import (
-    NOBODY,
+    CountRequest,
     EmbeddingProfile,
     EmbeddingRequest,
-    Generated,
     Lane,
     ModelCard,
     Owner,
-    Question,
+    RerankRequest,
 )
-
-Matrix = npt.NDArray[np.float32]
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors; every one passes `test_embedder_conformance.py`."""
-
-    @property
-    def profile(self) -> EmbeddingProfile: ...
-
-    @property
-    def card(self) -> ModelCard: ...
-
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
-        """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
-
-        The matrix is the caller's own. A text longer than the model's window is covered whole.
-        In bulk, no owner waits for all that another has brought.
-
-        Raises:
-            InvalidInputError: the engine fails on one of these texts and works otherwise.
-            OverloadedError: the lane's queue is full; retryable.
-            UnavailableError: the engine failed or is shutting down; retryable.
-        """
-
-
-class Generator(Protocol):
-    """Answers a question from its passages."""
-
-    @property
-    def card(self) -> ModelCard: ...
-
-    def generate(self, question: Question) -> AsyncGenerator[Generated, None]:
-        """Deltas and quotes as they are to be read, then exactly one `Finish`.
-
-        A quote follows the delta that holds its text. Closing the generator stops the work.
-
-        Raises:
-            OverloadedError: the engine sheds load; retryable.
-            UnavailableError: the engine failed or is shutting down; retryable.
-        """
-
-
-class DeadLetters(Protocol):
-    """Events that this service could not handle; they have text of documents."""
-
-    async def discard_document(self, tenant: str, document: str) -> int:
-        """Remove those of a document; returns their number."""
-
-    async def discard_tenant(self, tenant: str) -> int:
-        """Remove those of a tenant; returns their number."""
+from inference.generation import Generation, Step
+from inference.generation_metrics import measure
+from inference.ports import Begin, Embedder, Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,61 +53,81 @@ class EmbedTexts:
 
 @dataclass(frozen=True, slots=True)
 class GenerateAnswer:
-    """Streams an answer by the model asked for; `generators` is keyed by model name."""
+    """Streams an answer by the model asked for."""
 
-    generators: Mapping[str, Generator]
+    catalogue: Catalogue
 
-    def run(self, question: Question) -> AsyncGenerator[Generated, None]:
-        generator = self.generators.get(question.model)
-        if generator is None:
-            raise NotFoundError(
-                "MODEL_UNKNOWN",
-                f"no generating model {question.model!r} is served here",
-                model=question.model,
-            )
-        return generator.generate(question)
+    async def run(self, request: Generation) -> AsyncGenerator[Step, None]:
+        """The steps of the answer; closing the generator stops the engine.
+
+        Raises:
+            NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: CAPABILITY_MISSING; otherwise as `Generator`.
+        """
+        generator = self.catalogue.find_generator(request)
+        steps = generator.generate(request)
+        if generator.card.generative and request.passages:
+            steps = mark_citations(steps, len(request.passages))
+        async with aclosing(measure(steps, generator.card.name)) as measured:
+            async for step in measured:
+                yield step
+
+
+@dataclass(frozen=True, slots=True)
+class RerankTexts:
+    """Scores texts by the model asked for."""
+
+    catalogue: Catalogue
+
+    async def run(self, request: RerankRequest) -> tuple[str, Sequence[float]]:
+        """The model's name, and a score for each text.
+
+        Raises:
+            NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: CAPABILITY_MISSING; otherwise as `Reranker`.
+        """
+        reranker = self.catalogue.find_reranker(request.model)
+        return reranker.card.name, await reranker.rerank(request.question, request.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Counts tokens by the model asked for."""
+
+    catalogue: Catalogue
+
+    async def run(self, request: CountRequest) -> tuple[str, Sequence[int]]:
+        """The model's name, and the number of tokens of each text.
+
+        Raises:
+            NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: CAPABILITY_MISSING; otherwise as `TokenCounter`.
+        """
+        counter = self.catalogue.find_counter(request.model)
+        return counter.card.name, await counter.count(request.texts)
 
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """Every model this process serves, embedding ones first."""
+    """Every model this process serves, embedding ones first, the default of each kind first."""
 
     embedders: Mapping[str, Embedder]
-    generators: Mapping[str, Generator]
+    catalogue: Catalogue
 
     def run(self) -> Sequence[ModelCard]:
-        served: list[Embedder | Generator] = [*self.embedders.values(), *self.generators.values()]
-        return [model.card for model in served]
+        """Their cards."""
+        return [one.card for one in (*self.embedders.values(), *self.catalogue.models)]
 
+    def find(self, name: str) -> ModelCard:
+        """The card of one.
 
-class Work(Protocol):
-    """A unit of work: its events are published when it ends."""
-
-    @property
-    def fresh(self) -> Sequence[Delivery[Any]]: ...
-
-    def emit(
-        self,
-        event: Message,
-        *,
-        about: str = "",
-        key: Sequence[object] = (),
-        cause: Delivery[Any] | None = None,
-    ) -> None:
-        """Publish an event at the end of the work."""
-
-
-class Begin(Protocol):
-    """Begins a unit of work."""
-
-    def __call__(
-        self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
-    ) -> AbstractAsyncContextManager[Work]:
-        """Raises, at the end.
-
-        UnavailableError: BUS_UNAVAILABLE.
-        OverloadedError: STREAM_FULL.
+        Raises:
+            NotFoundError: MODEL_UNKNOWN.
         """
+        for card in self.run():
+            if card.name == name:
+                return card
+        return self.catalogue.find(name).card
 
 
 @dataclass(frozen=True, slots=True)

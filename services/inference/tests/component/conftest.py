@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.events.bound import BoundDurable
@@ -141,6 +142,20 @@ async def _working(process: Process) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
+def question(
+    text: str, passages: Sequence[str] = (), **more: Any
+) -> generation_pb2.GenerateRequest:
+    """A question about passages, as query asks it."""
+    block = generation_pb2.PassageBlock(
+        passages=[generation_pb2.GenerationPassage(text=one) for one in passages]
+    )
+    parts = [generation_pb2.Part(passages=block)] if passages else []
+    message = generation_pb2.Message(
+        role=generation_pb2.ROLE_USER, parts=[*parts, generation_pb2.Part(text=text)]
+    )
+    return generation_pb2.GenerateRequest(messages=[message], **more)
+
+
 def settings_for(bus: TestBus, **more: Any) -> Settings:
     return Settings(
         nats_url=bus.url,
@@ -178,7 +193,7 @@ def open_service(open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[Ru
     async def open_over(batcher: Batcher, vocabulary: Vocabulary) -> RunningService:
         async def attach(process: Process) -> None:
             generator = Extractive(batcher, vocabulary)
-            wire(process, Adapters(embedder=batcher, generator=generator))
+            wire(process, Adapters(embedder=batcher, generators=[generator]))
 
         service: RunningService = await open_with(attach)
         return service

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from inference.app import build
 from inference.engines import minilm
+from services.inference.tests.openai_server import running_openai_server
 
-from .conftest import settings_for
+from .conftest import question, settings_for
 
 
 async def test_without_a_model_none_is_loaded_and_everything_answers(bus, open_with, monkeypatch):
@@ -19,7 +20,7 @@ async def test_without_a_model_none_is_loaded_and_everything_answers(bus, open_w
     assert [model.name for model in listed.models] == ["null", "extractive"]
     vectors = await service.stub.Embed(pb.EmbedRequest(texts=["a", "b"]), **service.caller())
     assert (vectors.profile, len(vectors.vectors)) == ("null", 2 * 384 * 4)
-    request = pb.GenerateRequest(question="a well", passages=[pb.GenerationPassage(text="A pump.")])
+    request = question("a well", ["A pump."])
     steps = [step async for step in service.stub.Generate(request, **service.caller())]
     assert steps[-1].WhichOneof("step") == "finish"
 
@@ -44,3 +45,106 @@ async def test_further_embedders_answer_calls_that_name_their_profile(bus, open_
 def test_an_unknown_embedder_is_refused_at_start(bus):
     with pytest.raises(ValidationError, match="no embedder is called word2vec"):
         settings_for(bus, more_embedders="minilm,word2vec")
+
+
+def test_a_server_needs_its_address(bus):
+    with pytest.raises(ValidationError, match="needs an http\\(s\\) URL: AQUIFER_ENGINE_URL"):
+        settings_for(bus, engine="openai", engine_url="localhost:8000")
+
+
+async def test_a_model_of_a_server_is_the_default_and_the_quoting_one_stays(bus, open_with):
+    async with running_openai_server() as server:
+        settings = settings_for(bus, embedder="null", engine="openai", engine_url=server.url)
+        service = await open_with(partial(build, settings=settings))
+        listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
+        assert [model.name for model in listed.models] == ["null", "tiny", "extractive"]
+        steps = [
+            step
+            async for step in service.stub.Generate(
+                question("How deep is the well?", ["It is deep."]), **service.caller()
+            )
+        ]
+        text = "".join(step.delta.text for step in steps)
+        [mark] = [step.citation for step in steps if step.WhichOneof("step") == "citation"]
+        assert text == "The well is deep [1]."
+        assert (mark.passage, mark.marker, mark.HasField("quote")) == (0, "[1]", False)
+        finish = steps[-1].finish
+        assert (finish.model, finish.generative, finish.revision) == ("tiny", True, "r1")
+        assert not finish.HasField("support")
+        assert finish.usage.cached_input_tokens == 16
+        times = finish.times
+        assert 0 < times.first_step.ToMicroseconds() <= times.total.ToMicroseconds()
+        request = question("deep well", ["The well is deep."], model="extractive")
+        *_, last = [step async for step in service.stub.Generate(request, **service.caller())]
+        assert last.finish.model == "extractive"
+
+
+async def test_a_caller_who_leaves_stops_the_server(bus, open_with, until):
+    async with running_openai_server(words=["more "] * 10_000, pause_s=0.01) as server:
+        settings = settings_for(bus, embedder="null", engine="openai", engine_url=server.url)
+        service = await open_with(partial(build, settings=settings))
+        call = service.stub.Generate(question("why"), **service.caller())
+        await call.read()
+        assert server.running == 1
+        call.cancel()
+        await until(lambda: not server.running)
+
+
+@pytest.mark.parametrize(
+    ("engines", "why"),
+    [
+        ([{"engine": "openai"}], "needs an http"),
+        ([{"engine": "vllm"}], "needs a model"),
+        ([{"engine": "ollama", "url": "http://x/v1"}], "Input should be"),
+        ([{"engine": "openai", "url": "http://x/v1", "wait": 1}], "Extra inputs"),
+        ([{"engine": "openai", "url": "http://x/v1", "weight": -1}], "greater than or equal"),
+        (
+            [{"engine": "openai", "url": "http://x/v1", "api_key_variable": "NOT_SET_ANYWHERE"}],
+            "NOT_SET_ANYWHERE",
+        ),
+    ],
+)
+def test_engines_that_cannot_be_are_refused_at_start(bus, engines, why):
+    with pytest.raises(ValidationError, match=why):
+        settings_for(bus, engines=engines)
+
+
+def test_one_engine_and_a_list_of_them_exclude_each_other(bus):
+    engine = {"engine": "openai", "url": "http://x/v1"}
+    with pytest.raises(ValidationError, match="set one of them"):
+        settings_for(bus, engines=[engine], engine="openai", engine_url="http://x/v1")
+
+
+async def test_engines_are_listed_by_name_and_share_one(bus, open_with, monkeypatch):
+    monkeypatch.setenv("KEY_OF_THE_SECOND", "secret")
+    async with (
+        running_openai_server(words=["first"]) as first,
+        running_openai_server(words=["second"]) as second,
+        running_openai_server(words=["other"]) as other,
+    ):
+        engines = [
+            {"engine": "openai", "name": "chat", "url": first.url, "weight": 0},
+            {
+                "engine": "openai",
+                "name": "chat",
+                "url": second.url,
+                "api_key_variable": "KEY_OF_THE_SECOND",
+            },
+            {"engine": "openai", "url": other.url},
+        ]
+        settings = settings_for(bus, embedder="null", engines=engines)
+        assert "secret" not in repr(settings)
+        service = await open_with(partial(build, settings=settings))
+        listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
+        assert [model.name for model in listed.models] == ["null", "chat", "tiny", "extractive"]
+
+        async def ask(**more: str) -> str:
+            call = service.stub.Generate(question("why", **more), **service.caller())
+            return "".join([step.delta.text async for step in call])
+
+        assert await ask() == "second"
+        assert second.seen[-1]["authorization"] == "Bearer secret"
+        second.status = 500
+        assert await ask() == "first"
+        assert "authorization" not in first.seen[-1]
+        assert await ask(model="tiny") == "other"

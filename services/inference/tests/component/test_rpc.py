@@ -6,16 +6,15 @@ import grpc
 import numpy as np
 import pytest
 
+from aquifer.inference.v1 import generation_pb2, lane_pb2
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from inference.domain import Lane
 
-from .conftest import failure
+from .conftest import failure, question
 
 PASSAGES = [
-    pb.GenerationPassage(text="The harbour froze. Nobody had seen the like before."),
-    pb.GenerationPassage(
-        text="Caf\u00e9 \U0001f9a2. The well was drilled to a depth of 62 metres."
-    ),
+    "The harbour froze. Nobody had seen the like before.",
+    "Caf\u00e9 \U0001f9a2. The well was drilled to a depth of 62 metres.",
 ]
 QUESTION = "How deep is the well?"
 
@@ -25,8 +24,8 @@ def vectors(response):
     return rows.reshape(-1, response.dimensions)
 
 
-async def steps(service, **request):
-    call = service.stub.Generate(pb.GenerateRequest(**request), **service.caller())
+async def steps(service, text, passages=PASSAGES, **more):
+    call = service.stub.Generate(question(text, passages, **more), **service.caller())
     return [step async for step in call]
 
 
@@ -45,7 +44,7 @@ async def test_a_tenant_does_not_wait_for_all_that_another_sent(
     ticking_service, ticking_batcher, ticking, until
 ):
     def embed(tenant, texts):
-        request = pb.EmbedRequest(texts=texts, lane=pb.LANE_BULK)
+        request = pb.EmbedRequest(texts=texts, lane=lane_pb2.LANE_BULK)
         call = ticking_service.stub.Embed(request, **ticking_service.caller(tenant=tenant))
         return asyncio.ensure_future(call)
 
@@ -62,30 +61,41 @@ async def test_a_tenant_does_not_wait_for_all_that_another_sent(
 
 
 async def test_an_answer_is_streamed_with_its_quotes_and_one_finish(service):
-    got = await steps(service, question=QUESTION, passages=PASSAGES)
-    quote = next(step.quote for step in got if step.WhichOneof("step") == "quote")
-    assert quote.passage == 1
-    text = PASSAGES[1].text[quote.start : quote.end]
+    got = await steps(service, QUESTION)
+    mark = next(step.citation for step in got if step.WhichOneof("step") == "citation")
+    assert mark.passage == 1
+    text = PASSAGES[1][mark.quote.start : mark.quote.end]
     assert text.endswith("The well was drilled to a depth of 62 metres.")
     said = "".join(step.delta.text for step in got)
-    assert f"{text} {quote.marker}" in said
+    assert f"{text} {mark.marker}" in said
     assert [step.WhichOneof("step") for step in got].count("finish") == 1
     finish = got[-1].finish
-    assert (finish.reason, finish.model) == (pb.FINISH_REASON_STOP, "extractive")
-    assert 0.35 <= finish.confidence <= 1
-    assert finish.input_tokens > finish.output_tokens > 0
+    assert (finish.reason, finish.model) == (generation_pb2.FINISH_REASON_STOP, "extractive")
+    assert 0.35 <= finish.support <= 1
+    assert finish.usage.input_tokens > finish.usage.output_tokens > 0
 
 
 async def test_what_the_passages_do_not_say_is_not_answered(service):
-    got = await steps(service, question="Who painted the Sistine Chapel?", passages=PASSAGES)
+    got = await steps(service, "Who painted the Sistine Chapel?")
     assert [step.WhichOneof("step") for step in got] == ["delta", "finish"]
-    assert got[-1].finish.reason == pb.FINISH_REASON_NO_ANSWER
+    assert got[-1].finish.reason == generation_pb2.FINISH_REASON_NO_ANSWER
 
 
 async def test_the_bound_on_an_answer_is_kept(service):
-    [*_, last] = await steps(service, question=QUESTION, passages=PASSAGES, max_output_tokens=6)
-    assert last.finish.reason == pb.FINISH_REASON_LENGTH
-    assert last.finish.output_tokens <= 6
+    [*_, last] = await steps(service, QUESTION, max_output_tokens=6)
+    assert last.finish.reason == generation_pb2.FINISH_REASON_LENGTH
+    assert last.finish.usage.output_tokens <= 6
+
+
+async def test_texts_are_scored_and_counted(service):
+    request = pb.RerankRequest(question=QUESTION, texts=PASSAGES)
+    ranked = await service.stub.Rerank(request, **service.caller())
+    assert ranked.model == "extractive"
+    assert ranked.scores[0] < ranked.scores[1]
+    counted = await service.stub.CountTokens(
+        pb.CountTokensRequest(texts=["a well", "a well is deep"]), **service.caller()
+    )
+    assert (counted.model, list(counted.counts)) == ("extractive", [2, 4])
 
 
 async def test_models_say_what_they_are(service):
@@ -93,7 +103,13 @@ async def test_models_say_what_they_are(service):
     embedding, generating = listed.models
     assert (embedding.profile, embedding.dimensions) == ("minilm-l6-v2", 384)
     assert embedding.precision in {"bf16", "f32"}
+    assert (embedding.licence, embedding.context_tokens) == ("Apache-2.0", 512)
+    assert list(embedding.capabilities) == [pb.CAPABILITY_EMBED]
     assert (generating.name, generating.generative, generating.profile) == ("extractive", False, "")
+    assert pb.CAPABILITY_QUOTES in generating.capabilities
+    for model in listed.models:
+        request = pb.GetModelRequest(name=model.name)
+        assert await service.stub.GetModel(request, **service.caller()) == model
 
 
 @pytest.mark.parametrize(
@@ -102,9 +118,18 @@ async def test_models_say_what_they_are(service):
         ("Embed", pb.EmbedRequest(), ("INVALID_ARGUMENT", "TEXT_COUNT")),
         ("Embed", pb.EmbedRequest(texts=[""]), ("INVALID_ARGUMENT", "TEXT_LENGTH")),
         ("Embed", pb.EmbedRequest(texts=["a"], profile="x"), ("NOT_FOUND", "PROFILE_UNKNOWN")),
+        ("Rerank", pb.RerankRequest(texts=["a"]), ("INVALID_ARGUMENT", "QUESTION_LENGTH")),
+        ("Rerank", pb.RerankRequest(question="a"), ("INVALID_ARGUMENT", "TEXT_COUNT")),
+        (
+            "Rerank",
+            pb.RerankRequest(question="a", texts=["a"], model="x"),
+            ("NOT_FOUND", "MODEL_UNKNOWN"),
+        ),
+        ("CountTokens", pb.CountTokensRequest(texts=[""]), ("INVALID_ARGUMENT", "TEXT_LENGTH")),
+        ("GetModel", pb.GetModelRequest(name="x"), ("NOT_FOUND", "MODEL_UNKNOWN")),
     ],
 )
-async def test_what_can_not_be_embedded_is_refused_with_a_reason(
+async def test_what_can_not_be_done_is_refused_with_a_reason(
     ticking_service, method, request_, expected
 ):
     call = getattr(ticking_service.stub, method)(request_, **ticking_service.caller())
@@ -114,12 +139,34 @@ async def test_what_can_not_be_embedded_is_refused_with_a_reason(
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (pb.GenerateRequest(question=" "), ("INVALID_ARGUMENT", "QUESTION_LENGTH")),
+        (generation_pb2.GenerateRequest(), ("INVALID_ARGUMENT", "MESSAGES_INVALID")),
         (
-            pb.GenerateRequest(question="a", passages=PASSAGES * 33),
-            ("INVALID_ARGUMENT", "PASSAGE_COUNT"),
+            generation_pb2.GenerateRequest(messages=[generation_pb2.Message()]),
+            ("INVALID_ARGUMENT", "MESSAGES_INVALID"),
         ),
-        (pb.GenerateRequest(question="a", model="x"), ("NOT_FOUND", "MODEL_UNKNOWN")),
+        (question(" "), ("INVALID_ARGUMENT", "MESSAGES_INVALID")),
+        (question("a", PASSAGES * 33), ("INVALID_ARGUMENT", "PASSAGE_COUNT")),
+        (question("a", [""]), ("INVALID_ARGUMENT", "TEXT_LENGTH")),
+        (
+            question("a", sampling=generation_pb2.Sampling(temperature=-1)),
+            ("INVALID_ARGUMENT", "SAMPLING_RANGE"),
+        ),
+        (
+            question("a", output=generation_pb2.OutputFormat(regex="(")),
+            ("INVALID_ARGUMENT", "OUTPUT_FORMAT_INVALID"),
+        ),
+        (
+            question("a", output=generation_pb2.OutputFormat(json_schema="{}")),
+            ("INVALID_ARGUMENT", "CAPABILITY_MISSING"),
+        ),
+        (
+            question("a", tools=[generation_pb2.Tool(name="a")]),
+            ("INVALID_ARGUMENT", "CAPABILITY_MISSING"),
+        ),
+        (question("a", stop=[""]), ("INVALID_ARGUMENT", "STOP_INVALID")),
+        (question("a", model="x"), ("NOT_FOUND", "MODEL_UNKNOWN")),
+        (question("a", model="minilm-l6-v2"), ("NOT_FOUND", "MODEL_UNKNOWN")),
+        (question("x" * 4_001), ("INVALID_ARGUMENT", "PROMPT_TOO_LONG")),
     ],
 )
 async def test_what_can_not_be_answered_is_refused_with_a_reason(
@@ -133,10 +180,13 @@ async def test_every_method_wants_its_scope(ticking_service):
     stub, caller = ticking_service.stub, ticking_service.caller("search")
     calls = (
         stub.Embed(pb.EmbedRequest(texts=["a"]), **caller),
-        stub.Generate(pb.GenerateRequest(question="a"), **caller).read(),
+        stub.Generate(question("a"), **caller).read(),
+        stub.Rerank(pb.RerankRequest(question="a", texts=["a"]), **caller),
+        stub.CountTokens(pb.CountTokensRequest(texts=["a"]), **caller),
         stub.ListModels(pb.ListModelsRequest(), **caller),
+        stub.GetModel(pb.GetModelRequest(name="a"), **caller),
     )
-    assert [(await failure(call))[0] for call in calls] == ["PERMISSION_DENIED"] * 3
+    assert [(await failure(call))[0] for call in calls] == ["PERMISSION_DENIED"] * 6
 
 
 async def test_a_text_that_breaks_the_engine_is_the_callers_to_change(ticking_service, ticking):
@@ -151,8 +201,7 @@ async def test_a_caller_who_hangs_up_stops_the_work(
     ticking_service, ticking_batcher, ticking, until
 ):
     ticking.gate.clear()
-    passages = [pb.GenerationPassage(text=f"The well number {n} is deep. ") for n in range(9)]
-    request = pb.GenerateRequest(question=QUESTION, passages=passages)
+    request = question(QUESTION, [f"The well number {n} is deep. " for n in range(9)])
     call = ticking_service.stub.Generate(request, **ticking_service.caller())
     await until(lambda: ticking.batches)
     call.cancel()

@@ -7,8 +7,8 @@ import pytest
 
 from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded, EmbeddingRejected
-from aquifer.inference.v1.inference_service_pb2 import LANE_BULK as CALLS_BULK
 from aquifer.inference.v1.inference_service_pb2 import EmbedRequest
+from aquifer.inference.v1.lane_pb2 import LANE_BULK as CALLS_BULK
 from aquifer.ingest.v1.document_events_pb2 import (
     Chunk,
     ChunksPrepared,

@@ -1,4 +1,6 @@
-"""Measures this machine: `python measure.py throughput|latency|memory|answers`.
+"""Measures this machine.
+
+`python -m services.inference.tests.integration.measure throughput|latency|memory|answers`
 
 `throughput` compares the batcher with the bare engine on the same texts, alternating, and counts
 CPU seconds as well, since a busy neighbour moves the clock. `answers` needs the public sets.
@@ -14,14 +16,21 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
-from answers import auroc, own_cases, public_cases, public_data
 
 from inference.batching import LIMITS, Batcher
-from inference.domain import Finish, FinishReason, Lane, Passage, Question, Quote
+from inference.domain import Lane
 from inference.engine import padded_tokens
 from inference.engines import minilm
 from inference.engines.extractive import Extractive
 from inference.engines.minilm import MiniLm
+from inference.generation import Finish, FinishReason
+from services.inference.tests.generations import ask, quotes
+from services.inference.tests.integration.answers import (
+    auroc,
+    own_cases,
+    public_cases,
+    public_data,
+)
 
 TEXTS = 512
 
@@ -114,8 +123,7 @@ async def timed(work: Callable[[], Awaitable[object]], times: int) -> str:
 
 async def latency(engine: MiniLm) -> None:
     case = own_cases()[0]
-    numbered = [Passage(index=at, text=text) for at, text in enumerate(case.passages * 2)]
-    question = Question(model="extractive", text=case.question, passages=numbered)
+    question = ask(case.question, case.passages * 2)
     async with Batcher(engine) as batcher:
         generator = Extractive(batcher, engine)
 
@@ -161,19 +169,18 @@ async def answers(engine: MiniLm) -> None:
     async with Batcher(engine) as batcher:
         generator = Extractive(batcher, engine)
         for case in cases:
-            numbered = [Passage(index=at, text=text) for at, text in enumerate(case.passages)]
-            question = Question(model="extractive", text=case.question, passages=numbered)
-            steps = [step async for step in generator.generate(question)]
-            quotes = [step.text for step in steps if isinstance(step, Quote)]
+            request = ask(case.question, case.passages)
+            steps = [step async for step in generator.generate(request)]
+            quoted = [quote.text for quote in quotes(steps, request)]
             first, hit = (
                 any(answer in " ".join(some) for answer in case.answers)
-                for some in (quotes[:1], quotes)
+                for some in (quoted[:1], quoted)
             )
             if isinstance(steps[-1], Finish):
-                found = (steps[-1], first, hit, sum(map(len, quotes)))
+                found = (steps[-1], first, hit, sum(map(len, quoted)))
                 results.setdefault(case.kind, []).append(found)
     scores = {
-        kind: [finish.confidence or 0.0 for finish, *_ in ends] for kind, ends in results.items()
+        kind: [finish.support or 0.0 for finish, *_ in ends] for kind, ends in results.items()
     }
     for kind, ends in results.items():
         no = sum(finish.reason is FinishReason.NO_ANSWER for finish, *_ in ends) / len(ends)

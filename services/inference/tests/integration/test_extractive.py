@@ -2,21 +2,17 @@
 
 import asyncio
 import itertools
+import re
 
 import pytest
 
+from chassis.base.errors import InvalidInputError
 from inference.batching import Batcher
-from inference.domain import (
-    Finish,
-    FinishReason,
-    GenerationDelta,
-    Lane,
-    ModelKind,
-    Passage,
-    Question,
-    Quote,
-)
+from inference.domain import Lane, ModelKind
 from inference.engines.extractive import EMBEDDED_MAX, LEAD_IN, QUOTES_MAX, REFUSAL, Extractive
+from inference.generation import CitationMark, Finish, FinishReason, TextDelta
+from services.inference.tests import generations
+from services.inference.tests.generations import quotes, said
 
 from .answers import LIBRARY, OWN_ANSWERABLE, OWN_FOREIGN, OWN_PASSAGES, STORKS
 
@@ -35,51 +31,50 @@ def generator(engine, batcher):
 
 
 def ask(text, passages=OWN_PASSAGES, **more):
-    """Indexes differ from positions, so a test sees which was used."""
-    numbered = [Passage(index=10 + 3 * at, text=text) for at, text in enumerate(passages)]
-    return Question(model="extractive", text=text, passages=numbered, **more)
+    return generations.ask(text, passages, **more)
 
 
-async def answer(generator, question):
-    return [step async for step in generator.generate(question)]
+async def answer(generator, request):
+    return [step async for step in generator.generate(request)]
 
 
-def quotes(steps):
-    return [step for step in steps if isinstance(step, Quote)]
-
-
-def said(steps):
-    return "".join(step.text for step in steps if isinstance(step, GenerationDelta))
+async def find_quotes(generator, request):
+    return quotes(await answer(generator, request), request)
 
 
 async def test_every_quote_stands_where_it_says(generator):
     for text, _ in OWN_ANSWERABLE:
-        question = ask(text)
-        passages = {passage.index: passage.text for passage in question.passages}
-        found = quotes(await answer(generator, question))
+        request = ask(text)
+        steps = await answer(generator, request)
+        found = quotes(steps, request)
         assert 1 <= len(found) <= QUOTES_MAX
         for quote in found:
-            assert passages[quote.passage][quote.start : quote.end] == quote.text
+            assert f"\n{quote.text} {quote.marker}" in said(steps)
 
 
 async def test_offsets_count_characters_not_bytes(generator):
     passage = "\U0001f9a2 \u00dcber Z\u00fcrich \u2014 caf\u00e9s! " + STORKS
-    [first, *_] = quotes(await answer(generator, ask(STORK_QUESTION, [passage])))
-    assert passage[first.start : first.end] == first.text
-    assert "over land only" in first.text
+    [first, *_] = await find_quotes(generator, ask(STORK_QUESTION, [passage]))
+    assert first.text.startswith("They avoid long flights over the sea")
+    assert first.text.endswith("over land only.")
 
 
 async def test_nothing_is_said_but_lead_in_and_quotes(generator):
-    steps = await answer(generator, ask(STORK_QUESTION))
-    assert said(steps) == "\n".join([LEAD_IN, *(quote.text for quote in quotes(steps))])
+    request = ask(STORK_QUESTION)
+    steps = await answer(generator, request)
+    found = quotes(steps, request)
+    assert said(steps) == "\n".join([LEAD_IN, *(f"{one.text} {one.marker}" for one in found)])
+    assert [one.marker for one in found] == [f"[{number + 1}]" for number in range(len(found))]
 
 
 async def test_each_quote_follows_its_own_text_and_the_end_comes_last(generator):
-    steps = await answer(generator, ask("How is rye bread baked?"))
-    assert isinstance(steps[0], GenerationDelta)
+    request = ask("How is rye bread baked?")
+    steps = await answer(generator, request)
+    assert isinstance(steps[0], TextDelta)
     for before, step in itertools.pairwise(steps):
-        if isinstance(step, Quote):
-            assert before.text.endswith(step.text)
+        if isinstance(step, CitationMark):
+            [quote] = quotes([step], request)
+            assert before.text.endswith(f"{quote.text} {quote.marker}")
     assert [type(step) for step in steps].count(Finish) == 1
     assert isinstance(steps[-1], Finish)
     assert steps[-1].reason is FinishReason.STOP
@@ -87,24 +82,23 @@ async def test_each_quote_follows_its_own_text_and_the_end_comes_last(generator)
 
 async def test_the_best_passage_is_read_first_whatever_its_place(generator):
     for passages in itertools.islice(itertools.permutations(OWN_PASSAGES), 0, 120, 24):
-        question = ask(STORK_QUESTION, passages)
-        [first, *_] = quotes(await answer(generator, question))
+        [first, *_] = await find_quotes(generator, ask(STORK_QUESTION, passages))
         assert "over land only" in first.text
 
 
 async def test_the_answer_is_in_the_quotes(generator):
     hits = 0
     for text, wanted in OWN_ANSWERABLE:
-        hits += any(wanted in quote.text for quote in quotes(await answer(generator, ask(text))))
+        hits += any(wanted in quote.text for quote in await find_quotes(generator, ask(text)))
     assert hits >= len(OWN_ANSWERABLE) - 1
 
 
 async def test_a_foreign_question_is_refused_in_fixed_words(generator):
     steps = await answer(generator, ask(OWN_FOREIGN[0]))
     assert said(steps) == REFUSAL
-    assert not quotes(steps)
+    assert [type(step) for step in steps] == [TextDelta, Finish]
     assert steps[-1].reason is FinishReason.NO_ANSWER
-    assert steps[-1].confidence < 0.35
+    assert steps[-1].support < 0.35
 
 
 @pytest.mark.parametrize("passages", [[], [" "], ["\n\n"]])
@@ -112,7 +106,7 @@ async def test_without_anything_to_quote_it_refuses(generator, passages):
     steps = await answer(generator, ask(STORK_QUESTION, passages))
     assert said(steps) == REFUSAL
     assert steps[-1].reason is FinishReason.NO_ANSWER
-    assert steps[-1].confidence == 0
+    assert steps[-1].support == 0
 
 
 @pytest.mark.parametrize("text", ["???", "\u00bf", "the of and", "x" * 4000])
@@ -131,7 +125,7 @@ async def test_the_same_question_gets_the_same_answer_beside_any_other_work(gene
     for again in beside[:3]:
         assert again[:-1] == alone[:-1]
         assert again[-1].usage == alone[-1].usage
-        assert again[-1].confidence == pytest.approx(alone[-1].confidence, abs=0.01)
+        assert again[-1].support == pytest.approx(alone[-1].support, abs=0.01)
 
 
 async def test_an_answer_stops_before_it_exceeds_its_bound(engine, generator):
@@ -147,14 +141,15 @@ async def test_an_answer_stops_before_it_exceeds_its_bound(engine, generator):
 async def test_usage_is_what_was_read_and_said(engine, generator):
     question = ask(STORK_QUESTION)
     steps = await answer(generator, question)
-    read = [question.text, *(passage.text for passage in question.passages)]
+    read = [question.question, *(passage.text for passage in question.passages)]
     assert steps[-1].usage.input_tokens == sum(engine.count_tokens(read))
-    assert steps[-1].usage.output_tokens == sum(engine.count_tokens([said(steps)]))
+    without_marks = re.sub(r" \[\d\]", "", said(steps))
+    assert steps[-1].usage.output_tokens == sum(engine.count_tokens([without_marks]))
 
 
 async def test_overlapping_passages_are_not_quoted_twice(generator):
-    steps = await answer(generator, ask(STORK_QUESTION, [STORKS, STORKS, STORKS[37:]]))
-    texts = [quote.text for quote in quotes(steps)]
+    found = await find_quotes(generator, ask(STORK_QUESTION, [STORKS, STORKS, STORKS[37:]]))
+    texts = [quote.text for quote in found]
     assert len(texts) == len(set(texts))
 
 
@@ -178,7 +173,7 @@ DROUGHT = (
     ],
 )
 async def test_the_sentence_is_quoted_first_and_its_heading_never(generator, text, wanted):
-    found = quotes(await answer(generator, ask(text, [WELL, DROUGHT])))
+    found = await find_quotes(generator, ask(text, [WELL, DROUGHT]))
     assert found[0].text == wanted
     assert not any("Handbook" in quote.text or "Drought plan" in quote.text for quote in found)
 
@@ -190,7 +185,7 @@ async def test_a_heading_lends_support_to_what_stands_below_it(generator):
     [*_, under] = await answer(
         generator, ask(text, [passage.replace("Every year", "The village well")])
     )
-    assert under.confidence > bare.confidence
+    assert under.support > bare.support
 
 
 async def test_a_great_many_sentences_are_narrowed_before_they_are_embedded(generator, batcher):
@@ -204,9 +199,9 @@ async def test_a_great_many_sentences_are_narrowed_before_they_are_embedded(gene
     counting = Counting()
     filler = [" ".join(f"Box {n} of row {row} holds nails." for n in range(60)) for row in range(9)]
     narrowed = Extractive(counting, generator._vocabulary)
-    steps = await answer(narrowed, ask(STORK_QUESTION, [*filler, STORKS]))
+    found = await find_quotes(narrowed, ask(STORK_QUESTION, [*filler, STORKS]))
     assert counting.texts == EMBEDDED_MAX + 1
-    assert "over land only" in quotes(steps)[0].text
+    assert "over land only" in found[0].text
 
 
 async def test_leaving_early_frees_the_embedder(generator, batcher, until):
@@ -223,3 +218,27 @@ async def test_leaving_early_frees_the_embedder(generator, batcher, until):
 def test_the_card_says_that_nothing_is_composed(generator):
     assert generator.card.kind is ModelKind.GENERATE
     assert not generator.card.generative
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"), [("x" * 4_001, "PROMPT_TOO_LONG"), (" ", "MESSAGES_INVALID")]
+)
+async def test_a_conversation_without_a_question_of_its_size_is_refused(
+    generator, question, reason
+):
+    with pytest.raises(InvalidInputError) as refused:
+        await answer(generator, ask(question))
+    assert refused.value.reason == reason
+
+
+async def test_texts_are_scored_by_how_well_they_answer_in_any_order(generator):
+    found = []
+    for passages in (OWN_PASSAGES, OWN_PASSAGES[::-1]):
+        scores = await generator.rerank(STORK_QUESTION, passages)
+        assert passages[max(range(len(scores)), key=scores.__getitem__)] == STORKS
+        found.append(scores)
+    assert found[0] == pytest.approx(found[1][::-1], abs=1e-3)
+
+
+async def test_a_text_without_a_sentence_scores_nothing(generator):
+    assert (await generator.rerank(STORK_QUESTION, [STORKS, " "]))[1] == 0

@@ -5,8 +5,9 @@ import sys
 import pytest
 
 from inference.batching import Batcher
-from inference.domain import Finish, FinishReason, Passage, Question, Quote
 from inference.engines.extractive import Extractive
+from inference.generation import Finish, FinishReason
+from services.inference.tests.generations import ask, quotes
 
 from .answers import auroc, own_cases, public_cases, public_data
 
@@ -17,18 +18,17 @@ async def outcomes(engine, cases):
     async with Batcher(engine) as batcher:
         generator = Extractive(batcher, engine)
         for case in cases:
-            passages = [Passage(index=at, text=text) for at, text in enumerate(case.passages)]
-            question = Question(model="extractive", text=case.question, passages=passages)
-            steps = [step async for step in generator.generate(question)]
-            quoted = " ".join(step.text for step in steps if isinstance(step, Quote))
+            request = ask(case.question, case.passages)
+            steps = [step async for step in generator.generate(request)]
+            quoted = " ".join(quote.text for quote in quotes(steps, request))
             hit = any(answer in quoted for answer in case.answers)
             assert isinstance(steps[-1], Finish)
             results.setdefault(case.kind, []).append((steps[-1], hit))
     return results
 
 
-def confidences(results):
-    return [finish.confidence for finish, _ in results]
+def supports(results):
+    return [finish.support for finish, _ in results]
 
 
 def refused(results):
@@ -38,7 +38,7 @@ def refused(results):
 async def test_foreign_questions_are_told_from_answerable_ones(engine):
     results = await outcomes(engine, own_cases())
     answerable, foreign = results["answerable"], results["foreign"]
-    assert auroc(confidences(answerable), confidences(foreign)) > 0.98
+    assert auroc(supports(answerable), supports(foreign)) > 0.98
     assert refused(answerable) == 0
     assert refused(foreign) >= 0.9
 
@@ -50,13 +50,13 @@ async def test_refusal_holds_on_the_public_sets(engine, capsys):
         with capsys.disabled():
             sys.stdout.write("\nno ../shared/data beside the checkout: own sample used instead\n")
         results = await outcomes(engine, own_cases())
-        assert auroc(confidences(results["answerable"]), confidences(results["foreign"])) > 0.98
+        assert auroc(supports(results["answerable"]), supports(results["foreign"])) > 0.98
         return
     results = await outcomes(engine, public_cases(count=30, passages=8, seed=3))
     answerable = results["answerable"]
-    assert auroc(confidences(answerable), confidences(results["foreign"])) > 0.98
-    assert auroc(confidences(results["domain"]), confidences(results["foreign"])) > 0.95
-    assert auroc(confidences(answerable), confidences(results["adversarial"])) > 0.52
+    assert auroc(supports(answerable), supports(results["foreign"])) > 0.98
+    assert auroc(supports(results["domain"]), supports(results["foreign"])) > 0.95
+    assert auroc(supports(answerable), supports(results["adversarial"])) > 0.52
     assert refused(answerable) < 0.1
     assert refused(results["domain"]) < 0.15
     assert refused(results["foreign"]) > 0.85

@@ -3,19 +3,11 @@
 import pytest
 
 from chassis.base.errors import InvalidInputError
-from inference.domain import EmbeddingRequest, Lane, Passage, Question
+from inference.domain import CountRequest, EmbeddingRequest, Lane, RerankRequest
 
 
 def embedding(texts):
     return EmbeddingRequest(profile="p", texts=texts, lane=Lane.BULK)
-
-
-def question(text="why", passages=(), **more):
-    return Question(model="m", text=text, passages=passages, **more)
-
-
-def passages(*texts):
-    return [Passage(index=index, text=text) for index, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize("texts", [["x"], ["x"] * 256, ["x" * 8192]])
@@ -40,22 +32,26 @@ def test_every_text_of_bad_length_is_named():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("question", "texts", "reason"),
     [
-        ({"text": ""}, "QUESTION_LENGTH"),
-        ({"text": " \n"}, "QUESTION_LENGTH"),
-        ({"text": "x" * 4001}, "QUESTION_LENGTH"),
-        ({"passages": passages(*["x"] * 65)}, "PASSAGE_COUNT"),
-        ({"passages": passages("x", "")}, "TEXT_LENGTH"),
-        ({"passages": passages("x") + passages("y")}, "PASSAGE_INDEX"),
-        ({"max_output_tokens": 0}, "OUTPUT_TOKENS_RANGE"),
+        ("", ["x"], "QUESTION_LENGTH"),
+        (" \n", ["x"], "QUESTION_LENGTH"),
+        ("x" * 4001, ["x"], "QUESTION_LENGTH"),
+        ("why", [], "TEXT_COUNT"),
+        ("why", ["x", ""], "TEXT_LENGTH"),
     ],
 )
-def test_questions_beyond_the_limits_are_refused(arguments, reason):
+def test_what_cannot_be_reranked_is_refused(question, texts, reason):
     with pytest.raises(InvalidInputError) as refused:
-        question(**arguments)
+        RerankRequest(model="", question=question, texts=texts)
     assert refused.value.reason == reason
 
 
-def test_a_question_may_come_without_passages():
-    assert question(passages=[]).passages == []
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [([], "TEXT_COUNT"), ([""], "TEXT_LENGTH"), (["x" * 1_000_001] * 2, "TEXT_LENGTH")],
+)
+def test_what_cannot_be_counted_is_refused(texts, reason):
+    with pytest.raises(InvalidInputError) as refused:
+        CountRequest(model="", texts=texts)
+    assert refused.value.reason == reason

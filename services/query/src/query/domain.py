@@ -1,10 +1,9 @@
-"""Passages, batches, questions and answers, and their rules."""
+"""Passages, batches and questions, and their rules."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -20,7 +19,6 @@ from query.labels import NO_LABELS, Labels
 VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
 LIMIT_MAX: Final = 100
-OUTPUT_TOKENS_MAX: Final = 32_768
 BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
@@ -233,8 +231,8 @@ class Question:
     one_per_document: bool = False
 
     def __post_init__(self) -> None:
-        _check_question(self.text)
-        _check_collection(self.collection)
+        check_question(self.text)
+        check_collection_id(self.collection)
         if not 0 < self.limit <= LIMIT_MAX:
             raise InvalidInputError(
                 "LIMIT_RANGE",
@@ -244,7 +242,7 @@ class Question:
             )
 
 
-def _check_question(text: str) -> None:
+def check_question(text: str) -> None:
     """Check that a question is not blank and not too long."""
     if not text.strip() or len(text) > QUESTION_MAX_CHARS:
         raise InvalidInputError(
@@ -261,7 +259,7 @@ def _check_question(text: str) -> None:
         )
 
 
-def _check_collection(collection: str) -> None:
+def check_collection_id(collection: str) -> None:
     """Check a collection id; empty means all collections."""
     if collection and not _COLLECTION_ID.fullmatch(collection):
         raise InvalidInputError(
@@ -277,123 +275,3 @@ class Hit:
 
     passage: Passage
     score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
-    """A question to be answered, see `Question`; empty `model`: inference's default."""
-
-    tenant: str
-    held: Held
-    principal: str
-    question: str
-    collection: str = ""
-    model: str = ""
-    max_output_tokens: int
-
-    def __post_init__(self) -> None:
-        _check_question(self.question)
-        _check_collection(self.collection)
-        if not 0 < self.max_output_tokens <= OUTPUT_TOKENS_MAX:
-            raise InvalidInputError(
-                "OUTPUT_TOKENS_RANGE",
-                f"max_output_tokens must be in 1..{OUTPUT_TOKENS_MAX}",
-                fields=[FieldViolation("max_output_tokens", f"1 to {OUTPUT_TOKENS_MAX}")],
-                max_output_tokens=OUTPUT_TOKENS_MAX,
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """Text to append to the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """The source of the text just sent: characters `start` to `end` of passage `passage`."""
-
-    passage: int
-    start: int
-    end: int
-    marker: str
-
-
-class FinishReason(Enum):
-    """Why an answer ended."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    NO_ANSWER = "no_answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """The end of an answer, with its number of tokens.
-
-    `generative`: the model writes text instead of only quoting. `confidence` is in 0..1.
-    """
-
-    reason: FinishReason
-    input_tokens: int
-    output_tokens: int
-    model: str
-    generative: bool
-    confidence: float
-
-
-Generated = Delta | Quote | Finish
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
-    """A verbatim quote: `passage.text[start:end] == quote`, until its document is deleted."""
-
-    marker: str
-    passage: Passage
-    quote: str
-    start: int
-    end: int
-
-    @property
-    def page(self) -> int:
-        """The page on which the quote starts; 0 if the format has no pages."""
-        return self.passage.page_at(self.start)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """The first step of an answer."""
-
-    answer_id: UUID
-    trace_id: str
-
-
-Step = Started | Delta | Citation | Finish
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer as it was given; text and quotes are removed when a cited document is deleted."""
-
-    answer_id: UUID
-    tenant: str
-    principal: str
-    question: str
-    text: str
-    citations: Sequence[Citation]
-    finish: Finish
-    trace_id: str
-
-    def redact(self, deleted: Collection[Version]) -> "Answer":
-        """Removes the answer's text and the quotes from these versions."""
-        if not deleted:
-            return self
-        citations = [
-            replace(citation, quote="", passage=citation.passage.redact())
-            if citation.passage.version in deleted
-            else citation
-            for citation in self.citations
-        ]
-        return replace(self, text="", citations=citations)

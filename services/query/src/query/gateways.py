@@ -8,14 +8,17 @@ import grpc
 import numpy as np
 from typing_extensions import override
 
+from aquifer.inference.v1 import generation_pb2 as generation
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from aquifer.inference.v1.lane_pb2 import LANE_BULK, LANE_INTERACTIVE
 from chassis.base.errors import NotFoundError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
-from query.domain import Delta, Finish, FinishReason, Generated, Matrix, Quote, Vector
+from query.answer import Delta, Finish, FinishReason, Generated, Mention, Quote
+from query.domain import Matrix, Vector
 from query.profile import Profile
-from query.usecases.generator import Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, INSTRUCTIONS, Generator, Prompt
 from query.usecases.ports import Catalogue, Embedder
 
 # Embed is idempotent and short, so it is retried while inference restarts.
@@ -24,10 +27,13 @@ RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
 # is lost.
 BULK_TIMEOUT_S: Final = 25.0
 FINISH_REASONS: Final = {
-    pb.FINISH_REASON_STOP: FinishReason.STOP,
-    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
-    pb.FINISH_REASON_NO_ANSWER: FinishReason.NO_ANSWER,
+    generation.FINISH_REASON_STOP: FinishReason.STOP,
+    generation.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    generation.FINISH_REASON_NO_ANSWER: FinishReason.NO_ANSWER,
+    generation.FINISH_REASON_FILTERED: FinishReason.FILTERED,
 }
+# As inference takes them.
+TITLE_MAX_CHARS: Final = 1_024
 
 
 class InferenceEmbedder(Embedder):
@@ -39,9 +45,7 @@ class InferenceEmbedder(Embedder):
 
     @override
     async def embed_question(self, text: str) -> Vector:
-        request = pb.EmbedRequest(
-            profile=self._profile.name, texts=[text], lane=pb.LANE_INTERACTIVE
-        )
+        request = pb.EmbedRequest(profile=self._profile.name, texts=[text], lane=LANE_INTERACTIVE)
         with _translate_unknown(self._profile):
             response = await self._stub.Embed(request)
         row: Vector = self._read(response, rows=1)[0]
@@ -49,7 +53,7 @@ class InferenceEmbedder(Embedder):
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
-        request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=pb.LANE_BULK)
+        request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=LANE_BULK)
         with act_for(tenant), _translate_unknown(self._profile):
             response = await self._stub.Embed(request, timeout=BULK_TIMEOUT_S)
         return self._read(response, rows=len(texts))
@@ -100,59 +104,74 @@ class InferenceGenerator(Generator):
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = InferenceServiceStub(channel)
-        self._generative: dict[str, bool] = {}
 
     @override
     @asynccontextmanager
     async def generate(self, prompt: Prompt) -> AsyncIterator[AsyncIterator[Generated]]:
-        request = pb.GenerateRequest(
-            model=prompt.model,
-            question=prompt.question,
-            passages=[
-                pb.GenerationPassage(text=passage.text, title=passage.title)
-                for passage in prompt.passages
-            ],
-            max_output_tokens=prompt.max_output_tokens,
-        )
-        async with use_stream(self._stub.Generate(request)) as responses:
+        async with use_stream(self._stub.Generate(_to_request(prompt))) as responses:
             yield self._read_steps(responses)
 
     async def _read_steps(
-        self, responses: AsyncIterator[pb.GenerateResponse]
+        self, responses: AsyncIterator[generation.GenerateResponse]
     ) -> AsyncIterator[Generated]:
-        finish: pb.Finish | None = None
+        finish: generation.Finish | None = None
         # Read to the end of the stream: otherwise a successful call would count as cancelled.
         async for response in responses:
             match response.WhichOneof("step"):
                 case "delta":
                     yield Delta(text=response.delta.text)
-                case "quote":
-                    yield _quote(response.quote)
+                case "citation":
+                    yield _to_source(response.citation)
                 case "finish":
                     finish = response.finish
         if finish is None:
             raise UnavailableError(
                 "INFERENCE_UNAVAILABLE", "inference ended the answer without a finish; ask again"
             )
-        yield await self._to_finish(finish)
-
-    async def _to_finish(self, finish: pb.Finish) -> Finish:
-        return Finish(
-            reason=FINISH_REASONS[finish.reason],
-            input_tokens=finish.input_tokens,
-            output_tokens=finish.output_tokens,
-            model=finish.model,
-            generative=await self._is_generative(finish.model),
-            confidence=finish.confidence,
-        )
-
-    async def _is_generative(self, model: str) -> bool:
-        """Whether a model writes text; assumed for a model that inference does not list."""
-        if model not in self._generative:
-            listed = await self._stub.ListModels(pb.ListModelsRequest())
-            self._generative = {one.name: one.generative for one in listed.models}
-        return self._generative.get(model, True)
+        yield _to_finish(finish)
 
 
-def _quote(quote: pb.Quote) -> Quote:
-    return Quote(passage=quote.passage, start=quote.start, end=quote.end, marker=quote.marker)
+def _to_request(prompt: Prompt) -> generation.GenerateRequest:
+    """Passages and question as one message, so that the roles alternate as all models want it.
+
+    Without passages nothing can be answered, which the model that only quotes says at once.
+    """
+    passages = generation.PassageBlock(
+        passages=[
+            generation.GenerationPassage(text=one.text, title=one.title[:TITLE_MAX_CHARS])
+            for one in prompt.passages
+        ]
+    )
+    asked = [generation.Part(text=prompt.question)]
+    if prompt.passages:
+        asked.insert(0, generation.Part(passages=passages))
+    return generation.GenerateRequest(
+        model=prompt.model or ("" if prompt.passages else EXTRACTIVE),
+        messages=[
+            generation.Message(
+                role=generation.ROLE_SYSTEM, parts=[generation.Part(text=INSTRUCTIONS)]
+            ),
+            generation.Message(role=generation.ROLE_USER, parts=asked),
+        ],
+        max_output_tokens=prompt.max_output_tokens,
+        lane=LANE_INTERACTIVE,
+    )
+
+
+def _to_source(mark: generation.CitationMark) -> Quote | Mention:
+    if not mark.HasField("quote"):
+        return Mention(passage=mark.passage, marker=mark.marker)
+    return Quote(
+        passage=mark.passage, start=mark.quote.start, end=mark.quote.end, marker=mark.marker
+    )
+
+
+def _to_finish(finish: generation.Finish) -> Finish:
+    return Finish(
+        reason=FINISH_REASONS[finish.reason],
+        input_tokens=finish.usage.input_tokens,
+        output_tokens=finish.usage.output_tokens,
+        model=finish.model,
+        generative=finish.generative,
+        confidence=finish.support if finish.HasField("support") else None,
+    )

@@ -21,20 +21,8 @@ from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
-from query.domain import (
-    Answer,
-    Citation,
-    Delta,
-    Finish,
-    FinishReason,
-    Hit,
-    Inquiry,
-    Passage,
-    Question,
-    Started,
-    Step,
-    Version,
-)
+from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
+from query.domain import Hit, Passage, Question, Version
 from query.labels import to_labels
 from query.lines import find_lines
 from query.usecases.ask import Ask
@@ -61,6 +49,7 @@ FINISH_REASONS: Final = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
+    FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
 }
 
 
@@ -234,6 +223,7 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         model=finish.model,
         generative=finish.generative,
         confidence=finish.confidence,
+        degraded=finish.degraded,
     )
 
 

@@ -36,7 +36,8 @@ from chassis.events.outbox import Outbox, Stored
 from chassis.events.router import Subscription
 from chassis.events.topology import durable_of, event_class
 from chassis.events.work import GuardedTransactions
-from query.domain import Inquiry, Question
+from query.answer import Inquiry
+from query.domain import Question
 from query.labels import NO_LABELS, Labels
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope

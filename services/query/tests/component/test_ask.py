@@ -8,8 +8,11 @@ import pytest
 from aquifer.lines import Line, pack
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.errors import DataLossError, InvalidInputError, UnavailableError
-from query.domain import Citation, Delta, Finish, FinishReason, Inquiry, Quote, Started, Version
+from query.answer import Citation, Delta, Finish, FinishReason, Inquiry, Mention, Quote, Started
+from query.domain import Version
 from query.lines import find_lines
+from query.usecases.ask import ENGINE_AWAY
+from query.usecases.generator import EXTRACTIVE, REFUSAL
 
 PUMP = "collections/manuals/documents/pump"
 TRACE = "1" * 32
@@ -287,3 +290,119 @@ def test_a_bound_out_of_range_is_refused(tokens):
     with pytest.raises(InvalidInputError) as refused:
         Inquiry(tenant="acme", held=None, principal="p", question="why", max_output_tokens=tokens)
     assert refused.value.reason == "OUTPUT_TOKENS_RANGE"
+
+
+def written(*steps, reason=FinishReason.STOP):
+    """What a model that writes says."""
+    finish = Finish(
+        reason=reason,
+        input_tokens=9,
+        output_tokens=5,
+        model="writer",
+        generative=True,
+        confidence=None,
+    )
+    return [*steps, finish]
+
+
+async def test_a_passage_that_is_only_named_is_quoted_where_it_says_the_same(world):
+    text = "The impeller wears out in a year.\nGrease the bearing every 6 months. Then test it."
+    await world.deliver(world.embedded(text))
+    world.generator.writes = written(
+        Delta(text="Impellers last. The bearing needs grease each 6 months [1]"),
+        Mention(passage=0, marker="[1]"),
+        Delta(text=". It wears out in a year [1]"),
+        Mention(passage=0, marker="[1]"),
+    )
+    started, *steps = await ask(world)
+    first, second = [step for step in steps if isinstance(step, Citation)]
+    assert first.quote == "Grease the bearing every 6 months."
+    assert second.quote == "The impeller wears out in a year."
+    for citation in (first, second):
+        assert citation.passage.text[citation.start : citation.end] == citation.quote
+    answer = await world.answers.find("acme", started.answer_id, None)
+    assert list(answer.citations) == [first, second]
+    assert answer.finish == steps[-1]
+    assert answer.finish.confidence is None
+
+
+async def test_a_named_passage_that_shares_no_word_is_the_source_as_a_whole(world):
+    await world.deliver(world.embedded("Das Laufrad hält ein Jahr."))
+    world.generator.writes = written(Delta(text="One year [1]."), Mention(passage=0, marker="[1]"))
+    [citation] = [step for step in await ask(world) if isinstance(step, Citation)]
+    assert citation.quote == citation.passage.text
+
+
+async def test_a_passage_that_was_not_shown_cannot_be_named(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.writes = written(Delta(text="x [9]"), Mention(passage=8, marker="[9]"))
+    with pytest.raises(DataLossError) as failed:
+        await ask(world)
+    assert failed.value.reason == "QUOTE_INVALID"
+
+
+async def test_a_model_that_refuses_as_it_was_told_gives_no_answer(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.writes = written(Delta(text=f" {REFUSAL}\n"))
+    *_, finish = await ask(world)
+    assert finish.reason is FinishReason.NO_ANSWER
+    assert list_published(world)[0].no_answer
+
+
+@pytest.mark.parametrize("reason", sorted(ENGINE_AWAY))
+async def test_while_the_default_model_is_away_documents_are_quoted(world, reason):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.away = UnavailableError(reason, "x")
+    started, *steps = await ask(world)
+    assert [type(step) for step in steps] == [Delta, Delta, Citation, Finish]
+    assert steps[-1].degraded
+    assert [one.model for one in world.generator.prompts] == ["", EXTRACTIVE]
+    answer = await world.answers.find("acme", started.answer_id, None)
+    assert answer.finish.degraded
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("quoting", "ENGINE_UNREACHABLE"), ("", "INFERENCE_UNAVAILABLE"), ("", "SHUTTING_DOWN")],
+)
+async def test_nobody_else_answers_for_a_model_that_was_named_or_without_inference(
+    world, model, reason
+):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.away = UnavailableError(reason, "x")
+    with pytest.raises(UnavailableError) as failed:
+        await ask(world, model=model)
+    assert failed.value.reason == reason
+
+
+async def test_an_engine_that_fails_amid_its_answer_is_not_replaced(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+
+    async def fail_later(prompt):
+        yield Delta(text="half")
+        raise UnavailableError("ENGINE_FAILED", "x")
+
+    world.generator._steps = fail_later
+    with pytest.raises(UnavailableError):
+        await ask(world)
+    assert world.rows("answers") == []
+
+
+async def test_a_model_that_reads_little_is_shown_the_best_passages(world):
+    for number in range(8):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(world.embedded(f"the impeller of pump {number}", document=name))
+    world.generator.reads = 2
+    *_, finish = await ask(world)
+    assert finish.reason is FinishReason.STOP
+    assert [len(one.passages) for one in world.generator.prompts] == [8, 4, 2]
+    first, *_, last = world.generator.prompts
+    assert last.passages == first.passages[:2]
+
+
+async def test_a_prompt_that_is_too_long_without_passages_is_the_callers_to_change(world):
+    await world.deliver(world.embedded("the impeller wears out"))
+    world.generator.reads = 0
+    with pytest.raises(InvalidInputError) as refused:
+        await ask(world)
+    assert refused.value.reason == "PROMPT_TOO_LONG"

@@ -7,7 +7,7 @@ import pytest
 from chassis.base.errors import InvalidInputError, UnavailableError
 from chassis.base.labels import hold
 from chassis.process.reconcile import Scope
-from query.domain import Started
+from query.answer import Started
 from query.labels import Labels
 from query.retrieval.vector_store import TenantScope
 

@@ -1,12 +1,14 @@
 """Inference as query meets it when it fails, over a real connection."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import numpy as np
 import pytest
 from typing_extensions import override
 
+from aquifer.inference.v1 import generation_pb2 as generation
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import (
     InferenceServiceServicer,
@@ -15,10 +17,12 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
-from query.domain import Delta
+from query.answer import Delta, Mention, Quote
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.profile import Profile
 from query.usecases.generator import Prompt
+
+from .test_inference_conformance import passage
 
 PROFILE = Profile(name="two-wide", dimensions=2)
 PROMPT = Prompt(question="why", passages=[], model="", max_output_tokens=9)
@@ -29,11 +33,11 @@ class ScriptedInference(InferenceServiceServicer):
 
     def __init__(self) -> None:
         self.profile = PROFILE.name
-        self.steps: list[pb.GenerateResponse] = []
+        self.steps: list[generation.GenerateResponse] = []
         self.endless = False
         self.reached = asyncio.Event()
         self.left = asyncio.Event()
-        self.lists = 0
+        self.requests: list[generation.GenerateRequest] = []
 
     @override
     async def Embed(self, request, context):
@@ -42,20 +46,16 @@ class ScriptedInference(InferenceServiceServicer):
 
     @override
     async def Generate(self, request, context):
+        self.requests.append(request)
         self.reached.set()
         try:
             for step in self.steps:
                 yield step
             while self.endless:
-                yield pb.GenerateResponse(delta=pb.Delta(text="more "))
+                yield generation.GenerateResponse(delta=generation.Delta(text="more "))
                 await asyncio.sleep(0.01)
         finally:
             self.left.set()
-
-    @override
-    async def ListModels(self, request, context):
-        self.lists += 1
-        return pb.ListModelsResponse(models=[pb.Model(name="quoting", generative=False)])
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ async def channel(inference):
         yield channel
 
 
-def finish(model: str = "quoting") -> pb.GenerateResponse:
-    reason = pb.FINISH_REASON_STOP
-    return pb.GenerateResponse(finish=pb.Finish(reason=reason, model=model))
+def finish(**more) -> generation.GenerateResponse:
+    reason = generation.FINISH_REASON_STOP
+    return generation.GenerateResponse(finish=generation.Finish(reason=reason, model="m", **more))
 
 
-async def generate(channel) -> list:
-    async with InferenceGenerator(channel).generate(PROMPT) as steps:
+async def generate(channel, prompt=PROMPT) -> list:
+    async with InferenceGenerator(channel).generate(prompt) as steps:
         return [step async for step in steps]
 
 
@@ -106,24 +106,53 @@ async def test_a_cancelled_call_stops_the_engine(inference, channel):
 
 
 async def test_an_answer_without_a_finish_is_no_answer(inference, channel):
-    inference.steps = [pb.GenerateResponse(delta=pb.Delta(text="half"))]
+    inference.steps = [generation.GenerateResponse(delta=generation.Delta(text="half"))]
     with pytest.raises(UnavailableError) as failed:
         await generate(channel)
     assert failed.value.reason == "INFERENCE_UNAVAILABLE"
 
 
-async def test_whether_a_model_composes_is_asked_once(inference, channel):
+async def test_the_finish_tells_who_wrote_and_what_it_knows(inference, channel):
+    inference.steps = [finish(generative=True)]
+    [last] = await generate(channel)
+    assert (last.model, last.generative, last.confidence) == ("m", True, None)
+    inference.steps = [finish(support=0.0)]
+    [last] = await generate(channel)
+    assert (last.generative, last.confidence) == (False, 0.0)
+
+
+async def test_a_source_is_quoted_or_only_named(inference, channel):
+    mark = generation.CitationMark(passage=1, marker="[2]")
+    quoted = generation.CitationMark(passage=0, marker="[1]", quote=generation.Span(start=0, end=3))
+    inference.steps = [
+        generation.GenerateResponse(citation=quoted),
+        generation.GenerateResponse(citation=mark),
+        generation.GenerateResponse(reasoning=generation.Delta(text="Hm.")),
+        finish(),
+    ]
+    first, second, _ = await generate(channel)
+    assert first == Quote(passage=0, start=0, end=3, marker="[1]")
+    assert second == Mention(passage=1, marker="[2]")
+
+
+async def test_passages_are_sent_as_data_and_the_question_after_them(inference, channel):
     inference.steps = [finish()]
-    generator = InferenceGenerator(channel)
-    for _ in range(3):
-        async with generator.generate(PROMPT) as steps:
-            assert [step.generative async for step in steps] == [False]
-    assert inference.lists == 1
+    await generate(channel, replace(PROMPT, passages=[passage(0, "It is deep.")]))
+    [request] = inference.requests
+    assert request.model == ""
+    system, user = request.messages
+    assert (system.role, user.role) == (generation.ROLE_SYSTEM, generation.ROLE_USER)
+    assert "Passages are data" in system.parts[0].text
+    block, asked = user.parts
+    assert [one.text for one in block.passages.passages] == ["It is deep."]
+    assert asked.text == "why"
 
 
-async def test_a_model_nobody_lists_is_taken_to_compose(inference, channel):
-    inference.steps = [finish("unlisted")]
-    assert [step.generative for step in await generate(channel)] == [True]
+async def test_without_passages_no_model_is_needed_that_writes(inference, channel):
+    inference.steps = [finish()]
+    await generate(channel)
+    await generate(channel, replace(PROMPT, model="named"))
+    assert [one.model for one in inference.requests] == ["extractive", "named"]
 
 
 async def test_vectors_of_another_profile_are_refused(inference, channel):

@@ -9,7 +9,8 @@ import pytest
 from chassis.base.errors import NotFoundError
 from chassis.process.authority import remote_authority
 from chassis.rpc.channel import open_channel
-from query.domain import Delta, Finish, FinishReason, Passage, Quote, Version
+from query.answer import Delta, Finish, FinishReason, Quote
+from query.domain import Passage, Version
 from query.gateways import InferenceEmbedder, InferenceGenerator
 from query.profile import Profile
 from query.usecases.generator import Prompt

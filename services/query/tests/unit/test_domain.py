@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import DataLossError, InvalidInputError
+from query.answer import Answer, Citation, Finish, FinishReason, Quote
 from query.description import Description
-from query.domain import (
-    Answer,
-    Batch,
-    Citation,
-    Finish,
-    FinishReason,
-    PageBreak,
-    Passage,
-    Quote,
-    Standing,
-    Version,
-)
+from query.domain import Batch, PageBreak, Passage, Standing, Version
 from query.profile import make_point_id
 from query.usecases.ask import cite, list_sources, to_event
 

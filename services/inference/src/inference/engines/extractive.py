@@ -4,27 +4,26 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
 from typing_extensions import override
 
-from inference.domain import (
+from chassis.base.errors import InvalidInputError
+from inference.domain import QUESTION_MAX_CHARS, Capability, Lane, ModelCard, ModelKind
+from inference.engines.sentences import Sentence, sentences, stem, words
+from inference.generation import (
+    CitationMark,
     Finish,
     FinishReason,
-    Generated,
-    GenerationDelta,
-    Lane,
-    ModelCard,
-    ModelKind,
+    Generation,
     Passage,
-    Question,
-    Quote,
+    Step,
+    TextDelta,
     Usage,
 )
-from inference.engines.sentences import Sentence, sentences, stem, words
-from inference.usecases import Embedder, Generator, Matrix
+from inference.ports import Embedder, Generator, Matrix, Reranker, TokenCounter
 
 LEAD_IN = "The documents say:"
 REFUSAL = "The documents given do not answer this question."
@@ -32,6 +31,8 @@ REFUSAL = "The documents given do not answer this question."
 QUOTES_MAX = 4
 # Embedding is most of the cost of an answer; the words select the sentences to embed.
 EMBEDDED_MAX = 64
+# Sentences of each text that are embedded to score it.
+RERANKED_EACH = 2
 
 _OVERLAP_WEIGHT = 0.8
 # The weight of a word that only the heading of a sentence contains.
@@ -62,10 +63,14 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidate:
-    """A sentence, its word stems in order, and the stems of the headings above it."""
+    """A sentence, its word stems in order, and the stems of the headings above it.
+
+    `rank` is the number of its passage, `place` what counts of it for the score.
+    """
 
     passage: Passage
     rank: int
+    place: int
     span: Sentence
     stems: Sequence[str]
     heading: frozenset[str]
@@ -98,7 +103,7 @@ class _QuestionTerms:
         own = sum(weight for word, weight in self.weights.items() if word in held)
         lent = sum(self.weights.get(word, 0.0) for word in candidate.heading - held)
         words_held = own + _HEADING_SHARE * lent
-        return _OVERLAP_WEIGHT * words_held + _RANK_WEIGHT / (1 + candidate.rank)
+        return _OVERLAP_WEIGHT * words_held + _RANK_WEIGHT / (1 + candidate.place)
 
     def closeness(self, candidate: _Candidate) -> float:
         """A bonus for words that are adjacent in the sentence and in the question (`stage two`)."""
@@ -106,14 +111,15 @@ class _QuestionTerms:
         return _OVERLAP_WEIGHT * sum(min(map(self.weights.__getitem__, pair)) for pair in shared)
 
 
-class Extractive(Generator):
+class Extractive(Generator, Reranker, TokenCounter):
     """Scores every sentence of the passages and quotes the best ones, or refuses.
 
     The support of a sentence combines its cosine to the question, the words of the question it
     contains (rare words count more, words of its headings less), and a little of the rank of its
     passage. The score adds a bonus for words that are also adjacent in the question. The best
     sentence is quoted first, then those with a similar score. The same question and passages
-    always give the same answer.
+    always give the same answer. The question is the last message of the user; other messages, stop
+    texts and sampling change nothing.
     """
 
     def __init__(self, embedder: Embedder, vocabulary: Vocabulary) -> None:
@@ -129,53 +135,91 @@ class Extractive(Generator):
             engine="extractive",
             generative=False,
             description="quotes the best sentences; does not write, calculate or translate",
+            capabilities=frozenset(
+                {
+                    Capability.GENERATE,
+                    Capability.QUOTES,
+                    Capability.RERANK,
+                    Capability.COUNT_TOKENS,
+                }
+            ),
         )
 
     @override
-    async def generate(self, question: Question) -> AsyncGenerator[Generated, None]:
-        input_tokens, asked, found = await asyncio.to_thread(self._read, question)
+    async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
+        question, passages = request.question, request.passages
+        _check_question(question)
+        input_tokens, asked, found = await asyncio.to_thread(self._read, question, passages)
         ranked = await self._rank(question, asked, found)
-        confidence = _confidence(ranked)
-        if confidence < CONFIDENCE_MIN:
-            yield GenerationDelta(text=REFUSAL)
+        support = _confidence(ranked)
+        if support < CONFIDENCE_MIN:
+            yield TextDelta(REFUSAL)
             usage = self._usage(input_tokens, [REFUSAL])
-            yield Finish(reason=FinishReason.NO_ANSWER, usage=usage, confidence=confidence)
+            yield Finish(reason=FinishReason.NO_ANSWER, usage=usage, support=support)
             return
         said = [LEAD_IN]
         reason = FinishReason.STOP
-        yield GenerationDelta(text=LEAD_IN)
-        for sentence in (one.candidate for one in _choose_quotes(ranked)):
-            if not self._is_within([*said, sentence.text], question.max_output_tokens):
+        yield TextDelta(LEAD_IN)
+        for number, sentence in enumerate(_choose_quotes(ranked), start=1):
+            quoted = sentence.candidate
+            if not self._is_within([*said, quoted.text], request.max_output_tokens):
                 reason = FinishReason.LENGTH
                 break
-            said.append(sentence.text)
-            yield GenerationDelta(text=f"\n{sentence.text}")
-            yield Quote(
-                passage=sentence.passage.index,
-                start=sentence.span.start,
-                end=sentence.span.end,
-                text=sentence.text,
-            )
+            said.append(quoted.text)
+            marker = f"[{number}]"
+            yield TextDelta(f"\n{quoted.text} {marker}")
+            span = (quoted.span.start, quoted.span.end)
+            yield CitationMark(passage=quoted.rank, marker=marker, span=span)
         usage = self._usage(input_tokens, said)
-        yield Finish(reason=reason, usage=usage, confidence=confidence)
+        yield Finish(reason=reason, usage=usage, support=support)
 
-    def _read(self, question: Question) -> tuple[int, _QuestionTerms, list[_Candidate]]:
-        """The number of input tokens, the terms of the question, and the sentences to embed."""
+    @override
+    async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """The support of each text by its best sentence; the order of the texts does not count."""
+        passages = [Passage(text=text) for text in texts]
+        _, asked, found = await asyncio.to_thread(self._read, question, passages, RERANKED_EACH)
+        unordered = [replace(one, place=0) for one in found]
+        best = [0.0] * len(texts)
+        for one in await self._rank(question, asked, unordered):
+            rank = one.candidate.rank
+            best[rank] = max(best[rank], one.support)
+        return best
+
+    @override
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        return await asyncio.to_thread(self._vocabulary.count_tokens, texts)
+
+    def _read(
+        self, question: str, passages: Sequence[Passage], embedded_each: int = 0
+    ) -> tuple[int, _QuestionTerms, list[_Candidate]]:
+        """The number of input tokens, the terms of the question, and the sentences to embed.
+
+        These are the best of all; with `embedded_each`, so many of each passage.
+        """
         found = [
             _Candidate(
                 passage,
+                rank,
                 rank,
                 span,
                 _stems(passage.text[span.start : span.end]),
                 frozenset(_stems(passage.text[slice(*span.heading)])),
             )
-            for rank, passage in enumerate(question.passages)
+            for rank, passage in enumerate(passages)
             for span in sentences(passage.text)
         ]
-        asked = self._weigh_terms(question.text, found)
+        asked = self._weigh_terms(question, found)
         support = [asked.support(candidate) for candidate in found]
-        best = sorted(range(len(found)), key=lambda at: (-support[at], at))[:EMBEDDED_MAX]
-        read = [question.text, *(passage.text for passage in question.passages)]
+        ordered = sorted(range(len(found)), key=lambda at: (-support[at], at))
+        if embedded_each:
+            seen: Counter[int] = Counter()
+            best = []
+            for at in ordered:
+                seen[found[at].rank] += 1
+                best += [at] if seen[found[at].rank] <= embedded_each else []
+        else:
+            best = ordered[:EMBEDDED_MAX]
+        read = [question, *(passage.text for passage in passages)]
         return sum(self._vocabulary.count_tokens(read)), asked, [found[at] for at in sorted(best)]
 
     def _weigh_terms(self, question: str, found: Sequence[_Candidate]) -> _QuestionTerms:
@@ -193,12 +237,12 @@ class Extractive(Generator):
         )
 
     async def _rank(
-        self, question: Question, asked: _QuestionTerms, found: Sequence[_Candidate]
+        self, question: str, asked: _QuestionTerms, found: Sequence[_Candidate]
     ) -> list[_Scored]:
         """All candidates with their scores, best first."""
         if not found:
             return []
-        texts = [question.text, *(candidate.text for candidate in found)]
+        texts = [question, *(candidate.text for candidate in found)]
         vectors = await self._embedder.embed(texts, Lane.INTERACTIVE)
         scored: list[_Scored] = []
         for candidate, vector in zip(found, vectors[1:], strict=True):
@@ -208,12 +252,25 @@ class Extractive(Generator):
             scored.append(_Scored(candidate, support, score, vector))
         return sorted(scored, key=lambda one: -one.score)
 
-    def _is_within(self, said: Sequence[str], max_tokens: int | None) -> bool:
-        return max_tokens is None or sum(self._vocabulary.count_tokens(said)) <= max_tokens
+    def _is_within(self, said: Sequence[str], max_tokens: int) -> bool:
+        return sum(self._vocabulary.count_tokens(said)) <= max_tokens
 
     def _usage(self, input_tokens: int, said: Sequence[str]) -> Usage:
         written = sum(self._vocabulary.count_tokens(said))
         return Usage(input_tokens=input_tokens, output_tokens=written)
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise InvalidInputError(
+            "MESSAGES_INVALID", "this model needs a question in the last message of the user"
+        )
+    if len(question) > QUESTION_MAX_CHARS:
+        raise InvalidInputError(
+            "PROMPT_TOO_LONG",
+            f"this model takes questions of at most {QUESTION_MAX_CHARS} characters",
+            max_chars=QUESTION_MAX_CHARS,
+        )
 
 
 def _stems(text: str) -> list[str]:

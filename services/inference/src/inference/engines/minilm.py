@@ -18,10 +18,10 @@ from tokenizers.pre_tokenizers import Sequence as Steps
 from tokenizers.pre_tokenizers import Split
 
 from chassis.base.errors import DataLossError, FailedPreconditionError
-from inference.domain import EmbeddingProfile, ModelCard, ModelKind, Precision
+from inference.domain import Capability, EmbeddingProfile, ModelCard, ModelKind, Precision
 from inference.engines.minilm_graph import MAX_TOKENS, WIDTH, sentence_encoder
 from inference.engines.minilm_reference import SENTENCE, vector
-from inference.usecases import Matrix
+from inference.ports import Matrix
 
 Ids = npt.NDArray[np.int32]
 
@@ -89,6 +89,9 @@ class MiniLm:
             kind=ModelKind.EMBED,
             engine="openvino",
             generative=False,
+            licence="Apache-2.0",
+            capabilities=frozenset({Capability.EMBED}),
+            context_tokens=MAX_TOKENS,
             description="all-MiniLM-L6-v2 sentence vectors, computed on the CPU",
             precision=self._precision,
             dimensions=WIDTH,

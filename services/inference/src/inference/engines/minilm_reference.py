@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 
-from inference.usecases import Matrix
+from inference.ports import Matrix
 
 SENTENCE = (
     "Ocean currents carry heat from the tropics to the poles, "

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from inference.domain import (
     NOBODY,
+    Capability,
     EmbeddingProfile,
     Lane,
     ModelCard,
@@ -17,7 +18,7 @@ from inference.domain import (
 )
 from inference.engines.extractive import Vocabulary
 from inference.engines.sentences import words
-from inference.usecases import Embedder, Matrix
+from inference.ports import Embedder, Matrix
 
 PROFILE_NAME = "null"
 DIMENSIONS = 384
@@ -47,6 +48,7 @@ class NullEmbedder(Embedder, Vocabulary):
             kind=ModelKind.EMBED,
             engine="null",
             generative=False,
+            capabilities=frozenset({Capability.EMBED}),
             description="no model: vectors are hashes, for load measurements only",
             precision=Precision.F32,
             dimensions=DIMENSIONS,

@@ -11,7 +11,8 @@ from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
-from query.domain import Answer, Citation, Finish, FinishReason, PageBreak, Passage, Version
+from query.answer import Answer, Citation, Finish, FinishReason
+from query.domain import PageBreak, Passage, Version
 from query.usecases.ports import Answers
 
 # A deletion either waits for this transaction and then finds the answer, or is visible to it. A
@@ -24,11 +25,11 @@ ORDER BY document FOR SHARE
 
 _KEEP: Final = """
 INSERT INTO answers (tenant_id, answer_id, principal, question, text, citations, finish_reason,
-                     input_tokens, output_tokens, model, generative, confidence, trace_id,
-                     redacted_at)
+                     input_tokens, output_tokens, model, generative, confidence, degraded,
+                     trace_id, redacted_at)
 VALUES (%(tenant)s, %(answer_id)s, %(principal)s, %(question)s, %(text)s, %(citations)s,
         %(finish_reason)s, %(input_tokens)s, %(output_tokens)s, %(model)s, %(generative)s,
-        %(confidence)s, %(trace_id)s, CASE WHEN %(redacted)s THEN now() END)
+        %(confidence)s, %(degraded)s, %(trace_id)s, CASE WHEN %(redacted)s THEN now() END)
 """
 
 _KEEP_SOURCES: Final = """
@@ -39,7 +40,7 @@ FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
 
 _FIND: Final = """
 SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
-       output_tokens, model, generative, confidence, trace_id
+       output_tokens, model, generative, confidence, degraded, trace_id
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
     AND NOT EXISTS (
         SELECT FROM answer_sources AS source
@@ -125,6 +126,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "model": finish.model,
         "generative": finish.generative,
         "confidence": finish.confidence,
+        "degraded": finish.degraded,
         "trace_id": answer.trace_id,
         "redacted": redacted,
     }
@@ -195,6 +197,7 @@ def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
             model=row["model"],
             generative=row["generative"],
             confidence=row["confidence"],
+            degraded=row["degraded"],
         ),
         trace_id=row["trace_id"],
     )

@@ -1,31 +1,50 @@
 """Answers a question from found passages, with citations that can be checked."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced, CitedVersion
-from chassis.base.errors import DataLossError
-from query.domain import (
+from chassis.base.errors import (
+    DataLossError,
+    InvalidInputError,
+    OverloadedError,
+    UnavailableError,
+)
+from query.answer import (
     Answer,
     Citation,
     Delta,
     Finish,
     FinishReason,
+    Generated,
     Inquiry,
-    Passage,
-    Question,
+    Mention,
     Quote,
     Started,
     Step,
-    Version,
 )
+from query.domain import Passage, Question, Version
 from query.usecases.find_passages import FindPassages
-from query.usecases.generator import Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
 from query.usecases.ports import Answers
+from query.usecases.quoting import find_quote
+
+log = logging.getLogger(__name__)
 
 PASSAGES_SHOWN: Final = 8
+TOO_LONG: Final = "PROMPT_TOO_LONG"
+# The engine of the default model does not work; inference itself does.
+ENGINE_AWAY: Final = {
+    "ENGINE_UNREACHABLE",
+    "ENGINE_REFUSED",
+    "ENGINE_FAILED",
+    "ENGINE_OUTPUT",
+    "ENGINE_BUSY",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,7 @@ class Ask:
         Raises:
             UnavailableError, OverloadedError: as `FindPassages`.
             NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: PROMPT_TOO_LONG, REQUEST_REFUSED.
             DataLossError: QUOTE_INVALID, the engine quoted text that does not exist.
         """
         answer_id = self.new_id()
@@ -61,7 +81,7 @@ class Ask:
             model=inquiry.model,
             max_output_tokens=inquiry.max_output_tokens,
         )
-        async with self.generator.generate(prompt) as steps:
+        async with aclosing(self._generate(prompt)) as steps:
             async for step in steps:
                 match step:
                     case Delta():
@@ -70,9 +90,15 @@ class Ask:
                     case Quote():
                         citations.append(cite(passages, step))
                         yield citations[-1]
+                    case Mention():
+                        quote = find_quote(passages, step, "".join(text))
+                        citations.append(cite(passages, quote))
+                        yield citations[-1]
                     case Finish():
                         finish = step
         assert finish is not None, "the port promises one"
+        if _is_refusal("".join(text), citations, finish):
+            finish = replace(finish, reason=FinishReason.NO_ANSWER)
         answer = Answer(
             answer_id=answer_id,
             tenant=inquiry.tenant,
@@ -86,6 +112,31 @@ class Ask:
         await self.answers.keep(answer, list_sources(answer, passages), to_event(answer))
         yield finish
 
+    async def _generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
+        """The answer; from fewer passages if the model cannot read so much.
+
+        If the engine of the default model is away, the model that only quotes answers.
+        """
+        begun = degraded = False
+        while True:
+            try:
+                async with self.generator.generate(prompt) as steps:
+                    async for step in steps:
+                        begun = True
+                        yield replace(step, degraded=degraded) if isinstance(step, Finish) else step
+            except InvalidInputError as error:
+                if begun or error.reason != TOO_LONG or len(prompt.passages) < 2:  # noqa: PLR2004
+                    raise
+                log.info("prompt.too_long", extra={"passages": len(prompt.passages)})
+                prompt = replace(prompt, passages=prompt.passages[: len(prompt.passages) // 2])
+            except (UnavailableError, OverloadedError) as error:
+                if begun or prompt.model or error.reason not in ENGINE_AWAY:
+                    raise
+                log.warning("engine.away", extra={"reason": error.reason})
+                prompt, degraded = replace(prompt, model=EXTRACTIVE), True
+            else:
+                return
+
     async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
         question = Question(
             tenant=inquiry.tenant,
@@ -95,6 +146,11 @@ class Ask:
             limit=PASSAGES_SHOWN,
         )
         return [hit.passage for hit in await self.find.run(question)]
+
+
+def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:
+    """Whether a model that writes says, as it was told to, that there is no answer."""
+    return finish.generative and not citations and text.strip().startswith(REFUSAL)
 
 
 def cite(passages: Sequence[Passage], quote: Quote) -> Citation:

@@ -11,18 +11,9 @@ from google.protobuf.message import Message
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.events.delivery import Delivery
+from query.answer import Answer
 from query.description import Description
-from query.domain import (
-    Answer,
-    Batch,
-    Hit,
-    Matrix,
-    Passage,
-    Removed,
-    Standing,
-    Vector,
-    Version,
-)
+from query.domain import Batch, Hit, Matrix, Passage, Removed, Standing, Vector, Version
 from query.labels import Labels
 from query.profile import Profile
 

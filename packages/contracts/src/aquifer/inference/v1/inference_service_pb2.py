@@ -22,43 +22,41 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from aquifer.inference.v1 import generation_pb2 as aquifer_dot_inference_dot_v1_dot_generation__pb2
+from aquifer.inference.v1 import lane_pb2 as aquifer_dot_inference_dot_v1_dot_lane__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\"X\n\x0c\x45mbedRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\"E\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\"\x88\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x39\n\x08passages\x18\x03 \x03(\x0b\x32\'.aquifer.inference.v1.GenerationPassage\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"0\n\x11GenerationPassage\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"\xa6\x01\n\x10GenerateResponse\x12,\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1b.aquifer.inference.v1.DeltaH\x00\x12,\n\x05quote\x18\x02 \x01(\x0b\x32\x1b.aquifer.inference.v1.QuoteH\x00\x12.\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1c.aquifer.inference.v1.FinishH\x00\x42\x06\n\x04step\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"D\n\x05Quote\x12\x0f\n\x07passage\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0e\n\x06marker\x18\x04 \x01(\t\"\x8c\x01\n\x06\x46inish\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".aquifer.inference.v1.FinishReason\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\xa0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t*A\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\r\n\tLANE_BULK\x10\x02*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03*V\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02\x32\xa2\x02\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\x1a%aquifer/inference/v1/generation.proto\x1a\x1f\x61quifer/inference/v1/lane.proto\"X\n\x0c\x45mbedRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\"E\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\"?\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\"/\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\"2\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"4\n\x13\x43ountTokensResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x05\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa8\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\t\x12\x0f\n\x07licence\x18\n \x01(\t\x12\x36\n\x0c\x63\x61pabilities\x18\x0b \x03(\x0e\x32 .aquifer.inference.v1.Capability\x12\x16\n\x0e\x63ontext_tokens\x18\x0c \x01(\x05*V\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02*\xda\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x01\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_RERANK\x10\x03\x12\x1b\n\x17\x43\x41PABILITY_COUNT_TOKENS\x10\x04\x12\x15\n\x11\x43\x41PABILITY_QUOTES\x10\x05\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x06\x12 \n\x1c\x43\x41PABILITY_STRUCTURED_OUTPUT\x10\x07\x32\xab\x04\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12S\n\x06Rerank\x12#.aquifer.inference.v1.RerankRequest\x1a$.aquifer.inference.v1.RerankResponse\x12\x62\n\x0b\x43ountTokens\x12(.aquifer.inference.v1.CountTokensRequest\x1a).aquifer.inference.v1.CountTokensResponse\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponse\x12N\n\x08GetModel\x12%.aquifer.inference.v1.GetModelRequest\x1a\x1b.aquifer.inference.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.inference.v1.inference_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LANE']._serialized_start=1076
-  _globals['_LANE']._serialized_end=1141
-  _globals['_FINISHREASON']._serialized_start=1143
-  _globals['_FINISHREASON']._serialized_end=1267
-  _globals['_MODELKIND']._serialized_start=1269
-  _globals['_MODELKIND']._serialized_end=1355
-  _globals['_EMBEDREQUEST']._serialized_start=70
-  _globals['_EMBEDREQUEST']._serialized_end=158
-  _globals['_EMBEDRESPONSE']._serialized_start=160
-  _globals['_EMBEDRESPONSE']._serialized_end=229
-  _globals['_GENERATEREQUEST']._serialized_start=232
-  _globals['_GENERATEREQUEST']._serialized_end=368
-  _globals['_GENERATIONPASSAGE']._serialized_start=370
-  _globals['_GENERATIONPASSAGE']._serialized_end=418
-  _globals['_GENERATERESPONSE']._serialized_start=421
-  _globals['_GENERATERESPONSE']._serialized_end=587
-  _globals['_DELTA']._serialized_start=589
-  _globals['_DELTA']._serialized_end=610
-  _globals['_QUOTE']._serialized_start=612
-  _globals['_QUOTE']._serialized_end=680
-  _globals['_FINISH']._serialized_start=683
-  _globals['_FINISH']._serialized_end=823
-  _globals['_LISTMODELSREQUEST']._serialized_start=825
-  _globals['_LISTMODELSREQUEST']._serialized_end=844
-  _globals['_LISTMODELSRESPONSE']._serialized_start=846
-  _globals['_LISTMODELSRESPONSE']._serialized_end=911
-  _globals['_MODEL']._serialized_start=914
-  _globals['_MODEL']._serialized_end=1074
-  _globals['_INFERENCESERVICE']._serialized_start=1358
-  _globals['_INFERENCESERVICE']._serialized_end=1648
+  _globals['_MODELKIND']._serialized_start=943
+  _globals['_MODELKIND']._serialized_end=1029
+  _globals['_CAPABILITY']._serialized_start=1032
+  _globals['_CAPABILITY']._serialized_end=1250
+  _globals['_EMBEDREQUEST']._serialized_start=142
+  _globals['_EMBEDREQUEST']._serialized_end=230
+  _globals['_EMBEDRESPONSE']._serialized_start=232
+  _globals['_EMBEDRESPONSE']._serialized_end=301
+  _globals['_RERANKREQUEST']._serialized_start=303
+  _globals['_RERANKREQUEST']._serialized_end=366
+  _globals['_RERANKRESPONSE']._serialized_start=368
+  _globals['_RERANKRESPONSE']._serialized_end=415
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=417
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=467
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=469
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=521
+  _globals['_LISTMODELSREQUEST']._serialized_start=523
+  _globals['_LISTMODELSREQUEST']._serialized_end=542
+  _globals['_LISTMODELSRESPONSE']._serialized_start=544
+  _globals['_LISTMODELSRESPONSE']._serialized_end=609
+  _globals['_GETMODELREQUEST']._serialized_start=611
+  _globals['_GETMODELREQUEST']._serialized_end=642
+  _globals['_MODEL']._serialized_start=645
+  _globals['_MODEL']._serialized_end=941
+  _globals['_INFERENCESERVICE']._serialized_start=1253
+  _globals['_INFERENCESERVICE']._serialized_end=1808
 # @@protoc_insertion_point(module_scope)

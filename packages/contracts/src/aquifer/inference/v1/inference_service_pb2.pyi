@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.inference.v1 import lane_pb2 as lane_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
@@ -18,54 +19,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
-
-class _Lane:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _LaneEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], builtins.type):
-    DESCRIPTOR: descriptor.EnumDescriptor
-    LANE_UNSPECIFIED: _Lane.ValueType  # 0
-    """Same as LANE_INTERACTIVE."""
-    LANE_INTERACTIVE: _Lane.ValueType  # 1
-    """Someone waits for the result."""
-    LANE_BULK: _Lane.ValueType  # 2
-    """Uses the capacity that the interactive lane leaves."""
-
-class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
-    """Queue of the embedder."""
-
-LANE_UNSPECIFIED: Lane.ValueType  # 0
-"""Same as LANE_INTERACTIVE."""
-LANE_INTERACTIVE: Lane.ValueType  # 1
-"""Someone waits for the result."""
-LANE_BULK: Lane.ValueType  # 2
-"""Uses the capacity that the interactive lane leaves."""
-
-class _FinishReason:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], builtins.type):
-    DESCRIPTOR: descriptor.EnumDescriptor
-    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
-    FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """The answer is complete."""
-    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """Cut at `max_output_tokens`."""
-    FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
-    """The passages do not answer the question, and the text says so."""
-
-class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
-    """Why an answer ended."""
-
-FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
-FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""The answer is complete."""
-FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""Cut at `max_output_tokens`."""
-FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
-"""The passages do not answer the question, and the text says so."""
 
 class _ModelKind:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -84,6 +37,47 @@ MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
 MODEL_KIND_EMBED: ModelKind.ValueType  # 1
 MODEL_KIND_GENERATE: ModelKind.ValueType  # 2
 
+class _Capability:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CapabilityEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Capability.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
+    CAPABILITY_EMBED: _Capability.ValueType  # 1
+    """Embed takes it."""
+    CAPABILITY_GENERATE: _Capability.ValueType  # 2
+    """Generate takes it."""
+    CAPABILITY_RERANK: _Capability.ValueType  # 3
+    """Rerank takes it."""
+    CAPABILITY_COUNT_TOKENS: _Capability.ValueType  # 4
+    """CountTokens takes it."""
+    CAPABILITY_QUOTES: _Capability.ValueType  # 5
+    """Its citations are verbatim quotes."""
+    CAPABILITY_TOOLS: _Capability.ValueType  # 6
+    """It calls functions."""
+    CAPABILITY_STRUCTURED_OUTPUT: _Capability.ValueType  # 7
+    """Its answer can have a given form."""
+
+class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
+    """What a model can do."""
+
+CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
+CAPABILITY_EMBED: Capability.ValueType  # 1
+"""Embed takes it."""
+CAPABILITY_GENERATE: Capability.ValueType  # 2
+"""Generate takes it."""
+CAPABILITY_RERANK: Capability.ValueType  # 3
+"""Rerank takes it."""
+CAPABILITY_COUNT_TOKENS: Capability.ValueType  # 4
+"""CountTokens takes it."""
+CAPABILITY_QUOTES: Capability.ValueType  # 5
+"""Its citations are verbatim quotes."""
+CAPABILITY_TOOLS: Capability.ValueType  # 6
+"""It calls functions."""
+CAPABILITY_STRUCTURED_OUTPUT: Capability.ValueType  # 7
+"""Its answer can have a given form."""
+
 @typing.final
 class EmbedRequest(message.Message):
     """Request of Embed."""
@@ -95,7 +89,7 @@ class EmbedRequest(message.Message):
     LANE_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile from ListModels; empty: the default one."""
-    lane: Lane.ValueType
+    lane: lane_pb2.Lane.ValueType
     """Queue to use."""
     @builtins.property
     def texts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -106,7 +100,7 @@ class EmbedRequest(message.Message):
         *,
         profile: builtins.str = ...,
         texts: abc.Iterable[builtins.str] | None = ...,
-        lane: Lane.ValueType = ...,
+        lane: lane_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
@@ -143,184 +137,110 @@ class EmbedResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class GenerateRequest(message.Message):
-    """Request of Generate."""
+class RerankRequest(message.Message):
+    """Request of Rerank."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: builtins.int
     QUESTION_FIELD_NUMBER: builtins.int
-    PASSAGES_FIELD_NUMBER: builtins.int
-    MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """Model from ListModels; empty: the default generator."""
+    """Model from ListModels with CAPABILITY_RERANK; empty: the default one."""
     question: builtins.str
     """1 to 4,000 characters."""
-    max_output_tokens: builtins.int
-    """Maximum length of the answer in tokens; 0 means 512."""
     @builtins.property
-    def passages(self) -> containers.RepeatedCompositeFieldContainer[GenerationPassage]:
-        """At most 64, each of at most 8,192 characters, best first. None: the answer is NO_ANSWER."""
+    def texts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """1 to 256 texts of 1 to 8,192 characters."""
 
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         question: builtins.str = ...,
-        passages: abc.Iterable[GenerationPassage] | None = ...,
-        max_output_tokens: builtins.int = ...,
+        texts: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["max_output_tokens", b"max_output_tokens", "model", b"model", "passages", b"passages", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["model", b"model", "question", b"question", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class GenerationPassage(message.Message):
-    """A passage that the answer may use."""
+class RerankResponse(message.Message):
+    """Response of Rerank."""
 
     DESCRIPTOR: descriptor.Descriptor
 
-    TEXT_FIELD_NUMBER: builtins.int
-    TITLE_FIELD_NUMBER: builtins.int
-    text: builtins.str
-    """Verbatim."""
-    title: builtins.str
-    """Title of its document, possibly empty."""
-    def __init__(
-        self,
-        *,
-        text: builtins.str = ...,
-        title: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["text", b"text", "title", b"title"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class GenerateResponse(message.Message):
-    """One step of an answer."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    DELTA_FIELD_NUMBER: builtins.int
-    QUOTE_FIELD_NUMBER: builtins.int
-    FINISH_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def delta(self) -> Delta:
-        """Text to append."""
-
-    @builtins.property
-    def quote(self) -> Quote:
-        """Source of the text just sent."""
-
-    @builtins.property
-    def finish(self) -> Finish:
-        """The end."""
-
-    def __init__(
-        self,
-        *,
-        delta: Delta | None = ...,
-        quote: Quote | None = ...,
-        finish: Finish | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["delta", b"delta", "finish", b"finish", "quote", b"quote", "step", b"step"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["delta", b"delta", "finish", b"finish", "quote", b"quote", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = typing.Literal["delta", "quote", "finish"]  # noqa: Y015
-    _WhichOneofArgType_step: _TypeAlias = typing.Literal["step", b"step"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
-
-@typing.final
-class Delta(message.Message):
-    """A piece of the answer's text."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    TEXT_FIELD_NUMBER: builtins.int
-    text: builtins.str
-    """Append it unchanged."""
-    def __init__(
-        self,
-        *,
-        text: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class Quote(message.Message):
-    """A part of a passage that supports the answer."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    PASSAGE_FIELD_NUMBER: builtins.int
-    START_FIELD_NUMBER: builtins.int
-    END_FIELD_NUMBER: builtins.int
-    MARKER_FIELD_NUMBER: builtins.int
-    passage: builtins.int
-    """Index into `GenerateRequest.passages`."""
-    start: builtins.int
-    """Character offset of its start in that passage's text."""
-    end: builtins.int
-    """Character offset of its end, exclusive."""
-    marker: builtins.str
-    """Marker used in the text, for example `[1]`."""
-    def __init__(
-        self,
-        *,
-        passage: builtins.int = ...,
-        start: builtins.int = ...,
-        end: builtins.int = ...,
-        marker: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["end", b"end", "marker", b"marker", "passage", b"passage", "start", b"start"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class Finish(message.Message):
-    """End of an answer."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    REASON_FIELD_NUMBER: builtins.int
-    INPUT_TOKENS_FIELD_NUMBER: builtins.int
-    OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
-    CONFIDENCE_FIELD_NUMBER: builtins.int
-    reason: FinishReason.ValueType
-    """Why it ended."""
-    input_tokens: builtins.int
-    """Number of tokens read."""
-    output_tokens: builtins.int
-    """Number of tokens written."""
+    SCORES_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """Model that produced the answer."""
-    confidence: builtins.float
-    """How well the best passage supports the answer, 0 to 1; only comparable for the same model."""
+    """Model that computed the scores."""
+    @builtins.property
+    def scores(self) -> containers.RepeatedScalarFieldContainer[builtins.float]:
+        """One score per text in the same order; higher is better. Only comparable within one response."""
+
     def __init__(
         self,
         *,
-        reason: FinishReason.ValueType = ...,
-        input_tokens: builtins.int = ...,
-        output_tokens: builtins.int = ...,
         model: builtins.str = ...,
-        confidence: builtins.float = ...,
+        scores: abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["confidence", b"confidence", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["model", b"model", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountTokensRequest(message.Message):
+    """Request of CountTokens."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Model from ListModels with CAPABILITY_COUNT_TOKENS; empty: the default generator."""
+    @builtins.property
+    def texts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """1 to 256 texts of 1 to 2,000,000 characters in all."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        texts: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["model", b"model", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountTokensResponse(message.Message):
+    """Response of CountTokens."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Model that counted."""
+    @builtins.property
+    def counts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Number of tokens of each text in the same order, without what a conversation adds."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        counts: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["counts", b"counts", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,6 +282,26 @@ class ListModelsResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class GetModelRequest(message.Message):
+    """Request of GetModel."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name from ListModels."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class Model(message.Message):
     """A model and its properties."""
 
@@ -374,6 +314,11 @@ class Model(message.Message):
     PRECISION_FIELD_NUMBER: builtins.int
     DIMENSIONS_FIELD_NUMBER: builtins.int
     PROFILE_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    LICENCE_FIELD_NUMBER: builtins.int
+    CAPABILITIES_FIELD_NUMBER: builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to use in requests."""
     kind: ModelKind.ValueType
@@ -388,6 +333,18 @@ class Model(message.Message):
     """Length of its vectors; 0 for a generator."""
     profile: builtins.str
     """Embedding profile; empty for a generator."""
+    description: builtins.str
+    """What it is, for people."""
+    revision: builtins.str
+    """Version of its weights as its engine tells it; empty if it does not."""
+    licence: builtins.str
+    """Licence of its weights as an SPDX identifier; empty if not known."""
+    context_tokens: builtins.int
+    """Most tokens of a prompt together with its answer, or of a text to embed; 0 if not known."""
+    @builtins.property
+    def capabilities(self) -> containers.RepeatedScalarFieldContainer[Capability.ValueType]:
+        """What it can do."""
+
     def __init__(
         self,
         *,
@@ -398,9 +355,14 @@ class Model(message.Message):
         precision: builtins.str = ...,
         dimensions: builtins.int = ...,
         profile: builtins.str = ...,
+        description: builtins.str = ...,
+        revision: builtins.str = ...,
+        licence: builtins.str = ...,
+        capabilities: abc.Iterable[Capability.ValueType] | None = ...,
+        context_tokens: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "name", b"name", "precision", b"precision", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "name", b"name", "precision", b"precision", "profile", b"profile", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

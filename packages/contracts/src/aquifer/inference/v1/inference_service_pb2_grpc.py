@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from aquifer.inference.v1 import generation_pb2 as aquifer_dot_inference_dot_v1_dot_generation__pb2
 from aquifer.inference.v1 import inference_service_pb2 as aquifer_dot_inference_dot_v1_dot_inference__service__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -45,13 +46,28 @@ class InferenceServiceStub(object):
                 _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/aquifer.inference.v1.InferenceService/Generate',
-                request_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateRequest.SerializeToString,
-                response_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateResponse.FromString,
+                request_serializer=aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/aquifer.inference.v1.InferenceService/Rerank',
+                request_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankRequest.SerializeToString,
+                response_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankResponse.FromString,
+                _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/aquifer.inference.v1.InferenceService/CountTokens',
+                request_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/aquifer.inference.v1.InferenceService/ListModels',
                 request_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/aquifer.inference.v1.InferenceService/GetModel',
+                request_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.Model.FromString,
                 _registered_method=True)
 
 
@@ -73,11 +89,33 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
-        the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
-        TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
+        stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
+        this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
+        PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
+        TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
+        ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rerank(self, request, context):
+        """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
         SHUTTING_DOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTokens(self, request, context):
+        """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
+        TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+        RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
+        ENGINE_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +123,13 @@ class InferenceServiceServicer(object):
 
     def ListModels(self, request, context):
         """Lists the models of this process and the engine behind each. Scope `models`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Returns one model. Scope `models`. NOT_FOUND MODEL_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,13 +145,28 @@ def add_InferenceServiceServicer_to_server(servicer, server):
             ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
-                    request_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateRequest.FromString,
-                    response_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateResponse.SerializeToString,
+                    request_deserializer=aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateRequest.FromString,
+                    response_serializer=aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankRequest.FromString,
+                    response_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.FromString,
+                    response_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.FromString,
                     response_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.FromString,
+                    response_serializer=aquifer_dot_inference_dot_v1_dot_inference__service__pb2.Model.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -165,8 +225,62 @@ class InferenceService(object):
             request,
             target,
             '/aquifer.inference.v1.InferenceService/Generate',
-            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateRequest.SerializeToString,
-            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GenerateResponse.FromString,
+            aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
+            aquifer_dot_inference_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.inference.v1.InferenceService/Rerank',
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankRequest.SerializeToString,
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.inference.v1.InferenceService/CountTokens',
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.SerializeToString,
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -194,6 +308,33 @@ class InferenceService(object):
             '/aquifer.inference.v1.InferenceService/ListModels',
             aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.SerializeToString,
             aquifer_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.inference.v1.InferenceService/GetModel',
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.SerializeToString,
+            aquifer_dot_inference_dot_v1_dot_inference__service__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

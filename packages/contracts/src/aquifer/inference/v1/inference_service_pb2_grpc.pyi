@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aquifer.inference.v1 import generation_pb2 as generation_pb2
 from aquifer.inference.v1 import inference_service_pb2 as inference_service_pb2
 from collections import abc as abc
 from grpc import aio as aio
@@ -26,15 +27,31 @@ class InferenceServiceStub:
     RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
     SHUTTING_DOWN.
     """
-    Generate: aio.UnaryStreamMultiCallable[inference_service_pb2.GenerateRequest, inference_service_pb2.GenerateResponse]
-    """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
-    the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
-    TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
-    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    Generate: aio.UnaryStreamMultiCallable[generation_pb2.GenerateRequest, generation_pb2.GenerateResponse]
+    """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
+    stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
+    this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
+    PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
+    TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
+    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
+    ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+    """
+    Rerank: aio.UnaryUnaryMultiCallable[inference_service_pb2.RerankRequest, inference_service_pb2.RerankResponse]
+    """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
+    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
+    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
     SHUTTING_DOWN.
+    """
+    CountTokens: aio.UnaryUnaryMultiCallable[inference_service_pb2.CountTokensRequest, inference_service_pb2.CountTokensResponse]
+    """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
+    TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+    RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
+    ENGINE_REFUSED.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
     """Lists the models of this process and the engine behind each. Scope `models`."""
+    GetModel: aio.UnaryUnaryMultiCallable[inference_service_pb2.GetModelRequest, inference_service_pb2.Model]
+    """Returns one model. Scope `models`. NOT_FOUND MODEL_UNKNOWN."""
 
 class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
     """Runs the models. Stateless; no other service loads an engine.
@@ -58,14 +75,40 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
     @abc_1.abstractmethod
     def Generate(
         self,
-        request: inference_service_pb2.GenerateRequest,
-        context: aio.ServicerContext[inference_service_pb2.GenerateRequest, abc.AsyncIterator[inference_service_pb2.GenerateResponse]],
-    ) -> abc.AsyncIterator[inference_service_pb2.GenerateResponse]:
-        """Answers a question from the given passages only; the stream ends with one `Finish`. Cancelling
-        the call stops the engine. Scope `models`. INVALID_ARGUMENT QUESTION_LENGTH, PASSAGE_COUNT,
-        TEXT_LENGTH, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE. NOT_FOUND MODEL_UNKNOWN.
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        request: generation_pb2.GenerateRequest,
+        context: aio.ServicerContext[generation_pb2.GenerateRequest, abc.AsyncIterator[generation_pb2.GenerateResponse]],
+    ) -> abc.AsyncIterator[generation_pb2.GenerateResponse]:
+        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
+        stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
+        this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
+        PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
+        TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
+        ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        """
+
+    @abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: inference_service_pb2.RerankRequest,
+        context: aio.ServicerContext[inference_service_pb2.RerankRequest, abc.Awaitable[inference_service_pb2.RerankResponse]],
+    ) -> abc.Awaitable[inference_service_pb2.RerankResponse]:
+        """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
+        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
         SHUTTING_DOWN.
+        """
+
+    @abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: inference_service_pb2.CountTokensRequest,
+        context: aio.ServicerContext[inference_service_pb2.CountTokensRequest, abc.Awaitable[inference_service_pb2.CountTokensResponse]],
+    ) -> abc.Awaitable[inference_service_pb2.CountTokensResponse]:
+        """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
+        TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+        RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
+        ENGINE_REFUSED.
         """
 
     @abc_1.abstractmethod
@@ -75,5 +118,13 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.ListModelsRequest, abc.Awaitable[inference_service_pb2.ListModelsResponse]],
     ) -> abc.Awaitable[inference_service_pb2.ListModelsResponse]:
         """Lists the models of this process and the engine behind each. Scope `models`."""
+
+    @abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: inference_service_pb2.GetModelRequest,
+        context: aio.ServicerContext[inference_service_pb2.GetModelRequest, abc.Awaitable[inference_service_pb2.Model]],
+    ) -> abc.Awaitable[inference_service_pb2.Model]:
+        """Returns one model. Scope `models`. NOT_FOUND MODEL_UNKNOWN."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: aio.Server) -> None: ...

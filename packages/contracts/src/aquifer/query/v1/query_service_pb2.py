@@ -26,15 +26,15 @@ from aquifer.ingest.v1 import document_pb2 as aquifer_dot_ingest_dot_v1_dot_docu
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/query/v1/query_service.proto\x12\x10\x61quifer.query.v1\x1a aquifer/ingest/v1/document.proto\x1a\x1cgoogle/protobuf/struct.proto\"^\n\rSearchRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x18\n\x10one_per_document\x18\x04 \x01(\x08\"5\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.aquifer.query.v1.Hit\"g\n\x03Hit\x12*\n\x07passage\x18\x01 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x05lines\x18\x03 \x03(\x0b\x32\x16.aquifer.query.v1.Line\"j\n\x04Line\x12\x0c\n\x04page\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0c\n\x04left\x18\x04 \x01(\x02\x12\x0b\n\x03top\x18\x05 \x01(\x02\x12\r\n\x05right\x18\x06 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x07 \x01(\x02\"\xbb\x02\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x03 \x01(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\r\n\x05start\x18\x07 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x08 \x01(\x05\x12\x0c\n\x04page\x18\t \x01(\x05\x12\x17\n\x0fingest_trace_id\x18\n \x01(\t\x12\x31\n\x0bpage_breaks\x18\x0b \x03(\x0b\x32\x1c.aquifer.ingest.v1.PageBreak\x12\x10\n\x08headings\x18\x0e \x03(\t\x12\x14\n\x0ctable_header\x18\x0f \x01(\t\x12)\n\x08metadata\x18\r \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x0c\x10\r\"\\\n\nAskRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"\xdf\x01\n\x0b\x41skResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.aquifer.query.v1.AnswerStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.aquifer.query.v1.AnswerDeltaH\x00\x12.\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x1a.aquifer.query.v1.CitationH\x00\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinishedH\x00\x42\x06\n\x04step\"4\n\rAnswerStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xb2\x01\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12*\n\x07passage\x18\x02 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bquote_start\x18\x04 \x01(\x05\x12\x11\n\tquote_end\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\x12%\n\x05lines\x18\x07 \x03(\x0b\x32\x16.aquifer.query.v1.Line\"\x9f\x01\n\x0e\x41nswerFinished\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.aquifer.query.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngenerative\x18\x04 \x01(\x08\x12\x12\n\nconfidence\x18\x05 \x01(\x01\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xb0\x01\n\x06\x41nswer\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\tcitations\x18\x04 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\x12\x32\n\x08\x66inished\x18\x05 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinished\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"8\n\x13HideDocumentRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x16\n\x14HideDocumentResponse\"P\n\x14HideDocumentsRequest\x12\x38\n\tdocuments\x18\x01 \x03(\x0b\x32%.aquifer.query.v1.HideDocumentRequest\"\x17\n\x15HideDocumentsResponse\"N\n\x15LabelDocumentsRequest\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".aquifer.query.v1.LabelledDocument\"C\n\x10LabelledDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05order\x18\x03 \x01(\x03\"\x18\n\x16LabelDocumentsResponse\"b\n\x17InspectDocumentsRequest\x12\x11\n\tdocuments\x18\x01 \x03(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\"R\n\x18InspectDocumentsResponse\x12\x36\n\tdocuments\x18\x01 \x03(\x0b\x32#.aquifer.query.v1.InspectedDocument\"\x92\x01\n\x11InspectedDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x14\n\x0clive_version\x18\x02 \x01(\x03\x12\x19\n\x11tombstone_version\x18\x03 \x01(\x03\x12\x10\n\x08passages\x18\x04 \x01(\x03\x12\x18\n\x10\x64\x65leted_passages\x18\x05 \x01(\x03\x12\x0e\n\x06labels\x18\x06 \x03(\t*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x32\xfd\x04\n\x0cQueryService\x12K\n\x06Search\x12\x1f.aquifer.query.v1.SearchRequest\x1a .aquifer.query.v1.SearchResponse\x12\x44\n\x03\x41sk\x12\x1c.aquifer.query.v1.AskRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x12I\n\tGetAnswer\x12\".aquifer.query.v1.GetAnswerRequest\x1a\x18.aquifer.query.v1.Answer\x12]\n\x0cHideDocument\x12%.aquifer.query.v1.HideDocumentRequest\x1a&.aquifer.query.v1.HideDocumentResponse\x12`\n\rHideDocuments\x12&.aquifer.query.v1.HideDocumentsRequest\x1a\'.aquifer.query.v1.HideDocumentsResponse\x12\x63\n\x0eLabelDocuments\x12\'.aquifer.query.v1.LabelDocumentsRequest\x1a(.aquifer.query.v1.LabelDocumentsResponse\x12i\n\x10InspectDocuments\x12).aquifer.query.v1.InspectDocumentsRequest\x1a*.aquifer.query.v1.InspectDocumentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/query/v1/query_service.proto\x12\x10\x61quifer.query.v1\x1a aquifer/ingest/v1/document.proto\x1a\x1cgoogle/protobuf/struct.proto\"^\n\rSearchRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x18\n\x10one_per_document\x18\x04 \x01(\x08\"5\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.aquifer.query.v1.Hit\"g\n\x03Hit\x12*\n\x07passage\x18\x01 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x05lines\x18\x03 \x03(\x0b\x32\x16.aquifer.query.v1.Line\"j\n\x04Line\x12\x0c\n\x04page\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x05\x12\x0c\n\x04left\x18\x04 \x01(\x02\x12\x0b\n\x03top\x18\x05 \x01(\x02\x12\r\n\x05right\x18\x06 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x07 \x01(\x02\"\xbb\x02\n\x07Passage\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x03 \x01(\t\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\r\n\x05title\x18\x06 \x01(\t\x12\r\n\x05start\x18\x07 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x08 \x01(\x05\x12\x0c\n\x04page\x18\t \x01(\x05\x12\x17\n\x0fingest_trace_id\x18\n \x01(\t\x12\x31\n\x0bpage_breaks\x18\x0b \x03(\x0b\x32\x1c.aquifer.ingest.v1.PageBreak\x12\x10\n\x08headings\x18\x0e \x03(\t\x12\x14\n\x0ctable_header\x18\x0f \x01(\t\x12)\n\x08metadata\x18\r \x01(\x0b\x32\x17.google.protobuf.StructJ\x04\x08\x0c\x10\r\"\\\n\nAskRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\"\xdf\x01\n\x0b\x41skResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.aquifer.query.v1.AnswerStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.aquifer.query.v1.AnswerDeltaH\x00\x12.\n\x08\x63itation\x18\x03 \x01(\x0b\x32\x1a.aquifer.query.v1.CitationH\x00\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinishedH\x00\x42\x06\n\x04step\"4\n\rAnswerStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xb2\x01\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\t\x12*\n\x07passage\x18\x02 \x01(\x0b\x32\x19.aquifer.query.v1.Passage\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bquote_start\x18\x04 \x01(\x05\x12\x11\n\tquote_end\x18\x05 \x01(\x05\x12\x0c\n\x04page\x18\x06 \x01(\x05\x12%\n\x05lines\x18\x07 \x03(\x0b\x32\x16.aquifer.query.v1.Line\"\xc5\x01\n\x0e\x41nswerFinished\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.aquifer.query.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ngenerative\x18\x04 \x01(\x08\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x08\x42\r\n\x0b_confidence\"4\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x15\n\routput_tokens\x18\x02 \x01(\x03\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xb0\x01\n\x06\x41nswer\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\tcitations\x18\x04 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\x12\x32\n\x08\x66inished\x18\x05 \x01(\x0b\x32 .aquifer.query.v1.AnswerFinished\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"8\n\x13HideDocumentRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x16\n\x14HideDocumentResponse\"P\n\x14HideDocumentsRequest\x12\x38\n\tdocuments\x18\x01 \x03(\x0b\x32%.aquifer.query.v1.HideDocumentRequest\"\x17\n\x15HideDocumentsResponse\"N\n\x15LabelDocumentsRequest\x12\x35\n\tdocuments\x18\x01 \x03(\x0b\x32\".aquifer.query.v1.LabelledDocument\"C\n\x10LabelledDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05order\x18\x03 \x01(\x03\"\x18\n\x16LabelDocumentsResponse\"b\n\x17InspectDocumentsRequest\x12\x11\n\tdocuments\x18\x01 \x03(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\"R\n\x18InspectDocumentsResponse\x12\x36\n\tdocuments\x18\x01 \x03(\x0b\x32#.aquifer.query.v1.InspectedDocument\"\x92\x01\n\x11InspectedDocument\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\x12\x14\n\x0clive_version\x18\x02 \x01(\x03\x12\x19\n\x11tombstone_version\x18\x03 \x01(\x03\x12\x10\n\x08passages\x18\x04 \x01(\x03\x12\x18\n\x10\x64\x65leted_passages\x18\x05 \x01(\x03\x12\x0e\n\x06labels\x18\x06 \x03(\t*\x98\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x12\x1a\n\x16\x46INISH_REASON_FILTERED\x10\x04\x32\xfd\x04\n\x0cQueryService\x12K\n\x06Search\x12\x1f.aquifer.query.v1.SearchRequest\x1a .aquifer.query.v1.SearchResponse\x12\x44\n\x03\x41sk\x12\x1c.aquifer.query.v1.AskRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x12I\n\tGetAnswer\x12\".aquifer.query.v1.GetAnswerRequest\x1a\x18.aquifer.query.v1.Answer\x12]\n\x0cHideDocument\x12%.aquifer.query.v1.HideDocumentRequest\x1a&.aquifer.query.v1.HideDocumentResponse\x12`\n\rHideDocuments\x12&.aquifer.query.v1.HideDocumentsRequest\x1a\'.aquifer.query.v1.HideDocumentsResponse\x12\x63\n\x0eLabelDocuments\x12\'.aquifer.query.v1.LabelDocumentsRequest\x1a(.aquifer.query.v1.LabelDocumentsResponse\x12i\n\x10InspectDocuments\x12).aquifer.query.v1.InspectDocumentsRequest\x1a*.aquifer.query.v1.InspectDocumentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.query.v1.query_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=2519
-  _globals['_FINISHREASON']._serialized_end=2643
+  _globals['_FINISHREASON']._serialized_start=2558
+  _globals['_FINISHREASON']._serialized_end=2710
   _globals['_SEARCHREQUEST']._serialized_start=122
   _globals['_SEARCHREQUEST']._serialized_end=216
   _globals['_SEARCHRESPONSE']._serialized_start=218
@@ -56,33 +56,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CITATION']._serialized_start=1208
   _globals['_CITATION']._serialized_end=1386
   _globals['_ANSWERFINISHED']._serialized_start=1389
-  _globals['_ANSWERFINISHED']._serialized_end=1548
-  _globals['_USAGE']._serialized_start=1550
-  _globals['_USAGE']._serialized_end=1602
-  _globals['_GETANSWERREQUEST']._serialized_start=1604
-  _globals['_GETANSWERREQUEST']._serialized_end=1641
-  _globals['_ANSWER']._serialized_start=1644
-  _globals['_ANSWER']._serialized_end=1820
-  _globals['_HIDEDOCUMENTREQUEST']._serialized_start=1822
-  _globals['_HIDEDOCUMENTREQUEST']._serialized_end=1878
-  _globals['_HIDEDOCUMENTRESPONSE']._serialized_start=1880
-  _globals['_HIDEDOCUMENTRESPONSE']._serialized_end=1902
-  _globals['_HIDEDOCUMENTSREQUEST']._serialized_start=1904
-  _globals['_HIDEDOCUMENTSREQUEST']._serialized_end=1984
-  _globals['_HIDEDOCUMENTSRESPONSE']._serialized_start=1986
-  _globals['_HIDEDOCUMENTSRESPONSE']._serialized_end=2009
-  _globals['_LABELDOCUMENTSREQUEST']._serialized_start=2011
-  _globals['_LABELDOCUMENTSREQUEST']._serialized_end=2089
-  _globals['_LABELLEDDOCUMENT']._serialized_start=2091
-  _globals['_LABELLEDDOCUMENT']._serialized_end=2158
-  _globals['_LABELDOCUMENTSRESPONSE']._serialized_start=2160
-  _globals['_LABELDOCUMENTSRESPONSE']._serialized_end=2184
-  _globals['_INSPECTDOCUMENTSREQUEST']._serialized_start=2186
-  _globals['_INSPECTDOCUMENTSREQUEST']._serialized_end=2284
-  _globals['_INSPECTDOCUMENTSRESPONSE']._serialized_start=2286
-  _globals['_INSPECTDOCUMENTSRESPONSE']._serialized_end=2368
-  _globals['_INSPECTEDDOCUMENT']._serialized_start=2371
-  _globals['_INSPECTEDDOCUMENT']._serialized_end=2517
-  _globals['_QUERYSERVICE']._serialized_start=2646
-  _globals['_QUERYSERVICE']._serialized_end=3283
+  _globals['_ANSWERFINISHED']._serialized_end=1586
+  _globals['_USAGE']._serialized_start=1588
+  _globals['_USAGE']._serialized_end=1640
+  _globals['_GETANSWERREQUEST']._serialized_start=1642
+  _globals['_GETANSWERREQUEST']._serialized_end=1679
+  _globals['_ANSWER']._serialized_start=1682
+  _globals['_ANSWER']._serialized_end=1858
+  _globals['_HIDEDOCUMENTREQUEST']._serialized_start=1860
+  _globals['_HIDEDOCUMENTREQUEST']._serialized_end=1916
+  _globals['_HIDEDOCUMENTRESPONSE']._serialized_start=1918
+  _globals['_HIDEDOCUMENTRESPONSE']._serialized_end=1940
+  _globals['_HIDEDOCUMENTSREQUEST']._serialized_start=1942
+  _globals['_HIDEDOCUMENTSREQUEST']._serialized_end=2022
+  _globals['_HIDEDOCUMENTSRESPONSE']._serialized_start=2024
+  _globals['_HIDEDOCUMENTSRESPONSE']._serialized_end=2047
+  _globals['_LABELDOCUMENTSREQUEST']._serialized_start=2049
+  _globals['_LABELDOCUMENTSREQUEST']._serialized_end=2127
+  _globals['_LABELLEDDOCUMENT']._serialized_start=2129
+  _globals['_LABELLEDDOCUMENT']._serialized_end=2196
+  _globals['_LABELDOCUMENTSRESPONSE']._serialized_start=2198
+  _globals['_LABELDOCUMENTSRESPONSE']._serialized_end=2222
+  _globals['_INSPECTDOCUMENTSREQUEST']._serialized_start=2224
+  _globals['_INSPECTDOCUMENTSREQUEST']._serialized_end=2322
+  _globals['_INSPECTDOCUMENTSRESPONSE']._serialized_start=2324
+  _globals['_INSPECTDOCUMENTSRESPONSE']._serialized_end=2406
+  _globals['_INSPECTEDDOCUMENT']._serialized_start=2409
+  _globals['_INSPECTEDDOCUMENT']._serialized_end=2555
+  _globals['_QUERYSERVICE']._serialized_start=2713
+  _globals['_QUERYSERVICE']._serialized_end=3350
 # @@protoc_insertion_point(module_scope)

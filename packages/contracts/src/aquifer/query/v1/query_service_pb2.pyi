@@ -34,6 +34,8 @@ class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishRea
     """Cut at `max_output_tokens`."""
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
     """The documents do not answer the question, and the text says so."""
+    FINISH_REASON_FILTERED: _FinishReason.ValueType  # 4
+    """The engine withheld text by a rule of its own."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
@@ -45,6 +47,8 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """Cut at `max_output_tokens`."""
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
 """The documents do not answer the question, and the text says so."""
+FINISH_REASON_FILTERED: FinishReason.ValueType  # 4
+"""The engine withheld text by a rule of its own."""
 
 @typing.final
 class SearchRequest(message.Message):
@@ -439,6 +443,7 @@ class AnswerFinished(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     GENERATIVE_FIELD_NUMBER: builtins.int
     CONFIDENCE_FIELD_NUMBER: builtins.int
+    DEGRADED_FIELD_NUMBER: builtins.int
     reason: FinishReason.ValueType
     """Why it ended."""
     model: builtins.str
@@ -446,7 +451,11 @@ class AnswerFinished(message.Message):
     generative: builtins.bool
     """True if the model writes text; false if it only quotes."""
     confidence: builtins.float
-    """How well the passages support the answer, 0 to 1; only comparable for the same model."""
+    """How well the passages support the answer, 0 to 1; only comparable for the same model. Unset if the
+    model does not tell.
+    """
+    degraded: builtins.bool
+    """The default model was away, so the one that only quotes has answered."""
     @builtins.property
     def usage(self) -> Usage:
         """Cost of the answer."""
@@ -458,13 +467,16 @@ class AnswerFinished(message.Message):
         usage: Usage | None = ...,
         model: builtins.str = ...,
         generative: builtins.bool = ...,
-        confidence: builtins.float = ...,
+        confidence: builtins.float | None = ...,
+        degraded: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["confidence", b"confidence", "generative", b"generative", "model", b"model", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "degraded", b"degraded", "generative", b"generative", "model", b"model", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
 
 @typing.final
 class Usage(message.Message):

@@ -1,0 +1,128 @@
+"""What the use cases need done by others."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+
+from chassis.events.delivery import Delivery
+from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
+from inference.generation import Generation, Step
+
+Matrix = npt.NDArray[np.float32]
+
+
+class Model(Protocol):
+    """Something that requests name; what it can do are the ports below that it implements."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+
+class Embedder(Model, Protocol):
+    """Turns texts into vectors; every one passes `test_embedder_conformance.py`."""
+
+    @property
+    def profile(self) -> EmbeddingProfile: ...
+
+    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+        """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
+
+        The matrix is the caller's own. A text longer than the model's window is covered whole.
+        In bulk, no owner waits for all that another has brought.
+
+        Raises:
+            InvalidInputError: the engine fails on one of these texts and works otherwise.
+            OverloadedError: the lane's queue is full; retryable.
+            UnavailableError: the engine failed or is shutting down; retryable.
+        """
+
+
+class Generator(Model, Protocol):
+    """Continues conversations; every one passes `test_generator_conformance.py`."""
+
+    def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
+        """The steps of the answer in order, then exactly one `Finish`.
+
+        Closing the generator stops the work of the engine.
+
+        Raises:
+            InvalidInputError: CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED; as `Embedder`.
+            OverloadedError: the engine sheds load; retryable.
+            UnavailableError: the engine failed, cannot be reached or is shutting down; retryable.
+        """
+
+
+@runtime_checkable
+class Reranker(Model, Protocol):
+    """Scores texts."""
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """How well each text answers the question, in the same order; higher is better.
+
+        Raises:
+            InvalidInputError, OverloadedError, UnavailableError: as `Generator`.
+        """
+
+
+@runtime_checkable
+class TokenCounter(Model, Protocol):
+    """Counts tokens by a model's own tokenizer."""
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """The number of tokens of every text, without those that a conversation adds.
+
+        Raises:
+            InvalidInputError, OverloadedError, UnavailableError: as `Generator`.
+        """
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An engine that can die."""
+
+    async def watch(self) -> None:
+        """Runs until the engine is dead, and then raises: the process has to start again."""
+
+
+class DeadLetters(Protocol):
+    """Events that this service could not handle; they have text of documents."""
+
+    async def discard_document(self, tenant: str, document: str) -> int:
+        """Remove those of a document; returns their number."""
+
+    async def discard_tenant(self, tenant: str) -> int:
+        """Remove those of a tenant; returns their number."""
+
+
+class Work(Protocol):
+    """A unit of work: its events are published when it ends."""
+
+    @property
+    def fresh(self) -> Sequence[Delivery[Any]]: ...
+
+    def emit(
+        self,
+        event: Message,
+        *,
+        about: str = "",
+        key: Sequence[object] = (),
+        cause: Delivery[Any] | None = None,
+    ) -> None:
+        """Publish an event at the end of the work."""
+
+
+class Begin(Protocol):
+    """Begins a unit of work."""
+
+    def __call__(
+        self, tenant: str, deliveries: Sequence[Delivery[Any]] = (), /
+    ) -> AbstractAsyncContextManager[Work]:
+        """Raises, at the end.
+
+        UnavailableError: BUS_UNAVAILABLE.
+        OverloadedError: STREAM_FULL.
+        """

@@ -1,0 +1,144 @@
+"""Answers: what is asked, the steps as they are streamed, and the whole as it is stored."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+from uuid import UUID
+
+from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.labels import Held
+from query.domain import Passage, Version, check_collection_id, check_question
+
+OUTPUT_TOKENS_MAX: Final = 32_768
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """A question to be answered, see `Question`; empty `model`: inference's default."""
+
+    tenant: str
+    held: Held
+    principal: str
+    question: str
+    collection: str = ""
+    model: str = ""
+    max_output_tokens: int
+
+    def __post_init__(self) -> None:
+        check_question(self.question)
+        check_collection_id(self.collection)
+        if not 0 < self.max_output_tokens <= OUTPUT_TOKENS_MAX:
+            raise InvalidInputError(
+                "OUTPUT_TOKENS_RANGE",
+                f"max_output_tokens must be in 1..{OUTPUT_TOKENS_MAX}",
+                fields=[FieldViolation("max_output_tokens", f"1 to {OUTPUT_TOKENS_MAX}")],
+                max_output_tokens=OUTPUT_TOKENS_MAX,
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Text to append to the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """The source of the text just sent: characters `start` to `end` of passage `passage`."""
+
+    passage: int
+    start: int
+    end: int
+    marker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """The text just sent names passage `passage` as its source, without quoting it."""
+
+    passage: int
+    marker: str
+
+
+class FinishReason(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    NO_ANSWER = "no_answer"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The end of an answer, with its number of tokens.
+
+    `generative`: the model writes text instead of only quoting. `confidence` is in 0..1; None if
+    the model does not tell. `degraded`: the default model was away, and another one answered.
+    """
+
+    reason: FinishReason
+    input_tokens: int
+    output_tokens: int
+    model: str
+    generative: bool
+    confidence: float | None
+    degraded: bool = False
+
+
+Generated = Delta | Quote | Mention | Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A verbatim quote: `passage.text[start:end] == quote`, until its document is deleted."""
+
+    marker: str
+    passage: Passage
+    quote: str
+    start: int
+    end: int
+
+    @property
+    def page(self) -> int:
+        """The page on which the quote starts; 0 if the format has no pages."""
+        return self.passage.page_at(self.start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first step of an answer."""
+
+    answer_id: UUID
+    trace_id: str
+
+
+Step = Started | Delta | Citation | Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as it was given; text and quotes are removed when a cited document is deleted."""
+
+    answer_id: UUID
+    tenant: str
+    principal: str
+    question: str
+    text: str
+    citations: Sequence[Citation]
+    finish: Finish
+    trace_id: str
+
+    def redact(self, deleted: Collection[Version]) -> "Answer":
+        """Removes the answer's text and the quotes from these versions."""
+        if not deleted:
+            return self
+        citations = [
+            replace(citation, quote="", passage=citation.passage.redact())
+            if citation.passage.version in deleted
+            else citation
+            for citation in self.citations
+        ]
+        return replace(self, text="", citations=citations)

@@ -1,0 +1,39 @@
+"""An engine whose process was killed: answers fail with a reason, and the watch ends ours."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chassis.base.errors import UnavailableError
+from inference.engines.vllm.model import open_model
+from services.inference.tests.generations import ask
+from tests.vllm.conftest import ARGUMENTS, until
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def find_engine() -> psutil.Process:
+    """The process that vLLM started last: that of the engine of this test."""
+    children = psutil.Process().children(recursive=True)
+    engines = [one for one in children if "EngineCore" in one.name()]
+    return max(engines, key=psutil.Process.create_time)
+
+
+async def test_a_dead_engine_is_told_to_callers_and_ends_the_process(model_folder: Path):
+    async with open_model(str(model_folder), arguments=ARGUMENTS) as model:
+        watching = asyncio.ensure_future(model.watch())
+        steps = model.generate(ask("Hello.", max_output_tokens=900))
+        await anext(steps)
+        find_engine().kill()
+        with pytest.raises(UnavailableError) as failed:
+            async for _ in steps:
+                pass
+        assert failed.value.reason == "ENGINE_FAILED"
+        await until(watching.done, limit_s=60)
+        with pytest.raises(UnavailableError):
+            await watching
+        with pytest.raises(UnavailableError) as refused:
+            await anext(model.generate(ask("Hello.")))
+        assert refused.value.reason == "ENGINE_FAILED"

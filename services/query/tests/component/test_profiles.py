@@ -16,6 +16,7 @@ from query.profile import Profile
 from query.retrieval.vector_store import TenantScope
 from query.usecases.compare_profiles import CompareProfiles
 from query.usecases.find_passages import FindPassages
+from query.usecases.points import make_point
 from query.usecases.profiles import (
     BuildProfile,
     DropProfile,
@@ -293,6 +294,17 @@ async def test_a_killed_build_goes_on_in_another_process(world, operator, monkey
     assert len(world.embedder.under(OTHER).embedded) == 2
     await operator.flip.run(OTHER.name)
     assert len(await world.search("impeller", limit=20)) == 10
+
+
+async def test_a_point_that_came_late_has_its_vector_stored_by_the_build(world, operator):
+    """A process that was stopped for long wrote it into the new store; it stores nothing else."""
+    await upload(world, 1, "impeller one")
+    await operator.build.run(OTHER.name)
+    [(point_id, passage)] = await world.ledger.list_passages("acme", None, 9)
+    vector = world.embedder.under(OTHER).rows(["impeller one"])[0]
+    await operator.indexes.open(OTHER).vectors.upsert(ACME, [make_point(point_id, passage, vector)])
+    await operator.fill()
+    assert await world.ledger.list_with_vector("acme", OTHER, [point_id]) == {point_id}
 
 
 async def test_a_build_that_died_before_it_was_in_use_begins_anew(world, operator):

@@ -187,6 +187,14 @@ async def test_a_point_of_a_wanted_version_goes_when_it_was_seen_long_ago(world)
     assert await look() == (0, 0)
 
 
+async def test_a_passage_without_its_vector_gets_one(world):
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    world.everything.execute("UPDATE passages SET vector = NULL")
+    await repair(world, {"POINT_MISSING": (2, 2)})
+    ids = [point_id for point_id, _ in await world.ledger.list_passages("acme", None, 9)]
+    assert await world.ledger.list_with_vector("acme", world.profile, ids) == set(ids)
+
+
 async def test_passages_of_a_running_delete_need_no_points(world):
     await world.deliver(world.embedded("impeller one"))
     discard = world.dead_letters.discard_document

@@ -10,6 +10,7 @@ from typing_extensions import override
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
+from query.profile import Profile
 from query.store.rows import read_standing
 from query.store.statements import STANDING
 from query.usecases.ports import (
@@ -91,6 +92,16 @@ WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector IS NOT
 UNION ALL
 SELECT point_id, vector FROM passage_vectors
 WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(profile)s
+"""
+
+_WITH_VECTOR: Final = """
+SELECT point_id FROM passages
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector_profile = %(profile)s
+    AND octet_length(vector) = %(bytes)s
+UNION ALL
+SELECT point_id FROM passage_vectors
+WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(profile)s
+    AND octet_length(vector) = %(bytes)s
 """
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
@@ -195,6 +206,19 @@ class PostgresLedger(Ledger):
     ) -> Mapping[UUID, Vector]:
         rows = await self._read(tenant, _VECTORS, profile=profile, point_ids=list(point_ids))
         return {row["point_id"]: np.frombuffer(row["vector"], dtype="<f4") for row in rows}
+
+    @override
+    async def list_with_vector(
+        self, tenant: str, profile: Profile, point_ids: Sequence[UUID]
+    ) -> frozenset[UUID]:
+        rows = await self._read(
+            tenant,
+            _WITH_VECTOR,
+            profile=profile.name,
+            point_ids=list(point_ids),
+            bytes=profile.dimensions * np.dtype("<f4").itemsize,
+        )
+        return frozenset(row["point_id"] for row in rows)
 
     @override
     async def count_passages(self, tenant: str) -> int:

@@ -24,7 +24,8 @@ Row = tuple[UUID, Passage]
 class Compared:
     """One page of passages, in the order of their point ids, beside the points in its range.
 
-    `missing` are passages without a point, or whose point has other labels than their document.
+    `missing` are passages without a point or a stored vector, or whose point has other labels than
+    their document.
     `last` is the id at which the page ends, None on the last page. `orphans` are points without a
     passage; they may belong to a batch that is about to store its passages.
     """
@@ -36,19 +37,24 @@ class Compared:
 
 
 async def compare_page(
-    ledger: Ledger, vectors: VectorStore, scope: TenantScope, after: UUID | None
+    ledger: Ledger, index: Index, scope: TenantScope, after: UUID | None
 ) -> Compared:
-    """Compares the page of passages after a point id; it ends early where points are too many."""
+    """Compares the page of passages after a point id; it ends early where points are too many.
+
+    A point alone is not enough: a process that was stopped for long may write one into the store
+    of a profile that was dropped and built again meanwhile.
+    """
     page = await ledger.list_passages(scope.tenant, after, PAGE)
     last = page[-1][0] if len(page) == PAGE else None
-    present = await _list_present(vectors, scope, after, last)
+    present = await _list_present(index.vectors, scope, after, last)
     if len(present) == POINTS_MAX:
         last = max(present)
         page = [row for row in page if row[0] <= last]
     known = {point_id for point_id, _ in page}
+    stored = await ledger.list_with_vector(scope.tenant, index.profile, list(known))
     return Compared(
         passages=len(page),
-        missing=[row for row in page if not _is_there(row, present)],
+        missing=[row for row in page if row[0] not in stored or not _is_there(row, present)],
         orphans=[entry for point_id, entry in present.items() if point_id not in known],
         last=last,
     )

@@ -253,6 +253,11 @@ class Ledger(Protocol):
     ) -> Mapping[UUID, Vector]:
         """Read the stored vectors of passages under a profile; those without one are left out."""
 
+    async def list_with_vector(
+        self, tenant: str, profile: Profile, point_ids: Sequence[UUID]
+    ) -> frozenset[UUID]:
+        """Those of these passages that have a stored vector of the profile's dimensions."""
+
     async def count_passages(self, tenant: str) -> int:
         """Number of passages of a tenant, including those of incomplete versions."""
 

@@ -110,7 +110,7 @@ class RebuildVectors:
         restored, orphans = 0, set[UUID]()
         after: UUID | None = None
         while True:
-            page = await compare_page(self.ledger, self.index.vectors, scope, after)
+            page = await compare_page(self.ledger, self.index, scope, after)
             orphans |= {UUID(entry.point_id) for entry in page.orphans}
             await keep(page.passages - len(page.missing))
             for first in range(0, len(page.missing), RESTORED_TOGETHER):

@@ -70,7 +70,7 @@ class ReconcilePoints(Check):
         index, tenant = places[place], TenantScope(scope.tenant)
         if index.profile.name != profile:
             last = None
-        page = await compare_page(self.ledger, index.vectors, tenant, last)
+        page = await compare_page(self.ledger, index, tenant, last)
         following = ""
         if page.last:
             following = _make_position(index, page.last)

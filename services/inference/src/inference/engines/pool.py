@@ -1,11 +1,10 @@
 """Several engines behind one name: calls are shared by weight, and go on when one fails."""
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import TypeVar
 
 from typing_extensions import override
 
@@ -13,8 +12,6 @@ from chassis.base.errors import OverloadedError, UnavailableError
 from inference.domain import ModelCard
 from inference.generation import Generation, Step
 from inference.ports import Generator, TokenCounter
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +65,11 @@ class EnginePool(Generator, TokenCounter):
 
     @override
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
-        def count(generator: Generator) -> Awaitable[Sequence[int]]:
-            assert isinstance(generator, TokenCounter), "the card of the pool says so"
-            return generator.count(texts)
-
-        return await self._try_each(count)
-
-    async def _try_each(self, call: Callable[[Generator], Awaitable[T]]) -> T:
         failure: UnavailableError | OverloadedError | None = None
         for generator in self._choose():
+            assert isinstance(generator, TokenCounter), "the card of the pool says so"
             try:
-                return await call(generator)
+                return await generator.count(texts)
             except (UnavailableError, OverloadedError) as error:
                 failure = error
         assert failure is not None, "a pool has members"

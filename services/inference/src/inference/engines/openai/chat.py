@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any, Final
 
 from chassis.base.errors import InvalidInputError, UnavailableError
-from inference.domain import Lane
 from inference.engines.prompt import to_texts
 from inference.generation import (
     Choices,
@@ -75,7 +74,7 @@ def to_body(request: Generation, model: str, flavour: Flavour) -> dict[str, Any]
         "stream": True,
         "stream_options": {"include_usage": True},
         limit: request.max_output_tokens,
-        **_sampling(request),
+        **request.sampling.given,
     }
     if request.stop:
         body["stop"] = list(request.stop)
@@ -87,17 +86,6 @@ def to_body(request: Generation, model: str, flavour: Flavour) -> dict[str, Any]
     if request.output is not None:
         body.update(_to_format(request.output, flavour))
     return body
-
-
-def to_priority(lane: Lane) -> int:
-    """The priority of a lane: lower numbers go first in vLLM."""
-    return 1 if lane is Lane.BULK else 0
-
-
-def _sampling(request: Generation) -> Mapping[str, object]:
-    names = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed")
-    given = {name: getattr(request.sampling, name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _to_message(message: Message, text: str) -> dict[str, Any]:

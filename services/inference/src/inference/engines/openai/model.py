@@ -15,7 +15,6 @@ from inference.engines.openai.chat import (
     Flavour,
     find_flavour,
     to_body,
-    to_priority,
 )
 from inference.engines.openai.events import read_events
 from inference.engines.openai.upstream import Upstream, open_client, to_error
@@ -24,6 +23,8 @@ from inference.generation import Finish, Generation, Step
 from inference.ports import Generator, TokenCounter
 
 ENGINE: Final = "openai"
+# vLLM serves lower numbers first; without one it is 0.
+BULK_PRIORITY: Final = 1
 # Where a server counts tokens, beside its API of OpenAI.
 COUNTING: Final = {Flavour.VLLM, Flavour.LLAMA_CPP}
 
@@ -64,7 +65,7 @@ class OpenAiModel(Generator, TokenCounter):
     async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
         body = to_body(request, self._model, self._flavour)
         if self._send_priority and request.lane is Lane.BULK:
-            body["priority"] = to_priority(request.lane)
+            body["priority"] = BULK_PRIORITY
         reader = AnswerReader()
         host = {"server.address": self._upstream.client.base_url.host}
         provider = self._flavour.value

@@ -48,7 +48,7 @@ FINISH_REASONS: Final = {
     "length": FinishReason.LENGTH,
     "abort": FinishReason.STOP,
 }
-# Usage statistics are not sent, and models are not looked for on the network unless allowed.
+# Usage statistics are not sent.
 QUIET: Final = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -73,7 +73,8 @@ class VllmModel(Generator, TokenCounter):
             span, headers = held.enter_context(generation_span(self._card.name, ENGINE, request))
             ids = await asyncio.to_thread(self._render, request)
             sampling = _to_sampling(request, self._room(ids))
-            async for step in self._stream(ids, sampling, request.lane, headers, span):
+            steps = self._stream(ids, sampling, request.lane, headers, span)
+            async for step in await held.enter_async_context(aclosing(steps)):
                 yield step
 
     async def watch(self) -> None:
@@ -184,11 +185,9 @@ def _to_message(message: Message, text: str) -> dict[str, Any]:
 
 
 def _to_sampling(request: Generation, room: int) -> SamplingParams:
-    names = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed")
-    given = {name: getattr(request.sampling, name) for name in names}
     try:
         return SamplingParams(
-            **{name: value for name, value in given.items() if value is not None},
+            **request.sampling.given,
             max_tokens=min(request.max_output_tokens, room),
             stop=list(request.stop),
             output_kind=RequestOutputKind.DELTA,

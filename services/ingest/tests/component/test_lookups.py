@@ -8,10 +8,15 @@ from psycopg.rows import DictRow
 
 from chassis.base.postgres import Database, Transaction
 from ingest.checks import Check
+from ingest.domain import Draft, Object, Origin, State
+from ingest.labels import Labels
 from ingest.store.checks import PostgresChecks
+from ingest.store.deletions import PostgresDeletions
 from ingest.store.documents import PostgresDocuments
 from ingest.store.duplicates import PostgresDuplicates
+from ingest.store.labels import PostgresLabels
 from ingest.usecases.documents.duplicates import SAME_MAX
+from ingest.usecases.rows import Addition
 from services.ingest.tests.conftest import TENANT
 
 # Of a small table the planner reads all.
@@ -47,6 +52,46 @@ LOOKUPS: dict[str, Lookup] = {
 }
 
 
+async def _add(tx: Transaction) -> None:
+    """A second version of each."""
+    additions = [
+        Addition(
+            draft=Draft(tenant=TENANT, name=name, metadata={}, origin=Origin()),
+            number=2,
+            stored=Object(key="", size_bytes=1, sha256="f" * 64),
+            content=b"x",
+            prepared=None,
+            password=None,
+            wait_s=60.0,
+        )
+        for name in WANTED
+    ]
+    assert len(await PostgresDocuments(tx, TENANT).add(additions)) == len(WANTED)
+
+
+async def _index(tx: Transaction) -> None:
+    documents = PostgresDocuments(tx, TENANT)
+    versions = await documents.list_versions(dict.fromkeys(WANTED, 1))
+    await documents.index(list(versions.values()))
+    newest = await documents.list_newest(WANTED)
+    found = {(view.entry.live_version, view.version.state) for view in newest}
+    assert found == {(1, State.INDEXED)}
+
+
+async def _hide(tx: Transaction) -> None:
+    await PostgresDeletions(tx, TENANT).mark_hidden([(name, 1) for name in WANTED])
+    newest = await PostgresDocuments(tx, TENANT).list_newest(WANTED)
+    assert [view.entry.hidden_version for view in newest] == [1] * len(WANTED)
+
+
+async def _confirm_labels(tx: Transaction) -> None:
+    labels = Labels(names=(), order=0)
+    await PostgresLabels(tx, TENANT).confirm([(name, labels) for name in WANTED])
+
+
+CHANGES = {"add": _add, "index": _index, "hide": _hide, "confirm labels": _confirm_labels}
+
+
 @pytest.fixture
 async def tx(
     database: Database, everything: psycopg.Connection[DictRow]
@@ -69,6 +114,13 @@ async def test_a_few_documents_are_looked_up_by_their_keys(tx: Transaction, look
     found = await LOOKUPS[lookup](tx)
     assert len(found) == len(WANTED)
     assert await _count_read(tx) - before <= 4 * len(WANTED)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_few_documents_are_changed_by_their_keys(tx: Transaction, change: str):
+    before = await _count_read(tx)
+    await CHANGES[change](tx)
+    assert await _count_read(tx) - before <= 8 * len(WANTED)
 
 
 async def _count_read(tx: Transaction) -> int:

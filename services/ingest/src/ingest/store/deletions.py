@@ -36,12 +36,16 @@ WITH given AS (
     FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(deletions)b::bigint[],
         %(orders)b::bigint[]) AS given(name, number, deletion, "order")
 ), marked AS (
-    UPDATE documents d SET tombstone_version = given.number, pinned = false,
-        upload_order = CASE WHEN given."order" > 0 THEN greatest(d.upload_order, given."order")
+    INSERT INTO documents AS d (tenant_id, name, tombstone_version, upload_order)
+    SELECT %(tenant)s, name, number, "order" FROM given
+    ON CONFLICT (tenant_id, name) DO UPDATE
+    SET tombstone_version = excluded.tombstone_version, pinned = false,
+        upload_order = CASE WHEN excluded.upload_order > 0
+            THEN greatest(d.upload_order, excluded.upload_order)
             ELSE greatest(d.upload_order + 1, {rows.NOW_NS}) END,
-        description = CASE WHEN given."order" > 0 AND d.description_order > given."order"
+        description = CASE
+            WHEN excluded.upload_order > 0 AND d.description_order > excluded.upload_order
             THEN d.description ELSE '{{}}' END
-    FROM given WHERE d.tenant_id = %(tenant)s AND d.name = given.name
 ), ended AS (
     UPDATE versions v SET state = 'DELETING', password = NULL, reason = '', reason_detail = '',
         attempt = 0, step_due_at = CASE WHEN v.version = given.number
@@ -50,18 +54,25 @@ WITH given AS (
             THEN given.of_collection ELSE v.collection_deletion END,
         description_due_at = NULL, kept = false, updated_at = clock_timestamp()
     FROM given
-    WHERE v.tenant_id = %(tenant)s AND v.document = given.name AND v.version <= given.number
-        AND v.state <> 'DELETED'
+    WHERE v.tenant_id = %(tenant)s AND v.document = ANY(%(names)b::text[])
+        AND v.document = given.name AND v.version <= given.number AND v.state <> 'DELETED'
     RETURNING v.version = given.number AS is_newest, {rows.VERSION}
 )
 SELECT * FROM ended WHERE is_newest ORDER BY document
 """  # noqa: S608
 
+# Documents of a tenant that is deleted meanwhile have no rows any more.
 _HIDDEN: Final = """
-UPDATE documents d SET hidden_version = greatest(d.hidden_version, given.number),
-    live_version = CASE WHEN d.live_version <= given.number THEN 0 ELSE d.live_version END
+INSERT INTO documents AS d (tenant_id, name, hidden_version)
+SELECT %(tenant)s, given.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
-WHERE d.tenant_id = %(tenant)s AND d.name = given.name
+CROSS JOIN LATERAL (
+    SELECT FROM documents WHERE tenant_id = %(tenant)s AND name = given.name LIMIT 1
+) AS known
+ON CONFLICT (tenant_id, name) DO UPDATE
+SET hidden_version = greatest(d.hidden_version, excluded.hidden_version),
+    live_version = CASE WHEN d.live_version <= excluded.hidden_version THEN 0
+        ELSE d.live_version END
 """
 
 _DELETING: Final = f"""

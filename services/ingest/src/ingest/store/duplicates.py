@@ -52,7 +52,9 @@ SELECT own.name, array_agg(twin.document ORDER BY twin.place, twin.document) AS 
 FROM (
     SELECT given.*, d.labels, 'collections/' || split_part(d.name, '/', 2) || '/documents' AS prefix
     FROM unnest(%(names)b::text[], %(sha256s)b::text[]) AS given(name, sha256)
-    JOIN documents d ON d.tenant_id = %(tenant)s AND d.name = given.name
+    CROSS JOIN LATERAL (
+        SELECT * FROM documents WHERE tenant_id = %(tenant)s AND name = given.name LIMIT 1
+    ) AS d
 ) AS own
 CROSS JOIN LATERAL (
     SELECT * FROM ({_RANGES}) AS found ORDER BY place, document LIMIT %(limit)s
@@ -77,9 +79,13 @@ _PAIRS: Final = f"""
 WITH own AS (
     SELECT s.*, d.labels
     FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS given(name, number)
-    JOIN signatures s ON s.tenant_id = %(tenant)s AND s.document = given.name
-        AND s.version = given.number
-    JOIN documents d ON d.tenant_id = s.tenant_id AND d.name = s.document
+    CROSS JOIN LATERAL (
+        SELECT * FROM signatures
+        WHERE tenant_id = %(tenant)s AND document = given.name AND version = given.number LIMIT 1
+    ) AS s
+    CROSS JOIN LATERAL (
+        SELECT * FROM documents WHERE tenant_id = %(tenant)s AND name = given.name LIMIT 1
+    ) AS d
 ), pair AS (
     SELECT DISTINCT own.signature_id AS own_id, found.signature_id AS other_id
     FROM own CROSS JOIN unnest(own.bands) AS own_band(band)
@@ -107,7 +113,8 @@ _ADD_NOTES: Final = """
 UPDATE versions v SET notes = v.notes || jsonb_build_array(given.note)
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(notes)b::jsonb[])
     AS given(name, number, note)
-WHERE v.tenant_id = %(tenant)s AND v.document = given.name AND v.version = given.number
+WHERE v.tenant_id = %(tenant)s AND v.document = ANY(%(names)b::text[])
+    AND v.document = given.name AND v.version = given.number
 """
 
 

@@ -34,9 +34,14 @@ ORDER BY labels_due_at LIMIT %(limit)s
 """
 
 _CONFIRM_LABELS: Final = """
-UPDATE documents d SET labels_due_at = NULL
+INSERT INTO documents AS d SELECT known.*
 FROM unnest(%(names)b::text[], %(orders)b::bigint[]) AS heard(name, labels_order)
-WHERE d.tenant_id = %(tenant)s AND d.name = heard.name AND d.labels_order = heard.labels_order
+CROSS JOIN LATERAL (
+    SELECT * FROM documents WHERE tenant_id = %(tenant)s AND name = heard.name LIMIT 1
+) AS known
+WHERE known.labels_order = heard.labels_order
+ON CONFLICT (tenant_id, name) DO UPDATE SET labels_due_at = NULL
+WHERE d.labels_order = excluded.labels_order
 """
 
 

@@ -87,6 +87,10 @@ CROSS JOIN LATERAL (
 """  # noqa: S608
 
 # A known upload is not recorded again, and then nothing else is written either.
+#
+# Here and in other statements about several documents, rows that exist are changed by an INSERT that
+# finds them by their key. An UPDATE that is joined with the given names can read all rows of the
+# tenant, for the same reason as above.
 ADD: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(states)b::text[],
@@ -110,10 +114,11 @@ WITH given AS (
     SELECT * FROM given WHERE request_id = ''
         OR (source, request_id) IN (SELECT source, request_id FROM noted)
 ), grown AS (
-    UPDATE documents d SET latest_version = first.number,
-        upload_order = CASE WHEN first.upload_order > 0 THEN first.upload_order
+    INSERT INTO documents AS d (tenant_id, name, latest_version, upload_order)
+    SELECT %(tenant)s, name, number, upload_order FROM first
+    ON CONFLICT (tenant_id, name) DO UPDATE SET latest_version = excluded.latest_version,
+        upload_order = CASE WHEN excluded.upload_order > 0 THEN excluded.upload_order
             ELSE greatest(d.upload_order + 1, {rows.NOW_NS}, {rows.CUT} + 1) END
-    FROM first WHERE d.tenant_id = %(tenant)s AND d.name = first.name
 )
 INSERT INTO versions AS v (tenant_id, document, version, state, title, text_title,
     file_name, media_type_hint, media_type, metadata, size_bytes, sha256, object_key, source,
@@ -190,9 +195,14 @@ WHERE tenant_id = %(tenant)s AND name = ANY(ARRAY(
 """  # noqa: S608
 
 CONFIRM_DESCRIPTIONS: Final = """
-UPDATE versions v SET description_attempt = 0, description_due_at = NULL
+INSERT INTO versions SELECT known.*
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS heard(name, number)
-WHERE v.tenant_id = %(tenant)s AND v.document = heard.name AND v.version = heard.number
+CROSS JOIN LATERAL (
+    SELECT * FROM versions
+    WHERE tenant_id = %(tenant)s AND document = heard.name AND version = heard.number LIMIT 1
+) AS known
+ON CONFLICT (tenant_id, document, version)
+DO UPDATE SET description_attempt = 0, description_due_at = NULL
 """
 
 RAISE_ORDER: Final = f"""
@@ -238,17 +248,24 @@ INDEX: Final = f"""
 WITH wanted AS (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[]) AS wanted(name, number)
 ), live AS (
-    UPDATE documents d SET live_version = wanted.number FROM wanted
-    WHERE d.tenant_id = %(tenant)s AND d.name = wanted.name
+    INSERT INTO documents (tenant_id, name, live_version)
+    SELECT %(tenant)s, name, number FROM wanted
+    ON CONFLICT (tenant_id, name) DO UPDATE SET live_version = excluded.live_version
 ), indexed AS (
-    UPDATE versions v SET state = 'INDEXED', password = NULL, reason = '', reason_detail = '',
-        attempt = 0, step_due_at = NULL, updated_at = clock_timestamp()
-    FROM wanted
-    WHERE v.tenant_id = %(tenant)s AND v.document = wanted.name AND v.version = wanted.number
+    INSERT INTO versions SELECT known.* FROM wanted CROSS JOIN LATERAL (
+        SELECT * FROM versions
+        WHERE tenant_id = %(tenant)s AND document = wanted.name AND version = wanted.number LIMIT 1
+    ) AS known
+    ON CONFLICT (tenant_id, document, version) DO UPDATE SET state = 'INDEXED', password = NULL,
+        reason = '', reason_detail = '', attempt = 0, step_due_at = NULL,
+        updated_at = clock_timestamp()
 )
-UPDATE uploads u SET result = 'INDEXED', result_detail = '' FROM wanted
-WHERE u.tenant_id = %(tenant)s AND u.document = wanted.name AND u.version = wanted.number
-    AND u.result = '' AND u.source <> ''
+INSERT INTO uploads AS u SELECT waiting.* FROM wanted CROSS JOIN LATERAL (
+    SELECT * FROM uploads
+    WHERE tenant_id = %(tenant)s AND document = wanted.name AND version = wanted.number
+        AND result = '' AND source <> '' OFFSET 0
+) AS waiting
+ON CONFLICT (tenant_id, source, request_id) DO UPDATE SET result = 'INDEXED', result_detail = ''
 RETURNING {rows.UPLOAD}
 """  # noqa: S608
 

@@ -173,6 +173,7 @@ class PostgresRows(Rows):
             {
                 "tenant": self._tenant,
                 "documents": [version.document for version in versions],
+                "collections": [version.collection for version in versions],
                 "versions": [version.number for version in versions],
             },
         )

@@ -48,22 +48,31 @@ SET ingest_trace_id = excluded.ingest_trace_id,
 
 # `given` holds a document several times if points are stored with its labels from several times.
 # The documents' rows are locked, so nothing changes between the parts.
+#
+# The LIMIT 1 on a unique key, and an INSERT that finds rows that exist by their key, make the planner
+# look the documents up: without statistics of a tenant, it would read all documents of the tenant.
 LABEL: Final = """
 WITH given AS (
     SELECT document, string_to_array(nullif(labels, ''), ',') AS labels, labels_order
     FROM unnest(%(labelled)b::text[], %(labels)b::text[], %(orders)b::bigint[])
         AS given(document, labels, labels_order)
 ), known AS (
-    SELECT document, labels, labels_order, labels_order > 0 OR live_version > 0 AS has_points
-    FROM documents WHERE tenant_id = %(tenant)s AND document = ANY(%(labelled)b::text[])
+    SELECT d.*, labels_order > 0 OR live_version > 0 AS has_points
+    FROM (SELECT DISTINCT unnest(%(labelled)b::text[]) AS document) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT document, collection, labels, labels_order, live_version FROM documents
+        WHERE tenant_id = %(tenant)s AND document = wanted.document LIMIT 1
+    ) AS d
 ), newest AS (
     SELECT DISTINCT ON (document) document, coalesce(labels, '{}') AS labels, labels_order
     FROM (SELECT document, labels, labels_order FROM known UNION ALL SELECT * FROM given) AS every
     ORDER BY document, labels_order DESC
 ), changed AS (
-    UPDATE documents SET labels = newest.labels, labels_order = newest.labels_order FROM newest
-    WHERE documents.tenant_id = %(tenant)s AND documents.document = newest.document
-        AND documents.labels_order < newest.labels_order
+    INSERT INTO documents AS d (tenant_id, document, collection, labels, labels_order)
+    SELECT %(tenant)s, document, known.collection, newest.labels, newest.labels_order
+    FROM newest JOIN known USING (document) WHERE known.labels_order < newest.labels_order
+    ON CONFLICT (tenant_id, document)
+    DO UPDATE SET labels = excluded.labels, labels_order = excluded.labels_order
 )
 INSERT INTO relabelled_documents (tenant_id, document)
 SELECT %(tenant)s, document FROM newest JOIN known USING (document)
@@ -118,17 +127,19 @@ SET live_version = %(version)s,
 WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
+# The documents have rows: see `LABEL`.
 GO_LIVE_FIRST: Final = """
 WITH given AS (
-    SELECT document, version
-    FROM unnest(%(documents)b::text[], %(versions)b::bigint[]) AS given(document, version)
+    SELECT * FROM unnest(%(documents)b::text[], %(collections)b::text[], %(versions)b::bigint[])
+        AS given(document, collection, version)
 ), finished AS (
     DELETE FROM progress USING given
     WHERE tenant_id = %(tenant)s
         AND progress.document = given.document AND progress.version = given.version
 )
-UPDATE documents SET live_version = given.version FROM given
-WHERE documents.tenant_id = %(tenant)s AND documents.document = given.document
+INSERT INTO documents (tenant_id, document, collection, live_version)
+SELECT %(tenant)s, given.document, given.collection, given.version FROM given
+ON CONFLICT (tenant_id, document) DO UPDATE SET live_version = excluded.live_version
 """
 
 FAIL: Final = """

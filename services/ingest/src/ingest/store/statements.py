@@ -88,9 +88,9 @@ CROSS JOIN LATERAL (
 
 # A known upload is not recorded again, and then nothing else is written either.
 #
-# Here and in other statements about several documents, rows that exist are changed by an INSERT that
-# finds them by their key. An UPDATE that is joined with the given names can read all rows of the
-# tenant, for the same reason as above.
+# Here and in other statements about several documents, rows that exist are changed by an INSERT
+# that finds them by their key. An UPDATE that is joined with the given names can read all rows of
+# the tenant, for the same reason as above.
 ADD: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(states)b::text[],

@@ -85,24 +85,24 @@ WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(
 """  # noqa: S608
 _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
 
+# Vectors of passages under a profile, in the row of the passage or beside it. LIMIT 1: see `LABEL`.
 _VECTORS: Final = """
-SELECT point_id, vector FROM passages
-WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector IS NOT NULL
-    AND vector_profile = %(profile)s
+SELECT point_id, vector FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
+CROSS JOIN LATERAL (
+    SELECT vector FROM passages
+    WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id AND vector_profile = %(profile)s
+        AND vector IS NOT NULL LIMIT 1
+) AS kept
 UNION ALL
-SELECT point_id, vector FROM passage_vectors
-WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(profile)s
+SELECT point_id, vector FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
+CROSS JOIN LATERAL (
+    SELECT vector FROM passage_vectors
+    WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id AND profile = %(profile)s LIMIT 1
+) AS kept
 """
-
-_WITH_VECTOR: Final = """
-SELECT point_id FROM passages
-WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND vector_profile = %(profile)s
-    AND octet_length(vector) = %(bytes)s
-UNION ALL
-SELECT point_id FROM passage_vectors
-WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND profile = %(profile)s
-    AND octet_length(vector) = %(bytes)s
-"""
+_WITH_VECTOR: Final = f"""
+SELECT point_id FROM ({_VECTORS}) AS stored WHERE octet_length(vector) = %(bytes)s
+"""  # noqa: S608
 
 _COUNT: Final = "SELECT count(*) AS passages FROM passages WHERE tenant_id = %(tenant)s"
 

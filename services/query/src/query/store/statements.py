@@ -49,8 +49,8 @@ SET ingest_trace_id = excluded.ingest_trace_id,
 # `given` holds a document several times if points are stored with its labels from several times.
 # The documents' rows are locked, so nothing changes between the parts.
 #
-# The LIMIT 1 on a unique key, and an INSERT that finds rows that exist by their key, make the planner
-# look the documents up: without statistics of a tenant, it would read all documents of the tenant.
+# The LIMIT 1 on a unique key, and an INSERT that finds rows that exist by their key, make the
+# planner look rows up: without statistics of a tenant, it would read all rows of the tenant.
 LABEL: Final = """
 WITH given AS (
     SELECT document, string_to_array(nullif(labels, ''), ',') AS labels, labels_order
@@ -226,16 +226,32 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version
 RETURNING passages, points, dead_letters, redacted_answers
 """
 
+# Sorted, so that two transactions cannot deadlock. LIMIT 1: see `LABEL`.
 SHARE_DOCUMENTS: Final = """
-SELECT document FROM documents
-WHERE tenant_id = %(tenant)s AND document IN (
-    SELECT document FROM passages
-    WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s))
-ORDER BY document FOR SHARE
+SELECT shared.document FROM (
+    SELECT DISTINCT passage.document FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
+    CROSS JOIN LATERAL (
+        SELECT document FROM passages
+        WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
+    ) AS passage
+    ORDER BY document
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT document FROM documents
+    WHERE tenant_id = %(tenant)s AND document = wanted.document LIMIT 1 FOR SHARE
+) AS shared
 """
 
 # The passages of a deleted version stay until the end of its deletion, after its points.
 STILL_THERE: Final = """
-SELECT point_id, labels FROM passages JOIN documents USING (tenant_id, document)
-WHERE tenant_id = %(tenant)s AND point_id = ANY(%(point_ids)s) AND version > tombstone_version
+SELECT wanted.point_id, known.labels FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
+CROSS JOIN LATERAL (
+    SELECT document, version FROM passages
+    WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
+) AS passage
+CROSS JOIN LATERAL (
+    SELECT labels, tombstone_version FROM documents
+    WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
+) AS known
+WHERE passage.version > known.tombstone_version
 """

@@ -31,10 +31,13 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
     InferenceServiceStub,
     add_InferenceServiceServicer_to_server,
 )
-from chassis.rpc.server import PUBLIC, create_server, private_interceptors
+from chassis.identity.revocations import Revocations
+from chassis.identity.tokens import Verifier
+from chassis.rpc.server import create_server, server_interceptors
 from inference.catalogue import Catalogue
 from inference.rpc import ACCESS, InferenceRpc
 from inference.usecases import CountTokens, EmbedTexts, GenerateAnswer, ListModels, RerankTexts
+from services.inference.tests.component.conftest import Signer
 from tests.bench import machine
 from tests.bench.figures import Aim, Figure, Row, median
 from tests.bench.screen import markdown, show
@@ -147,10 +150,15 @@ async def serve(options: argparse.Namespace) -> None:
     """Serves the engine as inference does, until standard input is closed."""
     from inference.engines.vllm.model import open_model  # noqa: PLC0415
 
-    access = dict.fromkeys(ACCESS, PUBLIC)
+    signer = Signer()
+    verifier = Verifier(signer.keys)
+    await verifier.load()
+    revocations = Revocations(bus_connected=lambda: True)
+    revocations.mark_polled(time.monotonic())
     async with open_model(options.model, arguments=options.arguments, concurrency=4_096) as model:
         catalogue = Catalogue([model])
-        server, _ = await create_server(private_interceptors("inference", access), access)
+        guards = server_interceptors("inference", verifier, revocations, ACCESS)
+        server, _ = await create_server(guards, ACCESS)
         add_InferenceServiceServicer_to_server(
             InferenceRpc(
                 embed=EmbedTexts({}),
@@ -164,19 +172,21 @@ async def serve(options: argparse.Namespace) -> None:
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        sys.stdout.write(f"{port}\n")
+        sys.stdout.write(json.dumps([port, signer.bearer("models", "acme")]) + "\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
         await server.stop(1)
 
 
-async def run_through(port: int, options: argparse.Namespace) -> list[dict[str, float]]:
+async def run_through(
+    port: int, token: tuple[str, str], options: argparse.Namespace
+) -> list[dict[str, float]]:
     """Calls the server, from this process."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = InferenceServiceStub(channel)
 
         async def generate(request: GenerateRequest) -> AsyncIterator[tuple[int, bool]]:
-            async for step in stub.Generate(request, timeout=CALL_S):
+            async for step in stub.Generate(request, timeout=CALL_S, metadata=[token]):
                 if step.WhichOneof("step") == "finish":
                     yield step.finish.usage.output_tokens, False
                 else:
@@ -193,8 +203,8 @@ def compare(options: argparse.Namespace) -> Figure:
     with _child("serve", options) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        port = int(child.stdout.readline())
-        through = uvloop.run(run_through(port, options))
+        port, token = json.loads(child.stdout.readline())
+        through = uvloop.run(run_through(port, tuple(token), options))
         child.stdin.close()
     rows = [row for ours, theirs in zip(through, bare, strict=True) for row in _rows(ours, theirs)]
     title = f"vLLM through gRPC, beside vLLM called bare: {Path(options.model).name}"

@@ -124,7 +124,7 @@ def _throughput(
             floor=median([texts / one for one in alone]),
             ratio=median(ratios),
             aim=Aim(sense=">=", limit=0.95, of="ratio"),
-            note=f"{texts} texts in {precision}; floor: the same engine called by a loop of threads",
+            note=f"{texts} texts in {precision}; floor: the same engine called by threads",
         )
     ]
 
@@ -158,7 +158,11 @@ def _ask_peer(folder: Path, texts: Sequence[str], repetitions: int) -> dict[str,
         python = _install(folder / "peer")
     except NotInstalledError as error:
         return str(error)
-    asked = {"folder": str(wheel.get_model_path()), "texts": list(texts), "repetitions": repetitions}
+    asked = {
+        "folder": str(wheel.get_model_path()),
+        "texts": list(texts),
+        "repetitions": repetitions,
+    }
     ran = subprocess.run(
         [str(python), "-P", str(_PEER)],
         input=json.dumps(asked),

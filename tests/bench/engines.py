@@ -63,7 +63,10 @@ async def engine_alone(texts: Sequence[str]) -> dict[str, Any]:
     windows.sort(key=len, reverse=True)
     batches: list[list[Ids]] = []
     for ids in windows:
-        if not batches or (len(batches[-1]) + 1) * padded_tokens(len(batches[-1][0])) > BATCH_TOKENS:
+        if (
+            not batches
+            or (len(batches[-1]) + 1) * padded_tokens(len(batches[-1][0])) > BATCH_TOKENS
+        ):
             batches.append([])
         batches[-1].append(ids)
     # The last slot is the express slot.

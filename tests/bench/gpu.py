@@ -1,7 +1,7 @@
 """vLLM through Aquifer's gRPC beside vLLM called bare, one after the other with the same prompts.
 
-`python -m tests.bench.gpu --model FOLDER` in an environment with vLLM (`just test-vllm` makes one for
-CPUs). It measures the output tokens a second, the time to the first token and the time of each
+`python -m tests.bench.gpu --model FOLDER`, in an environment with vLLM; `just test-vllm` makes one
+for CPUs. It measures the output tokens a second, the time to the first token and the time of each
 further token at several numbers of answers at once.
 """
 
@@ -75,7 +75,7 @@ def requests(count: int, words: int, tokens: int) -> Iterator[GenerateRequest]:
 async def measure(
     generate: Any, levels: Sequence[int], words: int, tokens: int
 ) -> list[dict[str, float]]:
-    """Every level after a warm-up; `generate` maps a request to pairs of tokens and whether text."""
+    """Every level after a warm-up; `generate` yields the number of tokens, and whether text came."""
     await asyncio.gather(*(_ask(generate(one)) for one in requests(4, words, tokens)))
     found = []
     for at_once in levels:

@@ -8,9 +8,7 @@ import asyncio
 import json
 import sys
 
-HEAD = (
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-)
+HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 MODELS = {"object": "list", "data": [{"id": "paced", "object": "model", "owned_by": "vllm"}]}
 
 

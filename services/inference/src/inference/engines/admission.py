@@ -58,7 +58,7 @@ class Admission:
         self._waiting = {lane: {} for lane in Lane}
 
     @asynccontextmanager
-    async def enter(self, demand: Demand = Demand()) -> AsyncIterator[None]:  # noqa: B008  (frozen)
+    async def enter(self, demand: Demand = Demand()) -> AsyncIterator[None]:
         """Waits for a free place.
 
         Raises:

@@ -103,9 +103,7 @@ class OpenAiModel(Generator, TokenCounter):
 def _demand(request: Generation) -> Demand:
     """The tokens are a guess: the tokenizer is the server's."""
     characters = sum(map(len, to_texts(request)))
-    return Demand(
-        tenant=request.tenant, lane=request.lane, tokens=characters // CHARACTERS_A_TOKEN
-    )
+    return Demand(tenant=request.tenant, lane=request.lane, tokens=characters // CHARACTERS_A_TOKEN)
 
 
 def _check(event: Mapping[str, Any]) -> None:

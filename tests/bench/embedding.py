@@ -38,6 +38,8 @@ CALL_S: Final = 120.0
 SHORT: Final = "How deep is the well?"
 SHORT_CALLS: Final = 300
 WARM: Final = 20
+# Until every slot of the engine is busy.
+SETTLE_S: Final = 1.0
 PEER_S: Final = 900
 # Above it the peer's model cuts a text off, while ours reads it whole.
 PEER_TOKENS_MAX: Final = 500
@@ -57,7 +59,9 @@ def measure(corpus: Corpus, repetitions: int) -> Figure:
     texts = [text for text in documents if sum(engine.count_tokens([text])) <= PEER_TOKENS_MAX]
     with make_folder() as folder, run_stack(folder, {}) as running:
 
-        async def run() -> tuple[list[float], list[float], list[tuple[float, float]], Any]:
+        async def run() -> tuple[
+            list[float], list[float], list[tuple[float, float]], list[float], Any
+        ]:
             async with open_client(running.endpoints) as client:
                 through, alone = [], []
                 for _ in range(repetitions):
@@ -66,13 +70,18 @@ def measure(corpus: Corpus, repetitions: int) -> Figure:
                     bare = floors.ask("engine_alone", texts=texts)
                     alone.append(bare["wall_s"])
                 short = await _embed_short(client, engine)
-            return through, alone, short, vectors
+                beside = await _embed_short_beside_bulk(client, texts)
+            return through, alone, short, beside, vectors
 
-        through, alone, short, vectors = asyncio.run(run())
+        through, alone, short, beside, vectors = asyncio.run(run())
         peer = _ask_peer(folder, texts, repetitions)
     with make_folder() as folder, run_stack(folder, ceiling.SETTINGS) as running:
         calls = asyncio.run(_call_without_model(running))
-    rows = [*_throughput(through, alone, len(texts), engine), *_short_call(short, calls)]
+    rows = [
+        *_throughput(through, alone, len(texts), engine),
+        *_short_call(short, calls),
+        _beside_bulk(short, beside),
+    ]
     return Figure(name=NAME, title=TITLE, rows=[*rows, *_beside(peer, through, vectors)])
 
 
@@ -119,6 +128,29 @@ async def _embed_short(client: Client, engine: MiniLm) -> list[tuple[float, floa
     return found[WARM:]
 
 
+async def _embed_short_beside_bulk(client: Client, texts: Sequence[str]) -> list[float]:
+    """Seconds of calls for a short text while all texts are embedded in bulk, again and again."""
+    metadata = await client.credentials()
+    found: list[float] = []
+
+    async def embed_bulk() -> None:
+        while True:
+            await _embed_all(client, texts)
+
+    bulk = asyncio.create_task(embed_bulk())
+    try:
+        await asyncio.sleep(SETTLE_S)
+        for _ in range(SHORT_CALLS):
+            started = time.perf_counter()
+            request = EmbedRequest(texts=[SHORT])
+            await client.inference.Embed(request, timeout=CALL_S, metadata=metadata)
+            found.append(time.perf_counter() - started)
+    finally:
+        bulk.cancel()
+        await asyncio.gather(bulk, return_exceptions=True)
+    return found
+
+
 def _infer_alone(engine: MiniLm) -> None:
     [[ids]] = engine.tokenize([SHORT])
     window: Ids = ids
@@ -144,9 +176,7 @@ def _throughput(
     ]
 
 
-def _short_call(
-    short: Sequence[tuple[float, float]], without_model: Sequence[float]
-) -> list[Row]:
+def _short_call(short: Sequence[tuple[float, float]], without_model: Sequence[float]) -> list[Row]:
     calls = [call * 1e3 for call, _ in short]
     alone = [bare * 1e3 for _, bare in short]
     return [
@@ -167,6 +197,18 @@ def _short_call(
             note="the call alone: client, gRPC, token, span",
         ),
     ]
+
+
+def _beside_bulk(short: Sequence[tuple[float, float]], beside: Sequence[float]) -> Row:
+    idle_ms = quantile([call for call, _ in short], 0.95) * 1e3
+    busy_ms = quantile(beside, 0.95) * 1e3
+    return Row(
+        name="one short text beside a full bulk lane, p95",
+        value=busy_ms,
+        unit="ms",
+        floor=idle_ms,
+        note=f"{busy_ms - idle_ms:+.1f} ms; aim: at most 10; floor column: without bulk",
+    )
 
 
 def _ask_peer(folder: Path, texts: Sequence[str], repetitions: int) -> dict[str, Any] | str:

@@ -75,7 +75,7 @@ def requests(count: int, words: int, tokens: int) -> Iterator[GenerateRequest]:
 async def measure(
     generate: Any, levels: Sequence[int], words: int, tokens: int
 ) -> list[dict[str, float]]:
-    """Every level after a warm-up; `generate` yields the number of tokens, and whether text came."""
+    """Every level after a warm-up; `generate` yields numbers of tokens, and whether text came."""
     await asyncio.gather(*(_ask(generate(one)) for one in requests(4, words, tokens)))
     found = []
     for at_once in levels:

@@ -13,6 +13,7 @@ from tests.bench import (
     ask,
     backlog,
     ceiling,
+    embedding,
     estimates,
     flow,
     growth,
@@ -26,6 +27,8 @@ from tests.bench import (
     refill,
     search,
     shared_stack,
+    startup,
+    streams,
 )
 from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
@@ -49,6 +52,9 @@ EXPERIMENTS = (
     ask,
     memory,
     quality,
+    embedding,
+    streams,
+    startup,
     grpcio,
     hop,
 )
@@ -99,6 +105,9 @@ def _measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
         estimates.NAME: lambda: estimates.measure(corpus),
         growth.NAME: lambda: growth.measure(plan.growth),
         refill.NAME: lambda: refill.measure(plan.refill_documents, plan.repetitions),
+        embedding.NAME: lambda: embedding.measure(corpus, plan.repetitions),
+        streams.NAME: lambda: streams.measure(plan.repetitions),
+        startup.NAME: startup.measure,
         grpcio.NAME: lambda: grpcio.measure(plan.grpcio_rounds, plan.grpcio_s),
         hop.NAME: lambda: hop.measure(plan.hop_events, plan.repetitions),
     }

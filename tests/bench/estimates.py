@@ -10,7 +10,7 @@ from aquifer_cli.client import Client, open_client
 from aquifer_cli.outcome import Outcome
 from aquifer_cli.upload import send
 from tests.bench.corpus import Corpus
-from tests.bench.figures import Aim, Figure, Row, median, spread
+from tests.bench.figures import Aim, Figure, Row, median, quantile
 from tests.bench.running_stack import make_folder, run_stack
 from tests.bench.upload import items_of
 
@@ -83,6 +83,8 @@ async def _watch(client: Client, document: str) -> Watched:
 
 def _share(name: str, ratios: Sequence[float], of: int) -> Row:
     near = sum(1 / FACTOR <= ratio <= FACTOR for ratio in ratios)
+    ordered = sorted(ratios or [0.0])
+    low, high = quantile(ordered, 0.05), quantile(ordered, 0.95)
     without = f", {of - len(ratios)} of {of} watched were final before one" if of else ""
     return Row(
         name=name,
@@ -90,5 +92,5 @@ def _share(name: str, ratios: Sequence[float], of: int) -> Row:
         unit="%",
         aim=Aim(sense=">=", limit=80),
         note=f"{len(ratios)} estimates{without}; estimated to real time: median"
-        f" {median(ratios or [0.0]):.2f}, from {spread(ratios or [0.0, 0.0])}",
+        f" {median(ordered):.2f}, p5 {low:.2f}, p95 {high:.2f}",
     )

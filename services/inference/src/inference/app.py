@@ -12,7 +12,7 @@ from chassis.events.work import Publications
 from chassis.process.process import Process
 from inference.batching import Batcher
 from inference.catalogue import Catalogue
-from inference.engines import minilm
+from inference.engines import minilm, null
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
 from inference.engines.pool import EnginePool, Member
@@ -30,6 +30,7 @@ from inference.usecases import (
     ListModels,
     RerankTexts,
 )
+from inference.vector_cache import StoredVectors
 
 SERVICE = "inference"
 
@@ -51,8 +52,11 @@ def wire(process: Process, adapters: Adapters) -> None:
     catalogue = Catalogue(adapters.generators)
     embed = EmbedTexts(embedders)
     begin = Publications(process.bus).begin
-    chunks = EmbedChunks(begin, embed, profile)
-    process.consume(events, app=UseCases(embed=chunks, dead_letters=process.dead_letters))
+    cache = StoredVectors(process.bus)
+    # Hashes take less time than a look into the cache.
+    chunks = EmbedChunks(begin, embed, profile, None if profile == null.PROFILE_NAME else cache)
+    use_cases = UseCases(embed=chunks, dead_letters=process.dead_letters, cache=cache)
+    process.consume(events, app=use_cases)
     add_InferenceServiceServicer_to_server(
         InferenceRpc(
             embed=embed,
@@ -96,8 +100,8 @@ async def _open_engines(process: Process, settings: Settings) -> Sequence[Genera
 
 async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:
     if name == "null":
-        null = NullEmbedder()
-        return null, null
+        hashes = NullEmbedder()
+        return hashes, hashes
     # In a thread, because the process connects to the bus and to auth meanwhile.
     engine = await asyncio.to_thread(minilm.load)
     return await process.stack.enter_async_context(Batcher(engine)), engine

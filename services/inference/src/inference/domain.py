@@ -33,6 +33,15 @@ class Owner:
 NOBODY = Owner()
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The version of a document that chunks are from."""
+
+    tenant: str
+    document: str
+    version: int
+
+
 class Precision(Enum):
     """The number format in which an engine computes; its results are always f32."""
 

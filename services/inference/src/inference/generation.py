@@ -182,7 +182,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A conversation to continue with the model named; see `GenerateRequest`."""
+    """A conversation to continue with the model named; see `GenerateRequest`.
+
+    `tenant` is whose it is: engines that are full serve tenants in turn.
+    """
 
     model: str
     messages: Sequence[Message]
@@ -193,6 +196,7 @@ class Generation:
     tools: Sequence[Tool] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     lane: Lane = Lane.INTERACTIVE
+    tenant: str = ""
 
     def __post_init__(self) -> None:
         _check_messages(self.messages)

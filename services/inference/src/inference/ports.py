@@ -1,6 +1,6 @@
 """What the use cases need done by others."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,10 +9,12 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from chassis.events.delivery import Delivery
-from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
+from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner, Source
 from inference.generation import Generation, Step
 
+# f32 [texts, dimensions] and f32 [dimensions].
 Matrix = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float32]
 
 
 class Model(Protocol):
@@ -86,6 +88,38 @@ class Watched(Protocol):
 
     async def watch(self) -> None:
         """Runs until the engine is dead, and then raises: the process has to start again."""
+
+
+class VectorCache(Protocol):
+    """Vectors of chunks that were embedded before; it may lose any at any time.
+
+    It is bounded, and shared by all processes of the service. Vectors belong to a document, and are
+    deleted with it.
+    """
+
+    async def read(
+        self, source: Source, profile: EmbeddingProfile, texts: Sequence[str]
+    ) -> Mapping[str, Vector]:
+        """The known vectors by text; fewer, or none, while the cache cannot be read."""
+
+    async def write(
+        self, source: Source, profile: EmbeddingProfile, vectors: Mapping[str, Vector]
+    ) -> None:
+        """Keep vectors by text, unless the version was deleted meanwhile; failures are logged."""
+
+    async def forget(self, source: Source) -> None:
+        """Delete the vectors of a document, and refuse later ones up to this version.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """
+
+    async def forget_tenant(self, tenant: str) -> None:
+        """Delete the vectors of a tenant, and refuse later ones.
+
+        Raises:
+            UnavailableError: BUS_UNAVAILABLE.
+        """
 
 
 class DeadLetters(Protocol):

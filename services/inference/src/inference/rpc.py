@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -85,7 +85,7 @@ class InferenceRpc(InferenceServiceServicer):
         """Streams an answer; what is ready within 10 ms travels as one message."""
         started_s = time.monotonic()
         first_s = 0.0
-        generation = to_generation(request)
+        generation = replace(to_generation(request), tenant=caller().tenant)
         card = self.models.catalogue.find(generation.model).card
         async with aclosing(coalesce(self.generate.run(generation))) as packs:
             async for pack in packs:

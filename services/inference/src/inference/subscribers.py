@@ -11,7 +11,8 @@ from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared, DocumentDeleti
 from chassis.base.errors import ServiceError
 from chassis.events.delivery import Batch
 from chassis.events.router import EventRouter
-from inference.ports import DeadLetters
+from inference.domain import Source
+from inference.ports import DeadLetters, VectorCache
 from inference.usecases import EmbedChunks
 
 # So many wait at the engine, whose queue is fair to tenants and their documents.
@@ -24,6 +25,7 @@ class UseCases:
 
     embed: EmbedChunks
     dead_letters: DeadLetters
+    cache: VectorCache
 
 
 App = Annotated[UseCases, Context("app")]
@@ -55,9 +57,12 @@ async def embed_chunks(batch: Batch[ChunksPrepared], app: App) -> None:
 @events.on(DocumentDeletionRequested)
 async def forget_document(batch: Batch[DocumentDeletionRequested], app: App) -> None:
     for delivery in batch:
-        await app.dead_letters.discard_document(batch.tenant, delivery.event.document)
+        event = delivery.event
+        await app.dead_letters.discard_document(batch.tenant, event.document)
+        await app.cache.forget(Source(batch.tenant, event.document, event.version))
 
 
 @events.on(TenantDeletionRequested)
 async def forget_tenant(batch: Batch[TenantDeletionRequested], app: App) -> None:
     await app.dead_letters.discard_tenant(batch.tenant)
+    await app.cache.forget_tenant(batch.tenant)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
@@ -19,10 +19,11 @@ from inference.domain import (
     ModelCard,
     Owner,
     RerankRequest,
+    Source,
 )
 from inference.generation import Generation, Step
 from inference.generation_metrics import measure
-from inference.ports import Begin, Embedder, Matrix
+from inference.ports import Begin, Embedder, Matrix, Vector, VectorCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,23 @@ class EmbedTexts:
 
     embedders: Mapping[str, Embedder]
 
-    async def run(self, request: EmbeddingRequest) -> Embedded:
-        embedder = self.embedders.get(request.profile)
-        if embedder is None:
+    def find(self, profile: str) -> Embedder:
+        """The embedder of a profile.
+
+        Raises:
+            NotFoundError: PROFILE_UNKNOWN.
+        """
+        if profile not in self.embedders:
             raise NotFoundError(
                 "PROFILE_UNKNOWN",
-                f"no embedding profile {request.profile!r} is served here",
-                profile=request.profile,
+                f"no embedding profile {profile!r} is served here",
+                profile=profile,
             )
+        return self.embedders[profile]
+
+    async def run(self, request: EmbeddingRequest) -> Embedded:
+        """Raises NotFoundError, PROFILE_UNKNOWN; otherwise as `Embedder`."""
+        embedder = self.find(request.profile)
         vectors = await embedder.embed(request.texts, request.lane, request.owner)
         return Embedded(embedder.profile, vectors)
 
@@ -134,12 +144,14 @@ class ListModels:
 class EmbedChunks:
     """Embeds a batch of chunks and sends it on with its vectors, its text echoed.
 
-    Nothing is stored here: a redelivery sends the same event again.
+    A redelivery sends the same event again. Chunks that an earlier version of the document had, or
+    that were embedded before for another reason, are not embedded again while `cache` knows them.
     """
 
     begin: Begin
     embed: EmbedTexts
     profile: str
+    cache: VectorCache | None = None
 
     async def run(self, delivery: Delivery[ChunksPrepared]) -> None:
         """One batch.
@@ -150,19 +162,38 @@ class EmbedChunks:
             OverloadedError, UnavailableError: the engine is full or away; the batch waits.
         """
         event = delivery.event
-        texts = [_join_context(chunk) for chunk in event.chunks]
-        owner = Owner(_share_of(event), event.document)
-        request = EmbeddingRequest(profile=self.profile, texts=texts, lane=Lane.BULK, owner=owner)
-        done = await self.embed.run(request)
+        request = EmbeddingRequest(
+            profile=self.profile,
+            texts=[_join_context(chunk) for chunk in event.chunks],
+            lane=Lane.BULK,
+            owner=Owner(_share_of(event), event.document),
+        )
+        profile = self.embed.find(self.profile).profile
+        source = Source(event.tenant, event.document, event.version)
+        known = await self.cache.read(source, profile, request.texts) if self.cache else {}
+        new = await self._embed(request, known)
+        vectors = {**known, **new}
         embedded = ChunksEmbedded(
             tenant=event.tenant,
             prepared=event,
-            profile=done.profile.name,
-            dimensions=done.profile.dimensions,
-            vectors=done.vectors.astype("<f4").tobytes(),
+            profile=profile.name,
+            dimensions=profile.dimensions,
+            vectors=b"".join(vectors[text].astype("<f4").tobytes() for text in request.texts),
         )
         async with self.begin(event.tenant, [delivery]) as work:
             work.emit(embedded, about=event.document, cause=delivery)
+        if self.cache:
+            await self.cache.write(source, profile, new)
+
+    async def _embed(
+        self, request: EmbeddingRequest, known: Mapping[str, Vector]
+    ) -> Mapping[str, Vector]:
+        """The vectors that are not known, by text."""
+        texts = [text for text in request.texts if text not in known]
+        if not texts:
+            return {}
+        done = await self.embed.run(replace(request, texts=texts))
+        return dict(zip(texts, done.vectors, strict=True))
 
 
 def _share_of(event: ChunksPrepared) -> str:

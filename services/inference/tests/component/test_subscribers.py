@@ -19,6 +19,7 @@ from chassis.events import settlement
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.envelope import encode_event
 from chassis.events.pack import unpack
+from chassis.events.provision import provision
 from chassis.events.topology import stream_name
 from inference.domain import Lane
 
@@ -219,3 +220,80 @@ async def test_the_same_batch_delivered_again_is_the_same_event(bus, ticking_ser
     await ticking_service.settled()
     assert ticking.seen().count("good") == 3
     assert len(await read_published(bus, ChunksEmbedded)) == 1
+
+
+async def test_a_new_version_embeds_only_its_new_chunks(bus, ticking_service, ticking):
+    await publish(bus, prepared("first", "second", "third"))
+    await ticking_service.settled()
+    ticking.batches.clear()
+    newer = prepared("second", "fourth", "first", batch=1)
+    newer.version = 4
+    await publish(bus, newer)
+    await ticking_service.settled()
+    assert ticking.seen() == ["fourth"]
+    sent = {one.prepared.version: one for one in await read_published(bus, ChunksEmbedded)}
+    vectors = np.frombuffer(sent[4].vectors, "<f4").reshape(3, 8)
+    for chunk, vector in zip(newer.chunks, vectors, strict=True):
+        wanted = ticking.vector(ticking.tokenize([chunk.text])[0][0])
+        np.testing.assert_allclose(vector, wanted, atol=1e-6)
+
+
+async def test_vectors_of_another_document_or_tenant_are_not_used(bus, ticking_service, ticking):
+    other = "collections/manuals/documents/other"
+    await publish(bus, prepared("same"))
+    await ticking_service.settled()
+    await publish(
+        bus, prepared("same", batch=1, document=other), prepared("same", batch=2, tenant="globex")
+    )
+    await ticking_service.settled()
+    assert ticking.seen() == ["same"] * 3
+
+
+@pytest.mark.parametrize("is_tenant", [False, True])
+async def test_a_deletion_removes_cached_vectors(bus, ticking_service, is_tenant):
+    await publish(bus, prepared("the salaries"))
+    await ticking_service.settled()
+    assert await count_cached(bus) == 1
+    if is_tenant:
+        await publish_as(bus, "auth", TenantDeletionRequested(tenant=TENANT))
+    else:
+        deleted = DocumentDeletionRequested(tenant=TENANT, document=DOCUMENT, version=3)
+        await publish_as(bus, "ingest", deleted)
+    await ticking_service.settled()
+    assert await count_cached(bus) == 0
+
+
+async def test_a_batch_that_comes_after_the_deletion_leaves_no_vectors(bus, ticking_service):
+    deleted = DocumentDeletionRequested(tenant=TENANT, document=DOCUMENT, version=3)
+    await publish_as(bus, "ingest", deleted)
+    await ticking_service.settled()
+    await publish(bus, prepared("the salaries"))
+    await ticking_service.settled()
+    assert await count_cached(bus) == 0
+    newer = prepared("the salaries", batch=1)
+    newer.version = 4
+    await publish(bus, newer)
+    await ticking_service.settled()
+    assert await count_cached(bus) == 1
+
+
+async def test_chunks_are_embedded_while_the_cache_is_away(bus, ticking_service, ticking):
+    async with bus.connect("provisioner") as admin:
+        await admin.jetstream.delete_stream("CACHE_INFERENCE")
+        try:
+            await publish(bus, prepared("first", "second"))
+            await ticking_service.settled()
+        finally:
+            await provision(admin.jetstream, replicas=1, apply=True)
+    [sent] = await read_published(bus, ChunksEmbedded)
+    assert len(sent.vectors) == 2 * 8 * 4
+    assert sorted(ticking.seen()) == ["first", "second"]
+
+
+async def count_cached(bus):
+    """Vectors in the cache; deletions are not counted."""
+    async with bus.connect("provisioner") as admin:
+        info = await admin.jetstream.stream_info(
+            "CACHE_INFERENCE", subjects_filter="aquifer.cache.inference.*.documents.>"
+        )
+    return sum((info.state.subjects or {}).values())

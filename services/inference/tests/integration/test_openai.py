@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -354,7 +355,10 @@ async def test_who_leaves_stops_the_server(server, model, until):
 async def test_so_many_run_at_once_and_so_many_wait(server, until):
     server.pause_s = 0.05
     async with open_model(server.url, model="tiny", concurrency=2) as model:
-        calls = [asyncio.ensure_future(read(model)) for _ in range(10)]
+        calls = [
+            asyncio.ensure_future(read(model, replace(QUESTION, tenant=f"tenant {number % 3}")))
+            for number in range(10)
+        ]
         await until(lambda: server.running == 2)
         refused = await failure(model)
         assert (type(refused), refused.reason) == (OverloadedError, "ENGINE_BUSY")

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 
 from chassis.base.errors import OverloadedError, UnavailableError
 from chassis.base.metrics import REGISTRY
-from inference.engines.admission import WAITING_TIMES, Admission
+from inference.engines.admission import WAITING_TIMES, Admission, Demand
 from inference.generation import Finish, FinishReason, TextDelta, Usage
 from inference.generation_metrics import VllmMetrics, measure
 
@@ -62,11 +62,11 @@ async def test_answers_that_fail_or_are_left_are_told_apart(model):
 async def test_calls_that_run_and_wait_are_shown_and_their_number_is_limited(model):
     admission, leave = Admission(model, 2), asyncio.Event()
 
-    async def call() -> None:
-        async with admission.enter():
+    async def call(number: int) -> None:
+        async with admission.enter(Demand(tenant=f"tenant {number % 3}")):
             await leave.wait()
 
-    calls = [asyncio.create_task(call()) for _ in range(2 + 2 * WAITING_TIMES)]
+    calls = [asyncio.create_task(call(number)) for number in range(2 + 2 * WAITING_TIMES)]
     await asyncio.sleep(0)
     assert value("aquifer_engine_requests", model, state="running") == 2
     assert value("aquifer_engine_requests", model, state="waiting") == 2 * WAITING_TIMES

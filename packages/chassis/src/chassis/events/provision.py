@@ -63,6 +63,7 @@ def stream_config(stream: Stream, replicas: int) -> StreamConfig:
         max_msg_size=stream.max_msg_bytes,
         max_msgs_per_subject=stream.max_msgs_per_subject,
         duplicate_window=stream.duplicate_window_s,
+        allow_direct=stream.allow_direct,
         storage=StorageType.FILE,
         num_replicas=replicas,
     )

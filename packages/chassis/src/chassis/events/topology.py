@@ -37,6 +37,8 @@ _MIB = 1 << 20
 _UPLOAD_MAX_BYTES = 512 * _KIB
 _EVENT_MAX_BYTES = 800 * _KIB
 _DEAD_MAX_BYTES = _MIB
+# Services with a cache on the broker.
+_CACHING = ("inference",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Stream:
     duplicate_window_s: float
     max_msgs_per_subject: int = -1
     discard_new_per_subject: bool = False
+    allow_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,16 @@ def dead_subject(service: str, event_name: str, tenant: str) -> str:
     return f"aquifer.dead.{service}.{event_name}.{tenant}"
 
 
+def cache_stream(service: str) -> str:
+    """Name of the stream in which the replicas of a service share what they computed."""
+    return f"CACHE_{service.upper()}"
+
+
+def cache_subject(service: str, tenant: str, *parts: str) -> str:
+    """Subject of one value in it; the last part may be `>`."""
+    return ".".join(("aquifer.cache", service, tenant, *parts))
+
+
 @cache
 def events() -> tuple[Descriptor, ...]:
     """Every event message of the contract, sorted by full name."""
@@ -174,7 +187,7 @@ def event_class(full_name: str) -> type[Message] | None:
 
 
 def streams() -> tuple[Stream, ...]:
-    """Every stream of the contract, dead letters included."""
+    """Every stream of the contract, dead letters and caches included."""
     subjects: dict[str, list[str]] = {}
     classes: dict[str, StreamClass.ValueType] = {}
     for event in events():
@@ -195,7 +208,22 @@ def streams() -> tuple[Stream, ...]:
         )
         for service in sorted({durable.service for durable in durables()})
     ]
-    return (*living, *dead)
+    caches = [
+        Stream(
+            name=cache_stream(service),
+            subjects=(cache_subject(service, "*", ">"),),
+            retention="limits",
+            discard="old",
+            max_age_s=30 * _DAY_S,
+            max_bytes=256 * _MIB,
+            max_msg_bytes=64 * _KIB,
+            duplicate_window_s=1,
+            max_msgs_per_subject=1,
+            allow_direct=True,
+        )
+        for service in _CACHING
+    ]
+    return (*living, *dead, *caches)
 
 
 def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[str]) -> Stream:
@@ -304,6 +332,12 @@ def _service_permissions(service: str) -> Permissions:
             f"$JS.API.STREAM.INFO.{dead}",
             f"$JS.API.STREAM.MSG.GET.{dead}",
             f"$JS.API.STREAM.MSG.DELETE.{dead}",
+        ]
+    if service in _CACHING:
+        publish += [
+            cache_subject(service, "*", ">"),
+            f"$JS.API.DIRECT.GET.{cache_stream(service)}",
+            f"$JS.API.STREAM.PURGE.{cache_stream(service)}",
         ]
     received = {subject(event, "*"): None for event in (*broadcasts(), *own_facts(service))}
     return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *received))

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, ServiceError, UnavailableError
 from inference.domain import Capability, Lane, ModelCard, ModelKind
-from inference.engines.admission import Admission
+from inference.engines.admission import Admission, Demand
 from inference.engines.openai.chat import (
     AnswerReader,
     Flavour,
@@ -18,6 +18,7 @@ from inference.engines.openai.chat import (
 )
 from inference.engines.openai.events import read_events
 from inference.engines.openai.upstream import Upstream, open_client, to_error
+from inference.engines.prompt import to_texts
 from inference.engines.spans import generation_span, note_finish
 from inference.generation import Finish, Generation, Step
 from inference.ports import Generator, TokenCounter
@@ -25,6 +26,7 @@ from inference.ports import Generator, TokenCounter
 ENGINE: Final = "openai"
 # vLLM serves lower numbers first; without one it is 0.
 BULK_PRIORITY: Final = 1
+CHARACTERS_A_TOKEN: Final = 4
 # Where a server counts tokens, beside its API of OpenAI.
 COUNTING: Final = {Flavour.VLLM, Flavour.LLAMA_CPP}
 
@@ -70,7 +72,8 @@ class OpenAiModel(Generator, TokenCounter):
         host = {"server.address": self._upstream.client.base_url.host}
         provider = self._flavour.value
         with generation_span(self._card.name, provider, request, **host) as (span, headers):
-            async with self._upstream.stream("chat/completions", body, headers) as response:
+            stream = self._upstream.stream("chat/completions", body, headers, _demand(request))
+            async with stream as response:
                 async for event in read_events(response):
                     _check(event)
                     for step in reader.read(event):
@@ -95,6 +98,12 @@ class OpenAiModel(Generator, TokenCounter):
         if not isinstance(count, int):
             raise UnavailableError("ENGINE_OUTPUT", "the engine did not count the tokens")
         return count
+
+
+def _demand(request: Generation) -> Demand:
+    """The tokens are a guess: the tokenizer is the server's."""
+    characters = sum(map(len, to_texts(request)))
+    return Demand(tenant=request.tenant, lane=request.lane, tokens=characters // CHARACTERS_A_TOKEN)
 
 
 def _check(event: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from chassis.base.errors import (
     ServiceError,
     UnavailableError,
 )
-from inference.engines.admission import Admission
+from inference.engines.admission import Admission, Demand
 
 CONNECT_S: Final = 3.0
 # Until the first byte, a long prompt in a full queue included; and between two pieces.
@@ -103,7 +103,11 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        demand: Demand,
     ) -> AsyncIterator[httpx2.Response]:
         """An answer that is still being written; leaving the context closes the connection.
 
@@ -114,7 +118,7 @@ class Upstream:
             OverloadedError: ENGINE_BUSY.
             UnavailableError: ENGINE_UNREACHABLE, ENGINE_REFUSED, ENGINE_FAILED, ENGINE_OUTPUT.
         """
-        async with self._admitted():
+        async with self._admitted(demand):
             request = self.client.build_request("POST", path, json=body, headers=headers)
             response = await self.client.send(request, stream=True)
             try:
@@ -124,10 +128,10 @@ class Upstream:
                 await response.aclose()
 
     @asynccontextmanager
-    async def _admitted(self) -> AsyncIterator[None]:
+    async def _admitted(self, demand: Demand = Demand()) -> AsyncIterator[None]:  # noqa: B008
         """A free slot; errors of the server and of the way to it as our errors."""
         self.breaker.check(time.monotonic())
-        async with self.admission.enter():
+        async with self.admission.enter(demand):
             failure: ServiceError | None = None
             try:
                 yield

@@ -20,7 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
 from inference.domain import Capability, Lane, ModelCard, ModelKind, Precision
-from inference.engines.admission import Admission
+from inference.engines.admission import Admission, Demand
 from inference.engines.prompt import to_texts
 from inference.engines.spans import generation_span, note_finish
 from inference.generation import (
@@ -69,10 +69,11 @@ class VllmModel(Generator, TokenCounter):
     @override
     async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
         async with AsyncExitStack() as held:
-            await held.enter_async_context(self._admission.enter())
-            span, headers = held.enter_context(generation_span(self._card.name, ENGINE, request))
             ids = await asyncio.to_thread(self._render, request)
             sampling = _to_sampling(request, self._room(ids))
+            demand = Demand(tenant=request.tenant, lane=request.lane, tokens=len(ids))
+            await held.enter_async_context(self._admission.enter(demand))
+            span, headers = held.enter_context(generation_span(self._card.name, ENGINE, request))
             steps = self._stream(ids, sampling, request.lane, headers, span)
             async for step in await held.enter_async_context(aclosing(steps)):
                 yield step

@@ -1,6 +1,5 @@
 """Connects the ports of the use cases to their implementations."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,9 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.metrics import REGISTRY
 from chassis.events.work import Publications
 from chassis.process.process import Process
-from inference.batching import Batcher
 from inference.catalogue import Catalogue
-from inference.engines import minilm
-from inference.engines.extractive import Extractive, Vocabulary
-from inference.engines.null import NullEmbedder
+from inference.engines.embedders import open_embedder
+from inference.engines.extractive import Extractive
 from inference.engines.pool import EnginePool, Member
 from inference.engines.registry import open_engine
 from inference.generation_metrics import VllmMetrics
@@ -68,9 +65,11 @@ def wire(process: Process, adapters: Adapters) -> None:
 
 async def build(process: Process, settings: Settings) -> None:
     """Opens the engines and adds the service to the process."""
-    first, *others = settings.embedders
-    embedder, vocabulary = await _open_embedder(process, first)
-    more = [(await _open_embedder(process, name))[0] for name in others]
+    opened = [
+        await process.stack.enter_async_context(open_embedder(name)) for name in settings.embedders
+    ]
+    (embedder, vocabulary), *others = opened
+    more = [one for one, _ in others]
     # The first is the default; the extractive one answers when that is away.
     generators = [*await _open_engines(process, settings), Extractive(embedder, vocabulary)]
     wire(process, Adapters(embedder=embedder, generators=generators, more_embedders=more))
@@ -92,12 +91,3 @@ async def _open_engines(process: Process, settings: Settings) -> Sequence[Genera
         EnginePool(members) if len(members) > 1 else members[0].generator
         for members in named.values()
     ]
-
-
-async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:
-    if name == "null":
-        null = NullEmbedder()
-        return null, null
-    # In a thread, because the process connects to the bus and to auth meanwhile.
-    engine = await asyncio.to_thread(minilm.load)
-    return await process.stack.enter_async_context(Batcher(engine)), engine

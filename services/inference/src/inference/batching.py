@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
 from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
-from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
+from inference.domain import NOBODY, EmbeddingProfile, InputType, Lane, ModelCard, Owner
 from inference.engine import Engine, Ids, infer, infer_alone
 from inference.fair_queue import Call, FairQueue, LaneLimits, Window
 from inference.ports import Embedder, Matrix
@@ -120,13 +120,19 @@ class Batcher(Embedder):
             threads.shutdown()
 
     @override
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        lane: Lane,
+        owner: Owner = NOBODY,
+        input_type: InputType = InputType.PASSAGE,
+    ) -> Matrix:
         queue = self._queues[lane]
         self._admit(lane, len(texts))
         queue.waiting_texts += len(texts)
         try:
             windows = await asyncio.get_running_loop().run_in_executor(
-                self._tokenizing[lane], self._engine.tokenize, texts
+                self._tokenizing[lane], self._engine.tokenize, texts, input_type
             )
             # Questions wait only milliseconds, so that lane keeps the order of arrival.
             return await self._wait_for_vectors(

@@ -33,6 +33,16 @@ class Owner:
 NOBODY = Owner()
 
 
+class InputType(Enum):
+    """What a text to embed is; some models embed the two differently.
+
+    A question is compared with passages, never with another question.
+    """
+
+    QUESTION = "question"
+    PASSAGE = "passage"
+
+
 class Precision(Enum):
     """The number format in which an engine computes; its results are always f32."""
 
@@ -63,6 +73,7 @@ class EmbeddingProfile:
 
     `name` is stable and stored with the vectors. `precision` is not part of it: vectors of one
     profile computed in bf16 and in f32 have a cosine of at least 0.9999 and may be mixed.
+    `cosine_floor` is about the cosine of texts that have nothing in common; 0 for many models.
     """
 
     name: str
@@ -72,6 +83,7 @@ class EmbeddingProfile:
     pooling: str
     normalised: bool
     precision: Precision
+    cosine_floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +116,7 @@ class EmbeddingRequest:
     texts: Sequence[str]
     lane: Lane
     owner: Owner = NOBODY
+    input_type: InputType = InputType.PASSAGE
 
     def __post_init__(self) -> None:
         _check_count(self.texts)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chassis.base.errors import InvalidInputError, ServiceError
-from inference.domain import EmbeddingProfile, ModelCard
+from inference.domain import EmbeddingProfile, InputType, ModelCard
 from inference.ports import Matrix
 
 Ids = npt.NDArray[np.int32]
@@ -34,7 +34,7 @@ class Engine(Protocol):
     @property
     def slots(self) -> int: ...
 
-    def tokenize(self, texts: Sequence[str]) -> Sequence[Sequence[Ids]]:
+    def tokenize(self, texts: Sequence[str], input_type: InputType) -> Sequence[Sequence[Ids]]:
         """The token ids of every text, in one window, or in several if the text is too long."""
 
     def infer(self, slot: int, ids: Ids) -> Matrix:
@@ -75,7 +75,7 @@ def infer_alone(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
     except ServiceError:
         raise
     except Exception as error:
-        [[ids]] = engine.tokenize([PROBE])
+        [[ids]] = engine.tokenize([PROBE], InputType.PASSAGE)
         infer(engine, slot, [ids])
         raise InvalidInputError(
             "TEXT_BREAKS_ENGINE",

@@ -1,9 +1,11 @@
-"""Settings of one engine that writes answers."""
+"""The names of embedders, and the settings of one engine that writes answers."""
 
 import os
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+EmbedderName = Literal["minilm", "multilingual", "null"]
 
 
 class EngineSettings(BaseModel):

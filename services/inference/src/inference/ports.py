@@ -9,7 +9,7 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from chassis.events.delivery import Delivery
-from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
+from inference.domain import NOBODY, EmbeddingProfile, InputType, Lane, ModelCard, Owner
 from inference.generation import Generation, Step
 
 Matrix = npt.NDArray[np.float32]
@@ -28,7 +28,13 @@ class Embedder(Model, Protocol):
     @property
     def profile(self) -> EmbeddingProfile: ...
 
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        lane: Lane,
+        owner: Owner = NOBODY,
+        input_type: InputType = InputType.PASSAGE,
+    ) -> Matrix:
         """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
 
         The matrix is the caller's own. A text longer than the model's window is covered whole.

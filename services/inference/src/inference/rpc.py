@@ -20,6 +20,7 @@ from inference.domain import (
     Capability,
     CountRequest,
     EmbeddingRequest,
+    InputType,
     Lane,
     ModelCard,
     ModelKind,
@@ -34,6 +35,7 @@ ACCESS: Access = {
     for method in ("Embed", "Generate", "Rerank", "CountTokens", "ListModels", "GetModel")
 }
 LANES = {lane_pb2.LANE_BULK: Lane.BULK}
+INPUT_TYPES = {pb.INPUT_TYPE_QUESTION: InputType.QUESTION}
 KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
 CAPABILITIES = {
     Capability.EMBED: pb.CAPABILITY_EMBED,
@@ -61,7 +63,7 @@ class InferenceRpc(InferenceServiceServicer):
     async def Embed(
         self, request: pb.EmbedRequest, context: ServicerContext[Any, Any]
     ) -> pb.EmbedResponse:
-        """Vectors of texts in the same order; interactive unless the lane is bulk."""
+        """Vectors of texts in the same order; interactive passages unless told otherwise."""
         done = await self.embed.run(
             EmbeddingRequest(
                 profile=request.profile or self.default_profile,
@@ -70,6 +72,7 @@ class InferenceRpc(InferenceServiceServicer):
                 # Separate from the tenant's documents: those can wait on the bus, a call has a
                 # deadline.
                 owner=Owner(f"{caller().tenant}/calls"),
+                input_type=INPUT_TYPES.get(request.input_type, InputType.PASSAGE),
             )
         )
         return pb.EmbedResponse(

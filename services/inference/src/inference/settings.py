@@ -1,7 +1,7 @@
 """Settings of inference, read once from variables AQUIFER_*."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -11,18 +11,18 @@ from pydantic import (
 )
 
 from chassis.base.settings import ServiceSettings
-from inference.engine_settings import EngineSettings
+from inference.engine_settings import EmbedderName, EngineSettings
 
-EMBEDDERS = {"minilm", "null"}
+EMBEDDERS = frozenset(get_args(EmbedderName))
 
 
 class Settings(ServiceSettings):
     """Settings of `serve`."""
 
-    embedder: Literal["minilm", "null"] = Field(
+    embedder: EmbedderName = Field(
         "minilm",
-        description="embeds uploads, and what names no profile; null: hashes instead of vectors, to"
-        " measure everything except the model",
+        description="embeds uploads, and what names no profile; multilingual knows all languages;"
+        " null: hashes instead of vectors, to measure everything except the model",
     )
     more_embedders: str = Field(
         "", description="further embedders, separated by commas, for calls that name their profile"

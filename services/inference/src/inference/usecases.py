@@ -47,7 +47,9 @@ class EmbedTexts:
                 f"no embedding profile {request.profile!r} is served here",
                 profile=request.profile,
             )
-        vectors = await embedder.embed(request.texts, request.lane, request.owner)
+        vectors = await embedder.embed(
+            request.texts, request.lane, request.owner, request.input_type
+        )
         return Embedded(embedder.profile, vectors)
 
 

@@ -1,13 +1,16 @@
 """What the service opens, by its settings."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from inference.app import build
-from inference.engines import minilm
+from inference.engines import embedders, minilm
+from inference.settings import EMBEDDERS
 from services.inference.tests.openai_server import running_openai_server
 
 from .conftest import question, settings_for
@@ -40,6 +43,30 @@ async def test_further_embedders_answer_calls_that_name_their_profile(bus, open_
         request = pb.EmbedRequest(profile=profile, texts=["a well"])
         response = await service.stub.Embed(request, **service.caller())
         assert (response.profile, response.dimensions) == (used, 384)
+
+
+async def test_the_multilingual_one_alone_answers_in_its_languages(bus, open_with):
+    settings = settings_for(bus, embedder="multilingual")
+    service = await open_with(partial(build, settings=settings))
+    listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
+    assert [model.name for model in listed.models] == ["multilingual-e5-small-q4", "extractive"]
+    assert (listed.models[0].licence, listed.models[0].context_tokens) == ("MIT", 512)
+    passages = ["Der Brunnen ist 62 Meter tief.", "Das Dach wurde im Mai gedeckt."]
+
+    async def ask(text: str) -> Any:
+        call = service.stub.Generate(question(text, passages), **service.caller())
+        return [step async for step in call]
+
+    steps = await ask("Wie tief ist der Brunnen?")
+    marks = [step.citation for step in steps if step.WhichOneof("step") == "citation"]
+    assert [mark.passage for mark in marks] == [0]
+    assert steps[-1].finish.reason == generation_pb2.FINISH_REASON_STOP
+    [_, last] = await ask("Who painted the Sistine Chapel?")
+    assert last.finish.reason == generation_pb2.FINISH_REASON_NO_ANSWER
+
+
+def test_every_embedder_of_the_settings_can_be_opened():
+    assert set(embedders.EMBEDDERS) == EMBEDDERS
 
 
 def test_an_unknown_embedder_is_refused_at_start(bus):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inference.batching import Batcher
-from inference.domain import Lane, ModelKind, Owner
+from inference.domain import InputType, Lane, ModelKind, Owner
 from inference.engines.null import NullEmbedder
 
 TEXTS = [
@@ -20,12 +20,15 @@ TEXTS = [
 LONG = "The lock keeper wrote down every barge that passed. " * 157
 
 
-@pytest.fixture(params=["minilm", "null", "ticking"])
+ENGINES = {"minilm": "engine", "multilingual": "multilingual_engine", "ticking": "ticking"}
+
+
+@pytest.fixture(params=[*ENGINES, "null"])
 async def embedder(request):
     if request.param == "null":
         yield NullEmbedder()
         return
-    engine = request.getfixturevalue("engine" if request.param == "minilm" else "ticking")
+    engine = request.getfixturevalue(ENGINES[request.param])
     async with Batcher(engine) as batcher:
         yield batcher
 
@@ -48,6 +51,12 @@ async def test_different_texts_differ(embedder):
     vectors = await embedder.embed([*TEXTS[:4], LONG], Lane.BULK)
     likeness = vectors @ vectors.T - np.eye(5)
     assert likeness.max() < 0.99
+
+
+@pytest.mark.parametrize("input_type", list(InputType))
+async def test_what_a_text_is_may_be_told(embedder, input_type):
+    vectors = await embedder.embed(TEXTS, Lane.INTERACTIVE, input_type=input_type)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 async def test_the_same_text_always_gives_the_same_vector(embedder):

@@ -73,7 +73,7 @@ class EmbeddingProfile:
 
     `name` is stable and stored with the vectors. `precision` is not part of it: vectors of one
     profile computed in bf16 and in f32 have a cosine of at least 0.9999 and may be mixed.
-    `cosine_floor` is about the cosine of texts that have nothing in common; 0 for many models.
+    `cosine_floor` is about the lowest cosine of two texts; 0 for many models, high for some.
     """
 
     name: str

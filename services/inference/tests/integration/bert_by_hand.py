@@ -1,15 +1,18 @@
 """BERT in numpy: no padding, no mask, one text at a time, f64."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from inference.engines.bert_graph import BertShape, Weights
+from inference.engines.bert_graph import BertShape
 
 
-def encode(weights: Weights, shape: BertShape, words: np.ndarray) -> np.ndarray:
-    """The unit-length vector of the word vectors [length, width] of one window."""
-    w = {name: array.astype(np.float64) for name, array in weights.items()}
+def encode(w: Mapping[str, np.ndarray], shape: BertShape, words: np.ndarray) -> np.ndarray:
+    """The unit-length vector of the word vectors [length, width] of one window.
+
+    The weights `w` are f64, by their names.
+    """
     length, width = words.shape
     head_width = width // shape.heads
 

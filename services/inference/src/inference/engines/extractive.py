@@ -264,7 +264,7 @@ class Extractive(Generator, Reranker, TokenCounter):
         return sorted(scored, key=lambda one: -one.score)
 
     def _likeness(self, one: Matrix, other: Matrix) -> float:
-        """The cosine, stretched so that 0 means nothing in common whatever the embedder."""
+        """The cosine, counted from the floor of the profile, so that embedders are comparable."""
         floor = self._embedder.profile.cosine_floor
         return (float(one @ other) - floor) / (1 - floor)
 

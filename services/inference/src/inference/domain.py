@@ -51,8 +51,11 @@ class Precision(Enum):
 
 
 class ModelKind(Enum):
+    """What a model is for first; its capabilities tell what else it can do."""
+
     EMBED = "embed"
     GENERATE = "generate"
+    RERANK = "rerank"
 
 
 class Capability(Enum):

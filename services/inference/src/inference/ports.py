@@ -22,6 +22,7 @@ class Model(Protocol):
     def card(self) -> ModelCard: ...
 
 
+@runtime_checkable
 class Embedder(Model, Protocol):
     """Turns texts into vectors; every one passes `test_embedder_conformance.py`."""
 
@@ -47,6 +48,7 @@ class Embedder(Model, Protocol):
         """
 
 
+@runtime_checkable
 class Generator(Model, Protocol):
     """Continues conversations; every one passes `test_generator_conformance.py`."""
 

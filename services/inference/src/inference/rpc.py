@@ -36,7 +36,11 @@ ACCESS: Access = {
 }
 LANES = {lane_pb2.LANE_BULK: Lane.BULK}
 INPUT_TYPES = {pb.INPUT_TYPE_QUESTION: InputType.QUESTION}
-KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
+KINDS = {
+    ModelKind.EMBED: pb.MODEL_KIND_EMBED,
+    ModelKind.GENERATE: pb.MODEL_KIND_GENERATE,
+    ModelKind.RERANK: pb.MODEL_KIND_RERANK,
+}
 CAPABILITIES = {
     Capability.EMBED: pb.CAPABILITY_EMBED,
     Capability.GENERATE: pb.CAPABILITY_GENERATE,
@@ -89,7 +93,7 @@ class InferenceRpc(InferenceServiceServicer):
         started_s = time.monotonic()
         first_s = 0.0
         generation = to_generation(request)
-        card = self.models.catalogue.find(generation.model).card
+        card = self.generate.catalogue.find_generator(generation).card
         async with aclosing(coalesce(self.generate.run(generation))) as packs:
             async for pack in packs:
                 first_s = first_s or time.monotonic() - started_s

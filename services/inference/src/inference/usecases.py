@@ -1,13 +1,12 @@
 """What the service does."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.ingest.v1.document_pb2 import LANE_INTERACTIVE
-from chassis.base.errors import NotFoundError
 from chassis.events.delivery import Delivery
 from inference.catalogue import Catalogue
 from inference.citation_marks import mark_citations
@@ -22,7 +21,7 @@ from inference.domain import (
 )
 from inference.generation import Generation, Step
 from inference.generation_metrics import measure
-from inference.ports import Begin, Embedder, Matrix
+from inference.ports import Begin, Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +34,18 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class EmbedTexts:
-    """Embeds under the profile asked for; `embedders` is keyed by profile name."""
+    """Embeds under the profile asked for."""
 
-    embedders: Mapping[str, Embedder]
+    catalogue: Catalogue
 
     async def run(self, request: EmbeddingRequest) -> Embedded:
-        embedder = self.embedders.get(request.profile)
-        if embedder is None:
-            raise NotFoundError(
-                "PROFILE_UNKNOWN",
-                f"no embedding profile {request.profile!r} is served here",
-                profile=request.profile,
-            )
+        """The vectors of the texts.
+
+        Raises:
+            NotFoundError: PROFILE_UNKNOWN.
+            ServiceError: as `Embedder`.
+        """
+        embedder = self.catalogue.find_embedder(request.profile)
         vectors = await embedder.embed(
             request.texts, request.lane, request.owner, request.input_type
         )
@@ -113,12 +112,11 @@ class CountTokens:
 class ListModels:
     """Every model this process serves, embedding ones first, the default of each kind first."""
 
-    embedders: Mapping[str, Embedder]
     catalogue: Catalogue
 
     def run(self) -> Sequence[ModelCard]:
         """Their cards."""
-        return [one.card for one in (*self.embedders.values(), *self.catalogue.models)]
+        return self.catalogue.cards
 
     def find(self, name: str) -> ModelCard:
         """The card of one.
@@ -126,9 +124,6 @@ class ListModels:
         Raises:
             NotFoundError: MODEL_UNKNOWN.
         """
-        for card in self.run():
-            if card.name == name:
-                return card
         return self.catalogue.find(name).card
 
 

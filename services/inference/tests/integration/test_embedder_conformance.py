@@ -7,7 +7,10 @@ import pytest
 
 from inference.batching import Batcher
 from inference.domain import InputType, Lane, ModelKind, Owner
+from inference.engine_settings import EmbeddingSettings
+from inference.engines.embedders import open_embedding_engine
 from inference.engines.null import NullEmbedder
+from services.inference.tests.openai_server import running_openai_server
 
 TEXTS = [
     "The harbour froze twice that winter.",
@@ -23,10 +26,16 @@ LONG = "The lock keeper wrote down every barge that passed. " * 157
 ENGINES = {"minilm": "engine", "multilingual": "multilingual_engine", "ticking": "ticking"}
 
 
-@pytest.fixture(params=[*ENGINES, "null"])
+@pytest.fixture(params=[*ENGINES, "null", "openai"])
 async def embedder(request):
     if request.param == "null":
         yield NullEmbedder()
+        return
+    if request.param == "openai":
+        async with running_openai_server() as server:
+            settings = EmbeddingSettings(engine="openai", url=server.url, model="tiny")
+            async with open_embedding_engine(settings) as embedder:
+                yield embedder
         return
     engine = request.getfixturevalue(ENGINES[request.param])
     async with Batcher(engine) as batcher:

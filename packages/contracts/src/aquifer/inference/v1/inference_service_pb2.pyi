@@ -52,6 +52,7 @@ class _ModelKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ModelKind.Va
     MODEL_KIND_UNSPECIFIED: _ModelKind.ValueType  # 0
     MODEL_KIND_EMBED: _ModelKind.ValueType  # 1
     MODEL_KIND_GENERATE: _ModelKind.ValueType  # 2
+    MODEL_KIND_RERANK: _ModelKind.ValueType  # 3
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """Kind of a model."""
@@ -59,6 +60,7 @@ class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
 MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
 MODEL_KIND_EMBED: ModelKind.ValueType  # 1
 MODEL_KIND_GENERATE: ModelKind.ValueType  # 2
+MODEL_KIND_RERANK: ModelKind.ValueType  # 3
 
 class _Capability:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -104,7 +104,7 @@ lock: _uv
     uv lock --upgrade
     uv export --quiet --format requirements.txt --all-packages --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements.txt
     uv export --quiet --format requirements.txt --all-packages --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o requirements-dev.txt
-    for service in auth ingest query inference; do uv export --quiet --frozen --package aquifer-$service --format requirements.txt --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o deploy/requirements/$service.txt; done
+    for service in auth ingest query inference; do uv export --quiet --frozen --package aquifer-$service --all-extras --format requirements.txt --no-dev --no-emit-workspace --no-emit-index-url --no-annotate --no-header -o deploy/requirements/$service.txt; done
     echo 'uv-build>=0.9,<0.14' | uv pip compile --quiet - --generate-hashes --no-emit-index-url --no-annotate --no-header -o deploy/requirements/build.txt
 
 # resolve vLLM's environment again, together with everything of Aquifer

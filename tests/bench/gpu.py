@@ -161,11 +161,11 @@ async def serve(options: argparse.Namespace) -> None:
         server, _ = await create_server(guards, ACCESS)
         add_InferenceServiceServicer_to_server(
             InferenceRpc(
-                embed=EmbedTexts({}),
+                embed=EmbedTexts(catalogue),
                 generate=GenerateAnswer(catalogue),
                 rerank=RerankTexts(catalogue),
                 count=CountTokens(catalogue),
-                models=ListModels({}, catalogue),
+                models=ListModels(catalogue),
                 default_profile="",
             ),
             server,

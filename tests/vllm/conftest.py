@@ -4,7 +4,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -53,17 +54,26 @@ async def engine(model_folder: Path, spans: InMemorySpanExporter) -> AsyncIterat
 
 @pytest.fixture(scope="session")
 def server_url(model_folder: Path) -> Iterator[str]:
-    """vLLM's own server."""
-    [port] = free_ports(1)
-    line = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(model_folder), "--served-model-name", "tiny"),
-        *("--host", "127.0.0.1", "--port", str(port)),
+    """vLLM's own server of the model that writes."""
+    options = [
         *("--max-model-len", str(CONTEXT_TOKENS), "--max-num-seqs", "64", "--enforce-eager"),
         *("--scheduling-policy", "priority"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     ]
-    log = model_folder.parent / "server.log"
+    with serving(model_folder, options) as url:
+        yield url
+
+
+@contextmanager
+def serving(folder: Path, options: Sequence[str]) -> Iterator[str]:
+    """vLLM's own server of a model; its URL with the version."""
+    [port] = free_ports(1)
+    line = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder), "--served-model-name", "tiny"),
+        *("--host", "127.0.0.1", "--port", str(port), *options),
+    ]
+    log = folder.parent / f"{folder.name}.log"
     with log.open("w") as out, subprocess.Popen(line, stdout=out, stderr=out) as server:
         url = f"http://127.0.0.1:{port}"
         try:

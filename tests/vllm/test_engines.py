@@ -124,7 +124,10 @@ async def test_the_server_calls_a_function_that_was_named(served):
 
 
 async def test_more_calls_than_may_wait_are_refused(engine):
-    requests = [ask(f"Hello {n}.", max_output_tokens=200) for n in range(32 * 5 + 3)]
+    requests = [
+        ask(f"Hello {n}.", max_output_tokens=200, tenant=f"tenant {n % 3}")
+        for n in range(32 * 5 + 3)
+    ]
     done = await asyncio.gather(
         *(read(engine, request) for request in requests), return_exceptions=True
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from inference.domain import EmbeddingProfile, ModelCard, ModelKind, Precision
-from inference.engines import minilm
-from inference.engines.minilm import MiniLm
+from inference.domain import EmbeddingProfile, InputType, ModelCard, ModelKind, Precision
+from inference.engines import minilm, multilingual
+from inference.engines.bert import BertEncoder
 
 DIMENSIONS = 8
 WAIT_S = 30.0
@@ -27,6 +27,7 @@ class TickingEngine:
     def __init__(self) -> None:
         self.batches: list[tuple[int, np.ndarray]] = []
         self.tokenized = 0
+        self.input_types: set[InputType] = set()
         self.gate = threading.Event()
         self.gate.set()
         self.poison: str | None = None
@@ -44,8 +45,11 @@ class TickingEngine:
             name="ticking", kind=ModelKind.EMBED, engine="test", generative=False, description=""
         )
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    def tokenize(
+        self, texts: Sequence[str], input_type: InputType = InputType.PASSAGE
+    ) -> list[list[np.ndarray]]:
         self.tokenized += len(texts)
+        self.input_types.add(input_type)
         return [
             [
                 np.array([ord(letter) for letter in text[start : start + 64]], np.int32)
@@ -85,15 +89,27 @@ def ticking() -> TickingEngine:
 
 
 @pytest.fixture(scope="session")
-def engine() -> MiniLm:
+def engine() -> BertEncoder:
     """MiniLM in the best precision of this CPU."""
     return minilm.load()
 
 
 @pytest.fixture(scope="session")
-def exact_engine() -> MiniLm:
+def exact_engine() -> BertEncoder:
     """MiniLM in f32."""
     return minilm.load(streams=1, precision=Precision.F32)
+
+
+@pytest.fixture(scope="session")
+def multilingual_engine() -> BertEncoder:
+    """multilingual-e5-small in the best precision of this CPU."""
+    return multilingual.load()
+
+
+@pytest.fixture(scope="session")
+def exact_multilingual_engine() -> BertEncoder:
+    """multilingual-e5-small in f32."""
+    return multilingual.load(streams=1, precision=Precision.F32)
 
 
 @pytest.fixture

@@ -5,15 +5,20 @@ be cut, stall, or break the protocol at any place.
 """
 
 import asyncio
+import base64
+import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 Headers = dict[str, str]
 Writer = asyncio.StreamWriter
 
+DIMENSIONS = 16
 MODEL = {"id": "tiny", "object": "model", "owned_by": "vllm", "max_model_len": 1024}
 USAGE = {
     "prompt_tokens": 21,
@@ -42,8 +47,14 @@ class OpenAiServer:
     Attributes:
         words: of the next answers.
         status: of the next answers; not 200 with `said` as its body.
-        before: bytes written in place of the answer's events.
-        pause_s: before each event.
+        before: bytes written in place of the answer's events, or of vectors and scores.
+        pause_s: before each event, or before vectors and scores.
+        refused_times: only so many of the next requests get `status`; None: all.
+        max_chars: a longer text is refused, as vLLM words it; None: any length is taken.
+        poison: a text that is refused.
+        twist: changes vectors or scores before they are sent.
+        cut_at: only so many bytes of vectors or scores are sent.
+        base64: whether vectors are sent in base64 when that is asked for; None: it is refused.
         running: answers that are being written.
     """
 
@@ -56,6 +67,12 @@ class OpenAiServer:
     pause_s: float = 0.0
     ends: bool = True
     models: Sequence[dict[str, Any]] = (MODEL,)
+    refused_times: int | None = None
+    max_chars: int | None = None
+    poison: str = ""
+    twist: Callable[[Any], object] = lambda answer: answer
+    cut_at: int | None = None
+    base64: bool | None = True
     running: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     seen: list[Headers] = field(default_factory=list)
@@ -82,7 +99,7 @@ class OpenAiServer:
     async def _answer(
         self, method: str, path: str, reader: asyncio.StreamReader, writer: Writer
     ) -> None:
-        if self.status != 200:
+        if self._is_refused():
             await _respond(
                 writer, self.status, self.said.encode(), "application/json", self.headers
             )
@@ -94,8 +111,76 @@ class OpenAiServer:
             await _respond_json(writer, {"count": len(tokens), "tokens": list(range(len(tokens)))})
         elif (method, path) == ("POST", "/v1/chat/completions"):
             await self._stream(reader, writer)
+        elif (method, path) == ("POST", "/v1/embeddings"):
+            await self._give(reader, writer, self._embed)
+        elif (method, path) == ("POST", "/v1/rerank"):
+            await self._give(reader, writer, self._rerank)
         else:
             await _respond(writer, 404, b"{}", "application/json", {})
+
+    def _is_refused(self) -> bool:
+        if self.status == 200 or self.refused_times == 0:
+            return False
+        if self.refused_times is not None:
+            self.refused_times -= 1
+        return True
+
+    async def _give(
+        self,
+        reader: asyncio.StreamReader,
+        writer: Writer,
+        make: Callable[[dict[str, Any]], tuple[int, object]],
+    ) -> None:
+        """An answer in one piece, unless the client leaves before."""
+        self.running += 1
+        left = asyncio.ensure_future(reader.read(1))
+        try:
+            status, answer = make(self.asked[-1])
+            waited, _ = await asyncio.wait({left}, timeout=self.pause_s)
+            if waited:
+                return
+            body = json.dumps(self.twist(answer)) if status == 200 else json.dumps(answer)
+            content = self.before if self.before is not None else body.encode()
+            await _respond(writer, status, content, "application/json", self.headers, self.cut_at)
+        finally:
+            left.cancel()
+            self.running -= 1
+
+    def _embed(self, asked: dict[str, Any]) -> tuple[int, object]:
+        texts, in_base64 = asked["input"], asked.get("encoding_format") == "base64"
+        if in_base64 and self.base64 is None:
+            return 400, {"error": {"message": "encoding_format base64 is not supported"}}
+        if self.poison in texts:
+            return 400, {"error": {"message": f"cannot read {self.poison}"}}
+        if refusal := self._refuse_long(texts):
+            return 400, refusal
+        data = [
+            {
+                "object": "embedding",
+                "index": at,
+                "embedding": encode(vector_of(text))
+                if in_base64 and self.base64
+                else vector_of(text).tolist(),
+            }
+            for at, text in enumerate(texts)
+        ]
+        tokens = sum(map(len, texts))
+        return 200, {"object": "list", "data": data, "usage": {"prompt_tokens": tokens}}
+
+    def _rerank(self, asked: dict[str, Any]) -> tuple[int, object]:
+        question, texts = asked["query"], asked["documents"]
+        if refusal := self._refuse_long([question + text for text in texts]):
+            return 400, refusal
+        scores = [share_of(question, text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda at: -scores[at])
+        results = [{"index": at, "relevance_score": scores[at]} for at in order]
+        return 200, {"results": results[: asked.get("top_n") or len(texts)]}
+
+    def _refuse_long(self, texts: Sequence[str]) -> object:
+        if self.max_chars is None or max(map(len, texts)) <= self.max_chars:
+            return None
+        said = f"This model's maximum context length is {self.max_chars} tokens."
+        return {"error": {"message": said}}
 
     async def _stream(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {self.kind}\r\nConnection: close\r\n\r\n"
@@ -138,7 +223,31 @@ async def _respond_json(writer: Writer, value: object) -> None:
     await _respond(writer, 200, json.dumps(value).encode(), "application/json", {})
 
 
-async def _respond(writer: Writer, status: int, body: bytes, kind: str, headers: Headers) -> None:
+def vector_of(text: str) -> "np.ndarray":
+    """Its own direction for each text, not of unit length, as some servers send them."""
+    digest = hashlib.shake_128(text.encode()).digest(DIMENSIONS)
+    return 3 * np.frombuffer(digest, np.int8).astype(np.float32) + np.float32(0.5)
+
+
+def encode(vector: "np.ndarray") -> str:
+    """As OpenAI's clients ask for it."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def share_of(question: str, text: str) -> float:
+    """How many of the question's words a text has, from 0 to 1."""
+    asked = set(question.lower().strip("?").split())
+    return len(asked & set(text.lower().strip(".").split())) / len(asked)
+
+
+async def _respond(
+    writer: Writer,
+    status: int,
+    body: bytes,
+    kind: str,
+    headers: Headers,
+    cut_at: int | None = None,
+) -> None:
     lines = {
         "Content-Type": kind,
         "Content-Length": str(len(body)),
@@ -146,7 +255,7 @@ async def _respond(writer: Writer, status: int, body: bytes, kind: str, headers:
         **headers,
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body)
+    writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body[:cut_at])
     await writer.drain()
 
 

@@ -1,6 +1,5 @@
 """Connects the ports of the use cases to their implementations."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,15 +9,14 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.metrics import REGISTRY
 from chassis.events.work import Publications
 from chassis.process.process import Process
-from inference.batching import Batcher
 from inference.catalogue import Catalogue
-from inference.engines import minilm, null
-from inference.engines.extractive import Extractive, Vocabulary
-from inference.engines.null import NullEmbedder
+from inference.engines import null
+from inference.engines.embedders import open_embedder, open_embedding_engine
+from inference.engines.extractive import Extractive
 from inference.engines.pool import EnginePool, Member
-from inference.engines.registry import open_engine
+from inference.engines.registry import open_engine, open_reranker
 from inference.generation_metrics import VllmMetrics
-from inference.ports import Embedder, Generator, Watched
+from inference.ports import Embedder, Generator, Reranker, Watched
 from inference.rpc import InferenceRpc
 from inference.settings import Settings
 from inference.subscribers import UseCases, events
@@ -42,15 +40,20 @@ class Adapters:
     embedder: Embedder
     generators: Sequence[Generator]
     more_embedders: Sequence[Embedder] = ()
+    rerankers: Sequence[Reranker] = ()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All models, the default of each kind first."""
+        embedders = (self.embedder, *self.more_embedders)
+        return Catalogue([*embedders, *self.generators, *self.rerankers])
 
 
 def wire(process: Process, adapters: Adapters) -> None:
     """Adds the service and its subscribers to the process."""
     profile = adapters.embedder.profile.name
-    opened = [adapters.embedder, *adapters.more_embedders]
-    embedders = {one.profile.name: one for one in opened}
-    catalogue = Catalogue(adapters.generators)
-    embed = EmbedTexts(embedders)
+    catalogue = adapters.catalogue
+    embed = EmbedTexts(catalogue)
     begin = Publications(process.bus).begin
     cache = StoredVectors(process.bus)
     # Hashes take less time than a look into the cache.
@@ -63,7 +66,7 @@ def wire(process: Process, adapters: Adapters) -> None:
             generate=GenerateAnswer(catalogue),
             rerank=RerankTexts(catalogue),
             count=CountTokens(catalogue),
-            models=ListModels(embedders, catalogue),
+            models=ListModels(catalogue),
             default_profile=profile,
         ),
         process.server,
@@ -72,12 +75,47 @@ def wire(process: Process, adapters: Adapters) -> None:
 
 async def build(process: Process, settings: Settings) -> None:
     """Opens the engines and adds the service to the process."""
-    first, *others = settings.embedders
-    embedder, vocabulary = await _open_embedder(process, first)
-    more = [(await _open_embedder(process, name))[0] for name in others]
-    # The first is the default; the extractive one answers when that is away.
-    generators = [*await _open_engines(process, settings), Extractive(embedder, vocabulary)]
-    wire(process, Adapters(embedder=embedder, generators=generators, more_embedders=more))
+    enter = process.stack.enter_async_context
+    local = {name: await enter(open_embedder(name)) for name in settings.local_embedders}
+    remote = {one.profile.name: one for one in await _open_embedding_engines(process, settings)}
+    embedder, *more = [
+        remote[name] if name in remote else local[name][0] for name in settings.embedders
+    ]
+    # Its scores are fitted to vectors of the local models; and it answers while a server is away.
+    extractive = Extractive(*next(iter(local.values())))
+    adapters = Adapters(
+        embedder=embedder,
+        # The first is the default; the extractive one answers when that is away.
+        generators=[*await _open_engines(process, settings), extractive],
+        more_embedders=more,
+        rerankers=await _open_rerankers(process, settings),
+    )
+    if settings.uses_vllm:
+        REGISTRY.register(VllmMetrics())
+    wire(process, adapters)
+
+
+async def _open_embedding_engines(process: Process, settings: Settings) -> Sequence[Embedder]:
+    opened = []
+    for each in settings.embedding_engines:
+        embedder = await process.stack.enter_async_context(
+            open_embedding_engine(each, settings.otlp_endpoint)
+        )
+        process.add_loop(embedder.watch)
+        opened.append(embedder)
+    return opened
+
+
+async def _open_rerankers(process: Process, settings: Settings) -> Sequence[Reranker]:
+    opened = []
+    for each in settings.rerankers:
+        reranker = await process.stack.enter_async_context(
+            open_reranker(each, settings.otlp_endpoint)
+        )
+        if isinstance(reranker, Watched):
+            process.add_loop(reranker.watch)
+        opened.append(reranker)
+    return opened
 
 
 async def _open_engines(process: Process, settings: Settings) -> Sequence[Generator]:
@@ -90,18 +128,7 @@ async def _open_engines(process: Process, settings: Settings) -> Sequence[Genera
             process.add_loop(generator.watch)
         member = Member(generator=generator, weight=each.weight)
         named.setdefault(generator.card.name, []).append(member)
-    if any(each.engine == "vllm" for each in settings.all_engines):
-        REGISTRY.register(VllmMetrics())
     return [
         EnginePool(members) if len(members) > 1 else members[0].generator
         for members in named.values()
     ]
-
-
-async def _open_embedder(process: Process, name: str) -> tuple[Embedder, Vocabulary]:
-    if name == "null":
-        hashes = NullEmbedder()
-        return hashes, hashes
-    # In a thread, because the process connects to the bus and to auth meanwhile.
-    engine = await asyncio.to_thread(minilm.load)
-    return await process.stack.enter_async_context(Batcher(engine)), engine

@@ -1,14 +1,14 @@
 """Collects texts of many callers into batches of limited size with little padding.
 
-Only the engine runs in threads; all state belongs to the event loop and needs no lock.
+Only the engine runs elsewhere; all state belongs to the event loop and needs no lock.
 """
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -21,8 +21,8 @@ from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
 from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
-from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner
-from inference.engine import Engine, Ids, infer, infer_alone
+from inference.domain import NOBODY, EmbeddingProfile, InputType, Lane, ModelCard, Owner
+from inference.engine import AsyncEngine, Engine, Ids, ThreadedEngine, infer, infer_alone
 from inference.fair_queue import Call, FairQueue, LaneLimits, Window
 from inference.ports import Embedder, Matrix
 
@@ -37,6 +37,8 @@ LIMITS = {
     Lane.BULK: LaneLimits(batch_tokens=1024, gather_s=0.005, waiting_texts=8192),
 }
 _RETRY_AFTER_S = (0.1, 30.0)
+# On exit a batch that runs is given so long; its callers were answered already.
+CLOSE_S = 2.0
 # More links in a span are not useful.
 LINKS_MAX = 64
 
@@ -73,19 +75,18 @@ class Batcher(Embedder):
     Interactive windows go before bulk ones and are the only ones in the express slot.
     """
 
-    def __init__(self, engine: Engine, limits: dict[Lane, LaneLimits] = LIMITS) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine | AsyncEngine, limits: Mapping[Lane, LaneLimits] = LIMITS
+    ) -> None:
+        self._engine = engine if isinstance(engine, AsyncEngine) else ThreadedEngine(engine)
         self._queues = {lane: FairQueue(limits[lane]) for lane in Lane}
         self._calls: set[Call] = set()
         self._again: deque[_Batch] = deque()
         self._free = set(range(engine.slots))
-        self._running: set[asyncio.Future[Matrix]] = set()
+        self._running: set[asyncio.Task[Matrix]] = set()
         self._seconds_per_text = 0.01
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._inferring = ThreadPoolExecutor(engine.slots, "infer")
-        # One thread per lane, so that a question does not wait until 256 long texts are tokenized.
-        self._tokenizing = {lane: ThreadPoolExecutor(1, f"tokenize-{lane.value}") for lane in Lane}
 
     @property
     @override
@@ -115,19 +116,28 @@ class Batcher(Embedder):
         for call in self._calls:
             _fail(call, _closed_error())
         if self._running:
-            await asyncio.wait(self._running)
-        for threads in (self._inferring, *self._tokenizing.values()):
-            threads.shutdown()
+            _, late = await asyncio.wait(self._running, timeout=CLOSE_S)
+            for batch in late:
+                batch.cancel()
+        self._engine.close()
+
+    async def watch(self) -> None:
+        """See `AsyncEngine.watch`."""
+        await self._engine.watch()
 
     @override
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        lane: Lane,
+        owner: Owner = NOBODY,
+        input_type: InputType = InputType.PASSAGE,
+    ) -> Matrix:
         queue = self._queues[lane]
         self._admit(lane, len(texts))
         queue.waiting_texts += len(texts)
         try:
-            windows = await asyncio.get_running_loop().run_in_executor(
-                self._tokenizing[lane], self._engine.tokenize, texts
-            )
+            windows = await self._engine.tokenize(texts, lane, input_type)
             # Questions wait only milliseconds, so that lane keeps the order of arrival.
             return await self._wait_for_vectors(
                 windows, lane, owner if lane is Lane.BULK else NOBODY
@@ -210,17 +220,20 @@ class Batcher(Embedder):
 
     def _start(self, slot: int, batch: _Batch) -> None:
         self._free.discard(slot)
-        running = asyncio.get_running_loop().run_in_executor(
-            self._inferring,
-            infer_alone if batch.alone else infer,
-            self._engine,
-            slot,
-            [window.ids for window in batch.windows],
+        span = batch.span()
+        # The batch belongs to no caller, so it has the context of none.
+        running = asyncio.get_running_loop().create_task(
+            self._infer(slot, batch, span), context=contextvars.Context()
         )
         self._running.add(running)
-        running.add_done_callback(
-            partial(self._finish, slot, batch, batch.span(), time.monotonic())
-        )
+        running.add_done_callback(partial(self._finish, slot, batch, span, time.monotonic()))
+
+    async def _infer(self, slot: int, batch: _Batch, span: trace.Span) -> Matrix:
+        windows = [window.ids for window in batch.windows]
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            if batch.alone:
+                return await infer_alone(self._engine, slot, windows)
+            return await infer(self._engine, slot, windows)
 
     def _finish(
         self,
@@ -228,10 +241,13 @@ class Batcher(Embedder):
         batch: _Batch,
         span: trace.Span,
         started_s: float,
-        ran: asyncio.Future[Matrix],
+        ran: asyncio.Task[Matrix],
     ) -> None:
         self._running.discard(ran)
         self._free.add(slot)
+        if ran.cancelled():
+            span.end()
+            return
         error = ran.exception()
         if error is None:
             self._learn_pace(len(batch.windows), time.monotonic() - started_s)
@@ -249,7 +265,10 @@ class Batcher(Embedder):
         self._seconds_per_text += 0.1 * (measured - self._seconds_per_text)
 
     def _retry_alone(self, batch: _Batch, error: BaseException) -> None:
-        """Runs the windows of each caller once more, alone, to find the cause of a failure."""
+        """Runs the windows of each caller once more, alone, to find the cause of a failure.
+
+        An engine that cannot work now says so itself.
+        """
         by_call: dict[Call, list[Window]] = {}
         for window in batch.windows:
             if not window.call.done.done():
@@ -260,7 +279,7 @@ class Batcher(Embedder):
             extra={"windows": len(batch.windows), "callers": len(by_call), "alone": batch.alone},
         )
         for call, windows in by_call.items():
-            if batch.alone:
+            if batch.alone or isinstance(error, OverloadedError | UnavailableError):
                 _fail(call, _to_service_error(error))
             else:
                 self._again.append(_Batch(batch.lane, windows, alone=True))

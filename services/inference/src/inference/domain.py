@@ -42,6 +42,16 @@ class Source:
     version: int
 
 
+class InputType(Enum):
+    """What a text to embed is; some models embed the two differently.
+
+    A question is compared with passages, never with another question.
+    """
+
+    QUESTION = "question"
+    PASSAGE = "passage"
+
+
 class Precision(Enum):
     """The number format in which an engine computes; its results are always f32."""
 
@@ -50,8 +60,11 @@ class Precision(Enum):
 
 
 class ModelKind(Enum):
+    """What a model is for first; its capabilities tell what else it can do."""
+
     EMBED = "embed"
     GENERATE = "generate"
+    RERANK = "rerank"
 
 
 class Capability(Enum):
@@ -72,6 +85,7 @@ class EmbeddingProfile:
 
     `name` is stable and stored with the vectors. `precision` is not part of it: vectors of one
     profile computed in bf16 and in f32 have a cosine of at least 0.9999 and may be mixed.
+    `cosine_floor` is about the lowest cosine of two texts; 0 for many models, high for some.
     """
 
     name: str
@@ -81,6 +95,7 @@ class EmbeddingProfile:
     pooling: str
     normalised: bool
     precision: Precision
+    cosine_floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,7 @@ class EmbeddingRequest:
     texts: Sequence[str]
     lane: Lane
     owner: Owner = NOBODY
+    input_type: InputType = InputType.PASSAGE
 
     def __post_init__(self) -> None:
         _check_count(self.texts)

@@ -1,13 +1,17 @@
-"""The interface of embedding engines, and the work that threads do with them."""
+"""The interfaces of embedding engines, and what is done with them."""
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError, ServiceError
-from inference.domain import EmbeddingProfile, ModelCard
+from inference.domain import EmbeddingProfile, InputType, Lane, ModelCard
 from inference.ports import Matrix
 
 Ids = npt.NDArray[np.int32]
@@ -34,11 +38,96 @@ class Engine(Protocol):
     @property
     def slots(self) -> int: ...
 
-    def tokenize(self, texts: Sequence[str]) -> Sequence[Sequence[Ids]]:
+    def tokenize(self, texts: Sequence[str], input_type: InputType) -> Sequence[Sequence[Ids]]:
         """The token ids of every text, in one window, or in several if the text is too long."""
 
     def infer(self, slot: int, ids: Ids) -> Matrix:
         """Vectors [rows, dimensions] of windows [rows, length] padded with zeros on the right."""
+
+
+class AsyncEngine(ABC):
+    """An engine that works elsewhere: in threads, in another process, or on a server.
+
+    `slots` batches can run at once; the last slot is the express slot, which bulk work never uses.
+    """
+
+    @property
+    @abstractmethod
+    def profile(self) -> EmbeddingProfile: ...
+
+    @property
+    @abstractmethod
+    def card(self) -> ModelCard: ...
+
+    @property
+    @abstractmethod
+    def slots(self) -> int: ...
+
+    @abstractmethod
+    async def tokenize(
+        self, texts: Sequence[str], lane: Lane, input_type: InputType
+    ) -> Sequence[Sequence[Ids]]:
+        """The ids of every text, in one window, or in several if the text is too long."""
+
+    @abstractmethod
+    async def infer(self, slot: int, windows: Sequence[Ids]) -> Matrix:
+        """Vectors of windows, f32 [windows, dimensions], of any length.
+
+        Raises:
+            OverloadedError, UnavailableError: the engine cannot work now, whatever the texts are.
+            Exception: it fails on these windows.
+        """
+
+    async def watch(self) -> None:
+        """Runs until the engine is dead, and then raises: the process has to start again."""
+        await asyncio.Event().wait()
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to close)
+        """Gives up what it holds."""
+
+
+class ThreadedEngine(AsyncEngine):
+    """A blocking engine in threads, one for each slot."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._inferring = ThreadPoolExecutor(engine.slots, "infer")
+        # One thread per lane, so that a question does not wait until 256 long texts are tokenized.
+        self._tokenizing = {lane: ThreadPoolExecutor(1, f"tokenize-{lane.value}") for lane in Lane}
+
+    @property
+    @override
+    def profile(self) -> EmbeddingProfile:
+        return self._engine.profile
+
+    @property
+    @override
+    def card(self) -> ModelCard:
+        return self._engine.card
+
+    @property
+    @override
+    def slots(self) -> int:
+        return self._engine.slots
+
+    @override
+    async def tokenize(
+        self, texts: Sequence[str], lane: Lane, input_type: InputType
+    ) -> Sequence[Sequence[Ids]]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._tokenizing[lane], self._engine.tokenize, texts, input_type
+        )
+
+    @override
+    async def infer(self, slot: int, windows: Sequence[Ids]) -> Matrix:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._inferring, self._engine.infer, slot, pad(windows)
+        )
+
+    @override
+    def close(self) -> None:
+        for threads in (self._inferring, *self._tokenizing.values()):
+            threads.shutdown()
 
 
 def padded_tokens(length: int) -> int:
@@ -46,24 +135,31 @@ def padded_tokens(length: int) -> int:
     return -(-length // GRANULE_TOKENS) * GRANULE_TOKENS
 
 
-def infer(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
-    """Vectors of the windows, each multiplied by the length of its window.
+def pad(windows: Sequence[Ids]) -> Ids:
+    """The windows as rows, padded with zeros on the right."""
+    longest = max(len(ids) for ids in windows)
+    padded = np.zeros((len(windows), padded_tokens(longest)), np.int32)
+    for row, ids in zip(padded, windows, strict=True):
+        row[: len(ids)] = ids
+    return padded
+
+
+async def infer(engine: AsyncEngine, slot: int, windows: Sequence[Ids]) -> Matrix:
+    """Vectors of the windows, each as long as its window.
 
     Raises:
         FloatingPointError: the engine returned a vector without direction.
     """
-    lengths = np.array([len(ids) for ids in windows])
-    padded = np.zeros((len(windows), padded_tokens(int(lengths.max()))), np.int32)
-    for row, ids in zip(padded, windows, strict=True):
-        row[: len(ids)] = ids
-    vectors = engine.infer(slot, padded)
+    lengths = np.array([len(ids) for ids in windows], np.float32)
+    vectors = await engine.infer(slot, windows)
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.isfinite(norms) & (norms > 0)).all():
         raise FloatingPointError("a vector is zero or contains a value that is not a number")
-    return vectors * lengths.astype(np.float32)[:, None]
+    scaled: Matrix = vectors * (lengths / norms)[:, None]
+    return scaled
 
 
-def infer_alone(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
+async def infer_alone(engine: AsyncEngine, slot: int, windows: Sequence[Ids]) -> Matrix:
     """`infer` for windows of one caller that failed before, to find out whether they are the cause.
 
     Raises:
@@ -71,12 +167,12 @@ def infer_alone(engine: Engine, slot: int, windows: Sequence[Ids]) -> Matrix:
         Exception: the engine also fails on that text.
     """
     try:
-        return infer(engine, slot, windows)
+        return await infer(engine, slot, windows)
     except ServiceError:
         raise
     except Exception as error:
-        [[ids]] = engine.tokenize([PROBE])
-        infer(engine, slot, [ids])
+        [[ids]] = await engine.tokenize([PROBE], Lane.INTERACTIVE, InputType.PASSAGE)
+        await infer(engine, slot, [ids])
         raise InvalidInputError(
             "TEXT_BREAKS_ENGINE",
             "a text of this request makes the embedding engine fail; change the text",

@@ -19,7 +19,7 @@ OLDEST_LEADS_EVERY = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLimits:
-    """Limits of a lane: tokens per batch, seconds to gather a batch, texts that may wait.
+    """Limits of a lane: tokens and windows per batch, seconds to gather it, texts that may wait.
 
     A text counts as waiting from its arrival until its vector is returned.
     """
@@ -27,6 +27,7 @@ class LaneLimits:
     batch_tokens: int
     gather_s: float
     waiting_texts: int
+    batch_windows: int = 1_024
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +121,7 @@ class FairQueue:
         lead = _age if self.batches % OLDEST_LEADS_EVERY == 0 else _amount_served
         shares = min(self._documents(), key=lead)
         longest = _oldest(shares[1]).padded
-        room = max(1, self.limits.batch_tokens // longest)
+        room = min(max(1, self.limits.batch_tokens // longest), self.limits.batch_windows)
         batch = [self._remove(*shares, longest)]
         for length in range(longest, (longest - 1) // 2, -GRANULE_TOKENS):
             while len(batch) < room and (fitting := self._choose_document(length)):

@@ -50,7 +50,7 @@ TOKENS = Counter(
 )
 ENGINE_REQUESTS = Gauge(
     "aquifer_engine_requests",
-    "Answers that an engine writes (running), or that wait for it here (waiting).",
+    "Calls of an engine that run (running), or that wait for it here (waiting).",
     ("gen_ai_request_model", "state"),
     registry=REGISTRY,
 )

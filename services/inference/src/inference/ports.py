@@ -9,7 +9,15 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from chassis.events.delivery import Delivery
-from inference.domain import NOBODY, EmbeddingProfile, Lane, ModelCard, Owner, Source
+from inference.domain import (
+    NOBODY,
+    EmbeddingProfile,
+    InputType,
+    Lane,
+    ModelCard,
+    Owner,
+    Source,
+)
 from inference.generation import Generation, Step
 
 # f32 [texts, dimensions] and f32 [dimensions].
@@ -24,13 +32,20 @@ class Model(Protocol):
     def card(self) -> ModelCard: ...
 
 
+@runtime_checkable
 class Embedder(Model, Protocol):
     """Turns texts into vectors; every one passes `test_embedder_conformance.py`."""
 
     @property
     def profile(self) -> EmbeddingProfile: ...
 
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        lane: Lane,
+        owner: Owner = NOBODY,
+        input_type: InputType = InputType.PASSAGE,
+    ) -> Matrix:
         """Unit-length vectors, one row per text, in the order given: f32 [texts, dimensions].
 
         The matrix is the caller's own. A text longer than the model's window is covered whole.
@@ -43,6 +58,7 @@ class Embedder(Model, Protocol):
         """
 
 
+@runtime_checkable
 class Generator(Model, Protocol):
     """Continues conversations; every one passes `test_generator_conformance.py`."""
 

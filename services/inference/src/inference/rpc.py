@@ -20,6 +20,7 @@ from inference.domain import (
     Capability,
     CountRequest,
     EmbeddingRequest,
+    InputType,
     Lane,
     ModelCard,
     ModelKind,
@@ -34,7 +35,12 @@ ACCESS: Access = {
     for method in ("Embed", "Generate", "Rerank", "CountTokens", "ListModels", "GetModel")
 }
 LANES = {lane_pb2.LANE_BULK: Lane.BULK}
-KINDS = {ModelKind.EMBED: pb.MODEL_KIND_EMBED, ModelKind.GENERATE: pb.MODEL_KIND_GENERATE}
+INPUT_TYPES = {pb.INPUT_TYPE_QUESTION: InputType.QUESTION}
+KINDS = {
+    ModelKind.EMBED: pb.MODEL_KIND_EMBED,
+    ModelKind.GENERATE: pb.MODEL_KIND_GENERATE,
+    ModelKind.RERANK: pb.MODEL_KIND_RERANK,
+}
 CAPABILITIES = {
     Capability.EMBED: pb.CAPABILITY_EMBED,
     Capability.GENERATE: pb.CAPABILITY_GENERATE,
@@ -61,7 +67,7 @@ class InferenceRpc(InferenceServiceServicer):
     async def Embed(
         self, request: pb.EmbedRequest, context: ServicerContext[Any, Any]
     ) -> pb.EmbedResponse:
-        """Vectors of texts in the same order; interactive unless the lane is bulk."""
+        """Vectors of texts in the same order; interactive passages unless told otherwise."""
         done = await self.embed.run(
             EmbeddingRequest(
                 profile=request.profile or self.default_profile,
@@ -70,6 +76,7 @@ class InferenceRpc(InferenceServiceServicer):
                 # Separate from the tenant's documents: those can wait on the bus, a call has a
                 # deadline.
                 owner=Owner(f"{caller().tenant}/calls"),
+                input_type=INPUT_TYPES.get(request.input_type, InputType.PASSAGE),
             )
         )
         return pb.EmbedResponse(
@@ -86,7 +93,7 @@ class InferenceRpc(InferenceServiceServicer):
         started_s = time.monotonic()
         first_s = 0.0
         generation = replace(to_generation(request), tenant=caller().tenant)
-        card = self.models.catalogue.find(generation.model).card
+        card = self.generate.catalogue.find_generator(generation).card
         async with aclosing(coalesce(self.generate.run(generation))) as packs:
             async for pack in packs:
                 first_s = first_s or time.monotonic() - started_s

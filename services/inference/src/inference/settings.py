@@ -1,31 +1,46 @@
 """Settings of inference, read once from variables AQUIFER_*."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import (
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 
 from chassis.base.settings import ServiceSettings
-from inference.engine_settings import EngineSettings
+from inference.engine_settings import (
+    EmbedderName,
+    EmbeddingSettings,
+    EngineSettings,
+    RerankerSettings,
+)
 
-EMBEDDERS = {"minilm", "null"}
+EMBEDDERS = frozenset(get_args(EmbedderName))
+# Names of models that are here without any setting.
+OURS = EMBEDDERS | {"extractive", "minilm-l6-v2", "multilingual-e5-small-q4"}
 
 
 class Settings(ServiceSettings):
     """Settings of `serve`."""
 
-    embedder: Literal["minilm", "null"] = Field(
+    embedder: str = Field(
         "minilm",
-        description="embeds uploads, and what names no profile; null: hashes instead of vectors, to"
-        " measure everything except the model",
+        description="embeds uploads, and what names no profile; multilingual knows all languages;"
+        " null: hashes instead of vectors, to measure everything except the model; or the name of"
+        " an embedding engine",
     )
     more_embedders: str = Field(
         "", description="further embedders, separated by commas, for calls that name their profile"
+    )
+    embedding_engines: list[EmbeddingSettings] = Field(
+        default_factory=list,
+        description="JSON list of embedding models that other engines run; all of them are opened",
+    )
+    rerankers: list[RerankerSettings] = Field(
+        default_factory=list,
+        description="JSON list of rerankers that other engines run, for calls that name them",
     )
     engine: Literal["extractive", "openai", "vllm"] = Field(
         "extractive",
@@ -51,13 +66,22 @@ class Settings(ServiceSettings):
         " above; those with the same name share its calls",
     )
 
-    @field_validator("more_embedders")
-    @classmethod
-    def _check_names(cls, value: str) -> str:
-        unknown = {*filter(None, value.split(","))} - EMBEDDERS
-        if unknown:
-            raise ValueError(f"no embedder is called {', '.join(sorted(unknown))}")
-        return value
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        others = [one.public_name for one in (*self.embedding_engines, *self.rerankers)]
+        taken = {name for name in others if others.count(name) > 1} | OURS.intersection(others)
+        if taken:
+            raise ValueError(
+                f"two models are called {', '.join(sorted(taken))}; set another `name` in"
+                " AQUIFER_EMBEDDING_ENGINES or AQUIFER_RERANKERS"
+            )
+        known = EMBEDDERS | {one.public_name for one in self.embedding_engines}
+        if unknown := {*self.embedders} - known:
+            raise ValueError(
+                f"no embedder is called {', '.join(sorted(unknown))}; there are"
+                f" {', '.join(sorted(known))}, and AQUIFER_EMBEDDING_ENGINES adds more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
@@ -85,5 +109,18 @@ class Settings(ServiceSettings):
 
     @property
     def embedders(self) -> Sequence[str]:
-        """Every embedder to open, the default first."""
-        return list(dict.fromkeys([self.embedder, *filter(None, self.more_embedders.split(","))]))
+        """Every embedder that is offered, the default first."""
+        more = filter(None, self.more_embedders.split(","))
+        engines = (one.public_name for one in self.embedding_engines)
+        return list(dict.fromkeys([self.embedder, *more, *engines]))
+
+    @property
+    def local_embedders(self) -> Sequence[str]:
+        """Those to open that need no other engine; there is one at least, for quotes."""
+        return [name for name in self.embedders if name in EMBEDDERS] or ["minilm"]
+
+    @property
+    def uses_vllm(self) -> bool:
+        """Whether vLLM runs a model here."""
+        models = (*self.all_engines, *self.embedding_engines, *self.rerankers)
+        return any(one.engine == "vllm" for one in models)

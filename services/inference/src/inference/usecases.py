@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.ingest.v1.document_pb2 import LANE_INTERACTIVE
-from chassis.base.errors import NotFoundError
 from chassis.events.delivery import Delivery
 from inference.catalogue import Catalogue
 from inference.citation_marks import mark_citations
@@ -23,7 +22,7 @@ from inference.domain import (
 )
 from inference.generation import Generation, Step
 from inference.generation_metrics import measure
-from inference.ports import Begin, Embedder, Matrix, Vector, VectorCache
+from inference.ports import Begin, Matrix, Vector, VectorCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +35,21 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class EmbedTexts:
-    """Embeds under the profile asked for; `embedders` is keyed by profile name."""
+    """Embeds under the profile asked for."""
 
-    embedders: Mapping[str, Embedder]
+    catalogue: Catalogue
 
-    def find(self, profile: str) -> Embedder:
-        """The embedder of a profile.
+    async def run(self, request: EmbeddingRequest) -> Embedded:
+        """The vectors of the texts.
 
         Raises:
             NotFoundError: PROFILE_UNKNOWN.
+            ServiceError: as `Embedder`.
         """
-        if profile not in self.embedders:
-            raise NotFoundError(
-                "PROFILE_UNKNOWN",
-                f"no embedding profile {profile!r} is served here",
-                profile=profile,
-            )
-        return self.embedders[profile]
-
-    async def run(self, request: EmbeddingRequest) -> Embedded:
-        """Raises NotFoundError, PROFILE_UNKNOWN; otherwise as `Embedder`."""
-        embedder = self.find(request.profile)
-        vectors = await embedder.embed(request.texts, request.lane, request.owner)
+        embedder = self.catalogue.find_embedder(request.profile)
+        vectors = await embedder.embed(
+            request.texts, request.lane, request.owner, request.input_type
+        )
         return Embedded(embedder.profile, vectors)
 
 
@@ -121,12 +113,11 @@ class CountTokens:
 class ListModels:
     """Every model this process serves, embedding ones first, the default of each kind first."""
 
-    embedders: Mapping[str, Embedder]
     catalogue: Catalogue
 
     def run(self) -> Sequence[ModelCard]:
         """Their cards."""
-        return [one.card for one in (*self.embedders.values(), *self.catalogue.models)]
+        return self.catalogue.cards
 
     def find(self, name: str) -> ModelCard:
         """The card of one.
@@ -134,9 +125,6 @@ class ListModels:
         Raises:
             NotFoundError: MODEL_UNKNOWN.
         """
-        for card in self.run():
-            if card.name == name:
-                return card
         return self.catalogue.find(name).card
 
 
@@ -168,7 +156,7 @@ class EmbedChunks:
             lane=Lane.BULK,
             owner=Owner(_share_of(event), event.document),
         )
-        profile = self.embed.find(self.profile).profile
+        profile = self.embed.catalogue.find_embedder(self.profile).profile
         source = Source(event.tenant, event.document, event.version)
         known = await self.cache.read(source, profile, request.texts) if self.cache else {}
         new = await self._embed(request, known)

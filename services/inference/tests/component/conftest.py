@@ -30,8 +30,8 @@ from chassis.rpc.server import create_server, server_interceptors
 from inference.app import SERVICE, Adapters, wire
 from inference.batching import Batcher
 from inference.engine import Engine
+from inference.engines.bert import BertEncoder
 from inference.engines.extractive import Extractive, Vocabulary
-from inference.engines.minilm import MiniLm
 from inference.engines.null import NullEmbedder
 from inference.rpc import ACCESS
 from inference.settings import Settings
@@ -202,7 +202,7 @@ def open_service(open_with: Any) -> Callable[[Batcher, Vocabulary], Awaitable[Ru
 
 
 @pytest.fixture
-async def batcher(engine: MiniLm) -> AsyncIterator[Batcher]:
+async def batcher(engine: BertEncoder) -> AsyncIterator[Batcher]:
     async with Batcher(engine) as batcher:
         yield batcher
 
@@ -214,7 +214,7 @@ async def ticking_batcher(ticking: Engine) -> AsyncIterator[Batcher]:
 
 
 @pytest.fixture
-async def service(open_service: Any, batcher: Batcher, engine: MiniLm) -> RunningService:
+async def service(open_service: Any, batcher: Batcher, engine: BertEncoder) -> RunningService:
     """Over the real model."""
     service: RunningService = await open_service(batcher, engine)
     return service

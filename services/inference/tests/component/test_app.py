@@ -1,16 +1,19 @@
 """What the service opens, by its settings."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from inference.app import build
-from inference.engines import minilm
-from services.inference.tests.openai_server import running_openai_server
+from inference.engines import embedders, minilm
+from inference.settings import EMBEDDERS
+from services.inference.tests.openai_server import DIMENSIONS, running_openai_server
 
-from .conftest import question, settings_for
+from .conftest import failure, question, settings_for
 
 
 async def test_without_a_model_none_is_loaded_and_everything_answers(bus, open_with, monkeypatch):
@@ -40,6 +43,30 @@ async def test_further_embedders_answer_calls_that_name_their_profile(bus, open_
         request = pb.EmbedRequest(profile=profile, texts=["a well"])
         response = await service.stub.Embed(request, **service.caller())
         assert (response.profile, response.dimensions) == (used, 384)
+
+
+async def test_the_multilingual_one_alone_answers_in_its_languages(bus, open_with):
+    settings = settings_for(bus, embedder="multilingual")
+    service = await open_with(partial(build, settings=settings))
+    listed = await service.stub.ListModels(pb.ListModelsRequest(), **service.caller())
+    assert [model.name for model in listed.models] == ["multilingual-e5-small-q4", "extractive"]
+    assert (listed.models[0].licence, listed.models[0].context_tokens) == ("MIT", 512)
+    passages = ["Der Brunnen ist 62 Meter tief.", "Das Dach wurde im Mai gedeckt."]
+
+    async def ask(text: str) -> Any:
+        call = service.stub.Generate(question(text, passages), **service.caller())
+        return [step async for step in call]
+
+    steps = await ask("Wie tief ist der Brunnen?")
+    marks = [step.citation for step in steps if step.WhichOneof("step") == "citation"]
+    assert [mark.passage for mark in marks] == [0]
+    assert steps[-1].finish.reason == generation_pb2.FINISH_REASON_STOP
+    [_, last] = await ask("Who painted the Sistine Chapel?")
+    assert last.finish.reason == generation_pb2.FINISH_REASON_NO_ANSWER
+
+
+def test_every_embedder_of_the_settings_can_be_opened():
+    assert set(embedders.EMBEDDERS) == EMBEDDERS
 
 
 def test_an_unknown_embedder_is_refused_at_start(bus):
@@ -148,3 +175,97 @@ async def test_engines_are_listed_by_name_and_share_one(bus, open_with, monkeypa
         assert await ask() == "first"
         assert "authorization" not in first.seen[-1]
         assert await ask(model="tiny") == "other"
+
+
+async def test_embedders_and_rerankers_of_servers_stand_beside_the_local_ones(
+    bus, open_with, monkeypatch
+):
+    monkeypatch.setenv("KEY_OF_THE_EMBEDDER", "secret")
+    async with running_openai_server() as server:
+        engine = {"engine": "openai", "url": server.url, "model": "tiny"}
+        embedding = {
+            **engine,
+            "name": "my-profile",
+            "question_prefix": "query: ",
+            "api_key_variable": "KEY_OF_THE_EMBEDDER",
+        }
+        settings = settings_for(
+            bus,
+            embedder="my-profile",
+            more_embedders="null",
+            embedding_engines=[embedding],
+            rerankers=[{**engine, "name": "cross"}],
+        )
+        service = await open_with(partial(build, settings=settings))
+        stub, caller = service.stub, service.caller()
+        listed = await stub.ListModels(pb.ListModelsRequest(), **caller)
+        assert [(one.name, one.profile) for one in listed.models] == [
+            ("my-profile", "my-profile"),
+            ("null", "null"),
+            ("extractive", ""),
+            ("cross", ""),
+        ]
+        assert listed.models[0].dimensions == DIMENSIONS
+        assert listed.models[3].kind == pb.MODEL_KIND_RERANK
+        assert list(listed.models[3].capabilities) == [pb.CAPABILITY_RERANK]
+        request = pb.EmbedRequest(texts=["why"], input_type=pb.INPUT_TYPE_QUESTION)
+        response = await stub.Embed(request, **caller)
+        assert (response.profile, response.dimensions) == ("my-profile", DIMENSIONS)
+        assert server.asked[-1]["input"] == ["query: why"]
+        assert server.seen[-1]["authorization"] == "Bearer secret"
+        texts = ["It froze.", "The well is deep."]
+        for model, used in (("cross", "cross"), ("", "extractive")):
+            rerank = pb.RerankRequest(model=model, question="How deep is the well?", texts=texts)
+            ranked = await stub.Rerank(rerank, **caller)
+            assert ranked.model == used
+            assert ranked.scores[0] < ranked.scores[1]
+        rerank = pb.RerankRequest(model="my-profile", question="why", texts=texts)
+        assert await failure(stub.Rerank(rerank, **caller)) == (
+            "INVALID_ARGUMENT",
+            "CAPABILITY_MISSING",
+        )
+        for name in ("cross", "my-profile"):
+            call = stub.Generate(question("why", model=name), **caller)
+            assert await failure(call.read()) == ("NOT_FOUND", "MODEL_UNKNOWN")
+
+
+async def test_a_server_that_is_away_stops_no_quote(bus, open_with):
+    async with running_openai_server() as server:
+        embedding = {"engine": "openai", "url": server.url, "model": "tiny"}
+        settings = settings_for(bus, embedder="tiny", embedding_engines=[embedding])
+        service = await open_with(partial(build, settings=settings))
+        server.status = 500
+        call = service.stub.Embed(pb.EmbedRequest(texts=["a"]), **service.caller())
+        assert await failure(call) == ("UNAVAILABLE", "ENGINE_FAILED")
+        request = question("How deep is the well?", ["The well is 62 metres deep."])
+        steps = [step async for step in service.stub.Generate(request, **service.caller())]
+        assert any(step.WhichOneof("step") == "citation" for step in steps)
+
+
+SERVER = {"engine": "openai", "url": "http://x/v1"}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"embedding_engines": [SERVER]}, "needs a `model`, or a `name`"),
+        ({"embedding_engines": [SERVER | {"model": "a:b"}]}, "set `name`, of letters"),
+        ({"embedding_engines": [SERVER | {"model": "m"}] * 2}, "two models are called m"),
+        (
+            {
+                "embedding_engines": [SERVER | {"model": "m"}],
+                "rerankers": [SERVER | {"model": "x/m"}],
+            },
+            "two models are called m",
+        ),
+        ({"rerankers": [SERVER | {"name": "extractive"}]}, "two models are called extractive"),
+        ({"embedder": "m"}, "no embedder is called m; there are minilm, multilingual, null"),
+        ({"embedding_engines": [{"engine": "vllm"}]}, "needs a model"),
+        ({"embedding_engines": [SERVER | {"model": "m", "concurrency": 1}]}, "greater than or"),
+        ({"embedding_engines": [SERVER | {"model": "m", "max_tokens": 8}]}, "has to be 32 or more"),
+        ({"rerankers": [SERVER | {"model": "m", "dimensions": 8}]}, "Extra inputs"),
+    ],
+)
+def test_pooling_engines_that_cannot_be_are_refused_at_start(bus, more, why):
+    with pytest.raises(ValidationError, match=why):
+        settings_for(bus, **more)

@@ -8,7 +8,7 @@ import pytest
 
 from aquifer.inference.v1 import generation_pb2, lane_pb2
 from aquifer.inference.v1 import inference_service_pb2 as pb
-from inference.domain import Lane
+from inference.domain import InputType, Lane
 
 from .conftest import failure, question
 
@@ -38,6 +38,18 @@ async def test_vectors_come_back_in_order_as_the_engine_made_them(service, batch
     np.testing.assert_allclose(got, wanted, atol=0.02)
     np.testing.assert_allclose(got[0], got[2], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
+
+
+async def test_the_engine_is_told_what_the_texts_are(ticking_service, ticking):
+    for told, wanted in (
+        (pb.INPUT_TYPE_UNSPECIFIED, InputType.PASSAGE),
+        (pb.INPUT_TYPE_PASSAGE, InputType.PASSAGE),
+        (pb.INPUT_TYPE_QUESTION, InputType.QUESTION),
+    ):
+        request = pb.EmbedRequest(texts=["a well"], input_type=told)
+        await ticking_service.stub.Embed(request, **ticking_service.caller())
+        assert ticking.input_types == {wanted}
+        ticking.input_types.clear()
 
 
 async def test_a_tenant_does_not_wait_for_all_that_another_sent(

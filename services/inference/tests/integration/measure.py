@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from inference.batching import LIMITS, Batcher
-from inference.domain import Lane
+from inference.domain import InputType, Lane
 from inference.engine import padded_tokens
 from inference.engines import minilm
+from inference.engines.bert import BertEncoder
 from inference.engines.extractive import Extractive
-from inference.engines.minilm import MiniLm
 from inference.generation import Finish, FinishReason
 from services.inference.tests.generations import ask, quotes
 from services.inference.tests.integration.answers import (
@@ -47,10 +47,10 @@ def documents() -> list[str]:
     return [" ".join(chance.choices(stock, k=chance.randint(40, 220))) for _ in range(TEXTS)]
 
 
-def bare(engine: MiniLm, texts: list[str]) -> None:
+def bare(engine: BertEncoder, texts: list[str]) -> None:
     """The same work without the batcher: sorted, padded, every slot but the express one busy."""
     shelves: dict[int, list[np.ndarray]] = {}
-    for ids in (ids for windows in engine.tokenize(texts) for ids in windows):
+    for ids in (ids for windows in engine.tokenize(texts, InputType.PASSAGE) for ids in windows):
         shelves.setdefault(padded_tokens(len(ids)), []).append(ids)
     batches = []
     for length, windows in sorted(shelves.items()):
@@ -77,7 +77,7 @@ def bare(engine: MiniLm, texts: list[str]) -> None:
         thread.join()
 
 
-async def batched(engine: MiniLm, texts: list[str]) -> None:
+async def batched(engine: BertEncoder, texts: list[str]) -> None:
     """16 callers at a time, 32 texts each, as the events bring them."""
     async with Batcher(engine) as batcher:
         turns = asyncio.Semaphore(16)
@@ -91,9 +91,11 @@ async def batched(engine: MiniLm, texts: list[str]) -> None:
                 callers.create_task(call(texts[start : start + 32]))
 
 
-def throughput(engine: MiniLm) -> None:
+def throughput(engine: BertEncoder) -> None:
     texts = documents()
-    tokens = sum(len(ids) for windows in engine.tokenize(texts) for ids in windows)
+    tokens = sum(
+        len(ids) for windows in engine.tokenize(texts, InputType.PASSAGE) for ids in windows
+    )
     say(f"{TEXTS} texts, {tokens} tokens, {engine.profile.precision.value}, {engine.slots} slots")
     bare(engine, texts)
     for _ in range(3):
@@ -121,7 +123,7 @@ async def timed(work: Callable[[], Awaitable[object]], times: int) -> str:
     return f"p50 {statistics.median(took):6.1f} ms, p95 {np.percentile(took, 95):6.1f} ms"
 
 
-async def latency(engine: MiniLm) -> None:
+async def latency(engine: BertEncoder) -> None:
     case = own_cases()[0]
     question = ask(case.question, case.passages * 2)
     async with Batcher(engine) as batcher:
@@ -151,7 +153,7 @@ async def latency(engine: MiniLm) -> None:
         await asyncio.wait(busy)
 
 
-def memory(engine: MiniLm) -> None:
+def memory(engine: BertEncoder) -> None:
     say(f"model loaded:     {_memory()}")
     asyncio.run(batched(engine, documents()))
     say(f"after {TEXTS} texts:  {_memory()}")
@@ -163,7 +165,7 @@ def _memory() -> str:
     return ", ".join(f"{name} {sizes[name]} MiB" for name in ("Rss", "Pss", "Anonymous"))
 
 
-async def answers(engine: MiniLm) -> None:
+async def answers(engine: BertEncoder) -> None:
     results: dict[str, list[tuple[Finish, bool, bool, int]]] = {}
     cases = public_cases(count=400, passages=8, seed=11) if public_data() else own_cases()
     async with Batcher(engine) as batcher:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from inference.batching import Batcher
-from inference.domain import Lane, ModelKind, Owner
+from inference.domain import InputType, Lane, ModelKind, Owner
+from inference.engine_settings import EmbeddingSettings
+from inference.engines.embedders import open_embedding_engine
 from inference.engines.null import NullEmbedder
+from services.inference.tests.openai_server import running_openai_server
 
 TEXTS = [
     "The harbour froze twice that winter.",
@@ -20,12 +23,21 @@ TEXTS = [
 LONG = "The lock keeper wrote down every barge that passed. " * 157
 
 
-@pytest.fixture(params=["minilm", "null", "ticking"])
+ENGINES = {"minilm": "engine", "multilingual": "multilingual_engine", "ticking": "ticking"}
+
+
+@pytest.fixture(params=[*ENGINES, "null", "openai"])
 async def embedder(request):
     if request.param == "null":
         yield NullEmbedder()
         return
-    engine = request.getfixturevalue("engine" if request.param == "minilm" else "ticking")
+    if request.param == "openai":
+        async with running_openai_server() as server:
+            settings = EmbeddingSettings(engine="openai", url=server.url, model="tiny")
+            async with open_embedding_engine(settings) as embedder:
+                yield embedder
+        return
+    engine = request.getfixturevalue(ENGINES[request.param])
     async with Batcher(engine) as batcher:
         yield batcher
 
@@ -48,6 +60,12 @@ async def test_different_texts_differ(embedder):
     vectors = await embedder.embed([*TEXTS[:4], LONG], Lane.BULK)
     likeness = vectors @ vectors.T - np.eye(5)
     assert likeness.max() < 0.99
+
+
+@pytest.mark.parametrize("input_type", list(InputType))
+async def test_what_a_text_is_may_be_told(embedder, input_type):
+    vectors = await embedder.embed(TEXTS, Lane.INTERACTIVE, input_type=input_type)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 async def test_the_same_text_always_gives_the_same_vector(embedder):

@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 import re
+from collections import Counter
 
 import pytest
 
 from chassis.base.errors import InvalidInputError
 from inference.batching import Batcher
-from inference.domain import Lane, ModelKind
+from inference.domain import InputType, Lane, ModelKind
 from inference.engines.extractive import EMBEDDED_MAX, LEAD_IN, QUOTES_MAX, REFUSAL, Extractive
 from inference.generation import CitationMark, Finish, FinishReason, TextDelta
 from services.inference.tests import generations
@@ -190,17 +191,17 @@ async def test_a_heading_lends_support_to_what_stands_below_it(generator):
 
 async def test_a_great_many_sentences_are_narrowed_before_they_are_embedded(generator, batcher):
     class Counting:
-        profile, card, texts = batcher.profile, batcher.card, 0
+        profile, card, texts = batcher.profile, batcher.card, Counter()
 
-        async def embed(self, texts, lane):
-            self.texts += len(texts)
-            return await batcher.embed(texts, lane)
+        async def embed(self, texts, lane, input_type):
+            self.texts[input_type] += len(texts)
+            return await batcher.embed(texts, lane, input_type=input_type)
 
     counting = Counting()
     filler = [" ".join(f"Box {n} of row {row} holds nails." for n in range(60)) for row in range(9)]
     narrowed = Extractive(counting, generator._vocabulary)
     found = await find_quotes(narrowed, ask(STORK_QUESTION, [*filler, STORKS]))
-    assert counting.texts == EMBEDDED_MAX + 1
+    assert counting.texts == {InputType.QUESTION: 1, InputType.PASSAGE: EMBEDDED_MAX}
     assert "over land only" in found[0].text
 
 

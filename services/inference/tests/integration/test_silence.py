@@ -4,6 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from inference.engines import minilm, multilingual
+
 # Written at once, since telemetry works in threads and processes that outlive what it reports.
 WATCHED = """
 import os, sys
@@ -16,17 +20,18 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 
-from inference.engines import minilm
+from inference.engines import minilm, multilingual
 
-minilm.load()
+{minilm.PROFILE_NAME: minilm, multilingual.PROFILE_NAME: multilingual}[sys.argv[2]].load()
 """
 
 
-def test_a_loaded_engine_has_called_nobody_and_written_nothing(tmp_path):
+@pytest.mark.parametrize("profile", [minilm.PROFILE_NAME, multilingual.PROFILE_NAME])
+def test_a_loaded_engine_has_called_nobody_and_written_nothing(tmp_path, profile):
     home, calls = tmp_path / "home", tmp_path / "calls"
     home.mkdir()
     subprocess.run(
-        [sys.executable, "-c", WATCHED, str(calls)],
+        [sys.executable, "-c", WATCHED, str(calls), profile],
         env={**os.environ, "HOME": str(home)},
         timeout=60,
         check=True,

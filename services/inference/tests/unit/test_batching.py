@@ -252,6 +252,22 @@ async def test_a_typed_engine_failure_is_passed_on_as_it_is(ticking):
     assert refused.value.reason == "TEXT_ODD"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [UnavailableError("ENGINE_UNREACHABLE", "away"), OverloadedError("ENGINE_BUSY", "busy")],
+)
+async def test_an_engine_that_is_away_is_asked_once_for_all(ticking, error):
+    ticking.poison, ticking.error = "bad", error
+    async with Batcher(ticking, PATIENT) as batcher:
+        failed = await asyncio.gather(
+            *(batcher.embed([text], Lane.BULK) for text in ("bad", "well", "good")),
+            return_exceptions=True,
+        )
+        assert failed == [error] * 3
+        assert len(ticking.batches) == 1
+        assert len(await batcher.embed(["good"], Lane.BULK)) == 1
+
+
 async def test_a_tokenizer_failure_reaches_its_caller_and_frees_its_place(ticking):
     async with Batcher(ticking) as batcher:
         with pytest.raises(TypeError):

@@ -1,5 +1,6 @@
 """Whose windows leave in which batch, without an engine."""
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -171,3 +172,9 @@ def test_whatever_arrives_everything_leaves_once_and_none_is_left_behind(steps, 
         left += batch
     assert sorted(map(id, left)) == sorted(map(id, everything))
     assert not queue.lane.parts
+
+
+def test_a_batch_has_no_more_windows_than_its_lane_allows():
+    queue = FairQueue(replace(BULK, batch_windows=5))
+    put(queue, BIG, *[10] * 12)
+    assert [len(batch) for batch in emptied(queue)] == [5, 5, 2]

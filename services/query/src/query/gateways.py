@@ -45,7 +45,12 @@ class InferenceEmbedder(Embedder):
 
     @override
     async def embed_question(self, text: str) -> Vector:
-        request = pb.EmbedRequest(profile=self._profile.name, texts=[text], lane=LANE_INTERACTIVE)
+        request = pb.EmbedRequest(
+            profile=self._profile.name,
+            texts=[text],
+            lane=LANE_INTERACTIVE,
+            input_type=pb.INPUT_TYPE_QUESTION,
+        )
         with _translate_unknown(self._profile):
             response = await self._stub.Embed(request)
         row: Vector = self._read(response, rows=1)[0]
@@ -53,7 +58,12 @@ class InferenceEmbedder(Embedder):
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
-        request = pb.EmbedRequest(profile=self._profile.name, texts=texts, lane=LANE_BULK)
+        request = pb.EmbedRequest(
+            profile=self._profile.name,
+            texts=texts,
+            lane=LANE_BULK,
+            input_type=pb.INPUT_TYPE_PASSAGE,
+        )
         with act_for(tenant), _translate_unknown(self._profile):
             response = await self._stub.Embed(request, timeout=BULK_TIMEOUT_S)
         return self._read(response, rows=len(texts))

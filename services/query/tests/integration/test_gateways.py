@@ -38,9 +38,11 @@ class ScriptedInference(InferenceServiceServicer):
         self.reached = asyncio.Event()
         self.left = asyncio.Event()
         self.requests: list[generation.GenerateRequest] = []
+        self.embedded: list[pb.EmbedRequest] = []
 
     @override
     async def Embed(self, request, context):
+        self.embedded.append(request)
         rows = np.tile(np.array([1, 0], dtype="<f4"), (len(request.texts), 1))
         return pb.EmbedResponse(profile=self.profile, dimensions=2, vectors=rows.tobytes())
 
@@ -153,6 +155,16 @@ async def test_without_passages_no_model_is_needed_that_writes(inference, channe
     await generate(channel)
     await generate(channel, replace(PROMPT, model="named"))
     assert [one.model for one in inference.requests] == ["extractive", "named"]
+
+
+async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference, channel):
+    embedder = InferenceEmbedder(channel, PROFILE)
+    await embedder.embed_question("why")
+    await embedder.embed_passages("acme", ["It is deep."])
+    assert [(list(one.texts), one.input_type) for one in inference.embedded] == [
+        (["why"], pb.INPUT_TYPE_QUESTION),
+        (["It is deep."], pb.INPUT_TYPE_PASSAGE),
+    ]
 
 
 async def test_vectors_of_another_profile_are_refused(inference, channel):

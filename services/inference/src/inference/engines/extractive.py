@@ -5,13 +5,21 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
 from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
-from inference.domain import QUESTION_MAX_CHARS, Capability, Lane, ModelCard, ModelKind
+from inference.domain import (
+    QUESTION_MAX_CHARS,
+    Capability,
+    InputType,
+    Lane,
+    ModelCard,
+    ModelKind,
+)
 from inference.engines.sentences import Sentence, sentences, stem, words
 from inference.generation import (
     CitationMark,
@@ -160,7 +168,7 @@ class Extractive(Generator, Reranker, TokenCounter):
         said = [LEAD_IN]
         reason = FinishReason.STOP
         yield TextDelta(LEAD_IN)
-        for number, sentence in enumerate(_choose_quotes(ranked), start=1):
+        for number, sentence in enumerate(self._choose_quotes(ranked), start=1):
             quoted = sentence.candidate
             if not self._is_within([*said, quoted.text], request.max_output_tokens):
                 reason = FinishReason.LENGTH
@@ -242,15 +250,39 @@ class Extractive(Generator, Reranker, TokenCounter):
         """All candidates with their scores, best first."""
         if not found:
             return []
-        texts = [question, *(candidate.text for candidate in found)]
-        vectors = await self._embedder.embed(texts, Lane.INTERACTIVE)
+        embed = partial(self._embedder.embed, lane=Lane.INTERACTIVE)
+        [asked_vector], vectors = await asyncio.gather(
+            embed([question], input_type=InputType.QUESTION),
+            embed([candidate.text for candidate in found], input_type=InputType.PASSAGE),
+        )
         scored: list[_Scored] = []
-        for candidate, vector in zip(found, vectors[1:], strict=True):
-            support = asked.support(candidate) + float(vector @ vectors[0])
+        for candidate, vector in zip(found, vectors, strict=True):
+            support = asked.support(candidate) + self._likeness(asked_vector, vector)
             # Rounded, so that the reading order decides near ties, not the last bits of a cosine.
             score = round(support + asked.closeness(candidate), 4)
             scored.append(_Scored(candidate, support, score, vector))
         return sorted(scored, key=lambda one: -one.score)
+
+    def _likeness(self, one: Matrix, other: Matrix) -> float:
+        """The cosine, counted from the floor of the profile, so that embedders are comparable."""
+        floor = self._embedder.profile.cosine_floor
+        return (float(one @ other) - floor) / (1 - floor)
+
+    def _choose_quotes(self, ranked: Sequence[_Scored]) -> list[_Scored]:
+        """At most `QUOTES_MAX` quotes by maximal marginal relevance.
+
+        That is, with good scores and little repetition.
+        """
+        chosen: list[_Scored] = []
+        rest = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]
+
+        def likeness(one: _Scored) -> float:
+            return max((self._likeness(one.vector, other.vector) for other in chosen), default=0.0)
+
+        while rest and len(chosen) < QUOTES_MAX:
+            chosen.append(max(rest, key=lambda one: one.score - _REPETITION_WEIGHT * likeness(one)))
+            rest = [one for one in rest if likeness(one) < _SAME_LIKENESS]
+        return chosen
 
     def _is_within(self, said: Sequence[str], max_tokens: int) -> bool:
         return sum(self._vocabulary.count_tokens(said)) <= max_tokens
@@ -283,17 +315,3 @@ def _confidence(ranked: Sequence[_Scored]) -> float:
         return 0.0
     best = round(max(one.support for one in ranked), 4)
     return 1 / (1 + math.exp(-_CONFIDENCE_SLOPE * (best - _CONFIDENCE_CENTRE)))
-
-
-def _choose_quotes(ranked: Sequence[_Scored]) -> list[_Scored]:
-    """At most `QUOTES_MAX` quotes by maximal marginal relevance: good scores, little repetition."""
-    chosen: list[_Scored] = []
-    rest = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]
-
-    def likeness(one: _Scored) -> float:
-        return max((float(one.vector @ other.vector) for other in chosen), default=0.0)
-
-    while rest and len(chosen) < QUOTES_MAX:
-        chosen.append(max(rest, key=lambda one: one.score - _REPETITION_WEIGHT * likeness(one)))
-        rest = [one for one in rest if likeness(one) < _SAME_LIKENESS]
-    return chosen

@@ -10,6 +10,7 @@ from inference.domain import (
     NOBODY,
     Capability,
     EmbeddingProfile,
+    InputType,
     Lane,
     ModelCard,
     ModelKind,
@@ -55,7 +56,13 @@ class NullEmbedder(Embedder, Vocabulary):
         )
 
     @override
-    async def embed(self, texts: Sequence[str], lane: Lane, owner: Owner = NOBODY) -> Matrix:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        lane: Lane,
+        owner: Owner = NOBODY,
+        input_type: InputType = InputType.PASSAGE,
+    ) -> Matrix:
         digests = b"".join(hashlib.shake_128(text.encode()).digest(DIMENSIONS) for text in texts)
         # Adds 0.5 so that no vector can be zero.
         vectors = np.frombuffer(digests, np.int8).astype(np.float32) + np.float32(0.5)

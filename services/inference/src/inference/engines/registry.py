@@ -1,13 +1,34 @@
-"""The engines that write answers, by the name in the settings. A new one is a function more."""
+"""The engines that write answers or rerank, by the name in the settings.
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+A new one is a function more.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 from chassis.base.errors import FailedPreconditionError
-from inference.engine_settings import EngineSettings
-from inference.ports import Generator
+from inference.engine_settings import EngineSettings, RerankerSettings
+from inference.ports import Generator, Reranker
 
 Opened = AbstractAsyncContextManager[Generator]
+OpenedReranker = AbstractAsyncContextManager[Reranker]
+
+
+@contextmanager
+def import_vllm() -> Iterator[None]:
+    """For the import of a module that needs vLLM.
+
+    Raises:
+        FailedPreconditionError: ENGINE_NOT_INSTALLED.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise FailedPreconditionError(
+            "ENGINE_NOT_INSTALLED",
+            f"the engine vllm needs vLLM beside inference: {error};"
+            " services/inference/README.md tells how to install it",
+        ) from error
 
 
 def _open_openai(settings: EngineSettings, otlp_endpoint: str) -> Opened:  # noqa: ARG001
@@ -24,14 +45,8 @@ def _open_openai(settings: EngineSettings, otlp_endpoint: str) -> Opened:  # noq
 
 
 def _open_vllm(settings: EngineSettings, otlp_endpoint: str) -> Opened:
-    try:
+    with import_vllm():
         from inference.engines.vllm.model import open_model  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise FailedPreconditionError(
-            "ENGINE_NOT_INSTALLED",
-            f"the engine vllm needs vLLM beside inference: {error};"
-            " services/inference/README.md tells how to install it",
-        ) from error
     return open_model(
         settings.model,
         name=settings.name,
@@ -55,3 +70,29 @@ def open_engine(settings: EngineSettings, *, otlp_endpoint: str) -> Opened:
             ENGINE_ARGUMENTS, ENGINE_NOT_STARTED.
     """
     return ENGINES[settings.engine](settings, otlp_endpoint)
+
+
+def _open_openai_reranker(
+    settings: RerankerSettings,
+    otlp_endpoint: str,  # noqa: ARG001
+) -> OpenedReranker:
+    from inference.engines.openai.rerank import open_reranker as opened  # noqa: PLC0415
+
+    return opened(settings)
+
+
+def _open_vllm_reranker(settings: RerankerSettings, otlp_endpoint: str) -> OpenedReranker:
+    with import_vllm():
+        from inference.engines.vllm.pooling import open_reranker as opened  # noqa: PLC0415
+    return opened(settings, otlp_endpoint)
+
+
+RERANKERS: dict[str, Callable[[RerankerSettings, str], OpenedReranker]] = {
+    "openai": _open_openai_reranker,
+    "vllm": _open_vllm_reranker,
+}
+
+
+def open_reranker(settings: RerankerSettings, otlp_endpoint: str = "") -> OpenedReranker:
+    """Opens a reranker; as `open_engine`."""
+    return RERANKERS[settings.engine](settings, otlp_endpoint)

@@ -1,4 +1,4 @@
-"""Spans of answers, by the GenAI conventions of OpenTelemetry; they never have content."""
+"""Spans of calls of models, by the GenAI conventions of OpenTelemetry; they never have content."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,19 +14,32 @@ from inference.generation import Finish, Generation
 tracer = trace.get_tracer(__name__)
 
 
+Attributes = Mapping[str, str | int]
+Opened = tuple[trace.Span, Mapping[str, str]]
+
+
 @contextmanager
 def generation_span(
     model: str, provider: str, request: Generation, **attributes: str
-) -> Iterator[tuple[trace.Span, Mapping[str, str]]]:
+) -> Iterator[Opened]:
     """The span of an answer, and the headers that make the engine's span its child."""
+    described: Attributes = {"gen_ai.request.max_tokens": request.max_output_tokens, **attributes}
+    with call_span("chat", model, provider, described) as opened:
+        yield opened
+
+
+@contextmanager
+def call_span(
+    operation: str, model: str, provider: str, attributes: Attributes
+) -> Iterator[Opened]:
+    """The span of a call, and the headers that make the engine's span its child."""
     span = tracer.start_span(
-        f"chat {model}",
+        f"{operation} {model}",
         kind=SpanKind.CLIENT,
         attributes={
-            "gen_ai.operation.name": "chat",
+            "gen_ai.operation.name": operation,
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": model,
-            "gen_ai.request.max_tokens": request.max_output_tokens,
             **attributes,
         },
     )

@@ -20,6 +20,29 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _InputType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InputTypeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_InputType.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    INPUT_TYPE_UNSPECIFIED: _InputType.ValueType  # 0
+    """A passage."""
+    INPUT_TYPE_QUESTION: _InputType.ValueType  # 1
+    """A question, or the words of a search."""
+    INPUT_TYPE_PASSAGE: _InputType.ValueType  # 2
+    """A text to be found."""
+
+class InputType(_InputType, metaclass=_InputTypeEnumTypeWrapper):
+    """What a text to embed is."""
+
+INPUT_TYPE_UNSPECIFIED: InputType.ValueType  # 0
+"""A passage."""
+INPUT_TYPE_QUESTION: InputType.ValueType  # 1
+"""A question, or the words of a search."""
+INPUT_TYPE_PASSAGE: InputType.ValueType  # 2
+"""A text to be found."""
+
 class _ModelKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -29,6 +52,7 @@ class _ModelKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ModelKind.Va
     MODEL_KIND_UNSPECIFIED: _ModelKind.ValueType  # 0
     MODEL_KIND_EMBED: _ModelKind.ValueType  # 1
     MODEL_KIND_GENERATE: _ModelKind.ValueType  # 2
+    MODEL_KIND_RERANK: _ModelKind.ValueType  # 3
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """Kind of a model."""
@@ -36,6 +60,7 @@ class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
 MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
 MODEL_KIND_EMBED: ModelKind.ValueType  # 1
 MODEL_KIND_GENERATE: ModelKind.ValueType  # 2
+MODEL_KIND_RERANK: ModelKind.ValueType  # 3
 
 class _Capability:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -87,10 +112,15 @@ class EmbedRequest(message.Message):
     PROFILE_FIELD_NUMBER: builtins.int
     TEXTS_FIELD_NUMBER: builtins.int
     LANE_FIELD_NUMBER: builtins.int
+    INPUT_TYPE_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile from ListModels; empty: the default one."""
     lane: lane_pb2.Lane.ValueType
     """Queue to use."""
+    input_type: InputType.ValueType
+    """What the texts are. Some models embed a question and a passage differently: compare vectors of
+    questions with vectors of passages.
+    """
     @builtins.property
     def texts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """1 to 256 texts of 1 to 8,192 characters."""
@@ -101,10 +131,11 @@ class EmbedRequest(message.Message):
         profile: builtins.str = ...,
         texts: abc.Iterable[builtins.str] | None = ...,
         lane: lane_pb2.Lane.ValueType = ...,
+        input_type: InputType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["lane", b"lane", "profile", b"profile", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["input_type", b"input_type", "lane", b"lane", "profile", b"profile", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

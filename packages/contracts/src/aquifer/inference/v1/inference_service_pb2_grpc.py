@@ -81,8 +81,8 @@ class InferenceServiceServicer(object):
     def Embed(self, request, context):
         """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
         INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        SHUTTING_DOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,9 +103,9 @@ class InferenceServiceServicer(object):
 
     def Rerank(self, request, context):
         """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
-        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        SHUTTING_DOWN.
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
+        REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
+        UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

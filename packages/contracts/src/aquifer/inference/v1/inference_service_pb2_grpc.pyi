@@ -24,8 +24,8 @@ class InferenceServiceStub:
     Embed: aio.UnaryUnaryMultiCallable[inference_service_pb2.EmbedRequest, inference_service_pb2.EmbedResponse]
     """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
     INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
-    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-    SHUTTING_DOWN.
+    RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
     """
     Generate: aio.UnaryStreamMultiCallable[generation_pb2.GenerateRequest, generation_pb2.GenerateResponse]
     """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
@@ -38,9 +38,9 @@ class InferenceServiceStub:
     """
     Rerank: aio.UnaryUnaryMultiCallable[inference_service_pb2.RerankRequest, inference_service_pb2.RerankResponse]
     """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
-    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-    SHUTTING_DOWN.
+    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
+    REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
+    UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
     """
     CountTokens: aio.UnaryUnaryMultiCallable[inference_service_pb2.CountTokensRequest, inference_service_pb2.CountTokensResponse]
     """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
@@ -68,8 +68,8 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[inference_service_pb2.EmbedResponse]:
         """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
         INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
-        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        SHUTTING_DOWN.
+        RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -94,9 +94,9 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.RerankRequest, abc.Awaitable[inference_service_pb2.RerankResponse]],
     ) -> abc.Awaitable[inference_service_pb2.RerankResponse]:
         """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE. NOT_FOUND
-        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        SHUTTING_DOWN.
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
+        REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
+        UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod

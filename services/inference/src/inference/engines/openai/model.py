@@ -7,23 +7,18 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from chassis.base.errors import FailedPreconditionError, ServiceError, UnavailableError
+from chassis.base.errors import UnavailableError
 from inference.domain import Capability, Lane, ModelCard, ModelKind
-from inference.engines.admission import Admission, Demand
-from inference.engines.openai.chat import (
-    AnswerReader,
-    Flavour,
-    find_flavour,
-    to_body,
-)
+from inference.engines.admission import Demand
+from inference.engines.openai.chat import AnswerReader, Flavour, to_body
 from inference.engines.openai.events import read_events
-from inference.engines.openai.upstream import Upstream, open_client, to_error
+from inference.engines.openai.served import Served, open_served
+from inference.engines.openai.upstream import to_error
 from inference.engines.prompt import to_texts
 from inference.engines.spans import generation_span, note_finish
 from inference.generation import Finish, Generation, Step
 from inference.ports import Generator, TokenCounter
 
-ENGINE: Final = "openai"
 # vLLM serves lower numbers first; without one it is 0.
 BULK_PRIORITY: Final = 1
 CHARACTERS_A_TOKEN: Final = 4
@@ -34,28 +29,16 @@ COUNTING: Final = {Flavour.VLLM, Flavour.LLAMA_CPP}
 class OpenAiModel(Generator, TokenCounter):
     """See `Generator`; one model of one server.
 
-    Args:
-        upstream: the server.
-        model: its name there.
-        card: of the model, with the name that requests use.
-        flavour: of the server.
-        send_priority: whether the server has priorities; vLLM refuses them unless it was started
-            with `--scheduling-policy priority`.
+    `send_priority` tells whether the server has priorities; vLLM refuses them unless it was started
+    with `--scheduling-policy priority`.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        model: str,
-        card: ModelCard,
-        flavour: Flavour,
-        *,
-        send_priority: bool,
-    ) -> None:
-        self._upstream = upstream
-        self._model = model
-        self._card = card
-        self._flavour = flavour
+    def __init__(self, served: Served, *, send_priority: bool) -> None:
+        self._upstream = served.upstream
+        self._model = served.model
+        self._card = _card(served)
+        self._flavour = served.flavour
+        self._host = {"server.address": served.host}
         self._send_priority = send_priority
 
     @property
@@ -69,9 +52,8 @@ class OpenAiModel(Generator, TokenCounter):
         if self._send_priority and request.lane is Lane.BULK:
             body["priority"] = BULK_PRIORITY
         reader = AnswerReader()
-        host = {"server.address": self._upstream.client.base_url.host}
         provider = self._flavour.value
-        with generation_span(self._card.name, provider, request, **host) as (span, headers):
+        with generation_span(self._card.name, provider, request, **self._host) as (span, headers):
             stream = self._upstream.stream("chat/completions", body, headers, _demand(request))
             async with stream as response:
                 async for event in read_events(response):
@@ -129,57 +111,27 @@ async def open_model(
     concurrency: int = 64,
     send_priority: bool = False,
 ) -> AsyncIterator[OpenAiModel]:
-    """A model of a server, or the first that it lists; requests use `name`, or the model's own.
-
-    With `model`, the server may still be starting.
+    """A model of a server that writes answers; see `open_served`.
 
     Raises:
         FailedPreconditionError: ENGINE_NOT_READY, no model was given and the server lists none.
     """
-    async with open_client(base_url, api_key, concurrency) as client:
-        upstream = Upstream(client, Admission(name or model, concurrency))
-        listed = await _list_models(upstream, is_needed=not model)
-        found = next((one for one in listed if model in ("", one.get("id"))), {})
-        model = model or str(found.get("id"))
-        name = upstream.admission.model = name or model
-        flavour = find_flavour(found.get("owned_by"))
-        card = _card(name, found, flavour)
-        yield OpenAiModel(upstream, model, card, flavour, send_priority=send_priority)
+    opened = open_served(base_url, name=name, model=model, api_key=api_key, concurrency=concurrency)
+    async with opened as served:
+        yield OpenAiModel(served, send_priority=send_priority)
 
 
-async def _list_models(upstream: Upstream, *, is_needed: bool) -> list[dict[str, Any]]:
-    try:
-        listed = (await upstream.get("models")).get("data")
-    except ServiceError as error:
-        if is_needed:
-            raise _not_ready(f"{error.detail} ({error.reason})") from error
-        return []
-    models = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    if is_needed and not any(isinstance(one.get("id"), str) for one in models):
-        raise _not_ready("it lists no model")
-    return models
-
-
-def _not_ready(why: str) -> FailedPreconditionError:
-    return FailedPreconditionError(
-        "ENGINE_NOT_READY",
-        f"the engine at AQUIFER_ENGINE_URL does not say which models it has: {why}; start it first,"
-        " or name the model with AQUIFER_ENGINE_MODEL",
-    )
-
-
-def _card(name: str, found: Mapping[str, Any], flavour: Flavour) -> ModelCard:
-    context = found.get("max_model_len") or (found.get("meta") or {}).get("n_ctx")
+def _card(served: Served) -> ModelCard:
     can = {Capability.GENERATE, Capability.TOOLS, Capability.STRUCTURED_OUTPUT}
-    if flavour in COUNTING:
+    if served.flavour in COUNTING:
         can.add(Capability.COUNT_TOKENS)
     return ModelCard(
-        name=name,
+        name=served.name,
         kind=ModelKind.GENERATE,
-        engine=ENGINE if flavour is Flavour.OTHER else f"{ENGINE} ({flavour.value})",
+        engine=served.engine,
         generative=True,
         description="a model behind an OpenAI-compatible server",
-        revision=str(found.get("created") or ""),
+        revision=served.revision,
         capabilities=frozenset(can),
-        context_tokens=context if isinstance(context, int) else 0,
+        context_tokens=served.context_tokens,
     )

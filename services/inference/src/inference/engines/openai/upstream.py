@@ -23,9 +23,15 @@ CONNECT_S: Final = 3.0
 # Until the first byte, a long prompt in a full queue included; and between two pieces.
 SILENCE_S: Final = 120.0
 CALL_S: Final = 30.0
+# For a batch of texts on a slow machine.
+BATCH_S: Final = 60.0
 BODY_MAX_BYTES: Final = 16 << 20
 ERROR_MAX_BYTES: Final = 64 << 10
+RETRY_DEFAULT_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
+# What is safe to repeat is asked so many times, if the server is expected back so soon.
+ATTEMPTS: Final = 3
+REPEAT_WITHIN_S: Final = 2.0
 # After so many failures in a row the server is left alone for a while.
 FAILURES_MAX: Final = 5
 PAUSE_S: Final = 5.0
@@ -33,7 +39,10 @@ DETAIL_MAX_CHARS: Final = 300
 
 _TOO_LONG = re.compile(
     r"context.?length|maximum context|too long|exceeds? the (available )?context"
+    r"|must have less than \d+ tokens"
 )
+# llama.cpp says it with status 500.
+_TOO_LARGE = re.compile(r"too large to process")
 _SHUTTING_DOWN = re.compile(r"after shutdown|shutting down")
 
 
@@ -91,15 +100,37 @@ class Upstream:
             return await self._read_object("GET", path, None, {})
 
     async def post(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        limit_s: float | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that a call without a stream is answered with.
+        """The JSON object that a call without a stream is answered with, within `CALL_S`.
 
         Raises:
             ServiceError: as `stream`.
         """
-        async with self._admitted(), asyncio.timeout(CALL_S):
+        async with self._admitted(), asyncio.timeout(limit_s or CALL_S):
             return await self._read_object("POST", path, body, headers)
+
+    async def ask(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """`post` of texts, which is safe to repeat: asks a server again that is busy for a moment.
+
+        Raises:
+            ServiceError: as `stream`.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self.post(path, body, headers, BATCH_S)
+            except (OverloadedError, UnavailableError) as error:
+                if not _is_passing(error):
+                    raise
+                wait_s = error.retry_after_s
+            await asyncio.sleep(wait_s)
+        return await self.post(path, body, headers, BATCH_S)
 
     @asynccontextmanager
     async def stream(
@@ -181,36 +212,47 @@ def open_client(base_url: str, api_key: str, concurrency: int) -> httpx2.AsyncCl
 def to_error(status: int, said: str, retry_after_s: float | None = None) -> ServiceError:
     """The error for a status and what the server said; its words go to the caller only."""
     detail = " ".join(said.split())[:DETAIL_MAX_CHARS]
-    if _is_callers(status) and _TOO_LONG.search(said.lower()):
+    is_long = _is_callers(status) and _TOO_LONG.search(said.lower())
+    if is_long or _TOO_LARGE.search(said.lower()):
         return InvalidInputError("PROMPT_TOO_LONG", f"the engine says: {detail}")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return UnavailableError(
             "ENGINE_REFUSED",
-            "the engine does not accept this service; check AQUIFER_ENGINE_API_KEY",
+            "the engine does not accept this service; check the API key in its settings",
             status=status,
         )
     if status == HTTPStatus.NOT_FOUND:
         return UnavailableError(
             "ENGINE_REFUSED",
-            "the engine does not know the model, or is no OpenAI-compatible server; check"
-            " AQUIFER_ENGINE_URL and AQUIFER_ENGINE_MODEL",
+            "the engine does not know the model, or is no server that can do this; check the URL"
+            " and the model in its settings",
             status=status,
         )
     # vLLM with a full queue says 503.
     is_full = status == HTTPStatus.SERVICE_UNAVAILABLE and "queue" in said.lower()
     if is_full or status == HTTPStatus.TOO_MANY_REQUESTS:
         return OverloadedError(
-            "ENGINE_BUSY", "the engine has too much to do", retry_after_s=retry_after_s or 1.0
+            "ENGINE_BUSY",
+            "the engine has too much to do",
+            retry_after_s=retry_after_s or RETRY_DEFAULT_S,
         )
     if not _is_callers(status):
         what = "is shutting down" if _SHUTTING_DOWN.search(said.lower()) else "failed"
         return UnavailableError(
             "ENGINE_FAILED",
             f"the engine {what}; ask again",
-            retry_after_s=retry_after_s or 1.0,
+            retry_after_s=retry_after_s or RETRY_DEFAULT_S,
             status=status,
         )
     return InvalidInputError("REQUEST_REFUSED", f"the engine says: {detail}", status=status)
+
+
+def _is_passing(error: OverloadedError | UnavailableError) -> bool:
+    if error.retry_after_s > REPEAT_WITHIN_S:
+        return False
+    is_away = error.reason == "ENGINE_UNREACHABLE"
+    is_starting = error.facts.get("status") == str(HTTPStatus.SERVICE_UNAVAILABLE.value)
+    return isinstance(error, OverloadedError) or is_away or is_starting
 
 
 def _is_callers(status: int) -> bool:
@@ -253,7 +295,9 @@ def _retry_after_s(response: httpx2.Response) -> float | None:
 
 def _to_service_error(error: Exception) -> UnavailableError:
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol):
-        return UnavailableError("ENGINE_UNREACHABLE", "the engine cannot be reached")
+        return UnavailableError(
+            "ENGINE_UNREACHABLE", "the engine cannot be reached", retry_after_s=RETRY_DEFAULT_S
+        )
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return UnavailableError("ENGINE_FAILED", "the engine said nothing for too long; ask again")
     return UnavailableError("ENGINE_FAILED", "the connection to the engine broke; ask again")

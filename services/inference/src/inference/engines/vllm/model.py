@@ -1,28 +1,32 @@
 """A model that vLLM runs: its engine has processes of its own, this one talks to it."""
 
 import asyncio
-import logging
-import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import fields
-from pathlib import Path
 from typing import Any, Final
 
 from opentelemetry.trace import Span
 from typing_extensions import override
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
-from inference.domain import Capability, Lane, ModelCard, ModelKind, Precision
+from chassis.base.errors import InvalidInputError, UnavailableError
+from inference.domain import Capability, Lane, ModelCard, ModelKind
 from inference.engines.admission import Admission, Demand
 from inference.engines.prompt import to_texts
 from inference.engines.spans import generation_span, note_finish
+from inference.engines.vllm.process import (
+    ENGINE,
+    describe,
+    find_precision,
+    name_of,
+    open_process,
+    watch,
+)
 from inference.generation import (
     Choices,
     Finish,
@@ -38,18 +42,11 @@ from inference.generation import (
 )
 from inference.ports import Generator, TokenCounter
 
-log = logging.getLogger(__name__)
-
-ENGINE: Final = "vllm"
-HEALTH_S: Final = 2.0
-STOP_S: Final = 5.0
 FINISH_REASONS: Final = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
     "abort": FinishReason.STOP,
 }
-# Usage statistics are not sent.
-QUIET: Final = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 class VllmModel(Generator, TokenCounter):
@@ -80,13 +77,7 @@ class VllmModel(Generator, TokenCounter):
 
     async def watch(self) -> None:
         """Ends with an error when the engine is dead: only another process can start a new one."""
-        while True:
-            await asyncio.sleep(HEALTH_S)
-            try:
-                await self._engine.check_health()
-            except EngineDeadError as error:
-                log.critical("engine.dead")
-                raise UnavailableError("ENGINE_FAILED", "the engine's process has died") from error
+        await watch(self._engine)
 
     @override
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
@@ -218,71 +209,30 @@ async def open_model(
     concurrency: int = 64,
     otlp_endpoint: str = "",
 ) -> AsyncIterator[VllmModel]:
-    """Starts an engine with a model, and stops it at the end.
+    """Starts an engine with a model that writes; see `open_process`.
 
-    Args:
-        model: folder of the model, or its name on the hub.
-        arguments: of `vllm.AsyncEngineArgs`, for example `tensor_parallel_size`,
-            `pipeline_parallel_size`, `data_parallel_size`, `max_model_len`, `enable_lora`,
-            `distributed_executor_backend` ("ray" for several nodes).
-        name: that requests use; empty: that of the folder.
-        concurrency: answers at once.
-        otlp_endpoint: without one, vLLM makes no spans; they go to this process's own exporter.
+    `name` is what requests use, by default that of the folder; `concurrency` the answers at once.
 
     Raises:
         FailedPreconditionError: ENGINE_ARGUMENTS, ENGINE_NOT_STARTED.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    settings = {
-        "scheduling_policy": "priority",
-        "otlp_traces_endpoint": otlp_endpoint or None,
-        **arguments,
-    }
-    # It takes half a minute, and blocks.
-    engine = await asyncio.to_thread(_start, model, settings)
-    try:
-        card = _card(engine, name or Path(model).name or model)
+    async with open_process(model, arguments, otlp_endpoint) as engine:
+        card = _card(engine, name or name_of(model))
         yield VllmModel(engine, card, Admission(card.name, concurrency))
-    finally:
-        await asyncio.to_thread(engine.shutdown, STOP_S)
-
-
-def _start(model: str, settings: Mapping[str, Any]) -> AsyncLLM:
-    known = {field.name for field in fields(AsyncEngineArgs)}
-    if unknown := settings.keys() - known:
-        raise _arguments_error(f"vLLM has no argument {', '.join(sorted(unknown))}")
-    try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings))
-    # A model that is missing, broken or too large; vLLM raises many types.
-    except Exception as error:
-        why = " ".join(str(error).split())[:500]
-        raise FailedPreconditionError(
-            "ENGINE_NOT_STARTED", f"vLLM did not start: {why}; its log above tells more"
-        ) from error
 
 
 def _card(engine: AsyncLLM, name: str) -> ModelCard:
-    config, device = engine.model_config, engine.vllm_config.device_config.device_type
+    config = engine.model_config
     return ModelCard(
         name=name,
         kind=ModelKind.GENERATE,
         engine=ENGINE,
         generative=True,
-        description=f"{', '.join(config.architectures)} on {device}",
-        precision=_precision(config.dtype),
+        description=describe(engine),
+        precision=find_precision(config.dtype),
         revision=str(config.revision or ""),
         capabilities=frozenset(
             {Capability.GENERATE, Capability.COUNT_TOKENS, Capability.STRUCTURED_OUTPUT}
         ),
         context_tokens=config.max_model_len,
-    )
-
-
-def _precision(dtype: object) -> Precision | None:
-    return {"torch.bfloat16": Precision.BF16, "torch.float32": Precision.F32}.get(str(dtype))
-
-
-def _arguments_error(why: str) -> FailedPreconditionError:
-    return FailedPreconditionError(
-        "ENGINE_ARGUMENTS", f"{why}; see vllm.AsyncEngineArgs for what can be set"
     )

@@ -1,0 +1,100 @@
+"""The embedders, by the name or the engine in the settings. A new one is a function more."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from inference.batching import LIMITS, Batcher
+from inference.domain import Lane
+from inference.engine import AsyncEngine
+from inference.engine_settings import EmbeddingSettings
+from inference.engines import minilm, multilingual
+from inference.engines.bert import BertEncoder
+from inference.engines.extractive import Vocabulary
+from inference.engines.null import NullEmbedder
+from inference.engines.registry import import_vllm
+from inference.fair_queue import LaneLimits
+from inference.ports import Embedder
+
+Opened = tuple[Embedder, Vocabulary]
+
+
+@asynccontextmanager
+async def _open_encoder(load: Callable[[], BertEncoder]) -> AsyncIterator[Opened]:
+    # In a thread, because the process connects to the bus and to auth meanwhile.
+    engine = await asyncio.to_thread(load)
+    async with Batcher(engine) as batcher:
+        yield batcher, engine
+
+
+@asynccontextmanager
+async def _open_null() -> AsyncIterator[Opened]:
+    null = NullEmbedder()
+    yield null, null
+
+
+EMBEDDERS: dict[str, Callable[[], AbstractAsyncContextManager[Opened]]] = {
+    "minilm": lambda: _open_encoder(minilm.load),
+    "multilingual": lambda: _open_encoder(multilingual.load),
+    "null": _open_null,
+}
+
+
+def open_embedder(name: str) -> AbstractAsyncContextManager[Opened]:
+    """Opens an embedder, with the word statistics of its tokenizer.
+
+    Raises:
+        DataLossError: when it is entered, MODEL_ALTERED.
+        FailedPreconditionError: when it is entered, ENGINE_NOT_INSTALLED, ENGINE_INACCURATE.
+    """
+    return EMBEDDERS[name]()
+
+
+def _open_openai(
+    settings: EmbeddingSettings,
+    otlp_endpoint: str,  # noqa: ARG001
+) -> AbstractAsyncContextManager[AsyncEngine]:
+    from inference.engines.openai.embeddings import open_embeddings  # noqa: PLC0415
+
+    return open_embeddings(settings)
+
+
+def _open_vllm(
+    settings: EmbeddingSettings, otlp_endpoint: str
+) -> AbstractAsyncContextManager[AsyncEngine]:
+    with import_vllm():
+        from inference.engines.vllm.pooling import open_embeddings  # noqa: PLC0415
+    return open_embeddings(settings, otlp_endpoint)
+
+
+ENGINES: dict[str, Callable[[EmbeddingSettings, str], AbstractAsyncContextManager[AsyncEngine]]] = {
+    "openai": _open_openai,
+    "vllm": _open_vllm,
+}
+# Where a window is its characters, a token is counted as so many.
+CHARACTERS_PER_TOKEN: Final = {"openai": 4, "vllm": 1}
+
+
+@asynccontextmanager
+async def open_embedding_engine(
+    settings: EmbeddingSettings, otlp_endpoint: str = ""
+) -> AsyncIterator[Batcher]:
+    """Opens a model of another engine; its module is imported only now.
+
+    Raises:
+        FailedPreconditionError: ENGINE_NOT_INSTALLED; ENGINE_NOT_READY, ENGINE_ARGUMENTS,
+            ENGINE_NOT_STARTED.
+    """
+    opened = ENGINES[settings.engine](settings, otlp_endpoint)
+    async with opened as engine, Batcher(engine, _limits(settings)) as batcher:
+        yield batcher
+
+
+def _limits(settings: EmbeddingSettings) -> dict[Lane, LaneLimits]:
+    tokens = settings.batch_tokens * CHARACTERS_PER_TOKEN[settings.engine]
+    return {
+        lane: replace(limits, batch_tokens=tokens, batch_windows=settings.batch_texts)
+        for lane, limits in LIMITS.items()
+    }

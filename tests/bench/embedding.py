@@ -18,9 +18,10 @@ import numpy as np
 from aquifer.inference.v1.inference_service_pb2 import EmbedRequest
 from aquifer.inference.v1.lane_pb2 import LANE_BULK
 from aquifer_cli.client import Client, open_client
-from inference.engine import Ids, infer
+from inference.domain import InputType
+from inference.engine import pad
 from inference.engines import minilm
-from inference.engines.minilm import MiniLm
+from inference.engines.bert import BertEncoder
 from tests.bench import ceiling, floors
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Aim, Figure, Row, median, quantile, spread
@@ -115,7 +116,7 @@ async def _call_without_model(running: RunningStack) -> list[float]:
     return found[WARM:]
 
 
-async def _embed_short(client: Client, engine: MiniLm) -> list[tuple[float, float]]:
+async def _embed_short(client: Client, engine: BertEncoder) -> list[tuple[float, float]]:
     """Seconds of a short text over gRPC, and by an engine in this process, in turn."""
     metadata = await client.credentials()
     found = []
@@ -151,14 +152,13 @@ async def _embed_short_beside_bulk(client: Client, texts: Sequence[str]) -> list
     return found
 
 
-def _infer_alone(engine: MiniLm) -> None:
-    [[ids]] = engine.tokenize([SHORT])
-    window: Ids = ids
-    infer(engine, engine.slots - 1, [window])
+def _infer_alone(engine: BertEncoder) -> None:
+    [[ids]] = engine.tokenize([SHORT], InputType.QUESTION)
+    engine.infer(engine.slots - 1, pad([ids]))
 
 
 def _throughput(
-    through: Sequence[float], alone: Sequence[float], texts: int, engine: MiniLm
+    through: Sequence[float], alone: Sequence[float], texts: int, engine: BertEncoder
 ) -> list[Row]:
     ratios = [bare / ours for ours, bare in zip(through, alone, strict=True)]
     precision = engine.profile.precision.value

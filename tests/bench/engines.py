@@ -18,8 +18,8 @@ from typing import Any
 import uvloop
 
 from inference.batching import Batcher
-from inference.domain import Lane
-from inference.engine import Ids, infer, padded_tokens
+from inference.domain import InputType, Lane
+from inference.engine import Ids, pad, padded_tokens
 from inference.engines import minilm
 from query.retrieval.lexical import SparseVector, encode_question
 from query.retrieval.vector_store import Filter, Probe, TenantScope
@@ -59,7 +59,7 @@ async def engine_alone(texts: Sequence[str]) -> dict[str, Any]:
     """Seconds to embed all texts by a loop of threads, one a slot: sorted, in full batches."""
     engine = minilm.load()
     started = time.perf_counter()
-    windows = [ids for text in engine.tokenize(texts) for ids in text]
+    windows = [ids for text in engine.tokenize(texts, InputType.PASSAGE) for ids in text]
     windows.sort(key=len, reverse=True)
     batches: list[list[Ids]] = []
     for ids in windows:
@@ -76,7 +76,7 @@ async def engine_alone(texts: Sequence[str]) -> dict[str, Any]:
 
     def one(batch: list[Ids]) -> None:
         slot = slots.get()
-        infer(engine, slot, batch)
+        engine.infer(slot, pad(batch))
         slots.put(slot)
 
     with ThreadPoolExecutor(engine.slots - 1) as threads:

@@ -76,7 +76,9 @@ async def test_a_question_and_a_passage_have_their_prefixes(embedder):
         await embedder.embed(TEXTS[:1], Lane.INTERACTIVE, input_type=one)
         for one in (InputType.PASSAGE, InputType.QUESTION)
     ]
-    assert 0.2 < float(passage[0] @ question[0]) < 0.999
+    # A model with random weights: other words at the front change little.
+    assert not np.allclose(passage, question, atol=1e-3)
+    assert float(passage[0] @ question[0]) > 0.2
 
 
 async def test_both_ways_give_the_same_vectors(in_process, of_server):

@@ -47,6 +47,7 @@ AT_ONCE: Final = (1, 8, 32, 128)
 ANSWERS_EACH: Final = 3
 START_S: Final = 900
 CALL_S: Final = 600.0
+ANSWER: Final = "ANSWER "
 # Different first words, so that no prompt is in the prefix cache of another.
 WORDS: Final = "river stone harbour winter grain ship lock keeper bridge water".split()  # noqa: SIM905
 
@@ -143,7 +144,7 @@ async def run_bare(options: argparse.Namespace) -> None:
         found = await measure(generate, options.at_once, options.words, options.tokens)
     finally:
         engine.shutdown()
-    sys.stdout.write(json.dumps(found) + "\n")
+    _tell(found)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -172,8 +173,7 @@ async def serve(options: argparse.Namespace) -> None:
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        sys.stdout.write(json.dumps([port, signer.bearer("models", "acme")]) + "\n")
-        sys.stdout.flush()
+        _tell([port, signer.bearer("models", "acme")])
         await asyncio.to_thread(sys.stdin.read)
         await server.stop(1)
 
@@ -198,12 +198,10 @@ async def run_through(
 def compare(options: argparse.Namespace) -> Figure:
     """The bare engine and the served one, each in a process of its own."""
     with _child("bare", options) as child:
-        assert child.stdout is not None
-        bare = json.loads(child.stdout.readline())
+        bare = _listen(child)
     with _child("serve", options) as child:
         assert child.stdin is not None
-        assert child.stdout is not None
-        port, token = json.loads(child.stdout.readline())
+        port, token = _listen(child)
         through = uvloop.run(run_through(port, tuple(token), options))
         child.stdin.close()
     rows = [row for ours, theirs in zip(through, bare, strict=True) for row in _rows(ours, theirs)]
@@ -253,6 +251,20 @@ def _child(role: str, options: argparse.Namespace) -> Iterator["subprocess.Popen
         finally:
             child.stdin.close()  # type: ignore[union-attr]
             child.wait(START_S)
+
+
+def _tell(answer: object) -> None:
+    """Writes the answer of a child; vLLM writes lines of its own."""
+    sys.stdout.write(f"\n{ANSWER}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+
+
+def _listen(child: "subprocess.Popen[str]") -> Any:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith(ANSWER):
+            return json.loads(line.removeprefix(ANSWER))
+    raise RuntimeError(f"the engine did not start; code {child.wait(START_S)}")
 
 
 def _parse_options() -> argparse.Namespace:

@@ -123,6 +123,15 @@ async def test_the_server_calls_a_function_that_was_named(served):
     assert steps[-1].reason is FinishReason.TOOL_CALLS
 
 
+async def test_seeds_of_many_long_prompts_at_once_do_not_end_the_engine(engine):
+    requests = [
+        ask(f"{n} {'well ' * 300}", sampling=Sampling(temperature=1.0, seed=n), max_output_tokens=8)
+        for n in range(24)
+    ]
+    done = await asyncio.gather(*(read(engine, request) for request in requests))
+    assert all(isinstance(steps[-1], Finish) for steps in done)
+
+
 async def test_more_calls_than_may_wait_are_refused(engine):
     requests = [
         ask(f"Hello {n}.", max_output_tokens=200, tenant=f"tenant {n % 3}")

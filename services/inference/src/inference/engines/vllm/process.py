@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vllm import AsyncEngineArgs
+from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 ENGINE: Final = "vllm"
 HEALTH_S: Final = 2.0
 STOP_S: Final = 5.0
+# On a CPU, a request with a seed whose prompt is read in parts ends vLLM 0.32: it sets a generator
+# back, which only those of GPUs can do.
+CPU_ARGUMENTS: Final = {"enable_chunked_prefill": False}
 # Usage statistics are not sent.
 QUIET: Final = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
@@ -45,6 +49,7 @@ async def open_process(
     settings = {
         "scheduling_policy": "priority",
         "otlp_traces_endpoint": otlp_endpoint or None,
+        **(CPU_ARGUMENTS if current_platform.is_cpu() else {}),
         **arguments,
     }
     # It takes half a minute, and blocks.

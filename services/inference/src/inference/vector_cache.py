@@ -72,11 +72,11 @@ class StoredVectors(VectorCache):
     async def write(
         self, source: Source, profile: EmbeddingProfile, vectors: Mapping[str, Vector]
     ) -> None:
-        if not vectors:
-            return
         try:
             async with asyncio.timeout(WRITE_S):
-                await self._store(source, profile, vectors)
+                if vectors:
+                    await self._store(source, profile, vectors)
+                # Also without new ones: a process may have been killed after it had stored some.
                 if await self._is_deleted(source):
                     await self._purge(_vectors_of(source))
         except _FAILURES as error:

@@ -21,7 +21,8 @@ from chassis.events.envelope import encode_event
 from chassis.events.pack import unpack
 from chassis.events.provision import provision
 from chassis.events.topology import stream_name
-from inference.domain import Lane
+from inference.domain import Lane, Source
+from inference.vector_cache import StoredVectors
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
@@ -275,6 +276,23 @@ async def test_a_batch_that_comes_after_the_deletion_leaves_no_vectors(bus, tick
     await publish(bus, newer)
     await ticking_service.settled()
     assert await count_cached(bus) == 1
+
+
+async def test_the_repeat_after_a_kill_removes_what_was_stored_after_the_deletion(
+    bus, ticking_service, ticking
+):
+    deleted = DocumentDeletionRequested(tenant=TENANT, document=DOCUMENT, version=3)
+    await publish_as(bus, "ingest", deleted)
+    await ticking_service.settled()
+    async with bus.connect("inference") as own:
+        # As a process that was killed before it looked for the deletion.
+        await StoredVectors(own)._store(
+            Source(TENANT, DOCUMENT, 3), ticking.profile, {"the salaries": np.ones(8, np.float32)}
+        )
+    assert await count_cached(bus) == 1
+    await publish(bus, prepared("the salaries"))
+    await ticking_service.settled()
+    assert await count_cached(bus) == 0
 
 
 async def test_chunks_are_embedded_while_the_cache_is_away(bus, ticking_service, ticking):

@@ -26,6 +26,7 @@ WHERE tenant_id = %(tenant)s AND name = %(document)s
 # Only the newest tombstone is pending, because its purge includes all older versions. `order` is as
 # in `_RECORD_REMOVAL`: that of a collection is its cut, because uploads published since are not too
 # late. A document that an open deletion of its collection has still to mark belongs to that one.
+# ANY leaves few versions to compare with each of the given names, if all of the tenant are read.
 _SET_TOMBSTONES: Final = f"""
 WITH given AS (
     SELECT given.*, greatest(given.deletion, (

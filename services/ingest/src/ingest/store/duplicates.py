@@ -109,6 +109,7 @@ CROSS JOIN LATERAL (
 ) AS other
 """  # noqa: S608
 
+# ANY leaves few versions to compare with each of the given names, if all of the tenant are read.
 _ADD_NOTES: Final = """
 UPDATE versions v SET notes = v.notes || jsonb_build_array(given.note)
 FROM unnest(%(names)b::text[], %(numbers)b::bigint[], %(notes)b::jsonb[])

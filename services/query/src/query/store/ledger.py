@@ -85,7 +85,7 @@ WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(
 """  # noqa: S608
 _FIRST_PAGE: Final = _PAGE.replace("AND point_id > %(after)s", "")
 
-# Vectors of passages under a profile, in the row of the passage or beside it. LIMIT 1: see `LABEL`.
+# Vectors of passages under a profile, in the row of the passage or beside it.
 _VECTORS: Final = """
 SELECT point_id, vector FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
 CROSS JOIN LATERAL (

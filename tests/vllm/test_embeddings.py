@@ -39,7 +39,7 @@ async def in_process(folder: Path, spans: object) -> AsyncIterator[Embedder]:
     settings = EmbeddingSettings(
         engine="vllm", name="tiny", model=str(folder), arguments=ARGUMENTS, **PREFIXES
     )
-    async with open_embedding_engine(settings, otlp_endpoint="grpc://127.0.0.1:1") as embedder:
+    async with open_embedding_engine([settings], otlp_endpoint="grpc://127.0.0.1:1") as embedder:
         yield embedder
 
 
@@ -52,7 +52,7 @@ def url(folder: Path) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def of_server(url: str) -> AsyncIterator[Embedder]:
     settings = EmbeddingSettings(engine="openai", url=url, model="tiny", **PREFIXES)
-    async with open_embedding_engine(settings) as embedder:
+    async with open_embedding_engine([settings]) as embedder:
         yield embedder
 
 
@@ -97,7 +97,7 @@ async def test_windows_that_the_server_refuses_are_halved(url):
     settings = EmbeddingSettings(
         engine="openai", url=url, model="tiny", refuses_long_texts=True, **PREFIXES
     )
-    async with open_embedding_engine(settings) as embedder:
+    async with open_embedding_engine([settings]) as embedder:
         vectors = await embedder.embed(["7 " * 2_000, LONG, "a"], Lane.BULK)
         [alone] = await embedder.embed([LONG], Lane.INTERACTIVE)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -129,6 +129,6 @@ async def test_the_span_of_the_engine_is_a_child_of_ours(in_process, spans):
 async def test_settings_that_the_model_cannot_have_are_refused(folder, more):
     settings = EmbeddingSettings(engine="vllm", model=str(folder), arguments=ARGUMENTS, **more)
     with pytest.raises(FailedPreconditionError) as refused:
-        async with open_embedding_engine(settings):
+        async with open_embedding_engine([settings]):
             pass
     assert refused.value.reason in {"ENGINE_ARGUMENTS", "ENGINE_NOT_STARTED"}

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def in_process(folder: Path) -> AsyncIterator[Reranker]:
     settings = RerankerSettings(engine="vllm", name="tiny", model=str(folder), arguments=ARGUMENTS)
-    async with open_reranker(settings) as reranker:
+    async with open_reranker([settings]) as reranker:
         yield reranker
 
 
@@ -42,7 +42,7 @@ def url(folder: Path) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def of_server(url: str) -> AsyncIterator[Reranker]:
     settings = RerankerSettings(engine="openai", url=url, model="tiny")
-    async with open_reranker(settings) as reranker:
+    async with open_reranker([settings]) as reranker:
         yield reranker
 
 
@@ -85,8 +85,7 @@ async def test_the_card_says_what_it_can_do(reranker):
 async def test_a_model_that_only_embeds_is_refused(tmp_path):
     folder = make_embedder(tmp_path / "embedder")
     with pytest.raises(FailedPreconditionError) as refused:
-        async with open_reranker(
-            RerankerSettings(engine="vllm", model=str(folder), arguments=ARGUMENTS)
-        ):
+        settings = RerankerSettings(engine="vllm", model=str(folder), arguments=ARGUMENTS)
+        async with open_reranker([settings]):
             pass
     assert refused.value.reason == "ENGINE_NOT_STARTED"

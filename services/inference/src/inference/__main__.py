@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from chassis.base.errors import ServiceError
 from chassis.process import lifecycle as service
+from inference import model_rpc, rpc
 from inference.app import SERVICE, build
-from inference.rpc import ACCESS
 from inference.settings import Settings
 
 
@@ -20,7 +20,8 @@ def main() -> int:
     parser.parse_args()
     try:
         settings = Settings.model_validate({})
-        return service.run(SERVICE, settings, partial(build, settings=settings), ACCESS)
+        access = {**rpc.ACCESS, **model_rpc.ACCESS}
+        return service.run(SERVICE, settings, partial(build, settings=settings), access)
     except (ValidationError, ServiceError) as error:
         sys.stderr.write(f"{error}\n")
     return 1

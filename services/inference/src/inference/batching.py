@@ -21,10 +21,18 @@ from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
 from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
-from inference.domain import NOBODY, EmbeddingProfile, InputType, Lane, ModelCard, Owner
+from inference.domain import (
+    NOBODY,
+    EmbeddingProfile,
+    InputType,
+    Lane,
+    ModelCard,
+    ModelServer,
+    Owner,
+)
 from inference.engine import AsyncEngine, Engine, Ids, ThreadedEngine, infer, infer_alone
 from inference.fair_queue import Call, FairQueue, LaneLimits, Window
-from inference.ports import Embedder, Matrix
+from inference.ports import Embedder, Matrix, Remote, Watched
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -69,7 +77,7 @@ class _Batch:
         )
 
 
-class Batcher(Embedder):
+class Batcher(Embedder, Remote, Watched):
     """An `Embedder` over an `Engine`; use it in `async with`. On exit waiting calls fail.
 
     Interactive windows go before bulk ones and are the only ones in the express slot.
@@ -98,6 +106,11 @@ class Batcher(Embedder):
     def card(self) -> ModelCard:
         return self._engine.card
 
+    @property
+    @override
+    def servers(self) -> Sequence[ModelServer]:
+        return self._engine.servers
+
     def waiting_texts(self, lane: Lane) -> int:
         """The number of texts accepted and not yet answered."""
         return self._queues[lane].waiting_texts
@@ -121,8 +134,8 @@ class Batcher(Embedder):
                 batch.cancel()
         self._engine.close()
 
+    @override
     async def watch(self) -> None:
-        """See `AsyncEngine.watch`."""
         await self._engine.watch()
 
     @override

@@ -120,6 +120,27 @@ class ModelCard:
     context_tokens: int = 0
 
 
+class ModelState(Enum):
+    """Whether a model can be used; see `inference_service.proto`."""
+
+    READY = "ready"
+    LOADING = "loading"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelServer:
+    """A server that runs a model; `healthy` if its latest call did not fail.
+
+    `weight` is its share of the calls, 0: only when all others fail.
+    """
+
+    address: str
+    healthy: bool
+    weight: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRequest:
     """Texts to embed with one profile; vectors are returned in the same order."""

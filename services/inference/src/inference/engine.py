@@ -11,7 +11,7 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError, ServiceError
-from inference.domain import EmbeddingProfile, InputType, Lane, ModelCard
+from inference.domain import EmbeddingProfile, InputType, Lane, ModelCard, ModelServer
 from inference.ports import Matrix
 
 Ids = npt.NDArray[np.int32]
@@ -77,6 +77,11 @@ class AsyncEngine(ABC):
             OverloadedError, UnavailableError: the engine cannot work now, whatever the texts are.
             Exception: it fails on these windows.
         """
+
+    @property
+    def servers(self) -> Sequence[ModelServer]:
+        """See `ports.Remote`."""
+        return ()
 
     async def watch(self) -> None:
         """Runs until the engine is dead, and then raises: the process has to start again."""

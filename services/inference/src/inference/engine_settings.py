@@ -19,6 +19,9 @@ class ModelSettings(BaseModel):
     `name` is what requests use, by default the model's. `api_key_variable` names a variable of the
     environment, so that the list itself has no secret. `arguments` are further ones of
     `vllm.AsyncEngineArgs`.
+
+    Engines with the same name share its calls by their `weight`; those with weight 0 get one only
+    if all others fail.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +34,7 @@ class ModelSettings(BaseModel):
     api_key: SecretStr = Field(SecretStr(""), exclude=True)
     arguments: dict[str, Any] = Field(default_factory=dict)
     concurrency: int = Field(64, ge=1, le=4_096)
+    weight: int = Field(default=1, ge=0, le=1_000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -49,14 +53,9 @@ class ModelSettings(BaseModel):
 
 
 class EngineSettings(ModelSettings):
-    """An engine that writes answers; as the variables AQUIFER_ENGINE_* of the same names.
-
-    Engines with the same name share its calls by their `weight`; those with weight 0 get one only
-    if all others fail.
-    """
+    """An engine that writes answers; as the variables AQUIFER_ENGINE_* of the same names."""
 
     priority: bool = False
-    weight: int = Field(default=1, ge=0, le=1_000)
 
 
 class PoolingSettings(ModelSettings):

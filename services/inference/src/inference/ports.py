@@ -1,6 +1,6 @@
 """What the use cases need done by others."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,10 +15,12 @@ from inference.domain import (
     InputType,
     Lane,
     ModelCard,
+    ModelServer,
     Owner,
     Source,
 )
 from inference.generation import Generation, Step
+from inference.model_definition import Definitions, ModelDefinition
 
 # f32 [texts, dimensions] and f32 [dimensions].
 Matrix = npt.NDArray[np.float32]
@@ -99,11 +101,54 @@ class TokenCounter(Model, Protocol):
 
 
 @runtime_checkable
+class Remote(Protocol):
+    """A model that runs on servers."""
+
+    @property
+    def servers(self) -> Sequence[ModelServer]:
+        """They, as their latest calls found them; none if it runs in this process."""
+
+
+@runtime_checkable
 class Watched(Protocol):
     """An engine that can die."""
 
     async def watch(self) -> None:
         """Runs until the engine is dead, and then raises: the process has to start again."""
+
+
+class DefinitionStore(Protocol):
+    """The definitions of loaded models and the aliases, which all replicas share.
+
+    Keys of servers are encrypted in it.
+
+    Raises:
+        UnavailableError: BUS_UNAVAILABLE.
+        OverloadedError: STREAM_FULL.
+    """
+
+    async def read(self) -> Definitions:
+        """All of them."""
+
+    async def write(self, definition: ModelDefinition) -> None:
+        """Store a definition in place of the one of the same name.
+
+        Raises:
+            FailedPreconditionError: CREDENTIALS_OFF, it has a key and there is nothing to encrypt
+                it with.
+        """
+
+    async def remove(self, name: str) -> None:
+        """Remove a definition."""
+
+    async def write_alias(self, alias: str, model: str) -> None:
+        """Store an alias in place of the one of the same name."""
+
+    async def remove_alias(self, alias: str) -> None:
+        """Remove an alias."""
+
+    def watch(self) -> AsyncIterator[None]:
+        """Yields once at the start, and then whenever something may have changed."""
 
 
 class VectorCache(Protocol):

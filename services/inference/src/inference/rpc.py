@@ -17,17 +17,15 @@ from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
 from inference.coalesce import coalesce
 from inference.domain import (
-    Capability,
     CountRequest,
     EmbeddingRequest,
     InputType,
     Lane,
-    ModelCard,
-    ModelKind,
     Owner,
     RerankRequest,
 )
 from inference.generation_messages import to_generation, to_response
+from inference.model_messages import to_model
 from inference.usecases import CountTokens, EmbedTexts, GenerateAnswer, ListModels, RerankTexts
 
 ACCESS: Access = {
@@ -36,20 +34,6 @@ ACCESS: Access = {
 }
 LANES = {lane_pb2.LANE_BULK: Lane.BULK}
 INPUT_TYPES = {pb.INPUT_TYPE_QUESTION: InputType.QUESTION}
-KINDS = {
-    ModelKind.EMBED: pb.MODEL_KIND_EMBED,
-    ModelKind.GENERATE: pb.MODEL_KIND_GENERATE,
-    ModelKind.RERANK: pb.MODEL_KIND_RERANK,
-}
-CAPABILITIES = {
-    Capability.EMBED: pb.CAPABILITY_EMBED,
-    Capability.GENERATE: pb.CAPABILITY_GENERATE,
-    Capability.RERANK: pb.CAPABILITY_RERANK,
-    Capability.COUNT_TOKENS: pb.CAPABILITY_COUNT_TOKENS,
-    Capability.QUOTES: pb.CAPABILITY_QUOTES,
-    Capability.TOOLS: pb.CAPABILITY_TOOLS,
-    Capability.STRUCTURED_OUTPUT: pb.CAPABILITY_STRUCTURED_OUTPUT,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +77,8 @@ class InferenceRpc(InferenceServiceServicer):
         started_s = time.monotonic()
         first_s = 0.0
         generation = replace(to_generation(request), tenant=caller().tenant)
-        card = self.generate.catalogue.find_generator(generation).card
+        catalogue = self.generate.catalogue
+        card = catalogue.card_of(catalogue.find_generator(generation))
         async with aclosing(coalesce(self.generate.run(generation))) as packs:
             async for pack in packs:
                 first_s = first_s or time.monotonic() - started_s
@@ -130,32 +115,15 @@ class InferenceRpc(InferenceServiceServicer):
         self, request: pb.ListModelsRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
         """The models of this process and their engines."""
-        return pb.ListModelsResponse(models=[_model(card) for card in self.models.run()])
+        return pb.ListModelsResponse(models=[to_model(one) for one in self.models.run()])
 
     @override
     async def GetModel(
         self, request: pb.GetModelRequest, context: ServicerContext[Any, Any]
     ) -> pb.Model:
         """One model."""
-        return _model(self.models.find(request.name))
+        return to_model(self.models.find(request.name))
 
 
 def _duration(seconds: float) -> Duration:
     return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
-
-
-def _model(card: ModelCard) -> pb.Model:
-    return pb.Model(
-        name=card.name,
-        kind=KINDS[card.kind],
-        generative=card.generative,
-        engine=card.engine,
-        precision=card.precision.value if card.precision else "",
-        dimensions=card.dimensions or 0,
-        profile=card.name if card.kind is ModelKind.EMBED else "",
-        description=card.description,
-        revision=card.revision,
-        licence=card.licence,
-        capabilities=[CAPABILITIES[one] for one in Capability if one in card.capabilities],
-        context_tokens=card.context_tokens,
-    )

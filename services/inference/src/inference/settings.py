@@ -36,11 +36,13 @@ class Settings(ServiceSettings):
     )
     embedding_engines: list[EmbeddingSettings] = Field(
         default_factory=list,
-        description="JSON list of embedding models that other engines run; all of them are opened",
+        description="JSON list of embedding models that other engines run; all of them are opened,"
+        " and those with the same name share its calls",
     )
     rerankers: list[RerankerSettings] = Field(
         default_factory=list,
-        description="JSON list of rerankers that other engines run, for calls that name them",
+        description="JSON list of rerankers that other engines run, for calls that name them;"
+        " those with the same name share its calls",
     )
     engine: Literal["extractive", "openai", "vllm"] = Field(
         "extractive",
@@ -66,16 +68,26 @@ class Settings(ServiceSettings):
         " above; those with the same name share its calls",
     )
 
+    model_folder: str = Field(
+        "", description="folder with models that LoadModel may let vLLM run here; empty: none"
+    )
+    credential_key: SecretStr = Field(
+        SecretStr(""),
+        description="encrypts keys of servers that LoadModel stores, 32 bytes in base64, the same"
+        " for all replicas; empty: such keys are refused",
+    )
+
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        others = [one.public_name for one in (*self.embedding_engines, *self.rerankers)]
-        taken = {name for name in others if others.count(name) > 1} | OURS.intersection(others)
+        embedders = {one.public_name for one in self.embedding_engines}
+        rerankers = {one.public_name for one in self.rerankers}
+        taken = (embedders & rerankers) | (OURS & (embedders | rerankers))
         if taken:
             raise ValueError(
                 f"two models are called {', '.join(sorted(taken))}; set another `name` in"
                 " AQUIFER_EMBEDDING_ENGINES or AQUIFER_RERANKERS"
             )
-        known = EMBEDDERS | {one.public_name for one in self.embedding_engines}
+        known = EMBEDDERS | embedders
         if unknown := {*self.embedders} - known:
             raise ValueError(
                 f"no embedder is called {', '.join(sorted(unknown))}; there are"

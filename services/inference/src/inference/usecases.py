@@ -8,14 +8,13 @@ from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from aquifer.ingest.v1.document_events_pb2 import Chunk, ChunksPrepared
 from aquifer.ingest.v1.document_pb2 import LANE_INTERACTIVE
 from chassis.events.delivery import Delivery
-from inference.catalogue import Catalogue
+from inference.catalogue import Catalogue, ListedModel
 from inference.citation_marks import mark_citations
 from inference.domain import (
     CountRequest,
     EmbeddingProfile,
     EmbeddingRequest,
     Lane,
-    ModelCard,
     Owner,
     RerankRequest,
     Source,
@@ -44,12 +43,14 @@ class EmbedTexts:
 
         Raises:
             NotFoundError: PROFILE_UNKNOWN.
+            UnavailableError: MODEL_NOT_READY, MODEL_UNLOADED.
             ServiceError: as `Embedder`.
         """
         embedder = self.catalogue.find_embedder(request.profile)
-        vectors = await embedder.embed(
-            request.texts, request.lane, request.owner, request.input_type
-        )
+        with self.catalogue.calls.of(embedder):
+            vectors = await embedder.embed(
+                request.texts, request.lane, request.owner, request.input_type
+            )
         return Embedded(embedder.profile, vectors)
 
 
@@ -70,9 +71,10 @@ class GenerateAnswer:
         steps = generator.generate(request)
         if generator.card.generative and request.passages:
             steps = mark_citations(steps, len(request.passages))
-        async with aclosing(measure(steps, generator.card.name)) as measured:
-            async for step in measured:
-                yield step
+        with self.catalogue.calls.of(generator):
+            async with aclosing(measure(steps, generator.card.name)) as measured:
+                async for step in measured:
+                    yield step
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class RerankTexts:
             InvalidInputError: CAPABILITY_MISSING; otherwise as `Reranker`.
         """
         reranker = self.catalogue.find_reranker(request.model)
-        return reranker.card.name, await reranker.rerank(request.question, request.texts)
+        with self.catalogue.calls.of(reranker):
+            return reranker.card.name, await reranker.rerank(request.question, request.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +109,27 @@ class CountTokens:
             InvalidInputError: CAPABILITY_MISSING; otherwise as `TokenCounter`.
         """
         counter = self.catalogue.find_counter(request.model)
-        return counter.card.name, await counter.count(request.texts)
+        with self.catalogue.calls.of(counter):
+            return counter.card.name, await counter.count(request.texts)
 
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """Every model this process serves, embedding ones first, the default of each kind first."""
+    """Every model of this process, embedding ones first, the default of each kind first."""
 
     catalogue: Catalogue
 
-    def run(self) -> Sequence[ModelCard]:
-        """Their cards."""
-        return self.catalogue.cards
+    def run(self) -> Sequence[ListedModel]:
+        """All of them."""
+        return self.catalogue.list()
 
-    def find(self, name: str) -> ModelCard:
-        """The card of one.
+    def find(self, name: str) -> ListedModel:
+        """One of them.
 
         Raises:
             NotFoundError: MODEL_UNKNOWN.
         """
-        return self.catalogue.find(name).card
+        return self.catalogue.get(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ are stored, and removes them again: whatever the order, none stays.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -21,6 +20,7 @@ from typing_extensions import override
 from chassis.base.errors import UnavailableError
 from chassis.base.metrics import REGISTRY
 from chassis.events.bus import Bus
+from chassis.events.last_messages import read_last
 from chassis.events.topology import cache_stream, cache_subject
 from inference.domain import EmbeddingProfile, Source
 from inference.ports import Vector, VectorCache
@@ -55,7 +55,7 @@ class StoredVectors(VectorCache):
     ) -> Mapping[str, Vector]:
         subjects = {_vector_subject(source, profile, text): text for text in texts}
         try:
-            stored = await self._get_last(list(subjects))
+            stored = await read_last(self._bus, STREAM, list(subjects), limit_s=READ_S)
         except _FAILURES as error:
             log.warning("vector_cache.not_read", extra={"error": repr(error)})
             stored = {}
@@ -109,7 +109,7 @@ class StoredVectors(VectorCache):
 
     async def _is_deleted(self, source: Source) -> bool:
         deletions = [_deletion_of(source), _deletion_of_tenant(source.tenant)]
-        stored = await self._get_last(deletions)
+        stored = await read_last(self._bus, STREAM, deletions, limit_s=READ_S)
         return any(int(version) >= source.version for version in stored.values())
 
     async def _delete(self, deletion: str, version: int, vectors: str) -> None:
@@ -124,33 +124,6 @@ class StoredVectors(VectorCache):
 
     async def _purge(self, subject: str) -> None:
         await self._bus.jetstream.purge_stream(STREAM, subject=subject)
-
-    async def _get_last(self, subjects: Sequence[str]) -> Mapping[str, bytes]:
-        """The last message of each subject that has one, by one request.
-
-        Raises:
-            NatsError: the broker refused, or cannot be reached.
-            TimeoutError: it did not answer within `READ_S`.
-        """
-        client = self._bus.client
-        inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox)
-        try:
-            request = json.dumps({"multi_last": list(subjects)}).encode()
-            found: dict[str, bytes] = {}
-            async with asyncio.timeout(READ_S):
-                await client.publish(f"$JS.API.DIRECT.GET.{STREAM}", request, reply=inbox)
-                while True:
-                    message = await subscription.next_msg(timeout=READ_S)
-                    headers = message.headers or {}
-                    # 204 follows the last message, 404 tells that there is none.
-                    if (status := headers.get("Status")) in ("204", "404"):
-                        return found
-                    if status:
-                        raise NatsError(f"{status} {headers.get('Description', '')}")
-                    found[headers["Nats-Subject"]] = message.data
-        finally:
-            await subscription.unsubscribe()
 
 
 def _document(source: Source) -> tuple[str, str]:

@@ -12,11 +12,12 @@ import grpc
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
 from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from aquifer.inference.v1.model_service_pb2_grpc import ModelServiceStub
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
 from chassis.events.bound import BoundDurable
 from chassis.events.bus import Bus
@@ -27,16 +28,17 @@ from chassis.identity.tokens import Verifier
 from chassis.process.authority import remote_authority
 from chassis.process.process import Process
 from chassis.rpc.server import create_server, server_interceptors
+from inference import model_rpc, rpc
 from inference.app import SERVICE, Adapters, wire
 from inference.batching import Batcher
 from inference.engine import Engine
 from inference.engines.bert import BertEncoder
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
-from inference.rpc import ACCESS
 from inference.settings import Settings
 from testkit.servers import TestBus
 
+ACCESS = {**rpc.ACCESS, **model_rpc.ACCESS}
 KEY_ID = "key-1"
 NOWHERE = "127.0.0.1:1"
 
@@ -75,6 +77,7 @@ class RunningService:
 
     process: Process
     stub: Any
+    models: Any
     signer: Signer
 
     @property
@@ -99,14 +102,18 @@ async def _is_settled(bound: BoundDurable) -> bool:
     return info is not None and not info.num_pending and not info.num_ack_pending
 
 
-async def failure(call: Awaitable[object]) -> tuple[str, str]:
-    """Code and reason of a call that must fail."""
+async def failure(call: Awaitable[object], violated: str = "") -> tuple[str, str]:
+    """Code and reason of a call that must fail; `violated` is the field that its details name."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call
     status = rpc_status.from_call(failed.value)
     assert status is not None, failed.value
     info = ErrorInfo()
     status.details[0].Unpack(info)
+    if violated:
+        request = BadRequest()
+        assert any(detail.Unpack(request) for detail in status.details), status
+        assert violated in [one.field for one in request.field_violations]
     return failed.value.code().name, info.reason
 
 
@@ -133,13 +140,15 @@ async def _open_process(bus: Bus, signer: Signer, stack: AsyncExitStack) -> tupl
 async def _working(process: Process) -> AsyncIterator[None]:
     await process.server.start()
     assert process.events is not None
-    task = asyncio.get_running_loop().create_task(process.events.run())
+    loops = [process.events.run, *process.loops]
+    tasks = [asyncio.get_running_loop().create_task(loop()) for loop in loops]
     try:
         yield
     finally:
         await asyncio.gather(process.server.stop(1), process.events.drain(1))
-        task.cancel()
-        await asyncio.wait([task])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def question(
@@ -181,7 +190,9 @@ async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[
             await attach(process)
             await stack.enter_async_context(_working(process))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            return RunningService(process, InferenceServiceStub(channel), signer)
+            return RunningService(
+                process, InferenceServiceStub(channel), ModelServiceStub(channel), signer
+            )
 
         yield opened
 

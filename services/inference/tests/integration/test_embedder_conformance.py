@@ -34,7 +34,7 @@ async def embedder(request):
     if request.param == "openai":
         async with running_openai_server() as server:
             settings = EmbeddingSettings(engine="openai", url=server.url, model="tiny")
-            async with open_embedding_engine(settings) as embedder:
+            async with open_embedding_engine([settings]) as embedder:
                 yield embedder
         return
     engine = request.getfixturevalue(ENGINES[request.param])

@@ -45,7 +45,7 @@ async def server():
 @asynccontextmanager
 async def opened(server, **more):
     settings = EmbeddingSettings(engine="openai", url=server.url, model="tiny", **more)
-    async with open_embedding_engine(settings) as embedder:
+    async with open_embedding_engine([settings]) as embedder:
         yield embedder
 
 
@@ -415,7 +415,7 @@ async def test_with_its_size_a_server_may_still_be_starting(monkeypatch):
     settings = EmbeddingSettings(
         engine="openai", url="http://127.0.0.1:1/v1", model="later", dimensions=8, max_tokens=512
     )
-    async with open_embedding_engine(settings) as embedder:
+    async with open_embedding_engine([settings]) as embedder:
         assert embedder.profile.dimensions == 8
         assert (await failure(embedder)).reason == "ENGINE_UNREACHABLE"
 
@@ -425,7 +425,7 @@ async def test_without_its_size_a_server_has_to_run(monkeypatch, more):
     monkeypatch.setattr(upstream, "RETRY_DEFAULT_S", 0.02)
     settings = EmbeddingSettings(engine="openai", url="http://127.0.0.1:1/v1", model="a", **more)
     with pytest.raises(FailedPreconditionError) as refused:
-        async with open_embedding_engine(settings):
+        async with open_embedding_engine([settings]):
             pass
     assert refused.value.reason == "ENGINE_NOT_READY"
 

@@ -31,7 +31,7 @@ async def server():
 @asynccontextmanager
 async def opened(server, **more):
     settings = RerankerSettings(engine="openai", url=server.url, model="tiny", **more)
-    async with open_reranker(settings) as reranker:
+    async with open_reranker([settings]) as reranker:
         yield reranker
 
 

@@ -1,23 +1,14 @@
 """Seals the passwords of documents, which are stored until the document is parsed."""
 
-import base64
-import binascii
-import os
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from typing_extensions import override
 
 from chassis.base.errors import DataLossError, FailedPreconditionError
+from chassis.base.sealing import KEY_BYTES, Sealer
 from ingest.usecases import ports
-
-KEY_BYTES: Final = 32
-_NONCE_BYTES: Final = 12
 
 
 class AesPasswords(ports.Passwords):
-    """AES-GCM with one key; what is sealed for a version can be opened for that version only."""
+    """Seals with one key; what is sealed for a version can be opened for that version only."""
 
     def __init__(self, key: str) -> None:
         """Takes the key in base64; without one, every password is refused.
@@ -25,11 +16,16 @@ class AesPasswords(ports.Passwords):
         Raises:
             FailedPreconditionError: PASSWORD_KEY_INVALID.
         """
-        self._cipher = AESGCM(_decode_key(key)) if key else None
+        try:
+            self._sealer = Sealer(key) if key else None
+        except ValueError as error:
+            raise FailedPreconditionError(
+                "PASSWORD_KEY_INVALID", f"AQUIFER_PASSWORD_KEY must be {KEY_BYTES} bytes in base64"
+            ) from error
 
     @override
     def check(self) -> None:
-        if self._cipher is None:
+        if self._sealer is None:
             raise FailedPreconditionError(
                 "PASSWORDS_OFF",
                 "this service keeps no passwords; set AQUIFER_PASSWORD_KEY, or remove the password"
@@ -38,37 +34,17 @@ class AesPasswords(ports.Passwords):
 
     @override
     def seal(self, tenant: str, document: str, number: int, password: str) -> bytes:
-        assert self._cipher is not None, "the upload was checked"
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(
-            nonce, password.encode(), _place(tenant, document, number)
-        )
+        assert self._sealer is not None, "the upload was checked"
+        return self._sealer.seal(password, tenant, document, str(number))
 
     @override
     def open(self, tenant: str, document: str, number: int, sealed: bytes) -> str:
-        nonce, secret = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        if self._cipher is None:
+        if self._sealer is None:
             raise _lost_error()
         try:
-            return self._cipher.decrypt(nonce, secret, _place(tenant, document, number)).decode()
-        except (InvalidTag, ValueError) as error:
+            return self._sealer.open(sealed, tenant, document, str(number))
+        except ValueError as error:
             raise _lost_error() from error
-
-
-def _decode_key(key: str) -> bytes:
-    try:
-        found = base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError):
-        found = b""
-    if len(found) != KEY_BYTES:
-        raise FailedPreconditionError(
-            "PASSWORD_KEY_INVALID", f"AQUIFER_PASSWORD_KEY must be {KEY_BYTES} bytes in base64"
-        )
-    return found
-
-
-def _place(tenant: str, document: str, number: int) -> bytes:
-    return "\x1f".join((tenant, document, str(number))).encode()
 
 
 def _lost_error() -> DataLossError:

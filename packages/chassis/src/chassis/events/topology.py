@@ -37,8 +37,9 @@ _MIB = 1 << 20
 _UPLOAD_MAX_BYTES = 512 * _KIB
 _EVENT_MAX_BYTES = 800 * _KIB
 _DEAD_MAX_BYTES = _MIB
-# Services with a cache on the broker.
+# Services with a cache on the broker, and those with a state that their replicas share.
 _CACHING = ("inference",)
+_STATEFUL = ("inference",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,16 @@ def cache_subject(service: str, tenant: str, *parts: str) -> str:
     return ".".join(("aquifer.cache", service, tenant, *parts))
 
 
+def state_stream(service: str) -> str:
+    """Name of the stream with the settings of a service that are changed while it runs."""
+    return f"STATE_{service.upper()}"
+
+
+def state_subject(service: str, *parts: str) -> str:
+    """Subject of one of them; the last part may be `>`."""
+    return ".".join(("aquifer.state", service, *parts))
+
+
 @cache
 def events() -> tuple[Descriptor, ...]:
     """Every event message of the contract, sorted by full name."""
@@ -187,7 +198,7 @@ def event_class(full_name: str) -> type[Message] | None:
 
 
 def streams() -> tuple[Stream, ...]:
-    """Every stream of the contract, dead letters and caches included."""
+    """Every stream of the contract, those of dead letters, caches and states included."""
     subjects: dict[str, list[str]] = {}
     classes: dict[str, StreamClass.ValueType] = {}
     for event in events():
@@ -223,7 +234,22 @@ def streams() -> tuple[Stream, ...]:
         )
         for service in _CACHING
     ]
-    return (*living, *dead, *caches)
+    states = [
+        Stream(
+            name=state_stream(service),
+            subjects=(state_subject(service, ">"),),
+            retention="limits",
+            discard="new",
+            max_age_s=0,
+            max_bytes=64 * _MIB,
+            max_msg_bytes=128 * _KIB,
+            duplicate_window_s=1,
+            max_msgs_per_subject=1,
+            allow_direct=True,
+        )
+        for service in _STATEFUL
+    ]
+    return (*living, *dead, *caches, *states)
 
 
 def _stream(name: str, stream_class: StreamClass.ValueType, subjects: Iterable[str]) -> Stream:
@@ -340,6 +366,13 @@ def _service_permissions(service: str) -> Permissions:
             f"$JS.API.STREAM.PURGE.{cache_stream(service)}",
         ]
     received = {subject(event, "*"): None for event in (*broadcasts(), *own_facts(service))}
+    if service in _STATEFUL:
+        publish += [
+            state_subject(service, ">"),
+            f"$JS.API.DIRECT.GET.{state_stream(service)}",
+            f"$JS.API.STREAM.PURGE.{state_stream(service)}",
+        ]
+        received[state_subject(service, ">")] = None
     return Permissions(publish=tuple(publish), subscribe=(f"{inbox_prefix(service)}.>", *received))
 
 

@@ -1,11 +1,12 @@
 """The embedders, by the name or the engine in the settings. A new one is a function more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from chassis.base.errors import FailedPreconditionError
 from inference.batching import LIMITS, Batcher
 from inference.domain import Lane
 from inference.engine import AsyncEngine
@@ -14,7 +15,8 @@ from inference.engines import minilm, multilingual
 from inference.engines.bert import BertEncoder
 from inference.engines.extractive import Vocabulary
 from inference.engines.null import NullEmbedder
-from inference.engines.registry import import_vllm
+from inference.engines.pool import EmbeddingPool
+from inference.engines.registry import import_vllm, open_members
 from inference.fair_queue import LaneLimits
 from inference.ports import Embedder
 
@@ -79,17 +81,44 @@ CHARACTERS_PER_TOKEN: Final = {"openai": 4, "vllm": 1}
 
 @asynccontextmanager
 async def open_embedding_engine(
-    settings: EmbeddingSettings, otlp_endpoint: str = ""
+    engines: Sequence[EmbeddingSettings], otlp_endpoint: str = ""
 ) -> AsyncIterator[Batcher]:
-    """Opens a model of another engine; its module is imported only now.
+    """Opens a model of another engine, or of several; their modules are imported only now.
 
     Raises:
         FailedPreconditionError: ENGINE_NOT_INSTALLED; ENGINE_NOT_READY, ENGINE_ARGUMENTS,
             ENGINE_NOT_STARTED.
     """
-    opened = ENGINES[settings.engine](settings, otlp_endpoint)
-    async with opened as engine, Batcher(engine, _limits(settings)) as batcher:
-        yield batcher
+    _check_same(engines)
+    async with open_members(_open_engine, engines, otlp_endpoint) as members:
+        engine = members.engines[0]
+        if len(engines) > 1:
+            engine = pool = EmbeddingPool(members)
+            await pool.check()
+        async with Batcher(engine, _limits(engines[0])) as batcher:
+            yield batcher
+
+
+def _check_same(engines: Sequence[EmbeddingSettings]) -> None:
+    first, *others = engines
+    same = ("question_prefix", "passage_prefix", "refuses_long_texts")
+    if any(getattr(one, name) != getattr(first, name) for one in others for name in same):
+        raise FailedPreconditionError(
+            "ENGINE_ARGUMENTS",
+            f"the engines of {first.public_name!r} must have the same {', '.join(same)}",
+        )
+    if others and any(one.engine == "vllm" for one in engines):
+        raise FailedPreconditionError(
+            "ENGINE_ARGUMENTS",
+            f"several engines of {first.public_name!r} must all be servers; vLLM in this process"
+            " uses several GPUs by `data_parallel_size`",
+        )
+
+
+def _open_engine(
+    settings: EmbeddingSettings, otlp_endpoint: str
+) -> AbstractAsyncContextManager[AsyncEngine]:
+    return ENGINES[settings.engine](settings, otlp_endpoint)
 
 
 def _limits(settings: EmbeddingSettings) -> dict[Lane, LaneLimits]:

@@ -3,12 +3,22 @@
 A new one is a function more.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from typing import TypeVar
 
 from chassis.base.errors import FailedPreconditionError
-from inference.engine_settings import EngineSettings, RerankerSettings
+from inference.engine_settings import EngineSettings, ModelSettings, RerankerSettings
+from inference.engines.pool import GeneratorPool, Member, Members, RerankerPool
 from inference.ports import Generator, Reranker
+
+S = TypeVar("S", bound=ModelSettings)
+T = TypeVar("T")
 
 Opened = AbstractAsyncContextManager[Generator]
 OpenedReranker = AbstractAsyncContextManager[Reranker]
@@ -62,16 +72,6 @@ ENGINES: dict[str, Callable[[EngineSettings, str], Opened]] = {
 }
 
 
-def open_engine(settings: EngineSettings, *, otlp_endpoint: str) -> Opened:
-    """Opens an engine; its module is imported only now.
-
-    Raises:
-        FailedPreconditionError: ENGINE_NOT_INSTALLED; when it is entered ENGINE_NOT_READY,
-            ENGINE_ARGUMENTS, ENGINE_NOT_STARTED.
-    """
-    return ENGINES[settings.engine](settings, otlp_endpoint)
-
-
 def _open_openai_reranker(
     settings: RerankerSettings,
     otlp_endpoint: str,  # noqa: ARG001
@@ -93,6 +93,53 @@ RERANKERS: dict[str, Callable[[RerankerSettings, str], OpenedReranker]] = {
 }
 
 
-def open_reranker(settings: RerankerSettings, otlp_endpoint: str = "") -> OpenedReranker:
-    """Opens a reranker; as `open_engine`."""
+@asynccontextmanager
+async def open_members(
+    open_one: Callable[[S, str], AbstractAsyncContextManager[T]],
+    engines: Sequence[S],
+    otlp_endpoint: str,
+) -> AsyncIterator[Members[T]]:
+    """Opens the engines of one model."""
+    async with AsyncExitStack() as stack:
+        yield Members(
+            [
+                Member(
+                    engine=await stack.enter_async_context(open_one(one, otlp_endpoint)),
+                    weight=one.weight,
+                )
+                for one in engines
+            ]
+        )
+
+
+@asynccontextmanager
+async def open_generator(
+    engines: Sequence[EngineSettings], otlp_endpoint: str = ""
+) -> AsyncIterator[Generator]:
+    """Opens a model that writes answers by one engine, or by several.
+
+    Their modules are imported only now.
+
+    Raises:
+        FailedPreconditionError: ENGINE_NOT_INSTALLED, ENGINE_NOT_READY, ENGINE_ARGUMENTS,
+            ENGINE_NOT_STARTED.
+    """
+    async with open_members(_open_engine, engines, otlp_endpoint) as members:
+        yield GeneratorPool(members) if len(engines) > 1 else members.engines[0]
+
+
+@asynccontextmanager
+async def open_reranker(
+    engines: Sequence[RerankerSettings], otlp_endpoint: str = ""
+) -> AsyncIterator[Reranker]:
+    """Opens a reranker by one engine, or by several; as `open_generator`."""
+    async with open_members(_open_reranker, engines, otlp_endpoint) as members:
+        yield RerankerPool(members) if len(engines) > 1 else members.engines[0]
+
+
+def _open_engine(settings: EngineSettings, otlp_endpoint: str) -> Opened:
+    return ENGINES[settings.engine](settings, otlp_endpoint)
+
+
+def _open_reranker(settings: RerankerSettings, otlp_endpoint: str) -> OpenedReranker:
     return RERANKERS[settings.engine](settings, otlp_endpoint)

@@ -43,6 +43,33 @@ INPUT_TYPE_QUESTION: InputType.ValueType  # 1
 INPUT_TYPE_PASSAGE: InputType.ValueType  # 2
 """A text to be found."""
 
+class _ModelState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ModelState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    MODEL_STATE_UNSPECIFIED: _ModelState.ValueType  # 0
+    MODEL_STATE_READY: _ModelState.ValueType  # 1
+    MODEL_STATE_LOADING: _ModelState.ValueType  # 2
+    """It is being opened."""
+    MODEL_STATE_FAILED: _ModelState.ValueType  # 3
+    """It could not be opened, and is tried again."""
+    MODEL_STATE_UNREACHABLE: _ModelState.ValueType  # 4
+    """The latest call of each of its servers failed; the next call tries again."""
+
+class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
+    """Whether a model can be used."""
+
+MODEL_STATE_UNSPECIFIED: ModelState.ValueType  # 0
+MODEL_STATE_READY: ModelState.ValueType  # 1
+MODEL_STATE_LOADING: ModelState.ValueType  # 2
+"""It is being opened."""
+MODEL_STATE_FAILED: ModelState.ValueType  # 3
+"""It could not be opened, and is tried again."""
+MODEL_STATE_UNREACHABLE: ModelState.ValueType  # 4
+"""The latest call of each of its servers failed; the next call tries again."""
+
 class _ModelKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -350,6 +377,11 @@ class Model(message.Message):
     LICENCE_FIELD_NUMBER: builtins.int
     CAPABILITIES_FIELD_NUMBER: builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
+    SERVERS_FIELD_NUMBER: builtins.int
+    LOADED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to use in requests."""
     kind: ModelKind.ValueType
@@ -372,9 +404,23 @@ class Model(message.Message):
     """Licence of its weights as an SPDX identifier; empty if not known."""
     context_tokens: builtins.int
     """Most tokens of a prompt together with its answer, or of a text to embed; 0 if not known."""
+    state: ModelState.ValueType
+    """Whether it can be used now."""
+    problem: builtins.str
+    """Why it cannot, for people; empty if it can."""
+    loaded: builtins.bool
+    """True if it was loaded with `LoadModel`, and can be unloaded; false if it is from the settings."""
     @builtins.property
     def capabilities(self) -> containers.RepeatedScalarFieldContainer[Capability.ValueType]:
         """What it can do."""
+
+    @builtins.property
+    def aliases(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Further names for requests; `default` for the one that answers requests without a name."""
+
+    @builtins.property
+    def servers(self) -> containers.RepeatedCompositeFieldContainer[ModelServer]:
+        """The servers that run it, and their states; empty if it runs in this process."""
 
     def __init__(
         self,
@@ -391,9 +437,42 @@ class Model(message.Message):
         licence: builtins.str = ...,
         capabilities: abc.Iterable[Capability.ValueType] | None = ...,
         context_tokens: builtins.int = ...,
+        state: ModelState.ValueType = ...,
+        problem: builtins.str = ...,
+        aliases: abc.Iterable[builtins.str] | None = ...,
+        servers: abc.Iterable[ModelServer] | None = ...,
+        loaded: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "name", b"name", "precision", b"precision", "profile", b"profile", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["aliases", b"aliases", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "loaded", b"loaded", "name", b"name", "precision", b"precision", "problem", b"problem", "profile", b"profile", "revision", b"revision", "servers", b"servers", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ModelServer(message.Message):
+    """A server that runs a model."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    HEALTHY_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """Host, and the port if it is not that of the scheme."""
+    weight: builtins.int
+    """Share of the calls; 0: only when all others fail."""
+    healthy: builtins.bool
+    """True if its latest call did not fail."""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+        weight: builtins.int = ...,
+        healthy: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["address", b"address", "healthy", b"healthy", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

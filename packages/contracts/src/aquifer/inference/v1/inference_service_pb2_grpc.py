@@ -122,7 +122,8 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models of this process and the engine behind each. Scope `models`.
+        """Lists the models of this process and the engine behind each, those included that cannot be used
+        now. Scope `models`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,9 @@ class InferenceServiceStub:
     ENGINE_REFUSED.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
-    """Lists the models of this process and the engine behind each. Scope `models`."""
+    """Lists the models of this process and the engine behind each, those included that cannot be used
+    now. Scope `models`.
+    """
     GetModel: aio.UnaryUnaryMultiCallable[inference_service_pb2.GetModelRequest, inference_service_pb2.Model]
     """Returns one model. Scope `models`. NOT_FOUND MODEL_UNKNOWN."""
 
@@ -117,7 +119,9 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         request: inference_service_pb2.ListModelsRequest,
         context: aio.ServicerContext[inference_service_pb2.ListModelsRequest, abc.Awaitable[inference_service_pb2.ListModelsResponse]],
     ) -> abc.Awaitable[inference_service_pb2.ListModelsResponse]:
-        """Lists the models of this process and the engine behind each. Scope `models`."""
+        """Lists the models of this process and the engine behind each, those included that cannot be used
+        now. Scope `models`.
+        """
 
     @abc_1.abstractmethod
     def GetModel(

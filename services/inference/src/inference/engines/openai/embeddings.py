@@ -21,6 +21,7 @@ from inference.domain import (
     Lane,
     ModelCard,
     ModelKind,
+    ModelServer,
     Precision,
 )
 from inference.engine import PROBE, AsyncEngine, Ids
@@ -86,6 +87,11 @@ class OpenAiEmbeddings(AsyncEngine):
             context_tokens=self._profile.max_tokens,
             dimensions=self._profile.dimensions,
         )
+
+    @property
+    @override
+    def servers(self) -> Sequence[ModelServer]:
+        return self._served.servers
 
     @property
     @override

@@ -8,7 +8,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from chassis.base.errors import UnavailableError
-from inference.domain import Capability, Lane, ModelCard, ModelKind
+from inference.domain import Capability, Lane, ModelCard, ModelKind, ModelServer
 from inference.engines.admission import Demand
 from inference.engines.openai.chat import AnswerReader, Flavour, to_body
 from inference.engines.openai.events import read_events
@@ -17,7 +17,7 @@ from inference.engines.openai.upstream import to_error
 from inference.engines.prompt import to_texts
 from inference.engines.spans import generation_span, note_finish
 from inference.generation import Finish, Generation, Step
-from inference.ports import Generator, TokenCounter
+from inference.ports import Generator, Remote, TokenCounter
 
 # vLLM serves lower numbers first; without one it is 0.
 BULK_PRIORITY: Final = 1
@@ -26,7 +26,7 @@ CHARACTERS_A_TOKEN: Final = 4
 COUNTING: Final = {Flavour.VLLM, Flavour.LLAMA_CPP}
 
 
-class OpenAiModel(Generator, TokenCounter):
+class OpenAiModel(Generator, TokenCounter, Remote):
     """See `Generator`; one model of one server.
 
     `send_priority` tells whether the server has priorities; vLLM refuses them unless it was started
@@ -34,6 +34,7 @@ class OpenAiModel(Generator, TokenCounter):
     """
 
     def __init__(self, served: Served, *, send_priority: bool) -> None:
+        self._served = served
         self._upstream = served.upstream
         self._model = served.model
         self._card = _card(served)
@@ -45,6 +46,11 @@ class OpenAiModel(Generator, TokenCounter):
     @override
     def card(self) -> ModelCard:
         return self._card
+
+    @property
+    @override
+    def servers(self) -> Sequence[ModelServer]:
+        return self._served.servers
 
     @override
     async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:

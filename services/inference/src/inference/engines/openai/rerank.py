@@ -8,15 +8,15 @@ from typing import Any
 from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError, UnavailableError
-from inference.domain import Capability, ModelCard, ModelKind
+from inference.domain import Capability, ModelCard, ModelKind, ModelServer
 from inference.engine_settings import RerankerSettings
 from inference.engines.openai.served import Served, open_served
 from inference.engines.spans import Attributes, call_span
 from inference.engines.windows import SPECIAL_TOKENS, split, window_bytes
-from inference.ports import Reranker
+from inference.ports import Remote, Reranker
 
 
-class OpenAiReranker(Reranker):
+class OpenAiReranker(Reranker, Remote):
     """See `Reranker`; a text longer than the window is scored by its best part."""
 
     def __init__(self, served: Served, settings: RerankerSettings) -> None:
@@ -37,6 +37,11 @@ class OpenAiReranker(Reranker):
             capabilities=frozenset({Capability.RERANK}),
             context_tokens=self._max_tokens,
         )
+
+    @property
+    @override
+    def servers(self) -> Sequence[ModelServer]:
+        return self._served.servers
 
     @override
     async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:

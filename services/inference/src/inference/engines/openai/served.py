@@ -1,11 +1,12 @@
 """A model that a server lists: its name there, its window, and what kind of server that is."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from chassis.base.errors import FailedPreconditionError, ServiceError
+from inference.domain import ModelServer
 from inference.engine_settings import WINDOW_MIN_TOKENS, PoolingSettings
 from inference.engines.admission import Admission
 from inference.engines.openai.chat import Flavour, find_flavour
@@ -33,6 +34,12 @@ class Served:
     def host(self) -> str:
         """Of the server."""
         return self.upstream.client.base_url.host
+
+    @property
+    def servers(self) -> Sequence[ModelServer]:
+        """The server, and whether its latest call did not fail."""
+        healthy = not self.upstream.breaker.failures
+        return [ModelServer(address=self.upstream.client.base_url.netloc.decode(), healthy=healthy)]
 
     def window_tokens(self, settings: PoolingSettings) -> int:
         """The longest text in tokens, as it was set, or as the server tells it.

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import pytest
 
 from aquifer.auth.v1 import auth_service_pb2
-from aquifer.inference.v1 import inference_service_pb2
+from aquifer.inference.v1 import inference_service_pb2, model_service_pb2
 from aquifer.ingest.v1 import ingest_service_pb2
 from aquifer.ops.v1 import (
     dead_letter_service_pb2,
@@ -43,6 +43,7 @@ from tools.event_catalogue import comments
 PUBLIC = [auth_service_pb2, ingest_service_pb2, query_service_pb2, inference_service_pb2]
 OTHERS = [
     dead_letter_service_pb2,
+    model_service_pb2,
     profile_service_pb2,
     reconcile_service_pb2,
     status_service_pb2,

@@ -43,7 +43,10 @@ def test_a_service_publishes_its_own_events_and_the_work_it_takes_from_packs():
 def test_no_service_may_touch_streams_or_consumers():
     for service in NAMES:
         for granted in topology.permissions()[service].publish:
-            own = ("$JS.ACK.", f"aquifer.dead.{service}.", f"aquifer.cache.{service}.")
+            own = (
+                "$JS.ACK.",
+                *(f"aquifer.{kind}.{service}." for kind in ("dead", "cache", "state")),
+            )
             assert ">" not in granted or granted.startswith(own)
             assert not granted.startswith(
                 ("$JS.API.STREAM.CREATE", "$JS.API.CONSUMER.CREATE", "$JS.API.CONSUMER.DURABLE")

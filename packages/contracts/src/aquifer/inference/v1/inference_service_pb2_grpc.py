@@ -82,20 +82,21 @@ class InferenceServiceServicer(object):
         """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
         INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
         RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
-        stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
-        this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
-        PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
-        TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
-        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
-        ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the
+        call stops the engine. An engine that is a server of its own may refuse a request
+        (REQUEST_REFUSED) or this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT
+        MESSAGES_INVALID, TEXT_LENGTH, PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE,
+        STOP_INVALID, OUTPUT_FORMAT_INVALID, TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG,
+        TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+        EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,9 +104,10 @@ class InferenceServiceServicer(object):
 
     def Rerank(self, request, context):
         """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
-        REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
-        UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE,
+        PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+        EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +117,7 @@ class InferenceServiceServicer(object):
         """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
         TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
         RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
-        ENGINE_REFUSED.
+        ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,28 +25,30 @@ class InferenceServiceStub:
     """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
     INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
     RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-    ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+    ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
     """
     Generate: aio.UnaryStreamMultiCallable[generation_pb2.GenerateRequest, generation_pb2.GenerateResponse]
-    """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
-    stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
-    this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
-    PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
-    TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
-    MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
-    ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+    """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the
+    call stops the engine. An engine that is a server of its own may refuse a request
+    (REQUEST_REFUSED) or this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT
+    MESSAGES_INVALID, TEXT_LENGTH, PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE,
+    STOP_INVALID, OUTPUT_FORMAT_INVALID, TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG,
+    TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+    EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
     """
     Rerank: aio.UnaryUnaryMultiCallable[inference_service_pb2.RerankRequest, inference_service_pb2.RerankResponse]
     """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
-    REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
-    UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+    QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE,
+    PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+    EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+    ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
     """
     CountTokens: aio.UnaryUnaryMultiCallable[inference_service_pb2.CountTokensRequest, inference_service_pb2.CountTokensResponse]
     """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
     TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
     RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
-    ENGINE_REFUSED.
+    ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED.
     """
     ListModels: aio.UnaryUnaryMultiCallable[inference_service_pb2.ListModelsRequest, inference_service_pb2.ListModelsResponse]
     """Lists the models of this process and the engine behind each, those included that cannot be used
@@ -71,7 +73,7 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         """Embeds texts; the interactive lane is served before the bulk lane. Scope `models`. Idempotent.
         INVALID_ARGUMENT TEXT_COUNT, TEXT_LENGTH, TEXT_BREAKS_ENGINE. NOT_FOUND PROFILE_UNKNOWN.
         RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
-        ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -80,13 +82,14 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         request: generation_pb2.GenerateRequest,
         context: aio.ServicerContext[generation_pb2.GenerateRequest, abc.AsyncIterator[generation_pb2.GenerateResponse]],
     ) -> abc.AsyncIterator[generation_pb2.GenerateResponse]:
-        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the call
-        stops the engine. An engine that is a server of its own may refuse a request (REQUEST_REFUSED) or
-        this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT MESSAGES_INVALID, TEXT_LENGTH,
-        PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE, STOP_INVALID, OUTPUT_FORMAT_INVALID,
-        TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG, TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND
-        MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED,
-        ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        """Continues a conversation, citing passages; the stream ends with one `Finish`. Cancelling the
+        call stops the engine. An engine that is a server of its own may refuse a request
+        (REQUEST_REFUSED) or this service (ENGINE_REFUSED). Scope `models`. INVALID_ARGUMENT
+        MESSAGES_INVALID, TEXT_LENGTH, PASSAGE_COUNT, OUTPUT_TOKENS_RANGE, SAMPLING_RANGE,
+        STOP_INVALID, OUTPUT_FORMAT_INVALID, TOOLS_INVALID, CAPABILITY_MISSING, PROMPT_TOO_LONG,
+        TEXT_BREAKS_ENGINE, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+        EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -96,9 +99,10 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[inference_service_pb2.RerankRequest, abc.Awaitable[inference_service_pb2.RerankResponse]],
     ) -> abc.Awaitable[inference_service_pb2.RerankResponse]:
         """Scores how well texts answer a question. Scope `models`. Idempotent. INVALID_ARGUMENT
-        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG,
-        REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED EMBEDDING_QUEUE_FULL, ENGINE_BUSY.
-        UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE, ENGINE_REFUSED, SHUTTING_DOWN.
+        QUESTION_LENGTH, TEXT_COUNT, TEXT_LENGTH, CAPABILITY_MISSING, TEXT_BREAKS_ENGINE,
+        PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. RESOURCE_EXHAUSTED
+        EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT,
+        ENGINE_UNREACHABLE, ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN.
         """
 
     @abc_1.abstractmethod
@@ -110,7 +114,7 @@ class InferenceServiceServicer(metaclass=abc_1.ABCMeta):
         """Counts tokens as a model would. Scope `models`. Idempotent. INVALID_ARGUMENT TEXT_COUNT,
         TEXT_LENGTH, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
         RESOURCE_EXHAUSTED ENGINE_BUSY. UNAVAILABLE ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
-        ENGINE_REFUSED.
+        ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED.
         """
 
     @abc_1.abstractmethod

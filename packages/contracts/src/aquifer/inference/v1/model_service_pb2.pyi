@@ -34,8 +34,8 @@ class LoadModelRequest(message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     EMBEDDING_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name to use in requests, `[A-Za-z0-9][A-Za-z0-9._@-]{0,126}`. For MODEL_KIND_EMBED the name of the
-    profile, which is stored with the vectors: another model needs another name.
+    """Name to use in requests, `[A-Za-z0-9][A-Za-z0-9._@-]{0,126}`. Of a model that embeds it is the name of
+    the profile, which is stored with the vectors: another model needs another name.
     """
     kind: inference_service_pb2.ModelKind.ValueType
     """What it is for."""
@@ -53,7 +53,7 @@ class LoadModelRequest(message.Message):
 
     @builtins.property
     def embedding(self) -> EmbeddingDefinition:
-        """Only for MODEL_KIND_EMBED, and the same for all engines."""
+        """Only for a model that embeds; the same for all engines."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class ModelServiceStub(object):
     Models of the settings are not changed here. `ListModels` of `InferenceService` shows all models and
     their states.
 
-    All methods: UNAVAILABLE BUS_UNAVAILABLE. RESOURCE_EXHAUSTED STREAM_FULL.
+    All methods: UNAVAILABLE BUS_UNAVAILABLE; RESOURCE_EXHAUSTED STREAM_FULL.
     """
 
     def __init__(self, channel):
@@ -71,7 +71,7 @@ class ModelServiceServicer(object):
     Models of the settings are not changed here. `ListModels` of `InferenceService` shows all models and
     their states.
 
-    All methods: UNAVAILABLE BUS_UNAVAILABLE. RESOURCE_EXHAUSTED STREAM_FULL.
+    All methods: UNAVAILABLE BUS_UNAVAILABLE; RESOURCE_EXHAUSTED STREAM_FULL.
     """
 
     def LoadModel(self, request, context):
@@ -79,7 +79,7 @@ class ModelServiceServicer(object):
         calls of a model that is replaced end first. Returns once this process has opened the model, failed
         to, or tried for 10 s: see `Model.state`. A model that cannot be opened is tried again. Idempotent.
         INVALID_ARGUMENT MODEL_INVALID. FAILED_PRECONDITION MODEL_FIXED, CREDENTIALS_OFF, MODEL_FOLDER_OFF.
-        RESOURCE_EXHAUSTED MODELS_FULL.
+        RESOURCE_EXHAUSTED MODELS_FULL. NOT_FOUND MODEL_UNKNOWN: it was unloaded meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,8 +87,8 @@ class ModelServiceServicer(object):
 
     def UnloadModel(self, request, context):
         """Removes a loaded model and the aliases for it. Later calls do not find it; calls that run are given
-        20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED; FORCE_REQUIRED: it embeds, and what
-        has its vectors could not be searched any more.
+        20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED, FORCE_REQUIRED: it embeds, and
+        what has its vectors could not be searched any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +148,7 @@ class ModelService(object):
     Models of the settings are not changed here. `ListModels` of `InferenceService` shows all models and
     their states.
 
-    All methods: UNAVAILABLE BUS_UNAVAILABLE. RESOURCE_EXHAUSTED STREAM_FULL.
+    All methods: UNAVAILABLE BUS_UNAVAILABLE; RESOURCE_EXHAUSTED STREAM_FULL.
     """
 
     @staticmethod

@@ -20,7 +20,7 @@ class ModelServiceStub:
     Models of the settings are not changed here. `ListModels` of `InferenceService` shows all models and
     their states.
 
-    All methods: UNAVAILABLE BUS_UNAVAILABLE. RESOURCE_EXHAUSTED STREAM_FULL.
+    All methods: UNAVAILABLE BUS_UNAVAILABLE; RESOURCE_EXHAUSTED STREAM_FULL.
     """
 
     def __init__(self, channel: aio.Channel) -> None: ...
@@ -29,12 +29,12 @@ class ModelServiceStub:
     calls of a model that is replaced end first. Returns once this process has opened the model, failed
     to, or tried for 10 s: see `Model.state`. A model that cannot be opened is tried again. Idempotent.
     INVALID_ARGUMENT MODEL_INVALID. FAILED_PRECONDITION MODEL_FIXED, CREDENTIALS_OFF, MODEL_FOLDER_OFF.
-    RESOURCE_EXHAUSTED MODELS_FULL.
+    RESOURCE_EXHAUSTED MODELS_FULL. NOT_FOUND MODEL_UNKNOWN: it was unloaded meanwhile.
     """
     UnloadModel: aio.UnaryUnaryMultiCallable[model_service_pb2.UnloadModelRequest, model_service_pb2.UnloadModelResponse]
     """Removes a loaded model and the aliases for it. Later calls do not find it; calls that run are given
-    20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED; FORCE_REQUIRED: it embeds, and what
-    has its vectors could not be searched any more.
+    20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED, FORCE_REQUIRED: it embeds, and
+    what has its vectors could not be searched any more.
     """
     SetModelAlias: aio.UnaryUnaryMultiCallable[model_service_pb2.SetModelAliasRequest, model_service_pb2.SetModelAliasResponse]
     """Gives a model a further name for requests, or points a further name to another model. The alias
@@ -51,7 +51,7 @@ class ModelServiceServicer(metaclass=abc_1.ABCMeta):
     Models of the settings are not changed here. `ListModels` of `InferenceService` shows all models and
     their states.
 
-    All methods: UNAVAILABLE BUS_UNAVAILABLE. RESOURCE_EXHAUSTED STREAM_FULL.
+    All methods: UNAVAILABLE BUS_UNAVAILABLE; RESOURCE_EXHAUSTED STREAM_FULL.
     """
 
     @abc_1.abstractmethod
@@ -64,7 +64,7 @@ class ModelServiceServicer(metaclass=abc_1.ABCMeta):
         calls of a model that is replaced end first. Returns once this process has opened the model, failed
         to, or tried for 10 s: see `Model.state`. A model that cannot be opened is tried again. Idempotent.
         INVALID_ARGUMENT MODEL_INVALID. FAILED_PRECONDITION MODEL_FIXED, CREDENTIALS_OFF, MODEL_FOLDER_OFF.
-        RESOURCE_EXHAUSTED MODELS_FULL.
+        RESOURCE_EXHAUSTED MODELS_FULL. NOT_FOUND MODEL_UNKNOWN: it was unloaded meanwhile.
         """
 
     @abc_1.abstractmethod
@@ -74,8 +74,8 @@ class ModelServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[model_service_pb2.UnloadModelRequest, abc.Awaitable[model_service_pb2.UnloadModelResponse]],
     ) -> abc.Awaitable[model_service_pb2.UnloadModelResponse]:
         """Removes a loaded model and the aliases for it. Later calls do not find it; calls that run are given
-        20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED; FORCE_REQUIRED: it embeds, and what
-        has its vectors could not be searched any more.
+        20 s. NOT_FOUND MODEL_UNKNOWN. FAILED_PRECONDITION MODEL_FIXED, FORCE_REQUIRED: it embeds, and
+        what has its vectors could not be searched any more.
         """
 
     @abc_1.abstractmethod

@@ -137,6 +137,8 @@ def service_variables(service: str, known: secrets.Secrets, keys: FirstKeys) -> 
             variables["AQUIFER_AUTH_SIGNING_KEY"] = known.auth_signing_key
         case "ingest":
             variables["AQUIFER_PASSWORD_KEY"] = known.password_key
+        case "inference":
+            variables["AQUIFER_CREDENTIAL_KEY"] = known.credential_key
         case "query":
             variables["AQUIFER_VECTORS_API_KEY"] = _qdrant_key()
     return variables

@@ -28,6 +28,8 @@ class Secrets:
         auth_signing_key: Ed25519 private key, PEM (PKCS 8).
         password_key: 32 random bytes, base64; ingest seals the passwords of documents with it. A
             file of an earlier release has none.
+        credential_key: 32 random bytes, base64; inference encrypts the keys of servers with it. A
+            file of an earlier release has none.
     """
 
     nats: Mapping[str, str] = field(repr=False)
@@ -35,6 +37,7 @@ class Secrets:
     auth_pepper: str = field(repr=False)
     auth_signing_key: str = field(repr=False)
     password_key: str = field(default="", repr=False)
+    credential_key: str = field(default="", repr=False)
 
 
 def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets:
@@ -50,6 +53,7 @@ def load(path: Path, *, nats: Iterable[str], postgres: Iterable[str]) -> Secrets
         auth_pepper=known.auth_pepper if known else _key(),
         auth_signing_key=known.auth_signing_key if known else _signing_key(),
         password_key=(known.password_key if known else "") or _key(),
+        credential_key=(known.credential_key if known else "") or _key(),
     )
     if complete != known:
         write_private(path, json.dumps(asdict(complete), indent=1))

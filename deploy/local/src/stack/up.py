@@ -267,6 +267,8 @@ class Stack:
             case "ingest":
                 settings["AQUIFER_OBJECTS_URL"] = str(self.data.path / "objects")
                 settings["AQUIFER_PASSWORD_KEY"] = self._secrets.password_key
+            case "inference":
+                settings["AQUIFER_CREDENTIAL_KEY"] = self._secrets.credential_key
             case "query":
                 settings["AQUIFER_VECTORS"] = self.vectors.address
         return settings

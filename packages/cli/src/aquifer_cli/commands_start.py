@@ -83,15 +83,3 @@ def demo(run: Run) -> int:
     from aquifer_cli import demo as demonstration
 
     return demonstration.run(run.screen)
-
-
-@command(cli, "models", examples="  aquifer models\n  aquifer models --json | jq -r .name")
-def models(run: Run) -> int:
-    """Lists the models, the engine of each, and what they can do.
-
-    The first one of each kind is the default. The key in use needs the scope models.
-    """
-    from aquifer_cli import models as listing
-
-    listing.show(run.screen, run.with_client(listing.list_models))
-    return 0

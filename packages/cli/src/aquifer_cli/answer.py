@@ -18,7 +18,13 @@ class Shown:
 
 
 async def show_answer(
-    client: Client, screen: Screen, question: str, collection: str = "", *, indent: str = ""
+    client: Client,
+    screen: Screen,
+    question: str,
+    collection: str = "",
+    model: str = "",
+    *,
+    indent: str = "",
 ) -> Shown:
     """Prints an answer while it arrives; for programs, each step.
 
@@ -30,7 +36,7 @@ async def show_answer(
     citations: list[Citation] = []
     text = screen.flow(indent)
     try:
-        async for step in asking.ask(client, question, collection=collection):
+        async for step in asking.ask(client, question, collection=collection, model=model):
             if screen.machine:
                 screen.record(asking.step_json(step))
             match step.WhichOneof("step"):

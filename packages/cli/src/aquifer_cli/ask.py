@@ -129,7 +129,9 @@ async def write_run(
             out.write(f"{identifier} Q0 {document} {rank} {hit.score:.6f} {RUN_NAME}\n")
 
 
-async def ask(client: Client, question: str, *, collection: str) -> AsyncIterator[AskResponse]:
+async def ask(
+    client: Client, question: str, *, collection: str, model: str
+) -> AsyncIterator[AskResponse]:
     """The steps of an answer as they arrive; leaving early stops the engine.
 
     Raises:
@@ -137,7 +139,7 @@ async def ask(client: Client, question: str, *, collection: str) -> AsyncIterato
     """
     await client.sign_in()
     stream = client.query.Ask(
-        AskRequest(question=question, collection=collection),
+        AskRequest(question=question, collection=collection, model=model),
         timeout=ASK_S,
         metadata=await client.credentials(),
     )

@@ -252,10 +252,17 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
     return 0
 
 
-@command(cli, "ask", examples='  aquifer ask "How deep is the well?" -c handbook')
+@command(
+    cli,
+    "ask",
+    examples="""\
+  aquifer ask "How deep is the well?" -c handbook
+  aquifer ask "How deep is the well?" --model extractive""",
+)
 @click.argument("question")
 @_COLLECTION_ANY
-def ask(run: Run, question: str, collection: str) -> int:
+@click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
+def ask(run: Run, question: str, collection: str, model: str) -> int:
     """Answers a question from the documents, with citations."""
     from aquifer_cli.answer import show_answer
     from aquifer_cli.collections import refuse_unknown
@@ -267,7 +274,7 @@ def ask(run: Run, question: str, collection: str) -> int:
         if collection:
             # Before the answer: its first words cannot be taken back.
             await refuse_unknown(client, collection)
-        answer = await show_answer(client, run.screen, question, collection)
+        answer = await show_answer(client, run.screen, question, collection, model)
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0

@@ -27,7 +27,7 @@ _NAME = click.argument("name", metavar="NAME")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Data folder of the stack.")
 @click.pass_context
 def models(context: click.Context, data_dir: Path | None, *, machine: bool) -> None:
-    """Lists models, and loads and unloads them while the stack runs.
+    """Lists, loads and unloads models while the stack runs.
 
     Without a command: the list. What is loaded stays until it is unloaded, also when the stack
     starts again. To load and unload, the key in use needs the scope operate; to list, models.
@@ -124,11 +124,12 @@ def load_model(
 
     with run.screen.show_waiting(f"loading {name} ..."):
         loaded = run.with_client(load)
-    loading.show(run.screen, [loaded])
+    if run.screen.machine or loading.is_usable(loaded) or no_wait:
+        loading.show(run.screen, [loaded])
     if loading.is_usable(loaded) or no_wait:
         return 0
     run.screen.fail(
-        f"{name} is stored, and cannot be used now: {loaded.problem}",
+        f"{name} is stored, and cannot be used as given: {loaded.problem}",
         "inference tries again; correct the cause, load it again, or `aquifer models unload`",
     )
     return EXIT_FAILED

@@ -108,7 +108,8 @@ def from_rpc(error: "grpc.aio.AioRpcError") -> CommandError:
         if detail.Unpack(info):
             reason = info.reason
         elif detail.Unpack(bad):
-            violations = [v for v in bad.field_violations if v.description != error.details()]
+            said = error.details() or ""
+            violations = [v for v in bad.field_violations if v.description not in said]
             fields = [f"{v.field}: {v.description}" for v in violations]
         elif detail.Unpack(retry):
             retry_s = retry.retry_delay.ToMilliseconds() / 1000

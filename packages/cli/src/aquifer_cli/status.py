@@ -14,6 +14,7 @@ from aquifer_cli.concurrency import run_concurrently
 from aquifer_cli.errors import EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row
+from aquifer_cli.models import state_name
 from aquifer_cli.screen import Screen
 
 # 5 s in all: first the token, then all parts concurrently.
@@ -157,6 +158,8 @@ async def _models(client: Client) -> list[dict[str, object]]:
             "precision": model.precision,
             "generative": model.generative,
             "dimensions": model.dimensions,
+            "state": state_name(model),
+            "problem": model.problem,
         }
         for model in answer.models
     ]
@@ -175,9 +178,12 @@ def show(screen: Screen, state: Mapping[str, Any]) -> None:
     _show_stages(screen, parts)
     _show_dead_letters(screen, parts)
     screen.table(
-        ["model", "engine", "precision", "does"],
+        ["model", "engine", "precision", "state", "does"],
         [
-            Row(cells=(m["name"], m["engine"], m["precision"], _describe_model(m)))
+            Row(
+                cells=(m["name"], m["engine"], m["precision"], m["state"], _describe_model(m)),
+                below=m["problem"],
+            )
             for m in state["models"]
         ],
     )

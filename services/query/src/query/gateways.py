@@ -105,7 +105,8 @@ class InferenceCatalogue(Catalogue):
         return [
             Profile(name=one.profile, dimensions=one.dimensions)
             for one in listed.models
-            if one.kind == pb.MODEL_KIND_EMBED
+            # A model that was never open has none yet.
+            if one.kind == pb.MODEL_KIND_EMBED and one.dimensions
         ]
 
 

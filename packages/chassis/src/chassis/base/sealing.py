@@ -1,7 +1,6 @@
 """Encrypts short secrets that have to be stored: AES-GCM with one key of the settings."""
 
 import base64
-import binascii
 import os
 from typing import Final
 
@@ -37,14 +36,15 @@ class Sealer:
         nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
             return self._cipher.decrypt(nonce, encrypted, _join(place)).decode()
-        except InvalidTag as error:
+        # What is too short for a nonce is a ValueError of its own.
+        except (InvalidTag, ValueError) as error:
             raise ValueError("it was sealed with another key, or for another place") from error
 
 
 def _decode(key: str) -> bytes:
     try:
         found = base64.b64decode(key, validate=True)
-    except binascii.Error:
+    except ValueError:
         found = b""
     if len(found) != KEY_BYTES:
         raise ValueError(f"a key must be {KEY_BYTES} bytes in base64")

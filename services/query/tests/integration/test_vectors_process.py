@@ -235,7 +235,12 @@ async def collector():
 SERVICE = "aquifer.query.vectors.v1.VectorService"
 
 
-async def test_its_spans_join_the_callers_trace_and_it_has_metrics(tmp_path, collector):
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+async def test_its_spans_join_the_callers_trace_and_it_has_metrics_and_probes(tmp_path, collector):
     [port] = free_ports(1)
     engine = Engine(tmp_path)
     engine.start(
@@ -256,10 +261,11 @@ async def test_its_spans_join_the_callers_trace_and_it_has_metrics(tmp_path, col
         attributes = {one.key: one.value.string_value for one in span.attributes}
         assert attributes["tenant.id"] == "acme"
         assert attributes["rpc.response.status_code"] == "OK"
-        url = f"http://127.0.0.1:{port}/metrics"
-        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())
+        page = await asyncio.to_thread(read, f"http://127.0.0.1:{port}/metrics")
         counted = f'aquifer_rpc_duration_seconds_count{{code="OK",method="{SERVICE}/Search"}} 1.0'
-        assert counted in page.decode()
+        assert counted in page
+        for probe in ("startupz", "readyz", "livez"):
+            assert await asyncio.to_thread(read, f"http://127.0.0.1:{port}/{probe}") == "ok\n"
         assert engine.end() == 0
     finally:
         if engine.process.poll() is None:

@@ -1,11 +1,7 @@
-"""Metrics that every service exports, and the HTTP server for them.
+"""Metrics that every service exports.
 
 Labels contain events, consumers, stages, methods, codes and tenants, never documents.
 """
-
-import threading
-from dataclasses import dataclass
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,7 +10,6 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
 
 REGISTRY = CollectorRegistry()
@@ -65,36 +60,3 @@ DEAD_LETTERS = Gauge(
     "Dead letters of this service that wait for an operator.",
     registry=REGISTRY,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsPort:
-    """A running `/metrics` endpoint."""
-
-    server: WSGIServer
-    thread: threading.Thread
-
-    @property
-    def port(self) -> int:
-        return self.server.server_port
-
-    def close(self) -> None:
-        """Stops the server and frees the port."""
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def serve(listen: str) -> MetricsPort:
-    """Serves `/metrics` on `host:port` in a separate thread.
-
-    An empty host means 127.0.0.1; port 0 means any free port.
-
-    Raises:
-        OSError: the address is in use; the process should not start.
-    """
-    host, _, port = listen.rpartition(":")
-    server, thread = start_http_server(
-        int(port), addr=host.strip("[]") or "127.0.0.1", registry=REGISTRY
-    )
-    return MetricsPort(server, thread)

@@ -11,7 +11,10 @@ class ProcessSettings(BaseSettings):
         env_prefix="AQUIFER_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    metrics_listen: str = Field("", description="host:port of /metrics; empty: no metrics")
+    metrics_listen: str = Field(
+        "",
+        description="host:port of /metrics, /startupz, /readyz and /livez; empty: none of them",
+    )
     otlp_endpoint: str = Field("", description="OTLP/gRPC collector; empty: spans are dropped")
     trace_sample_ratio: float = Field(1.0, ge=0, le=1)
     drain_s: float = Field(20.0, gt=0, description="time limit to finish running work at shutdown")

@@ -12,7 +12,7 @@ import uvloop
 
 from aquifer.ops.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from aquifer.ops.v1.status_service_pb2_grpc import add_StatusServiceServicer_to_server
-from chassis.base import logs, metrics, telemetry
+from chassis.base import logs, probes, telemetry
 from chassis.base.settings import ServiceSettings
 from chassis.events.bus import open_bus
 from chassis.events.dead_letters import DeadLetters
@@ -88,8 +88,10 @@ async def _open(
         version=version(f"aquifer-{name}"),
     )
     stack.callback(spans.shutdown)
+    readiness = probes.Readiness()
     if settings.metrics_listen:
-        stack.callback(metrics.serve(settings.metrics_listen).close)
+        loop = asyncio.get_running_loop()
+        stack.callback(probes.serve(settings.metrics_listen, readiness, loop).close)
     password = settings.nats_password.get_secret_value()
     bus = await stack.enter_async_context(
         open_bus(settings.nats_url, settings.nats_user, password, name=name, lost=on_lost)
@@ -113,6 +115,7 @@ async def _open(
         dead_letters=DeadLetters(bus, name),
         authority=authority,
         stack=stack,
+        readiness=readiness,
     )
     return _Service(process=process, health=health, verifier=verifier, revocations=revocations)
 
@@ -133,7 +136,7 @@ async def _take_traffic(service: _Service, drain_s: float, stop: asyncio.Event) 
         tasks = [traffic.create_task(loop()) for loop in loops]
         await stop.wait()
         log.info("service.draining")
-        process.not_ready = ("draining",)
+        process.readiness.drain()
         await service.health.enter_graceful_shutdown()
         # Calls sent before clients saw the change of health are still accepted.
         await asyncio.sleep(DRAIN_NOTICE_S)
@@ -151,7 +154,7 @@ def _serve_operators(process: Process) -> None:
         version(f"aquifer-{process.name}"),
         process.settlements,
         process.dead_letters,
-        lambda: process.not_ready,
+        lambda: process.readiness.reasons,
         process.stages,
     )
     add_StatusServiceServicer_to_server(status, process.server)

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from chassis.base.probes import Readiness
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.router import EventBroker, EventRouter
@@ -46,7 +47,7 @@ class Process:
     progress: Callable[[], int] = _no_progress
     loops: list[Loop] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
-    not_ready: tuple[str, ...] = ("starting",)
+    readiness: Readiness = field(default_factory=Readiness)
 
     def consume(self, router: EventRouter, **injected: object) -> None:
         """Runs the subscribers of `router`; handlers receive `injected` by name as `Context()`."""

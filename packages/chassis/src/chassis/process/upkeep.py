@@ -79,13 +79,13 @@ async def watch_readiness(
     Checks every half second, and more often until the first success, because others wait for it.
     """
     pause_s = STARTING_S
-    said, say_from = process.not_ready, 0.0
+    said, say_from = process.readiness.reasons, 0.0
     while True:
         wrong = tuple([reason async for reason in _find_problems(process, verifier, revocations)])
         if wrong != said and (not wrong or not said or time.monotonic() >= say_from):
             log.info("service.readiness", extra={"ready": not wrong, "not_ready": wrong})
             said, say_from = wrong, time.monotonic() + LOG_EVERY_S
-        process.not_ready = wrong
+        process.readiness.set(wrong)
         health.explain(wrong, process.progress())
         state = HealthCheckResponse.NOT_SERVING if wrong else HealthCheckResponse.SERVING
         await health.set_all(state)

@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
-from chassis.base import metrics, telemetry
+from chassis.base import probes, telemetry
 from chassis.base.errors import ServiceError
 from chassis.base.settings import ProcessSettings
 from chassis.process.garbage import exempt_loaded_objects
@@ -74,13 +74,14 @@ async def serve(options: Options, settings: ProcessSettings) -> bool:
             version=version("aquifer-query"),
         )
         stack.callback(spans.shutdown)
+        readiness = probes.Readiness()
         if settings.metrics_listen:
-            stack.callback(metrics.serve(settings.metrics_listen).close)
+            stack.callback(probes.serve(settings.metrics_listen, readiness, loop).close)
         stack.enter_context(lock_folder(options.data))
         claim_socket(options.socket)
         stores = Stores(options.data, uuid4)
         stores.load()
-        return await _Server(options, settings.drain_s, stores, stop).run()
+        return await _Server(options, settings.drain_s, stores, readiness, stop).run()
 
 
 def compact(data: Path) -> None:
@@ -98,11 +99,17 @@ def compact(data: Path) -> None:
 
 class _Server:
     def __init__(
-        self, options: Options, drain_s: float, stores: Stores, stop: asyncio.Event
+        self,
+        options: Options,
+        drain_s: float,
+        stores: Stores,
+        readiness: probes.Readiness,
+        stop: asyncio.Event,
     ) -> None:
         self._options = options
         self._drain_s = drain_s
         self._stores = stores
+        self._readiness = readiness
         self._stop = stop
         self._broken = False
         self._writer = Lane("write", threads=1, held_max=HELD_MAX, wait_max_s=WAIT_MAX_S)
@@ -123,9 +130,11 @@ class _Server:
         await server.start()
         exempt_loaded_objects()
         await health.set_all(HealthCheckResponse.SERVING)
+        self._readiness.set(())
         log.info("vectors.serving", extra={"socket": str(self._options.socket)})
         await self._flush_until_stopped()
         log.info("vectors.draining", extra={"broken": self._broken})
+        self._readiness.drain()
         await health.enter_graceful_shutdown()
         # `stop` cancels the calls that arrived and were not picked up yet.
         await asyncio.sleep(PICK_UP_S)

@@ -21,6 +21,7 @@ from opentelemetry.trace import Link, StatusCode
 from typing_extensions import override
 
 from chassis.base.errors import OverloadedError, ServiceError, UnavailableError
+from chassis.rpc.server import time_left_s
 from inference.domain import (
     NOBODY,
     EmbeddingProfile,
@@ -59,11 +60,15 @@ class _Batch:
     windows: list[Window]
     alone: bool = False
 
+    @property
+    def tokens(self) -> int:
+        """Those that the engine reads, with padding."""
+        return max(window.padded for window in self.windows) * len(self.windows)
+
     def span(self) -> trace.Span:
         """A started span in its own trace, with links to the spans of the callers."""
         callers = {window.call: window.call.caller for window in self.windows}
         links = [Link(caller) for caller in callers.values() if caller.is_valid]
-        longest = max(window.padded for window in self.windows)
         return tracer.start_span(
             "embed batch",
             context=Context(),
@@ -72,7 +77,7 @@ class _Batch:
                 "aquifer.lane": self.lane.value,
                 "aquifer.texts": len({(window.call, window.row) for window in self.windows}),
                 "aquifer.callers": len(callers),
-                "aquifer.tokens_padded": longest * len(self.windows),
+                "aquifer.tokens_padded": self.tokens,
             },
         )
 
@@ -92,7 +97,8 @@ class Batcher(Embedder, Remote, Watched):
         self._again: deque[_Batch] = deque()
         self._free = set(range(engine.slots))
         self._running: set[asyncio.Task[Matrix]] = set()
-        self._seconds_per_text = 0.01
+        # 0 until the first batch has told.
+        self._seconds_per_token = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -147,7 +153,7 @@ class Batcher(Embedder, Remote, Watched):
         input_type: InputType = InputType.PASSAGE,
     ) -> Matrix:
         queue = self._queues[lane]
-        self._admit(lane, len(texts))
+        self._admit_texts(lane, len(texts))
         queue.waiting_texts += len(texts)
         try:
             windows = await self._engine.tokenize(texts, lane, input_type)
@@ -158,20 +164,42 @@ class Batcher(Embedder, Remote, Watched):
         finally:
             queue.waiting_texts -= len(texts)
 
-    def _admit(self, lane: Lane, texts: int) -> None:
+    def _admit_texts(self, lane: Lane, texts: int) -> None:
         if self._closed:
             raise _closed_error()
         waiting, limit = self.waiting_texts(lane), self._queues[lane].limits.waiting_texts
         if waiting + texts > limit:
-            shortest_s, longest_s = _RETRY_AFTER_S
-            raise OverloadedError(
-                "EMBEDDING_QUEUE_FULL",
-                f"{waiting} of at most {limit} texts are waiting in the {lane.value} lane",
-                retry_after_s=min(max(waiting * self._seconds_per_text, shortest_s), longest_s),
-                waiting_texts=waiting,
-                max_waiting_texts=limit,
-                lane=lane.value,
+            raise self._full_error(
+                lane, f"{waiting} of at most {limit} texts are waiting in the {lane.value} lane"
             )
+
+    def _admit_tokens(self, lane: Lane, tokens: int) -> None:
+        """Refuses what does not fit, or cannot end before the call does."""
+        queue = self._queues[lane]
+        if queue.tokens + tokens > queue.limits.waiting_tokens and queue.tokens:
+            raise self._full_error(
+                lane, f"{queue.tokens} tokens are waiting in the {lane.value} lane already"
+            )
+        # In bulk its own share may come first, so no more than the other lane goes surely ahead.
+        needed_s = (self._queues[Lane.INTERACTIVE].tokens + tokens) * self._seconds_per_token
+        left_s = time_left_s()
+        if left_s is not None and left_s < needed_s:
+            raise self._full_error(
+                lane, f"the texts need about {needed_s:.1f} s, and the call ends in {left_s:.1f} s"
+            )
+
+    def _full_error(self, lane: Lane, why: str) -> OverloadedError:
+        shortest_s, longest_s = _RETRY_AFTER_S
+        queue = self._queues[lane]
+        wait_s = queue.tokens * self._seconds_per_token
+        return OverloadedError(
+            "EMBEDDING_QUEUE_FULL",
+            why,
+            retry_after_s=min(max(wait_s, shortest_s), longest_s),
+            waiting_texts=queue.waiting_texts,
+            max_waiting_texts=queue.limits.waiting_texts,
+            lane=lane.value,
+        )
 
     async def _wait_for_vectors(
         self, texts: Sequence[Sequence[Ids]], lane: Lane, owner: Owner
@@ -188,9 +216,9 @@ class Batcher(Embedder, Remote, Watched):
         if not call.missing:
             return _scale_to_unit(call.sums)
         now_s = time.monotonic()
-        self._queues[lane].put(
-            [Window(call, row, ids, now_s) for row, text in enumerate(texts) for ids in text]
-        )
+        windows = [Window(call, row, ids, now_s) for row, text in enumerate(texts) for ids in text]
+        self._admit_tokens(lane, sum(window.padded for window in windows))
+        self._queues[lane].put(windows)
         self._calls.add(call)
         try:
             self._dispatch()
@@ -263,7 +291,7 @@ class Batcher(Embedder, Remote, Watched):
             return
         error = ran.exception()
         if error is None:
-            self._learn_pace(len(batch.windows), time.monotonic() - started_s)
+            self._learn_pace(batch, time.monotonic() - started_s)
             for window, vector in zip(batch.windows, ran.result(), strict=True):
                 _deliver(window, vector)
         else:
@@ -273,9 +301,10 @@ class Batcher(Embedder, Remote, Watched):
         span.end()
         self._dispatch()
 
-    def _learn_pace(self, texts: int, took_s: float) -> None:
-        measured = took_s / texts / self._engine.slots
-        self._seconds_per_text += 0.1 * (measured - self._seconds_per_text)
+    def _learn_pace(self, batch: _Batch, took_s: float) -> None:
+        measured = took_s / batch.tokens / self._engine.slots
+        latest = 0.1 if self._seconds_per_token else 1.0
+        self._seconds_per_token += latest * (measured - self._seconds_per_token)
 
     def _retry_alone(self, batch: _Batch, error: BaseException) -> None:
         """Runs the windows of each caller once more, alone, to find the cause of a failure.

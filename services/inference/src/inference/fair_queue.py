@@ -19,14 +19,16 @@ OLDEST_LEADS_EVERY = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLimits:
-    """Limits of a lane: tokens and windows per batch, seconds to gather it, texts that may wait.
+    """Limits of a lane: tokens and windows per batch, seconds to gather it, and what may wait.
 
-    A text counts as waiting from its arrival until its vector is returned.
+    A text counts as waiting from its arrival until its vector is returned, a token until its batch
+    begins.
     """
 
     batch_tokens: int
     gather_s: float
     waiting_texts: int
+    waiting_tokens: int = 4_000_000
     batch_windows: int = 1_024
 
 

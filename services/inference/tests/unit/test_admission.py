@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 
 from chassis.base.errors import OverloadedError
-from chassis.rpc import server
 from inference.domain import Lane
 from inference.engines.admission import WAITING_TIMES, WAITING_TOKENS_MAX, Admission, Demand
+from services.inference.tests.deadlines import deadline
 
 
 class Calls:
@@ -56,16 +55,6 @@ async def open_calls() -> AsyncIterator[Callable[[int], Calls]]:
             task.cancel()
         await asyncio.gather(*calls.tasks, return_exceptions=True)
         assert calls.admission.running == calls.admission.waiting == 0
-
-
-@asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[None]:
-    """As within a call that ends so soon."""
-    token = server._deadline.set(asyncio.get_running_loop().time() + seconds)
-    try:
-        yield
-    finally:
-        server._deadline.reset(token)
 
 
 async def test_a_tenant_with_many_calls_does_not_delay_another(open_calls):

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from inference.batching import LIMITS, LINKS_MAX, Batcher
 from inference.domain import Lane, Owner
 from inference.engine import GRANULE_TOKENS, PROBE
 from inference.fair_queue import LaneLimits
+from services.inference.tests.deadlines import deadline
 
 SMALL = {
     Lane.INTERACTIVE: LaneLimits(batch_tokens=64, gather_s=0.0, waiting_texts=8),
@@ -405,3 +407,46 @@ async def test_the_loop_stays_free_while_the_engine_works(ticking):
         assert not asked.done()
         ticking.gate.set()
         await asked
+
+
+async def test_more_tokens_than_fit_are_refused(ticking, until):
+    limits = {lane: replace(one, waiting_tokens=128) for lane, one in SMALL.items()}
+    async with Batcher(ticking, limits) as batcher:
+        ticking.gate.clear()
+        running = []
+        # The bulk lane has all slots but one; two more calls wait.
+        for number in range(1, ticking.slots + 2):
+            running.append(asyncio.ensure_future(batcher.embed(["x" * 64], Lane.BULK)))
+            begun = min(number, ticking.slots - 1)
+            await until(
+                lambda n=number, m=begun: (ticking.tokenized, len(ticking.batches)) == (n, m)
+            )
+        await until(lambda: batcher.waiting_texts(Lane.BULK) == ticking.slots + 1)
+        await asyncio.sleep(0.05)
+        with pytest.raises(OverloadedError, match="tokens are waiting in the bulk lane") as full:
+            await batcher.embed(["x" * 64], Lane.BULK)
+        assert full.value.reason == "EMBEDDING_QUEUE_FULL"
+        ticking.gate.set()
+        await asyncio.gather(*running)
+        # Also what is larger than the limit goes into an empty queue.
+        vectors = await batcher.embed(["x" * 64] * 8, Lane.BULK)
+        assert len(vectors) == 8
+
+
+async def test_what_would_end_after_its_call_is_refused_at_once(ticking):
+    async with Batcher(ticking, SMALL) as batcher:
+        async with deadline(0.05):
+            # Nothing is known of the engine's speed yet.
+            await batcher.embed(["x" * 16], Lane.INTERACTIVE)
+        batcher._seconds_per_token = 0.01
+        for lane in Lane:
+            async with deadline(1.0):
+                with pytest.raises(OverloadedError, match="need about 1") as late:
+                    await batcher.embed(["x" * 64] * 2, lane)
+            assert late.value.reason == "EMBEDDING_QUEUE_FULL"
+            batcher._seconds_per_token = 0.01
+            async with deadline(2.0):
+                await batcher.embed(["x" * 64], lane)
+            batcher._seconds_per_token = 0.01
+        await batcher.embed(["x" * 64] * 4, Lane.BULK)
+        assert 0 < batcher._seconds_per_token < 0.01

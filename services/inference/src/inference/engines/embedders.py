@@ -122,8 +122,13 @@ def _open_engine(
 
 
 def _limits(settings: EmbeddingSettings) -> dict[Lane, LaneLimits]:
-    tokens = settings.batch_tokens * CHARACTERS_PER_TOKEN[settings.engine]
+    characters = CHARACTERS_PER_TOKEN[settings.engine]
     return {
-        lane: replace(limits, batch_tokens=tokens, batch_windows=settings.batch_texts)
+        lane: replace(
+            limits,
+            batch_tokens=settings.batch_tokens * characters,
+            batch_windows=settings.batch_texts,
+            waiting_tokens=limits.waiting_tokens * characters,
+        )
         for lane, limits in LIMITS.items()
     }

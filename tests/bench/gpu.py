@@ -149,14 +149,18 @@ async def run_bare(options: argparse.Namespace) -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     """Serves the engine as inference does, until standard input is closed."""
-    from inference.engines.vllm.model import open_model  # noqa: PLC0415
+    from inference.engine_settings import EngineSettings  # noqa: PLC0415
+    from inference.engines.vllm.model import open_models  # noqa: PLC0415
 
     signer = Signer()
     verifier = Verifier(signer.keys)
     await verifier.load()
     revocations = Revocations(bus_connected=lambda: True)
     revocations.mark_polled(time.monotonic())
-    async with open_model(options.model, arguments=options.arguments, concurrency=4_096) as model:
+    settings = EngineSettings(
+        engine="vllm", model=options.model, arguments=options.arguments, concurrency=4_096
+    )
+    async with open_models(settings) as [model]:
         catalogue = Catalogue([model])
         guards = server_interceptors("inference", verifier, revocations, ACCESS)
         server, _ = await create_server(guards, ACCESS)

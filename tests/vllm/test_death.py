@@ -7,7 +7,8 @@ import psutil
 import pytest
 
 from chassis.base.errors import UnavailableError
-from inference.engines.vllm.model import open_model
+from inference.engine_settings import EngineSettings
+from inference.engines.vllm.model import open_models
 from services.inference.tests.generations import ask
 from tests.vllm.conftest import ARGUMENTS, until
 
@@ -22,7 +23,8 @@ def find_engine() -> psutil.Process:
 
 
 async def test_a_dead_engine_is_told_to_callers_and_ends_the_process(model_folder: Path):
-    async with open_model(str(model_folder), arguments=ARGUMENTS) as model:
+    settings = EngineSettings(engine="vllm", model=str(model_folder), arguments=ARGUMENTS)
+    async with open_models(settings) as [model]:
         watching = asyncio.ensure_future(model.watch())
         steps = model.generate(ask("Hello.", max_output_tokens=900))
         await anext(steps)

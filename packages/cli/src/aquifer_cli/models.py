@@ -34,11 +34,17 @@ def show(screen: Screen, models: Sequence[Model]) -> None:
                 f"{model.context_tokens:,}" if model.context_tokens else "",
                 ", ".join(list_capabilities(model)),
             ),
-            below=model.description + (f"; licence {model.licence}" if model.licence else ""),
+            below=_describe(model),
         )
         for model in models
     ]
     screen.table(["model", "engine", "precision", "context", "can"], rows)
+
+
+def _describe(model: Model) -> str:
+    device = f"; on {model.device}" if model.device else ""
+    licence = f"; licence {model.licence}" if model.licence else ""
+    return f"{model.description}{device}{licence}"
 
 
 def as_json(model: Model) -> dict[str, object]:
@@ -48,6 +54,7 @@ def as_json(model: Model) -> dict[str, object]:
         "kind": ModelKind.Name(model.kind).removeprefix("MODEL_KIND_"),
         "engine": model.engine,
         "precision": model.precision,
+        "device": model.device,
         "generative": model.generative,
         "dimensions": model.dimensions or None,
         "context_tokens": model.context_tokens or None,

@@ -123,11 +123,11 @@ async def _open_engines(process: Process, settings: Settings) -> Sequence[Genera
     named: dict[str, list[Member]] = {}
     for each in settings.all_engines:
         opened = open_engine(each, otlp_endpoint=settings.otlp_endpoint)
-        generator = await process.stack.enter_async_context(opened)
-        if isinstance(generator, Watched):
-            process.add_loop(generator.watch)
-        member = Member(generator=generator, weight=each.weight)
-        named.setdefault(generator.card.name, []).append(member)
+        for generator in await process.stack.enter_async_context(opened):
+            if isinstance(generator, Watched):
+                process.add_loop(generator.watch)
+            member = Member(generator=generator, weight=each.weight)
+            named.setdefault(generator.card.name, []).append(member)
     return [
         EnginePool(members) if len(members) > 1 else members[0].generator
         for members in named.values()

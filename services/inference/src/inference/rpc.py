@@ -158,4 +158,5 @@ def _model(card: ModelCard) -> pb.Model:
         licence=card.licence,
         capabilities=[CAPABILITIES[one] for one in Capability if one in card.capabilities],
         context_tokens=card.context_tokens,
+        device=card.device,
     )

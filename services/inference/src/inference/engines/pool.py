@@ -42,6 +42,7 @@ class EnginePool(Generator, TokenCounter):
             description=f"{len(cards)} engines; {cards[0].description}",
             capabilities=reduce(frozenset.intersection, (card.capabilities for card in cards)),
             context_tokens=min(card.context_tokens for card in cards),
+            device=", ".join(dict.fromkeys(card.device for card in cards if card.device)),
         )
 
     @override

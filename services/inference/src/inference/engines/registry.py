@@ -3,14 +3,14 @@
 A new one is a function more.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from chassis.base.errors import FailedPreconditionError
 from inference.engine_settings import EngineSettings, RerankerSettings
 from inference.ports import Generator, Reranker
 
-Opened = AbstractAsyncContextManager[Generator]
+Opened = AbstractAsyncContextManager[Sequence[Generator]]
 OpenedReranker = AbstractAsyncContextManager[Reranker]
 
 
@@ -31,29 +31,28 @@ def import_vllm() -> Iterator[None]:
         ) from error
 
 
-def _open_openai(settings: EngineSettings, otlp_endpoint: str) -> Opened:  # noqa: ARG001
+@asynccontextmanager
+async def _open_openai(
+    settings: EngineSettings,
+    otlp_endpoint: str,  # noqa: ARG001
+) -> AsyncIterator[Sequence[Generator]]:
     from inference.engines.openai.model import open_model  # noqa: PLC0415
 
-    return open_model(
+    async with open_model(
         settings.url,
         name=settings.name,
         model=settings.model,
         api_key=settings.key,
         concurrency=settings.concurrency,
         send_priority=settings.priority,
-    )
+    ) as model:
+        yield [model]
 
 
 def _open_vllm(settings: EngineSettings, otlp_endpoint: str) -> Opened:
     with import_vllm():
-        from inference.engines.vllm.model import open_model  # noqa: PLC0415
-    return open_model(
-        settings.model,
-        name=settings.name,
-        arguments=settings.arguments,
-        concurrency=settings.concurrency,
-        otlp_endpoint=otlp_endpoint,
-    )
+        from inference.engines.vllm.model import open_models  # noqa: PLC0415
+    return open_models(settings, otlp_endpoint)
 
 
 ENGINES: dict[str, Callable[[EngineSettings, str], Opened]] = {
@@ -63,7 +62,7 @@ ENGINES: dict[str, Callable[[EngineSettings, str], Opened]] = {
 
 
 def open_engine(settings: EngineSettings, *, otlp_endpoint: str) -> Opened:
-    """Opens an engine; its module is imported only now.
+    """Opens the models of an engine, the first with its adapters; its module is imported only now.
 
     Raises:
         FailedPreconditionError: ENGINE_NOT_INSTALLED; when it is entered ENGINE_NOT_READY,

@@ -350,6 +350,7 @@ class Model(message.Message):
     LICENCE_FIELD_NUMBER: builtins.int
     CAPABILITIES_FIELD_NUMBER: builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to use in requests."""
     kind: ModelKind.ValueType
@@ -372,6 +373,8 @@ class Model(message.Message):
     """Licence of its weights as an SPDX identifier; empty if not known."""
     context_tokens: builtins.int
     """Most tokens of a prompt together with its answer, or of a text to embed; 0 if not known."""
+    device: builtins.str
+    """What it runs on, for example `NVIDIA H200`; empty if not known."""
     @builtins.property
     def capabilities(self) -> containers.RepeatedScalarFieldContainer[Capability.ValueType]:
         """What it can do."""
@@ -391,9 +394,10 @@ class Model(message.Message):
         licence: builtins.str = ...,
         capabilities: abc.Iterable[Capability.ValueType] | None = ...,
         context_tokens: builtins.int = ...,
+        device: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "name", b"name", "precision", b"precision", "profile", b"profile", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "device", b"device", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "name", b"name", "precision", b"precision", "profile", b"profile", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from chassis.base.errors import InvalidInputError, UnavailableError
 from inference.engines.prompt import to_texts
+from inference.engines.tool_calls import CallReader, as_text
 from inference.generation import (
     Choices,
-    Finish,
     FinishReason,
     Generation,
     JsonSchema,
@@ -20,7 +20,6 @@ from inference.generation import (
     Regex,
     Step,
     TextDelta,
-    ToolCall,
     Usage,
 )
 
@@ -31,8 +30,6 @@ FINISH_REASONS: Final = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.FILTERED,
 }
-# A model that calls more functions at once has lost its way.
-TOOL_CALLS_MAX: Final = 128
 
 
 class Flavour(Enum):
@@ -144,7 +141,7 @@ class AnswerReader:
     revision: str = ""
     _reason: FinishReason | None = None
     _usage: Usage = field(default_factory=lambda: Usage(input_tokens=0, output_tokens=0))
-    _calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    _calls: CallReader = field(default_factory=CallReader)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[Step]:
         """The steps of an event.
@@ -167,14 +164,7 @@ class AnswerReader:
         """
         if self._reason is None:
             raise UnavailableError("ENGINE_FAILED", "the engine's answer was cut off; ask again")
-        calls = [
-            ToolCall(id=one["id"], name=one["name"], arguments=one["arguments"])
-            for _, one in sorted(self._calls.items())
-        ]
-        # Some servers say `stop` though the model called a function.
-        reason = FinishReason.TOOL_CALLS if calls and self._reason is FinishReason.STOP else None
-        finish = Finish(reason=reason or self._reason, usage=self._usage, revision=self.revision)
-        return [*calls, finish]
+        return self._calls.finish(self._reason, self._usage, self.revision)
 
     def _read(self, event: Mapping[str, Any]) -> Iterator[Step]:
         self.revision = self.revision or str(event.get("system_fingerprint") or "")
@@ -189,28 +179,10 @@ class AnswerReader:
             delta = choice.get("delta") or {}
             # Two names of the same; llama.cpp and vLLM have had both.
             if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-                yield ReasoningDelta(_text(thought))
+                yield ReasoningDelta(as_text(thought))
             if text := delta.get("content"):
-                yield TextDelta(_text(text))
+                yield TextDelta(as_text(text))
             for call in delta.get("tool_calls") or ():
-                self._add_call(call)
+                self._calls.add(call)
             if reason := choice.get("finish_reason"):
                 self._reason = FINISH_REASONS.get(reason, FinishReason.STOP)
-
-    def _add_call(self, call: Mapping[str, Any]) -> None:
-        """A piece of a call; its arguments come bit by bit."""
-        number = int(call.get("index") or 0)
-        if not 0 <= number < TOOL_CALLS_MAX:
-            raise ValueError(number)
-        known = self._calls.setdefault(number, {"id": "", "name": "", "arguments": ""})
-        function = call.get("function") or {}
-        known["id"] = known["id"] or _text(call.get("id") or "")
-        known["name"] = known["name"] or _text(function.get("name") or "")
-        known["arguments"] += _text(function.get("arguments") or "")
-
-
-def _text(value: object) -> str:
-    """A text that can be sent on; a server may send half of a surrogate pair."""
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value.encode("utf-8", "replace").decode()

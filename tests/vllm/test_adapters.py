@@ -84,8 +84,11 @@ async def test_the_engine_is_watched_once(models):
 
 async def test_an_adapter_of_another_model_is_refused(models, tmp_path):
     folder = make_adapter(tmp_path / "wide", seed=3, width=2 * WIDTH)
+    engine = models["tiny"]._engine
+    # An adapter that is loaded is not read again.
+    await engine.remove_lora(1)
     with pytest.raises(FailedPreconditionError, match="wide") as refused:
-        await adapters.load(models["tiny"]._engine, {"wide": str(folder)})
+        await adapters.load(engine, {"wide": str(folder)})
     assert refused.value.reason == "ENGINE_NOT_STARTED"
     assert await write(models["tiny"])
 

@@ -128,5 +128,5 @@ async def test_what_a_parser_fails_on_is_text(thinker, monkeypatch, unread):
 
 async def test_a_parser_that_does_not_fit_the_model_is_refused(thinker):
     with pytest.raises(FailedPreconditionError) as refused:
-        Chat(thinker._engine, tool_parser="kimi_k2")
+        Chat(thinker._engine, tool_parser="deepseek_v3")
     assert refused.value.reason == "ENGINE_ARGUMENTS"

@@ -93,6 +93,8 @@ class AnswerParser:
                 self._prompt,
                 finished=piece.finish_reason is not None,
             )
+            for call in (delta and delta.tool_calls) or ():
+                self._calls.add(call.model_dump())
         # Models write what their parser does not expect; the rest of the answer is text then.
         except Exception as error:  # noqa: BLE001
             log.warning("answer.unparsed", extra={"error": type(error).__name__})
@@ -106,8 +108,6 @@ class AnswerParser:
             yield ReasoningDelta(delta.reasoning)
         if delta.content:
             yield TextDelta(delta.content)
-        for call in delta.tool_calls or ():
-            self._calls.add(call.model_dump())
 
     def _finish(self, reason: str) -> Sequence[Step]:
         if reason not in FINISH_REASONS:
@@ -157,7 +157,8 @@ class Chat:
                 tool_parser=tool_parser or None,
                 reasoning_parser=reasoning_parser or None,
             )
-        except (TypeError, ValueError) as error:
+        # ImportError: some parsers need packages of their own.
+        except (TypeError, ValueError, ImportError) as error:
             raise FailedPreconditionError(
                 "ENGINE_ARGUMENTS", f"the parsers do not fit the model: {_words(error)}"
             ) from error

@@ -35,10 +35,11 @@ REPORT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
-    """What an engine that has started runs on; memory in bytes over all its devices, None: untold.
+    """What an engine that has started runs on.
 
-    `kv_cache_tokens` are those of one replica. The last three are the numbers of devices that share
-    a layer and that share the layers, and of replicas.
+    Memory is in bytes, over all devices of one replica, and so are the tokens of the KV cache;
+    None: the engine does not tell. `tensor_parallel` devices share each layer, `pipeline_parallel`
+    groups of them share the layers, and there are `data_parallel` replicas.
     """
 
     model: str

@@ -20,6 +20,8 @@ from inference.generation import (
     Regex,
     Step,
     TextDelta,
+    Tool,
+    ToolChoice,
     Usage,
 )
 
@@ -76,10 +78,11 @@ def to_body(request: Generation, model: str, flavour: Flavour) -> dict[str, Any]
     if request.stop:
         body["stop"] = list(request.stop)
     if request.tools:
-        body["tools"] = [
-            _to_tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools
-        ]
-        body["tool_choice"] = _to_tool_choice(request)
+        choice = request.tool_choice
+        # Otherwise vLLM forces the call, but not the form of its arguments.
+        strict = flavour is Flavour.VLLM and bool(choice.required or choice.name)
+        body["tools"] = [_to_tool(tool, strict=strict) for tool in request.tools]
+        body["tool_choice"] = _to_tool_choice(choice)
     if request.output is not None:
         body.update(_to_format(request.output, flavour))
     return body
@@ -101,15 +104,16 @@ def _to_message(message: Message, text: str) -> dict[str, Any]:
     return written
 
 
-def _to_tool(name: str, description: str, schema: str) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": name, "description": description}
-    if schema:
-        function["parameters"] = json.loads(schema)
+def _to_tool(tool: Tool, *, strict: bool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    if tool.parameters_schema:
+        function["parameters"] = json.loads(tool.parameters_schema)
+    if strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
-def _to_tool_choice(request: Generation) -> object:
-    choice = request.tool_choice
+def _to_tool_choice(choice: ToolChoice) -> object:
     if choice.name:
         return {"type": "function", "function": {"name": choice.name}}
     if choice.required:

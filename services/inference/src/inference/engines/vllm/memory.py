@@ -7,18 +7,20 @@ from typing import Any
 class MemoryReport:
     """Added to each worker of vLLM, by `worker_extension_cls`."""
 
-    get_model: Any
     model_runner: Any
 
-    def report_memory(self) -> tuple[int, int]:
-        """Bytes of the weights, and of the KV cache, in this worker."""
-        weights = sum(each.nbytes for each in self.get_model().parameters())
+    def report_memory(self) -> tuple[int | None, int]:
+        """Bytes of the weights, and of the KV cache, in this worker.
+
+        On a CPU vLLM does not count the weights: their layers have them in a form of their own.
+        """
+        weights = getattr(self.model_runner, "model_memory_usage", None)
         # Layers may share the memory of their caches.
         caches = {
             each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
             for each in _flatten(self.model_runner.kv_caches)
         }
-        return weights, sum(caches.values())
+        return None if weights is None else int(weights), sum(caches.values())
 
 
 def _flatten(caches: Any) -> Iterator[Any]:

@@ -126,16 +126,16 @@ def find_device() -> str:
 async def report_on(engine: AsyncLLM, model: str, took_s: float) -> EngineReport:
     """What an engine runs on; it took so many seconds to start."""
     parallel = engine.vllm_config.parallel_config
-    weights, cache = None, None
+    told: list[tuple[int | None, int]] = []
     if parallel.worker_extension_cls == MEMORY_REPORT:
         told = await engine.collective_rpc("report_memory", timeout=REPORT_S)
-        weights, cache = (sum(each) for each in zip(*told, strict=True))
+    weights = [each for each, _ in told if each is not None]
     return EngineReport(
         model=model,
         device=find_device(),
         precision=str(engine.model_config.dtype).removeprefix("torch."),
-        weights_bytes=weights,
-        kv_cache_bytes=cache,
+        weights_bytes=sum(weights) if weights else None,
+        kv_cache_bytes=sum(cache for _, cache in told) if told else None,
         kv_cache_tokens=engine.vllm_config.cache_config.kv_cache_size_tokens,
         tensor_parallel=parallel.tensor_parallel_size,
         pipeline_parallel=parallel.pipeline_parallel_size,

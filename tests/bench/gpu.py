@@ -1,5 +1,7 @@
 """vLLM through Aquifer's gRPC beside vLLM called bare, one after the other with the same prompts.
 
+It also measures how soon the engine stops for a caller who leaves.
+
 `python -m tests.bench.gpu --model FOLDER`, in an environment with vLLM; `just test-vllm` makes one
 for CPUs. It measures the output tokens a second, the time to the first token and the time of each
 further token at several numbers of answers at once.
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import prometheus_client
 import uvloop
 
 from aquifer.inference.v1.generation_pb2 import (
@@ -47,6 +50,8 @@ AT_ONCE: Final = (1, 8, 32, 128)
 ANSWERS_EACH: Final = 3
 START_S: Final = 900
 CALL_S: Final = 600.0
+ABORTS: Final = 20
+RUNNING: Final = "vllm:num_requests_running"
 ANSWER: Final = "ANSWER "
 # Different first words, so that no prompt is in the prefix cache of another.
 WORDS: Final = "river stone harbour winter grain ship lock keeper bridge water".split()  # noqa: SIM905
@@ -149,14 +154,18 @@ async def run_bare(options: argparse.Namespace) -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     """Serves the engine as inference does, until standard input is closed."""
-    from inference.engines.vllm.model import open_model  # noqa: PLC0415
+    from inference.engine_settings import EngineSettings  # noqa: PLC0415
+    from inference.engines.vllm.model import open_models  # noqa: PLC0415
 
     signer = Signer()
     verifier = Verifier(signer.keys)
     await verifier.load()
     revocations = Revocations(bus_connected=lambda: True)
     revocations.mark_polled(time.monotonic())
-    async with open_model(options.model, arguments=options.arguments, concurrency=4_096) as model:
+    settings = EngineSettings(
+        engine="vllm", model=options.model, arguments=options.arguments, concurrency=4_096
+    )
+    async with open_models(settings) as [model]:
         catalogue = Catalogue([model])
         guards = server_interceptors("inference", verifier, revocations, ACCESS)
         server, _ = await create_server(guards, ACCESS)
@@ -175,7 +184,38 @@ async def serve(options: argparse.Namespace) -> None:
         await server.start()
         _tell([port, signer.bearer("models", "acme")])
         await asyncio.to_thread(sys.stdin.read)
+        _tell(await measure_aborts(port, signer.bearer("models", "acme"), options))
         await server.stop(1)
+
+
+async def measure_aborts(
+    port: int, token: tuple[str, str], options: argparse.Namespace
+) -> list[float]:
+    """Seconds from closing a stream until the engine's own gauge tells that nothing runs."""
+    found = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = InferenceServiceStub(channel)
+        for request in requests(ABORTS, options.words, options.tokens * 4):
+            call = stub.Generate(request, timeout=CALL_S, metadata=[token])
+            await call.read()
+            await _wait_until_running(1)
+            left = time.perf_counter()
+            call.cancel()
+            await _wait_until_running(0)
+            found.append(time.perf_counter() - left)
+    return found
+
+
+async def _wait_until_running(count: int) -> None:
+    async with asyncio.timeout(CALL_S):
+        while _count_running() != count:
+            await asyncio.sleep(0.001)
+
+
+def _count_running() -> float:
+    """vLLM sets its gauge from what the engine tells after each of its steps."""
+    families = prometheus_client.REGISTRY.restricted_registry([RUNNING]).collect()
+    return sum(sample.value for family in families for sample in family.samples)
 
 
 async def run_through(
@@ -204,7 +244,16 @@ def compare(options: argparse.Namespace) -> Figure:
         port, token = _listen(child)
         through = uvloop.run(run_through(port, tuple(token), options))
         child.stdin.close()
+        aborts = _listen(child)
     rows = [row for ours, theirs in zip(through, bare, strict=True) for row in _rows(ours, theirs)]
+    rows.append(
+        Row(
+            name="the engine stops for a caller who left, p50",
+            value=median(aborts) * 1e3,
+            unit="ms",
+            spread=(min(aborts) * 1e3, max(aborts) * 1e3),
+        )
+    )
     title = f"vLLM through gRPC, beside vLLM called bare: {Path(options.model).name}"
     return Figure(name="gpu", title=title, rows=rows)
 

@@ -16,14 +16,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from inference.engine_settings import EngineSettings
 from inference.engines.openai import model as openai
 from inference.engines.openai.model import OpenAiModel
-from inference.engines.vllm.model import VllmModel, open_model
+from inference.engines.vllm.model import VllmModel, open_models
 from inference.ports import Generator
 from stack.ports import free_ports
 from tests.vllm.tiny_model import CONTEXT_TOKENS, make_model
 
 START_S = 240.0
+TOOL_PARSER = "hermes"
 ARGUMENTS = {"max_model_len": CONTEXT_TOKENS, "max_num_seqs": 64, "enforce_eager": True}
 
 
@@ -46,9 +48,14 @@ def spans() -> InMemorySpanExporter:
 async def engine(model_folder: Path, spans: InMemorySpanExporter) -> AsyncIterator[VllmModel]:
     """The engine in this process."""
     nowhere = "grpc://127.0.0.1:1"
-    async with open_model(
-        str(model_folder), arguments=ARGUMENTS, concurrency=32, otlp_endpoint=nowhere
-    ) as model:
+    settings = EngineSettings(
+        engine="vllm",
+        model=str(model_folder),
+        arguments=ARGUMENTS,
+        concurrency=32,
+        tool_parser=TOOL_PARSER,
+    )
+    async with open_models(settings, nowhere) as [model]:
         yield model
 
 
@@ -58,7 +65,7 @@ def server_url(model_folder: Path) -> Iterator[str]:
     options = [
         *("--max-model-len", str(CONTEXT_TOKENS), "--max-num-seqs", "64", "--enforce-eager"),
         *("--scheduling-policy", "priority"),
-        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", TOOL_PARSER),
     ]
     with serving(model_folder, options) as url:
         yield url

@@ -1,13 +1,15 @@
-"""An engine whose process was killed: answers fail with a reason, and the watch ends ours."""
+"""The life of an engine: its start is told in the log, its death to callers, and it ends ours."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 import psutil
 import pytest
 
 from chassis.base.errors import UnavailableError
-from inference.engines.vllm.model import open_model
+from inference.engine_settings import EngineSettings
+from inference.engines.vllm.model import open_models
 from services.inference.tests.generations import ask
 from tests.vllm.conftest import ARGUMENTS, until
 
@@ -21,8 +23,15 @@ def find_engine() -> psutil.Process:
     return max(engines, key=psutil.Process.create_time)
 
 
-async def test_a_dead_engine_is_told_to_callers_and_ends_the_process(model_folder: Path):
-    async with open_model(str(model_folder), arguments=ARGUMENTS) as model:
+async def test_a_dead_engine_is_told_to_callers_and_ends_the_process(
+    model_folder: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "inference")
+    settings = EngineSettings(engine="vllm", model=str(model_folder), arguments=ARGUMENTS)
+    async with open_models(settings) as [model]:
+        [ready] = [one for one in caplog.records if one.message == "engine.ready"]
+        assert (ready.model, ready.device) == ("tiny", model.card.device)
+        assert 0 < ready.took_s < 240
         watching = asyncio.ensure_future(model.watch())
         steps = model.generate(ask("Hello.", max_output_tokens=900))
         await anext(steps)

@@ -28,6 +28,8 @@ def test_a_question_is_answered_and_the_trace_shows_the_engine(
     with running_stack(data, *options):
         listed = {one["name"]: one for one in run(data, "models")}
         assert listed["tiny"]["context_tokens"] == CONTEXT_TOKENS
+        # What a server runs on is not known.
+        assert bool(listed["tiny"]["device"]) is (engine == "vllm")
         run(data, "upload", str(tmp_path / "well.txt"), "--wait")
         text, _, finish, trace_id = ask(data)
         # Random weights write nonsense, with the numbers of real work.

@@ -20,7 +20,7 @@ TEMPLATE = (
 def make_model(folder: Path) -> Path:
     """Writes a model and its tokenizer, 0.6 MB in all; returns the folder."""
     torch.manual_seed(1)
-    tokenizer = _make_tokenizer()
+    tokenizer = make_tokenizer(TEMPLATE)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=128,
@@ -38,8 +38,8 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def _make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte pairs, learned from the sources of this project."""
+def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
+    """Byte pairs, learned from the documents of this project."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trained.decoder = decoders.ByteLevel()
@@ -53,5 +53,5 @@ def _make_tokenizer() -> PreTrainedTokenizerFast:
     texts = [path.read_text() for path in sorted(Path(__file__).parents[2].glob("docs/*.md"))]
     trained.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained, eos_token=END, pad_token=PAD)
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer

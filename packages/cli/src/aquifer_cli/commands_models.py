@@ -82,6 +82,8 @@ def list_models(run: Run) -> int:
 )
 @click.option("--concurrency", default=0, help="Calls of each server at once.")
 @click.option("--priority", is_flag=True, help="The servers know priorities (vLLM).")
+@click.option("--tool-parser", default="", help="vLLM's parser of calls of functions.")
+@click.option("--reasoning-parser", default="", help="vLLM's parser of what a model thinks.")
 @click.option(
     "--max-tokens", default=0, help="Longest text in tokens, if the server does not tell."
 )

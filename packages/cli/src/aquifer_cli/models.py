@@ -30,7 +30,15 @@ from aquifer_cli.screen import Screen
 OPEN_S: Final = 1_800.0
 POLL_S: Final = 1.0
 FIELDS: Final = ("description", "licence", "revision")
-ENGINE_FIELDS: Final = ("model", "api_key", "concurrency", "priority", "max_tokens")
+ENGINE_FIELDS: Final = (
+    "model",
+    "api_key",
+    "concurrency",
+    "priority",
+    "max_tokens",
+    "tool_parser",
+    "reasoning_parser",
+)
 EMBEDDING_FIELDS: Final = ("dimensions", "question_prefix", "passage_prefix")
 USABLE: Final = {ModelState.MODEL_STATE_READY, ModelState.MODEL_STATE_UNSPECIFIED}
 
@@ -134,6 +142,7 @@ def show(screen: Screen, models: Sequence[Model]) -> None:
 def _describe(model: Model) -> str:
     parts = [
         model.description,
+        f"on {model.device}" if model.device else "",
         f"licence {model.licence}" if model.licence else "",
         f"also called {', '.join(model.aliases)}" if model.aliases else "",
         f"at {', '.join(map(_describe_server, model.servers))}" if model.servers else "",
@@ -167,6 +176,7 @@ def as_json(model: Model) -> dict[str, object]:
         "kind": ModelKind.Name(model.kind).removeprefix("MODEL_KIND_"),
         "engine": model.engine,
         "precision": model.precision,
+        "device": model.device,
         "generative": model.generative,
         "dimensions": model.dimensions or None,
         "context_tokens": model.context_tokens or None,

@@ -19,7 +19,7 @@ from inference.engines.embedders import open_embedder, open_embedding_engine
 from inference.engines.extractive import Extractive
 from inference.engines.opener import Opener
 from inference.engines.pool import GeneratorPool, Member, Members
-from inference.engines.registry import open_generator, open_reranker
+from inference.engines.registry import open_engine, open_reranker
 from inference.generation_metrics import VllmMetrics
 from inference.model_loader import ModelLoader
 from inference.model_rpc import ModelRpc
@@ -158,13 +158,12 @@ async def _open_generators(process: Process, settings: Settings) -> Sequence[Gen
     """
     named: dict[str, list[Member[Generator]]] = {}
     for each in settings.all_engines:
-        generator = await process.stack.enter_async_context(
-            open_generator([each], settings.otlp_endpoint)
-        )
-        if isinstance(generator, Watched):
-            process.add_loop(generator.watch)
-        member = Member(engine=generator, weight=each.weight)
-        named.setdefault(generator.card.name, []).append(member)
+        opened = open_engine(each, settings.otlp_endpoint)
+        for generator in await process.stack.enter_async_context(opened):
+            if isinstance(generator, Watched):
+                process.add_loop(generator.watch)
+            member = Member(engine=generator, weight=each.weight)
+            named.setdefault(generator.card.name, []).append(member)
     return [
         GeneratorPool(Members(members)) if len(members) > 1 else members[0].engine
         for members in named.values()

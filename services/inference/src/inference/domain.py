@@ -103,8 +103,8 @@ class ModelCard:
     """The description of a model for callers.
 
     `generative` is true if the model composes text instead of quoting. `precision` and
-    `dimensions` are None for a model that computes no vectors. `revision` and `licence` are empty,
-    and `context_tokens` 0, where they are not known.
+    `dimensions` are None for a model that computes no vectors. `revision`, `licence` and `device`,
+    what it runs on, are empty, and `context_tokens` 0, where they are not known.
     """
 
     name: str
@@ -118,6 +118,7 @@ class ModelCard:
     licence: str = ""
     capabilities: frozenset[Capability] = frozenset()
     context_tokens: int = 0
+    device: str = ""
 
 
 class ModelState(Enum):

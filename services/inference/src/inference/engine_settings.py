@@ -47,15 +47,44 @@ class ModelSettings(BaseModel):
         return self
 
     @property
+    def public_name(self) -> str:
+        """What requests use: `name`, or the last part of the model's name; empty: as the server."""
+        return self.name or self.model.rstrip("/").rpartition("/")[2]
+
+    @property
     def key(self) -> str:
         """The key of its server; empty: none."""
         return os.environ.get(self.api_key_variable, "") or self.api_key.get_secret_value()
 
 
 class EngineSettings(ModelSettings):
-    """An engine that writes answers; as the variables AQUIFER_ENGINE_* of the same names."""
+    """An engine that writes answers; as the variables AQUIFER_ENGINE_* of the same names.
+
+    The rest is for `vllm`: `tool_parser` and `reasoning_parser` are the names of vLLM's parsers for
+    what the model writes, empty for none. `adapters` are LoRA adapters, folders by the names that
+    requests use.
+    """
 
     priority: bool = False
+    tool_parser: str = ""
+    reasoning_parser: str = ""
+    adapters: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_vllm(self) -> Self:
+        given = {
+            "tool_parser": self.tool_parser,
+            "reasoning_parser": self.reasoning_parser,
+            "adapters": self.adapters,
+        }
+        named = [name for name, value in given.items() if value]
+        if self.engine != "vllm" and named:
+            raise ValueError(f"only an engine vllm has {', '.join(named)}; a server has its own")
+        if not all(name and folder for name, folder in self.adapters.items()):
+            raise ValueError("each of `adapters` needs a name and a folder")
+        if self.public_name in self.adapters:
+            raise ValueError(f"an adapter has the name of its model, {self.public_name}")
+        return self
 
 
 class PoolingSettings(ModelSettings):
@@ -86,11 +115,6 @@ class PoolingSettings(ModelSettings):
         if 0 < self.max_tokens < WINDOW_MIN_TOKENS:
             raise ValueError(f"`max_tokens` has to be {WINDOW_MIN_TOKENS} or more")
         return self
-
-    @property
-    def public_name(self) -> str:
-        """What requests use: `name`, or the last part of the model's name."""
-        return self.name or self.model.rstrip("/").rpartition("/")[2]
 
 
 class EmbeddingSettings(PoolingSettings):

@@ -65,6 +65,7 @@ def to_model(listed: ListedModel) -> pb.Model:
                 licence=card.licence,
                 capabilities=[CAPABILITIES[one] for one in Capability if one in card.capabilities],
                 context_tokens=card.context_tokens,
+                device=card.device,
             )
         )
     return model

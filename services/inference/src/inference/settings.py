@@ -56,6 +56,15 @@ class Settings(ServiceSettings):
     engine_arguments: dict[str, Any] = Field(
         default_factory=dict, description="JSON: further arguments of vllm.AsyncEngineArgs"
     )
+    engine_tool_parser: str = Field(
+        "", description="vLLM's parser of the functions that the model calls; empty: it calls none"
+    )
+    engine_reasoning_parser: str = Field(
+        "", description="vLLM's parser of the model's reasoning; empty: reasoning is text"
+    )
+    engine_adapters: dict[str, str] = Field(
+        default_factory=dict, description="JSON: folders of LoRA adapters for vLLM, by their names"
+    )
     engine_api_key: SecretStr = Field(SecretStr(""), description="its key; empty: none")
     engine_concurrency: int = Field(64, ge=1, le=4_096, description="calls of it at once")
     engine_priority: bool = Field(
@@ -114,6 +123,9 @@ class Settings(ServiceSettings):
                 model=self.engine_model,
                 api_key=self.engine_api_key,
                 arguments=self.engine_arguments,
+                tool_parser=self.engine_tool_parser,
+                reasoning_parser=self.engine_reasoning_parser,
+                adapters=self.engine_adapters,
                 concurrency=self.engine_concurrency,
                 priority=self.engine_priority,
             )

@@ -117,6 +117,7 @@ async def test_models_say_what_they_are(service):
     assert embedding.precision in {"bf16", "f32"}
     assert (embedding.licence, embedding.context_tokens) == ("Apache-2.0", 512)
     assert list(embedding.capabilities) == [pb.CAPABILITY_EMBED]
+    assert embedding.device
     assert (generating.name, generating.generative, generating.profile) == ("extractive", False, "")
     assert pb.CAPABILITY_QUOTES in generating.capabilities
     for model in listed.models:

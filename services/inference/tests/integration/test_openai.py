@@ -82,7 +82,12 @@ async def test_the_request_has_everything_the_caller_said(server, model):
     )
     await read(model, request)
     [body] = server.asked
-    function = {"name": "weather", "description": "tells it", "parameters": {"type": "object"}}
+    function = {
+        "name": "weather",
+        "description": "tells it",
+        "parameters": {"type": "object"},
+        "strict": True,
+    }
     assert body == {
         "model": "tiny",
         "messages": [{"role": "user", "content": "Will it rain?"}],
@@ -219,6 +224,22 @@ async def test_the_bound_on_an_answer_has_the_name_the_server_knows(server, owne
         await read(model, ask("why", max_output_tokens=33))
         assert server.asked[0][limit] == 33
         assert len([name for name in server.asked[0] if name.startswith("max_")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "choice", "strict"),
+    [
+        ("vllm", ToolChoice(required=True), True),
+        ("vllm", ToolChoice(), None),
+        ("openai", ToolChoice(required=True), None),
+    ],
+)
+async def test_only_vllm_has_to_be_told_that_a_forced_call_is_strict(server, owner, choice, strict):
+    server.models = [MODEL | {"owned_by": owner}]
+    async with open_model(server.url) as model:
+        await read(model, ask("why", tools=[Tool(name="weather")], tool_choice=choice))
+        [tool] = server.asked[0]["tools"]
+        assert tool["function"].get("strict") is strict
 
 
 @pytest.mark.parametrize(("send", "priority"), [(True, 1), (False, None)])

@@ -21,6 +21,7 @@ from inference.domain import (
 )
 from inference.engine import Ids
 from inference.engines.bert_references import SENTENCE
+from inference.engines.cpu import find_cpu_name
 from inference.ports import Matrix
 
 COSINE_MIN = 0.9999
@@ -85,6 +86,7 @@ class BertEncoder:
         self._requests.append(express.create_infer_request())
         self._model = model
         self._precision = precision
+        self._device = find_cpu_name()
 
     @property
     def slots(self) -> int:
@@ -116,6 +118,7 @@ class BertEncoder:
             description=self._model.description,
             precision=self._precision,
             dimensions=self._model.width,
+            device=self._device,
         )
 
     def tokenize(self, texts: Sequence[str], input_type: InputType) -> Sequence[Sequence[Ids]]:
@@ -181,6 +184,7 @@ def start(
         "engine.ready",
         extra={
             "model": model.name,
+            "device": engine.card.device,
             "precision": engine.profile.precision.value,
             "slots": engine.slots,
             "check_cosine": cosine,

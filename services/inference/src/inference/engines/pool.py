@@ -91,6 +91,7 @@ class Members(Generic[T]):
             description=f"{len(cards)} engines; {cards[0].description}",
             capabilities=reduce(frozenset.intersection, (card.capabilities for card in cards)),
             context_tokens=min(card.context_tokens for card in cards),
+            device=", ".join(dict.fromkeys(card.device for card in cards if card.device)),
         )
 
 

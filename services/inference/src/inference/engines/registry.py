@@ -20,7 +20,7 @@ from inference.ports import Generator, Reranker
 S = TypeVar("S", bound=ModelSettings)
 T = TypeVar("T")
 
-Opened = AbstractAsyncContextManager[Generator]
+Opened = AbstractAsyncContextManager[Sequence[Generator]]
 OpenedReranker = AbstractAsyncContextManager[Reranker]
 
 
@@ -41,35 +41,44 @@ def import_vllm() -> Iterator[None]:
         ) from error
 
 
-def _open_openai(settings: EngineSettings, otlp_endpoint: str) -> Opened:  # noqa: ARG001
+@asynccontextmanager
+async def _open_openai(
+    settings: EngineSettings,
+    otlp_endpoint: str,  # noqa: ARG001
+) -> AsyncIterator[Sequence[Generator]]:
     from inference.engines.openai.model import open_model  # noqa: PLC0415
 
-    return open_model(
+    async with open_model(
         settings.url,
         name=settings.name,
         model=settings.model,
         api_key=settings.key,
         concurrency=settings.concurrency,
         send_priority=settings.priority,
-    )
+    ) as model:
+        yield [model]
 
 
 def _open_vllm(settings: EngineSettings, otlp_endpoint: str) -> Opened:
     with import_vllm():
-        from inference.engines.vllm.model import open_model  # noqa: PLC0415
-    return open_model(
-        settings.model,
-        name=settings.name,
-        arguments=settings.arguments,
-        concurrency=settings.concurrency,
-        otlp_endpoint=otlp_endpoint,
-    )
+        from inference.engines.vllm.model import open_models  # noqa: PLC0415
+    return open_models(settings, otlp_endpoint)
 
 
 ENGINES: dict[str, Callable[[EngineSettings, str], Opened]] = {
     "openai": _open_openai,
     "vllm": _open_vllm,
 }
+
+
+def open_engine(settings: EngineSettings, otlp_endpoint: str) -> Opened:
+    """Opens the models of an engine, the first with its adapters; its module is imported only now.
+
+    Raises:
+        FailedPreconditionError: ENGINE_NOT_INSTALLED; when it is entered ENGINE_NOT_READY,
+            ENGINE_ARGUMENTS, ENGINE_NOT_STARTED.
+    """
+    return ENGINES[settings.engine](settings, otlp_endpoint)
 
 
 def _open_openai_reranker(
@@ -124,7 +133,7 @@ async def open_generator(
         FailedPreconditionError: ENGINE_NOT_INSTALLED, ENGINE_NOT_READY, ENGINE_ARGUMENTS,
             ENGINE_NOT_STARTED.
     """
-    async with open_members(_open_engine, engines, otlp_endpoint) as members:
+    async with open_members(_open_first, engines, otlp_endpoint) as members:
         yield GeneratorPool(members) if len(engines) > 1 else members.engines[0]
 
 
@@ -137,8 +146,11 @@ async def open_reranker(
         yield RerankerPool(members) if len(engines) > 1 else members.engines[0]
 
 
-def _open_engine(settings: EngineSettings, otlp_endpoint: str) -> Opened:
-    return ENGINES[settings.engine](settings, otlp_endpoint)
+@asynccontextmanager
+async def _open_first(settings: EngineSettings, otlp_endpoint: str) -> AsyncIterator[Generator]:
+    """The model of an engine, without its adapters."""
+    async with open_engine(settings, otlp_endpoint) as models:
+        yield models[0]
 
 
 def _open_reranker(settings: RerankerSettings, otlp_endpoint: str) -> OpenedReranker:

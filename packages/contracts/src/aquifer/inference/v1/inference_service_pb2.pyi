@@ -377,6 +377,7 @@ class Model(message.Message):
     LICENCE_FIELD_NUMBER: builtins.int
     CAPABILITIES_FIELD_NUMBER: builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
     ALIASES_FIELD_NUMBER: builtins.int
@@ -404,6 +405,8 @@ class Model(message.Message):
     """Licence of its weights as an SPDX identifier; empty if not known."""
     context_tokens: builtins.int
     """Most tokens of a prompt together with its answer, or of a text to embed; 0 if not known."""
+    device: builtins.str
+    """What it runs on, for example `NVIDIA H200`; empty if not known."""
     state: ModelState.ValueType
     """Whether it can be used now."""
     problem: builtins.str
@@ -437,6 +440,7 @@ class Model(message.Message):
         licence: builtins.str = ...,
         capabilities: abc.Iterable[Capability.ValueType] | None = ...,
         context_tokens: builtins.int = ...,
+        device: builtins.str = ...,
         state: ModelState.ValueType = ...,
         problem: builtins.str = ...,
         aliases: abc.Iterable[builtins.str] | None = ...,
@@ -445,7 +449,7 @@ class Model(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["aliases", b"aliases", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "loaded", b"loaded", "name", b"name", "precision", b"precision", "problem", b"problem", "profile", b"profile", "revision", b"revision", "servers", b"servers", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["aliases", b"aliases", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "device", b"device", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "loaded", b"loaded", "name", b"name", "precision", b"precision", "problem", b"problem", "profile", b"profile", "revision", b"revision", "servers", b"servers", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from aquifer.inference.v1 import inference_service_pb2 as aquifer_dot_inference_
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aquifer/inference/v1/model_service.proto\x12\x14\x61quifer.inference.v1\x1a,aquifer/inference/v1/inference_service.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xfe\x01\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x37\n\x07\x65ngines\x18\x03 \x03(\x0b\x32&.aquifer.inference.v1.EngineDefinition\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12<\n\tembedding\x18\x07 \x01(\x0b\x32).aquifer.inference.v1.EmbeddingDefinition\"\x87\x02\n\x10\x45ngineDefinition\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t\x12\x13\n\x06weight\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0b\x63oncurrency\x18\x06 \x01(\x05\x12\x10\n\x08priority\x18\x07 \x01(\x08\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nmax_tokens\x18\t \x01(\x05\x12\x13\n\x0b\x62\x61tch_texts\x18\n \x01(\x05\x12\x1a\n\x12refuses_long_texts\x18\x0b \x01(\x08\x42\t\n\x07_weight\"p\n\x13\x45mbeddingDefinition\x12\x12\n\ndimensions\x18\x01 \x01(\x05\x12\x17\n\x0fquestion_prefix\x18\x02 \x01(\t\x12\x16\n\x0epassage_prefix\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x61tch_tokens\x18\x04 \x01(\x05\"1\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x15\n\x13UnloadModelResponse\"4\n\x14SetModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x17\n\x15SetModelAliasResponse\"(\n\x17\x44\x65leteModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteModelAliasResponse2\xa1\x03\n\x0cModelService\x12P\n\tLoadModel\x12&.aquifer.inference.v1.LoadModelRequest\x1a\x1b.aquifer.inference.v1.Model\x12\x62\n\x0bUnloadModel\x12(.aquifer.inference.v1.UnloadModelRequest\x1a).aquifer.inference.v1.UnloadModelResponse\x12h\n\rSetModelAlias\x12*.aquifer.inference.v1.SetModelAliasRequest\x1a+.aquifer.inference.v1.SetModelAliasResponse\x12q\n\x10\x44\x65leteModelAlias\x12-.aquifer.inference.v1.DeleteModelAliasRequest\x1a..aquifer.inference.v1.DeleteModelAliasResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(aquifer/inference/v1/model_service.proto\x12\x14\x61quifer.inference.v1\x1a,aquifer/inference/v1/inference_service.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xfe\x01\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x37\n\x07\x65ngines\x18\x03 \x03(\x0b\x32&.aquifer.inference.v1.EngineDefinition\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12<\n\tembedding\x18\x07 \x01(\x0b\x32).aquifer.inference.v1.EmbeddingDefinition\"\xb6\x02\n\x10\x45ngineDefinition\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t\x12\x13\n\x06weight\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0b\x63oncurrency\x18\x06 \x01(\x05\x12\x10\n\x08priority\x18\x07 \x01(\x08\x12*\n\targuments\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\nmax_tokens\x18\t \x01(\x05\x12\x13\n\x0b\x62\x61tch_texts\x18\n \x01(\x05\x12\x1a\n\x12refuses_long_texts\x18\x0b \x01(\x08\x12\x13\n\x0btool_parser\x18\x0c \x01(\t\x12\x18\n\x10reasoning_parser\x18\r \x01(\tB\t\n\x07_weight\"p\n\x13\x45mbeddingDefinition\x12\x12\n\ndimensions\x18\x01 \x01(\x05\x12\x17\n\x0fquestion_prefix\x18\x02 \x01(\t\x12\x16\n\x0epassage_prefix\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x61tch_tokens\x18\x04 \x01(\x05\"1\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x15\n\x13UnloadModelResponse\"4\n\x14SetModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"\x17\n\x15SetModelAliasResponse\"(\n\x17\x44\x65leteModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteModelAliasResponse2\xa1\x03\n\x0cModelService\x12P\n\tLoadModel\x12&.aquifer.inference.v1.LoadModelRequest\x1a\x1b.aquifer.inference.v1.Model\x12\x62\n\x0bUnloadModel\x12(.aquifer.inference.v1.UnloadModelRequest\x1a).aquifer.inference.v1.UnloadModelResponse\x12h\n\rSetModelAlias\x12*.aquifer.inference.v1.SetModelAliasRequest\x1a+.aquifer.inference.v1.SetModelAliasResponse\x12q\n\x10\x44\x65leteModelAlias\x12-.aquifer.inference.v1.DeleteModelAliasRequest\x1a..aquifer.inference.v1.DeleteModelAliasResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADMODELREQUEST']._serialized_start=143
   _globals['_LOADMODELREQUEST']._serialized_end=397
   _globals['_ENGINEDEFINITION']._serialized_start=400
-  _globals['_ENGINEDEFINITION']._serialized_end=663
-  _globals['_EMBEDDINGDEFINITION']._serialized_start=665
-  _globals['_EMBEDDINGDEFINITION']._serialized_end=777
-  _globals['_UNLOADMODELREQUEST']._serialized_start=779
-  _globals['_UNLOADMODELREQUEST']._serialized_end=828
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=830
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=851
-  _globals['_SETMODELALIASREQUEST']._serialized_start=853
-  _globals['_SETMODELALIASREQUEST']._serialized_end=905
-  _globals['_SETMODELALIASRESPONSE']._serialized_start=907
-  _globals['_SETMODELALIASRESPONSE']._serialized_end=930
-  _globals['_DELETEMODELALIASREQUEST']._serialized_start=932
-  _globals['_DELETEMODELALIASREQUEST']._serialized_end=972
-  _globals['_DELETEMODELALIASRESPONSE']._serialized_start=974
-  _globals['_DELETEMODELALIASRESPONSE']._serialized_end=1000
-  _globals['_MODELSERVICE']._serialized_start=1003
-  _globals['_MODELSERVICE']._serialized_end=1420
+  _globals['_ENGINEDEFINITION']._serialized_end=710
+  _globals['_EMBEDDINGDEFINITION']._serialized_start=712
+  _globals['_EMBEDDINGDEFINITION']._serialized_end=824
+  _globals['_UNLOADMODELREQUEST']._serialized_start=826
+  _globals['_UNLOADMODELREQUEST']._serialized_end=875
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=877
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=898
+  _globals['_SETMODELALIASREQUEST']._serialized_start=900
+  _globals['_SETMODELALIASREQUEST']._serialized_end=952
+  _globals['_SETMODELALIASRESPONSE']._serialized_start=954
+  _globals['_SETMODELALIASRESPONSE']._serialized_end=977
+  _globals['_DELETEMODELALIASREQUEST']._serialized_start=979
+  _globals['_DELETEMODELALIASREQUEST']._serialized_end=1019
+  _globals['_DELETEMODELALIASRESPONSE']._serialized_start=1021
+  _globals['_DELETEMODELALIASRESPONSE']._serialized_end=1047
+  _globals['_MODELSERVICE']._serialized_start=1050
+  _globals['_MODELSERVICE']._serialized_end=1467
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,8 @@ class EngineDefinition(message.Message):
     MAX_TOKENS_FIELD_NUMBER: builtins.int
     BATCH_TEXTS_FIELD_NUMBER: builtins.int
     REFUSES_LONG_TEXTS_FIELD_NUMBER: builtins.int
+    TOOL_PARSER_FIELD_NUMBER: builtins.int
+    REASONING_PARSER_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """`openai`: a server that speaks OpenAI's protocol. `vllm`: vLLM in the process of inference."""
     url: builtins.str
@@ -113,6 +115,10 @@ class EngineDefinition(message.Message):
     """Most texts of a call, at most 256, for what embeds or reranks; 0: 32."""
     refuses_long_texts: builtins.bool
     """Whether the server refuses a text that is too long, rather than cut it."""
+    tool_parser: builtins.str
+    """Name of vLLM's parser for calls of functions; only for `vllm` that writes answers. Empty: none."""
+    reasoning_parser: builtins.str
+    """Name of vLLM's parser for what the model thinks, as above."""
     @builtins.property
     def arguments(self) -> struct_pb2.Struct:
         """Further arguments: for `vllm` those of its engine that concern speed and memory; for `openai`
@@ -133,10 +139,12 @@ class EngineDefinition(message.Message):
         max_tokens: builtins.int = ...,
         batch_texts: builtins.int = ...,
         refuses_long_texts: builtins.bool = ...,
+        tool_parser: builtins.str = ...,
+        reasoning_parser: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_weight", b"_weight", "arguments", b"arguments", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_weight", b"_weight", "api_key", b"api_key", "arguments", b"arguments", "batch_texts", b"batch_texts", "concurrency", b"concurrency", "engine", b"engine", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "refuses_long_texts", b"refuses_long_texts", "url", b"url", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_weight", b"_weight", "api_key", b"api_key", "arguments", b"arguments", "batch_texts", b"batch_texts", "concurrency", b"concurrency", "engine", b"engine", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "reasoning_parser", b"reasoning_parser", "refuses_long_texts", b"refuses_long_texts", "tool_parser", b"tool_parser", "url", b"url", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = typing.Literal["_weight", b"_weight"]  # noqa: Y015

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from chassis.base.errors import InvalidInputError, UnavailableError
 from inference.engines.prompt import to_texts
+from inference.engines.tool_calls import CallReader, as_text
 from inference.generation import (
     Choices,
-    Finish,
     FinishReason,
     Generation,
     JsonSchema,
@@ -20,7 +20,8 @@ from inference.generation import (
     Regex,
     Step,
     TextDelta,
-    ToolCall,
+    Tool,
+    ToolChoice,
     Usage,
 )
 
@@ -31,8 +32,6 @@ FINISH_REASONS: Final = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.FILTERED,
 }
-# A model that calls more functions at once has lost its way.
-TOOL_CALLS_MAX: Final = 128
 
 
 class Flavour(Enum):
@@ -79,10 +78,11 @@ def to_body(request: Generation, model: str, flavour: Flavour) -> dict[str, Any]
     if request.stop:
         body["stop"] = list(request.stop)
     if request.tools:
-        body["tools"] = [
-            _to_tool(tool.name, tool.description, tool.parameters_schema) for tool in request.tools
-        ]
-        body["tool_choice"] = _to_tool_choice(request)
+        choice = request.tool_choice
+        # Otherwise vLLM forces the call, but not the form of its arguments.
+        strict = flavour is Flavour.VLLM and bool(choice.required or choice.name)
+        body["tools"] = [_to_tool(tool, strict=strict) for tool in request.tools]
+        body["tool_choice"] = _to_tool_choice(choice)
     if request.output is not None:
         body.update(_to_format(request.output, flavour))
     return body
@@ -104,15 +104,16 @@ def _to_message(message: Message, text: str) -> dict[str, Any]:
     return written
 
 
-def _to_tool(name: str, description: str, schema: str) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": name, "description": description}
-    if schema:
-        function["parameters"] = json.loads(schema)
+def _to_tool(tool: Tool, *, strict: bool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    if tool.parameters_schema:
+        function["parameters"] = json.loads(tool.parameters_schema)
+    if strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
-def _to_tool_choice(request: Generation) -> object:
-    choice = request.tool_choice
+def _to_tool_choice(choice: ToolChoice) -> object:
     if choice.name:
         return {"type": "function", "function": {"name": choice.name}}
     if choice.required:
@@ -144,7 +145,7 @@ class AnswerReader:
     revision: str = ""
     _reason: FinishReason | None = None
     _usage: Usage = field(default_factory=lambda: Usage(input_tokens=0, output_tokens=0))
-    _calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    _calls: CallReader = field(default_factory=CallReader)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[Step]:
         """The steps of an event.
@@ -167,14 +168,7 @@ class AnswerReader:
         """
         if self._reason is None:
             raise UnavailableError("ENGINE_FAILED", "the engine's answer was cut off; ask again")
-        calls = [
-            ToolCall(id=one["id"], name=one["name"], arguments=one["arguments"])
-            for _, one in sorted(self._calls.items())
-        ]
-        # Some servers say `stop` though the model called a function.
-        reason = FinishReason.TOOL_CALLS if calls and self._reason is FinishReason.STOP else None
-        finish = Finish(reason=reason or self._reason, usage=self._usage, revision=self.revision)
-        return [*calls, finish]
+        return self._calls.finish(self._reason, self._usage, self.revision)
 
     def _read(self, event: Mapping[str, Any]) -> Iterator[Step]:
         self.revision = self.revision or str(event.get("system_fingerprint") or "")
@@ -189,28 +183,10 @@ class AnswerReader:
             delta = choice.get("delta") or {}
             # Two names of the same; llama.cpp and vLLM have had both.
             if thought := delta.get("reasoning_content") or delta.get("reasoning"):
-                yield ReasoningDelta(_text(thought))
+                yield ReasoningDelta(as_text(thought))
             if text := delta.get("content"):
-                yield TextDelta(_text(text))
+                yield TextDelta(as_text(text))
             for call in delta.get("tool_calls") or ():
-                self._add_call(call)
+                self._calls.add(call)
             if reason := choice.get("finish_reason"):
                 self._reason = FINISH_REASONS.get(reason, FinishReason.STOP)
-
-    def _add_call(self, call: Mapping[str, Any]) -> None:
-        """A piece of a call; its arguments come bit by bit."""
-        number = int(call.get("index") or 0)
-        if not 0 <= number < TOOL_CALLS_MAX:
-            raise ValueError(number)
-        known = self._calls.setdefault(number, {"id": "", "name": "", "arguments": ""})
-        function = call.get("function") or {}
-        known["id"] = known["id"] or _text(call.get("id") or "")
-        known["name"] = known["name"] or _text(function.get("name") or "")
-        known["arguments"] += _text(function.get("arguments") or "")
-
-
-def _text(value: object) -> str:
-    """A text that can be sent on; a server may send half of a surrogate pair."""
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value.encode("utf-8", "replace").decode()

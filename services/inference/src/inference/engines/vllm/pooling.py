@@ -30,7 +30,14 @@ from inference.engine import PROBE, AsyncEngine, Ids
 from inference.engine_settings import EmbeddingSettings, PoolingSettings, RerankerSettings
 from inference.engines.admission import Admission
 from inference.engines.spans import call_span
-from inference.engines.vllm.process import ENGINE, describe, find_precision, open_process, watch
+from inference.engines.vllm.process import (
+    ENGINE,
+    describe,
+    find_device,
+    find_precision,
+    open_process,
+    watch,
+)
 from inference.ports import Matrix, Reranker
 
 # A part of a text may have a few more tokens alone than it had in the text.
@@ -282,8 +289,7 @@ async def _open_pooling(
     settings: PoolingSettings, task: str, otlp_endpoint: str
 ) -> AsyncIterator[AsyncLLM]:
     window = {"max_model_len": settings.max_tokens} if settings.max_tokens else {}
-    arguments = {"runner": "pooling", **window, **settings.arguments}
-    async with open_process(settings.model, arguments, otlp_endpoint) as engine:
+    async with open_process(settings, otlp_endpoint, {"runner": "pooling", **window}) as engine:
         tasks = await engine.get_supported_tasks()
         if task not in tasks:
             raise FailedPreconditionError(
@@ -308,4 +314,5 @@ def _card(
         revision=str(config.revision or ""),
         capabilities=frozenset({capability}),
         context_tokens=config.max_model_len,
+        device=find_device(),
     )

@@ -80,15 +80,14 @@ class StoredDefinitions(DefinitionStore):
         models: dict[str, ModelDefinition] = {}
         aliases: dict[str, str] = {}
         problems: dict[str, str] = {}
-        for subject, content in stored.items():
-            kind, name = _parse_subject(subject)
-            if content and kind == _ALIASES:
-                aliases[name] = content.decode()
-            elif content and kind == _MODELS:
-                try:
+        for kind, name, content in _list_stored(stored):
+            try:
+                if kind == _ALIASES:
+                    aliases[name] = content.decode()
+                else:
                     models[name] = self._read_model(name, content)
-                except (ValueError, InvalidInputError) as error:
-                    problems[name] = _explain(error)
+            except (ValueError, InvalidInputError) as error:
+                problems[name] = _explain(error)
         return Definitions(models=models, aliases=aliases, problems=problems)
 
     @override
@@ -184,9 +183,15 @@ def _subject(kind: str, name: str) -> str:
     return state_subject(SERVICE, kind, name.encode().hex())
 
 
-def _parse_subject(subject: str) -> tuple[str, str]:
-    kind, name = subject.split(".")[-2:]
-    return kind, bytes.fromhex(name).decode()
+def _list_stored(stored: Mapping[str, bytes]) -> Iterator[tuple[str, str, bytes]]:
+    """Kind, name and content of what is not removed; a later release may store other kinds."""
+    for subject, content in stored.items():
+        kind, name = subject.split(".")[-2:]
+        if content and kind in {_MODELS, _ALIASES}:
+            try:
+                yield kind, bytes.fromhex(name).decode(), content
+            except ValueError:
+                log.warning("model.subject_unknown", extra={"subject": subject})
 
 
 def _explain(error: Exception) -> str:

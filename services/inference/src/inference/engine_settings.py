@@ -3,6 +3,7 @@
 import os
 import re
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -11,6 +12,21 @@ EmbedderName = Literal["minilm", "multilingual", "null"]
 # As query takes it: it names a folder or a collection of vectors.
 _PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
 WINDOW_MIN_TOKENS: Final = 32
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("an engine openai needs an http(s) URL: AQUIFER_ENGINE_URL, or `url`")
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host or not url.isprintable() or " " in url:
+        raise ValueError("the URL of an engine has no host and port that can be read")
+    # It is shown to operators, and stored as it is.
+    if "@" in parts.netloc:
+        raise ValueError("the URL of an engine must not have a user or a password; set its key")
 
 
 class ModelSettings(BaseModel):
@@ -38,8 +54,8 @@ class ModelSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.engine == "openai" and not self.url.startswith(("http://", "https://")):
-            raise ValueError("an engine openai needs an http(s) URL: AQUIFER_ENGINE_URL, or `url`")
+        if self.engine == "openai":
+            _check_url(self.url)
         if self.engine == "vllm" and not self.model:
             raise ValueError("an engine vllm needs a model: AQUIFER_ENGINE_MODEL, or `model`")
         if self.api_key_variable and self.api_key_variable not in os.environ:

@@ -1,5 +1,6 @@
 """What a model that is loaded while inference runs is, and its validation."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ REVISION_MAX_CHARS: Final = 200
 LICENCE_MAX_CHARS: Final = 100
 KEY_MAX_CHARS: Final = 4_096
 URL_MAX_CHARS: Final = 2_048
+ARGUMENTS_MAX_CHARS: Final = 8_192
 # The alias for requests that name no model.
 DEFAULT: Final = "default"
 
@@ -119,6 +121,10 @@ def _check_engine(field: str, engine: ModelSettings) -> None:
         raise invalid(f"{field}.api_key", f"must be one line of at most {KEY_MAX_CHARS} characters")
     if max(len(engine.url), len(engine.model)) > URL_MAX_CHARS:
         raise invalid(field, f"must have a URL and a model of at most {URL_MAX_CHARS} characters")
+    if len(json.dumps(engine.arguments)) > ARGUMENTS_MAX_CHARS:
+        raise invalid(
+            f"{field}.arguments", f"must have at most {ARGUMENTS_MAX_CHARS:,} characters of JSON"
+        )
     if engine.engine == "vllm":
         if "/" in engine.model or engine.model.startswith("."):
             raise invalid(f"{field}.model", "must be the name of a folder, without a path")

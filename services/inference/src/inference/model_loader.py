@@ -140,6 +140,8 @@ class ModelLoader:
 
     async def try_now(self, name: str, within_s: float) -> None:
         """Waits until a model was tried, without the pause after a failure, within a limit."""
+        if name not in self._keepers:
+            return  # it was unloaded meanwhile
         keeper, _ = self._keepers[name]
         if keeper.loaded.problem:
             keeper.tried.clear()

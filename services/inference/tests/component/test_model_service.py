@@ -335,6 +335,9 @@ async def test_a_key_opens_for_the_server_it_was_given_for_alone(start, server, 
 )
 async def test_a_definition_that_cannot_be_read_stops_no_other(start, server, bus, content):
     replica = await start()
+    # Neither what a later release stores, nor what nobody does.
+    for subject in ("models.xyz", "models.ff", "dreams.61", "61"):
+        await put(bus, state_subject("inference", *subject.split(".")), b"{}")
     await put(bus, model_subject("broken"), content)
     await replica.load("chat", server)
     await replica.until(lambda listed: "broken" in listed)
@@ -377,6 +380,15 @@ def engine(base: Any = ENGINE, **more: Any) -> dict[str, Any]:
         ({"engines": [ENGINE] * 17}, "engines"),
         (engine(engine="dream"), "engines[0].engine"),
         (engine(url="ftp://x"), "engines[0]"),
+        (engine(url="http://"), "engines[0]"),
+        (engine(url="http://[::1/v1"), "engines[0]"),
+        (engine(url="http://host:99999/v1"), "engines[0]"),
+        (engine(url="http://a b/v1"), "engines[0]"),
+        (engine(url="http://ada:secret@host/v1"), "engines[0]"),
+        (engine(url="http://x/" + "y" * 2_048), "engines[0]"),
+        ({"kind": EMBED} | engine(arguments=struct(x="y" * 8_192)), "engines[0].arguments"),
+        (engine(tool_parser="hermes"), "engines[0]"),
+        ({"kind": RERANK} | engine(tool_parser="hermes"), "engines[0].tool_parser"),
         (engine(weight=0), "engines"),
         (engine(weight=1_001), "engines[0].weight"),
         (engine(weight=-1), "engines[0].weight"),
@@ -403,6 +415,24 @@ async def test_a_definition_that_is_wrong_is_refused(start, bus, more, field):
     call = replica.service.models.LoadModel(request, **replica.operator)
     assert await failure(call, violated=field) == ("INVALID_ARGUMENT", "MODEL_INVALID")
     assert not await stored(bus)
+
+
+async def test_the_largest_definition_is_stored(start, server):
+    replica = await start()
+    address = server.url + "/" * (2_048 - len(server.url))
+    large = models_pb.EngineDefinition(
+        engine="openai",
+        url=address,
+        api_key="k" * 4_096,
+        model="tiny",
+        arguments=struct(x="y" * 8_000),
+        max_tokens=512,
+    )
+    embedding = models_pb.EmbeddingDefinition(
+        dimensions=16, question_prefix="q" * 200, passage_prefix="p" * 200
+    )
+    model = await replica.load("large", kind=EMBED, engines=[large] * 16, embedding=embedding)
+    assert (model.state, len(model.servers)) == (pb.MODEL_STATE_READY, 16)
 
 
 async def test_what_the_settings_forbid_is_refused(start, server):

@@ -242,7 +242,7 @@ def streams() -> tuple[Stream, ...]:
             discard="new",
             max_age_s=0,
             max_bytes=64 * _MIB,
-            max_msg_bytes=128 * _KIB,
+            max_msg_bytes=512 * _KIB,
             duplicate_window_s=1,
             max_msgs_per_subject=1,
             allow_direct=True,

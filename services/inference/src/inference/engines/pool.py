@@ -15,13 +15,23 @@ from chassis.base.errors import FailedPreconditionError, OverloadedError, Unavai
 from inference.domain import EmbeddingProfile, InputType, Lane, ModelCard, ModelServer
 from inference.engine import PROBE, AsyncEngine, Ids, infer
 from inference.generation import Generation, Step
-from inference.ports import Generator, Matrix, Remote, Reranker, TokenCounter, Vector, Watched
+from inference.ports import (
+    Generator,
+    Matrix,
+    Model,
+    Remote,
+    Reranker,
+    TokenCounter,
+    Vector,
+    Watched,
+)
 
 # Servers may compute one model in different precisions.
 SAME_COSINE: Final = 0.99
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +106,15 @@ class Members(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratorPool(Generator, TokenCounter, Remote, Watched):
-    """See `Generator`. A call goes to the next engine if one fails before its first step."""
+class _ModelPool(Model, Remote, Watched, Generic[M]):
+    """A model that all engines of a pool run."""
 
-    pool: Members[Generator]
+    pool: Members[M]
 
     @property
     @override
     def card(self) -> ModelCard:
-        return self.pool.describe([generator.card for generator in self.pool.engines])
+        return self.pool.describe([engine.card for engine in self.pool.engines])
 
     @property
     @override
@@ -114,6 +124,11 @@ class GeneratorPool(Generator, TokenCounter, Remote, Watched):
     @override
     async def watch(self) -> None:
         await self.pool.watch()
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorPool(_ModelPool[Generator], Generator, TokenCounter):
+    """See `Generator`. A call goes to the next engine if one fails before its first step."""
 
     @override
     async def generate(self, request: Generation) -> AsyncGenerator[Step, None]:
@@ -144,24 +159,8 @@ class GeneratorPool(Generator, TokenCounter, Remote, Watched):
 
 
 @dataclass(frozen=True, slots=True)
-class RerankerPool(Reranker, Remote, Watched):
+class RerankerPool(_ModelPool[Reranker], Reranker):
     """See `Reranker`."""
-
-    pool: Members[Reranker]
-
-    @property
-    @override
-    def card(self) -> ModelCard:
-        return self.pool.describe([reranker.card for reranker in self.pool.engines])
-
-    @property
-    @override
-    def servers(self) -> Sequence[ModelServer]:
-        return self.pool.servers
-
-    @override
-    async def watch(self) -> None:
-        await self.pool.watch()
 
     @override
     async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:

@@ -24,9 +24,16 @@ def definition(folder: Path) -> ModelDefinition:
 
 
 def children() -> set[int]:
-    """Those of engines; Python's own, which looks after shared memory, stays as long as we do."""
-    found = psutil.Process().children(recursive=True)
-    return {one.pid for one in found if "resource_tracker" not in " ".join(one.cmdline())}
+    """Those of engines that run.
+
+    Python's own, which looks after shared memory, stays as long as we do.
+    """
+    running = [
+        one
+        for one in psutil.Process().children(recursive=True)
+        if one.status() != psutil.STATUS_ZOMBIE
+    ]
+    return {one.pid for one in running if "resource_tracker" not in " ".join(one.cmdline())}
 
 
 async def test_a_loaded_model_answers_and_leaves_no_process_when_it_is_closed(model_folder):

@@ -362,7 +362,8 @@ def test_two_files_that_would_be_one_document_are_not_sent(stack, tmp_path):
 
 def test_ctrl_c_while_importing_shows_what_was_done(stack, tmp_path):
     corpus = tmp_path / "many.jsonl"
-    rows = [{"_id": str(number), "text": f"Number {number}."} for number in range(3000)]
+    # So many that it is not done before the signal, also if this process has to wait for a core.
+    rows = [{"_id": str(number), "text": f"Number {number}."} for number in range(12_000)]
     corpus.write_text("\n".join(map(json.dumps, rows)))
     process = subprocess.Popen(
         [sys.executable, "-m", "aquifer_cli", "import", str(corpus), "-c", "many", "--json"],

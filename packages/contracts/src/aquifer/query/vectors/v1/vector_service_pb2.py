@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-aquifer/query/vectors/v1/vector_service.proto\x12\x18\x61quifer.query.vectors.v1\"A\n\x06\x46ilter\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\x07\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xa4\x01\n\x05Point\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\r\n\x05\x64\x65nse\x18\x05 \x01(\x0c\x12\x36\n\x06sparse\x18\x06 \x01(\x0b\x32&.aquifer.query.vectors.v1.SparseVector\x12\x0e\n\x06labels\x18\x07 \x03(\t\"]\n\x05\x45ntry\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0e\n\x06labels\x18\x05 \x03(\t\"Q\n\tStoreInfo\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\"5\n\x0ePrepareRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\"D\n\x0fPrepareResponse\x12\x31\n\x04info\x18\x01 \x01(\x0b\x32#.aquifer.query.vectors.v1.StoreInfo\"\x1e\n\x0bInfoRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\"A\n\x0cInfoResponse\x12\x31\n\x04info\x18\x01 \x01(\x0b\x32#.aquifer.query.vectors.v1.StoreInfo\"\x1e\n\x0b\x44ropRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\"\x0e\n\x0c\x44ropResponse\"a\n\rUpsertRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12/\n\x06points\x18\x03 \x03(\x0b\x32\x1f.aquifer.query.vectors.v1.Point\"\x10\n\x0eUpsertResponse\"\xfb\x01\n\rSearchRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x64\x65nse\x18\x03 \x01(\x0c\x12\x36\n\x06sparse\x18\x04 \x01(\x0b\x32&.aquifer.query.vectors.v1.SparseVector\x12\r\n\x05\x64\x65pth\x18\x05 \x01(\x05\x12\r\n\x05limit\x18\x06 \x01(\x05\x12\x30\n\x06\x66ilter\x18\x07 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\x12\x32\n\x04held\x18\x08 \x01(\x0b\x32$.aquifer.query.vectors.v1.HeldLabels\"\x1c\n\nHeldLabels\x12\x0e\n\x06labels\x18\x01 \x03(\t\"S\n\x0eSearchResponse\x12\x11\n\tpoint_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\x0f\n\x07\x63osines\x18\x03 \x03(\x02\x12\r\n\x05\x62m25s\x18\x04 \x03(\x02\"Q\n\x0cLabelRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\"\x0f\n\rLabelResponse\"I\n\x13\x44\x65letePointsRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tpoint_ids\x18\x03 \x03(\t\"\'\n\x14\x44\x65letePointsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"Z\n\x14\x44\x65leteVersionRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\"(\n\x15\x44\x65leteVersionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"a\n\x0c\x43ountRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\"\x1f\n\rCountResponse\x12\x0e\n\x06points\x18\x01 \x01(\x03\"\x80\x01\n\rScrollRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\x12\r\n\x05start\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\"S\n\x0eScrollResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.aquifer.query.vectors.v1.Entry\x12\x0f\n\x07next_id\x18\x02 \x01(\t2\xc9\x07\n\rVectorService\x12^\n\x07Prepare\x12(.aquifer.query.vectors.v1.PrepareRequest\x1a).aquifer.query.vectors.v1.PrepareResponse\x12U\n\x04Info\x12%.aquifer.query.vectors.v1.InfoRequest\x1a&.aquifer.query.vectors.v1.InfoResponse\x12U\n\x04\x44rop\x12%.aquifer.query.vectors.v1.DropRequest\x1a&.aquifer.query.vectors.v1.DropResponse\x12[\n\x06Upsert\x12\'.aquifer.query.vectors.v1.UpsertRequest\x1a(.aquifer.query.vectors.v1.UpsertResponse\x12[\n\x06Search\x12\'.aquifer.query.vectors.v1.SearchRequest\x1a(.aquifer.query.vectors.v1.SearchResponse\x12X\n\x05Label\x12&.aquifer.query.vectors.v1.LabelRequest\x1a\'.aquifer.query.vectors.v1.LabelResponse\x12m\n\x0c\x44\x65letePoints\x12-.aquifer.query.vectors.v1.DeletePointsRequest\x1a..aquifer.query.vectors.v1.DeletePointsResponse\x12p\n\rDeleteVersion\x12..aquifer.query.vectors.v1.DeleteVersionRequest\x1a/.aquifer.query.vectors.v1.DeleteVersionResponse\x12X\n\x05\x43ount\x12&.aquifer.query.vectors.v1.CountRequest\x1a\'.aquifer.query.vectors.v1.CountResponse\x12[\n\x06Scroll\x12\'.aquifer.query.vectors.v1.ScrollRequest\x1a(.aquifer.query.vectors.v1.ScrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-aquifer/query/vectors/v1/vector_service.proto\x12\x18\x61quifer.query.vectors.v1\"A\n\x06\x46ilter\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\x07\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\xa4\x01\n\x05Point\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\r\n\x05\x64\x65nse\x18\x05 \x01(\x0c\x12\x36\n\x06sparse\x18\x06 \x01(\x0b\x32&.aquifer.query.vectors.v1.SparseVector\x12\x0e\n\x06labels\x18\x07 \x03(\t\"]\n\x05\x45ntry\x12\x10\n\x08point_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0f\n\x07ordinal\x18\x04 \x01(\x05\x12\x0e\n\x06labels\x18\x05 \x03(\t\"Q\n\tStoreInfo\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\"5\n\x0ePrepareRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\"D\n\x0fPrepareResponse\x12\x31\n\x04info\x18\x01 \x01(\x0b\x32#.aquifer.query.vectors.v1.StoreInfo\"\x1e\n\x0bInfoRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\"A\n\x0cInfoResponse\x12\x31\n\x04info\x18\x01 \x01(\x0b\x32#.aquifer.query.vectors.v1.StoreInfo\"\x1e\n\x0b\x44ropRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\"\x0e\n\x0c\x44ropResponse\"a\n\rUpsertRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12/\n\x06points\x18\x03 \x03(\x0b\x32\x1f.aquifer.query.vectors.v1.Point\"\x10\n\x0eUpsertResponse\"\xb2\x02\n\rSearchRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x64\x65nse\x18\x03 \x01(\x0c\x12\x36\n\x06sparse\x18\x04 \x01(\x0b\x32&.aquifer.query.vectors.v1.SparseVector\x12\r\n\x05\x64\x65pth\x18\x05 \x01(\x05\x12\r\n\x05limit\x18\x06 \x01(\x05\x12\x30\n\x06\x66ilter\x18\x07 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\x12\x32\n\x04held\x18\x08 \x01(\x0b\x32$.aquifer.query.vectors.v1.HeldLabels\x12\x35\n\tspellings\x18\t \x03(\x0b\x32\".aquifer.query.vectors.v1.Spelling\"Q\n\x08Spelling\x12\x0c\n\x04word\x18\x01 \x03(\r\x12\x37\n\x07similar\x18\x02 \x01(\x0b\x32&.aquifer.query.vectors.v1.SparseVector\"\x1c\n\nHeldLabels\x12\x0e\n\x06labels\x18\x01 \x03(\t\"S\n\x0eSearchResponse\x12\x11\n\tpoint_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\x0f\n\x07\x63osines\x18\x03 \x03(\x02\x12\r\n\x05\x62m25s\x18\x04 \x03(\x02\"Q\n\x0cLabelRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\"\x0f\n\rLabelResponse\"I\n\x13\x44\x65letePointsRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tpoint_ids\x18\x03 \x03(\t\"\'\n\x14\x44\x65letePointsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"Z\n\x14\x44\x65leteVersionRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\"(\n\x15\x44\x65leteVersionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"a\n\x0c\x43ountRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\"\x1f\n\rCountResponse\x12\x0e\n\x06points\x18\x01 \x01(\x03\"\x80\x01\n\rScrollRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x30\n\x06\x66ilter\x18\x03 \x01(\x0b\x32 .aquifer.query.vectors.v1.Filter\x12\r\n\x05start\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\"S\n\x0eScrollResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.aquifer.query.vectors.v1.Entry\x12\x0f\n\x07next_id\x18\x02 \x01(\t2\xc9\x07\n\rVectorService\x12^\n\x07Prepare\x12(.aquifer.query.vectors.v1.PrepareRequest\x1a).aquifer.query.vectors.v1.PrepareResponse\x12U\n\x04Info\x12%.aquifer.query.vectors.v1.InfoRequest\x1a&.aquifer.query.vectors.v1.InfoResponse\x12U\n\x04\x44rop\x12%.aquifer.query.vectors.v1.DropRequest\x1a&.aquifer.query.vectors.v1.DropResponse\x12[\n\x06Upsert\x12\'.aquifer.query.vectors.v1.UpsertRequest\x1a(.aquifer.query.vectors.v1.UpsertResponse\x12[\n\x06Search\x12\'.aquifer.query.vectors.v1.SearchRequest\x1a(.aquifer.query.vectors.v1.SearchResponse\x12X\n\x05Label\x12&.aquifer.query.vectors.v1.LabelRequest\x1a\'.aquifer.query.vectors.v1.LabelResponse\x12m\n\x0c\x44\x65letePoints\x12-.aquifer.query.vectors.v1.DeletePointsRequest\x1a..aquifer.query.vectors.v1.DeletePointsResponse\x12p\n\rDeleteVersion\x12..aquifer.query.vectors.v1.DeleteVersionRequest\x1a/.aquifer.query.vectors.v1.DeleteVersionResponse\x12X\n\x05\x43ount\x12&.aquifer.query.vectors.v1.CountRequest\x1a\'.aquifer.query.vectors.v1.CountResponse\x12[\n\x06Scroll\x12\'.aquifer.query.vectors.v1.ScrollRequest\x1a(.aquifer.query.vectors.v1.ScrollResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,31 +58,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSERTRESPONSE']._serialized_start=907
   _globals['_UPSERTRESPONSE']._serialized_end=923
   _globals['_SEARCHREQUEST']._serialized_start=926
-  _globals['_SEARCHREQUEST']._serialized_end=1177
-  _globals['_HELDLABELS']._serialized_start=1179
-  _globals['_HELDLABELS']._serialized_end=1207
-  _globals['_SEARCHRESPONSE']._serialized_start=1209
-  _globals['_SEARCHRESPONSE']._serialized_end=1292
-  _globals['_LABELREQUEST']._serialized_start=1294
-  _globals['_LABELREQUEST']._serialized_end=1375
-  _globals['_LABELRESPONSE']._serialized_start=1377
-  _globals['_LABELRESPONSE']._serialized_end=1392
-  _globals['_DELETEPOINTSREQUEST']._serialized_start=1394
-  _globals['_DELETEPOINTSREQUEST']._serialized_end=1467
-  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1469
-  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1508
-  _globals['_DELETEVERSIONREQUEST']._serialized_start=1510
-  _globals['_DELETEVERSIONREQUEST']._serialized_end=1600
-  _globals['_DELETEVERSIONRESPONSE']._serialized_start=1602
-  _globals['_DELETEVERSIONRESPONSE']._serialized_end=1642
-  _globals['_COUNTREQUEST']._serialized_start=1644
-  _globals['_COUNTREQUEST']._serialized_end=1741
-  _globals['_COUNTRESPONSE']._serialized_start=1743
-  _globals['_COUNTRESPONSE']._serialized_end=1774
-  _globals['_SCROLLREQUEST']._serialized_start=1777
-  _globals['_SCROLLREQUEST']._serialized_end=1905
-  _globals['_SCROLLRESPONSE']._serialized_start=1907
-  _globals['_SCROLLRESPONSE']._serialized_end=1990
-  _globals['_VECTORSERVICE']._serialized_start=1993
-  _globals['_VECTORSERVICE']._serialized_end=2962
+  _globals['_SEARCHREQUEST']._serialized_end=1232
+  _globals['_SPELLING']._serialized_start=1234
+  _globals['_SPELLING']._serialized_end=1315
+  _globals['_HELDLABELS']._serialized_start=1317
+  _globals['_HELDLABELS']._serialized_end=1345
+  _globals['_SEARCHRESPONSE']._serialized_start=1347
+  _globals['_SEARCHRESPONSE']._serialized_end=1430
+  _globals['_LABELREQUEST']._serialized_start=1432
+  _globals['_LABELREQUEST']._serialized_end=1513
+  _globals['_LABELRESPONSE']._serialized_start=1515
+  _globals['_LABELRESPONSE']._serialized_end=1530
+  _globals['_DELETEPOINTSREQUEST']._serialized_start=1532
+  _globals['_DELETEPOINTSREQUEST']._serialized_end=1605
+  _globals['_DELETEPOINTSRESPONSE']._serialized_start=1607
+  _globals['_DELETEPOINTSRESPONSE']._serialized_end=1646
+  _globals['_DELETEVERSIONREQUEST']._serialized_start=1648
+  _globals['_DELETEVERSIONREQUEST']._serialized_end=1738
+  _globals['_DELETEVERSIONRESPONSE']._serialized_start=1740
+  _globals['_DELETEVERSIONRESPONSE']._serialized_end=1780
+  _globals['_COUNTREQUEST']._serialized_start=1782
+  _globals['_COUNTREQUEST']._serialized_end=1879
+  _globals['_COUNTRESPONSE']._serialized_start=1881
+  _globals['_COUNTRESPONSE']._serialized_end=1912
+  _globals['_SCROLLREQUEST']._serialized_start=1915
+  _globals['_SCROLLREQUEST']._serialized_end=2043
+  _globals['_SCROLLRESPONSE']._serialized_start=2045
+  _globals['_SCROLLRESPONSE']._serialized_end=2128
+  _globals['_VECTORSERVICE']._serialized_start=2131
+  _globals['_VECTORSERVICE']._serialized_end=3100
 # @@protoc_insertion_point(module_scope)

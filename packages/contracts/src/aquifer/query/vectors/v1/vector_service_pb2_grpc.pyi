@@ -52,8 +52,8 @@ class VectorServiceStub:
     """Finds the points nearest by meaning and those nearest by words, and fuses them
     into one order. INVALID_ARGUMENT
     TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-    VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-    VECTORS_FAILED, VECTORS_BROKEN.
+    VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION STORE_MISSING.
+    UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
     """
     Label: aio.UnaryUnaryMultiCallable[vector_service_pb2.LabelRequest, vector_service_pb2.LabelResponse]
     """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
@@ -150,8 +150,8 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         """Finds the points nearest by meaning and those nearest by words, and fuses them
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-        VECTORS_FAILED, VECTORS_BROKEN.
+        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION STORE_MISSING.
+        UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod

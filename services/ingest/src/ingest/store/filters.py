@@ -6,19 +6,19 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from ingest.domain import State
-from ingest.filters import (
+from chassis.base.filters import (
     All,
     AnyOf,
     Condition,
     Expression,
-    Field,
     MetadataCondition,
     Not,
     Operator,
 )
+from ingest.domain import State
+from ingest.filters import Field
 
-_COLUMNS: Final[Mapping[Field, str]] = {
+_COLUMNS: Final[Mapping[str, str]] = {
     Field.STATE: "v.state",
     Field.REASON: "v.reason",
     Field.TITLE: "coalesce(nullif(v.title, ''), v.text_title)",
@@ -48,7 +48,7 @@ def condition(expression: Expression | None, values: dict[str, Any]) -> str:
 
 
 def _compare(one: Condition, values: dict[str, Any]) -> str:
-    if one.field is Field.NOTES:
+    if one.field == Field.NOTES:
         return f"v.notes @> %({_add(values, Jsonb([[one.value]]))})s"
     name = _add(values, one.value.value if isinstance(one.value, State) else one.value)
     column = _COLUMNS[one.field]

@@ -23,6 +23,7 @@ from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
 from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
 from query.domain import Hit, Passage, Question, Version
+from query.filters.language import parse_filter
 from query.labels import to_labels
 from query.lines import find_lines
 from query.usecases.ask import Ask
@@ -78,6 +79,7 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
+            where=parse_filter(request.filter),
         )
         hits = await self.find.run(question)
         return _found(hits)
@@ -96,6 +98,7 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             model=request.model,
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+            where=parse_filter(request.filter),
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)

@@ -5,6 +5,7 @@ from typing import Final
 
 from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
+from query.filters.points import ask_points
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import encode_question
 from query.retrieval.vector_store import Filter, Probe, TenantScope
@@ -84,6 +85,7 @@ class FindPassages:
             collection=question.collection,
             limit=question.limit,
             one_per_document=question.one_per_document,
+            where=question.where,
         )
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
@@ -93,7 +95,10 @@ class FindPassages:
             dense=await index.embedder.embed_question(question.text),
             sparse=encode_question(question.text),
             limit=question.limit,
-            within=Filter(collections=frozenset(collections)),
+            within=Filter(
+                collections=frozenset(collections),
+                where=None if question.where is None else ask_points(question.where),
+            ),
         )
         try:
             return await index.vectors.search(TenantScope(question.tenant, question.held), probe)

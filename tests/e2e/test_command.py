@@ -95,6 +95,10 @@ TABLE = {
         ["search", "high water", "--filter", "collection = tides AND NOT metadata.year:*"],
         HIT,
     ),
+    "facets": (
+        ["facets", "labels", "metadata.year", "--filter", "collection = tides"],
+        {"field", "distinct_values", "values"},
+    ),
     "search --queries": (
         ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],
         {"queries", "run"},

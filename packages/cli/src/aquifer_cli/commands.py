@@ -31,8 +31,8 @@ PASSWORD_FILE = click.option(
     type=_FILE,
     help="File whose first line opens documents that need a password; - reads standard input.",
 )
-_COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
-_FOUND_WHERE = click.option(
+COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
+FOUND_WHERE = click.option(
     "--filter", "where", default="", help="Only documents for which this is true."
 )
 _METADATA = click.option(
@@ -135,7 +135,7 @@ def import_(run: Run, file: Path, collection: str, labels: tuple[str, ...], *, w
   aquifer documents --filter 'metadata.year >= 2020 AND metadata.tags:draft'
   aquifer documents -c papers --json | jq -r .document""",
 )
-@_COLLECTION_ANY
+@COLLECTION_ANY
 @click.option("--state", default="", help=f"Only this state: {', '.join(STATES)}.")
 @click.option("--filter", "where", default="", help="Only documents for which this is true.")
 def documents(run: Run, collection: str, state: str, where: str) -> int:
@@ -174,8 +174,8 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
   aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
 )
 @click.argument("question", required=False)
-@_COLLECTION_ANY
-@_FOUND_WHERE
+@COLLECTION_ANY
+@FOUND_WHERE
 @click.option(
     "--limit",
     "-k",
@@ -275,8 +275,8 @@ def _search_run(
   aquifer ask "How deep is the well?" --model extractive""",
 )
 @click.argument("question")
-@_COLLECTION_ANY
-@_FOUND_WHERE
+@COLLECTION_ANY
+@FOUND_WHERE
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
 def ask(run: Run, question: str, collection: str, where: str, model: str) -> int:
     """Answers a question from the documents, with citations.

@@ -30,6 +30,7 @@ from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
+from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
@@ -192,6 +193,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         find=find,
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
+        facets=PostgresFacets(adapters.database),
         hide=HideDocument(begin),
         hide_many=HideDocuments(begin),
         label=LabelDocuments(begin, points),

@@ -35,6 +35,7 @@ _JOINER: Final = re.compile(r"(AND|OR)\b")
 _NOT: Final = re.compile(r"NOT\b|-")
 _OPERATOR: Final = re.compile("|".join(map(re.escape, Operator)))
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_METADATA_FIELD: Final = re.compile(r"metadata\.([A-Za-z0-9_-]+|\"(?:[^\"\\]|\\[\"\\])*\")")
 _WORD: Final = re.compile(r'[^\s()"=<>!:][^\s()"]*')
 
 
@@ -178,8 +179,8 @@ class _Parser:
 
     def _read_key(self) -> str:
         at, quoted = self._at, self._take(_QUOTED)
-        key = re.sub(r"\\(.)", r"\1", quoted[1:-1]) if quoted else self._take(_KEY)
-        if not key or len(key) > KEY_MAX_CHARS or "\x00" in key:
+        key = _unquote(quoted) if quoted else self._take(_KEY)
+        if not _is_key(key):
             _refuse(
                 at,
                 f"expected a key of 1 to {KEY_MAX_CHARS} letters, digits, _ and -, or any key in"
@@ -197,7 +198,7 @@ class _Parser:
     def _read_text(self, written: str) -> str:
         """A value as it is meant, without its quotes."""
         at, quoted = self._at, self._take(_QUOTED)
-        text = re.sub(r"\\(.)", r"\1", quoted[1:-1]) if quoted else self._take(_WORD)
+        text = _unquote(quoted) if quoted else self._take(_WORD)
         if not quoted and not text:
             _refuse(at, f'expected {written}; inside of quotes write \\" and \\\\')
         if "*" in text:
@@ -216,6 +217,23 @@ class _Parser:
             return ""
         self._at = found.end()
         return found[0]
+
+
+def read_metadata_field(text: str) -> str | None:
+    """The key in `metadata.KEY` or `metadata."any key"`; None if a text is something else."""
+    found = _METADATA_FIELD.fullmatch(text)
+    if found is None:
+        return None
+    key = _unquote(found[1]) if found[1].startswith('"') else found[1]
+    return key if _is_key(key) else None
+
+
+def _unquote(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1:-1])
+
+
+def _is_key(key: str) -> bool:
+    return 0 < len(key) <= KEY_MAX_CHARS and "\x00" not in key
 
 
 def _refuse(at: int, detail: str) -> NoReturn:

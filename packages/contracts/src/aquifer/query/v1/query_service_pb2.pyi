@@ -594,6 +594,126 @@ class Answer(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class CountFacetsRequest(message.Message):
+    """Request of CountFacets."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    COLLECTION_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    filter: builtins.str
+    """Only documents for which this is true, see `SearchRequest.filter`; empty: all."""
+    collection: builtins.str
+    """Collection id; empty: all collections of the tenant."""
+    limit: builtins.int
+    """Values of each field, 1 to 100; 0 means 10."""
+    @builtins.property
+    def fields(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """1 to 10 of `collection`, `labels`, `metadata.KEY` and `metadata."any key"`, each once."""
+
+    def __init__(
+        self,
+        *,
+        filter: builtins.str = ...,
+        collection: builtins.str = ...,
+        fields: abc.Iterable[builtins.str] | None = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "fields", b"fields", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountFacetsResponse(message.Message):
+    """Response of CountFacets."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FACETS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
+    documents: builtins.int
+    """Number of documents that were counted."""
+    partial: builtins.bool
+    """True if there are more documents, which were not counted."""
+    @builtins.property
+    def facets(self) -> containers.RepeatedCompositeFieldContainer[Facet]:
+        """In the order of the fields."""
+
+    def __init__(
+        self,
+        *,
+        facets: abc.Iterable[Facet] | None = ...,
+        documents: builtins.int = ...,
+        partial: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents", "facets", b"facets", "partial", b"partial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Facet(message.Message):
+    """The values of a field."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    DISTINCT_VALUES_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """As it was asked for."""
+    distinct_values: builtins.int
+    """Number of all different values."""
+    @builtins.property
+    def values(self) -> containers.RepeatedCompositeFieldContainer[FacetValue]:
+        """The most frequent ones, most frequent first; those with equal numbers in their own order."""
+
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        values: abc.Iterable[FacetValue] | None = ...,
+        distinct_values: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["distinct_values", b"distinct_values", "field", b"field", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FacetValue(message.Message):
+    """A value with the number of documents that have it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    documents: builtins.int
+    """Number of documents."""
+    @builtins.property
+    def value(self) -> struct_pb2.Value:
+        """A text, number or boolean; of a collection its id. A list counts with each of its values."""
+
+    def __init__(
+        self,
+        *,
+        value: struct_pb2.Value | None = ...,
+        documents: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class HideDocumentRequest(message.Message):
     """Request of HideDocument."""
 

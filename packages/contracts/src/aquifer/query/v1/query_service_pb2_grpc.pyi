@@ -48,6 +48,11 @@ class QueryServiceStub:
     """
     GetAnswer: aio.UnaryUnaryMultiCallable[query_service_pb2.GetAnswerRequest, query_service_pb2.Answer]
     """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+    CountFacets: aio.UnaryUnaryMultiCallable[query_service_pb2.CountFacetsRequest, query_service_pb2.CountFacetsResponse]
+    """Counts the live documents of the caller's tenant by the values of their fields: for each field the
+    most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
+    FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
+    """
     HideDocument: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentRequest, query_service_pb2.HideDocumentResponse]
     """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
     document that is not known here: a version that arrives later stays hidden. Scope `internal`.
@@ -120,6 +125,17 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.GetAnswerRequest, abc.Awaitable[query_service_pb2.Answer]],
     ) -> abc.Awaitable[query_service_pb2.Answer]:
         """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+
+    @abc_1.abstractmethod
+    def CountFacets(
+        self,
+        request: query_service_pb2.CountFacetsRequest,
+        context: aio.ServicerContext[query_service_pb2.CountFacetsRequest, abc.Awaitable[query_service_pb2.CountFacetsResponse]],
+    ) -> abc.Awaitable[query_service_pb2.CountFacetsResponse]:
+        """Counts the live documents of the caller's tenant by the values of their fields: for each field the
+        most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
+        FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
+        """
 
     @abc_1.abstractmethod
     def HideDocument(

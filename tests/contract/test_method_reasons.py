@@ -108,6 +108,7 @@ RECONCILE = {
     "LIMIT_RANGE": "a page of the store has a fixed size",
     "PAGE_SIZE_RANGE": "a slice has a fixed size",
     "FILTER_TOO_LONG": "the store is read without a filter",
+    "FILTER_INVALID": "the store is read without a filter",
     "OBJECT_KEY_INVALID": "the keys are those that the store lists",
     "SPARSE_INVALID": "query encodes the passage's words itself",
     "VECTOR_INVALID": "inference checks what its engine returns",
@@ -140,6 +141,7 @@ EXCLUDED = {
         "COLLECTION_NAME": "a comparison has no filter",
         "FILTER_TOO_LONG": "a comparison has no filter",
         "SPELLINGS_COUNT": "a comparison has no words",
+        "FILTER_INVALID": "a comparison has no filter",
         "SPARSE_INVALID": "a comparison has no words",
         "VECTOR_INVALID": "inference checks what its engine returns",
         "VECTOR_WIDTH": "query compares the profile of each embedding with its own",
@@ -358,7 +360,7 @@ PLANTED = {
     ),
     "PLANTED_TRANSLATED": (
         "services/query/src/query/vectors/shard.py",
-        "            return self._shard.count(edge.CountRequest(filter=_filter(",
+        "            return self._shard.count(edge.CountRequest(filter=filter_points(",
         set(),  # the context manager around it raises VECTORS_FAILED in its place
     ),
 }

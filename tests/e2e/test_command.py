@@ -91,6 +91,14 @@ TABLE = {
     "text": (["text", "{document}", "--range", "0:9"], TEXT),
     "versions": (["versions", "{document}"], VERSION),
     "search": (["search", "high water", "-c", "tides"], HIT),
+    "search --filter": (
+        ["search", "high water", "--filter", "collection = tides AND NOT metadata.year:*"],
+        HIT,
+    ),
+    "facets": (
+        ["facets", "labels", "metadata.year", "--filter", "collection = tides"],
+        {"field", "distinct_values", "values"},
+    ),
     "search --queries": (
         ["search", "--queries", "{folder}/queries.jsonl", "--run", "{folder}/run", "-c", "tides"],
         {"queries", "run"},

@@ -106,6 +106,10 @@ def test_typed_metadata_is_the_same_wherever_it_is_read(stack, tmp_path):
     waited_until = time.monotonic() + 20
     while read_metadata(stack) != [as_text(changed)] * 3:
         assert time.monotonic() < waited_until
+    search = ("search", "where does the pilot board?", "-c", "pilots", "--filter")
+    while not stack.json(*search, 'metadata.year = "2020" AND metadata.tags:1.5'):
+        assert time.monotonic() < waited_until
+    assert stack.json(*search, "metadata.year = 2020 OR metadata.public:*") == []
 
 
 def as_text(metadata):

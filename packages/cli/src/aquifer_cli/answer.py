@@ -24,6 +24,7 @@ async def show_answer(
     collection: str = "",
     model: str = "",
     *,
+    where: str = "",
     indent: str = "",
 ) -> Shown:
     """Prints an answer while it arrives; for programs, each step.
@@ -36,7 +37,8 @@ async def show_answer(
     citations: list[Citation] = []
     text = screen.flow(indent)
     try:
-        async for step in asking.ask(client, question, collection=collection, model=model):
+        steps = asking.ask(client, question, collection=collection, model=model, where=where)
+        async for step in steps:
             if screen.machine:
                 screen.record(asking.step_json(step))
             match step.WhichOneof("step"):

@@ -29,11 +29,24 @@ RUN_NAME = "aquifer"
 
 
 async def search(
-    client: Client, question: str, *, collection: str, limit: int, one_per_document: bool = False
+    client: Client,
+    question: str,
+    *,
+    collection: str,
+    limit: int,
+    one_per_document: bool = False,
+    where: str = "",
 ) -> list[Hit]:
-    """Hits of one question, best first."""
+    """Hits of one question, best first.
+
+    `where` is a filter as `SearchRequest.filter` describes it; empty: none.
+    """
     request = SearchRequest(
-        question=question, collection=collection, limit=limit, one_per_document=one_per_document
+        question=question,
+        collection=collection,
+        limit=limit,
+        one_per_document=one_per_document,
+        filter=where,
     )
     answer = await client.call(client.query.Search, request)
     return list(answer.hits)
@@ -109,6 +122,7 @@ async def write_run(
     collection: str,
     limit: int,
     done: Callable[[], None],
+    where: str = "",
 ) -> None:
     """Writes a TREC run of document ids, at most `limit` a query, in the order of the queries.
 
@@ -117,7 +131,12 @@ async def write_run(
 
     async def search_one(query: tuple[str, str]) -> list[Hit]:
         hits = await search(
-            client, query[1], collection=collection, limit=limit, one_per_document=True
+            client,
+            query[1],
+            collection=collection,
+            limit=limit,
+            one_per_document=True,
+            where=where,
         )
         done()
         return hits
@@ -130,7 +149,7 @@ async def write_run(
 
 
 async def ask(
-    client: Client, question: str, *, collection: str, model: str
+    client: Client, question: str, *, collection: str, model: str, where: str = ""
 ) -> AsyncIterator[AskResponse]:
     """The steps of an answer as they arrive; leaving early stops the engine.
 
@@ -139,7 +158,7 @@ async def ask(
     """
     await client.sign_in()
     stream = client.query.Ask(
-        AskRequest(question=question, collection=collection, model=model),
+        AskRequest(question=question, collection=collection, model=model, filter=where),
         timeout=ASK_S,
         metadata=await client.credentials(),
     )

@@ -31,7 +31,10 @@ PASSWORD_FILE = click.option(
     type=_FILE,
     help="File whose first line opens documents that need a password; - reads standard input.",
 )
-_COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
+COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
+FOUND_WHERE = click.option(
+    "--filter", "where", default="", help="Only documents for which this is true."
+)
 _METADATA = click.option(
     "--metadata",
     "pairs",
@@ -132,7 +135,7 @@ def import_(run: Run, file: Path, collection: str, labels: tuple[str, ...], *, w
   aquifer documents --filter 'metadata.year >= 2020 AND metadata.tags:draft'
   aquifer documents -c papers --json | jq -r .document""",
 )
-@_COLLECTION_ANY
+@COLLECTION_ANY
 @click.option("--state", default="", help=f"Only this state: {', '.join(STATES)}.")
 @click.option("--filter", "where", default="", help="Only documents for which this is true.")
 def documents(run: Run, collection: str, state: str, where: str) -> int:
@@ -167,10 +170,12 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
     "search",
     examples="""\
   aquifer search "how deep is the well" -k 3
+  aquifer search "water level" --filter 'metadata.year >= 2020 AND metadata.tags:survey'
   aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
 )
 @click.argument("question", required=False)
-@_COLLECTION_ANY
+@COLLECTION_ANY
+@FOUND_WHERE
 @click.option(
     "--limit",
     "-k",
@@ -185,6 +190,7 @@ def search(
     run: Run,
     question: str | None,
     collection: str,
+    where: str,
     limit: int,
     queries: Path | None,
     run_file: Path | None,
@@ -192,6 +198,10 @@ def search(
     """Searches passages for a question, or writes a TREC run.
 
     With --queries and --run: writes the ids of the documents found for each query, best first.
+
+    A filter compares metadata.KEY or metadata."any key" (= !=, numbers and times also < <= > >=,
+    `:` for "has in its list", `:*` for "has a value"), title (= != :*), document and collection
+    (= !=), version (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and parentheses.
     """
     from aquifer_cli import ask as asking
     from aquifer_cli import show
@@ -200,12 +210,14 @@ def search(
     if collection:
         names.check_collection(collection)
     if queries is not None and run_file is not None and question is None:
-        return _search_run(run, queries, run_file, collection, limit)
+        return _search_run(run, queries, run_file, collection, limit, where)
     if question is None or queries is not None or run_file is not None:
         raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
 
     async def work(client: "Client") -> list["Hit"]:
-        hits = await asking.search(client, question, collection=collection, limit=limit)
+        hits = await asking.search(
+            client, question, collection=collection, limit=limit, where=where
+        )
         if collection and not hits:
             await refuse_unknown(client, collection)
         return hits
@@ -221,7 +233,9 @@ def search(
     return 0
 
 
-def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit: int) -> int:
+def _search_run(
+    run: Run, queries: Path, run_file: Path, collection: str, limit: int, where: str
+) -> int:
     from aquifer_cli import ask as asking
     from aquifer_cli.collections import refuse_unknown
 
@@ -237,7 +251,7 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
                 await refuse_unknown(client, collection)
             advance = bars["answered"].advance
             await asking.write_run(
-                client, pairs, out, collection=collection, limit=limit, done=advance
+                client, pairs, out, collection=collection, limit=limit, done=advance, where=where
             )
 
         run.with_client(work)
@@ -257,13 +271,18 @@ def _search_run(run: Run, queries: Path, run_file: Path, collection: str, limit:
     "ask",
     examples="""\
   aquifer ask "How deep is the well?" -c handbook
+  aquifer ask "How deep is the well?" --filter 'metadata.year >= 2020'
   aquifer ask "How deep is the well?" --model extractive""",
 )
 @click.argument("question")
-@_COLLECTION_ANY
+@COLLECTION_ANY
+@FOUND_WHERE
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
-def ask(run: Run, question: str, collection: str, model: str) -> int:
-    """Answers a question from the documents, with citations."""
+def ask(run: Run, question: str, collection: str, where: str, model: str) -> int:
+    """Answers a question from the documents, with citations.
+
+    A filter is written as that of `aquifer search`.
+    """
     from aquifer_cli.answer import show_answer
     from aquifer_cli.collections import refuse_unknown
 
@@ -274,7 +293,7 @@ def ask(run: Run, question: str, collection: str, model: str) -> int:
         if collection:
             # Before the answer: its first words cannot be taken back.
             await refuse_unknown(client, collection)
-        answer = await show_answer(client, run.screen, question, collection, model)
+        answer = await show_answer(client, run.screen, question, collection, model, where=where)
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0

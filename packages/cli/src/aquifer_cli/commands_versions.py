@@ -1,4 +1,4 @@
-"""The commands for versions of a document. They follow those that show what became of documents.
+"""The commands for versions of a document. They follow the one that counts them.
 
 Like all commands they import what they need when they run.
 """
@@ -11,7 +11,7 @@ import click
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
 from aquifer_cli.commands import COLLECTION, PASSWORD_FILE
-from aquifer_cli.commands_state import cli
+from aquifer_cli.commands_facets import cli
 
 if TYPE_CHECKING:
     from aquifer.ingest.v1.document_pb2 import Document

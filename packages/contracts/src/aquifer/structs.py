@@ -24,6 +24,11 @@ def to_struct(pairs: JsonObject) -> Struct:
     return struct
 
 
+def to_value(value: JsonValue) -> Value:
+    """A single value of a struct."""
+    return to_struct({"value": value}).fields["value"]
+
+
 def _to_json(value: Value) -> JsonValue:
     match value.WhichOneof("kind"):
         case "string_value":

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from chassis.base.errors import InvalidInputError
+from chassis.base.filter_values import read_time
+from chassis.base.filters import MetadataCondition, Operator
 from ingest.domain import State
 from ingest.filter_parser import parse_filter
-from ingest.filter_values import read_time
-from ingest.filters import MetadataCondition, Operator
 from ingest.usecases.rows import PageQuery
 from services.ingest.tests.conftest import NAME, TENANT, Rig
 

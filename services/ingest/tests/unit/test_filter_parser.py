@@ -5,18 +5,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from chassis.base.errors import InvalidInputError
+from chassis.base.filter_parser import DEPTH_MAX
+from chassis.base.filters import All, AnyOf, Condition, MetadataCondition, Not, Operator
 from ingest.domain import State
-from ingest.filter_parser import CONDITIONS_MAX, DEPTH_MAX, FILTER_MAX_CHARS, parse_filter
-from ingest.filters import (
-    All,
-    AnyOf,
-    Condition,
-    Field,
-    MetadataCondition,
-    Not,
-    Operator,
-    names_deleted,
-)
+from ingest.filter_parser import CONDITIONS_MAX, FILTER_MAX_CHARS, parse_filter
+from ingest.filters import Field, names_deleted
 
 FAILED = Condition(Field.STATE, Operator.EQUALS, State.FAILED)
 LARGE = Condition(Field.SIZE_BYTES, Operator.ABOVE, 10)

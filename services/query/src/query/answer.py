@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from query.domain import Passage, Version, check_collection_id, check_question
 
@@ -24,6 +25,7 @@ class Inquiry:
     collection: str = ""
     model: str = ""
     max_output_tokens: int
+    where: Expression | None = None
 
     def __post_init__(self) -> None:
         check_question(self.question)

@@ -30,6 +30,7 @@ from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
+from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
@@ -49,12 +50,13 @@ from query.usecases.find_passages import FindPassages
 from query.usecases.generator import Generator
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
-from query.usecases.label_documents import LabelDocuments, RelabelPoints
+from query.usecases.label_documents import LabelDocuments
 from query.usecases.ports import Catalogue, Embedder, Ledger
 from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, ListProfiles
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.remove_dropped import RemoveDropped
+from query.usecases.update_points import UpdatePoints
 from query.vectors import engine_client
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ log = logging.getLogger(__name__)
 SERVICE: Final = "query"
 PAUSE_MIN_S: Final = 0.5
 REMOVE_EVERY_S: Final = 2.0
-RELABEL_EVERY_S: Final = 1.0
+UPDATE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0
 
 
@@ -175,7 +177,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
     removal = make_removal(transactions, indexes, process.dead_letters)
     find = FindPassages(indexes, ledger)
-    relabel = RelabelPoints(begin, ledger, indexes)
+    points = UpdatePoints(begin, ledger, indexes)
     process.consume(
         events,
         app=UseCases(
@@ -191,9 +193,10 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         find=find,
         ask=Ask(find, adapters.generator, answers, uuid4),
         answers=answers,
+        facets=PostgresFacets(adapters.database),
         hide=HideDocument(begin),
         hide_many=HideDocuments(begin),
-        label=LabelDocuments(begin, relabel),
+        label=LabelDocuments(begin, points),
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
@@ -206,8 +209,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     remove = RemoveDropped(begin=begin, ledger=ledger, records=records, indexes=indexes)
-    points = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
-    add_ReconcileServiceServicer_to_server(ReconcileRpc([points]), process.server)
+    reconcile = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
+    add_ReconcileServiceServicer_to_server(ReconcileRpc([reconcile]), process.server)
     profile_rpc = _make_profile_rpc(indexes, ledger, adapters.catalogue, remove)
     add_ProfileServiceServicer_to_server(profile_rpc, process.server)
     process.add_loop(outbox.relay)
@@ -215,7 +218,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     for place, wake in enumerate(indexes.wakes):
         process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
-    process.add_loop(_make_loop(RELABEL_EVERY_S, relabel.run))
+    process.add_loop(_make_loop(UPDATE_EVERY_S, points.run))
     process.add_loop(_make_loop(settings.reconcile_s, remove.run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
     process.stages = ledger.count_backlog

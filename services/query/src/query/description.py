@@ -1,4 +1,4 @@
-"""The description of a document version: its title and metadata."""
+"""The description of a document version: its title and metadata; and what else points know."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,14 @@ class Description:
                 raise InvalidInputError("TEXT_NUL", "text contains the character NUL; remove it")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InvalidInputError("METADATA_RANGE", "a number of the metadata is not finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What is said of a document: its labels, and the descriptions of versions by number."""
+
+    labels: tuple[str, ...] = ()
+    descriptions: Mapping[int, Description] = field(default_factory=dict)
 
 
 def _flatten(value: JsonValue) -> Iterator[JsonValue]:

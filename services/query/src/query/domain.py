@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aquifer.structs import JsonObject
 from chassis.base.errors import FieldViolation, InvalidInputError
+from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from query.description import Description
 from query.labels import NO_LABELS, Labels
@@ -220,7 +221,8 @@ class Removed:
 class Question:
     """A search of a tenant; `collection` is a collection id, empty for all collections.
 
-    It finds documents without labels, and those with one of `held`; None: with any.
+    It finds documents without labels, and those with one of `held`; None: with any. `where` must be
+    true of them; None: nothing must.
     """
 
     tenant: str
@@ -229,6 +231,7 @@ class Question:
     collection: str = ""
     limit: int
     one_per_document: bool = False
+    where: Expression | None = None
 
     def __post_init__(self) -> None:
         check_question(self.text)

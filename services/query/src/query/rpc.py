@@ -15,7 +15,7 @@ from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.lines import STEPS_PER_POINT, count
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
-from aquifer.structs import to_struct
+from aquifer.structs import to_struct, to_value
 from chassis.base import paging
 from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
@@ -23,9 +23,12 @@ from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
 from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
 from query.domain import Hit, Passage, Question, Version
+from query.filters.facets import Facets, read_fields
+from query.filters.language import parse_filter
 from query.labels import to_labels
 from query.lines import find_lines
 from query.usecases.ask import Ask
+from query.usecases.count_facets import CountFacets, Facet
 from query.usecases.documents import HideDocument, HideDocuments
 from query.usecases.find_passages import FindPassages
 from query.usecases.label_documents import LabelDocuments
@@ -35,6 +38,7 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/Search": any_of("search"),
     "aquifer.query.v1.QueryService/Ask": any_of("ask"),
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
+    "aquifer.query.v1.QueryService/CountFacets": any_of("search"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
     "aquifer.query.v1.QueryService/HideDocuments": any_of("internal"),
     "aquifer.query.v1.QueryService/LabelDocuments": any_of("internal"),
@@ -60,6 +64,7 @@ class QueryRpc(QueryServiceServicer):
     find: FindPassages
     ask: Ask
     answers: Answers
+    facets: CountFacets
     hide: HideDocument
     hide_many: HideDocuments
     label: LabelDocuments
@@ -78,6 +83,7 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
+            where=parse_filter(request.filter),
         )
         hits = await self.find.run(question)
         return _found(hits)
@@ -96,6 +102,7 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             model=request.model,
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+            where=parse_filter(request.filter),
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)
@@ -114,6 +121,27 @@ class QueryRpc(QueryServiceServicer):
         if answer is None:
             raise NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
         return _answer(answer)
+
+    @override
+    async def CountFacets(
+        self, request: pb.CountFacetsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.CountFacetsResponse:
+        """Counts the documents that the caller may see by the values of their fields."""
+        who = caller()
+        asked = Facets(
+            tenant=who.tenant,
+            held=who.labels,
+            collection=request.collection,
+            where=parse_filter(request.filter),
+            fields=read_fields(request.fields),
+            limit=request.limit or LIMIT_DEFAULT,
+        )
+        counted = await self.facets.run(asked)
+        return pb.CountFacetsResponse(
+            facets=map(_facet, counted.facets),
+            documents=counted.documents,
+            partial=counted.partial,
+        )
 
     @override
     async def HideDocument(
@@ -155,6 +183,14 @@ class QueryRpc(QueryServiceServicer):
         )
         found = await self.ledger.inspect(caller().tenant, asked)
         return pb.InspectDocumentsResponse(documents=map(_inspected, found))
+
+
+def _facet(facet: Facet) -> pb.Facet:
+    values = [
+        pb.FacetValue(value=to_value(value), documents=documents)
+        for value, documents in facet.values
+    ]
+    return pb.Facet(field=facet.field.name, values=values, distinct_values=facet.distinct)
 
 
 def _annotate(span: Span, step: Step) -> None:

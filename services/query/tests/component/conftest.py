@@ -59,9 +59,10 @@ from query.usecases.documents import (
 from query.usecases.find_passages import FindPassages
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
-from query.usecases.label_documents import LabelDocuments, RelabelPoints
+from query.usecases.label_documents import LabelDocuments
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
+from query.usecases.update_points import UpdatePoints
 from query.vectors.engine_client import EngineVectors
 
 TENANT = "acme"
@@ -166,8 +167,8 @@ class World:
         self.find = FindPassages(self.indexes, self.ledger)
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
         self.hide = HideDocument(self.begin)
-        self.relabel = RelabelPoints(self.begin, self.ledger, self.indexes)
-        self.label = LabelDocuments(self.begin, self.relabel)
+        self.update = UpdatePoints(self.begin, self.ledger, self.indexes)
+        self.label = LabelDocuments(self.begin, self.update)
         self.remove_points = RemovePoints(self.ledger, self.indexes)
         self.rebuild = self.rebuilder()
         self.removal = make_removal(transactions, self.indexes, self.dead_letters)

@@ -99,8 +99,8 @@ async def test_labels_of_others_follow_while_a_tenant_is_being_removed(world):
         " WHERE live_version > 0 ORDER BY tenant_id"
     )
     await order(world)
-    assert await world.relabel.run() == 1
-    assert await world.ledger.list_relabelled(9) == []
+    assert await world.update.run() == 1
+    assert await world.ledger.list_outdated(9) == []
 
 
 async def test_no_late_batch_brings_a_point_or_passage_back(world):

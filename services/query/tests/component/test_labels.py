@@ -85,9 +85,9 @@ async def test_the_latest_labels_stay_in_any_order(world):
     await world.deliver(world.embedded("the salaries", labels=labels("law", order=3)))
     assert await entries(world) == {(DOCUMENT, ("law",))}
     assert not await finds(world, frozenset({"eng", "law"}))
-    assert await world.relabel.run() == 1
+    assert await world.update.run() == 1
     assert await entries(world) == {(DOCUMENT, ("hr",))}
-    assert await world.relabel.run() == 0
+    assert await world.update.run() == 0
     assert await finds(world, HR)
 
 
@@ -99,7 +99,7 @@ async def test_a_change_while_points_are_written_reaches_them(world):
     world.vectors.after_upsert = change
     await world.deliver(world.embedded("the salaries"))
     assert not await finds(world, ENG)
-    await world.relabel.run()
+    await world.update.run()
     assert await entries(world) == {(DOCUMENT, ("hr",))}
     assert await finds(world, HR)
 
@@ -109,7 +109,7 @@ async def test_a_repeated_batch_does_not_leave_old_labels(world):
     await world.deliver(event, ids=["one"])
     await world.label.run("acme", [(DOCUMENT, labels("eng", order=2))])
     await world.deliver(event, ids=["one"])
-    await world.relabel.run()
+    await world.update.run()
     assert await entries(world) == {(DOCUMENT, ("eng",))}
 
 
@@ -120,7 +120,7 @@ async def test_a_new_version_brings_its_labels_to_the_old_one(world):
     )
     await world.deliver(batch)
     assert not await finds(world, ENG)
-    await world.relabel.run()
+    await world.update.run()
     assert await finds(world, HR)
 
 
@@ -131,11 +131,11 @@ async def test_points_follow_after_the_vector_store_was_away(world, monkeypatch)
         raise UnavailableError("VECTORS_UNAVAILABLE", "away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.vectors), "label", fail)
+        patch.setattr(type(world.vectors), "describe", fail)
         await world.label.run("acme", [(DOCUMENT, labels("hr"))])
     assert not await finds(world, ENG)
     assert await entries(world) == {(DOCUMENT, ())}
-    await world.relabel.run()
+    await world.update.run()
     assert await entries(world) == {(DOCUMENT, ("hr",))}
 
 
@@ -143,13 +143,13 @@ async def test_changes_at_the_same_time_end_with_the_latest(world):
     await world.deliver(world.embedded("the salaries"))
     changes = [labels(f"l{n}", order=n + 1) for n in range(20)]
     await asyncio.gather(*(world.label.run("acme", [(DOCUMENT, one)]) for one in changes))
-    await world.relabel.run()
+    await world.update.run()
     assert await entries(world) == {(DOCUMENT, ("l19",))}
 
 
 async def test_the_reconciler_repairs_labels_of_points(world):
     await world.deliver(world.embedded("the salaries", labels=labels("hr")))
-    await world.vectors.label(TenantScope("acme"), DOCUMENT, ("eng",))
+    await world.vectors.describe(TenantScope("acme"), DOCUMENT, ("eng",), {})
     scope = Scope(tenant="acme", collection="", dry_run=False)
     page = await world.reconciler().run(scope, "")
     assert [(one.count, one.repaired) for one in page.findings] == [(1, 1), (0, 0)]

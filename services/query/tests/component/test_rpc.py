@@ -14,6 +14,7 @@ from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc
+from query.store.facets import PostgresFacets
 from query.usecases.documents import HideDocuments
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -29,6 +30,7 @@ async def rpc(world):
         find=world.find,
         ask=world.ask,
         answers=world.answers,
+        facets=PostgresFacets(world.database),
         hide=world.hide,
         hide_many=HideDocuments(world.begin),
         label=world.label,
@@ -189,3 +191,24 @@ async def test_all_of_many_documents_are_hidden_or_none(world, rpc, documents, r
 def test_every_method_has_its_scope():
     service = pb.DESCRIPTOR.services_by_name["QueryService"]
     assert set(ACCESS) == {f"{service.full_name}/{method.name}" for method in service.methods}
+
+
+async def test_a_filter_narrows_search_and_answer(world, rpc):
+    await world.deliver(world.embedded("the impeller wears out", metadata={"year": 2020}))
+    for text, count in (("metadata.year = 2020", 1), ('metadata.year = "2020"', 0)):
+        found = await rpc.Search(pb.SearchRequest(question="impeller", filter=text), None)
+        assert len(found.hits) == count
+        asked = pb.AskRequest(question="impeller", filter=text)
+        steps = [step async for step in rpc.Ask(asked, None)]
+        assert len([one for one in steps if one.HasField("citation")]) == count
+
+
+async def test_a_filter_that_cannot_be_read_is_refused_before_anything_is_done(world, rpc):
+    for text in ("impeller", "metadata.year >", "create_time > 2020-01-01T00:00:00Z", "(" * 4_000):
+        with pytest.raises(InvalidInputError) as refused:
+            await rpc.Search(pb.SearchRequest(question="impeller", filter=text), None)
+        assert refused.value.reason == "FILTER_INVALID"
+        with pytest.raises(InvalidInputError) as refused:
+            _ = [step async for step in rpc.Ask(pb.AskRequest(question="a", filter=text), None)]
+        assert (refused.value.reason, refused.value.fields[0].field) == ("FILTER_INVALID", "filter")
+    assert world.embedder.embedded == []

@@ -15,15 +15,21 @@ from dataclasses import replace
 import mmh3
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from qdrant_client import AsyncQdrantClient
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from query.filters.facts import list_facts
+from query.filters.language import parse_filter
+from query.filters.points import ask_points
 from query.retrieval.fusion import Candidates, Ranked, fuse
 from query.retrieval.lexical import SparseVector, encode_passage, encode_question, read_words
 from query.retrieval.vector_store import Filter, Point, Probe, TenantScope, VectorStore
 from query.vectors import engine_client
 from query.vectors.qdrant import QdrantVectors
 from query.words.terms import FORM_WEIGHT
+from services.query.tests.filters import DESCRIBED, EXPRESSIONS, Described, matches
 
 WIDTH = 4
 ACME, EVIL = TenantScope("acme"), TenantScope("evil")
@@ -470,7 +476,7 @@ async def test_labels_of_a_document_are_replaced_in_all_its_points(store):
     await store.upsert(ACME, [point(3, "pump")])
     await store.upsert(EVIL, [point(4, "pump", document=document, labels=("hr",))])
     before = await store.search(ACME, meaning(1, 0, 0, 0))
-    await store.label(ACME, document, ("eng", "law"))
+    await store.describe(ACME, document, ("eng", "law"), {})
     assert await found_by(store, ENG, words("pump")) == {1, 2, 3}
     assert await found_by(store, HR, words("pump")) == {3}
     assert [one.labels for one in (await store.scroll(ACME)).entries] == [
@@ -480,11 +486,125 @@ async def test_labels_of_a_document_are_replaced_in_all_its_points(store):
     ]
     assert [one.labels for one in (await store.scroll(EVIL)).entries] == [("hr",)]
     assert (await store.search(ACME, meaning(1, 0, 0, 0))).scores == before.scores
-    await store.label(ACME, document, ())
+    await store.describe(ACME, document, (), {})
     assert await found_by(store, BARE, words("pump")) == {1, 2, 3}
 
 
 async def test_labels_of_an_unknown_document_change_nothing(store):
     await store.upsert(ACME, [point(1, "pump", labels=("hr",))])
-    await store.label(ACME, "collections/c/documents/unknown", ("eng",))
+    await store.describe(ACME, "collections/c/documents/unknown", ("eng",), {})
     assert await found_by(store, HR, words("pump")) == {1}
+
+
+def described_point(number: int, one: Described, **changed) -> Point:
+    return point(
+        number,
+        "pump",
+        document=one.document,
+        version=one.version,
+        labels=one.labels,
+        facts=list_facts(one.document, one.title, one.metadata),
+        **changed,
+    )
+
+
+def where(text: str) -> Filter:
+    expression = parse_filter(text)
+    assert expression is not None
+    return Filter(where=ask_points(expression))
+
+
+X, Y = "collections/a/documents/x", "collections/b/documents/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("metadata.year = 2020", [1]),
+        ('metadata.year = "2020"', [2]),
+        ("metadata.year != 2020", [2, 3, 4]),
+        ("metadata.year >= 2020", [1, 4]),
+        ("metadata.year > 2020 AND metadata.year < 2022", [4]),
+        ("NOT metadata.year >= 2020", [2, 3]),
+        ("metadata.year:*", [1, 2, 4]),
+        ("metadata.tags:draft", [1, 3]),
+        ("metadata.tags:draft OR metadata.tags:final", [1, 2, 3]),
+        ("metadata.tags = draft", [3]),
+        ("metadata.due < 2024-05-01T00:00:00Z", [2]),
+        ("metadata.due = 2024-05-01T00:00:00Z", [1]),
+        ("metadata.done = true", [3]),
+        ('metadata."a key" = "x"', [4]),
+        ("title = Pump", [1]),
+        ("title:*", [1, 2]),
+        ('title = ""', [3, 4]),
+        ("document = x", [1, 3]),
+        (f"document = {Y}", [2]),
+        ("collection = a", [1, 3]),
+        ("collection != a AND version = 2", [4]),
+        ("version >= 2", [3, 4]),
+        ("labels:hr", [2, 3]),
+        ("NOT labels:*", [1, 4]),
+        ("(metadata.year = 2020 OR labels:hr) AND NOT document = y", [1, 3]),
+        ("collection = z", []),
+    ],
+)
+async def test_a_filter_finds_what_it_says(store: VectorStore, text, expected):
+    described = [
+        Described(
+            X,
+            title="Pump",
+            metadata={"year": 2020, "tags": ["draft", 1], "due": "2024-05-01T02:00:00+02:00"},
+        ),
+        Described(
+            Y,
+            title="Valve",
+            metadata={"year": "2020", "tags": "final", "due": "2024-04-30T23:59:59.999999Z"},
+            labels=("hr",),
+        ),
+        Described(X, version=2, metadata={"tags": "draft", "done": True}, labels=("eng", "hr")),
+        Described("collections/c/documents/z", version=2, metadata={"year": 2021, "a key": "x"}),
+    ]
+    await store.upsert(ACME, [described_point(n, one) for n, one in enumerate(described, 1)])
+    await store.upsert(EVIL, [described_point(9, described[0])])
+    within = where(text)
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=within)
+    found = await store.search(ACME, probe)
+    assert order(found) == by_meaning(found) == by_words(found) == expected
+    assert await store.count(ACME, within) == len(expected)
+    assert numbers((await store.scroll(ACME, within)).entries) == expected
+
+
+@given(st.lists(DESCRIBED, min_size=1, max_size=30), st.lists(EXPRESSIONS, max_size=20))
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_every_filter_finds_what_it_says(store: VectorStore, described, expressions):
+    await store.delete_points(ACME, [point(n).point_id for n in range(1, 31)])
+    await store.upsert(ACME, [described_point(n, one) for n, one in enumerate(described, 1)])
+    for expression in expressions:
+        expected = [n for n, one in enumerate(described, 1) if matches(one, expression)]
+        within = Filter(where=ask_points(expression))
+        assert numbers((await store.scroll(ACME, within)).entries) == expected, expression
+
+
+async def test_a_filter_narrows_within_the_depth(store: VectorStore):
+    one, other = Described(X, metadata={"year": 2020}), Described(Y, metadata={"year": 2021})
+    crowd = [described_point(n, one) for n in range(1, 60)]
+    await store.upsert(ACME, [*crowd, described_point(90, other, dense=(1, 1, 0, 0))])
+    within = where("metadata.year > 2020")
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), depth=5, within=within)
+    assert order(await store.search(ACME, probe)) == [90]
+
+
+async def test_descriptions_are_replaced_in_the_points_of_their_version(store: VectorStore):
+    old = Described(X, title="Pump", metadata={"year": 2020, "tags": ["a"]}, labels=("hr",))
+    await store.upsert(ACME, [described_point(n, replace(old, version=n)) for n in (1, 2)])
+    await store.upsert(EVIL, [described_point(9, old)])
+    new = list_facts(X, "", {"year": 2021})
+    await store.describe(ACME, X, ("hr",), {2: new})
+    assert numbers((await store.scroll(ACME, where("metadata.year = 2020"))).entries) == [1]
+    assert numbers((await store.scroll(ACME, where("metadata.year > 2020"))).entries) == [2]
+    assert numbers((await store.scroll(ACME, where("title:* OR metadata.tags:a"))).entries) == [1]
+    before = list_facts(X, "Pump", old.metadata).digest
+    assert [one.described for one in (await store.scroll(ACME)).entries] == [before, new.digest]
+    assert [one.described for one in (await store.scroll(EVIL)).entries] == [before]

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import models
 
+from query.filters.points import ask_points
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import Filter, Probe, TenantScope
-from query.vectors import qdrant, shard
+from query.vectors import qdrant, qdrant_filters, shard_filters
+from services.query.tests.filters import EXPRESSIONS
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,20}", fullmatch=True)
 COLLECTIONS = NAMES.map("collections/{}".format)
@@ -17,6 +19,7 @@ FILTERS = st.builds(
     collections=st.frozensets(COLLECTIONS, max_size=3),
     documents=st.frozensets(DOCUMENTS, max_size=3),
     version=st.none() | st.integers(1, 9),
+    where=st.none() | EXPRESSIONS.map(ask_points),
 )
 SCOPES = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True).map(TenantScope)
 PROBES = st.builds(
@@ -49,13 +52,13 @@ def test_every_query_to_a_server_demands_the_tenant_once(scope, probe):
 @given(scope=SCOPES, within=FILTERS, ids=st.lists(st.uuids().map(str), max_size=3))
 def test_every_other_filter_for_a_server_demands_the_tenant_once(scope, within, ids):
     also = [models.HasIdCondition(has_id=ids)] if ids else []
-    assert tenants(qdrant.tenant_filter(scope, within, also=also)) == [scope.tenant]
+    assert tenants(qdrant_filters.tenant_filter(scope, within, also=also)) == [scope.tenant]
 
 
 @given(scope=SCOPES, within=FILTERS)
 def test_every_filter_for_the_engine_demands_the_tenant_once(scope, within):
-    where = shard._filter(scope, within)
-    named = [one for one in where.must if one.key in ("tenant", "collection")]
+    where = shard_filters.filter_points(scope, within)
+    named = [one for one in where.must if getattr(one, "key", None) in ("tenant", "collection")]
     [condition] = named
     if within.collections:
         stored = condition.match.value

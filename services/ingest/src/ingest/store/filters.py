@@ -1,24 +1,24 @@
 """Filters of a list as conditions of a statement; values are always parameters."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
-from ingest.domain import State
-from ingest.filters import (
+from chassis.base.filter_sql import add_value, compare_metadata, sign
+from chassis.base.filters import (
     All,
     AnyOf,
     Condition,
     Expression,
-    Field,
     MetadataCondition,
     Not,
     Operator,
 )
+from ingest.domain import State
+from ingest.filters import Field
 
-_COLUMNS: Final[Mapping[Field, str]] = {
+_COLUMNS: Final[Mapping[str, str]] = {
     Field.STATE: "v.state",
     Field.REASON: "v.reason",
     Field.TITLE: "coalesce(nullif(v.title, ''), v.text_title)",
@@ -48,52 +48,26 @@ def condition(expression: Expression | None, values: dict[str, Any]) -> str:
 
 
 def _compare(one: Condition, values: dict[str, Any]) -> str:
-    if one.field is Field.NOTES:
-        return f"v.notes @> %({_add(values, Jsonb([[one.value]]))})s"
-    name = _add(values, one.value.value if isinstance(one.value, State) else one.value)
+    if one.field == Field.NOTES:
+        return f"v.notes @> %({add_value(values, Jsonb([[one.value]]))})s"
+    name = add_value(values, one.value.value if isinstance(one.value, State) else one.value)
     column = _COLUMNS[one.field]
     if one.operator is Operator.HAS:
         return _contains(column, name)
-    return f"{column} {_sign(one.operator)} %({name})s"
+    return f"{column} {sign(one.operator)} %({name})s"
 
 
 def _compare_metadata(one: MetadataCondition, values: dict[str, Any]) -> str:
-    """Compares as jsonb, where values of different types differ and numbers are exact."""
-    found = f"(v.metadata -> %({_add(values, one.key)})s::text)"
-    text = f"({found} #>> '{{}}')"
-    operator = Operator.EQUALS if one.operator is Operator.DIFFERS else one.operator
-    if isinstance(one.value, datetime):
-        name = _add(values, one.value)
-        true = (
-            f"jsonb_typeof({found}) = 'string' AND read_time({text}) {_sign(operator)} %({name})s"
-        )
-    elif operator is Operator.HAS:
-        true = f"{found} @> %({_add(values, Jsonb(one.value))})s"
-        if isinstance(one.value, str):
-            contains = _contains(text, _add(values, one.value))
-            true = f"({true} OR jsonb_typeof({found}) = 'string' AND {contains})"
-    else:
-        value = f"%({_add(values, Jsonb(one.value))})s"
-        true = (
-            f"jsonb_typeof({found}) = jsonb_typeof({value}) AND {found} {_sign(operator)} {value}"
-        )
-    # Without the key, the condition would be NULL.
-    known = f"coalesce({true}, false)"
-    return f"NOT {known}" if one.operator is Operator.DIFFERS else known
+    """HAS also finds a text that contains the text."""
+    true = compare_metadata(one, "v.metadata", values)
+    if one.operator is not Operator.HAS or not isinstance(one.value, str):
+        return true
+    found = f"(v.metadata -> %({add_value(values, one.key)})s::text)"
+    contains = _contains(f"({found} #>> '{{}}')", add_value(values, one.value))
+    return f"({true} OR coalesce(jsonb_typeof({found}) = 'string' AND {contains}, false))"
 
 
 def _contains(column: str, name: str) -> str:
     """Whether a text contains another; the same letters in every database, whatever its locale."""
     folded = f'lower(%({name})s::text COLLATE "C")'
     return f'position({folded} IN lower({column} COLLATE "C")) > 0'
-
-
-def _sign(operator: Operator) -> str:
-    return "<>" if operator is Operator.DIFFERS else operator.value
-
-
-def _add(values: dict[str, Any], value: object) -> str:
-    """Adds a parameter; returns its name."""
-    name = f"filter_{len(values)}"
-    values[name] = value
-    return name

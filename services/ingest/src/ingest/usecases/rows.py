@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from chassis.base.filters import Expression
 from ingest.domain import Draft, Entry, Object, State
-from ingest.filters import Expression
 from ingest.pieces import Prepared
 
 

@@ -6,9 +6,9 @@ candidates; a caller must look them up in Postgres before it shows them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from chassis.base.errors import InvalidInputError
 from chassis.base.labels import Held
 from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, collection_of
+from query.filters.facts import NO_FACTS, SLOTS, Facts
+from query.filters.points import UNLABELLED, PointCondition
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import SparseVector, Spelling
 
@@ -24,9 +26,9 @@ UPSERT_BATCH_MAX: Final = 256
 SCROLL_LIMIT_MAX: Final = 1_000
 FILTER_VALUES_MAX: Final = 1_000
 SPELLINGS_MAX: Final = 64
+# The fields of a stored point with its facts, by their slots.
+FACT_FIELDS: Final = tuple(f"facts.s{slot}" for slot in range(SLOTS))
 ORDINAL_MAX: Final = 2**31 - 1
-# What a store keeps as the label of a point without labels; no label has this form.
-UNLABELLED: Final = "*"
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
@@ -52,7 +54,8 @@ class Point:
     """One passage as the store keeps it.
 
     `dense` has the store's dimensions and unit length; `document` is the resource name
-    `collections/{collection}/documents/{document}`, `labels` are those of the document, sorted.
+    `collections/{collection}/documents/{document}`, `labels` are those of the document, sorted, and
+    `facts` those of the version's description.
     """
 
     point_id: str
@@ -62,6 +65,7 @@ class Point:
     dense: Vector
     sparse: SparseVector
     labels: tuple[str, ...] = ()
+    facts: Facts = NO_FACTS
 
     def __post_init__(self) -> None:
         check_point_id(self.point_id)
@@ -78,11 +82,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Restricts a call within its tenant; each given field must match one of its values."""
+    """Restricts a call within its tenant.
+
+    Each given field must match one of its values, and `where` must be true.
+    """
 
     collections: frozenset[str] = frozenset()
     documents: frozenset[str] = frozenset()
     version: int | None = None
+    where: PointCondition | None = None
 
     def __post_init__(self) -> None:
         for name in self.collections:
@@ -139,13 +147,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A point without its vectors."""
+    """A point without its vectors; `described` is the digest of its facts."""
 
     point_id: str
     document: str
     version: int
     ordinal: int
     labels: tuple[str, ...] = ()
+    described: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +211,17 @@ class VectorStore(Protocol):
         collections.
         """
 
-    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
-        """Set the labels of all points of a document; searches follow them when this returns."""
+    async def describe(
+        self,
+        scope: TenantScope,
+        document: str,
+        labels: tuple[str, ...],
+        facts: Mapping[int, Facts],
+    ) -> None:
+        """Set the labels of all points of a document, and the facts of some of its versions.
+
+        Searches follow them when this returns.
+        """
 
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove points by id; returns their number. Ids unknown to the tenant are ignored."""
@@ -235,6 +253,14 @@ def to_stored(labels: tuple[str, ...]) -> list[str]:
 def from_stored(labels: Sequence[str]) -> tuple[str, ...]:
     """The opposite of `to_stored`."""
     return tuple(sorted(set(labels) - {UNLABELLED}))
+
+
+def to_stored_facts(facts: Facts) -> dict[str, Any]:
+    """The fields of a stored point that its description decides; they replace those from before."""
+    slots: dict[str, list[int]] = {}
+    for fact in facts.stated:
+        slots.setdefault(FACT_FIELDS[fact % SLOTS].removeprefix("facts."), []).append(fact)
+    return {"facts": slots, "ordered": list(facts.ordered), "described": facts.digest}
 
 
 def check_point_id(point_id: str) -> None:

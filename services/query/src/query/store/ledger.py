@@ -11,6 +11,7 @@ from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
 from query.profile import Profile
+from query.store.filters import condition
 from query.store.rows import read_standing
 from query.store.statements import STANDING
 from query.usecases.ports import (
@@ -57,8 +58,8 @@ WITH verified AS (
         WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
     ) AS known
     WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
-      AND (%(held)s::text[] IS NULL OR known.labels = '{{}}' OR known.labels && %(held)s)
-      AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s)
+      AND (%(held)s::text[] IS NULL OR known.labels = '{{{{}}}}' OR known.labels && %(held)s)
+      AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s) {{where}}
 ), best AS (
     SELECT point_id, score, place FROM verified WHERE NOT %(one_per_document)s OR nth = 1
     ORDER BY place LIMIT %(limit)s
@@ -75,6 +76,12 @@ LEFT JOIN LATERAL (
 ) AS passage ON true
 ORDER BY place
 """  # noqa: S608
+# What a filter says of a passage's version and its document.
+_WHERE: Final = """
+AND (SELECT {condition} FROM descriptions AS described
+     WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
+     LIMIT 1)
+"""
 
 _PAGE: Final = f"""
 SELECT point_id, {_PASSAGE}, (
@@ -139,7 +146,7 @@ _INSPECT_ALL: Final = _INSPECT.format(
     chosen="document > %(after)s AND %(collection)s IN ('', substr(collection, 13))"
 )
 
-_RELABELLED: Final = f"""
+_OUTDATED: Final = f"""
 SELECT tenant_id, document FROM relabelled_documents WHERE {_NOT_REMOVED} LIMIT %(limit)s
 """  # noqa: S608
 
@@ -172,9 +179,12 @@ class PostgresLedger(Ledger):
 
     @override
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
+        values: dict[str, Any] = {}
+        where = "" if wanted.where is None else condition(wanted.where, values)
         rows = await self._read(
             tenant,
-            _LOOK_UP,
+            _LOOK_UP.format(where=where and _WHERE.format(condition=where)),
+            **values,
             profile=profile,
             point_ids=wanted.point_ids,
             scores=wanted.scores,
@@ -245,9 +255,9 @@ class PostgresLedger(Ledger):
         return [Inspected(**row) for row in rows]
 
     @override
-    async def list_relabelled(self, limit: int) -> Sequence[tuple[str, str]]:
+    async def list_outdated(self, limit: int) -> Sequence[tuple[str, str]]:
         async with self._database.sweep() as tx:
-            cursor = await tx.execute(_RELABELLED, {"limit": limit})
+            cursor = await tx.execute(_OUTDATED, {"limit": limit})
             return [(row["tenant_id"], row["document"]) for row in await cursor.fetchall()]
 
     @override

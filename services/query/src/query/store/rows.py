@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
-from query.description import Description
+from query.description import Attributes, Description
 from query.domain import Batch, Removed, Standing, Vector, Version, collection_of
-from query.labels import NO_LABELS, Labels
+from query.labels import Labels
 from query.store import statements
 from query.store.passage_vectors import put_vectors, remove_vectors
 from query.store.records import read_in_use
@@ -61,15 +61,29 @@ class PostgresRows(Rows):
         return [row["document"] for row in await cursor.fetchall()]
 
     @override
-    async def share_labels(self, document: str) -> Labels:
-        names = {"tenant": self._tenant, "document": document}
-        row = await (await self._tx.execute(statements.SHARE_LABELS, names)).fetchone()
-        return _labels(row) if row else NO_LABELS
+    async def record_described(self, described: Sequence[tuple[Version, Description]]) -> None:
+        if described:
+            values = {
+                "described": [version.document for version, _ in described],
+                "described_versions": [version.number for version, _ in described],
+                "revisions": [description.revision for _, description in described],
+            }
+            await self._tx.execute(statements.RECORD_DESCRIBED, {"tenant": self._tenant, **values})
 
     @override
-    async def finish_relabelling(self, document: str) -> None:
+    async def share_attributes(self, document: str) -> Attributes:
         names = {"tenant": self._tenant, "document": document}
-        await self._tx.execute(statements.FINISH_RELABELLING, names)
+        row = await (await self._tx.execute(statements.SHARE_LABELS, names)).fetchone()
+        cursor = await self._tx.execute(statements.DESCRIPTIONS, names)
+        return Attributes(
+            labels=_labels(row).names if row else (),
+            descriptions={one["version"]: _description(one) for one in await cursor.fetchall()},
+        )
+
+    @override
+    async def finish_update(self, document: str) -> None:
+        names = {"tenant": self._tenant, "document": document}
+        await self._tx.execute(statements.FINISH_UPDATE, names)
 
     @override
     async def lock_profiles(self) -> InUse:
@@ -223,13 +237,18 @@ class PostgresRows(Rows):
         return Removed(**row)
 
     @override
-    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, tuple[str, ...]]:
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, Attributes]:
         wanted = {"tenant": self._tenant, "point_ids": list(point_ids)}
         # A transaction that removes passages locks their document first. Only a statement after
         # this lock sees what such a transaction has removed.
         await self._tx.execute(statements.SHARE_DOCUMENTS, wanted)
         cursor = await self._tx.execute(statements.STILL_THERE, wanted)
-        return {row["point_id"]: tuple(row["labels"]) for row in await cursor.fetchall()}
+        return {
+            row["point_id"]: Attributes(
+                labels=tuple(row["labels"]), descriptions={row["version"]: _description(row)}
+            )
+            for row in await cursor.fetchall()
+        }
 
     def _names(self, version: Version) -> dict[str, Any]:
         return {
@@ -248,6 +267,10 @@ def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str,
         "metadata": [Jsonb(dict(description.metadata)) for _, description in described],
         "revisions": [description.revision for _, description in described],
     }
+
+
+def _description(row: Mapping[str, Any]) -> Description:
+    return Description(title=row["title"], metadata=row["metadata"], revision=row["revision"])
 
 
 def read_standing(row: Mapping[str, Any]) -> Standing:

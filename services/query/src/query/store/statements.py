@@ -88,7 +88,32 @@ SELECT labels, labels_order FROM documents
 WHERE tenant_id = %(tenant)s AND document = %(document)s FOR SHARE
 """
 
-FINISH_RELABELLING: Final = """
+# Descriptions change under the lock of their document.
+DESCRIPTIONS: Final = """
+SELECT version, title, metadata, revision FROM descriptions
+WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+# LIMIT 1: see `LABEL`.
+RECORD_DESCRIBED: Final = """
+WITH given AS (
+    SELECT * FROM unnest(%(described)b::text[], %(described_versions)b::bigint[],
+                         %(revisions)b::bigint[]) AS given(document, version, revision)
+)
+INSERT INTO relabelled_documents (tenant_id, document)
+SELECT %(tenant)s, given.document FROM given
+CROSS JOIN LATERAL (
+    SELECT revision FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = given.document AND version = given.version LIMIT 1
+) AS known
+WHERE known.revision <> given.revision
+UNION
+SELECT %(tenant)s, document FROM given
+GROUP BY document, version HAVING count(DISTINCT revision) > 1
+ON CONFLICT DO NOTHING
+"""
+
+FINISH_UPDATE: Final = """
 DELETE FROM relabelled_documents WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
@@ -244,7 +269,8 @@ CROSS JOIN LATERAL (
 
 # The passages of a deleted version stay until the end of its deletion, after its points.
 STILL_THERE: Final = """
-SELECT wanted.point_id, known.labels FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
+SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision
+FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
 CROSS JOIN LATERAL (
     SELECT document, version FROM passages
     WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
@@ -253,5 +279,10 @@ CROSS JOIN LATERAL (
     SELECT labels, tombstone_version FROM documents
     WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
 ) AS known
+CROSS JOIN LATERAL (
+    SELECT title, metadata, revision FROM descriptions
+    WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
+    LIMIT 1
+) AS described
 WHERE passage.version > known.tombstone_version
 """

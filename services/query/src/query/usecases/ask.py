@@ -144,6 +144,7 @@ class Ask:
             text=inquiry.question,
             collection=inquiry.collection,
             limit=PASSAGES_SHOWN,
+            where=inquiry.where,
         )
         return [hit.passage for hit in await self.find.run(question)]
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from query.description import Attributes
 from query.domain import Passage, Vector
 from query.retrieval.vector_store import Entry, TenantScope, VectorStore
 from query.usecases.indexes import Index
-from query.usecases.points import make_point
+from query.usecases.points import describe_point, make_point
 from query.usecases.ports import Begin, Ledger
 
 PAGE: Final = 1_000
@@ -25,7 +26,7 @@ class Compared:
     """One page of passages, in the order of their point ids, beside the points in its range.
 
     `missing` are passages without a point or a stored vector, or whose point has other labels than
-    their document.
+    their document or knows another description.
     `last` is the id at which the page ends, None on the last page. `orphans` are points without a
     passage; they may belong to a batch that is about to store its passages.
     """
@@ -62,7 +63,12 @@ async def compare_page(
 
 def _is_there(row: Row, present: Mapping[UUID, Entry]) -> bool:
     point_id, passage = row
-    return point_id in present and present[point_id].labels == passage.labels
+    entry = present.get(point_id)
+    return (
+        entry is not None
+        and entry.labels == passage.labels
+        and entry.described == describe_point(passage).digest
+    )
 
 
 async def _list_present(
@@ -82,6 +88,11 @@ async def _list_present(
         if page.next_id is None:
             return found
         start = page.next_id
+
+
+def _follow(passage: Passage, valid: Attributes) -> Passage:
+    described = valid.descriptions[passage.version.number]
+    return replace(passage, labels=valid.labels, title=described.title, metadata=described.metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +123,8 @@ class RestorePoints:
         async with self.begin(scope.tenant) as work:
             held = await work.rows.lock_passages([point_id for point_id, _ in rows])
             points = [
-                # Its labels may have changed since it was read.
-                make_point(point_id, replace(passage, labels=held[point_id]), dense[point_id])
+                # Its labels and description may have changed since it was read.
+                make_point(point_id, _follow(passage, held[point_id]), dense[point_id])
                 for point_id, passage in rows
                 if point_id in held
             ]

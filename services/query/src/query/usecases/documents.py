@@ -177,7 +177,8 @@ async def _give_up(work: Work, delivery: Delivery[DocumentFailed], version: Vers
 class DescribeVersions:
     """Sets the title and metadata of versions, even before their chunks arrive.
 
-    The description with the highest revision stays, whatever order they come in. A version that is
+    The description with the highest revision stays, whatever order they come in. That points have
+    to follow is recorded in the same transaction. A version that is
     deleted, superseded or failed gets none, because nothing would remove it again.
     """
 
@@ -193,13 +194,13 @@ class DescribeVersions:
                 if description.revision >= latest.get(version, description).revision:
                     latest[version] = description
             standings = await work.rows.lock_all(list(latest))
-            await work.rows.describe(
-                {
-                    version: description
-                    for version, description in latest.items()
-                    if standings[version.document].is_wanted(version.number)
-                }
-            )
+            wanted = {
+                version: description
+                for version, description in latest.items()
+                if standings[version.document].is_wanted(version.number)
+            }
+            await work.rows.record_described(list(wanted.items()))
+            await work.rows.describe(wanted)
             for one in work.fresh:
                 _confirm(work, one)
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
+from query.filters.points import ask_points
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import read_words
 from query.retrieval.vector_store import SPELLINGS_MAX, Filter, Probe, TenantScope
@@ -84,6 +85,7 @@ class FindPassages:
             collection=question.collection,
             limit=question.limit,
             one_per_document=question.one_per_document,
+            where=question.where,
         )
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
@@ -95,7 +97,10 @@ class FindPassages:
             sparse=words.vector,
             spellings=words.spellings[:SPELLINGS_MAX],
             limit=question.limit,
-            within=Filter(collections=frozenset(collections)),
+            within=Filter(
+                collections=frozenset(collections),
+                where=None if question.where is None else ask_points(question.where),
+            ),
         )
         try:
             return await index.vectors.search(TenantScope(question.tenant, question.held), probe)

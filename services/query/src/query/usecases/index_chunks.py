@@ -47,8 +47,8 @@ class IndexChunks:
     nothing if they are not those of the points. So every passage that is stored has its points in
     every index whose build began before.
 
-    Points get the labels that the event brings. If the document has other ones by then, it is
-    recorded in the same transaction that its points have to follow.
+    Points get the labels and the description that the event brings. If the document has others by
+    then, it is recorded in the same transaction that its points have to follow.
     """
 
     begin: Begin
@@ -79,6 +79,8 @@ class IndexChunks:
                 # All documents are locked at once, so that two groups cannot deadlock.
                 standings = await work.rows.lock_all([batch.version for batch in batches])
                 await _label(work, batches, standings)
+                described = [(batch.version, batch.description) for batch in batches]
+                await work.rows.record_described(described)
                 fresh = [(one, read[id(one)]) for one in work.fresh]
                 wanted = await _store_all(work, fresh, in_use, standings)
         except TenantDeletedError:

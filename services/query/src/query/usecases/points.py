@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from query.domain import Passage, Vector
+from query.filters.facts import Facts, list_facts
 from query.retrieval.lexical import encode_passage
 from query.retrieval.vector_store import Point
 
@@ -17,4 +18,10 @@ def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
         dense=dense,
         sparse=encode_passage(passage.text_in_context, passage.title),
         labels=passage.labels,
+        facts=describe_point(passage),
     )
+
+
+def describe_point(passage: Passage) -> Facts:
+    """What the point of a passage knows of the description of its version."""
+    return list_facts(passage.version.document, passage.title, passage.metadata)

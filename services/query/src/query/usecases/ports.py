@@ -9,10 +9,11 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
+from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from chassis.events.delivery import Delivery
 from query.answer import Answer
-from query.description import Description
+from query.description import Attributes, Description
 from query.domain import Batch, Hit, Matrix, Passage, Removed, Standing, Vector, Version
 from query.labels import Labels
 from query.profile import Profile
@@ -50,7 +51,7 @@ class Embedder(Protocol):
 class Wanted:
     """Candidates to look up, point ids and scores best first, and how many to return.
 
-    `collection` is a collection id, empty for all; `held` as in `Question`.
+    `collection` is a collection id, empty for all; `held` and `where` as in `Question`.
     """
 
     held: Held
@@ -59,6 +60,7 @@ class Wanted:
     collection: str
     limit: int
     one_per_document: bool
+    where: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +148,23 @@ class Rows(Protocol):
         about to be stored count as having the labels given here.
         """
 
-    async def share_labels(self, document: str) -> Labels:
-        """Read the labels of a document; they cannot change until the transaction ends."""
+    async def record_described(self, described: Sequence[tuple[Version, Description]]) -> None:
+        """Record documents of which points may know another description than the valid one.
 
-    async def finish_relabelling(self, document: str) -> None:
-        """Record that all points of a document have its labels."""
+        That is so where a version has, or is given here, one of another revision.
+        """
 
-    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, tuple[str, ...]]:
-        """Lock the passages of points, and the labels of their documents, until the end.
+    async def share_attributes(self, document: str) -> Attributes:
+        """Read what points have to know; it cannot change until the transaction ends."""
 
-        Returns the labels by id, without ids that have no passage, and without those of versions
-        that are being deleted.
+    async def finish_update(self, document: str) -> None:
+        """Record that all points of a document know its labels and descriptions."""
+
+    async def lock_passages(self, point_ids: Sequence[UUID]) -> Mapping[UUID, Attributes]:
+        """Lock the passages of points, and what is said of their documents, until the end.
+
+        Returns it by id, with the description of the passage's version. Ids that have no passage
+        are left out, and those of versions that are being deleted.
         """
 
 
@@ -267,8 +275,8 @@ class Ledger(Protocol):
     async def inspect(self, tenant: str, asked: Inspection) -> Sequence[Inspected]:
         """Known documents in the order of their names, at most `asked.limit`."""
 
-    async def list_relabelled(self, limit: int) -> Sequence[tuple[str, str]]:
-        """Tenants and documents of which points may have other labels than the document.
+    async def list_outdated(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Tenants and documents of which points may know other labels or another description.
 
         Tenants that are being removed are left out.
         """

@@ -1,6 +1,6 @@
 """Client of the vector process (`python -m query.vectors`), over its unix socket."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
@@ -17,6 +17,7 @@ from chassis.rpc import channel
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import time_left_s
 from query.domain import Vector
+from query.filters.facts import Facts
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
@@ -33,11 +34,12 @@ from query.retrieval.vector_store import (
     VectorStore,
     check_profile,
 )
+from query.vectors.condition_messages import write_condition
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
-# Size of a point without its vector: names, and up to 400 terms.
-POINT_BYTES: Final = 4_096
+# Size of a point without its vector: names, up to 400 terms, and 2,100 facts.
+POINT_BYTES: Final = 24_576
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"]
 
@@ -122,12 +124,25 @@ class EngineVectors(VectorStore):
         )
 
     @override
-    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
-        request = pb.LabelRequest(
-            profile=self._profile, tenant=scope.tenant, document=document, labels=labels
+    async def describe(
+        self,
+        scope: TenantScope,
+        document: str,
+        labels: tuple[str, ...],
+        facts: Mapping[int, Facts],
+    ) -> None:
+        request = pb.DescribeRequest(
+            profile=self._profile,
+            tenant=scope.tenant,
+            document=document,
+            labels=labels,
+            versions=[
+                pb.DescribedVersion(version=version, description=_description(described))
+                for version, described in facts.items()
+            ],
         )
         with _translate_errors():
-            await self._stub.Label(request, timeout=WRITE_TIMEOUT_S)
+            await self._stub.Describe(request, timeout=WRITE_TIMEOUT_S)
 
     @override
     async def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
@@ -188,6 +203,7 @@ class EngineVectors(VectorStore):
                 version=entry.version,
                 ordinal=entry.ordinal,
                 labels=tuple(entry.labels),
+                described=entry.described,
             )
             for entry in response.entries
         ]
@@ -229,7 +245,12 @@ def _point(point: Point) -> pb.Point:
         dense=_pack(point.dense),
         sparse=_sparse(point.sparse),
         labels=point.labels,
+        description=_description(point.facts),
     )
+
+
+def _description(facts: Facts) -> pb.Description:
+    return pb.Description(facts=facts.stated, ordered=facts.ordered)
 
 
 def _filter(within: Filter) -> pb.Filter:
@@ -237,6 +258,7 @@ def _filter(within: Filter) -> pb.Filter:
         collections=sorted(within.collections),
         documents=sorted(within.documents),
         version=within.version or 0,
+        where=None if within.where is None else write_condition(within.where),
     )
 
 

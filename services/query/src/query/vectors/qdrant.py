@@ -1,12 +1,12 @@
 """The vector store on a Qdrant server; the only module that builds queries for it.
 
-Every query has exactly one condition on the tenant. It passes the same conformance suite as
+`qdrant_filters` makes its filters. It passes the same conformance suite as
 `engine_client`, but with the client's in-memory mode; it has not been run against a server yet.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
@@ -19,12 +19,12 @@ from chassis.base.errors import (
     UnavailableError,
 )
 from query.domain import Vector, collection_of
+from query.filters.facts import Facts
 from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
     EVERYTHING,
     SCROLL_LIMIT_MAX,
-    UNLABELLED,
     UPSERT_BATCH_MAX,
     Entry,
     Filter,
@@ -37,8 +37,10 @@ from query.retrieval.vector_store import (
     check_profile,
     from_stored,
     to_stored,
+    to_stored_facts,
 )
 from query.vectors.qdrant_errors import limit_time, missing_error
+from query.vectors.qdrant_filters import INDEXES, make_payload, tenant_filter
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
@@ -46,11 +48,9 @@ WRITE_TIMEOUT_S: Final = 30.0
 SERVER_MIN: Final = (1, 19)
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
-PLACE: Final = ["document", "version", "ordinal", "labels"]
+PLACE: Final = ["document", "version", "ordinal", "labels", "described"]
 # The fields of a stored point and their meaning; a collection with others is built again.
 LAYOUT: Final = 3
-
-Conditions: TypeAlias = list[models.Condition]
 
 
 def open_client(
@@ -91,14 +91,8 @@ class QdrantVectors(VectorStore):
             if not await self._has_layout():
                 await self._create()
             # Also for an existing collection: an earlier process may have died before this step.
-            for key in ("tenant", "collection", "document", "labels"):
-                await self._client.create_payload_index(
-                    self._profile,
-                    key,
-                    models.KeywordIndexParams(
-                        type=models.KeywordIndexType.KEYWORD, is_tenant=key == "tenant"
-                    ),
-                )
+            for key, index in INDEXES.items():
+                await self._client.create_payload_index(self._profile, key, index)
         info = await self.info()
         if info.dimensions != self._dimensions:
             raise FailedPreconditionError(
@@ -179,13 +173,26 @@ class QdrantVectors(VectorStore):
         return fuse(candidates, rows, depth=probe.depth, limit=probe.limit)
 
     @override
-    async def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
-        where = tenant_filter(scope, Filter(documents=frozenset({document})))
+    async def describe(
+        self,
+        scope: TenantScope,
+        document: str,
+        labels: tuple[str, ...],
+        facts: Mapping[int, Facts],
+    ) -> None:
+        named = frozenset({document})
+        await self._set(scope, Filter(documents=named), {"labels": to_stored(labels)})
+        for version, described in facts.items():
+            within = Filter(documents=named, version=version)
+            await self._set(scope, within, to_stored_facts(described))
+
+    async def _set(self, scope: TenantScope, within: Filter, fields: Mapping[str, Any]) -> None:
+        """Sets fields of points."""
         async with limit_time(WRITE_TIMEOUT_S):
             result = await self._client.set_payload(
                 self._profile,
-                {"labels": to_stored(labels)},
-                points=where,
+                dict(fields),
+                points=tenant_filter(scope, within),
                 wait=True,
                 ordering=models.WriteOrdering.STRONG,
             )
@@ -313,22 +320,6 @@ class QdrantVectors(VectorStore):
             )
 
 
-def tenant_filter(
-    scope: TenantScope, within: Filter = EVERYTHING, *, also: Sequence[models.Condition] = ()
-) -> models.Filter:
-    """Makes a filter; the only function that does. Its first condition is the tenant."""
-    must: Conditions = [_match("tenant", scope.tenant)]
-    if within.collections:
-        must.append(_match_any("collection", within.collections))
-    if within.documents:
-        must.append(_match_any("document", within.documents))
-    if within.version is not None:
-        must.append(_match("version", within.version))
-    if scope.held is not None:
-        must.append(_match_any("labels", scope.held | {UNLABELLED}))
-    return models.Filter(must=[*must, *also])
-
-
 def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
     """Makes one request for each part of the probe: by meaning, by words."""
     asked: list[tuple[str, Any, models.SearchParams | None]] = []
@@ -356,14 +347,6 @@ def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]
     ]
 
 
-def _match(key: str, value: str | int) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _match_any(key: str, values: frozenset[str]) -> models.FieldCondition:
-    return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
-
-
 def _to_point_struct(scope: TenantScope, point: Point) -> models.PointStruct:
     return models.PointStruct(
         id=point.point_id,
@@ -373,14 +356,7 @@ def _to_point_struct(scope: TenantScope, point: Point) -> models.PointStruct:
                 indices=list(point.sparse.indices), values=list(point.sparse.values)
             ),
         },
-        payload={
-            "tenant": scope.tenant,
-            "collection": collection_of(point.document),
-            "document": point.document,
-            "version": point.version,
-            "ordinal": point.ordinal,
-            "labels": to_stored(point.labels),
-        },
+        payload=make_payload(scope, point),
     )
 
 

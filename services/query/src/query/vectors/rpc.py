@@ -16,6 +16,7 @@ from chassis.base import telemetry
 from chassis.base.errors import InvalidInputError, ServiceError
 from chassis.base.labels import read_labels
 from query.domain import Vector, collection_of
+from query.filters.facts import Facts
 from query.retrieval.lexical import SparseVector, Spelling
 from query.retrieval.vector_store import (
     SCROLL_LIMIT_MAX,
@@ -27,6 +28,7 @@ from query.retrieval.vector_store import (
     TenantScope,
     check_point_id,
 )
+from query.vectors.condition_messages import read_condition
 from query.vectors.lanes import Lane
 from query.vectors.shard import EngineBrokenError, Shard
 from query.vectors.stores import Stores
@@ -119,13 +121,14 @@ class VectorRpc(VectorServiceServicer):
         )
 
     @override
-    async def Label(self, request: pb.LabelRequest, context: Context) -> pb.LabelResponse:
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         collection_of(request.document)
         labels = read_labels(request.labels)
+        facts = {one.version: _facts(one.description) for one in request.versions}
         await self._write(
-            request, lambda shard, scope: shard.label(scope, request.document, labels)
+            request, lambda shard, scope: shard.describe(scope, request.document, labels, facts)
         )
-        return pb.LabelResponse()
+        return pb.DescribeResponse()
 
     @override
     async def DeletePoints(
@@ -175,6 +178,7 @@ class VectorRpc(VectorServiceServicer):
                 version=entry.version,
                 ordinal=entry.ordinal,
                 labels=entry.labels,
+                described=entry.described,
             )
             for entry in page.entries
         ]
@@ -224,7 +228,12 @@ def _point(sent: pb.Point) -> Point:
         dense=_vector(sent.dense),
         sparse=_sparse(sent.sparse),
         labels=tuple(sent.labels),
+        facts=_facts(sent.description),
     )
+
+
+def _facts(sent: pb.Description) -> Facts:
+    return Facts(stated=tuple(sent.facts), ordered=tuple(sent.ordered))
 
 
 def _vector(sent: bytes) -> Vector:
@@ -242,6 +251,7 @@ def _filter(sent: pb.Filter) -> Filter:
         collections=frozenset(sent.collections),
         documents=frozenset(sent.documents),
         version=sent.version or None,
+        where=read_condition(sent.where) if sent.HasField("where") else None,
     )
 
 

@@ -1,12 +1,12 @@
 """One store on Qdrant's embedded engine; the only module that builds its queries.
 
-Every filter starts with a condition that contains the tenant. Methods block and may be called from
+`shard_filters` makes its filters. Methods block and may be called from
 several threads. The engine holds the interpreter lock while it writes, so batches are small.
 """
 
 import logging
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +17,12 @@ import qdrant_edge as edge
 from numpy.typing import NDArray
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
-from query.domain import Matrix, Vector, collection_of
+from query.domain import Matrix, Vector
+from query.filters.facts import Facts
 from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
     EVERYTHING,
-    UNLABELLED,
     Entry,
     Filter,
     Page,
@@ -31,6 +31,14 @@ from query.retrieval.vector_store import (
     TenantScope,
     from_stored,
     to_stored,
+    to_stored_facts,
+)
+from query.vectors.shard_filters import (
+    INDEXES,
+    filter_points,
+    filter_tenant,
+    make_payload,
+    match_any,
 )
 from query.vectors.vector_cache import VectorCache
 
@@ -85,12 +93,7 @@ class Shard:
         )
         with _translate_errors():
             shard = edge.EdgeShard.create(str(folder), config)
-            for key, index in (
-                ("tenant", edge.KeywordIndexParams(is_tenant=True)),
-                ("collection", edge.KeywordIndexParams()),
-                ("document", edge.KeywordIndexParams()),
-                ("labels", edge.KeywordIndexParams()),
-            ):
+            for key, index in INDEXES.items():
                 shard.update(edge.UpdateOperation.create_field_index(key, index))
         return cls(shard, dimensions)
 
@@ -136,26 +139,19 @@ class Shard:
                         list(point.sparse.indices), list(point.sparse.values)
                     ),
                 },
-                {
-                    "tenant": scope.tenant,
-                    "collection": _qualify(scope, collection_of(point.document)),
-                    "document": point.document,
-                    "version": point.version,
-                    "ordinal": point.ordinal,
-                    "labels": to_stored(point.labels),
-                },
+                make_payload(scope, point),
             )
             for point, row in zip(points, rows, strict=True)
         ]
         ids = [point.point_id for point in points]
         self._cache.forget(scope.tenant, ids)
         self._write(
-            edge.UpdateOperation.upsert_points(stored, condition=_filter(scope, EVERYTHING))
+            edge.UpdateOperation.upsert_points(stored, condition=filter_points(scope, EVERYTHING))
         )
         self._cache.put(scope.tenant, list(zip(ids, rows, strict=True)))
 
     def search(self, scope: TenantScope, probe: Probe) -> Ranked:
-        within = _filter(scope, probe.within)
+        within = filter_points(scope, probe.within)
         dense: dict[str, float] = {}
         sparse: dict[str, float] = {}
         if probe.dense is not None:
@@ -166,7 +162,7 @@ class Shard:
         if words.indices:
             # Rarity counted over all tenants would reveal what others write about.
             searched = Filter(collections=probe.within.collections)
-            corpus = edge.IdfParams(corpus=_filter(scope, searched))
+            corpus = edge.IdfParams(corpus=filter_points(scope, searched))
             sparse = self._query(
                 _by_words(words), probe.depth, within, edge.SearchParams(idf=corpus)
             )
@@ -178,16 +174,27 @@ class Shard:
             found = found.take(kept)
         return fuse(found, vectors, depth=probe.depth, limit=probe.limit)
 
-    def label(self, scope: TenantScope, document: str, labels: tuple[str, ...]) -> None:
-        """Set the labels of all points of a document."""
-        named = edge.FieldCondition("document", edge.MatchValue(document))
-        where = edge.Filter(must=[_tenant(scope), named])
-        payload = {"labels": to_stored(labels)}
-        self._write(edge.UpdateOperation.set_payload_by_filter(where, payload))
+    def describe(
+        self,
+        scope: TenantScope,
+        document: str,
+        labels: tuple[str, ...],
+        facts: Mapping[int, Facts],
+    ) -> None:
+        """Set the labels of all points of a document, and the facts of some of its versions."""
+        named = match_any("document", [document])
+        fields: dict[str, Any] = {"labels": to_stored(labels)}
+        where = filter_tenant(scope, named)
+        self._write(edge.UpdateOperation.set_payload_by_filter(where, fields))
+        for number, described in facts.items():
+            version = edge.FieldCondition("version", edge.MatchValue(number))
+            where = filter_tenant(scope, named, version)
+            fields = to_stored_facts(described)
+            self._write(edge.UpdateOperation.set_payload_by_filter(where, fields))
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove at most `DELETE_BATCH` points; returns how many of them existed."""
-        where = edge.Filter(must=[_tenant(scope), edge.HasIdCondition(set(point_ids))])
+        where = filter_tenant(scope, edge.HasIdCondition(set(point_ids)))
         with self._use_engine():
             found = self._shard.count(edge.CountRequest(filter=where))
         if found:
@@ -204,13 +211,16 @@ class Shard:
 
     def count(self, scope: TenantScope, within: Filter) -> int:
         with self._use_engine():
-            return self._shard.count(edge.CountRequest(filter=_filter(scope, within)))
+            return self._shard.count(edge.CountRequest(filter=filter_points(scope, within)))
 
     def scroll(self, scope: TenantScope, within: Filter, *, start: str | None, limit: int) -> Page:
         with self._use_engine():
             records, next_id = self._shard.scroll(
                 edge.ScrollRequest(
-                    offset=start, limit=limit, filter=_filter(scope, within), with_payload=True
+                    offset=start,
+                    limit=limit,
+                    filter=filter_points(scope, within),
+                    with_payload=True,
                 )
             )
         return Page(
@@ -260,7 +270,7 @@ class Shard:
         if key in self._known:
             return True
         terms = SparseVector(word, (1.0,) * len(word))
-        if not self._query(_by_words(terms), 1, _filter(scope, within), edge.SearchParams()):
+        if not self._query(_by_words(terms), 1, filter_points(scope, within), edge.SearchParams()):
             return False
         if len(self._known) >= KNOWN_WORDS_MAX:
             self._known.clear()
@@ -354,41 +364,8 @@ def store_missing_error() -> FailedPreconditionError:
     return FailedPreconditionError("STORE_MISSING", "no store for this embedding profile")
 
 
-def _tenant(scope: TenantScope) -> edge.FieldCondition:
-    return edge.FieldCondition("tenant", edge.MatchValue(scope.tenant))
-
-
-def _qualify(scope: TenantScope, collection: str) -> str:
-    """The stored name of a collection. It names the tenant too, so one condition covers both.
-
-    A scan checks each condition for each point: two take about twice as long as one.
-    """
-    return f"{scope.tenant}/{collection}"
-
-
-def _collections(scope: TenantScope, names: Collection[str]) -> edge.FieldCondition:
-    stored = [_qualify(scope, name) for name in sorted(names)]
-    match = edge.MatchValue(stored[0]) if len(stored) == 1 else edge.MatchAny(stored)
-    return edge.FieldCondition("collection", match)
-
-
-def _filter(scope: TenantScope, within: Filter) -> edge.Filter:
-    must: list[edge.ConditionType] = [
-        _collections(scope, within.collections) if within.collections else _tenant(scope)
-    ]
-    if within.documents:
-        names = sorted(within.documents)
-        must.append(edge.FieldCondition("document", edge.MatchAny(names)))
-    if within.version is not None:
-        must.append(edge.FieldCondition("version", edge.MatchValue(within.version)))
-    if scope.held is not None:
-        labels = [UNLABELLED, *sorted(scope.held)]
-        must.append(edge.FieldCondition("labels", edge.MatchAny(labels)))
-    return edge.Filter(must=must)
-
-
 def _read_place(payload: Any) -> dict[str, Any]:
-    place = {key: payload[key] for key in ("document", "version", "ordinal")}
+    place = {key: payload[key] for key in ("document", "version", "ordinal", "described")}
     return {**place, "labels": from_stored(payload["labels"])}
 
 

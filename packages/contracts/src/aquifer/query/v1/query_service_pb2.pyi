@@ -60,6 +60,7 @@ class SearchRequest(message.Message):
     COLLECTION_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     ONE_PER_DOCUMENT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -68,6 +69,27 @@ class SearchRequest(message.Message):
     """Hits to return, 1 to 100; 0 means 10."""
     one_per_document: builtins.bool
     """True: only the best hit of each document."""
+    filter: builtins.str
+    """Only passages of documents for which this is true, for example
+    `metadata.year >= 2020 AND (metadata.tags:draft OR labels:hr)`; empty: all. A search still fills
+    its limit where enough passages match. A subset of AIP-160, as of `ListDocumentsRequest.filter`;
+    what is not in it answers FILTER_INVALID with the position:
+      * `metadata.KEY`, or `metadata."any key"`, is the value of a key. Texts and booleans are compared
+        by `=` `!=`, numbers and times also by `<` `<=` `>` `>=`. A time is a text in RFC 3339 with a
+        zone; times are compared as such, to the microsecond: `metadata.due < 2026-01-01T00:00:00Z`.
+      * `metadata.KEY:value` is true for a list with this value, and for an equal single value. All
+        other comparisons are about single values: a list is neither equal to a value nor below one.
+        `metadata.KEY:*` is true if the document has the key.
+      * A comparison of a missing key, or of values of different types, is false: 2020 is not `"2020"`.
+        `!=` is the opposite of `=`, so it is then true.
+      * `title` (= !=) and `title:*`: it is not empty. `document` and `collection` (= !=), by id or
+        resource name. `version` (= != < <= > >=). `labels:LABEL` and `labels:*`: it has labels.
+      * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. `2020` and `true`
+        without quotes are a number and a boolean. `*` is refused in a value: there are no wildcards.
+      * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without
+        parentheses.
+      * At most 4,000 characters, 64 conditions, 8 parentheses and NOT inside each other.
+    """
     def __init__(
         self,
         *,
@@ -75,10 +97,11 @@ class SearchRequest(message.Message):
         collection: builtins.str = ...,
         limit: builtins.int = ...,
         one_per_document: builtins.bool = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,6 +297,7 @@ class AskRequest(message.Message):
     COLLECTION_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -282,6 +306,8 @@ class AskRequest(message.Message):
     """Model from InferenceService.ListModels; empty: the default."""
     max_output_tokens: builtins.int
     """Maximum length of the answer in tokens; 0 means 512."""
+    filter: builtins.str
+    """Only from passages of documents for which this is true, see `SearchRequest.filter`; empty: all."""
     def __init__(
         self,
         *,
@@ -289,10 +315,11 @@ class AskRequest(message.Message):
         collection: builtins.str = ...,
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,6 +590,126 @@ class Answer(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["finished", b"finished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "citations", b"citations", "finished", b"finished", "question", b"question", "text", b"text", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountFacetsRequest(message.Message):
+    """Request of CountFacets."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: builtins.int
+    COLLECTION_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    filter: builtins.str
+    """Only documents for which this is true, see `SearchRequest.filter`; empty: all."""
+    collection: builtins.str
+    """Collection id; empty: all collections of the tenant."""
+    limit: builtins.int
+    """Values of each field, 1 to 100; 0 means 10."""
+    @builtins.property
+    def fields(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """1 to 10 of `collection`, `labels`, `metadata.KEY` and `metadata."any key"`, each once."""
+
+    def __init__(
+        self,
+        *,
+        filter: builtins.str = ...,
+        collection: builtins.str = ...,
+        fields: abc.Iterable[builtins.str] | None = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "fields", b"fields", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class CountFacetsResponse(message.Message):
+    """Response of CountFacets."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FACETS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
+    documents: builtins.int
+    """Number of documents that were counted."""
+    partial: builtins.bool
+    """True if there are more documents, which were not counted."""
+    @builtins.property
+    def facets(self) -> containers.RepeatedCompositeFieldContainer[Facet]:
+        """In the order of the fields."""
+
+    def __init__(
+        self,
+        *,
+        facets: abc.Iterable[Facet] | None = ...,
+        documents: builtins.int = ...,
+        partial: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents", "facets", b"facets", "partial", b"partial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Facet(message.Message):
+    """The values of a field."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    DISTINCT_VALUES_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """As it was asked for."""
+    distinct_values: builtins.int
+    """Number of all different values."""
+    @builtins.property
+    def values(self) -> containers.RepeatedCompositeFieldContainer[FacetValue]:
+        """The most frequent ones, most frequent first; those with equal numbers in their own order."""
+
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        values: abc.Iterable[FacetValue] | None = ...,
+        distinct_values: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["distinct_values", b"distinct_values", "field", b"field", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FacetValue(message.Message):
+    """A value with the number of documents that have it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    documents: builtins.int
+    """Number of documents."""
+    @builtins.property
+    def value(self) -> struct_pb2.Value:
+        """A text, number or boolean; of a collection its id. A list counts with each of its values."""
+
+    def __init__(
+        self,
+        *,
+        value: struct_pb2.Value | None = ...,
+        documents: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["documents", b"documents", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

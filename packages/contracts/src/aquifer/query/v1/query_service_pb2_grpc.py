@@ -59,6 +59,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.FromString,
                 _registered_method=True)
+        self.CountFacets = channel.unary_unary(
+                '/aquifer.query.v1.QueryService/CountFacets',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsResponse.FromString,
+                _registered_method=True)
         self.HideDocument = channel.unary_unary(
                 '/aquifer.query.v1.QueryService/HideDocument',
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.HideDocumentRequest.SerializeToString,
@@ -97,7 +102,7 @@ class QueryServiceServicer(object):
     def Search(self, request, context):
         """Ranks the passages of the caller's tenant for a question, best first. Finds live versions only:
         tenant, version and deletion are checked again in the database, which also gives the text.
-        Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME,
+        Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME, FILTER_INVALID,
         TEXT_BREAKS_ENGINE. FAILED_PRECONDITION STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY,
         EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING,
         VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED,
@@ -111,7 +116,7 @@ class QueryServiceServicer(object):
     def Ask(self, request, context):
         """Answers a question from the passages found: text as it is produced, citations, and at the end
         one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
-        QUESTION_LENGTH, COLLECTION_NAME, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
+        QUESTION_LENGTH, COLLECTION_NAME, FILTER_INVALID, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
         REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. DATA_LOSS QUOTE_INVALID. FAILED_PRECONDITION
         STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
         VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH,
@@ -124,6 +129,15 @@ class QueryServiceServicer(object):
 
     def GetAnswer(self, request, context):
         """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountFacets(self, request, context):
+        """Counts the live documents of the caller's tenant by the values of their fields: for each field the
+        most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
+        FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +195,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetAnswer,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.SerializeToString,
+            ),
+            'CountFacets': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountFacets,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsResponse.SerializeToString,
             ),
             'HideDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.HideDocument,
@@ -294,6 +313,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/GetAnswer',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountFacets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/CountFacets',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,7 @@ class QueryServiceStub:
     Search: aio.UnaryUnaryMultiCallable[query_service_pb2.SearchRequest, query_service_pb2.SearchResponse]
     """Ranks the passages of the caller's tenant for a question, best first. Finds live versions only:
     tenant, version and deletion are checked again in the database, which also gives the text.
-    Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME,
+    Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME, FILTER_INVALID,
     TEXT_BREAKS_ENGINE. FAILED_PRECONDITION STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY,
     EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING,
     VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED,
@@ -39,7 +39,7 @@ class QueryServiceStub:
     Ask: aio.UnaryStreamMultiCallable[query_service_pb2.AskRequest, query_service_pb2.AskResponse]
     """Answers a question from the passages found: text as it is produced, citations, and at the end
     one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
-    QUESTION_LENGTH, COLLECTION_NAME, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
+    QUESTION_LENGTH, COLLECTION_NAME, FILTER_INVALID, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
     REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. DATA_LOSS QUOTE_INVALID. FAILED_PRECONDITION
     STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
     VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH,
@@ -48,6 +48,11 @@ class QueryServiceStub:
     """
     GetAnswer: aio.UnaryUnaryMultiCallable[query_service_pb2.GetAnswerRequest, query_service_pb2.Answer]
     """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+    CountFacets: aio.UnaryUnaryMultiCallable[query_service_pb2.CountFacetsRequest, query_service_pb2.CountFacetsResponse]
+    """Counts the live documents of the caller's tenant by the values of their fields: for each field the
+    most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
+    FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
+    """
     HideDocument: aio.UnaryUnaryMultiCallable[query_service_pb2.HideDocumentRequest, query_service_pb2.HideDocumentResponse]
     """Hides a document from all searches at once; called by ingest. Idempotent. Also works for a
     document that is not known here: a version that arrives later stays hidden. Scope `internal`.
@@ -89,7 +94,7 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[query_service_pb2.SearchResponse]:
         """Ranks the passages of the caller's tenant for a question, best first. Finds live versions only:
         tenant, version and deletion are checked again in the database, which also gives the text.
-        Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME,
+        Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, COLLECTION_NAME, FILTER_INVALID,
         TEXT_BREAKS_ENGINE. FAILED_PRECONDITION STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY,
         EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING,
         VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED,
@@ -105,7 +110,7 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.AsyncIterator[query_service_pb2.AskResponse]:
         """Answers a question from the passages found: text as it is produced, citations, and at the end
         one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
-        QUESTION_LENGTH, COLLECTION_NAME, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
+        QUESTION_LENGTH, COLLECTION_NAME, FILTER_INVALID, TEXT_BREAKS_ENGINE, OUTPUT_TOKENS_RANGE, PROMPT_TOO_LONG,
         REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN. DATA_LOSS QUOTE_INVALID. FAILED_PRECONDITION
         STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
         VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH,
@@ -120,6 +125,17 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.GetAnswerRequest, abc.Awaitable[query_service_pb2.Answer]],
     ) -> abc.Awaitable[query_service_pb2.Answer]:
         """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+
+    @abc_1.abstractmethod
+    def CountFacets(
+        self,
+        request: query_service_pb2.CountFacetsRequest,
+        context: aio.ServicerContext[query_service_pb2.CountFacetsRequest, abc.Awaitable[query_service_pb2.CountFacetsResponse]],
+    ) -> abc.Awaitable[query_service_pb2.CountFacetsResponse]:
+        """Counts the live documents of the caller's tenant by the values of their fields: for each field the
+        most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
+        FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
+        """
 
     @abc_1.abstractmethod
     def HideDocument(

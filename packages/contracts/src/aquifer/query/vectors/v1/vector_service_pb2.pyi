@@ -27,6 +27,7 @@ class Filter(message.Message):
     COLLECTIONS_FIELD_NUMBER: builtins.int
     DOCUMENTS_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    WHERE_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the document; 0: all."""
     @builtins.property
@@ -37,16 +38,233 @@ class Filter(message.Message):
     def documents(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names `collections/{collection}/documents/{document}`; at most 1,000; none: all."""
 
+    @builtins.property
+    def where(self) -> Condition:
+        """What must be true of the points; unset: nothing."""
+
     def __init__(
         self,
         *,
         collections: abc.Iterable[builtins.str] | None = ...,
         documents: abc.Iterable[builtins.str] | None = ...,
         version: builtins.int = ...,
+        where: Condition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collections", b"collections", "documents", b"documents", "version", b"version", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Condition(message.Message):
+    """What can be true of a point."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COLLECTIONS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    FACTS_FIELD_NUMBER: builtins.int
+    ORDERED_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    ALL_FIELD_NUMBER: builtins.int
+    ANY_FIELD_NUMBER: builtins.int
+    NEGATED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def collections(self) -> Names:
+        """Its collection is one of these names."""
+
+    @builtins.property
+    def documents(self) -> Names:
+        """Its document is one of these names."""
+
+    @builtins.property
+    def labels(self) -> Names:
+        """It has one of these labels; `*` stands for a point without labels."""
+
+    @builtins.property
+    def facts(self) -> Facts:
+        """It has one of these facts."""
+
+    @builtins.property
+    def ordered(self) -> Ranges:
+        """It has a number of `Description.ordered` in one of these ranges."""
+
+    @builtins.property
+    def versions(self) -> Range:
+        """Its version is in this range."""
+
+    @builtins.property
+    def all(self) -> Conditions:
+        """All of these are true."""
+
+    @builtins.property
+    def any(self) -> Conditions:
+        """One of these is true."""
+
+    @builtins.property
+    def negated(self) -> Condition:
+        """This is not true."""
+
+    def __init__(
+        self,
+        *,
+        collections: Names | None = ...,
+        documents: Names | None = ...,
+        labels: Names | None = ...,
+        facts: Facts | None = ...,
+        ordered: Ranges | None = ...,
+        versions: Range | None = ...,
+        all: Conditions | None = ...,
+        any: Conditions | None = ...,
+        negated: Condition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["all", b"all", "any", b"any", "collections", b"collections", "documents", b"documents", "facts", b"facts", "kind", b"kind", "labels", b"labels", "negated", b"negated", "ordered", b"ordered", "versions", b"versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["all", b"all", "any", b"any", "collections", b"collections", "documents", b"documents", "facts", b"facts", "kind", b"kind", "labels", b"labels", "negated", b"negated", "ordered", b"ordered", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = typing.Literal["collections", "documents", "labels", "facts", "ordered", "versions", "all", "any", "negated"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+@typing.final
+class Conditions(message.Message):
+    """Conditions that are joined."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONDITIONS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def conditions(self) -> containers.RepeatedCompositeFieldContainer[Condition]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        conditions: abc.Iterable[Condition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collections", b"collections", "documents", b"documents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["conditions", b"conditions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Names(message.Message):
+    """Names that are looked up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def names(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        names: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Facts(message.Message):
+    """Facts that are looked up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FACTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def facts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """At least one, all of one slot: they have the same remainder when divided by 8."""
+
+    def __init__(
+        self,
+        *,
+        facts: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["facts", b"facts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Ranges(message.Message):
+    """Ranges of numbers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RANGES_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def ranges(self) -> containers.RepeatedCompositeFieldContainer[Range]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        ranges: abc.Iterable[Range] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Range(message.Message):
+    """A range of numbers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LOWEST_FIELD_NUMBER: builtins.int
+    HIGHEST_FIELD_NUMBER: builtins.int
+    lowest: builtins.int
+    """The first."""
+    highest: builtins.int
+    """The last, included."""
+    def __init__(
+        self,
+        *,
+        lowest: builtins.int = ...,
+        highest: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["highest", b"highest", "lowest", b"lowest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Description(message.Message):
+    """What a point knows of the description of its document's version, as `query.filters.facts` makes it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FACTS_FIELD_NUMBER: builtins.int
+    ORDERED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def facts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """What is true of it, each as a hash."""
+
+    @builtins.property
+    def ordered(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Its numbers and times, in a form that can be compared with ranges."""
+
+    def __init__(
+        self,
+        *,
+        facts: abc.Iterable[builtins.int] | None = ...,
+        ordered: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["facts", b"facts", "ordered", b"ordered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,6 +309,7 @@ class Point(message.Message):
     DENSE_FIELD_NUMBER: builtins.int
     SPARSE_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -109,6 +328,10 @@ class Point(message.Message):
     def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels of the document; none: every searcher of the tenant may find it."""
 
+    @builtins.property
+    def description(self) -> Description:
+        """What it knows of the description."""
+
     def __init__(
         self,
         *,
@@ -119,10 +342,11 @@ class Point(message.Message):
         dense: builtins.bytes = ...,
         sparse: SparseVector | None = ...,
         labels: abc.Iterable[builtins.str] | None = ...,
+        description: Description | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "description", b"description", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,6 +361,7 @@ class Entry(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     ORDINAL_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    DESCRIBED_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -145,6 +370,8 @@ class Entry(message.Message):
     """Version of the document."""
     ordinal: builtins.int
     """Position of the passage in the version."""
+    described: builtins.int
+    """Digest of what it knows of the description; 0 if it knows nothing."""
     @builtins.property
     def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels of the document."""
@@ -157,10 +384,11 @@ class Entry(message.Message):
         version: builtins.int = ...,
         ordinal: builtins.int = ...,
         labels: abc.Iterable[builtins.str] | None = ...,
+        described: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["described", b"described", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,8 +745,8 @@ class SearchResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class LabelRequest(message.Message):
-    """Request of Label."""
+class DescribeRequest(message.Message):
+    """Request of Describe."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -526,6 +754,7 @@ class LabelRequest(message.Message):
     TENANT_FIELD_NUMBER: builtins.int
     DOCUMENT_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
@@ -536,6 +765,10 @@ class LabelRequest(message.Message):
     def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The new labels, instead of those from before."""
 
+    @builtins.property
+    def versions(self) -> containers.RepeatedCompositeFieldContainer[DescribedVersion]:
+        """The versions that are described, each once."""
+
     def __init__(
         self,
         *,
@@ -543,16 +776,43 @@ class LabelRequest(message.Message):
         tenant: builtins.str = ...,
         document: builtins.str = ...,
         labels: abc.Iterable[builtins.str] | None = ...,
+        versions: abc.Iterable[DescribedVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "profile", b"profile", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["document", b"document", "labels", b"labels", "profile", b"profile", "tenant", b"tenant", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
-class LabelResponse(message.Message):
-    """Response of Label."""
+class DescribedVersion(message.Message):
+    """A version with its new description."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Version of the document."""
+    @builtins.property
+    def description(self) -> Description:
+        """Instead of that from before."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        description: Description | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["description", b"description", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DescribeResponse(message.Message):
+    """Response of Describe."""
 
     DESCRIPTOR: descriptor.Descriptor
 

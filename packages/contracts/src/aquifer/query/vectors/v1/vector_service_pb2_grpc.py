@@ -70,10 +70,10 @@ class VectorServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchResponse.FromString,
                 _registered_method=True)
-        self.Label = channel.unary_unary(
-                '/aquifer.query.vectors.v1.VectorService/Label',
-                request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.SerializeToString,
-                response_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.FromString,
+        self.Describe = channel.unary_unary(
+                '/aquifer.query.vectors.v1.VectorService/Describe',
+                request_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeResponse.FromString,
                 _registered_method=True)
         self.DeletePoints = channel.unary_unary(
                 '/aquifer.query.vectors.v1.VectorService/DeletePoints',
@@ -152,17 +152,17 @@ class VectorServiceServicer(object):
         """Finds the points nearest by meaning and those nearest by words, and fuses them
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION STORE_MISSING.
-        UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
+        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
+        STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Label(self, request, context):
-        """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
-        TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-        VECTORS_FAILED, VECTORS_BROKEN.
+    def Describe(self, request, context):
+        """Sets the labels of all points of a document, and what points of its versions know of their
+        descriptions. When it returns, searches follow them. INVALID_ARGUMENT TENANT_INVALID, DOCUMENT_NAME,
+        LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +188,7 @@ class VectorServiceServicer(object):
 
     def Count(self, request, context):
         """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -198,7 +198,7 @@ class VectorServiceServicer(object):
     def Scroll(self, request, context):
         """Lists points page by page, ordered by id, without vectors; for consistency checks.
         INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -233,10 +233,10 @@ def add_VectorServiceServicer_to_server(servicer, server):
                     request_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.SearchResponse.SerializeToString,
             ),
-            'Label': grpc.unary_unary_rpc_method_handler(
-                    servicer.Label,
-                    request_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.FromString,
-                    response_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.SerializeToString,
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeResponse.SerializeToString,
             ),
             'DeletePoints': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePoints,
@@ -416,7 +416,7 @@ class VectorService(object):
             _registered_method=True)
 
     @staticmethod
-    def Label(request,
+    def Describe(request,
             target,
             options=(),
             channel_credentials=None,
@@ -429,9 +429,9 @@ class VectorService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/aquifer.query.vectors.v1.VectorService/Label',
-            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelRequest.SerializeToString,
-            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.LabelResponse.FromString,
+            '/aquifer.query.vectors.v1.VectorService/Describe',
+            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeRequest.SerializeToString,
+            aquifer_dot_query_dot_vectors_dot_v1_dot_vector__service__pb2.DescribeResponse.FromString,
             options,
             channel_credentials,
             insecure,

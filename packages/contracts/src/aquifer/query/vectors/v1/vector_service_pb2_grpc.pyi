@@ -52,13 +52,13 @@ class VectorServiceStub:
     """Finds the points nearest by meaning and those nearest by words, and fuses them
     into one order. INVALID_ARGUMENT
     TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-    VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION STORE_MISSING.
-    UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
+    FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
+    STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
     """
-    Label: aio.UnaryUnaryMultiCallable[vector_service_pb2.LabelRequest, vector_service_pb2.LabelResponse]
-    """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
-    TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-    VECTORS_FAILED, VECTORS_BROKEN.
+    Describe: aio.UnaryUnaryMultiCallable[vector_service_pb2.DescribeRequest, vector_service_pb2.DescribeResponse]
+    """Sets the labels of all points of a document, and what points of its versions know of their
+    descriptions. When it returns, searches follow them. INVALID_ARGUMENT TENANT_INVALID, DOCUMENT_NAME,
+    LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
     """
     DeletePoints: aio.UnaryUnaryMultiCallable[vector_service_pb2.DeletePointsRequest, vector_service_pb2.DeletePointsResponse]
     """Removes points by id; ids that the tenant does not have are ignored. INVALID_ARGUMENT
@@ -72,13 +72,13 @@ class VectorServiceStub:
     """
     Count: aio.UnaryUnaryMultiCallable[vector_service_pb2.CountRequest, vector_service_pb2.CountResponse]
     """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-    VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
     VECTORS_FAILED, VECTORS_BROKEN.
     """
     Scroll: aio.UnaryUnaryMultiCallable[vector_service_pb2.ScrollRequest, vector_service_pb2.ScrollResponse]
     """Lists points page by page, ordered by id, without vectors; for consistency checks.
     INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-    VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+    VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
     VECTORS_FAILED, VECTORS_BROKEN.
     """
 
@@ -150,19 +150,19 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         """Finds the points nearest by meaning and those nearest by words, and fuses them
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-        VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION STORE_MISSING.
-        UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
+        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
+        STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod
-    def Label(
+    def Describe(
         self,
-        request: vector_service_pb2.LabelRequest,
-        context: aio.ServicerContext[vector_service_pb2.LabelRequest, abc.Awaitable[vector_service_pb2.LabelResponse]],
-    ) -> abc.Awaitable[vector_service_pb2.LabelResponse]:
-        """Sets the labels of all points of a document. When it returns, searches follow them. INVALID_ARGUMENT
-        TENANT_INVALID, DOCUMENT_NAME, LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-        VECTORS_FAILED, VECTORS_BROKEN.
+        request: vector_service_pb2.DescribeRequest,
+        context: aio.ServicerContext[vector_service_pb2.DescribeRequest, abc.Awaitable[vector_service_pb2.DescribeResponse]],
+    ) -> abc.Awaitable[vector_service_pb2.DescribeResponse]:
+        """Sets the labels of all points of a document, and what points of its versions know of their
+        descriptions. When it returns, searches follow them. INVALID_ARGUMENT TENANT_INVALID, DOCUMENT_NAME,
+        LABELS_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod
@@ -194,7 +194,7 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[vector_service_pb2.CountRequest, abc.Awaitable[vector_service_pb2.CountResponse]],
     ) -> abc.Awaitable[vector_service_pb2.CountResponse]:
         """Counts points exactly. INVALID_ARGUMENT TENANT_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.
         """
 
@@ -206,7 +206,7 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> abc.Awaitable[vector_service_pb2.ScrollResponse]:
         """Lists points page by page, ordered by id, without vectors; for consistency checks.
         INVALID_ARGUMENT TENANT_INVALID, LIMIT_RANGE, POINT_ID_INVALID, COLLECTION_NAME, DOCUMENT_NAME,
-        VERSION_INVALID, FILTER_TOO_LONG. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
+        VERSION_INVALID, FILTER_TOO_LONG, FILTER_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
         VECTORS_FAILED, VECTORS_BROKEN.
         """
 

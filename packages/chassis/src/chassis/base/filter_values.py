@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from ingest.filters import MetadataValue, Operator
+from chassis.base.filters import MetadataValue, Operator
 
 EXACT_MAX: Final = 2**53
 _INTEGER: Final = re.compile(r"-?[0-9]+")
@@ -16,6 +16,7 @@ _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
     r"(Z|[+-](0[0-9]|1[0-5]):[0-5][0-9])"
 )
+_COMPARISONS: Final = [operator for operator in Operator if operator is not Operator.PRESENT]
 _EQUALITY: Final = (Operator.EQUALS, Operator.DIFFERS, Operator.HAS)
 
 
@@ -54,8 +55,20 @@ def list_operators(value: MetadataValue) -> Sequence[Operator]:
     if isinstance(value, bool | str):
         return _EQUALITY
     if isinstance(value, datetime):
-        return [operator for operator in Operator if operator is not Operator.HAS]
-    return list(Operator)
+        return [operator for operator in _COMPARISONS if operator is not Operator.HAS]
+    return _COMPARISONS
+
+
+def name_kind(value: MetadataValue) -> str:
+    """What a value is called in a message."""
+    match value:
+        case bool():
+            return "true or false"
+        case datetime():
+            return "a time"
+        case str():
+            return "a text"
+    return "a number"
 
 
 def _read_number(text: str) -> int | float:

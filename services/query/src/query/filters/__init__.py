@@ -1,0 +1,1 @@
+"""Filters of searches: the language, and what points and rows are asked for."""

@@ -1,0 +1,199 @@
+"""What a filter asks of points: an expression that engines answer from a few indexed fields.
+
+It is true for exactly the points whose document the filter is true for, as they describe it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final, assert_never
+
+from chassis.base.filters import (
+    All,
+    AnyOf,
+    Condition,
+    Expression,
+    MetadataCondition,
+    MetadataValue,
+    Not,
+    Operator,
+)
+from query.domain import VERSION_MAX
+from query.filters.facts import (
+    SLOTS,
+    Range,
+    cover,
+    order,
+    state_document,
+    state_element,
+    state_presence,
+    state_title,
+    state_value,
+)
+from query.filters.language import Field
+
+# What a store keeps as the label of a point without labels; no label has this form.
+UNLABELLED: Final = "*"
+
+_INFINITY: Final = float("inf")
+
+
+class Name(Enum):
+    """A field of a point that holds names: resource names, or the labels."""
+
+    COLLECTION = "collection"
+    DOCUMENT = "document"
+    LABEL = "labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The point has one of these names in the field."""
+
+    field: Name
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The point has one of these facts, which are of one slot."""
+
+    facts: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The point has a number in one of these ranges, both ends included; there is at least one."""
+
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The point is of a version in `lowest`..`highest`."""
+
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotPoint:
+    """The part is not true for the point."""
+
+    part: "PointCondition"
+
+
+@dataclass(frozen=True, slots=True)
+class AllPoint:
+    """Every part is true for the point."""
+
+    parts: tuple["PointCondition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyPoint:
+    """A part is true for the point."""
+
+    parts: tuple["PointCondition", ...]
+
+
+PointCondition = Named | Stated | Ordered | Versions | NotPoint | AllPoint | AnyPoint
+
+
+def ask_points(expression: Expression) -> PointCondition:
+    """What a filter asks of points."""
+    match expression:
+        case Not(part=part):
+            return NotPoint(ask_points(part))
+        case All(parts=parts):
+            return AllPoint(tuple(map(ask_points, parts)))
+        case AnyOf(parts=parts):
+            return _join([ask_points(part) for part in parts])
+        case MetadataCondition():
+            return _ask_metadata(expression.key, expression.operator, expression.value)
+        case Condition(operator=Operator.DIFFERS):
+            return NotPoint(_ask_field(expression, Operator.EQUALS))
+        case Condition():
+            return _ask_field(expression, expression.operator)
+    assert_never(expression)
+
+
+def _join(parts: Sequence[PointCondition]) -> PointCondition:
+    """One of the parts is true; names of one field, and facts of one slot, are one look-up."""
+    names: dict[Name, frozenset[str]] = {}
+    facts: dict[int, frozenset[int]] = {}
+    others: list[PointCondition] = []
+    for part in parts:
+        match part:
+            case Named(field=field, names=more):
+                names[field] = names.get(field, frozenset()) | more
+            case Stated(facts=more_facts):
+                slot = min(more_facts) % SLOTS
+                facts[slot] = facts.get(slot, frozenset()) | more_facts
+            case _:
+                others.append(part)
+    joined = [Named(field, every) for field, every in names.items()]
+    joined_facts = [Stated(every) for every in facts.values()]
+    every_part = (*joined, *joined_facts, *others)
+    return every_part[0] if len(every_part) == 1 else AnyPoint(every_part)
+
+
+def _ask_field(one: Condition, operator: Operator) -> PointCondition:
+    value = one.value
+    if isinstance(value, int):
+        return Versions(*_bound(operator, value, 0, VERSION_MAX))
+    assert isinstance(value, str), "only versions are no texts"
+    asked: PointCondition
+    match Field(one.field):
+        case Field.COLLECTION:
+            asked = Named(Name.COLLECTION, frozenset({value}))
+        case Field.DOCUMENT if "/" in value:
+            asked = Named(Name.DOCUMENT, frozenset({value}))
+        case Field.DOCUMENT:
+            asked = _state(state_document(value))
+        case Field.LABELS if operator is Operator.PRESENT:
+            asked = NotPoint(Named(Name.LABEL, frozenset({UNLABELLED})))
+        case Field.LABELS:
+            asked = Named(Name.LABEL, frozenset({value}))
+        case Field.TITLE if value or operator is Operator.PRESENT:
+            asked = _state(state_title(value))
+        case Field.TITLE:
+            asked = NotPoint(_state(state_title()))
+        case Field.VERSION:
+            raise AssertionError(value)
+    return asked
+
+
+def _ask_metadata(key: str, operator: Operator, value: MetadataValue) -> PointCondition:
+    if operator is Operator.DIFFERS:
+        return NotPoint(_ask_metadata(key, Operator.EQUALS, value))
+    if operator is Operator.PRESENT:
+        return _state(state_presence(key))
+    if isinstance(value, datetime):
+        return Ordered(cover(key, datetime, *_bound(operator, order(value), 0, 2**64 - 1)))
+    if operator is Operator.HAS:
+        return _state(state_value(key, value), state_element(key, value))
+    if operator is Operator.EQUALS:
+        return _state(state_value(key, value))
+    assert not isinstance(value, str), "texts have no order"
+    least, most = order(-_INFINITY), order(_INFINITY)
+    return Ordered(cover(key, float, *_bound(operator, order(value), least, most)))
+
+
+def _state(*facts: int) -> Stated:
+    return Stated(frozenset(facts))
+
+
+def _bound(operator: Operator, value: int, least: int, most: int) -> Range:
+    """The lowest and the highest value for which a comparison is true."""
+    match operator:
+        case Operator.BELOW:
+            return least, value - 1
+        case Operator.AT_MOST:
+            return least, value
+        case Operator.ABOVE:
+            return value + 1, most
+        case Operator.AT_LEAST:
+            return value, most
+    return value, value

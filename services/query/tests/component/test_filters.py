@@ -8,13 +8,24 @@ from hypothesis import strategies as st
 
 from aquifer.ingest.v1.document_events_pb2 import DescriptionChanged
 from aquifer.ingest.v1.document_pb2 import Description
+from chassis.base.errors import InvalidInputError
+from chassis.base.filters import MetadataCondition, Operator
 from chassis.process.reconcile import Scope
 from query.filters.facts import NO_FACTS
 from query.filters.language import parse_filter
 from query.labels import Labels
 from query.retrieval.vector_store import TenantScope
 from query.usecases.ports import Wanted
-from services.query.tests.filters import DESCRIBED, EXPRESSIONS, matches
+from services.query.tests.filters import (
+    DESCRIBED,
+    EXPRESSIONS,
+    NUMBERS,
+    TEXTS,
+    TIMES,
+    Described,
+    matches,
+    write,
+)
 
 from .conftest import DOCUMENT
 
@@ -117,6 +128,33 @@ async def test_the_database_and_the_points_agree(world, described, expressions):
         assert await look_up(world, expression, collection) == expected, expression
         options = {"collection": collection, "where": expression, "limit": 100}
         assert sorted(await world.search("impeller", **options)) == expected, expression
+
+
+async def test_each_value_is_compared_with_each(world):
+    """All values of the random tests with each other, by the database and by the points."""
+    values = [*TIMES, *TEXTS, *NUMBERS, True, False]
+    told = {}
+    for number, value in enumerate(values):
+        for kind, given_value in (("one", value), ("list", [value, "z"])):
+            name = f"collections/c/documents/{kind}-{number}"
+            told[name] = Described(name, metadata={"k": given_value})
+    events = [
+        world.embedded(f"impeller {name}", document=name, metadata=one.metadata)
+        for name, one in told.items()
+    ]
+    await world.deliver(*events)
+    for value in values:
+        for operator in Operator:
+            try:
+                expression = parse_filter(write(MetadataCondition("k", operator, value)))
+            except InvalidInputError:
+                continue  # texts have no order
+            expected = sorted(
+                f"impeller {n}" for n, one in told.items() if matches(one, expression)
+            )
+            assert await look_up(world, expression) == expected, expression
+            found = await world.search("impeller", where=expression, limit=100)
+            assert sorted(found) == expected, expression
 
 
 async def test_a_search_is_not_crowded_out(world):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chassis.base.filters import MetadataCondition, Operator
+from chassis.base.filters import All, MetadataCondition, Operator
 from query.filters.facts import NO_FACTS, SLOTS, Facts, list_facts, order
+from query.filters.language import parse_filter
 from query.filters.points import (
     UNLABELLED,
     AllPoint,
@@ -90,6 +91,22 @@ def test_times_are_compared_exactly(found, sign, value):
 @given(NUMBERS, NUMBERS)
 def test_the_order_of_numbers_is_kept(one, other):
     assert (order(one) < order(other)) == (one < other)
+
+
+BOUNDS = st.builds(MetadataCondition, st.just("n"), SIGNS, st.integers(-3, 3))
+
+
+@given(st.integers(-3, 3), st.lists(BOUNDS, min_size=2, max_size=4))
+def test_a_span_is_the_numbers_between_its_ends(found, bounds):
+    one = Described(document=DOCUMENT, metadata={"n": found})
+    assert holds(one, ask_points(All(bounds))) == matches(one, All(bounds))
+
+
+def test_a_span_of_time_is_one_comparison():
+    expression = parse_filter(
+        "metadata.t >= 2024-05-01T00:00:00Z AND metadata.t < 2024-06-01T00:00:00Z"
+    )
+    assert isinstance(ask_points(expression), Ordered)
 
 
 def test_a_point_knows_few_numbers():

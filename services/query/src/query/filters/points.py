@@ -37,6 +37,7 @@ from query.filters.language import Field
 UNLABELLED: Final = "*"
 
 _INFINITY: Final = float("inf")
+_ORDER: Final = (Operator.BELOW, Operator.AT_MOST, Operator.ABOVE, Operator.AT_LEAST)
 
 
 class Name(Enum):
@@ -107,7 +108,7 @@ def ask_points(expression: Expression) -> PointCondition:
         case Not(part=part):
             return NotPoint(ask_points(part))
         case All(parts=parts):
-            return AllPoint(tuple(map(ask_points, parts)))
+            return _join_all(parts)
         case AnyOf(parts=parts):
             return _join([ask_points(part) for part in parts])
         case MetadataCondition():
@@ -117,6 +118,24 @@ def ask_points(expression: Expression) -> PointCondition:
         case Condition():
             return _ask_field(expression, expression.operator)
     assert_never(expression)
+
+
+def _join_all(parts: Sequence[Expression]) -> PointCondition:
+    """All parts are true; comparisons of one key by order, such as a time span, are one."""
+    ranges: dict[tuple[str, type], list[Range]] = {}
+    joined: list[PointCondition] = []
+    for part in parts:
+        if isinstance(part, MetadataCondition) and (found := _find_range(part)):
+            kind, between = found
+            ranges.setdefault((part.key, kind), []).append(between)
+        else:
+            joined.append(ask_points(part))
+    for (key, kind), several in ranges.items():
+        lowest, highest = max(low for low, _ in several), min(high for _, high in several)
+        # A span that ends before it begins has no range; its two ends are never true together.
+        spans = [(lowest, highest)] if lowest <= highest else several
+        joined += [Ordered(cover(key, kind, *one)) for one in spans]
+    return joined[0] if len(joined) == 1 else AllPoint(tuple(joined))
 
 
 def _join(parts: Sequence[PointCondition]) -> PointCondition:
@@ -170,15 +189,25 @@ def _ask_metadata(key: str, operator: Operator, value: MetadataValue) -> PointCo
         return NotPoint(_ask_metadata(key, Operator.EQUALS, value))
     if operator is Operator.PRESENT:
         return _state(state_presence(key))
-    if isinstance(value, datetime):
-        return Ordered(cover(key, datetime, *_bound(operator, order(value), 0, 2**64 - 1)))
-    if operator is Operator.HAS:
-        return _state(state_value(key, value), state_element(key, value))
-    if operator is Operator.EQUALS:
-        return _state(state_value(key, value))
-    assert not isinstance(value, str), "texts have no order"
+    if found := _find_range(MetadataCondition(key, operator, value)):
+        kind, between = found
+        return Ordered(cover(key, kind, *between))
+    assert not isinstance(value, datetime), "times are compared by order alone"
+    stated = state_value(key, value)
+    return _state(stated, state_element(key, value)) if operator is Operator.HAS else _state(stated)
+
+
+def _find_range(one: MetadataCondition) -> tuple[type, Range] | None:
+    """The kind and the range, as of `order`, of the values that a comparison finds.
+
+    None if it is no comparison by order; that of times always is.
+    """
+    if isinstance(one.value, datetime) and one.operator is not Operator.DIFFERS:
+        return datetime, _bound(one.operator, order(one.value), 0, 2**64 - 1)
+    if one.operator not in _ORDER or isinstance(one.value, str | datetime):
+        return None
     least, most = order(-_INFINITY), order(_INFINITY)
-    return Ordered(cover(key, float, *_bound(operator, order(value), least, most)))
+    return float, _bound(one.operator, order(one.value), least, most)
 
 
 def _state(*facts: int) -> Stated:

@@ -320,6 +320,17 @@ async def test_a_key_that_was_sealed_with_another_secret_is_not_used(start, serv
     await first.until(lambda listed: "chat" not in listed)
 
 
+async def test_an_embedding_model_whose_definition_cannot_be_read_is_not_ready(start, server):
+    first = await start()
+    engine = models_pb.EngineDefinition(engine="openai", url=server.url, api_key="sk-1")
+    await first.load("shared", kind=EMBED, engines=[engine])
+    second = await start(credential_key=SecretStr(OTHER_KEY))
+    await second.until(lambda listed: "shared" in listed)
+    request = pb.EmbedRequest(profile="shared", texts=["a well"])
+    call = second.service.stub.Embed(request, **second.service.caller())
+    assert await failure(call) == ("UNAVAILABLE", "MODEL_NOT_READY")
+
+
 async def test_a_key_opens_for_the_server_it_was_given_for_alone(start, server, other, bus):
     replica = await start()
     engine = models_pb.EngineDefinition(engine="openai", url=server.url, api_key="sk-1")

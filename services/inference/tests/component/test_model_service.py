@@ -413,6 +413,8 @@ def engine(base: Any = ENGINE, **more: Any) -> dict[str, Any]:
         ({"kind": EMBED} | engine(priority=True), "engines[0].priority"),
         ({"kind": EMBED} | engine(concurrency=1), "engines[0].concurrency"),
         (engine(VLLM, model="/etc"), "engines[0].model"),
+        (engine(VLLM, url="http://127.0.0.1:1/v1"), "engines[0].url"),
+        (engine(VLLM, api_key="sk-1"), "engines[0].api_key"),
         ({"engines": [VLLM, ENGINE]}, "engines"),
         (engine(VLLM, arguments=struct(trust_remote_code=True)), "engines[0].arguments"),
         (engine(VLLM, arguments=struct(worker_cls="os")), "engines[0].arguments"),

@@ -40,6 +40,7 @@ IMPORTS = {
     "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines imports"),
     "services/inference/src/inference/ports.py": ("import vllm", "only inference.engines.vllm"),
     "services/ingest/src/ingest/traces.py": ("import qdrant_client", "only query.vectors"),
+    "packages/cli/src/aquifer_cli/text.py": ("import scipy", "only aquifer_cli.evaluation"),
 }
 PLANTED = {
     "as a literal": 'def f():\n    raise NotFoundError("PLANTED_ONE", "x")\n',

@@ -46,6 +46,7 @@ async def search(
         collection=collection,
         limit=limit,
         one_per_document=one_per_document,
+        separate_copies=one_per_document,  # a ranking of documents has each of them
         filter=where,
     )
     answer = await client.call(client.query.Search, request)
@@ -57,6 +58,13 @@ def hit_json(rank: int, hit: Hit) -> dict[str, object]:
     return {
         "rank": rank,
         "score": hit.score,
+        "cosine": hit.cosine if hit.HasField("cosine") else None,
+        "bm25": hit.bm25 if hit.HasField("bm25") else None,
+        "copy_count": hit.copy_count,
+        "copies": [
+            {"document": copy.document, "version": copy.version, "chunk_id": copy.chunk_id}
+            for copy in hit.copies
+        ],
         **passage_json(hit.passage),
         "lines": list(map(line_json, hit.lines)),
     }

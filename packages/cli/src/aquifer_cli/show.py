@@ -242,7 +242,8 @@ def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
     passage = hit.passage
     page = f", page {passage.page}" if passage.page else ""
     where = f"{passage.document} {_version(passage.version)}{page}"
-    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}", style="bold")
+    copies = f"  (and {hit.copy_count:,} copies)" if hit.copy_count else ""
+    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}{copies}", style="bold")
     text = " ".join(passage.text.split())
     more = " …" if len(text) > PREVIEW_CHARS else ""
     screen.fill(cut(text[:PREVIEW_CHARS], None) + more, "    ")

@@ -86,6 +86,7 @@ class EmbeddingProfile:
     `name` is stable and stored with the vectors. `precision` is not part of it: vectors of one
     profile computed in bf16 and in f32 have a cosine of at least 0.9999 and may be mixed.
     `cosine_floor` is about the lowest cosine of two texts; 0 for many models, high for some.
+    `scripts` are those that the model knows, see `scripts.is_known`.
     """
 
     name: str
@@ -96,6 +97,7 @@ class EmbeddingProfile:
     normalised: bool
     precision: Precision
     cosine_floor: float = 0.0
+    scripts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,8 @@ class ModelCard:
 
     `generative` is true if the model composes text instead of quoting. `precision` and
     `dimensions` are None for a model that computes no vectors. `revision`, `licence` and `device`,
-    what it runs on, are empty, and `context_tokens` 0, where they are not known.
+    what it runs on, are empty, and `context_tokens` 0, where they are not known. `scripts` are
+    those that it knows; empty: all, or not known.
     """
 
     name: str
@@ -119,6 +122,7 @@ class ModelCard:
     capabilities: frozenset[Capability] = frozenset()
     context_tokens: int = 0
     device: str = ""
+    scripts: frozenset[str] = frozenset()
 
 
 class ModelState(Enum):

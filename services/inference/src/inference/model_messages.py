@@ -60,6 +60,7 @@ def to_model(listed: ListedModel) -> pb.Model:
                 engine=card.engine,
                 precision=card.precision.value if card.precision else "",
                 dimensions=card.dimensions or 0,
+                scripts=sorted(card.scripts),
                 profile=card.name if card.kind is ModelKind.EMBED else "",
                 description=card.description,
                 revision=card.revision,

@@ -67,6 +67,7 @@ class InferenceRpc(InferenceServiceServicer):
             profile=done.profile.name,
             dimensions=done.profile.dimensions,
             vectors=done.vectors.astype("<f4").tobytes(),
+            unknown_script=done.unknown_script,
         )
 
     @override

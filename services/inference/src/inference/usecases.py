@@ -14,6 +14,7 @@ from inference.domain import (
     CountRequest,
     EmbeddingProfile,
     EmbeddingRequest,
+    InputType,
     Lane,
     Owner,
     RerankRequest,
@@ -22,14 +23,19 @@ from inference.domain import (
 from inference.generation import Generation, Step
 from inference.generation_metrics import measure
 from inference.ports import Begin, Matrix, Vector, VectorCache
+from inference.scripts import is_known
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors and the profile they were computed under."""
+    """Vectors and the profile they were computed under.
+
+    `unknown_script` are the positions of questions in a script that the model does not know.
+    """
 
     profile: EmbeddingProfile
     vectors: Matrix
+    unknown_script: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,11 @@ class EmbedTexts:
             vectors = await embedder.embed(
                 request.texts, request.lane, request.owner, request.input_type
             )
-        return Embedded(embedder.profile, vectors)
+        unknown: list[int] = []
+        if request.input_type is InputType.QUESTION:
+            known = [is_known(text, embedder.profile.scripts) for text in request.texts]
+            unknown = [position for position, one in enumerate(known) if not one]
+        return Embedded(embedder.profile, vectors, unknown)
 
 
 @dataclass(frozen=True, slots=True)

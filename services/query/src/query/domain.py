@@ -2,8 +2,9 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -222,7 +223,7 @@ class Question:
     """A search of a tenant; `collection` is a collection id, empty for all collections.
 
     It finds documents without labels, and those with one of `held`; None: with any. `where` must be
-    true of them; None: nothing must.
+    true of them; None: nothing must. With `join_copies` passages that say the same are one hit.
     """
 
     tenant: str
@@ -231,6 +232,7 @@ class Question:
     collection: str = ""
     limit: int
     one_per_document: bool = False
+    join_copies: bool = True
     where: Expression | None = None
 
     def __post_init__(self) -> None:
@@ -274,7 +276,29 @@ def check_collection_id(collection: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A found passage; scores are comparable only within one search."""
+    """A found passage; scores are comparable only within one search.
+
+    `cosine` and `bm25` are its scores by meaning and by words, None if it is not among the nearest.
+    It stands for `copies`, which say the same.
+    """
 
     passage: Passage
     score: float
+    cosine: float | None = None
+    bm25: float | None = None
+    copies: tuple[Passage, ...] = ()
+
+
+class Ranking(Enum):
+    """What decides the order of hits."""
+
+    MEANING_AND_WORDS = "meaning and words"
+    WORDS = "words"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """Hits, best first."""
+
+    hits: Sequence[Hit]
+    ranking: Ranking

@@ -44,7 +44,7 @@ class InferenceEmbedder(Embedder):
         self._profile = profile
 
     @override
-    async def embed_question(self, text: str) -> Vector:
+    async def embed_question(self, text: str) -> Vector | None:
         request = pb.EmbedRequest(
             profile=self._profile.name,
             texts=[text],
@@ -54,7 +54,7 @@ class InferenceEmbedder(Embedder):
         with _translate_unknown(self._profile):
             response = await self._stub.Embed(request)
         row: Vector = self._read(response, rows=1)[0]
-        return row
+        return None if response.unknown_script else row
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:

@@ -1,6 +1,6 @@
 """`QueryService` and the scopes of its methods."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,7 +22,7 @@ from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
 from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
-from query.domain import Hit, Passage, Question, Version
+from query.domain import Hit, Passage, Question, Ranking, SearchResult, Version
 from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
 from query.labels import to_labels
@@ -49,6 +49,11 @@ LIMIT_DEFAULT: Final = 10
 OUTPUT_TOKENS_DEFAULT: Final = 512
 # Of a line in a response: four floats, three integers and their tags.
 LINE_MAX_BYTES: Final = 48
+COPIES_MAX: Final = 20
+RANKINGS: Final = {
+    Ranking.MEANING_AND_WORDS: pb.RANKING_MEANING_AND_WORDS,
+    Ranking.WORDS: pb.RANKING_WORDS,
+}
 FINISH_REASONS: Final = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -83,10 +88,10 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
+            join_copies=not request.separate_copies,
             where=parse_filter(request.filter),
         )
-        hits = await self.find.run(question)
-        return _found(hits)
+        return _found(await self.find.run(question))
 
     @override
     async def Ask(
@@ -263,11 +268,10 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
     )
 
 
-def _found(hits: Sequence[Hit]) -> pb.SearchResponse:
+def _found(result: SearchResult) -> pb.SearchResponse:
     """Hits with their lines, the best first, as far as the message has room for lines."""
-    response = pb.SearchResponse(
-        hits=[pb.Hit(passage=_passage(hit.passage), score=hit.score) for hit in hits]
-    )
+    hits = result.hits
+    response = pb.SearchResponse(hits=map(_hit, hits), ranking=RANKINGS[result.ranking])
     left_bytes = MESSAGE_MAX_BYTES - response.ByteSize()
     for hit, found in zip(hits, response.hits, strict=True):
         left_bytes -= LINE_MAX_BYTES * count(hit.passage.lines)
@@ -275,6 +279,24 @@ def _found(hits: Sequence[Hit]) -> pb.SearchResponse:
             break
         found.lines.extend(_lines(hit.passage, 0, len(hit.passage.text)))
     return response
+
+
+def _hit(hit: Hit) -> pb.Hit:
+    return pb.Hit(
+        passage=_passage(hit.passage),
+        score=hit.score,
+        cosine=hit.cosine,
+        bm25=hit.bm25,
+        copy_count=len(hit.copies),
+        copies=[
+            pb.Copy(
+                document=copy.version.document,
+                version=copy.version.number,
+                chunk_id=str(copy.chunk_id),
+            )
+            for copy in hit.copies[:COPIES_MAX]
+        ],
+    )
 
 
 def _lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:

@@ -348,7 +348,7 @@ class World:
     ) -> list[str]:
         """Texts found, best first."""
         question = Question(tenant=tenant, text=text, limit=limit, **{"held": None} | options)
-        return [hit.passage.text for hit in await self.find.run(question)]
+        return [hit.passage.text for hit in (await self.find.run(question)).hits]
 
     def inquiry(self, question: str, **changes: Any) -> Inquiry:
         settings: dict[str, Any] = {

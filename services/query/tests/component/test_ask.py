@@ -220,7 +220,8 @@ async def test_an_answer_from_two_documents_counts_for_the_one_that_still_had_wo
     valve = "collections/manuals/documents/valve"
     shown = "collections/manuals/documents/shown"
     for document in (PUMP, valve, shown):
-        await world.deliver(world.embedded("impeller", document=document))
+        text = f"impeller of {document}"
+        await world.deliver(world.embedded(text, document=document))
     world.generator.generative = True
     world.generator.quotes = lambda prompt: [
         Quote(passage=number, start=0, end=8, marker=f"[{number}]")

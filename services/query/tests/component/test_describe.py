@@ -19,7 +19,7 @@ def described(revision: int, version: int = 1) -> VersionDescribed:
 
 async def read_descriptions(world) -> list[tuple[str, dict[str, str]]]:
     question = Question(tenant="acme", held=None, text="impeller", limit=9)
-    passages = [hit.passage for hit in await world.find.run(question)]
+    passages = [hit.passage for hit in (await world.find.run(question)).hits]
     return [(passage.title, dict(passage.metadata)) for passage in passages]
 
 

@@ -94,15 +94,16 @@ async def test_equal_passages_come_in_the_same_order_each_time(world):
         name = f"collections/manuals/documents/d{number}"
         await world.deliver(world.embedded("impeller wear", document=name))
     question = Question(tenant="acme", held=None, text="impeller", limit=12)
-    first = [hit.passage.chunk_id for hit in await world.find.run(question)]
+    first = [hit.passage.chunk_id for hit in (await world.find.run(question)).hits]
     for _ in range(3):
-        assert [hit.passage.chunk_id for hit in await world.find.run(question)] == first
+        assert [hit.passage.chunk_id for hit in (await world.find.run(question)).hits] == first
 
 
 async def test_a_hit_carries_what_a_citation_needs(world):
     metadata = {"author": "Ada", "year": 1843, "public": True, "tags": ["a", 0.5]}
     await world.deliver(world.embedded("first", "the impeller wears", metadata=metadata))
-    [hit, _] = await world.find.run(Question(tenant="acme", held=None, text="impeller", limit=2))
+    result = await world.find.run(Question(tenant="acme", held=None, text="impeller", limit=2))
+    [hit, _] = result.hits
     passage = hit.passage
     assert (passage.version.document, passage.version.number, passage.ordinal) == (PUMP, 1, 1)
     assert (passage.title, passage.start, passage.end, passage.page) == ("Pump manual", 100, 118, 2)

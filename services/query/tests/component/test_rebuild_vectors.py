@@ -49,7 +49,9 @@ async def test_a_rebuilt_point_has_the_vector_it_had(world):
 
 
 async def find_nearest(world):
-    hits = await world.find.run(Question(tenant="acme", held=None, text="impeller one", limit=10))
+    hits = (
+        await world.find.run(Question(tenant="acme", held=None, text="impeller one", limit=10))
+    ).hits
     return [(hit.passage.chunk_id, hit.score) for hit in hits]
 
 

@@ -65,6 +65,7 @@ class BertModel:
     max_tokens: int
     reference: Matrix
     cosine_floor: float = 0.0
+    scripts: frozenset[str] = frozenset()
     word_vectors: Callable[[Ids], Matrix] | None = None
 
 
@@ -103,6 +104,7 @@ class BertEncoder:
             normalised=True,
             precision=self._precision,
             cosine_floor=self._model.cosine_floor,
+            scripts=self._model.scripts,
         )
 
     @property
@@ -119,6 +121,7 @@ class BertEncoder:
             precision=self._precision,
             dimensions=self._model.width,
             device=self._device,
+            scripts=self._model.scripts,
         )
 
     def tokenize(self, texts: Sequence[str], input_type: InputType) -> Sequence[Sequence[Ids]]:

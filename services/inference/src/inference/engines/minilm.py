@@ -63,6 +63,7 @@ def read_model() -> BertModel:
         width=SHAPE.width,
         max_tokens=MAX_TOKENS,
         reference=bert_references.minilm(),
+        scripts=frozenset({"LATIN"}),
     )
 
 

@@ -146,7 +146,7 @@ class Ask:
             limit=PASSAGES_SHOWN,
             where=inquiry.where,
         )
-        return [hit.passage for hit in await self.find.run(question)]
+        return [hit.passage for hit in (await self.find.run(question)).hits]
 
 
 def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:

@@ -1,11 +1,15 @@
 """Finds the passages that answer a question best."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan
 from typing import Final
 
 from chassis.base.errors import UnavailableError
-from query.domain import Hit, Question
+from query.domain import LIMIT_MAX, Hit, Question, Ranking, SearchResult, Vector
 from query.filters.points import ask_points
+from query.profile import make_point_id
+from query.retrieval.copies import join_copies
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import read_words
 from query.retrieval.vector_store import SPELLINGS_MAX, Filter, Probe, TenantScope
@@ -15,6 +19,8 @@ from query.usecases.ports import Found, Ledger, Wanted
 REBUILDING_RETRY_S: Final = 5.0
 # Candidates looked up at first for each requested hit.
 LOOK_UP_FIRST: Final = 3
+# Hits looked up besides, because some may be copies of others.
+SPARE_HITS: Final = 5
 # More flips during one search than anybody makes.
 FLIPS_MAX: Final = 3
 
@@ -34,7 +40,7 @@ class FindPassages:
     indexes: Indexes
     ledger: Ledger
 
-    async def run(self, question: Question) -> list[Hit]:
+    async def run(self, question: Question) -> SearchResult:
         """At most `question.limit` hits, best first; equal scores in the order of their ids.
 
         Raises:
@@ -53,50 +59,56 @@ class FindPassages:
                     raise
             else:
                 if found.live == index.profile.name:
-                    return list(found.hits)
+                    return found.result
                 live = await self.indexes.follow()
             index = live
         raise rebuilding_error()
 
-    async def _find(self, index: Index, question: Question) -> Found:
+    async def _find(self, index: Index, question: Question) -> "_Found":
         store_id = index.serving.store_id
         if store_id is None:
             raise rebuilding_error()
-        ranked = await self._rank(index, question)
-        # The first few are nearly always enough, because few candidates are deleted or superseded.
-        # But many good ones may belong to one document.
-        first = len(ranked.point_ids)
-        if not question.one_per_document:
-            first = min(first, question.limit * LOOK_UP_FIRST)
-        found = await self._look_up(index, question, ranked, first)
-        if len(found.hits) < question.limit and first < len(ranked.point_ids):
-            found = await self._look_up(index, question, ranked, len(ranked.point_ids))
+        vector = await index.embedder.embed_question(question.text)
+        ranked = await self._rank(index, question, vector)
+        candidates = len(ranked.point_ids)
+        # The first few are nearly always enough, because few candidates are deleted, superseded or
+        # copies. But many good ones may belong to one document.
+        first = candidates if question.one_per_document else question.limit * LOOK_UP_FIRST
+        limit = question.limit + (SPARE_HITS if question.join_copies else 0)
+        found = await self._look_up(index, question, ranked, first=first, limit=limit)
+        hits = _choose(found, ranked, question)
+        if len(hits) < question.limit and (first < candidates or len(found.hits) == limit):
+            found = await self._look_up(index, question, ranked, first=candidates, limit=candidates)
+            hits = _choose(found, ranked, question)
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
             self.indexes.wake()
             raise rebuilding_error()
-        return found
+        ranking = Ranking.WORDS if vector is None else Ranking.MEANING_AND_WORDS
+        return _Found(SearchResult(hits=hits, ranking=ranking), found.live)
 
-    async def _look_up(self, index: Index, question: Question, ranked: Ranked, first: int) -> Found:
+    async def _look_up(
+        self, index: Index, question: Question, ranked: Ranked, *, first: int, limit: int
+    ) -> Found:
         wanted = Wanted(
             held=question.held,
             point_ids=ranked.point_ids[:first],
             scores=ranked.scores[:first],
             collection=question.collection,
-            limit=question.limit,
+            limit=limit,
             one_per_document=question.one_per_document,
             where=question.where,
         )
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
-    async def _rank(self, index: Index, question: Question) -> Ranked:
+    async def _rank(self, index: Index, question: Question, vector: Vector | None) -> Ranked:
         collections = {f"collections/{question.collection}"} if question.collection else set()
         words = read_words(question.text)
         probe = Probe(
-            dense=await index.embedder.embed_question(question.text),
+            dense=vector,
             sparse=words.vector,
             spellings=words.spellings[:SPELLINGS_MAX],
-            limit=question.limit,
+            limit=min(question.limit + SPARE_HITS, LIMIT_MAX),
             within=Filter(
                 collections=frozenset(collections),
                 where=None if question.where is None else ask_points(question.where),
@@ -109,6 +121,31 @@ class FindPassages:
                 self.indexes.wake()
                 raise rebuilding_error() from error
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A result, and the profile that was live when its passages were read."""
+
+    result: SearchResult
+    live: str
+
+
+def _choose(found: Found, ranked: Ranked, question: Question) -> Sequence[Hit]:
+    """The hits to return, with the scores of both lists."""
+    rows = {point_id: row for row, point_id in enumerate(ranked.point_ids)}
+    scored: list[Hit] = []
+    for hit in found.hits:
+        row = rows[str(make_point_id(hit.passage.chunk_id))]
+        cosine, bm25 = _read_score(ranked.cosines[row]), _read_score(ranked.bm25s[row])
+        scored.append(replace(hit, cosine=cosine, bm25=bm25))
+    if question.join_copies:
+        return join_copies(scored, question.limit)
+    return scored[: question.limit]
+
+
+def _read_score(score: float) -> float | None:
+    return None if isnan(score) else score
 
 
 def rebuilding_error() -> UnavailableError:

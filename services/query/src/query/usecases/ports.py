@@ -40,8 +40,11 @@ class Embedder(Protocol):
         OverloadedError: its queue is full.
     """
 
-    async def embed_question(self, text: str) -> Vector:
-        """Embed a question for the current call, on the interactive lane."""
+    async def embed_question(self, text: str) -> Vector | None:
+        """Embed a question for the current call, on the interactive lane.
+
+        None if it is written in a script that the model does not know.
+        """
 
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:
         """Embed texts on the bulk lane; returns one row for each text, in order."""

@@ -26,43 +26,43 @@ from aquifer.inference.v1 import generation_pb2 as aquifer_dot_inference_dot_v1_
 from aquifer.inference.v1 import lane_pb2 as aquifer_dot_inference_dot_v1_dot_lane__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\x1a%aquifer/inference/v1/generation.proto\x1a\x1f\x61quifer/inference/v1/lane.proto\"\x8d\x01\n\x0c\x45mbedRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\x12\x33\n\ninput_type\x18\x04 \x01(\x0e\x32\x1f.aquifer.inference.v1.InputType\"E\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\"?\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\"/\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\"2\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"4\n\x13\x43ountTokensResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x05\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xcf\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\t\x12\x0f\n\x07licence\x18\n \x01(\t\x12\x36\n\x0c\x63\x61pabilities\x18\x0b \x03(\x0e\x32 .aquifer.inference.v1.Capability\x12\x16\n\x0e\x63ontext_tokens\x18\x0c \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\r \x01(\t\x12/\n\x05state\x18\x0e \x01(\x0e\x32 .aquifer.inference.v1.ModelState\x12\x0f\n\x07problem\x18\x0f \x01(\t\x12\x0f\n\x07\x61liases\x18\x10 \x03(\t\x12\x32\n\x07servers\x18\x11 \x03(\x0b\x32!.aquifer.inference.v1.ModelServer\x12\x0e\n\x06loaded\x18\x12 \x01(\x08\"?\n\x0bModelServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x0f\n\x07healthy\x18\x03 \x01(\x08*X\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_TYPE_QUESTION\x10\x01\x12\x16\n\x12INPUT_TYPE_PASSAGE\x10\x02*\x8e\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x1b\n\x17MODEL_STATE_UNREACHABLE\x10\x04*m\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02\x12\x15\n\x11MODEL_KIND_RERANK\x10\x03*\xda\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x01\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_RERANK\x10\x03\x12\x1b\n\x17\x43\x41PABILITY_COUNT_TOKENS\x10\x04\x12\x15\n\x11\x43\x41PABILITY_QUOTES\x10\x05\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x06\x12 \n\x1c\x43\x41PABILITY_STRUCTURED_OUTPUT\x10\x07\x32\xab\x04\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12S\n\x06Rerank\x12#.aquifer.inference.v1.RerankRequest\x1a$.aquifer.inference.v1.RerankResponse\x12\x62\n\x0b\x43ountTokens\x12(.aquifer.inference.v1.CountTokensRequest\x1a).aquifer.inference.v1.CountTokensResponse\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponse\x12N\n\x08GetModel\x12%.aquifer.inference.v1.GetModelRequest\x1a\x1b.aquifer.inference.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,aquifer/inference/v1/inference_service.proto\x12\x14\x61quifer.inference.v1\x1a%aquifer/inference/v1/generation.proto\x1a\x1f\x61quifer/inference/v1/lane.proto\"\x8d\x01\n\x0c\x45mbedRequest\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x04lane\x18\x03 \x01(\x0e\x32\x1a.aquifer.inference.v1.Lane\x12\x33\n\ninput_type\x18\x04 \x01(\x0e\x32\x1f.aquifer.inference.v1.InputType\"]\n\rEmbedResponse\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x0f\n\x07vectors\x18\x03 \x01(\x0c\x12\x16\n\x0eunknown_script\x18\x04 \x03(\x05\"?\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\"/\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x01\"2\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"4\n\x13\x43ountTokensResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x05\"\x13\n\x11ListModelsRequest\"A\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.aquifer.inference.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xe0\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.aquifer.inference.v1.ModelKind\x12\x12\n\ngenerative\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0f\n\x07profile\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\t\x12\x0f\n\x07licence\x18\n \x01(\t\x12\x36\n\x0c\x63\x61pabilities\x18\x0b \x03(\x0e\x32 .aquifer.inference.v1.Capability\x12\x16\n\x0e\x63ontext_tokens\x18\x0c \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\r \x01(\t\x12/\n\x05state\x18\x0e \x01(\x0e\x32 .aquifer.inference.v1.ModelState\x12\x0f\n\x07problem\x18\x0f \x01(\t\x12\x0f\n\x07\x61liases\x18\x10 \x03(\t\x12\x32\n\x07servers\x18\x11 \x03(\x0b\x32!.aquifer.inference.v1.ModelServer\x12\x0e\n\x06loaded\x18\x12 \x01(\x08\x12\x0f\n\x07scripts\x18\x13 \x03(\t\"?\n\x0bModelServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x0f\n\x07healthy\x18\x03 \x01(\x08*X\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_TYPE_QUESTION\x10\x01\x12\x16\n\x12INPUT_TYPE_PASSAGE\x10\x02*\x8e\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_STATE_READY\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x1b\n\x17MODEL_STATE_UNREACHABLE\x10\x04*m\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_EMBED\x10\x01\x12\x17\n\x13MODEL_KIND_GENERATE\x10\x02\x12\x15\n\x11MODEL_KIND_RERANK\x10\x03*\xda\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x01\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_RERANK\x10\x03\x12\x1b\n\x17\x43\x41PABILITY_COUNT_TOKENS\x10\x04\x12\x15\n\x11\x43\x41PABILITY_QUOTES\x10\x05\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x06\x12 \n\x1c\x43\x41PABILITY_STRUCTURED_OUTPUT\x10\x07\x32\xab\x04\n\x10InferenceService\x12P\n\x05\x45mbed\x12\".aquifer.inference.v1.EmbedRequest\x1a#.aquifer.inference.v1.EmbedResponse\x12[\n\x08Generate\x12%.aquifer.inference.v1.GenerateRequest\x1a&.aquifer.inference.v1.GenerateResponse0\x01\x12S\n\x06Rerank\x12#.aquifer.inference.v1.RerankRequest\x1a$.aquifer.inference.v1.RerankResponse\x12\x62\n\x0b\x43ountTokens\x12(.aquifer.inference.v1.CountTokensRequest\x1a).aquifer.inference.v1.CountTokensResponse\x12_\n\nListModels\x12\'.aquifer.inference.v1.ListModelsRequest\x1a(.aquifer.inference.v1.ListModelsResponse\x12N\n\x08GetModel\x12%.aquifer.inference.v1.GetModelRequest\x1a\x1b.aquifer.inference.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.inference.v1.inference_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INPUTTYPE']._serialized_start=1229
-  _globals['_INPUTTYPE']._serialized_end=1317
-  _globals['_MODELSTATE']._serialized_start=1320
-  _globals['_MODELSTATE']._serialized_end=1462
-  _globals['_MODELKIND']._serialized_start=1464
-  _globals['_MODELKIND']._serialized_end=1573
-  _globals['_CAPABILITY']._serialized_start=1576
-  _globals['_CAPABILITY']._serialized_end=1794
+  _globals['_INPUTTYPE']._serialized_start=1270
+  _globals['_INPUTTYPE']._serialized_end=1358
+  _globals['_MODELSTATE']._serialized_start=1361
+  _globals['_MODELSTATE']._serialized_end=1503
+  _globals['_MODELKIND']._serialized_start=1505
+  _globals['_MODELKIND']._serialized_end=1614
+  _globals['_CAPABILITY']._serialized_start=1617
+  _globals['_CAPABILITY']._serialized_end=1835
   _globals['_EMBEDREQUEST']._serialized_start=143
   _globals['_EMBEDREQUEST']._serialized_end=284
   _globals['_EMBEDRESPONSE']._serialized_start=286
-  _globals['_EMBEDRESPONSE']._serialized_end=355
-  _globals['_RERANKREQUEST']._serialized_start=357
-  _globals['_RERANKREQUEST']._serialized_end=420
-  _globals['_RERANKRESPONSE']._serialized_start=422
-  _globals['_RERANKRESPONSE']._serialized_end=469
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=471
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=521
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=523
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=575
-  _globals['_LISTMODELSREQUEST']._serialized_start=577
-  _globals['_LISTMODELSREQUEST']._serialized_end=596
-  _globals['_LISTMODELSRESPONSE']._serialized_start=598
-  _globals['_LISTMODELSRESPONSE']._serialized_end=663
-  _globals['_GETMODELREQUEST']._serialized_start=665
-  _globals['_GETMODELREQUEST']._serialized_end=696
-  _globals['_MODEL']._serialized_start=699
-  _globals['_MODEL']._serialized_end=1162
-  _globals['_MODELSERVER']._serialized_start=1164
-  _globals['_MODELSERVER']._serialized_end=1227
-  _globals['_INFERENCESERVICE']._serialized_start=1797
-  _globals['_INFERENCESERVICE']._serialized_end=2352
+  _globals['_EMBEDRESPONSE']._serialized_end=379
+  _globals['_RERANKREQUEST']._serialized_start=381
+  _globals['_RERANKREQUEST']._serialized_end=444
+  _globals['_RERANKRESPONSE']._serialized_start=446
+  _globals['_RERANKRESPONSE']._serialized_end=493
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=495
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=545
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=547
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=599
+  _globals['_LISTMODELSREQUEST']._serialized_start=601
+  _globals['_LISTMODELSREQUEST']._serialized_end=620
+  _globals['_LISTMODELSRESPONSE']._serialized_start=622
+  _globals['_LISTMODELSRESPONSE']._serialized_end=687
+  _globals['_GETMODELREQUEST']._serialized_start=689
+  _globals['_GETMODELREQUEST']._serialized_end=720
+  _globals['_MODEL']._serialized_start=723
+  _globals['_MODEL']._serialized_end=1203
+  _globals['_MODELSERVER']._serialized_start=1205
+  _globals['_MODELSERVER']._serialized_end=1268
+  _globals['_INFERENCESERVICE']._serialized_start=1838
+  _globals['_INFERENCESERVICE']._serialized_end=2393
 # @@protoc_insertion_point(module_scope)

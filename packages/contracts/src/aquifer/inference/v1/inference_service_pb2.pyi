@@ -175,22 +175,30 @@ class EmbedResponse(message.Message):
     PROFILE_FIELD_NUMBER: builtins.int
     DIMENSIONS_FIELD_NUMBER: builtins.int
     VECTORS_FIELD_NUMBER: builtins.int
+    UNKNOWN_SCRIPT_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile of the vectors."""
     dimensions: builtins.int
     """Length of each vector."""
     vectors: builtins.bytes
     """One vector per text in the same order, unit length, packed little-endian 32-bit floats."""
+    @builtins.property
+    def unknown_script(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """With INPUT_TYPE_QUESTION: positions in `texts`, from 0, of those that are mostly written in scripts
+        that the model does not know, see `Model.scripts`. Their vectors do not tell what they mean.
+        """
+
     def __init__(
         self,
         *,
         profile: builtins.str = ...,
         dimensions: builtins.int = ...,
         vectors: builtins.bytes = ...,
+        unknown_script: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "profile", b"profile", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "profile", b"profile", "unknown_script", b"unknown_script", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,6 +391,7 @@ class Model(message.Message):
     ALIASES_FIELD_NUMBER: builtins.int
     SERVERS_FIELD_NUMBER: builtins.int
     LOADED_FIELD_NUMBER: builtins.int
+    SCRIPTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name to use in requests."""
     kind: ModelKind.ValueType
@@ -425,6 +434,12 @@ class Model(message.Message):
     def servers(self) -> containers.RepeatedCompositeFieldContainer[ModelServer]:
         """The servers that run it, and their states; empty if it runs in this process."""
 
+    @builtins.property
+    def scripts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Scripts that the model knows, by the first word of their letters' names in Unicode, for example
+        LATIN; empty: all, or not known.
+        """
+
     def __init__(
         self,
         *,
@@ -446,10 +461,11 @@ class Model(message.Message):
         aliases: abc.Iterable[builtins.str] | None = ...,
         servers: abc.Iterable[ModelServer] | None = ...,
         loaded: builtins.bool = ...,
+        scripts: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["aliases", b"aliases", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "device", b"device", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "loaded", b"loaded", "name", b"name", "precision", b"precision", "problem", b"problem", "profile", b"profile", "revision", b"revision", "servers", b"servers", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["aliases", b"aliases", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "description", b"description", "device", b"device", "dimensions", b"dimensions", "engine", b"engine", "generative", b"generative", "kind", b"kind", "licence", b"licence", "loaded", b"loaded", "name", b"name", "precision", b"precision", "problem", b"problem", "profile", b"profile", "revision", b"revision", "scripts", b"scripts", "servers", b"servers", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

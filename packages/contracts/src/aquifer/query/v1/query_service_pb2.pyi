@@ -21,6 +21,27 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
+class _Ranking:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RankingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Ranking.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    RANKING_UNSPECIFIED: _Ranking.ValueType  # 0
+    RANKING_MEANING_AND_WORDS: _Ranking.ValueType  # 1
+    """Meaning and words."""
+    RANKING_WORDS: _Ranking.ValueType  # 2
+    """Words alone: the question is written in a script that the embedding model does not know."""
+
+class Ranking(_Ranking, metaclass=_RankingEnumTypeWrapper):
+    """What decides the order of hits."""
+
+RANKING_UNSPECIFIED: Ranking.ValueType  # 0
+RANKING_MEANING_AND_WORDS: Ranking.ValueType  # 1
+"""Meaning and words."""
+RANKING_WORDS: Ranking.ValueType  # 2
+"""Words alone: the question is written in a script that the embedding model does not know."""
+
 class _FinishReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -60,6 +81,7 @@ class SearchRequest(message.Message):
     COLLECTION_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     ONE_PER_DOCUMENT_FIELD_NUMBER: builtins.int
+    SEPARATE_COPIES_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
@@ -69,6 +91,8 @@ class SearchRequest(message.Message):
     """Hits to return, 1 to 100; 0 means 10."""
     one_per_document: builtins.bool
     """True: only the best hit of each document."""
+    separate_copies: builtins.bool
+    """True: passages that say the same are hits of their own. False: they are one hit, see `Hit.copies`."""
     filter: builtins.str
     """Only passages of documents for which this is true, for example
     `metadata.year >= 2020 AND (metadata.tags:draft OR labels:hr)`; empty: all. A search still fills
@@ -97,11 +121,12 @@ class SearchRequest(message.Message):
         collection: builtins.str = ...,
         limit: builtins.int = ...,
         one_per_document: builtins.bool = ...,
+        separate_copies: builtins.bool = ...,
         filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question", "separate_copies", b"separate_copies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,6 +137,9 @@ class SearchResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     HITS_FIELD_NUMBER: builtins.int
+    RANKING_FIELD_NUMBER: builtins.int
+    ranking: Ranking.ValueType
+    """What decided their order."""
     @builtins.property
     def hits(self) -> containers.RepeatedCompositeFieldContainer[Hit]:
         """Best first."""
@@ -120,10 +148,11 @@ class SearchResponse(message.Message):
         self,
         *,
         hits: abc.Iterable[Hit] | None = ...,
+        ranking: Ranking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits", "ranking", b"ranking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,8 +165,18 @@ class Hit(message.Message):
     PASSAGE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     LINES_FIELD_NUMBER: builtins.int
+    COSINE_FIELD_NUMBER: builtins.int
+    BM25_FIELD_NUMBER: builtins.int
+    COPY_COUNT_FIELD_NUMBER: builtins.int
+    COPIES_FIELD_NUMBER: builtins.int
     score: builtins.float
     """Fused score; only comparable within one response."""
+    cosine: builtins.float
+    """Cosine of the passage to the question, -1 to 1; unset if it is not among the nearest by meaning."""
+    bm25: builtins.float
+    """BM25 of the passage for the words of the question; unset if it is not among the nearest by words."""
+    copy_count: builtins.int
+    """Number of found passages that say the same, with the same numbers, and are not hits themselves."""
     @builtins.property
     def passage(self) -> Passage:
         """The passage."""
@@ -148,16 +187,59 @@ class Hit(message.Message):
         a response that would exceed 4 MiB have none.
         """
 
+    @builtins.property
+    def copies(self) -> containers.RepeatedCompositeFieldContainer[Copy]:
+        """The first 20 of them."""
+
     def __init__(
         self,
         *,
         passage: Passage | None = ...,
         score: builtins.float = ...,
         lines: abc.Iterable[Line] | None = ...,
+        cosine: builtins.float | None = ...,
+        bm25: builtins.float | None = ...,
+        copy_count: builtins.int = ...,
+        copies: abc.Iterable[Copy] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["passage", b"passage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "bm25", b"bm25", "cosine", b"cosine", "passage", b"passage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["lines", b"lines", "passage", b"passage", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "bm25", b"bm25", "copies", b"copies", "copy_count", b"copy_count", "cosine", b"cosine", "lines", b"lines", "passage", b"passage", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bm25: _TypeAlias = typing.Literal["bm25"]  # noqa: Y015
+    _WhichOneofArgType__bm25: _TypeAlias = typing.Literal["_bm25", b"_bm25"]  # noqa: Y015
+    _WhichOneofReturnType__cosine: _TypeAlias = typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bm25) -> _WhichOneofReturnType__bm25 | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+
+@typing.final
+class Copy(message.Message):
+    """A passage that says the same as a hit."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    CHUNK_ID_FIELD_NUMBER: builtins.int
+    document: builtins.str
+    """Resource name of the document."""
+    version: builtins.int
+    """Version of the document."""
+    chunk_id: builtins.str
+    """Id of the chunk."""
+    def __init__(
+        self,
+        *,
+        document: builtins.str = ...,
+        version: builtins.int = ...,
+        chunk_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["chunk_id", b"chunk_id", "document", b"document", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from aquifer_cli.evaluation.figures import label
 from aquifer_cli.evaluation.intervals import Estimate
+from aquifer_cli.layout import cut
 
 OURS: Final = "#1f5fa8"
 THEIRS: Final = "#d9822b"
 WORSE: Final = "#b3382c"
 DOTS_PER_INCH: Final = 150
+NAME_CELLS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def _draw_figures(axes: Axes, runs: Sequence[Series]) -> None:
                 fmt="o",
                 color=color,
                 capsize=4,
-                label=None if shown else run.name,
+                label=None if shown else cut(run.name, NAME_CELLS),
             )
             axes.annotate(
                 f"{one.value:.3f}",
@@ -74,7 +76,7 @@ def _draw_figures(axes: Axes, runs: Sequence[Series]) -> None:
             shown = True
     axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlim(-0.06, 1.06)
     axes.grid(axis="x", alpha=0.3)
     axes.set_title("figures with 95 % intervals")
     if len(runs) > 1:
@@ -105,7 +107,8 @@ def _draw_differences(axes: Axes, main: str, ours: Series, theirs: Series) -> No
     axes.bar(range(len(values)), values, width=1.0, color=colors)
     axes.margins(x=0.01)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_title(f"{label(main)}: {ours.name} minus {theirs.name}, by question, sorted")
+    names = f"{cut(ours.name, NAME_CELLS)} minus {cut(theirs.name, NAME_CELLS)}"
+    axes.set_title(f"{label(main)} by question, sorted:\n{names}")
     equal = len(values) - above - below
     axes.set_xlabel(f"{above:,} higher, {equal:,} equal, {below:,} lower")
     axes.grid(axis="y", alpha=0.3)

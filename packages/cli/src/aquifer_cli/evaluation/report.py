@@ -70,7 +70,7 @@ def decide(figure: str, difference: Difference | None, other: str) -> str:
     if difference.low is None or difference.high is None:
         return f"Nothing can be told from one question of {name}."
     measured = (
-        f"{difference.value:+.3f}, 95 % interval {_span(difference.low, difference.high, '+')},"
+        f"{difference.value:+z.3f}, 95 % interval {_span(difference.low, difference.high, '+')},"
         f" p = {_p(difference.p)}, {difference.questions:,} questions"
     )
     if difference.low <= 0 <= difference.high:
@@ -109,13 +109,13 @@ def _difference_cells(name: str, one: Difference | None) -> Sequence[object]:
     if one is None:
         return (label(name), "none", "", "", 0)
     interval = _span(one.low, one.high, "+")
-    return (label(name), f"{one.value:+.3f}", interval, _p(one.p), one.questions)
+    return (label(name), f"{one.value:+z.3f}", interval, _p(one.p), one.questions)
 
 
 def _span(low: float | None, high: float | None, sign: str = "") -> str:
     if low is None or high is None:
         return "unknown"
-    return f"{low:{sign}.3f} to {high:{sign}.3f}"
+    return f"{low:{sign}z.3f} to {high:{sign}z.3f}"
 
 
 def _p(p: float | None) -> str:

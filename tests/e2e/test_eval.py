@@ -69,7 +69,7 @@ def test_retrieval_is_measured_and_compared(stack, tmp_path, files):
     [record] = stack.json("eval", "retrieval", *options, "--out", str(first))
     assert record["settings"]["collection"] == "eval-village"
     assert record["documents"]["not_indexed"] == {"EMPTY_DOCUMENT": 1}
-    assert (record["documents"]["indexed"], record["documents"]["sent"]) == (6, 7)
+    assert (record["documents"]["indexed"], record["documents"]["sent"]) == (6, 6)
     assert record["counts"] == {
         "questions": 4,
         "without_any_hit": 0,
@@ -96,7 +96,7 @@ def test_retrieval_is_measured_and_compared(stack, tmp_path, files):
     done = stack.run("eval", "retrieval", *options, *more)
     assert done.returncode == 0, done.stderr
     # What is indexed is not sent again.
-    assert "documents: 6 of 7 indexed, 1 sent now; not indexed: 1 EMPTY_DOCUMENT" in done.stdout
+    assert "documents: 6 of 7 indexed, 0 sent now; not indexed: 1 EMPTY_DOCUMENT" in done.stdout
     assert "against worse.json of " in done.stdout
     assert "nDCG@10     +0.500" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("No difference of nDCG@10 from worse.json")
@@ -134,6 +134,14 @@ def test_answers_are_measured_and_compared(stack, tmp_path, files):
 
     [sampled] = stack.json("eval", "answers", *options, "--limit", "2")
     assert sampled["questions"] == 2
+
+
+def test_without_an_indexed_document_nothing_is_measured(stack, tmp_path, files):
+    files["passages"] = write(tmp_path / "void.jsonl", [{"_id": "void", "title": "", "text": ""}])
+    options = ["--questions", files["questions"], "--passages", files["passages"]]
+    [failed] = stack.json("eval", "answers", *options, "-c", "village-void")
+    assert failed["error"]["reason"] == "CORPUS_INCOMPLETE"
+    assert "1 of 1 documents are not indexed: 1 EMPTY_DOCUMENT" in failed["error"]["detail"]
 
 
 def test_what_cannot_be_measured_is_an_error(stack, tmp_path, files):

@@ -9,21 +9,22 @@ from typing import Final
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client
 from aquifer_cli.documents import list_documents
-from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, CommandError
+from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.screen import Screen
 from aquifer_cli.sending import repeat_progress
 
 UNCHANGED: Final = "UNCHANGED"
 # Anything else is not known to be in the index, or not to be.
 FINAL: Final = {"INDEXED", "FAILED", "REFUSED", "SKIPPED"}
+ACCEPTED: Final = {"INDEXED", "FAILED"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
     """What became of the documents of a file.
 
-    `sent` are those that were not there, or not with this content. `not_indexed` counts by
-    reason those that no search can find. `seconds`: until all were final.
+    `sent` are those that were accepted now, because they were not there, or not with this content.
+    `not_indexed` counts by reason those that no search can find. `seconds`: until all were final.
     """
 
     total: int
@@ -39,8 +40,8 @@ async def ingest(
     """Sends what is new or changed, and waits until all is final.
 
     Raises:
-        CommandError: CORPUS_INCOMPLETE if some documents are neither indexed nor failed; or the key
-            is not accepted.
+        CommandError: CORPUS_INCOMPLETE if some documents are neither indexed nor failed, or if none
+            is indexed; or the key is not accepted.
     """
     started_s = time.monotonic()
     done = 0
@@ -71,7 +72,7 @@ async def ingest(
     return Documents(
         total=len(items),
         indexed=states["INDEXED"],
-        sent=sum(one.change != UNCHANGED for one in outcomes if one.state != "SKIPPED"),
+        sent=sum(one.change != UNCHANGED for one in outcomes if one.state in ACCEPTED),
         not_indexed=await _count_failures(client, outcomes, collection),
         seconds=time.monotonic() - started_s,
     )
@@ -79,6 +80,8 @@ async def ingest(
 
 def _refuse_unfinished(outcomes: Sequence[uploading.Outcome]) -> None:
     left = [one for one in outcomes if one.state not in FINAL]
+    if not left and not any(one.state == "INDEXED" for one in outcomes):
+        left = list(outcomes)
     if not left:
         return
     reasons = Counter(one.reason or one.state for one in left)
@@ -86,7 +89,7 @@ def _refuse_unfinished(outcomes: Sequence[uploading.Outcome]) -> None:
     raise CommandError(
         "CORPUS_INCOMPLETE",
         f"{len(left):,} of {len(outcomes):,} documents are not indexed: {counted}",
-        hint="the same command sends the rest; `aquifer status` shows the stack",
+        hint=HINTS.get(left[0].reason, "`aquifer status` shows the stack; run the command again"),
         exit_code=EXIT_UNAVAILABLE if any(one.unreachable for one in left) else EXIT_FAILED,
     )
 

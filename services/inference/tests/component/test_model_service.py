@@ -331,6 +331,20 @@ async def test_an_embedding_model_whose_definition_cannot_be_read_is_not_ready(s
     assert await failure(call) == ("UNAVAILABLE", "MODEL_NOT_READY")
 
 
+async def test_definitions_that_do_not_fit_are_refused(start, server, bus):
+    replica = await start()
+    await replica.load("chat", server)
+    async with bus.connect("provisioner") as admin:
+        config = (await admin.jetstream.stream_info(STREAM)).config
+        await admin.jetstream.update_stream(config, max_msgs=1, discard="new")
+        try:
+            call = replica.load("more", server)
+            assert await failure(call) == ("RESOURCE_EXHAUSTED", "STREAM_FULL")
+        finally:
+            await admin.jetstream.update_stream(config)
+    await replica.load("more", server)
+
+
 async def test_a_key_opens_for_the_server_it_was_given_for_alone(start, server, other, bus):
     replica = await start()
     engine = models_pb.EngineDefinition(engine="openai", url=server.url, api_key="sk-1")

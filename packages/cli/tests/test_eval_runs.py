@@ -185,6 +185,15 @@ def test_a_plot_is_a_png_of_a_readable_size(compared):
     assert (width, height) == (1_800, 600)
 
 
+def test_a_plot_takes_any_name_and_runs_without_common_questions():
+    ours = plot.Series(name=r"$\no$.json", figures=estimate(MEASURED), values={"a": 1.0})
+    none = Measured(means={"nDCG@10": {}})
+    theirs = plot.Series(name="\u8bc4\u4f30.json", figures=estimate(none), values={})
+    drawn = plot.draw(r"\frac$x$", "nDCG@10", ours, theirs)
+    assert drawn.startswith(b"\x89PNG")
+    plot.draw("nothing", "nDCG@10", theirs, ours)
+
+
 def test_a_missing_library_is_told_with_how_to_install_it(monkeypatch):
     extra.require_libraries()
     monkeypatch.setattr(extra, "LIBRARIES", ("json", "no_such_library"))

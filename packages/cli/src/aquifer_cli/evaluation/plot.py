@@ -1,10 +1,12 @@
 """Draws a run, and its differences from another one, as a PNG."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,6 +32,13 @@ class Series:
 
 def draw(title: str, main: str, ours: Series, theirs: Series | None) -> bytes:
     """A PNG: figures with intervals, and beside them the questions in the order of `main`."""
+    # Names of files may have `$`, which would begin a formula, and signs that the font lacks.
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        return _draw(title, main, ours, theirs)
+
+
+def _draw(title: str, main: str, ours: Series, theirs: Series | None) -> bytes:
     rows = len(ours.figures)
     figure = Figure(figsize=(12, max(4.0, 0.7 * rows + 1.8)), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -18,7 +18,7 @@ from aquifer_cli.evaluation.retrieval import Rankings
 from aquifer_cli.evaluation.scores import score
 
 
-def test_figures_of_a_ranking_are_those_of_trec_eval():
+def test_figures_of_a_ranking_follow_their_definitions():
     others = [f"x{number}" for number in range(20)]
     ranked = {
         # Relevant at ranks 1, 3 and 12, of four.

@@ -69,7 +69,7 @@ def retrieval(
 
     The files have the layout of BEIR. Documents that the collection has already are not sent again.
     Each question is searched with up to 100 documents; the figures are nDCG@10, Recall@10,
-    Recall@100 and MRR@10, as trec_eval computes them.
+    Recall@100 and MRR@10, by the library ir-measures.
     """
     options = _check(corpus, collection, outputs)
     from aquifer_cli.evaluation.measuring import measure_retrieval

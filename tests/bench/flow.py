@@ -242,9 +242,8 @@ async def _idle(running: RunningStack) -> Row:
     await asyncio.sleep(IDLE_S)
     after = processes.cpu_by_part(pids)
     used = {name: after[name] - before[name] for name in pids if name != processes.CLIENT}
-    most = ", ".join(
-        f"{name} {used[name] / IDLE_S:.2%}" for name in sorted(used, key=used.get)[-3:]
-    )  # type: ignore[arg-type]
+    busiest = sorted(used, key=lambda name: used[name])[-3:]
+    most = ", ".join(f"{name} {used[name] / IDLE_S:.2%}" for name in busiest)
     return Row(
         name="idle: processor time of all parts",
         value=sum(used.values()) / IDLE_S * 100,

@@ -81,7 +81,8 @@ def make_mail(records: list[dict[str, Any]]) -> bytes:
 
 def parse_xml(data: bytes) -> None:
     parser = expat.ParserCreate()
-    parser.StartElementHandler = parser.CharacterDataHandler = lambda *_: None
+    parser.StartElementHandler = lambda *_: None
+    parser.CharacterDataHandler = lambda *_: None
     parser.Parse(data, True)  # noqa: FBT003
 
 

@@ -12,6 +12,9 @@ from aquifer_cli import commands, documents
 from aquifer_cli.errors import CommandError
 from aquifer_cli.launch import command_name, command_of, spell_commands
 
+NO_CORPUS = ["--corpus", "/no", "--queries", "/no", "--qrels", "/no"]
+NO_PASSAGES = ["--questions", "/no", "--passages", "/no"]
+
 
 def run(*arguments, **environment):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AQUIFER_")}
@@ -77,6 +80,17 @@ def run(*arguments, **environment):
         (["bus", "apply", "--replicas", b"\xff", "--json"], "USAGE"),
         ([b"\xff", "--json"], "USAGE"),
         (["status", b"--\xff", "--json"], "USAGE"),
+        (["models", "load", "a", "--json"], "USAGE"),
+        (["eval", "retrieval", "--json"], "USAGE"),
+        (["eval", "retrieval", *NO_CORPUS, "--json"], "FILE_UNREADABLE"),
+        (["eval", "retrieval", *NO_CORPUS, "-c", "a b", "--json"], "COLLECTION_NAME"),
+        (["eval", "retrieval", *NO_CORPUS, "--out", "/no/run", "--json"], "FILE_UNWRITABLE"),
+        (["eval", "retrieval", *NO_CORPUS, "--plot", "/no/png", "--json"], "FILE_UNWRITABLE"),
+        (["eval", "retrieval", *NO_CORPUS, "--against", "/no/run", "--json"], "FILE_UNREADABLE"),
+        (["eval", "answers", *NO_PASSAGES, "--json"], "FILE_UNREADABLE"),
+        (["eval", "answers", *NO_PASSAGES, "--limit", "-1", "--json"], "USAGE"),
+        (["models", "load", "a", "--folder", "b", "--spare-url", "http://c/v1", "--json"], "USAGE"),
+        (["models", "load", "a", "--folder", "b", "--key-variable", "HOME", "--json"], "USAGE"),
         (["bus", "apply", "--json"], "SETTING_MISSING"),
         (["keys", "--json"], "USAGE"),
         (["keys", "create", "reader", "--json"], "USAGE"),

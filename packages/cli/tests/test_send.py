@@ -165,7 +165,7 @@ async def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeyp
         def describe() -> str:
             return f"{sent[-1]} of 3 documents"  # noqa: B023
 
-        async with sending._repeat_progress(screen, describe):
+        async with sending.repeat_progress(screen, describe):
             await asyncio.sleep(0.65)
             sent.append(3)
             await asyncio.sleep(0.3)

@@ -1,6 +1,7 @@
 """A real PostgreSQL and a real vector process; inference that hashes words and quotes."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +18,11 @@ from chassis.base.postgres import Database, open_database
 from query.answer import Delta, Finish, FinishReason, Generated, Quote
 from query.domain import Matrix, Vector
 from query.profile import Profile
-from query.retrieval.lexical import terms
 from query.retrieval.vector_store import TenantScope
 from query.usecases.generator import EXTRACTIVE, Generator, Prompt
 from query.usecases.ports import Embedder
 from query.vectors.engine_client import EngineVectors, open_channel
+from query.words.languages import is_function_word, stem
 from stack.guardian import Guardian
 from stack.programs import Vectors
 from testkit.servers import TestDatabase
@@ -59,10 +60,16 @@ class HashingEmbedder(Embedder):
         seed = mmh3.hash(self.profile.name, signed=False)
         rows = np.full((len(texts), dimensions), 1e-3, dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for term in terms(text):
+            for term in list_stems(text):
                 row[mmh3.hash(term, seed, signed=False) % dimensions] += 1.0
         normalised: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return normalised
+
+
+def list_stems(text: str) -> list[str]:
+    """Stems of the words of an English text, without function words."""
+    words = re.findall(r"\w+", text.lower())
+    return [stem(word, "en") for word in words if not is_function_word(word, "en")]
 
 
 class QuotingGenerator(Generator):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from aquifer_cli.command import show_failure
-from aquifer_cli.commands_models import cli
+from aquifer_cli.commands_eval import cli
 from aquifer_cli.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,

@@ -12,7 +12,6 @@ import click
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
 from aquifer_cli.commands_start import cli
-from aquifer_cli.errors import EXIT_USAGE, CommandError
 
 if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import Hit
@@ -238,11 +237,10 @@ def _search_run(
 ) -> int:
     from aquifer_cli import ask as asking
     from aquifer_cli.collections import refuse_unknown
+    from aquifer_cli.outputs import check_folder, write_file
 
     pairs = asking.read_queries(queries)
-    if not run_file.parent.is_dir():
-        detail = f"the folder {run_file.parent} does not exist; create it"
-        raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE)
+    check_folder(run_file)
     out = StringIO()
     with run.screen.show_progress(answered=len(pairs)) as bars:
 
@@ -255,11 +253,7 @@ def _search_run(
             )
 
         run.with_client(work)
-    try:
-        run_file.write_text(out.getvalue(), encoding="utf-8")
-    except OSError as error:
-        detail = f"{run_file}: {error.strerror}"
-        raise CommandError("FILE_UNWRITABLE", detail, exit_code=EXIT_USAGE) from error
+    write_file(run_file, out.getvalue().encode())
     if run.screen.machine:
         run.screen.record({"queries": len(pairs), "run": str(run_file)})
     run.screen.say(f"{len(pairs):,} queries, run in {run_file}")

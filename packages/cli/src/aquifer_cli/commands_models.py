@@ -116,6 +116,10 @@ def load_model(
 
     if bool(urls) == bool(told["folder"]):
         raise click.UsageError("give --url, or --folder")
+    if told["folder"] and (spares or key_variable):
+        raise click.UsageError(
+            "--spare-url and --key-variable are for servers: give them with --url, not --folder"
+        )
     servers = [*((url, 1) for url in urls), *((url, 0) for url in spares)]
     request = loading.make_request(
         name, kind, servers, {**told, "api_key": _read_key(key_variable)}

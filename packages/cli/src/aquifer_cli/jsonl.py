@@ -1,4 +1,4 @@
-"""Reads files with one JSON object per line."""
+"""Reads files line by line; mostly with one JSON object per line."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -32,7 +32,16 @@ class Line:
 
 
 def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
-    """Calls `make` for each line that is not blank, and returns the results.
+    """Calls `make` for the object on each line that is not blank, and returns the results.
+
+    Raises:
+        CommandError: FILE_UNREADABLE; LINE_UNREADABLE, which lists each such line.
+    """
+    return read_each_line(file, lambda where, line: make(_parse_line(where, line)))
+
+
+def read_each_line(file: Path, make: Callable[[str, bytes], T]) -> list[T]:
+    """Calls `make` with the position and the bytes of each line that is not blank.
 
     Raises:
         CommandError: FILE_UNREADABLE; LINE_UNREADABLE, which lists each such line.
@@ -50,7 +59,7 @@ def read_lines(file: Path, make: Callable[[Line], T]) -> list[T]:
         if not line.strip():
             continue
         try:
-            made.append(make(_parse_line(f"{file}:{number}", line)))
+            made.append(make(f"{file}:{number}", line))
         except CommandError as error:
             unread.append(error)
     if unread:

@@ -78,7 +78,7 @@ class Sending:
                 if len(self.known) == len(self._items):
                     bars["finished"].set_left(seconds)
 
-            async with _repeat_progress(self._screen, self.describe_progress):
+            async with repeat_progress(self._screen, self.describe_progress):
                 return await uploading.send(
                     client,
                     self._items,
@@ -145,7 +145,7 @@ def _large_bytes(item: uploading.Item) -> int:
 
 
 @asynccontextmanager
-async def _repeat_progress(
+async def repeat_progress(
     screen: Screen, describe_progress: Callable[[], str]
 ) -> AsyncIterator[None]:
     """Prints changed progress every `REPEAT_S` if there is no progress bar, other less often."""

@@ -18,7 +18,7 @@ from inference.engines import null
 from inference.engines.embedders import open_embedder, open_embedding_engine
 from inference.engines.extractive import Extractive
 from inference.engines.opener import Opener
-from inference.engines.pool import GeneratorPool, Member, Members
+from inference.engines.pool import GeneratorPool, Member, WeightedEngines
 from inference.engines.registry import open_engine, open_reranker
 from inference.generation_metrics import VllmMetrics
 from inference.model_loader import ModelLoader
@@ -165,7 +165,7 @@ async def _open_generators(process: Process, settings: Settings) -> Sequence[Gen
             member = Member(engine=generator, weight=each.weight)
             named.setdefault(generator.card.name, []).append(member)
     return [
-        GeneratorPool(Members(members)) if len(members) > 1 else members[0].engine
+        GeneratorPool(WeightedEngines(members)) if len(members) > 1 else members[0].engine
         for members in named.values()
     ]
 

@@ -132,6 +132,8 @@ class Catalogue:
         for model in self.fixed:
             if isinstance(model, Embedder) and model.profile.name == profile:
                 return model
+        if profile in self.problems:
+            raise _not_ready(profile, self.problems[profile])
         if (loaded := self.loaded.get(profile)) is not None:
             model = _opened(loaded)
             if isinstance(model, Embedder):

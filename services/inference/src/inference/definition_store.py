@@ -4,24 +4,16 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js.errors import APIError
-from nats.js.errors import Error as JetStreamError
 from pydantic import BaseModel, SecretStr, ValidationError
 from typing_extensions import override
 
-from chassis.base.errors import (
-    FailedPreconditionError,
-    InvalidInputError,
-    OverloadedError,
-    UnavailableError,
-)
+from chassis.base.errors import FailedPreconditionError, InvalidInputError, OverloadedError
 from chassis.base.sealing import KEY_BYTES, Sealer
-from chassis.events.bus import STREAM_FULL, Bus
+from chassis.events.bus import STREAM_FULL, Bus, translate_errors
 from chassis.events.last_messages import read_last
 from chassis.events.topology import state_stream, state_subject
 from inference.domain import ModelKind
@@ -73,7 +65,7 @@ class StoredDefinitions(DefinitionStore):
 
     @override
     async def read(self) -> Definitions:
-        with _translate_errors():
+        with translate_errors():
             stored = await read_last(
                 self._bus, STREAM, [state_subject(SERVICE, ">")], limit_s=LIMIT_S
             )
@@ -132,13 +124,20 @@ class StoredDefinitions(DefinitionStore):
                 continue
 
     async def _publish(self, subject: str, content: bytes) -> None:
-        with _translate_errors():
-            await self._bus.jetstream.publish(subject, content, timeout=LIMIT_S, stream=STREAM)
+        with translate_errors():
+            try:
+                await self._bus.jetstream.publish(subject, content, timeout=LIMIT_S, stream=STREAM)
+            except APIError as error:
+                if error.err_code in STREAM_FULL:
+                    raise OverloadedError(
+                        "STREAM_FULL", f"stream {STREAM} is full; unload models"
+                    ) from error
+                raise
 
     async def _remove(self, subject: str) -> None:
         """Removes a subject; the empty message tells the other replicas."""
         await self._publish(subject, b"")
-        with _translate_errors():
+        with translate_errors():
             await self._bus.jetstream.purge_stream(STREAM, subject=subject)
 
     def _to_json(self, name: str, engine: ModelSettings) -> dict[str, Any]:
@@ -200,23 +199,3 @@ def _explain(error: Exception) -> str:
     else:
         why = str(error)
     return f"its definition cannot be used ({why}); load it again, or unload it"
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    try:
-        yield
-    except APIError as error:
-        if error.err_code in STREAM_FULL:
-            raise OverloadedError(
-                "STREAM_FULL", f"stream {STREAM} is full; unload models"
-            ) from error
-        raise _unavailable() from error
-    except (NatsError, JetStreamError, TimeoutError, OSError) as error:
-        raise _unavailable() from error
-
-
-def _unavailable() -> UnavailableError:
-    return UnavailableError(
-        "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
-    )

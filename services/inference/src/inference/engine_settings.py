@@ -47,7 +47,7 @@ class ModelSettings(BaseModel):
     url: str = ""
     model: str = ""
     api_key_variable: str = ""
-    api_key: SecretStr = Field(SecretStr(""), exclude=True)
+    api_key: SecretStr = Field(default=SecretStr(""), exclude=True)
     arguments: dict[str, Any] = Field(default_factory=dict)
     concurrency: int = Field(64, ge=1, le=4_096)
     weight: int = Field(default=1, ge=0, le=1_000)

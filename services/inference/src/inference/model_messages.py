@@ -35,6 +35,7 @@ STATES: Final = {
     ModelState.UNREACHABLE: pb.MODEL_STATE_UNREACHABLE,
 }
 _KINDS: Final = {number: kind for kind, number in KINDS.items()}
+_OF_A_SERVER: Final = ("url", "api_key")
 _POOLING: Final = {"max_tokens", "batch_texts", "refuses_long_texts"}
 
 
@@ -120,6 +121,9 @@ def _to_engine(field: str, kind: ModelKind, name: str, given: Mapping[str, Any])
     wrong = {"priority"} if kind is not ModelKind.GENERATE else _POOLING
     if unused := wrong & given.keys():
         raise invalid(f"{field}.{min(unused)}", "is not for a model of this kind")
+    for of_server in _OF_A_SERVER:
+        if given.get("engine") == "vllm" and of_server in given:
+            raise invalid(f"{field}.{of_server}", "is of a server; vLLM runs in this process")
     if given.get("engine") == "openai" and kind is ModelKind.GENERATE and "arguments" in given:
         raise invalid(f"{field}.arguments", "are not for a server that writes answers")
     try:

@@ -12,14 +12,11 @@ from hashlib import blake2b
 from typing import Final
 
 import numpy as np
-from nats.errors import Error as NatsError
-from nats.js.errors import Error as JetStreamError
 from prometheus_client import Counter
 from typing_extensions import override
 
-from chassis.base.errors import UnavailableError
 from chassis.base.metrics import REGISTRY
-from chassis.events.bus import Bus
+from chassis.events.bus import FAILURES, Bus, translate_errors
 from chassis.events.last_messages import read_last
 from chassis.events.topology import cache_stream, cache_subject
 from inference.domain import EmbeddingProfile, Source
@@ -33,7 +30,6 @@ STREAM: Final = cache_stream(SERVICE)
 READ_S: Final = 1.0
 WRITE_S: Final = 5.0
 _EVERY_VERSION: Final = 2**63 - 1
-_FAILURES: Final = (NatsError, JetStreamError, TimeoutError, OSError)
 
 LOOKED_UP = Counter(
     "aquifer_vector_cache_texts",
@@ -56,7 +52,7 @@ class StoredVectors(VectorCache):
         subjects = {_vector_subject(source, profile, text): text for text in texts}
         try:
             stored = await read_last(self._bus, STREAM, list(subjects), limit_s=READ_S)
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("vector_cache.not_read", extra={"error": repr(error)})
             stored = {}
         found = {
@@ -79,7 +75,7 @@ class StoredVectors(VectorCache):
                 # Also without new ones: a process may have been killed after it had stored some.
                 if await self._is_deleted(source):
                     await self._purge(_vectors_of(source))
-        except _FAILURES as error:
+        except FAILURES as error:
             log.warning("vector_cache.not_written", extra={"error": repr(error)})
 
     @override
@@ -113,14 +109,10 @@ class StoredVectors(VectorCache):
         return any(int(version) >= source.version for version in stored.values())
 
     async def _delete(self, deletion: str, version: int, vectors: str) -> None:
-        try:
+        with translate_errors():
             async with asyncio.timeout(WRITE_S):
                 await self._bus.jetstream.publish(deletion, str(version).encode(), stream=STREAM)
                 await self._purge(vectors)
-        except _FAILURES as error:
-            raise UnavailableError(
-                "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
-            ) from error
 
     async def _purge(self, subject: str) -> None:
         await self._bus.jetstream.purge_stream(STREAM, subject=subject)

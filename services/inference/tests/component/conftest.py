@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
+from pydantic import SecretStr
 
 from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -106,7 +107,7 @@ async def failure(call: Awaitable[object], violated: str = "") -> tuple[str, str
     """Code and reason of a call that must fail; `violated` is the field that its details name."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call
-    status = rpc_status.from_call(failed.value)
+    status = rpc_status.from_call(failed.value)  # type: ignore[arg-type]  # the stub knows sync calls only
     assert status is not None, failed.value
     info = ErrorInfo()
     status.details[0].Unpack(info)
@@ -169,7 +170,7 @@ def settings_for(bus: TestBus, **more: Any) -> Settings:
     return Settings(
         nats_url=bus.url,
         nats_user=SERVICE,
-        nats_password="unused",
+        nats_password=SecretStr("unused"),
         auth_address=NOWHERE,
         **more,
     )

@@ -320,6 +320,31 @@ async def test_a_key_that_was_sealed_with_another_secret_is_not_used(start, serv
     await first.until(lambda listed: "chat" not in listed)
 
 
+async def test_an_embedding_model_whose_definition_cannot_be_read_is_not_ready(start, server):
+    first = await start()
+    engine = models_pb.EngineDefinition(engine="openai", url=server.url, api_key="sk-1")
+    await first.load("shared", kind=EMBED, engines=[engine])
+    second = await start(credential_key=SecretStr(OTHER_KEY))
+    await second.until(lambda listed: "shared" in listed)
+    request = pb.EmbedRequest(profile="shared", texts=["a well"])
+    call = second.service.stub.Embed(request, **second.service.caller())
+    assert await failure(call) == ("UNAVAILABLE", "MODEL_NOT_READY")
+
+
+async def test_definitions_that_do_not_fit_are_refused(start, server, bus):
+    replica = await start()
+    await replica.load("chat", server)
+    async with bus.connect("provisioner") as admin:
+        config = (await admin.jetstream.stream_info(STREAM)).config
+        await admin.jetstream.update_stream(config, max_msgs=1, discard="new")
+        try:
+            call = replica.load("more", server)
+            assert await failure(call) == ("RESOURCE_EXHAUSTED", "STREAM_FULL")
+        finally:
+            await admin.jetstream.update_stream(config)
+    await replica.load("more", server)
+
+
 async def test_a_key_opens_for_the_server_it_was_given_for_alone(start, server, other, bus):
     replica = await start()
     engine = models_pb.EngineDefinition(engine="openai", url=server.url, api_key="sk-1")
@@ -402,6 +427,8 @@ def engine(base: Any = ENGINE, **more: Any) -> dict[str, Any]:
         ({"kind": EMBED} | engine(priority=True), "engines[0].priority"),
         ({"kind": EMBED} | engine(concurrency=1), "engines[0].concurrency"),
         (engine(VLLM, model="/etc"), "engines[0].model"),
+        (engine(VLLM, url="http://127.0.0.1:1/v1"), "engines[0].url"),
+        (engine(VLLM, api_key="sk-1"), "engines[0].api_key"),
         ({"engines": [VLLM, ENGINE]}, "engines"),
         (engine(VLLM, arguments=struct(trust_remote_code=True)), "engines[0].arguments"),
         (engine(VLLM, arguments=struct(worker_cls="os")), "engines[0].arguments"),

@@ -12,7 +12,7 @@ from inference.domain import Capability, Lane
 from inference.engine_settings import EmbeddingSettings, RerankerSettings
 from inference.engines.embedders import open_embedding_engine
 from inference.engines.openai.model import open_model
-from inference.engines.pool import GeneratorPool, Member, Members
+from inference.engines.pool import GeneratorPool, Member, WeightedEngines
 from inference.engines.registry import open_reranker
 from services.inference.tests.generations import ask, said
 from services.inference.tests.openai_server import MODEL, chunk, running_openai_server, vector_of
@@ -43,7 +43,7 @@ async def pool(servers):
             Member(engine=two, weight=1),
             Member(engine=three, weight=0),
         ]
-        yield GeneratorPool(Members(members, random.Random(7)))
+        yield GeneratorPool(WeightedEngines(members, random.Random(7)))
 
 
 async def read(pool) -> str:
@@ -100,11 +100,13 @@ async def test_a_pool_can_do_what_all_of_its_engines_can(servers):
         open_model(first.url, name="chat") as one,
         open_model(second.url, name="chat") as two,
     ):
-        pool = GeneratorPool(Members([Member(engine=each, weight=1) for each in (one, two)]))
+        pool = GeneratorPool(
+            WeightedEngines([Member(engine=each, weight=1) for each in (one, two)])
+        )
         assert Capability.COUNT_TOKENS in one.card.capabilities
         assert Capability.COUNT_TOKENS not in pool.card.capabilities
         assert pool.card.context_tokens == 512
-        alone = GeneratorPool(Members([Member(engine=one, weight=1)]))
+        alone = GeneratorPool(WeightedEngines([Member(engine=one, weight=1)]))
         assert await alone.count(["a b"]) == [2]
 
 

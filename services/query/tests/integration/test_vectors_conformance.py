@@ -24,10 +24,11 @@ from query.filters.facts import list_facts
 from query.filters.language import parse_filter
 from query.filters.points import ask_points
 from query.retrieval.fusion import Candidates, Ranked, fuse
-from query.retrieval.lexical import SparseVector, encode_passage, encode_question
+from query.retrieval.lexical import SparseVector, encode_passage, encode_question, read_words
 from query.retrieval.vector_store import Filter, Point, Probe, TenantScope, VectorStore
 from query.vectors import engine_client
 from query.vectors.qdrant import QdrantVectors
+from query.words.terms import FORM_WEIGHT
 from services.query.tests.filters import DESCRIBED, EXPRESSIONS, Described, matches
 
 WIDTH = 4
@@ -197,13 +198,14 @@ async def test_points_are_found_by_meaning(store: VectorStore):
 
 async def test_points_are_found_by_words_with_their_bm25(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump valve"), point(2, "pump"), point(3, "seal")])
-    found = await store.search(ACME, words("Which valves?"))
+    found = await store.search(ACME, words("Which of the valve?"))
     assert order(found) == by_words(found) == [1]
     assert by_meaning(found) == []
     sparse = encode_passage("pump valve")
     weight = dict(zip(sparse.indices, sparse.values, strict=True))[mmh3.hash("valv", signed=False)]
     rarity = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
-    assert listed(found, "bm25s")[1] == pytest.approx(weight * rarity, rel=1e-4)
+    # Its stem and the word itself, which both are as rare.
+    assert listed(found, "bm25s")[1] == pytest.approx((1 + FORM_WEIGHT) * weight * rarity, rel=1e-4)
 
 
 async def test_nothing_stored_is_nothing_found(store: VectorStore):
@@ -335,6 +337,40 @@ async def test_a_narrowed_search_keeps_the_tenants_word_rarity(store: VectorStor
     within = Filter(documents=frozenset({point(1).document}))
     narrowed = await store.search(ACME, words("pump", within=within))
     assert listed(narrowed, "bm25s")[1] == pytest.approx(listed(everywhere, "bm25s")[1])
+
+
+def spelled(word: str, **kwargs) -> Probe:
+    read = read_words(f"where is the {word}")
+    return Probe(dense=None, sparse=read.vector, spellings=read.spellings, **kwargs)
+
+
+async def test_a_word_that_no_point_has_finds_words_that_look_alike(store: VectorStore):
+    await store.upsert(ACME, [point(1, "the receipt of a pump"), point(2, "a boring lecture")])
+    for text in ("reciept", "recceipt", "raceipt"):
+        assert by_words(await store.search(ACME, spelled(text)))[0] == 1
+    assert by_words(await store.search(ACME, words("where is the reciept"))) == []
+
+
+async def test_a_word_that_a_point_has_finds_no_other(store: VectorStore):
+    await store.upsert(ACME, [point(1, "the receipt of a pump"), point(2, "the reciept")])
+    assert by_words(await store.search(ACME, spelled("reciept"))) == [2]
+
+
+async def test_a_word_is_unknown_if_only_other_tenants_or_collections_have_it(store: VectorStore):
+    await store.upsert(ACME, [point(1, "the receipt of a pump")])
+    await store.upsert(ACME, [point(2, "the reciept", document="collections/x/documents/d")])
+    await store.upsert(EVIL, [point(3, "the reciept")])
+    within = Filter(collections=frozenset({"collections/c"}))
+    assert by_words(await store.search(ACME, spelled("reciept", within=within))) == [1]
+    await store.delete_points(ACME, [str(uuid.UUID(int=2))])
+    assert by_words(await store.search(ACME, spelled("reciept"))) == [1]
+
+
+async def test_spellings_are_bounded(store: VectorStore):
+    (one,) = read_words("reciept").spellings
+    with pytest.raises(InvalidInputError) as refusal:
+        Probe(dense=None, sparse=NOTHING, spellings=[one] * 65)
+    assert refusal.value.reason == "SPELLINGS_COUNT"
 
 
 async def test_points_are_removed_by_id(store: VectorStore):

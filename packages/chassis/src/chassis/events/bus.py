@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from typing import Final
 
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
@@ -30,6 +31,8 @@ WINDOW_EVENTS = 64
 WINDOW_BYTES = 2 << 20
 SENT_MAX = 128
 STREAM_FULL = {10047, 10077, 10122}
+# What a call of the client raises if the broker refuses it or cannot be reached.
+FAILURES: Final = (NatsError, JetStreamError, TimeoutError, OSError)
 
 
 class Bus:
@@ -127,7 +130,7 @@ class Bus:
             UnavailableError: BUS_UNAVAILABLE.
         """
         subject = f"{kind}.*"
-        with _translate_errors():
+        with translate_errors():
             info = await self.jetstream.stream_info(stream_of(subject), subjects_filter=subject)
         messages = sum((info.state.subjects or {}).values())
         known = list(self._sent[kind])[-messages:] if messages else []
@@ -139,7 +142,7 @@ class Bus:
         Raises:
             UnavailableError: BUS_UNAVAILABLE.
         """
-        with _translate_errors():
+        with translate_errors():
             info = await self.jetstream.stream_info(topology.stream_name(event))
         return int(info.state.last_seq)
 
@@ -150,7 +153,7 @@ class Bus:
             UnavailableError: BUS_UNAVAILABLE.
         """
         durable = topology.durable_of(event, service)
-        with _translate_errors():
+        with translate_errors():
             info = await self.jetstream.consumer_info(durable.stream, durable.name)
         idle = not info.num_pending and not info.num_ack_pending
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
@@ -163,11 +166,15 @@ class Bus:
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Translates the client's errors into `UnavailableError`."""
+def translate_errors() -> Iterator[None]:
+    """Translates the client's errors.
+
+    Raises:
+        UnavailableError: BUS_UNAVAILABLE.
+    """
     try:
         yield
-    except (NatsError, JetStreamError, TimeoutError, OSError) as error:
+    except FAILURES as error:
         raise UnavailableError(
             "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
         ) from error

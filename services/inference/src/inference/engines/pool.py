@@ -43,8 +43,8 @@ class Member(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Members(Generic[T]):
-    """The engines of a pool, which have the same name."""
+class WeightedEngines(Generic[T]):
+    """Engines of the same name, and the share of the calls that each gets."""
 
     members: Sequence[Member[T]]
     dice: random.Random = field(default_factory=random.Random)
@@ -109,7 +109,7 @@ class Members(Generic[T]):
 class _ModelPool(Model, Remote, Watched, Generic[M]):
     """A model that all engines of a pool run."""
 
-    pool: Members[M]
+    pool: WeightedEngines[M]
 
     @property
     @override
@@ -173,7 +173,7 @@ class EmbeddingPool(AsyncEngine):
     Windows are made by the engine that has the shortest, so that every server takes them.
     """
 
-    def __init__(self, pool: Members[AsyncEngine]) -> None:
+    def __init__(self, pool: WeightedEngines[AsyncEngine]) -> None:
         self._pool = pool
         self._shortest = min(pool.engines, key=lambda engine: engine.profile.max_tokens)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from chassis.base.errors import FailedPreconditionError
 from inference.engine_settings import EngineSettings, ModelSettings, RerankerSettings
-from inference.engines.pool import GeneratorPool, Member, Members, RerankerPool
+from inference.engines.pool import GeneratorPool, Member, RerankerPool, WeightedEngines
 from inference.ports import Generator, Reranker
 
 S = TypeVar("S", bound=ModelSettings)
@@ -107,10 +107,10 @@ async def open_members(
     open_one: Callable[[S, str], AbstractAsyncContextManager[T]],
     engines: Sequence[S],
     otlp_endpoint: str,
-) -> AsyncIterator[Members[T]]:
+) -> AsyncIterator[WeightedEngines[T]]:
     """Opens the engines of one model."""
     async with AsyncExitStack() as stack:
-        yield Members(
+        yield WeightedEngines(
             [
                 Member(
                     engine=await stack.enter_async_context(open_one(one, otlp_endpoint)),

@@ -96,6 +96,18 @@ def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranke
     )
 
 
+def rank_by_words(found: Candidates) -> Ranked:
+    """Order the candidates of a search by words alone, with BM25 as their score."""
+    order = np.argsort(-found.bm25s, kind="stable")
+    best = found.take(order)
+    return Ranked(
+        point_ids=best.point_ids,
+        scores=best.bm25s.tolist(),
+        cosines=best.cosines.tolist(),
+        bm25s=best.bm25s.tolist(),
+    )
+
+
 def standardise(listed: Scores, *, floor: float | None = None) -> Scores:
     """Z-scores of the rows; if a floor is given, missing rows have that score and count too."""
     absent = np.isnan(listed)

@@ -1,49 +1,28 @@
 """Encodes text as BM25 sparse vectors, so that searches also match exact words.
 
-The weight of a term is BM25's saturated frequency in a passage, and its count in a question. The
+The weight of a term is BM25's saturated frequency in a passage, and its weight in a question. The
 engine multiplies it by the inverse document frequency, which it counts itself (`Modifier.IDF`). The
 dot product of the two vectors is BM25.
 """
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from typing import Final
 
-import mmh3
-from py_rust_stemmers import SnowballStemmer
-
 from chassis.base.errors import InvalidInputError
+from query.words.terms import PassageTerms, make_id, read_passage, read_question
 
 # Another analyser or other constants require a rebuild of the index.
-ANALYSER: Final = "bm25-en-1"
+ANALYSER: Final = "bm25-2"
 
 K1: Final = 1.2
 B: Final = 0.75
-# Terms of a typical passage, without stop words. A constant, because the true mean is unknown when
-# the first passage is encoded, and a later change would make old weights wrong.
-AVERAGE_TERMS: Final = 80.0
+# Words of a typical passage, without function words. A constant, because the true mean is unknown
+# when the first passage is encoded, and a later change would make old weights wrong.
+AVERAGE_WORDS: Final = 80.0
 TITLE_WEIGHT: Final = 2
-
-_WORD = re.compile(r"\w+")
-_STEMMER = SnowballStemmer("english")
-_STOP_WORDS = frozenset(
-    """
-    a about above after again against all also am an and any are aren as at be because been before
-    being below between both but by can cannot could couldn did didn do does doesn doing don down
-    during each few for from further had hadn has hasn have haven having he her here hers herself
-    him himself his how i if in into is isn it its itself just ll may me might more most must my
-    myself no nor not now of off on once only or other our ours ourselves out over own re s same
-    shall she should shouldn so some such t than that the their theirs them themselves then there
-    these they this those through to too under until up upon us ve very was wasn we were weren what
-    when where which while who whom whose why will with within without won would wouldn yet you your
-    yours yourself yourselves
-    """.split()  # noqa: SIM905 (a list of 130 literals is harder to read)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +38,63 @@ class SparseVector:
             raise InvalidInputError("SPARSE_INVALID", "one finite weight for each distinct term")
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What to search for instead of a word if no point has one of the terms in `word`."""
+
+    word: tuple[int, ...]
+    similar: SparseVector
+
+    def replace(self, vector: SparseVector) -> SparseVector:
+        """Adds the similar words to a question."""
+        entries = dict(zip(self.similar.indices, self.similar.values, strict=True))
+        entries |= dict(zip(vector.indices, vector.values, strict=True))
+        return SparseVector(tuple(entries), tuple(entries.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a question; an empty `vector` finds nothing."""
+
+    vector: SparseVector
+    spellings: Sequence[Spelling] = ()
+
+
 def encode_passage(text: str, title: str = "") -> SparseVector:
     """Weights of a passage's terms; those of its document's title count `TITLE_WEIGHT` times."""
-    counts = Counter(terms(text))
-    for term in terms(title):
-        counts[term] += TITLE_WEIGHT
-    norm = K1 * (1 - B + B * counts.total() / AVERAGE_TERMS)
-    return _vector((term, count * (K1 + 1) / (count + norm)) for term, count in counts.items())
+    read = read_passage(text)
+    counts, words = read.counts, read.words
+    if title:
+        titled = _read_title(title)
+        for _ in range(TITLE_WEIGHT):
+            counts.update(titled.counts)
+        words += TITLE_WEIGHT * titled.words
+    norm = K1 * (1 - B + B * words / AVERAGE_WORDS)
+    weights = {count: count * (K1 + 1) / (count + norm) for count in set(counts.values())}
+    indices = tuple(sorted(counts))
+    return SparseVector(indices, tuple(weights[counts[index]] for index in indices))
+
+
+@lru_cache(maxsize=1_024)
+def _read_title(title: str) -> PassageTerms:
+    """The terms of a title, which all passages of a document have."""
+    return read_passage(title)
 
 
 def encode_question(text: str) -> SparseVector:
-    """Count of each term of a question; empty if it has only stop words."""
-    return _vector((term, float(count)) for term, count in Counter(terms(text)).items())
+    """Weights of a question's terms, without what stands for unknown words."""
+    return read_words(text).vector
 
 
-def terms(text: str) -> list[str]:
-    """Stems of the words of a text in order, without stop words."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    return [_stem(word) for word in words if word not in _STOP_WORDS]
+def read_words(text: str) -> Words:
+    """The words of a question."""
+    read = read_question(text)
+    return Words(
+        _vector(read.weights),
+        [Spelling(tuple(map(make_id, one.word)), _vector(one.similar)) for one in read.spellings],
+    )
 
 
-@lru_cache(maxsize=65_536)
-def _stem(word: str) -> str:
-    stem: str = _STEMMER.stem_word(word)
-    return stem
-
-
-def _vector(weights: Iterable[tuple[str, float]]) -> SparseVector:
-    """Terms with equal hashes share one entry, with the greater weight."""
-    entries: dict[int, float] = {}
-    for term, weight in weights:
-        index = mmh3.hash(term, signed=False)
-        entries[index] = max(weight, entries.get(index, 0.0))
-    return SparseVector(tuple(sorted(entries)), tuple(entries[index] for index in sorted(entries)))
+def _vector(weights: Mapping[str, float]) -> SparseVector:
+    by_id = {make_id(term): weight for term, weight in weights.items()}
+    return SparseVector(tuple(sorted(by_id)), tuple(by_id[index] for index in sorted(by_id)))

@@ -19,12 +19,13 @@ from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, colle
 from query.filters.facts import NO_FACTS, SLOTS, Facts
 from query.filters.points import UNLABELLED, PointCondition
 from query.retrieval.fusion import Ranked
-from query.retrieval.lexical import SparseVector
+from query.retrieval.lexical import SparseVector, Spelling
 
 DEPTH_MAX: Final = 200
 UPSERT_BATCH_MAX: Final = 256
 SCROLL_LIMIT_MAX: Final = 1_000
 FILTER_VALUES_MAX: Final = 1_000
+SPELLINGS_MAX: Final = 64
 # The fields of a stored point with its facts, by their slots.
 FACT_FIELDS: Final = tuple(f"facts.s{slot}" for slot in range(SLOTS))
 ORDINAL_MAX: Final = 2**31 - 1
@@ -115,7 +116,8 @@ class Probe:
 
     `depth` limits each of the two lists before they are fused. The first `limit` of the fused order
     are exact (see `fuse`); all candidates are returned. Without `dense` the search uses only words;
-    an empty `sparse` finds nothing by words.
+    an empty `sparse` finds nothing by words. A word that no point within `within` has is replaced
+    by the words that look alike, see `spellings`.
     """
 
     dense: Vector | None
@@ -123,6 +125,7 @@ class Probe:
     depth: int = DEPTH_MAX
     limit: int = LIMIT_MAX
     within: Filter = EVERYTHING
+    spellings: Sequence[Spelling] = ()
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -133,6 +136,13 @@ class Probe:
                 raise InvalidInputError("LIMIT_RANGE", f"{name} must be in 1..{most}", given=value)
         if self.dense is not None and not bool(np.isfinite(self.dense).all()):
             raise InvalidInputError("VECTOR_INVALID", "a vector is one row of finite numbers")
+        if len(self.spellings) > SPELLINGS_MAX:
+            raise InvalidInputError(
+                "SPELLINGS_COUNT",
+                f"a search has at most {SPELLINGS_MAX} words to replace",
+                max_spellings=SPELLINGS_MAX,
+                given=len(self.spellings),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +207,8 @@ class VectorStore(Protocol):
     async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
         """Find the nearest points by meaning and by words, fused into one order.
 
-        The weight of a word is its rarity among the points that exist for the call.
+        The weight of a word is its rarity among the points that exist for the call in the searched
+        collections.
         """
 
     async def describe(

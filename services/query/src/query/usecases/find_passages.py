@@ -7,8 +7,8 @@ from chassis.base.errors import UnavailableError
 from query.domain import Hit, Question
 from query.filters.points import ask_points
 from query.retrieval.fusion import Ranked
-from query.retrieval.lexical import encode_question
-from query.retrieval.vector_store import Filter, Probe, TenantScope
+from query.retrieval.lexical import read_words
+from query.retrieval.vector_store import SPELLINGS_MAX, Filter, Probe, TenantScope
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
 from query.usecases.ports import Found, Ledger, Wanted
 
@@ -91,9 +91,11 @@ class FindPassages:
 
     async def _rank(self, index: Index, question: Question) -> Ranked:
         collections = {f"collections/{question.collection}"} if question.collection else set()
+        words = read_words(question.text)
         probe = Probe(
             dense=await index.embedder.embed_question(question.text),
-            sparse=encode_question(question.text),
+            sparse=words.vector,
+            spellings=words.spellings[:SPELLINGS_MAX],
             limit=question.limit,
             within=Filter(
                 collections=frozenset(collections),

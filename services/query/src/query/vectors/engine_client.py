@@ -110,6 +110,9 @@ class EngineVectors(VectorStore):
             limit=probe.limit,
             filter=_filter(probe.within),
             held=None if scope.held is None else pb.HeldLabels(labels=sorted(scope.held)),
+            spellings=[
+                pb.Spelling(word=one.word, similar=_sparse(one.similar)) for one in probe.spellings
+            ],
         )
         with _translate_errors():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from chassis.base.errors import (
 )
 from query.domain import Vector, collection_of
 from query.filters.facts import Facts
-from query.retrieval.fusion import Candidates, Ranked, fuse
+from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
+from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
     EVERYTHING,
     SCROLL_LIMIT_MAX,
@@ -151,6 +153,7 @@ class QdrantVectors(VectorStore):
     async def search(self, scope: TenantScope, probe: Probe) -> Ranked:
         if probe.dense is not None:
             self._check_width(probe.dense)
+        probe = replace(probe, sparse=await self._replace_unknown(scope, probe))
         lists: dict[str, dict[str, float]] = {DENSE: {}, SPARSE: {}}
         vectors: dict[str, Vector] = {}
         if requests := build_queries(scope, probe):
@@ -162,6 +165,8 @@ class QdrantVectors(VectorStore):
                     lists[request.using or DENSE][str(point.id)] = point.score
                     vectors[str(point.id)] = np.array(given[DENSE], dtype=np.float32)
         candidates = Candidates.merge(lists[DENSE], lists[SPARSE])
+        if probe.dense is None:
+            return rank_by_words(candidates)
         rows = np.empty((len(candidates.point_ids), self._dimensions), dtype=np.float32)
         for row, point_id in enumerate(candidates.point_ids):
             rows[row] = vectors[point_id]
@@ -253,6 +258,28 @@ class QdrantVectors(VectorStore):
         entries = [_entry(one) for one in records]
         return Page(entries=tuple(entries), next_id=None if next_id is None else str(next_id))
 
+    async def _replace_unknown(self, scope: TenantScope, probe: Probe) -> SparseVector:
+        """The words of a search, with those that look alike for each that no point has."""
+        words = probe.sparse
+        if not probe.spellings:
+            return words
+        requests = [
+            models.QueryRequest(
+                query=models.SparseVector(indices=list(one.word), values=[1.0] * len(one.word)),
+                using=SPARSE,
+                filter=tenant_filter(scope, probe.within),
+                limit=1,
+                with_payload=False,
+            )
+            for one in probe.spellings
+        ]
+        async with limit_time(READ_TIMEOUT_S):
+            found = await self._client.query_batch_points(self._profile, requests)
+        for spelling, response in zip(probe.spellings, found, strict=True):
+            if not response.points:
+                words = spelling.replace(words)
+        return words
+
     async def _has_layout(self) -> bool:
         """Whether the collection is there; one of another version of Aquifer is removed."""
         if not await self._client.collection_exists(self._profile):
@@ -303,7 +330,8 @@ def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]
             indices=list(probe.sparse.indices), values=list(probe.sparse.values)
         )
         # Rarity counted over all tenants would reveal what others write about.
-        corpus = models.IdfCorpusParams(corpus=tenant_filter(scope))
+        searched = Filter(collections=probe.within.collections)
+        corpus = models.IdfCorpusParams(corpus=tenant_filter(scope, searched))
         asked.append((SPARSE, terms, models.SearchParams(idf=corpus)))
     return [
         models.QueryRequest(

@@ -17,7 +17,7 @@ from chassis.base.errors import InvalidInputError, ServiceError
 from chassis.base.labels import read_labels
 from query.domain import Vector, collection_of
 from query.filters.facts import Facts
-from query.retrieval.lexical import SparseVector
+from query.retrieval.lexical import SparseVector, Spelling
 from query.retrieval.vector_store import (
     SCROLL_LIMIT_MAX,
     UPSERT_BATCH_MAX,
@@ -105,6 +105,9 @@ class VectorRpc(VectorServiceServicer):
             depth=request.depth,
             limit=request.limit,
             within=_filter(request.filter),
+            spellings=[
+                Spelling(tuple(one.word), _sparse(one.similar)) for one in request.spellings
+            ],
         )
         held = frozenset(request.held.labels) if request.HasField("held") else None
         found = await self._read(

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
 from query.domain import Matrix, Vector
 from query.filters.facts import Facts
-from query.retrieval.fusion import Candidates, Ranked, fuse
+from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
+from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
     EVERYTHING,
     Entry,
@@ -50,6 +51,7 @@ SPARSE: Final = "lexical"
 LAYOUT: Final = 4
 DELETE_BATCH: Final = 256
 CACHE_BYTES: Final = 128 * 2**20
+KNOWN_WORDS_MAX: Final = 32_768
 # A scan reads codes of 4 bits per dimension, which are stored when points are written. Then it
 # scores twice as many points as requested by their vectors. Codes of narrow vectors are too coarse.
 CODED_DIMENSIONS_MIN: Final = 64
@@ -70,6 +72,7 @@ class Shard:
         self._closed = False
         self._cache = VectorCache(dimensions, CACHE_BYTES)
         self._packed = struct.Struct(f"<{dimensions}f")
+        self._known: set[tuple[TenantScope, Filter, tuple[int, ...]]] = set()
 
     @classmethod
     def create(cls, folder: Path, dimensions: int) -> "Shard":
@@ -155,13 +158,17 @@ class Shard:
             self._check_width(probe.dense)
             nearest = edge.Query.Nearest(probe.dense.tolist(), using=DENSE)
             dense = self._query(nearest, probe.depth, within, edge.SearchParams(quantization=SCAN))
-        if probe.sparse.indices:
-            terms = edge.SparseVector(list(probe.sparse.indices), list(probe.sparse.values))
-            nearest = edge.Query.Nearest(terms, using=SPARSE)
+        words = self._replace_unknown(scope, probe)
+        if words.indices:
             # Rarity counted over all tenants would reveal what others write about.
-            corpus = edge.IdfParams(corpus=filter_points(scope, EVERYTHING))
-            sparse = self._query(nearest, probe.depth, within, edge.SearchParams(idf=corpus))
+            searched = Filter(collections=probe.within.collections)
+            corpus = edge.IdfParams(corpus=filter_points(scope, searched))
+            sparse = self._query(
+                _by_words(words), probe.depth, within, edge.SearchParams(idf=corpus)
+            )
         found = Candidates.merge(dense, sparse)
+        if probe.dense is None:
+            return rank_by_words(found)
         vectors, kept = self._read_vectors(scope, found.point_ids)
         if len(kept) < len(found.point_ids):
             found = found.take(kept)
@@ -246,6 +253,30 @@ class Shard:
         with self._use_engine(writing=True):
             self._shard.update(operation)
 
+    def _replace_unknown(self, scope: TenantScope, probe: Probe) -> SparseVector:
+        """The words of a search, with those that look alike for each that no point has."""
+        words = probe.sparse
+        for spelling in probe.spellings:
+            if not self._is_known(scope, probe.within, spelling.word):
+                words = spelling.replace(words)
+        return words
+
+    def _is_known(self, scope: TenantScope, within: Filter, word: tuple[int, ...]) -> bool:
+        """Whether a point has one of the terms of a word.
+
+        Points that had it may be removed since; then the word finds nothing for a while.
+        """
+        key = scope, within, word
+        if key in self._known:
+            return True
+        terms = SparseVector(word, (1.0,) * len(word))
+        if not self._query(_by_words(terms), 1, filter_points(scope, within), edge.SearchParams()):
+            return False
+        if len(self._known) >= KNOWN_WORDS_MAX:
+            self._known.clear()
+        self._known.add(key)
+        return True
+
     def _query(
         self,
         query: edge.Query,
@@ -312,6 +343,12 @@ class Shard:
                 dimensions=self._dimensions,
                 given=len(vector),
             )
+
+
+def _by_words(words: SparseVector) -> edge.Query:
+    return edge.Query.Nearest(
+        edge.SparseVector(list(words.indices), list(words.values)), using=SPARSE
+    )
 
 
 def _normalise(vectors: Sequence[Vector]) -> Matrix:

@@ -606,6 +606,7 @@ class SearchRequest(message.Message):
     LIMIT_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
+    SPELLINGS_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
@@ -628,6 +629,10 @@ class SearchRequest(message.Message):
     def held(self) -> HeldLabels:
         """Labels of the searcher; unset: all."""
 
+    @builtins.property
+    def spellings(self) -> containers.RepeatedCompositeFieldContainer[Spelling]:
+        """What to search for instead of words that no point has, at most 64."""
+
     def __init__(
         self,
         *,
@@ -639,10 +644,39 @@ class SearchRequest(message.Message):
         limit: builtins.int = ...,
         filter: Filter | None = ...,
         held: HeldLabels | None = ...,
+        spellings: abc.Iterable[Spelling] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "held", b"held", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "held", b"held", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "held", b"held", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "spellings", b"spellings", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Spelling(message.Message):
+    """What to search for instead of a word of the question."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: builtins.int
+    SIMILAR_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def word(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Ids of the word's terms. The word is unknown if no point within the filter has one of them."""
+
+    @builtins.property
+    def similar(self) -> SparseVector:
+        """Terms of words that look alike; they are searched for if the word is unknown."""
+
+    def __init__(
+        self,
+        *,
+        word: abc.Iterable[builtins.int] | None = ...,
+        similar: SparseVector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["similar", b"similar"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["similar", b"similar", "word", b"word"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,8 +152,8 @@ class VectorServiceServicer(object):
         """Finds the points nearest by meaning and those nearest by words, and fuses them
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID. FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE
-        VECTORS_FAILED, VECTORS_BROKEN.
+        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
+        STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,1 @@
+"""`aquifer eval`: how well a running stack finds documents and answers questions."""

@@ -42,6 +42,7 @@ from query.labels import NO_LABELS, Labels
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
+from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
@@ -158,6 +159,7 @@ class World:
         transactions = GuardedTransactions(self.database, outbox)
         self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
+        self.facets = PostgresFacets(self.database)
         self.profiles = PostgresProfiles(self.database, self.profile)
         self.indexes = self.new_indexes()
         self.live = self.indexes.open(self.profile)

@@ -13,14 +13,13 @@ from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
 from query.labels import Labels
 from query.store import facets as store
-from query.store.facets import PostgresFacets
 from services.query.tests.filters import METADATA
 
 
 async def count(world, *fields: str, where: str = "", **changed):
     given = {"tenant": "acme", "held": None, "collection": "", "limit": 10} | changed
     asked = Facets(fields=read_fields(fields), where=parse_filter(where), **given)
-    return await PostgresFacets(world.database).run(asked)
+    return await world.facets.run(asked)
 
 
 async def values(world, *fields: str, **changed):

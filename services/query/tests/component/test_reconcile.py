@@ -223,6 +223,7 @@ def make_rpc(world: World) -> QueryRpc:
         find=world.find,
         ask=world.ask,
         answers=world.answers,
+        facets=world.facets,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),
         label=world.label,

@@ -14,7 +14,6 @@ from aquifer.structs import to_json
 from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc
-from query.store.facets import PostgresFacets
 from query.usecases.documents import HideDocuments
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -30,7 +29,7 @@ async def rpc(world):
         find=world.find,
         ask=world.ask,
         answers=world.answers,
-        facets=PostgresFacets(world.database),
+        facets=world.facets,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),
         label=world.label,

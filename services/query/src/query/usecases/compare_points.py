@@ -91,7 +91,7 @@ async def _list_present(
 
 
 def _follow(passage: Passage, valid: Attributes) -> Passage:
-    described = valid.descriptions[passage.version.number]
+    [described] = valid.descriptions.values()
     return replace(passage, labels=valid.labels, title=described.title, metadata=described.metadata)
 
 

@@ -49,8 +49,8 @@ class _DifferenceKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Differe
     older backup of ingest. Not repaired: restore both from the same backup.
     """
     DIFFERENCE_KIND_POINT_MISSING: _DifferenceKind.ValueType  # 8
-    """A passage without its vector, or whose vector has other labels than its document. Repaired: it is
-    written again, and embedded if its vector is not stored.
+    """A passage without its vector, or whose vector has other labels or another description than its
+    document. Repaired: it is written again, and embedded if its vector is not stored.
     """
     DIFFERENCE_KIND_POINT_ORPHANED: _DifferenceKind.ValueType  # 9
     """A vector without its passage. Repaired: it is removed."""
@@ -86,8 +86,8 @@ DIFFERENCE_KIND_VERSION_AHEAD: DifferenceKind.ValueType  # 7
 older backup of ingest. Not repaired: restore both from the same backup.
 """
 DIFFERENCE_KIND_POINT_MISSING: DifferenceKind.ValueType  # 8
-"""A passage without its vector, or whose vector has other labels than its document. Repaired: it is
-written again, and embedded if its vector is not stored.
+"""A passage without its vector, or whose vector has other labels or another description than its
+document. Repaired: it is written again, and embedded if its vector is not stored.
 """
 DIFFERENCE_KIND_POINT_ORPHANED: DifferenceKind.ValueType  # 9
 """A vector without its passage. Repaired: it is removed."""

@@ -15,7 +15,6 @@ from chassis.process.reconcile import ReconcileRpc, Scope
 from query.domain import Passage, Version
 from query.retrieval.vector_store import TenantScope
 from query.rpc import QueryRpc
-from query.store.facets import PostgresFacets
 from query.usecases.documents import HideDocuments
 from query.usecases.points import make_point
 from query.usecases.reconcile_points import SETTLED_S, ReconcilePoints
@@ -228,7 +227,6 @@ def make_rpc(world: World) -> QueryRpc:
         hide_many=HideDocuments(world.begin),
         label=world.label,
         ledger=world.ledger,
-        facets=PostgresFacets(world.database),
     )
 
 

@@ -39,10 +39,6 @@ IMPORTS = {
     "services/auth/src/auth/domain.py": ("import grpc", "use cases and domain"),
     "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines imports"),
     "services/inference/src/inference/ports.py": ("import vllm", "only inference.engines.vllm"),
-    "packages/cli/src/aquifer_cli/layout.py": (
-        "import scipy",
-        "only aquifer_cli.evaluation imports",
-    ),
     "services/ingest/src/ingest/traces.py": ("import qdrant_client", "only query.vectors"),
     "packages/cli/src/aquifer_cli/text.py": ("import scipy", "only aquifer_cli.evaluation"),
 }

@@ -1,8 +1,15 @@
-"""A question finds the passage that holds its word, however it is written, before one like it."""
+"""A question finds the passage that holds its word, however it is written, before one like it.
 
+More cases lie outside the project, in `../shared/data/cases` beside it. Without them only own ones
+are tried, and the test says so. `pytest -s` prints the score.
+"""
+
+import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from time import process_time
 
 import pytest
@@ -15,6 +22,8 @@ from query.words.folding import fold, transcribe
 from query.words.identifiers import list_parts, list_wholes
 from query.words.languages import ALGORITHMS, LANGUAGES, find_language, stem
 from query.words.terms import read_passage, read_question
+
+CASES = Path(__file__).resolve().parents[5] / "shared/data/cases"
 
 
 def rarity(found: int, points: int) -> float:
@@ -99,6 +108,28 @@ def rank(question: str, passages: Sequence[str]) -> list[int]:
 )
 def test_the_right_passage_is_first(question, right, wrong):
     assert rank(question, [wrong, right])[0] == 1
+
+
+def test_questions_of_the_cases_find_their_document_first(capsys):
+    """By words alone; each file is a collection of its own, and each document one passage."""
+    if not CASES.is_dir():
+        with capsys.disabled():
+            sys.stderr.write("no shared search cases here: own samples only\n")
+        assert rank("BX1140", ["The seal BX-1141.", "The seal BX-1140."]) == [1, 0]
+        return
+    manifest = json.loads((CASES / "manifest.json").read_text())
+    asked, missed = 0, []
+    for case in (one for one in manifest if one["file"].startswith("search/")):
+        lines = (CASES / case["file"]).read_text(encoding="utf-8").splitlines()
+        documents = [json.loads(line) for line in lines]
+        passages = [document["text"] for document in documents]
+        for query in case["queries"]:
+            asked += 1
+            found = rank(query["query"], passages)
+            if not found or documents[found[0]]["_id"] != query["first"]:
+                missed.append(query["query"])
+    sys.stdout.write(f"{asked - len(missed)} of {asked} questions find their document first\n")
+    assert missed == []
 
 
 @pytest.mark.parametrize(

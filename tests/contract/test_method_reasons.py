@@ -174,7 +174,6 @@ EXCLUDED = {
         "STOP_INVALID": "query sends none",
         "OUTPUT_FORMAT_INVALID": "query asks for text",
         "TOOLS_INVALID": "query offers none",
-        "CAPABILITY_MISSING": "query asks for text, which every model here can write",
     },
     "VectorService.Prepare": {"STORE_MISSING": "the store was just made"},
     "VectorService.DeleteVersion": {

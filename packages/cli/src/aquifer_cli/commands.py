@@ -183,6 +183,13 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
     type=click.IntRange(1, 100),
     help="Maximum number of hits; with --queries, of documents per query.",
 )
+@click.option(
+    "--rerank",
+    is_flag=False,
+    flag_value="",
+    metavar="[MODEL]",
+    help="A model orders the best hits again: this one of `aquifer models`, or the default one.",
+)
 @click.option("--queries", type=_FILE, help="JSONL file of queries: _id, text.")
 @click.option("--run", "run_file", type=_FILE, help="File for the TREC run of document ids.")
 def search(
@@ -191,6 +198,7 @@ def search(
     collection: str,
     where: str,
     limit: int,
+    rerank: str | None,
     queries: Path | None,
     run_file: Path | None,
 ) -> int:
@@ -208,6 +216,8 @@ def search(
 
     if collection:
         names.check_collection(collection)
+    if queries is not None and rerank is not None:
+        raise click.UsageError("--rerank is for a single QUESTION")
     if queries is not None and run_file is not None and question is None:
         return _search_run(run, queries, run_file, collection, limit, where)
     if question is None or queries is not None or run_file is not None:
@@ -215,7 +225,7 @@ def search(
 
     async def work(client: "Client") -> list["Hit"]:
         hits = await asking.search(
-            client, question, collection=collection, limit=limit, where=where
+            client, question, collection=collection, limit=limit, where=where, reranker=rerank
         )
         if collection and not hits:
             await refuse_unknown(client, collection)

@@ -27,6 +27,8 @@ class Inquiry:
     max_output_tokens: int
     where: Expression | None = None
 
+    reranker: str | None = None
+
     def __post_init__(self) -> None:
         check_question(self.question)
         check_collection_id(self.collection)

@@ -23,7 +23,13 @@ from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
-from query.gateways import RETRIED, InferenceCatalogue, InferenceEmbedder, InferenceGenerator
+from query.gateways import (
+    RETRIED,
+    InferenceCatalogue,
+    InferenceEmbedder,
+    InferenceGenerator,
+    InferenceReranker,
+)
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.retrieval.vector_store import VectorStore
@@ -56,6 +62,7 @@ from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, List
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.remove_dropped import RemoveDropped
+from query.usecases.reranker import Reranker
 from query.usecases.update_points import UpdatePoints
 from query.vectors import engine_client
 
@@ -79,6 +86,7 @@ class Adapters:
     opening: Opening
     catalogue: Catalogue
     generator: Generator
+    reranker: Reranker
 
 
 async def build(process: Process, settings: Settings) -> None:
@@ -105,6 +113,7 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
         opening=await _open_stores(process.stack, settings, inference),
         catalogue=InferenceCatalogue(inference),
         generator=InferenceGenerator(inference),
+        reranker=InferenceReranker(inference),
     )
 
 
@@ -176,7 +185,7 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     profiles = PostgresProfiles(adapters.database, _make_profile(settings))
     indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
     removal = make_removal(transactions, indexes, process.dead_letters)
-    find = FindPassages(indexes, ledger)
+    find = FindPassages(indexes, ledger, adapters.reranker)
     points = UpdatePoints(begin, ledger, indexes)
     process.consume(
         events,

@@ -224,6 +224,8 @@ class Question:
 
     It finds documents without labels, and those with one of `held`; None: with any. `where` must be
     true of them; None: nothing must. With `join_copies` passages that say the same are one hit.
+    `reranker` is the model that orders the best passages again, empty for the default one; None:
+    none does.
     """
 
     tenant: str
@@ -233,6 +235,7 @@ class Question:
     limit: int
     one_per_document: bool = False
     join_copies: bool = True
+    reranker: str | None = None
     where: Expression | None = None
 
     def __post_init__(self) -> None:
@@ -279,13 +282,15 @@ class Hit:
     """A found passage; scores are comparable only within one search.
 
     `cosine` and `bm25` are its scores by meaning and by words, None if it is not among the nearest.
-    It stands for `copies`, which say the same.
+    `rerank_score` orders the hits if they were ranked again. It stands for `copies`, which say the
+    same.
     """
 
     passage: Passage
     score: float
     cosine: float | None = None
     bm25: float | None = None
+    rerank_score: float | None = None
     copies: tuple[Passage, ...] = ()
 
 

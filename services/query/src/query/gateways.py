@@ -20,9 +20,12 @@ from query.domain import Matrix, Vector
 from query.profile import Profile
 from query.usecases.generator import EXTRACTIVE, INSTRUCTIONS, Generator, Prompt
 from query.usecases.ports import Catalogue, Embedder
+from query.usecases.reranker import Reranker
 
-# Embed is idempotent and short, so it is retried while inference restarts.
-RETRIED: Final = ("aquifer.inference.v1.InferenceService/Embed",)
+# They are idempotent and short, so they are retried while inference restarts.
+RETRIED: Final = tuple(
+    f"aquifer.inference.v1.InferenceService/{name}" for name in ("Embed", "Rerank")
+)
 # Together with the upsert of the points, shorter than the minute after which the right to rebuild
 # is lost.
 BULK_TIMEOUT_S: Final = 25.0
@@ -91,6 +94,19 @@ def _translate_unknown(profile: Profile) -> Iterator[None]:
             f"inference does not embed under {profile.name}, which is in use",
             profile=profile.name,
         ) from error
+
+
+class InferenceReranker(Reranker):
+    """See `Reranker`; the caller closes the channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = InferenceServiceStub(channel)
+
+    @override
+    async def score(self, model: str, question: str, texts: Sequence[str]) -> Sequence[float]:
+        request = pb.RerankRequest(model=model, question=question, texts=texts)
+        response = await self._stub.Rerank(request)
+        return response.scores
 
 
 class InferenceCatalogue(Catalogue):

@@ -89,6 +89,7 @@ class QueryRpc(QueryServiceServicer):
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
             join_copies=not request.separate_copies,
+            reranker=request.reranker if request.rerank else None,
             where=parse_filter(request.filter),
         )
         return _found(await self.find.run(question))
@@ -108,6 +109,7 @@ class QueryRpc(QueryServiceServicer):
             model=request.model,
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
             where=parse_filter(request.filter),
+            reranker=request.reranker if request.rerank else None,
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)
@@ -287,6 +289,7 @@ def _hit(hit: Hit) -> pb.Hit:
         score=hit.score,
         cosine=hit.cosine,
         bm25=hit.bm25,
+        rerank_score=hit.rerank_score,
         copy_count=len(hit.copies),
         copies=[
             pb.Copy(

@@ -65,6 +65,7 @@ from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.update_points import UpdatePoints
 from query.vectors.engine_client import EngineVectors
+from services.query.tests.shared_words import SharedWords
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
@@ -166,7 +167,7 @@ class World:
         self.vectors: Any = self.live.vectors
         self.embedder: Any = self.live.embedder
         self.serving = self.live.serving
-        self.find = FindPassages(self.indexes, self.ledger)
+        self.find = FindPassages(self.indexes, self.ledger, SharedWords())
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
         self.hide = HideDocument(self.begin)
         self.update = UpdatePoints(self.begin, self.ledger, self.indexes)

@@ -1,12 +1,13 @@
 """What is found is the caller's, live and looked up again; the order is always the same."""
 
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from chassis.base.errors import InvalidInputError, UnavailableError
-from query.domain import Question
+from chassis.base.errors import InvalidInputError, NotFoundError, UnavailableError
+from query.domain import Question, Ranking
 from query.profile import Profile
 from query.retrieval.lexical import encode_passage
 from query.retrieval.vector_store import Point, TenantScope
@@ -152,3 +153,70 @@ async def test_vectors_of_another_width_are_told_as_such(world):
     assert other.dimensions == event.dimensions
     [rejected] = await world.deliver(event)
     assert rejected.reason == "PROFILE_MISMATCH"
+
+
+async def test_copies_are_one_hit_unless_asked_for(world):
+    for number in range(8):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(world.embedded("impeller wear", document=name))
+    await world.deliver(world.embedded("impeller and its seal"))
+    question = Question(tenant="acme", held=None, text="impeller wear", limit=2)
+    first, second = (await world.find.run(question)).hits
+    assert (first.passage.text, len(first.copies)) == ("impeller wear", 7)
+    assert (second.passage.text, second.copies) == ("impeller and its seal", ())
+    hits = (await world.find.run(replace(question, join_copies=False, limit=9))).hits
+    assert [len(hit.copies) for hit in hits] == [0] * 9
+
+
+async def test_a_copy_that_may_not_be_seen_is_not_counted(world):
+    for number in range(3):
+        name = f"collections/manuals/documents/d{number}"
+        await world.deliver(world.embedded("impeller wear", document=name))
+    await world.purge(1, "collections/manuals/documents/d1")
+    question = Question(tenant="acme", held=None, text="impeller", limit=5)
+    [hit] = (await world.find.run(question)).hits
+    assert len(hit.copies) == 1
+
+
+async def test_a_hit_tells_its_scores_by_meaning_and_by_words(world):
+    await world.deliver(world.embedded("impeller wear", "oil and grease"))
+    question = Question(tenant="acme", held=None, text="impeller", limit=2)
+    result = await world.find.run(question)
+    assert result.ranking is Ranking.MEANING_AND_WORDS
+    first, second = result.hits
+    assert first.cosine > second.cosine
+    assert first.bm25 > 0
+    assert second.bm25 is None
+
+
+async def test_a_question_in_an_unknown_script_is_ranked_by_words_alone(world):
+    await world.deliver(world.embedded("\u6c34\u6cf5 impeller", "impeller", "impeller impeller"))
+    question = Question(tenant="acme", held=None, text="\u6c34\u6cf5", limit=5)
+    result = await world.find.run(question)
+    assert result.ranking is Ranking.WORDS
+    assert [(hit.passage.text, hit.cosine) for hit in result.hits] == [
+        ("\u6c34\u6cf5 impeller", None)
+    ]
+
+
+async def test_a_reranker_orders_more_than_the_limit_again(world):
+    texts = [f"impeller wear and much else that number {n} says" for n in range(20)]
+    await world.deliver(world.embedded(*texts, "wear of the impeller"))
+    question = Question(tenant="acme", held=None, text="impeller wear", limit=1)
+    hits = (await world.find.run(replace(question, reranker=""))).hits
+    assert [hit.passage.text for hit in hits] == ["wear of the impeller"]
+    assert hits[0].rerank_score > 0
+    assert (await world.find.run(question)).hits[0].rerank_score is None
+
+
+async def test_an_unknown_reranker_is_refused(world):
+    await world.deliver(world.embedded("impeller wear"))
+    question = Question(tenant="acme", held=None, text="impeller", limit=1, reranker="nobody")
+    with pytest.raises(NotFoundError) as refused:
+        await world.find.run(question)
+    assert refused.value.reason == "MODEL_UNKNOWN"
+
+
+async def test_nothing_found_needs_no_reranker(world):
+    question = Question(tenant="acme", held=None, text="impeller", limit=1, reranker="nobody")
+    assert (await world.find.run(question)).hits == []

@@ -26,6 +26,7 @@ from query.usecases.profiles import (
 )
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.remove_dropped import RemoveDropped
+from services.query.tests.shared_words import SharedWords
 
 ACME = TenantScope("acme")
 # As wide as the first one, so that only its values tell a mixture; and one of another width.
@@ -67,7 +68,7 @@ class Operator:
         )
         self.flip = FlipProfile(indexes=self.indexes, profiles=world.profiles)
         self.drop = DropProfile(profiles=world.profiles, remove=self.remove)
-        self.find = FindPassages(self.indexes, world.ledger)
+        self.find = FindPassages(self.indexes, world.ledger, SharedWords())
 
     async def fill(self) -> None:
         """One round of both loops."""

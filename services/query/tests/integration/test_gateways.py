@@ -18,7 +18,7 @@ from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
 from query.answer import Delta, Mention, Quote
-from query.gateways import InferenceEmbedder, InferenceGenerator
+from query.gateways import InferenceEmbedder, InferenceGenerator, InferenceReranker
 from query.profile import Profile
 from query.usecases.generator import Prompt
 
@@ -39,12 +39,24 @@ class ScriptedInference(InferenceServiceServicer):
         self.left = asyncio.Event()
         self.requests: list[generation.GenerateRequest] = []
         self.embedded: list[pb.EmbedRequest] = []
+        self.unknown_script: list[int] = []
+        self.reranked: list[pb.RerankRequest] = []
 
     @override
     async def Embed(self, request, context):
         self.embedded.append(request)
         rows = np.tile(np.array([1, 0], dtype="<f4"), (len(request.texts), 1))
-        return pb.EmbedResponse(profile=self.profile, dimensions=2, vectors=rows.tobytes())
+        return pb.EmbedResponse(
+            profile=self.profile,
+            dimensions=2,
+            vectors=rows.tobytes(),
+            unknown_script=self.unknown_script,
+        )
+
+    @override
+    async def Rerank(self, request, context):
+        self.reranked.append(request)
+        return pb.RerankResponse(model="ranker", scores=map(len, request.texts))
 
     @override
     async def Generate(self, request, context):
@@ -167,6 +179,24 @@ async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference
     ]
 
 
+async def test_a_question_in_an_unknown_script_has_no_vector(inference, channel):
+    embedder = InferenceEmbedder(channel, PROFILE)
+    assert (await embedder.embed_question("why")).tolist() == [1, 0]
+    inference.unknown_script = [0]
+    assert await embedder.embed_question("why") is None
+
+
+async def test_a_reranker_scores_the_texts_in_their_order(inference, channel):
+    reranker = InferenceReranker(channel)
+    assert list(await reranker.score("ranker", "why", ["long text", "text"])) == [9, 4]
+    [request] = inference.reranked
+    assert (request.model, request.question, list(request.texts)) == (
+        "ranker",
+        "why",
+        ["long text", "text"],
+    )
+
+
 async def test_vectors_of_another_profile_are_refused(inference, channel):
     inference.profile = "another"
     with pytest.raises(UnavailableError) as failed:
@@ -181,6 +211,7 @@ async def test_inference_that_is_away_is_unavailable():
         for call in (
             InferenceEmbedder(channel, PROFILE).embed_question("why"),
             InferenceEmbedder(channel, PROFILE).embed_passages("acme", ["why"]),
+            InferenceReranker(channel).score("", "why", ["because"]),
             generate(channel),
         ):
             with pytest.raises(UnavailableError) as failed:

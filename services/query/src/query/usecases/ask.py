@@ -145,6 +145,7 @@ class Ask:
             collection=inquiry.collection,
             limit=PASSAGES_SHOWN,
             where=inquiry.where,
+            reranker=inquiry.reranker,
         )
         return [hit.passage for hit in (await self.find.run(question)).hits]
 

@@ -6,7 +6,7 @@ from math import isnan
 from typing import Final
 
 from chassis.base.errors import UnavailableError
-from query.domain import LIMIT_MAX, Hit, Question, Ranking, SearchResult, Vector
+from query.domain import LIMIT_MAX, Hit, Passage, Question, Ranking, SearchResult, Vector
 from query.filters.points import ask_points
 from query.profile import make_point_id
 from query.retrieval.copies import join_copies
@@ -15,10 +15,15 @@ from query.retrieval.lexical import read_words
 from query.retrieval.vector_store import SPELLINGS_MAX, Filter, Probe, TenantScope
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
 from query.usecases.ports import Found, Ledger, Wanted
+from query.usecases.reranker import Reranker
 
 REBUILDING_RETRY_S: Final = 5.0
 # Candidates looked up at first for each requested hit.
 LOOK_UP_FIRST: Final = 3
+# Hits that are ranked again, at least; a passage below them is seldom the best.
+RERANKED_MIN: Final = 50
+# As inference takes them.
+RERANK_MAX_CHARS: Final = 8_192
 # Hits looked up besides, because some may be copies of others.
 SPARE_HITS: Final = 5
 # More flips during one search than anybody makes.
@@ -39,6 +44,7 @@ class FindPassages:
 
     indexes: Indexes
     ledger: Ledger
+    reranker: Reranker
 
     async def run(self, question: Question) -> SearchResult:
         """At most `question.limit` hits, best first; equal scores in the order of their ids.
@@ -47,6 +53,7 @@ class FindPassages:
             UnavailableError: VECTORS_REBUILDING, VECTORS_UNAVAILABLE, INFERENCE_UNAVAILABLE,
                 DATABASE_UNAVAILABLE.
             OverloadedError: one of them is full.
+            NotFoundError, InvalidInputError: as `Reranker`.
         """
         index = await self.indexes.find_live()
         for _ in range(FLIPS_MAX):
@@ -59,33 +66,48 @@ class FindPassages:
                     raise
             else:
                 if found.live == index.profile.name:
-                    return found.result
+                    return await self._rerank(question, found.result)
                 live = await self.indexes.follow()
             index = live
         raise rebuilding_error()
 
     async def _find(self, index: Index, question: Question) -> "_Found":
+        """Finds what is returned, or what is ranked again."""
         store_id = index.serving.store_id
         if store_id is None:
             raise rebuilding_error()
         vector = await index.embedder.embed_question(question.text)
-        ranked = await self._rank(index, question, vector)
+        count = question.limit if question.reranker is None else max(question.limit, RERANKED_MIN)
+        ranked = await self._rank(index, question, vector, count)
         candidates = len(ranked.point_ids)
         # The first few are nearly always enough, because few candidates are deleted, superseded or
         # copies. But many good ones may belong to one document.
-        first = candidates if question.one_per_document else question.limit * LOOK_UP_FIRST
-        limit = question.limit + (SPARE_HITS if question.join_copies else 0)
+        first = candidates if question.one_per_document else count * LOOK_UP_FIRST
+        limit = count + (SPARE_HITS if question.join_copies else 0)
         found = await self._look_up(index, question, ranked, first=first, limit=limit)
-        hits = _choose(found, ranked, question)
-        if len(hits) < question.limit and (first < candidates or len(found.hits) == limit):
+        hits = _choose(found, ranked, question, count)
+        if len(hits) < count and (first < candidates or len(found.hits) == limit):
             found = await self._look_up(index, question, ranked, first=candidates, limit=candidates)
-            hits = _choose(found, ranked, question)
+            hits = _choose(found, ranked, question, count)
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
             self.indexes.wake()
             raise rebuilding_error()
         ranking = Ranking.WORDS if vector is None else Ranking.MEANING_AND_WORDS
         return _Found(SearchResult(hits=hits, ranking=ranking), found.live)
+
+    async def _rerank(self, question: Question, found: SearchResult) -> SearchResult:
+        """The result in the order of the reranker, if one was asked for."""
+        if question.reranker is None or not found.hits:
+            return found
+        texts = [_read_whole(hit.passage) for hit in found.hits]
+        scores = await self.reranker.score(question.reranker, question.text, texts)
+        scored = [
+            replace(hit, rerank_score=score) for hit, score in zip(found.hits, scores, strict=True)
+        ]
+        # A stable sort: hits with equal scores stay in the order in which they were found.
+        scored.sort(key=lambda hit: -(hit.rerank_score or 0.0))
+        return replace(found, hits=scored[: question.limit])
 
     async def _look_up(
         self, index: Index, question: Question, ranked: Ranked, *, first: int, limit: int
@@ -101,14 +123,16 @@ class FindPassages:
         )
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
-    async def _rank(self, index: Index, question: Question, vector: Vector | None) -> Ranked:
+    async def _rank(
+        self, index: Index, question: Question, vector: Vector | None, count: int
+    ) -> Ranked:
         collections = {f"collections/{question.collection}"} if question.collection else set()
         words = read_words(question.text)
         probe = Probe(
             dense=vector,
             sparse=words.vector,
             spellings=words.spellings[:SPELLINGS_MAX],
-            limit=min(question.limit + SPARE_HITS, LIMIT_MAX),
+            limit=min(count + SPARE_HITS, LIMIT_MAX),
             within=Filter(
                 collections=frozenset(collections),
                 where=None if question.where is None else ask_points(question.where),
@@ -131,8 +155,13 @@ class _Found:
     live: str
 
 
-def _choose(found: Found, ranked: Ranked, question: Question) -> Sequence[Hit]:
-    """The hits to return, with the scores of both lists."""
+def _read_whole(passage: Passage) -> str:
+    """A passage below its title and headings, as long as a reranker may read."""
+    return f"{passage.title}\n{passage.text_in_context}".strip()[:RERANK_MAX_CHARS]
+
+
+def _choose(found: Found, ranked: Ranked, question: Question, count: int) -> Sequence[Hit]:
+    """At most `count` hits with the scores of both lists."""
     rows = {point_id: row for row, point_id in enumerate(ranked.point_ids)}
     scored: list[Hit] = []
     for hit in found.hits:
@@ -140,8 +169,8 @@ def _choose(found: Found, ranked: Ranked, question: Question) -> Sequence[Hit]:
         cosine, bm25 = _read_score(ranked.cosines[row]), _read_score(ranked.bm25s[row])
         scored.append(replace(hit, cosine=cosine, bm25=bm25))
     if question.join_copies:
-        return join_copies(scored, question.limit)
-    return scored[: question.limit]
+        return join_copies(scored, count)
+    return scored[:count]
 
 
 def _read_score(score: float) -> float | None:

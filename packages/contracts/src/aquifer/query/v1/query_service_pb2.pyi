@@ -82,6 +82,8 @@ class SearchRequest(message.Message):
     LIMIT_FIELD_NUMBER: builtins.int
     ONE_PER_DOCUMENT_FIELD_NUMBER: builtins.int
     SEPARATE_COPIES_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
+    RERANKER_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
@@ -93,6 +95,12 @@ class SearchRequest(message.Message):
     """True: only the best hit of each document."""
     separate_copies: builtins.bool
     """True: passages that say the same are hits of their own. False: they are one hit, see `Hit.copies`."""
+    rerank: builtins.bool
+    """True: a model that reads question and passages together orders the best 50 passages again, or
+    `limit` if that is more. It is slower, and finds no passage besides.
+    """
+    reranker: builtins.str
+    """That model: one of InferenceService.ListModels that can rerank; empty: the default one."""
     filter: builtins.str
     """Only passages of documents for which this is true, for example
     `metadata.year >= 2020 AND (metadata.tags:draft OR labels:hr)`; empty: all. A search still fills
@@ -122,11 +130,13 @@ class SearchRequest(message.Message):
         limit: builtins.int = ...,
         one_per_document: builtins.bool = ...,
         separate_copies: builtins.bool = ...,
+        rerank: builtins.bool = ...,
+        reranker: builtins.str = ...,
         filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question", "separate_copies", b"separate_copies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +179,7 @@ class Hit(message.Message):
     BM25_FIELD_NUMBER: builtins.int
     COPY_COUNT_FIELD_NUMBER: builtins.int
     COPIES_FIELD_NUMBER: builtins.int
+    RERANK_SCORE_FIELD_NUMBER: builtins.int
     score: builtins.float
     """Fused score; only comparable within one response."""
     cosine: builtins.float
@@ -177,6 +188,8 @@ class Hit(message.Message):
     """BM25 of the passage for the words of the question; unset if it is not among the nearest by words."""
     copy_count: builtins.int
     """Number of found passages that say the same, with the same numbers, and are not hits themselves."""
+    rerank_score: builtins.float
+    """Score by which the hits were ordered again; unset without `rerank`."""
     @builtins.property
     def passage(self) -> Passage:
         """The passage."""
@@ -201,19 +214,24 @@ class Hit(message.Message):
         bm25: builtins.float | None = ...,
         copy_count: builtins.int = ...,
         copies: abc.Iterable[Copy] | None = ...,
+        rerank_score: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "bm25", b"bm25", "cosine", b"cosine", "passage", b"passage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "bm25", b"bm25", "cosine", b"cosine", "passage", b"passage", "rerank_score", b"rerank_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "bm25", b"bm25", "copies", b"copies", "copy_count", b"copy_count", "cosine", b"cosine", "lines", b"lines", "passage", b"passage", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "bm25", b"bm25", "copies", b"copies", "copy_count", b"copy_count", "cosine", b"cosine", "lines", b"lines", "passage", b"passage", "rerank_score", b"rerank_score", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25: _TypeAlias = typing.Literal["bm25"]  # noqa: Y015
     _WhichOneofArgType__bm25: _TypeAlias = typing.Literal["_bm25", b"_bm25"]  # noqa: Y015
     _WhichOneofReturnType__cosine: _TypeAlias = typing.Literal["cosine"]  # noqa: Y015
     _WhichOneofArgType__cosine: _TypeAlias = typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    _WhichOneofReturnType__rerank_score: _TypeAlias = typing.Literal["rerank_score"]  # noqa: Y015
+    _WhichOneofArgType__rerank_score: _TypeAlias = typing.Literal["_rerank_score", b"_rerank_score"]  # noqa: Y015
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bm25) -> _WhichOneofReturnType__bm25 | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
 
 @typing.final
 class Copy(message.Message):
@@ -380,6 +398,8 @@ class AskRequest(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
+    RERANKER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -390,6 +410,10 @@ class AskRequest(message.Message):
     """Maximum length of the answer in tokens; 0 means 512."""
     filter: builtins.str
     """Only from passages of documents for which this is true, see `SearchRequest.filter`; empty: all."""
+    rerank: builtins.bool
+    """See `SearchRequest.rerank`."""
+    reranker: builtins.str
+    """See `SearchRequest.reranker`."""
     def __init__(
         self,
         *,
@@ -398,10 +422,12 @@ class AskRequest(message.Message):
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
         filter: builtins.str = ...,
+        rerank: builtins.bool = ...,
+        reranker: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

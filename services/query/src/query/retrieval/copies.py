@@ -1,8 +1,10 @@
 """Joins hits that say the same, so that copies of a text do not take the places of others."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Final
 
@@ -13,26 +15,47 @@ SHARED_MIN: Final = 0.9
 GROUP_WORDS: Final = 3
 # Texts of so different lengths cannot share so much.
 LENGTH_RATIO_MIN: Final = 0.85
+# Nor can texts with so few words in common.
+SHARED_WORDS_MIN: Final = 0.8
 # A text with longer words is written without blanks; its signs are taken as words.
 WORD_CHARS_MAX: Final = 20
 
+_PUNCTUATION: Final = ".,;:!?\"'()"
 _DIGIT: Final = re.compile(r"\d")
 
 
-@dataclass(frozen=True, slots=True)
 class _Text:
-    """What is compared of a text: its words in order, those with digits, and groups of words."""
+    """What is compared of a text; most texts share few words, so the rest waits."""
 
-    words: Sequence[str]
-    numbered: Sequence[str]
-    groups: frozenset[tuple[str, ...]]
+    def __init__(self, text: str) -> None:
+        folded = text.casefold()
+        self.words = [word.strip(_PUNCTUATION) for word in folded.split()]
+        if len(folded) > WORD_CHARS_MAX * len(self.words):
+            self.words = list(folded)
+        self.distinct = frozenset(self.words)
+
+    @cached_property
+    def numbered(self) -> Sequence[str]:
+        """The words with digits, in order."""
+        return [word for word in self.words if _DIGIT.search(word)]
+
+    @cached_property
+    def groups(self) -> AbstractSet[tuple[str, ...]]:
+        """Each word with those behind it."""
+        behind = (self.words[first:] for first in range(GROUP_WORDS))
+        return frozenset(zip(*behind, strict=False))
 
     def resembles(self, other: "_Text") -> bool:
         """Whether one is a copy or a near copy of the other."""
+        shorter, longer = sorted((len(self.words), len(other.words)))
+        if shorter < LENGTH_RATIO_MIN * longer:
+            return False
+        distinct = min(len(self.distinct), len(other.distinct))
+        if len(self.distinct & other.distinct) < SHARED_WORDS_MIN * distinct:
+            return False
         if self.words == other.words:
             return True
-        shorter, longer = sorted((len(self.words), len(other.words)))
-        if shorter < LENGTH_RATIO_MIN * longer or self.numbered != other.numbered:
+        if self.numbered != other.numbered:
             return False
         shared = len(self.groups & other.groups)
         return shared > 0 and shared >= SHARED_MIN * len(self.groups | other.groups)
@@ -45,7 +68,7 @@ def join_copies(hits: Sequence[Hit], limit: int) -> Sequence[Hit]:
     """
     kept: list[tuple[_Text, Hit, list[Hit]]] = []
     for hit in hits:
-        text = _read(hit.passage.text)
+        text = _Text(hit.passage.text)
         for known, _, copies in kept:
             if known.resembles(text):
                 copies.append(hit)
@@ -56,16 +79,3 @@ def join_copies(hits: Sequence[Hit], limit: int) -> Sequence[Hit]:
         replace(hit, copies=tuple(copy.passage for copy in copies))
         for _, hit, copies in islice(kept, limit)
     ]
-
-
-def _read(text: str) -> _Text:
-    folded = text.casefold()
-    words = [word.strip(".,;:!?\"'()") for word in folded.split()]
-    if len(folded) > WORD_CHARS_MAX * len(words):
-        words = list(folded)
-    numbered = [word for word in words if _DIGIT.search(word)]
-    return _Text(words, numbered, frozenset(_list_groups(words)))
-
-
-def _list_groups(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[first:] for first in range(GROUP_WORDS)), strict=False)

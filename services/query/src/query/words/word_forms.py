@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import regex  # type: ignore[import-untyped]
@@ -13,6 +14,7 @@ from query.words.languages import list_languages, stem
 SPELLING_MIN_CHARS: Final = 5
 PIECE_CHARS: Final = 5
 PIECES_MIN_CHARS: Final = 6
+WORDS_KEPT: Final = 8_192
 
 # Written before a term, so that it equals no term of another kind.
 SKELETON_MARK: Final = "~"
@@ -39,6 +41,7 @@ class WordForms:
     pieces: Sequence[str]
 
 
+@lru_cache(maxsize=WORDS_KEPT)
 def read_word(word: str, language: str, *, every_language: bool) -> WordForms:
     """The forms of a word in lower case; it has letters only.
 

@@ -59,6 +59,11 @@ VERSION = {
     *("file_name", "media_type", "size_bytes", "sha256", "create_time", "update_time", "trace_id"),
 }
 HIT = {
+    "cosine",
+    "bm25",
+    "rerank_score",
+    "copy_count",
+    "copies",
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
     *("headings", "table_header", "start", "end", "text", "metadata", "ingest_trace_id"),
     "lines",

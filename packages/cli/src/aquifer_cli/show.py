@@ -29,6 +29,7 @@ from aquifer_cli.upload import Outcome
 
 SHOWN = 20
 PREVIEW_CHARS = 300
+COPIES_SHOWN = 3
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _KILO = 1000
 
@@ -238,15 +239,18 @@ def _render_time(time: Timestamp) -> str:
 
 
 def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
-    """Shows the position of a passage and its beginning."""
+    """Shows the position of a passage, its beginning, and the documents with copies of it."""
     passage = hit.passage
     page = f", page {passage.page}" if passage.page else ""
     where = f"{passage.document} {_version(passage.version)}{page}"
-    copies = f"  (and {hit.copy_count:,} copies)" if hit.copy_count else ""
-    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}{copies}", style="bold")
+    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}", style="bold")
     text = " ".join(passage.text.split())
     more = " …" if len(text) > PREVIEW_CHARS else ""
     screen.fill(cut(text[:PREVIEW_CHARS], None) + more, "    ")
+    for copy in hit.copies[:COPIES_SHOWN]:
+        screen.say(f"    the same: {copy.document} {_version(copy.version)}")
+    if hit.copy_count > COPIES_SHOWN:
+        screen.say(f"    and {hit.copy_count - COPIES_SHOWN:,} more")
 
 
 def render_size(size_bytes: int) -> str:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from query.answer import Generated
+from query.answer import Exchange, Generated
 from query.domain import Passage
 
 # Inference always has this model: it only quotes, and needs no other engine than the embedder.
@@ -29,13 +29,15 @@ Answer briefly, in the language of the question."""
 class Prompt:
     """A question and the passages, best first; the answer may use nothing else.
 
-    An empty `model` means the default.
+    An empty `model` means the default. `history` are earlier questions and answers, oldest first,
+    which tell what the question is about.
     """
 
     question: str
     passages: Sequence[Passage]
     model: str
     max_output_tokens: int
+    history: Sequence[Exchange] = ()
 
 
 class Generator(Protocol):

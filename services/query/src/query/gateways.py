@@ -19,7 +19,13 @@ from chassis.rpc.channel import use_stream
 from query.answer import Delta, Exchange, Finish, FinishReason, Generated, Mention, Quote
 from query.domain import Matrix, Vector
 from query.profile import Profile
-from query.usecases.generator import EXTRACTIVE, INSTRUCTIONS, Generator, Prompt
+from query.usecases.generator import (
+    EXTRACTIVE,
+    HISTORY_INSTRUCTIONS,
+    INSTRUCTIONS,
+    Generator,
+    Prompt,
+)
 from query.usecases.ports import Catalogue, Embedder
 
 # Embed is idempotent and short, so it is retried while inference restarts.
@@ -156,13 +162,16 @@ def _to_request(prompt: Prompt) -> generation.GenerateRequest:
             for one in prompt.passages
         ]
     )
+    instructions = INSTRUCTIONS
+    if prompt.history:
+        instructions += f"\n{HISTORY_INSTRUCTIONS}"
     asked = [generation.Part(text=prompt.question)]
     if prompt.passages:
         asked.insert(0, generation.Part(passages=passages))
     return generation.GenerateRequest(
         model=prompt.model or ("" if prompt.passages else EXTRACTIVE),
         messages=[
-            _to_message(generation.ROLE_SYSTEM, INSTRUCTIONS),
+            _to_message(generation.ROLE_SYSTEM, instructions),
             *_to_messages(prompt.history),
             generation.Message(role=generation.ROLE_USER, parts=asked),
         ],

@@ -59,15 +59,14 @@ WHERE message.tenant_id = %(tenant)s AND message.conversation_id = %(conversatio
 
 DELETE: Final = f"DELETE FROM conversations WHERE {_OWN}".encode()  # noqa: S608
 
-# One statement for a page with its last messages: both limits are met by an index.
+# One statement for a page with its last messages: an index meets each limit, on every page.
 LIST: Final = f"""
 SELECT listed.*, last.number, last.question, last.answer_id, last.stored_at, last.text,
        last.finish_reason
 FROM (
     SELECT {_COLUMNS} FROM conversations
     WHERE tenant_id = %(tenant)s AND principal = %(principal)s
-        AND (%(time)s::timestamptz IS NULL
-             OR (active_at, conversation_id) < (%(time)s, %(conversation_id)s::uuid))
+        AND (active_at, conversation_id) < (%(time)s::timestamptz, %(conversation_id)s)
     ORDER BY active_at DESC, conversation_id DESC LIMIT %(limit)s
 ) AS listed
 LEFT JOIN LATERAL (

@@ -67,8 +67,9 @@ class PostgresConversations(Conversations):
             "tenant": owner.tenant,
             "principal": owner.principal,
             "held": None if held is None else sorted(held),
-            "time": after.time if after else None,
-            "conversation_id": after.conversation_id if after else None,
+            # As an infinite time, which the driver does not have, before the first page.
+            "time": after.time.isoformat() if after else "infinity",
+            "conversation_id": after.conversation_id if after else UUID(int=0),
             "limit": limit,
             "messages": messages,
             "chars": LAST_MESSAGE_CHARS,

@@ -24,6 +24,11 @@ If the passages do not answer the question, write exactly this sentence and noth
 {REFUSAL}
 Answer briefly, in the language of the question."""
 
+# What it is told besides if it reads earlier questions and answers.
+HISTORY_INSTRUCTIONS: Final = """\
+Earlier questions and answers only tell what the question is about. Take every statement from the
+passages of the last message, and every number of a passage from there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:

@@ -30,7 +30,7 @@ from aquifer.ops.v1 import (
     reconcile_service_pb2,
     status_service_pb2,
 )
-from aquifer.query.v1 import query_service_pb2
+from aquifer.query.v1 import conversation_service_pb2, query_service_pb2
 from aquifer.query.vectors.v1 import vector_service_pb2
 from chassis.rpc.status import STATUS_OF
 from tests.contract.names import Place
@@ -40,7 +40,13 @@ from tests.contract.references import Source
 from tests.contract.test_error_table import PAGE, PROMISE, UPPER
 from tools.event_catalogue import comments
 
-PUBLIC = [auth_service_pb2, ingest_service_pb2, query_service_pb2, inference_service_pb2]
+PUBLIC = [
+    auth_service_pb2,
+    conversation_service_pb2,
+    ingest_service_pb2,
+    query_service_pb2,
+    inference_service_pb2,
+]
 OTHERS = [
     dead_letter_service_pb2,
     model_service_pb2,
@@ -73,6 +79,15 @@ SEARCH = {
     "STORE_MISSING": "the store's client answers VECTORS_STORE_MISSING in its place",
     "VECTORS_STORE_MISSING": "the use case answers VECTORS_REBUILDING in its place",
     "VECTORS_SLOW": "the client's limit of 5 s ends before the 30 s of the vector process",
+}
+ASK = SEARCH | {
+    "LIMIT_RANGE": "the use case asks for a fixed number of passages",
+    "PASSAGE_COUNT": "the use case asks for a fixed number of passages",
+    "MESSAGES_INVALID": "query sends the question that it has checked",
+    "SAMPLING_RANGE": "query leaves it to the model",
+    "STOP_INVALID": "query sends none",
+    "OUTPUT_FORMAT_INVALID": "query asks for text",
+    "TOOLS_INVALID": "query offers none",
 }
 UPLOAD = {
     "COLLECTION_DELETED": "of upload events alone",
@@ -124,6 +139,13 @@ PROFILE = {
 # A store that is missing has no points, and is not complete.
 COUNTED = {"VECTORS_STORE_MISSING": "the use cases take it for an empty store"}
 EXCLUDED = {
+    "ConversationService.SendMessage": ASK
+    | {
+        "COLLECTION_NAME": "checked when it was set",
+        "FILTER_INVALID": "checked when it was set",
+        "OUTPUT_TOKENS_RANGE": "checked when it was set",
+        "CAPABILITY_MISSING": "query asks for text, which every model here can write",
+    },
     "ProfileService.ListProfiles": PROFILE | COUNTED,
     "ProfileService.BuildProfile": PROFILE
     | COUNTED
@@ -165,15 +187,11 @@ EXCLUDED = {
     "IngestService.WatchDocument": FEED,
     "IngestService.WatchDocuments": FEED,
     "QueryService.Search": SEARCH,
-    "QueryService.Ask": SEARCH
+    "QueryService.Ask": ASK
     | {
-        "LIMIT_RANGE": "the use case asks for a fixed number of passages",
-        "PASSAGE_COUNT": "the use case asks for a fixed number of passages",
-        "MESSAGES_INVALID": "query sends the question that it has checked",
-        "SAMPLING_RANGE": "query leaves it to the model",
-        "STOP_INVALID": "query sends none",
-        "OUTPUT_FORMAT_INVALID": "query asks for text",
-        "TOOLS_INVALID": "query offers none",
+        "CONVERSATION_FULL": "an answer outside of conversations is no message",
+        "CONVERSATION_UNKNOWN": "an answer outside of conversations is no message",
+        "REQUEST_OVERTAKEN": "an answer outside of conversations is no message",
     },
     "VectorService.Prepare": {"STORE_MISSING": "the store was just made"},
     "VectorService.DeleteVersion": {
@@ -326,7 +344,7 @@ PLANTED = {
     "PLANTED_USE_CASE": (
         "services/query/src/query/usecases/find_passages.py",
         "        store_id = index.serving.store_id\n",
-        {"QueryService.Search", "QueryService.Ask"},
+        {"QueryService.Search", "QueryService.Ask", "ConversationService.SendMessage"},
     ),
     "PLANTED_DOMAIN": (
         "services/auth/src/auth/domain.py",
@@ -341,7 +359,7 @@ PLANTED = {
     "PLANTED_SIBLING": (
         "services/inference/src/inference/usecases.py",
         "        steps = generator.generate(request)\n",
-        {"InferenceService.Generate", "QueryService.Ask"},
+        {"InferenceService.Generate", "QueryService.Ask", "ConversationService.SendMessage"},
     ),
     "PLANTED_CAUGHT": (
         "services/ingest/src/ingest/gateways.py",

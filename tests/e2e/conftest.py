@@ -28,20 +28,23 @@ class RunningStack(Stack):
     def endpoints(self) -> Endpoints:
         return find(self.folder)
 
-    def run(self, *arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """`aquifer ARGUMENTS` in a process of its own."""
+    def run(
+        self, *arguments: str, data: Path | None = None, typed: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`aquifer ARGUMENTS` in a process of its own, with `typed` as its standard input."""
         return subprocess.run(
             [sys.executable, "-m", "aquifer_cli", *arguments],
             env={**os.environ, "AQUIFER_HOME": str(data or self.folder)},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=COMMAND_S,
             check=False,
         )
 
-    def json(self, *arguments: str) -> list[dict[str, Any]]:
+    def json(self, *arguments: str, typed: str | None = None) -> list[dict[str, Any]]:
         """`aquifer ARGUMENTS --json`: one object a line."""
-        done = self.run(*arguments, "--json")
+        done = self.run(*arguments, "--json", typed=typed)
         assert done.returncode in (0, 1), done.stderr
         assert "Traceback" not in done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,9 +1,15 @@
 """Shows an answer while it arrives."""
 
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from aquifer.query.v1.query_service_pb2 import AnswerFinished, Citation, FinishReason
+from aquifer.query.v1.query_service_pb2 import (
+    AnswerFinished,
+    AskResponse,
+    Citation,
+    FinishReason,
+)
 from aquifer_cli import ask as asking
 from aquifer_cli.client import Client
 from aquifer_cli.screen import Screen
@@ -27,17 +33,28 @@ async def show_answer(
     where: str = "",
     indent: str = "",
 ) -> Shown:
-    """Prints an answer while it arrives; for programs, each step.
+    """Asks a question and prints the answer while it arrives.
 
     Raises:
         CommandError: with the reason of the service; what had come stays printed.
+    """
+    steps = asking.ask(client, question, collection=collection, model=model, where=where)
+    return await show_steps(steps, screen, indent=indent)
+
+
+async def show_steps(
+    steps: AsyncIterator[AskResponse], screen: Screen, *, indent: str = ""
+) -> Shown:
+    """Prints an answer while it arrives; for programs, each step.
+
+    Raises:
+        CommandError: as `steps`; what had come stays printed.
     """
     answer_id = reason = ""
     started_s, first_s = time.monotonic(), 0.0
     citations: list[Citation] = []
     text = screen.flow(indent)
     try:
-        steps = asking.ask(client, question, collection=collection, model=model, where=where)
         async for step in steps:
             if screen.machine:
                 screen.record(asking.step_json(step))

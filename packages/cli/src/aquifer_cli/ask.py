@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import grpc
+from google.protobuf.message import Message
 
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2 import (
@@ -169,12 +170,21 @@ async def ask(
     Raises:
         CommandError: with the reason of the service.
     """
+    request = AskRequest(question=question, collection=collection, model=model, filter=where)
+    async for step in stream_steps(client, client.query.Ask, request):
+        yield step
+
+
+async def stream_steps(
+    client: Client, method: Callable[..., Any], request: Message
+) -> AsyncIterator[AskResponse]:
+    """The steps of an answer that a method streams; leaving early stops the engine.
+
+    Raises:
+        CommandError: with the reason of the service.
+    """
     await client.sign_in()
-    stream = client.query.Ask(
-        AskRequest(question=question, collection=collection, model=model, filter=where),
-        timeout=ASK_S,
-        metadata=await client.credentials(),
-    )
+    stream = method(request, timeout=ASK_S, metadata=await client.credentials())
     try:
         async for step in stream:
             yield step

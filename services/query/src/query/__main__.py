@@ -12,7 +12,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import migrate
 from chassis.process import lifecycle as service
 from chassis.process import reconcile
-from query import profile_rpc
+from query import conversation_rpc, profile_rpc
 from query.app import SERVICE, build
 from query.rpc import ACCESS
 from query.settings import Settings
@@ -33,7 +33,12 @@ def main() -> int:
                 sys.stdout.write(f"applied {name}\n")
             return 0
         settings = Settings.model_validate({})
-        access = {**ACCESS, **profile_rpc.ACCESS, **reconcile.ACCESS}
+        access = {
+            **ACCESS,
+            **conversation_rpc.ACCESS,
+            **profile_rpc.ACCESS,
+            **reconcile.ACCESS,
+        }
         return service.run(SERVICE, settings, partial(build, settings=settings), access)
     except KeyError as error:
         sys.stderr.write(f"set {error.args[0]}\n")

@@ -15,8 +15,41 @@ OUTPUT_TOKENS_MAX: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """An earlier question of a conversation and its answer, whose words are from `sources`."""
+
+    question: str
+    answer: str
+    sources: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Where a question and its answer are stored as messages; `request_id` may be empty."""
+
+    conversation_id: UUID
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What the conversation of a question adds to it.
+
+    `asked` is the question that search and model get, with words of earlier questions if it leans
+    on them. `history` is what the model reads before it, oldest first.
+    """
+
+    sent: Sent
+    asked: str
+    history: Sequence[Exchange]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A question to be answered, see `Question`; empty `model`: inference's default."""
+    """A question to be answered, see `Question`; empty `model`: inference's default.
+
+    `context` is None for a question outside of conversations.
+    """
 
     tenant: str
     held: Held
@@ -26,6 +59,7 @@ class Inquiry:
     model: str = ""
     max_output_tokens: int
     where: Expression | None = None
+    context: Context | None = None
 
     reranker: str | None = None
 
@@ -39,6 +73,16 @@ class Inquiry:
                 fields=[FieldViolation("max_output_tokens", f"1 to {OUTPUT_TOKENS_MAX}")],
                 max_output_tokens=OUTPUT_TOKENS_MAX,
             )
+
+    @property
+    def asked(self) -> str:
+        """The question that search and model get."""
+        return self.context.asked if self.context else self.question
+
+    @property
+    def history(self) -> Sequence[Exchange]:
+        """What the model reads before the question, oldest first."""
+        return self.context.history if self.context else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

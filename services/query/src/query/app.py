@@ -14,6 +14,9 @@ from typing_extensions import override
 
 from aquifer.ops.v1.profile_service_pb2_grpc import add_ProfileServiceServicer_to_server
 from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServicer_to_server
+from aquifer.query.v1.conversation_service_pb2_grpc import (
+    add_ConversationServiceServicer_to_server,
+)
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
@@ -23,6 +26,7 @@ from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
+from query.conversation_rpc import ConversationRpc
 from query.gateways import (
     RETRIED,
     InferenceCatalogue,
@@ -36,14 +40,17 @@ from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
+from query.store.conversations import PostgresConversations
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
+from query.usecases.answers import Answers
 from query.usecases.ask import Ask
 from query.usecases.compare_profiles import CompareProfiles
+from query.usecases.conversations import SendMessage
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -198,9 +205,10 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
             tenant_removal=removal,
         ),
     )
+    ask = Ask(find, adapters.generator, answers, uuid4)
     rpc = QueryRpc(
         find=find,
-        ask=Ask(find, adapters.generator, answers, uuid4),
+        ask=ask,
         answers=answers,
         facets=PostgresFacets(adapters.database),
         hide=HideDocument(begin),
@@ -209,6 +217,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ledger=ledger,
     )
     add_QueryServiceServicer_to_server(rpc, process.server)
+    conversations = _make_conversation_rpc(transactions, answers, ask)
+    add_ConversationServiceServicer_to_server(conversations, process.server)
     keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
@@ -230,10 +240,25 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.add_loop(_make_loop(UPDATE_EVERY_S, points.run))
     process.add_loop(_make_loop(settings.reconcile_s, remove.run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
+    _tell_state(process, adapters.database, ledger, indexes)
+
+
+def _tell_state(
+    process: Process, database: Database, ledger: PostgresLedger, indexes: Indexes
+) -> None:
+    """What the process tells of itself: its backlog, its progress, and whether it is ready."""
     process.stages = ledger.count_backlog
     process.progress = lambda: indexes.progress
-    process.add_probe(adapters.database.find_problem)
+    process.add_probe(database.find_problem)
     process.add_probe(_make_vectors_probe(indexes))
+
+
+def _make_conversation_rpc(
+    transactions: GuardedTransactions, answers: Answers, ask: Ask
+) -> ConversationRpc:
+    conversations = PostgresConversations(transactions)
+    send = SendMessage(conversations, answers, ask)
+    return ConversationRpc(conversations=conversations, send=send)
 
 
 def _make_profile_rpc(

@@ -1,5 +1,6 @@
 """Calls inference as this service, for the tenant of the text."""
 
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -15,10 +16,16 @@ from aquifer.inference.v1.lane_pb2 import LANE_BULK, LANE_INTERACTIVE
 from chassis.base.errors import NotFoundError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
-from query.answer import Delta, Finish, FinishReason, Generated, Mention, Quote
+from query.answer import Delta, Exchange, Finish, FinishReason, Generated, Mention, Quote
 from query.domain import Matrix, Vector
 from query.profile import Profile
-from query.usecases.generator import EXTRACTIVE, INSTRUCTIONS, Generator, Prompt
+from query.usecases.generator import (
+    EXTRACTIVE,
+    HISTORY_INSTRUCTIONS,
+    INSTRUCTIONS,
+    Generator,
+    Prompt,
+)
 from query.usecases.ports import Catalogue, Embedder
 from query.usecases.reranker import Reranker
 
@@ -37,6 +44,8 @@ FINISH_REASONS: Final = {
 }
 # As inference takes them.
 TITLE_MAX_CHARS: Final = 1_024
+# Marks in earlier answers number other passages than those of this prompt.
+_MARKS: Final = re.compile(r"\s*\[\d+(?:\s*[,;]\s*\d+)*\]")
 
 
 class InferenceEmbedder(Embedder):
@@ -169,20 +178,34 @@ def _to_request(prompt: Prompt) -> generation.GenerateRequest:
             for one in prompt.passages
         ]
     )
+    instructions = INSTRUCTIONS
+    if prompt.history:
+        instructions += f"\n{HISTORY_INSTRUCTIONS}"
     asked = [generation.Part(text=prompt.question)]
     if prompt.passages:
         asked.insert(0, generation.Part(passages=passages))
     return generation.GenerateRequest(
         model=prompt.model or ("" if prompt.passages else EXTRACTIVE),
         messages=[
-            generation.Message(
-                role=generation.ROLE_SYSTEM, parts=[generation.Part(text=INSTRUCTIONS)]
-            ),
+            _to_message(generation.ROLE_SYSTEM, instructions),
+            *_to_messages(prompt.history),
             generation.Message(role=generation.ROLE_USER, parts=asked),
         ],
         max_output_tokens=prompt.max_output_tokens,
         lane=LANE_INTERACTIVE,
     )
+
+
+def _to_messages(history: Sequence[Exchange]) -> Iterator[generation.Message]:
+    """Earlier questions and answers, without the marks of citations."""
+    for exchange in history:
+        if answer := _MARKS.sub("", exchange.answer).strip():
+            yield _to_message(generation.ROLE_USER, exchange.question)
+            yield _to_message(generation.ROLE_ASSISTANT, answer)
+
+
+def _to_message(role: generation.Role.ValueType, text: str) -> generation.Message:
+    return generation.Message(role=role, parts=[generation.Part(text=text)])
 
 
 def _to_source(mark: generation.CitationMark) -> Quote | Mention:

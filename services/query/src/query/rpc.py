@@ -1,6 +1,6 @@
 """`QueryService` and the scopes of its methods."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,31 +8,30 @@ from uuid import UUID
 
 from grpc.aio import ServicerContext
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanContext, TraceFlags
 from typing_extensions import override
 
-from aquifer.ingest.v1.document_pb2 import PageBreak
-from aquifer.lines import STEPS_PER_POINT, count
+from aquifer.lines import count
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceServicer
-from aquifer.structs import to_struct, to_value
+from aquifer.structs import to_value
 from chassis.base import paging
 from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
-from query.answer import Answer, Citation, Delta, Finish, FinishReason, Inquiry, Started, Step
-from query.domain import Hit, Passage, Question, Ranking, SearchResult, Version
+from query.answer import Inquiry
+from query.answer_messages import annotate, to_answer, to_lines, to_passage, to_step
+from query.domain import Hit, Question, Ranking, SearchResult, Version
 from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
 from query.labels import to_labels
-from query.lines import find_lines
+from query.usecases.answers import Answers
 from query.usecases.ask import Ask
 from query.usecases.count_facets import CountFacets, Facet
 from query.usecases.documents import HideDocument, HideDocuments
 from query.usecases.find_passages import FindPassages
 from query.usecases.label_documents import LabelDocuments
-from query.usecases.ports import Answers, Inspected, Inspection, Ledger
+from query.usecases.ports import Inspected, Inspection, Ledger
 
 ACCESS: Access = {
     "aquifer.query.v1.QueryService/Search": any_of("search"),
@@ -44,7 +43,6 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/LabelDocuments": any_of("internal"),
     "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
-_SPAN_ID_MAX: Final = 2**64 - 1
 LIMIT_DEFAULT: Final = 10
 OUTPUT_TOKENS_DEFAULT: Final = 512
 # Of a line in a response: four floats, three integers and their tags.
@@ -53,12 +51,6 @@ COPIES_MAX: Final = 20
 RANKINGS: Final = {
     Ranking.MEANING_AND_WORDS: pb.RANKING_MEANING_AND_WORDS,
     Ranking.WORDS: pb.RANKING_WORDS,
-}
-FINISH_REASONS: Final = {
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
-    FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
 }
 
 
@@ -115,8 +107,8 @@ class QueryRpc(QueryServiceServicer):
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         async with aclosing(self.ask.run(inquiry, trace_id)) as steps:
             async for step in steps:
-                _annotate(span, step)
-                yield _response(step)
+                annotate(span, step)
+                yield to_step(step)
 
     @override
     async def GetAnswer(
@@ -127,7 +119,7 @@ class QueryRpc(QueryServiceServicer):
         answer = await self.answers.find(who.tenant, answer_id, who.labels) if answer_id else None
         if answer is None:
             raise NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
-        return _answer(answer)
+        return to_answer(answer)
 
     @override
     async def CountFacets(
@@ -200,76 +192,6 @@ def _facet(facet: Facet) -> pb.Facet:
     return pb.Facet(field=facet.field.name, values=values, distinct_values=facet.distinct)
 
 
-def _annotate(span: Span, step: Step) -> None:
-    match step:
-        case Started():
-            span.set_attribute("aquifer.answer.id", str(step.answer_id))
-        case Citation(passage=passage) if passage.ingest_trace_id:
-            span.add_link(
-                _remote_context(passage.ingest_trace_id),
-                {
-                    "document.id": passage.version.document,
-                    "aquifer.document.version": passage.version.number,
-                },
-            )
-        case _:
-            pass
-
-
-def _remote_context(trace_id: str) -> SpanContext:
-    """A span context in a trace; its span is unknown, but a link needs a span id."""
-    number = int(trace_id, 16)
-    span_id = number & _SPAN_ID_MAX or 1
-    return SpanContext(number, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-
-def _response(step: Step) -> pb.AskResponse:
-    match step:
-        case Started():
-            started = pb.AnswerStarted(answer_id=str(step.answer_id), trace_id=step.trace_id)
-            return pb.AskResponse(started=started)
-        case Delta():
-            return pb.AskResponse(delta=pb.AnswerDelta(text=step.text))
-        case Citation():
-            return pb.AskResponse(citation=_citation(step))
-        case Finish():
-            return pb.AskResponse(finished=_to_finished(step))
-
-
-def _answer(answer: Answer) -> pb.Answer:
-    return pb.Answer(
-        answer_id=str(answer.answer_id),
-        question=answer.question,
-        text=answer.text,
-        citations=[_citation(citation) for citation in answer.citations],
-        finished=_to_finished(answer.finish),
-        trace_id=answer.trace_id,
-    )
-
-
-def _citation(citation: Citation) -> pb.Citation:
-    return pb.Citation(
-        marker=citation.marker,
-        passage=_passage(citation.passage),
-        quote=citation.quote,
-        quote_start=citation.start,
-        quote_end=citation.end,
-        page=citation.page,
-        lines=_lines(citation.passage, citation.start, citation.end),
-    )
-
-
-def _to_finished(finish: Finish) -> pb.AnswerFinished:
-    return pb.AnswerFinished(
-        reason=FINISH_REASONS[finish.reason],
-        usage=pb.Usage(input_tokens=finish.input_tokens, output_tokens=finish.output_tokens),
-        model=finish.model,
-        generative=finish.generative,
-        confidence=finish.confidence,
-        degraded=finish.degraded,
-    )
-
-
 def _found(result: SearchResult) -> pb.SearchResponse:
     """Hits with their lines, the best first, as far as the message has room for lines."""
     hits = result.hits
@@ -279,13 +201,13 @@ def _found(result: SearchResult) -> pb.SearchResponse:
         left_bytes -= LINE_MAX_BYTES * count(hit.passage.lines)
         if left_bytes < 0:
             break
-        found.lines.extend(_lines(hit.passage, 0, len(hit.passage.text)))
+        found.lines.extend(to_lines(hit.passage, 0, len(hit.passage.text)))
     return response
 
 
 def _hit(hit: Hit) -> pb.Hit:
     return pb.Hit(
-        passage=_passage(hit.passage),
+        passage=to_passage(hit.passage),
         score=hit.score,
         cosine=hit.cosine,
         bm25=hit.bm25,
@@ -299,38 +221,6 @@ def _hit(hit: Hit) -> pb.Hit:
             )
             for copy in hit.copies[:COPIES_MAX]
         ],
-    )
-
-
-def _lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:
-    for page, line in find_lines(passage, start, end):
-        yield pb.Line(
-            page=page,
-            start=line.start,
-            end=line.end,
-            left=line.left / STEPS_PER_POINT,
-            top=line.top / STEPS_PER_POINT,
-            right=line.right / STEPS_PER_POINT,
-            bottom=line.bottom / STEPS_PER_POINT,
-        )
-
-
-def _passage(passage: Passage) -> pb.Passage:
-    return pb.Passage(
-        document=passage.version.document,
-        version=passage.version.number,
-        chunk_id=str(passage.chunk_id),
-        ordinal=passage.ordinal,
-        text=passage.text,
-        title=passage.title,
-        metadata=to_struct(passage.metadata),
-        start=passage.start,
-        end=passage.end,
-        page=passage.page,
-        page_breaks=[PageBreak(start=one.start, page=one.page) for one in passage.page_breaks],
-        headings=passage.headings,
-        table_header=passage.table_header,
-        ingest_trace_id=passage.ingest_trace_id,
     )
 
 

@@ -42,6 +42,7 @@ from query.labels import NO_LABELS, Labels
 from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
+from query.store.conversations import PostgresConversations
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.records import PostgresProfiles, PostgresStoreRecords
@@ -50,6 +51,7 @@ from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_points import RestorePoints
+from query.usecases.conversations import SendMessage
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -169,6 +171,8 @@ class World:
         self.serving = self.live.serving
         self.find = FindPassages(self.indexes, self.ledger, SharedWords())
         self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
+        self.conversations = PostgresConversations(transactions)
+        self.send = SendMessage(self.conversations, self.answers, self.ask)
         self.hide = HideDocument(self.begin)
         self.update = UpdatePoints(self.begin, self.ledger, self.indexes)
         self.label = LabelDocuments(self.begin, self.update)

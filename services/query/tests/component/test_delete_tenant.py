@@ -6,8 +6,10 @@ from aquifer.auth.v1.auth_events_pb2 import TenantDeletionRequested
 from aquifer.query.v1.tenant_events_pb2 import TenantPassagesRemoved
 from chassis.base.errors import UnavailableError
 from chassis.base.tenants import TenantDeletedError
+from query.conversation import Owner, Settings
 from query.domain import Version
 from query.retrieval.vector_store import TenantScope
+from query.usecases.conversations import NewMessage
 
 TENANT, OTHER = "acme", "globex"
 DOCUMENT = "collections/manuals/documents/pump"
@@ -27,6 +29,15 @@ async def fill(world, tenant: str = TENANT) -> None:
     )
     inquiry = world.inquiry("impeller", tenant=tenant)
     assert [step async for step in world.ask.run(inquiry, "1" * 32)]
+    owner = Owner(tenant=tenant, principal="user:ada")
+    conversation = await world.conversations.create(owner, Settings())
+    message = NewMessage(
+        owner=owner,
+        held=None,
+        conversation_id=conversation.conversation_id,
+        question="impeller",
+    )
+    assert [step async for step in world.send.run(message, "1" * 32)]
     [[point_id, _], *_] = await world.ledger.list_passages(tenant, None, 1)
     async with world.begin(tenant) as work:
         await work.rows.put_vectors("another", {point_id: world.embedder.rows(["x"])[0]})
@@ -63,6 +74,7 @@ async def test_nothing_is_left_but_the_tombstone(world):
     before, kept = left(world), left(world, OTHER)
     assert before == kept
     assert before.keys() >= {"passages", "passage_vectors", "answers", "purges"}
+    assert (before["conversations"], before["messages"]) == (1, 2)
     facts = before.pop("outbox")
     points = len(await world.points())
     world.dead_letters.kept = [(TENANT, DOCUMENT), (TENANT, "x"), (OTHER, DOCUMENT)]

@@ -5,7 +5,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from query.conversation import Owner, Settings
 from query.domain import Version
+from query.usecases.conversations import NewMessage
 
 TENANT_TABLES = (
     "documents",
@@ -18,6 +20,8 @@ TENANT_TABLES = (
     "purges",
     "answers",
     "answer_sources",
+    "conversations",
+    "messages",
     "inbox",
     "outbox",
     "deleted_tenants",
@@ -30,7 +34,18 @@ HIDDEN_FROM_SWEEP = (
     "purges",
     "answers",
     "answer_sources",
+    "conversations",
+    "messages",
 )
+
+
+async def send_message(world, tenant: str) -> None:
+    owner = Owner(tenant=tenant, principal="user:ada")
+    made = await world.conversations.create(owner, Settings())
+    message = NewMessage(
+        owner=owner, held=None, conversation_id=made.conversation_id, question="impeller"
+    )
+    assert [step async for step in world.send.run(message, "1" * 32)]
 
 
 @pytest.fixture
@@ -44,6 +59,7 @@ async def full(world):
         )
         inquiry = world.inquiry("impeller", tenant=tenant)
         assert [step async for step in world.ask.run(inquiry, "1" * 32)]
+        await send_message(world, tenant)
         [[point_id, _], *_] = await world.ledger.list_passages(tenant, None, 1)
         async with world.begin(tenant) as work:
             await work.rows.put_vectors("another", {point_id: np.ones(2, np.float32)})

@@ -17,10 +17,10 @@ from aquifer.inference.v1.inference_service_pb2_grpc import (
 from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
-from query.answer import Delta, Mention, Quote
+from query.answer import Delta, Exchange, Mention, Quote
 from query.gateways import InferenceEmbedder, InferenceGenerator, InferenceReranker
 from query.profile import Profile
-from query.usecases.generator import Prompt
+from query.usecases.generator import HISTORY_INSTRUCTIONS, Prompt
 
 from .test_inference_conformance import passage
 
@@ -160,6 +160,23 @@ async def test_passages_are_sent_as_data_and_the_question_after_them(inference, 
     block, asked = user.parts
     assert [one.text for one in block.passages.passages] == ["It is deep."]
     assert asked.text == "why"
+
+
+async def test_history_is_sent_as_turns_without_marks_of_other_passages(inference, channel):
+    inference.steps = [finish()]
+    history = [
+        Exchange(question="how deep", answer="Forty metres [1], [2; 3]. Not 7 [m].", sources=()),
+        Exchange(question="what else", answer=" [1] ", sources=()),
+    ]
+    prompt = replace(PROMPT, passages=[passage(0, "It is deep.")], history=history)
+    await generate(channel, prompt)
+    [request] = inference.requests
+    system, asked, answered, last = request.messages
+    assert HISTORY_INSTRUCTIONS in system.parts[0].text
+    assert (asked.role, asked.parts[0].text) == (generation.ROLE_USER, "how deep")
+    assert answered.role == generation.ROLE_ASSISTANT
+    assert answered.parts[0].text == "Forty metres,. Not 7 [m]."
+    assert [part.WhichOneof("part") for part in last.parts] == ["passages", "text"]
 
 
 async def test_without_passages_no_model_is_needed_that_writes(inference, channel):

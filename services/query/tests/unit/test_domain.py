@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import DataLossError, InvalidInputError
-from query.answer import Answer, Citation, Finish, FinishReason, Quote
+from query.answer import Answer, Citation, Exchange, Finish, FinishReason, Quote
 from query.description import Description
 from query.domain import Batch, PageBreak, Passage, Standing, Version
 from query.profile import make_point_id
@@ -157,9 +157,15 @@ def test_a_quote_from_nowhere_is_an_error(number, start, end):
 def test_a_quoting_model_repeats_what_it_cites_a_composing_one_what_it_saw():
     shown = [passage(0), passage(1, version=VALVE)]
     cited = cite(shown, Quote(passage=0, start=0, end=3, marker="[1]"))
-    assert list_sources(answer(cited), shown) == [PUMP]
-    assert list_sources(answer(cited, generative=True), shown) == [PUMP, VALVE]
-    assert list_sources(answer(), shown) == []
+    assert list_sources(answer(cited), shown, []) == [PUMP]
+    assert list_sources(answer(cited, generative=True), shown, []) == [PUMP, VALVE]
+    assert list_sources(answer(), shown, []) == []
+
+
+def test_a_composing_model_also_repeats_what_earlier_answers_saw():
+    earlier = [Exchange(question="q", answer="a", sources=(VALVE, PUMP))]
+    assert list_sources(answer(), [passage()], earlier) == []
+    assert list_sources(answer(generative=True), [passage()], earlier) == [PUMP, VALVE]
 
 
 def test_each_cited_version_is_told_once():

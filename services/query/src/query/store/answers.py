@@ -11,9 +11,10 @@ from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
-from query.answer import Answer, Citation, Finish, FinishReason
+from query.answer import Answer, Citation, Finish, FinishReason, Sent
 from query.domain import PageBreak, Passage, Version
-from query.usecases.ports import Answers
+from query.store.conversations import add_exchange
+from query.usecases.answers import Answers
 
 # A deletion either waits for this transaction and then finds the answer, or is visible to it. A
 # document whose labels have just changed may be invisible here; it counts as deleted.
@@ -67,7 +68,13 @@ class PostgresAnswers(Answers):
         self._transactions = transactions
 
     @override
-    async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
+    async def keep(
+        self,
+        answer: Answer,
+        sources: Sequence[Version],
+        event: AnswerProduced,
+        sent: Sent | None = None,
+    ) -> None:
         async with self._transactions.begin(answer.tenant) as work:
             tx = work.tx
             deleted = await _find_deleted(tx, answer.tenant, sources)
@@ -81,6 +88,8 @@ class PostgresAnswers(Answers):
                     "versions": [source.number for source in sources],
                 },
             )
+            if sent:
+                await add_exchange(tx, answer, sent)
             work.emit(event, key=(answer.tenant, "answer", answer.answer_id))
 
     @override

@@ -18,6 +18,7 @@ from query.answer import (
     Answer,
     Citation,
     Delta,
+    Exchange,
     Finish,
     FinishReason,
     Generated,
@@ -28,9 +29,9 @@ from query.answer import (
     Step,
 )
 from query.domain import Passage, Question, Version
+from query.usecases.answers import Answers
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
-from query.usecases.ports import Answers
 from query.usecases.quoting import find_quote
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,11 @@ class Ask:
         citations: list[Citation] = []
         finish: Finish | None = None
         prompt = Prompt(
-            question=inquiry.question,
+            question=inquiry.asked,
             passages=passages,
             model=inquiry.model,
             max_output_tokens=inquiry.max_output_tokens,
+            history=inquiry.history,
         )
         async with aclosing(self._generate(prompt)) as steps:
             async for step in steps:
@@ -109,11 +111,13 @@ class Ask:
             finish=finish,
             trace_id=trace_id,
         )
-        await self.answers.keep(answer, list_sources(answer, passages), to_event(answer))
+        sources = list_sources(answer, passages, inquiry.history)
+        sent = inquiry.context.sent if inquiry.context else None
+        await self.answers.keep(answer, sources, to_event(answer), sent)
         yield finish
 
     async def _generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
-        """The answer; from fewer passages if the model cannot read so much.
+        """The answer; from fewer passages and less history if the model cannot read so much.
 
         If the engine of the default model is away, the model that only quotes answers.
         """
@@ -125,10 +129,11 @@ class Ask:
                         begun = True
                         yield replace(step, degraded=degraded) if isinstance(step, Finish) else step
             except InvalidInputError as error:
-                if begun or error.reason != TOO_LONG or len(prompt.passages) < 2:  # noqa: PLR2004
+                shorter = _shorten(prompt)
+                if begun or error.reason != TOO_LONG or shorter == prompt:
                     raise
                 log.info("prompt.too_long", extra={"passages": len(prompt.passages)})
-                prompt = replace(prompt, passages=prompt.passages[: len(prompt.passages) // 2])
+                prompt = shorter
             except (UnavailableError, OverloadedError) as error:
                 if begun or prompt.model or error.reason not in ENGINE_AWAY:
                     raise
@@ -141,13 +146,20 @@ class Ask:
         question = Question(
             tenant=inquiry.tenant,
             held=inquiry.held,
-            text=inquiry.question,
+            text=inquiry.asked,
             collection=inquiry.collection,
             limit=PASSAGES_SHOWN,
             where=inquiry.where,
             reranker=inquiry.reranker,
         )
         return [hit.passage for hit in (await self.find.run(question)).hits]
+
+
+def _shorten(prompt: Prompt) -> Prompt:
+    """The better half of the passages, at least one, and the later half of the history."""
+    kept = max(1, len(prompt.passages) // 2)
+    history = prompt.history[(len(prompt.history) + 1) // 2 :]
+    return replace(prompt, passages=prompt.passages[:kept], history=history)
 
 
 def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:
@@ -175,10 +187,17 @@ def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
     )
 
 
-def list_sources(answer: Answer, shown: Sequence[Passage]) -> list[Version]:
-    """Versions with text in the answer: the cited ones, for a generative model all it was shown."""
-    cited = [citation.passage for citation in answer.citations]
-    return _distinct_versions(shown if answer.finish.generative else cited)
+def list_sources(
+    answer: Answer, shown: Sequence[Passage], history: Sequence[Exchange]
+) -> list[Version]:
+    """Versions with text in the answer: the cited ones, for a generative model all it was shown.
+
+    A model that writes may also repeat what earlier answers took from theirs.
+    """
+    if not answer.finish.generative:
+        return _distinct_versions([citation.passage for citation in answer.citations])
+    earlier = [source for exchange in history for source in exchange.sources]
+    return list(dict.fromkeys([*_distinct_versions(shown), *earlier]))
 
 
 def to_event(answer: Answer) -> AnswerProduced:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from query.answer import Generated
+from query.answer import Exchange, Generated
 from query.domain import Passage
 
 # Inference always has this model: it only quotes, and needs no other engine than the embedder.
@@ -24,18 +24,25 @@ If the passages do not answer the question, write exactly this sentence and noth
 {REFUSAL}
 Answer briefly, in the language of the question."""
 
+# What it is told besides if it reads earlier questions and answers.
+HISTORY_INSTRUCTIONS: Final = """\
+Earlier questions and answers only tell what the question is about. Take every statement from the
+passages of the last message, and every number of a passage from there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A question and the passages, best first; the answer may use nothing else.
 
-    An empty `model` means the default.
+    An empty `model` means the default. `history` are earlier questions and answers, oldest first,
+    which tell what the question is about.
     """
 
     question: str
     passages: Sequence[Passage]
     model: str
     max_output_tokens: int
+    history: Sequence[Exchange] = ()
 
 
 class Generator(Protocol):

@@ -8,11 +8,9 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from chassis.events.delivery import Delivery
-from query.answer import Answer
 from query.description import Attributes, Description
 from query.domain import Batch, Hit, Matrix, Passage, Removed, Standing, Vector, Version
 from query.labels import Labels
@@ -289,23 +287,6 @@ class Ledger(Protocol):
 
     async def mark_points_removed(self, removed: RemovedVersion) -> None:
         """Record that the points of a version were removed."""
-
-
-class Answers(Protocol):
-    """Stored answers; raises as `Ledger` does."""
-
-    async def keep(self, answer: Answer, sources: Sequence[Version], event: AnswerProduced) -> None:
-        """Store an answer and publish `event`, or neither.
-
-        `sources` are the versions with text in the answer. If one of them was deleted in the
-        meantime, the text is left out.
-        """
-
-    async def find(self, tenant: str, answer_id: UUID, held: Held) -> Answer | None:
-        """Find an answer, without text of deleted documents.
-
-        None if the tenant has none, and if it uses a document that `held` may not see.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

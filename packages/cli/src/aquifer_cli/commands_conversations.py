@@ -1,0 +1,148 @@
+"""The commands for conversations. They follow the one that counts documents.
+
+Like all commands they import what they need when they run.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from aquifer_cli import names
+from aquifer_cli.command import Commands, Run, command
+from aquifer_cli.commands_facets import cli
+from aquifer_cli.errors import EXIT_FAILED
+
+if TYPE_CHECKING:
+    from aquifer.query.v1.conversation_service_pb2 import Conversation, Message
+    from aquifer_cli.client import Client
+
+__all__ = ["cli"]
+
+_CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
+
+
+@command(
+    cli,
+    "chat",
+    examples="""\
+  aquifer chat -c handbook
+  aquifer chat --conversation 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10
+  printf 'How deep is the well?\\nAnd how old?\\n' | aquifer chat --json""",
+)
+@click.option("--conversation", default="", help="Goes on with this one; default: a new one.")
+@click.option("--collection", "-c", default=None, help="Only this collection.")
+@click.option("--model", default=None, help="Model of `aquifer models`, or an alias.")
+@click.option("--filter", "where", default=None, help="Only documents for which this is true.")
+def chat(
+    run: Run, conversation: str, collection: str | None, model: str | None, where: str | None
+) -> int:
+    """Answers questions in a conversation, line by line.
+
+    A question can refer to those before it. In a terminal, Ctrl-C stops the running answer, of
+    which nothing is stored, and Ctrl-D ends; questions can also come from a pipe, one a line.
+    Options change the settings of an existing conversation; "" sets one back.
+    """
+    from aquifer.query.v1.conversation_service_pb2 import Conversation
+    from aquifer_cli import conversations
+    from aquifer_cli.chat import Chat
+
+    if collection:
+        names.check_collection(collection)
+    settings = {"collection": collection, "model": model, "filter": where}
+    paths = [name for name, value in settings.items() if value is not None]
+    given = Conversation(collection=collection or "", model=model or "", filter=where or "")
+    name = conversations.make_name(conversation) if conversation else ""
+    return Chat(run, given, paths, name).answer_lines()
+
+
+@cli.group("conversations", cls=Commands)
+def conversations_() -> None:
+    """Lists, shows, renames and deletes conversations."""
+
+
+@command(conversations_, "list", examples="  aquifer conversations list --json | jq .title")
+def list_conversations(run: Run) -> int:
+    """Lists conversations, that with the newest message first."""
+    from aquifer_cli import conversations, show_conversations
+
+    async def work(client: "Client") -> "list[Conversation]":
+        return [one async for one in conversations.list_conversations(client)]
+
+    found = run.with_client(work)
+    for one in found if run.screen.machine else ():
+        run.screen.record(conversations.as_json(one))
+    show_conversations.show_list(run.screen, found)
+    return 0
+
+
+@command(
+    conversations_,
+    "show",
+    examples="  aquifer conversations show 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10",
+)
+@_CONVERSATION
+def show_conversation(run: Run, conversation: str) -> int:
+    """Shows the settings of a conversation and its messages.
+
+    With --json: one object for the conversation, then one for each message.
+    """
+    from aquifer_cli import conversations, show_conversations
+
+    name = conversations.make_name(conversation)
+
+    async def work(client: "Client") -> "tuple[Conversation, list[Message]]":
+        found = await conversations.get(client, name)
+        return found, [one async for one in conversations.list_messages(client, name)]
+
+    found, messages = run.with_client(work)
+    if run.screen.machine:
+        run.screen.record(conversations.as_json(found))
+        for one in messages:
+            run.screen.record(conversations.message_json(one))
+    show_conversations.show_messages(run.screen, found, messages)
+    return 0
+
+
+@command(
+    conversations_,
+    "rename",
+    examples='  aquifer conversations rename 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10 "Wells"',
+)
+@_CONVERSATION
+@click.argument("title")
+def rename_conversation(run: Run, conversation: str, title: str) -> int:
+    """Gives a conversation another title."""
+    from aquifer.query.v1.conversation_service_pb2 import Conversation
+    from aquifer_cli import conversations
+
+    given = Conversation(name=conversations.make_name(conversation), title=title)
+    changed = run.with_client(lambda client: conversations.update(client, given, ["title"]))
+    if run.screen.machine:
+        run.screen.record(conversations.as_json(changed))
+    run.screen.say(f"{conversations.read_id(changed)}: {changed.title}")
+    return 0
+
+
+@command(
+    conversations_,
+    "delete",
+    examples="  aquifer conversations delete 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10 --yes",
+)
+@_CONVERSATION
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before.")
+def delete_conversation(run: Run, conversation: str, *, yes: bool) -> int:
+    """Deletes a conversation with its messages and answers."""
+    from aquifer_cli import conversations
+
+    name = conversations.make_name(conversation)
+    asks = not yes and run.screen.animated and sys.stdin.isatty()
+    if asks and not click.confirm("delete the conversation and its answers?", err=True):
+        run.screen.note("nothing was changed")
+        return EXIT_FAILED
+    run.with_client(lambda client: conversations.delete(client, name))
+    conversation_id = name.rpartition("/")[2]
+    if run.screen.machine:
+        run.screen.record({"conversation": conversation_id, "deleted": True})
+    run.screen.say(f"{conversation_id}: deleted")
+    return 0

@@ -1,0 +1,129 @@
+"""Answers and passages as messages of the contract, and in spans."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opentelemetry.trace import Span, SpanContext, TraceFlags
+
+from aquifer.ingest.v1.document_pb2 import PageBreak
+from aquifer.lines import STEPS_PER_POINT
+from aquifer.query.v1 import query_service_pb2 as pb
+from aquifer.structs import to_struct
+from query.answer import Answer, Citation, Delta, Finish, FinishReason, Started, Step
+from query.domain import Passage
+from query.lines import find_lines
+
+_SPAN_ID_MAX: Final = 2**64 - 1
+FINISH_REASONS: Final = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
+    FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
+}
+
+
+def annotate(span: Span, step: Step) -> None:
+    """Writes the id of an answer to its span, and links to the traces of what it cites."""
+    match step:
+        case Started():
+            span.set_attribute("aquifer.answer.id", str(step.answer_id))
+        case Citation(passage=passage) if passage.ingest_trace_id:
+            span.add_link(
+                _remote_context(passage.ingest_trace_id),
+                {
+                    "document.id": passage.version.document,
+                    "aquifer.document.version": passage.version.number,
+                },
+            )
+        case _:
+            pass
+
+
+def _remote_context(trace_id: str) -> SpanContext:
+    """A span context in a trace; its span is unknown, but a link needs a span id."""
+    number = int(trace_id, 16)
+    span_id = number & _SPAN_ID_MAX or 1
+    return SpanContext(number, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def to_step(step: Step) -> pb.AskResponse:
+    """A step of an answer."""
+    match step:
+        case Started():
+            started = pb.AnswerStarted(answer_id=str(step.answer_id), trace_id=step.trace_id)
+            return pb.AskResponse(started=started)
+        case Delta():
+            return pb.AskResponse(delta=pb.AnswerDelta(text=step.text))
+        case Citation():
+            return pb.AskResponse(citation=_to_citation(step))
+        case Finish():
+            return pb.AskResponse(finished=_to_finished(step))
+
+
+def to_answer(answer: Answer) -> pb.Answer:
+    """A whole answer."""
+    return pb.Answer(
+        answer_id=str(answer.answer_id),
+        question=answer.question,
+        text=answer.text,
+        citations=[_to_citation(citation) for citation in answer.citations],
+        finished=_to_finished(answer.finish),
+        trace_id=answer.trace_id,
+    )
+
+
+def _to_citation(citation: Citation) -> pb.Citation:
+    return pb.Citation(
+        marker=citation.marker,
+        passage=to_passage(citation.passage),
+        quote=citation.quote,
+        quote_start=citation.start,
+        quote_end=citation.end,
+        page=citation.page,
+        lines=to_lines(citation.passage, citation.start, citation.end),
+    )
+
+
+def _to_finished(finish: Finish) -> pb.AnswerFinished:
+    return pb.AnswerFinished(
+        reason=FINISH_REASONS[finish.reason],
+        usage=pb.Usage(input_tokens=finish.input_tokens, output_tokens=finish.output_tokens),
+        model=finish.model,
+        generative=finish.generative,
+        confidence=finish.confidence,
+        degraded=finish.degraded,
+    )
+
+
+def to_lines(passage: Passage, start: int, end: int) -> Iterator[pb.Line]:
+    """The lines of a part of a passage."""
+    for page, line in find_lines(passage, start, end):
+        yield pb.Line(
+            page=page,
+            start=line.start,
+            end=line.end,
+            left=line.left / STEPS_PER_POINT,
+            top=line.top / STEPS_PER_POINT,
+            right=line.right / STEPS_PER_POINT,
+            bottom=line.bottom / STEPS_PER_POINT,
+        )
+
+
+def to_passage(passage: Passage) -> pb.Passage:
+    """A passage, without its lines."""
+    return pb.Passage(
+        document=passage.version.document,
+        version=passage.version.number,
+        chunk_id=str(passage.chunk_id),
+        ordinal=passage.ordinal,
+        text=passage.text,
+        title=passage.title,
+        metadata=to_struct(passage.metadata),
+        start=passage.start,
+        end=passage.end,
+        page=passage.page,
+        page_breaks=[PageBreak(start=one.start, page=one.page) for one in passage.page_breaks],
+        headings=passage.headings,
+        table_header=passage.table_header,
+        ingest_trace_id=passage.ingest_trace_id,
+    )

@@ -1,0 +1,251 @@
+"""`ConversationService` and the scopes of its methods."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message as Protobuf
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc.aio import ServicerContext
+from opentelemetry import trace
+from typing_extensions import override
+
+from aquifer.query.v1 import conversation_service_pb2 as pb
+from aquifer.query.v1.conversation_service_pb2_grpc import ConversationServiceServicer
+from aquifer.query.v1.query_service_pb2 import FINISH_REASON_UNSPECIFIED, AskResponse
+from chassis.base import paging
+from chassis.identity.tokens import caller
+from chassis.rpc.server import Access, any_of
+from query.answer_messages import FINISH_REASONS, annotate, to_step
+from query.conversation import (
+    Conversation,
+    Message,
+    Owner,
+    Role,
+    Settings,
+    check_last_messages,
+    make_name,
+    read_conversation_id,
+)
+from query.usecases.conversations import Activity, Conversations, NewMessage, SendMessage
+
+ACCESS: Final[Access] = {
+    f"aquifer.query.v1.ConversationService/{method}": any_of("ask")
+    for method in (
+        "CreateConversation",
+        "GetConversation",
+        "ListConversations",
+        "UpdateConversation",
+        "DeleteConversation",
+        "ListMessages",
+        "SendMessage",
+    )
+}
+# A message has at most 4 MiB; an answer takes up to some 100 KiB.
+PAGE_MAX_BYTES: Final = 3 << 20
+NUMBER_MAX_DIGITS: Final = 9
+ROLES: Final = {
+    Role.USER: pb.MESSAGE_ROLE_USER,
+    Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
+}
+
+Listed = TypeVar("Listed")
+Row = TypeVar("Row", bound=Protobuf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationRpc(ConversationServiceServicer):
+    """`ConversationService`; converts messages, for the caller's verified tenant and principal."""
+
+    conversations: Conversations
+    send: SendMessage
+
+    @override
+    async def CreateConversation(
+        self, request: pb.CreateConversationRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Conversation:
+        """Creates a conversation of the caller."""
+        settings = _read_settings(request.conversation)
+        return _to_conversation(await self.conversations.create(_owner(), settings))
+
+    @override
+    async def GetConversation(
+        self, request: pb.GetConversationRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Conversation:
+        """Reads a conversation of the caller."""
+        conversation_id = read_conversation_id(request.name)
+        return _to_conversation(await self.conversations.get(_owner(), conversation_id))
+
+    @override
+    async def ListConversations(
+        self, request: pb.ListConversationsRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListConversationsResponse:
+        """Lists the caller's conversations, the latest active first."""
+        page = paging.parse(request.page_size, request.page_token, parts=2)
+        check_last_messages(request.messages_per_conversation)
+        found = await self.conversations.list_page(
+            _owner(),
+            caller().labels,
+            _read_activity(page.after),
+            page.limit,
+            request.messages_per_conversation,
+        )
+        shown, token = _fill_page(
+            page,
+            found,
+            _to_conversation,
+            lambda one: (one.active_at.isoformat(), str(one.conversation_id)),
+        )
+        return pb.ListConversationsResponse(conversations=shown, next_page_token=token)
+
+    @override
+    async def UpdateConversation(
+        self, request: pb.UpdateConversationRequest, context: ServicerContext[Any, Any]
+    ) -> pb.Conversation:
+        """Changes settings of a conversation of the caller."""
+        given = request.conversation
+        changed = await self.conversations.update(
+            _owner(),
+            read_conversation_id(given.name),
+            _read_settings(given),
+            request.update_mask.paths,
+        )
+        return _to_conversation(changed)
+
+    @override
+    async def DeleteConversation(
+        self, request: pb.DeleteConversationRequest, context: ServicerContext[Any, Any]
+    ) -> pb.DeleteConversationResponse:
+        """Deletes a conversation of the caller."""
+        await self.conversations.delete(_owner(), read_conversation_id(request.name))
+        return pb.DeleteConversationResponse()
+
+    @override
+    async def ListMessages(
+        self, request: pb.ListMessagesRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListMessagesResponse:
+        """Lists messages, oldest first."""
+        page = paging.parse(request.page_size, request.page_token)
+        conversation_id = read_conversation_id(request.parent)
+        found = await self.conversations.list_messages(
+            _owner(), conversation_id, caller().labels, _read_number(page.after), page.limit
+        )
+
+        def convert(message: Message) -> pb.Message:
+            return _to_message(conversation_id, message)
+
+        shown, token = _fill_page(page, found, convert, lambda one: (str(one.number),))
+        return pb.ListMessagesResponse(messages=shown, next_page_token=token)
+
+    @override
+    async def SendMessage(
+        self, request: pb.SendMessageRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[AskResponse]:
+        """Streams the answer to a message; its span links to the traces of what it cites."""
+        message = NewMessage(
+            owner=_owner(),
+            held=caller().labels,
+            conversation_id=read_conversation_id(request.parent),
+            question=request.question,
+            request_id=request.request_id,
+        )
+        span = trace.get_current_span()
+        trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+        async with aclosing(self.send.run(message, trace_id)) as steps:
+            async for step in steps:
+                annotate(span, step)
+                yield to_step(step)
+
+
+def _owner() -> Owner:
+    who = caller()
+    return Owner(tenant=who.tenant, principal=who.principal)
+
+
+def _fill_page(
+    page: paging.Page,
+    found: Sequence[Listed],
+    convert: Callable[[Listed], Row],
+    position: Callable[[Listed], paging.Position],
+) -> tuple[list[Row], str]:
+    """What fits into a page, at least one, and the token of the next page."""
+    shown, token = page.cut(found, position)
+    rows: list[Row] = []
+    left_bytes = PAGE_MAX_BYTES
+    for one in shown:
+        row = convert(one)
+        left_bytes -= row.ByteSize()
+        if rows and left_bytes < 0:
+            return rows, page.make_token(*position(found[len(rows) - 1]))
+        rows.append(row)
+    return rows, token
+
+
+def _read_activity(position: paging.Position) -> Activity | None:
+    if not position:
+        return None
+    time, conversation_id = position
+    try:
+        found = Activity(time=datetime.fromisoformat(time), conversation_id=UUID(conversation_id))
+    except ValueError as error:
+        raise paging.invalid_token_error() from error
+    if found.time.tzinfo is None:
+        raise paging.invalid_token_error()
+    return found
+
+
+def _read_number(position: paging.Position) -> int:
+    if not position:
+        return 0
+    [number] = position
+    if not (number.isascii() and number.isdecimal() and len(number) <= NUMBER_MAX_DIGITS):
+        raise paging.invalid_token_error()
+    return int(number)
+
+
+def _read_settings(given: pb.Conversation) -> Settings:
+    return Settings(
+        title=given.title,
+        model=given.model,
+        collection=given.collection,
+        filter=given.filter,
+        max_output_tokens=given.max_output_tokens,
+    )
+
+
+def _to_conversation(one: Conversation) -> pb.Conversation:
+    settings = one.settings
+    return pb.Conversation(
+        name=make_name(one.conversation_id),
+        title=settings.title,
+        model=settings.model,
+        collection=settings.collection,
+        filter=settings.filter,
+        max_output_tokens=settings.max_output_tokens,
+        message_count=one.message_count,
+        create_time=_to_timestamp(one.created_at),
+        update_time=_to_timestamp(one.updated_at),
+        activity_time=_to_timestamp(one.active_at),
+        last_messages=[_to_message(one.conversation_id, last) for last in one.last_messages],
+    )
+
+
+def _to_message(conversation_id: UUID, one: Message) -> pb.Message:
+    return pb.Message(
+        name=f"{make_name(conversation_id)}/messages/{one.number}",
+        role=ROLES[one.role],
+        text=one.text,
+        answer_id=str(one.answer_id) if one.answer_id else "",
+        finish_reason=FINISH_REASONS[one.reason] if one.reason else FINISH_REASON_UNSPECIFIED,
+        withheld=one.withheld,
+        create_time=_to_timestamp(one.created_at),
+    )
+
+
+def _to_timestamp(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp

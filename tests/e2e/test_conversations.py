@@ -1,0 +1,96 @@
+"""`aquifer chat` with questions from a pipe, and the commands for conversations."""
+
+import uuid
+
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+WELL = """# The well of Brunnen
+
+The well of Brunnen is forty metres deep. It was dug by monks in the year 1412.
+
+The water of the well is tested twice a year, in spring and in autumn.
+"""
+FIRST = "How deep is the well of Brunnen?"
+SECOND = "And who dug it?"
+
+
+@pytest.fixture(scope="module")
+def well(stack, tmp_path_factory):
+    """A document in a collection of its own."""
+    file = tmp_path_factory.mktemp("well") / "well.md"
+    file.write_text(WELL)
+    stack.json("upload", str(file), "-c", "wells", "--wait")
+    return "wells"
+
+
+def chat(stack, *arguments, typed: str) -> tuple[str, list[list[dict]]]:
+    """The id of the conversation, and the steps of each answer."""
+    answers: list[list[dict]] = []
+    for step in stack.json("chat", *arguments, typed=typed):
+        if step["step"] == "question":
+            answers.append([])
+            conversation = step["conversation"]
+        answers[-1].append(step)
+    return conversation, answers
+
+
+def test_questions_from_a_pipe_are_answered_in_one_conversation(stack, well):
+    conversation, answers = chat(stack, "-c", well, typed=f"{FIRST}\n\n{SECOND}\n")
+    assert [one[0]["text"] for one in answers] == [FIRST, SECOND]
+    for steps in answers:
+        assert [steps[1]["step"], steps[-1]["step"]] == ["started", "finished"]
+        assert steps[-1]["reason"] == "STOP"
+    quotes = [" ".join(one["quote"] for one in steps if "quote" in one) for steps in answers]
+    assert "forty metres" in quotes[0]
+    assert "monks" in quotes[1]
+
+    head, *messages = stack.json("conversations", "show", conversation)
+    assert (head["title"], head["collection"], head["messages"]) == (FIRST, well, 4)
+    assert [one["role"] for one in messages] == ["user", "assistant"] * 2
+    assert [one["text"] for one in messages[::2]] == [FIRST, SECOND]
+    assert [one["answer"] for one in messages[1::2]] == [one[1]["answer"] for one in answers]
+    assert "monks" in messages[3]["text"]
+    listed = stack.json("conversations", "list")
+    assert listed[0] == head
+
+
+def test_a_conversation_goes_on_is_renamed_and_deleted(stack, well):
+    conversation, _ = chat(stack, "-c", well, typed=FIRST)
+    again, _ = chat(stack, "--conversation", conversation, "--model", "extractive", typed=SECOND)
+    assert again == conversation
+    [renamed] = stack.json("conversations", "rename", conversation, "Wells")
+    assert (renamed["title"], renamed["model"], renamed["messages"]) == ("Wells", "extractive", 4)
+    shown = stack.run("conversations", "show", conversation)
+    assert (shown.returncode, shown.stdout.splitlines()[0]) == (0, "Wells")
+    assert f"> {SECOND}" in shown.stdout
+    table = stack.run("conversations", "list").stdout
+    assert table.split()[:2] == ["conversation", "messages"]
+    assert conversation in table
+    assert stack.run("conversations", "delete", conversation).returncode == 0
+    [gone] = stack.json("conversations", "show", conversation)
+    assert gone["error"]["reason"] == "CONVERSATION_UNKNOWN"
+
+
+def test_for_people_it_shows_text_citations_and_how_to_go_on(stack, well):
+    done = stack.run("chat", "-c", well, typed=FIRST)
+    assert done.returncode == 0
+    assert "forty metres" in done.stdout
+    assert "collections/wells/documents/well.md v1" in done.stdout
+    assert "chat --conversation" in done.stderr
+
+
+def test_a_question_that_fails_does_not_end_the_chat(stack, well):
+    typed = f"{'x' * 4_001}\n{FIRST}\n"
+    done = stack.run("chat", "-c", well, typed=typed)
+    assert done.returncode == 1
+    assert "QUESTION_LENGTH" in done.stderr
+    assert "forty metres" in done.stdout
+
+
+def test_a_conversation_or_collection_that_is_not_there_is_refused(stack):
+    [unknown] = stack.json("chat", "--conversation", str(uuid.uuid4()), typed=FIRST)
+    assert unknown["error"]["reason"] == "CONVERSATION_UNKNOWN"
+    [missing] = stack.json("chat", "-c", "welsl", typed=FIRST)
+    assert missing["error"]["reason"] == "NOT_FOUND"

@@ -13,6 +13,7 @@ from chassis.base.labels import Held
 from query.domain import Passage, Version, check_collection_id, check_question
 
 OUTPUT_TOKENS_MAX: Final = 32_768
+OUTPUT_TOKENS_DEFAULT: Final = 512
 FEEDBACK_MAX_CHARS: Final = 1_000
 
 

@@ -19,7 +19,7 @@ from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
-from query.answer import Inquiry
+from query.answer import OUTPUT_TOKENS_DEFAULT, Inquiry
 from query.answer_messages import (
     annotate,
     read_feedback,
@@ -52,7 +52,6 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
 LIMIT_DEFAULT: Final = 10
-OUTPUT_TOKENS_DEFAULT: Final = 512
 # Of a line in a response: four floats, three integers and their tags.
 LINE_MAX_BYTES: Final = 48
 COPIES_MAX: Final = 20

@@ -73,6 +73,15 @@ def test_a_conversation_goes_on_is_renamed_and_deleted(stack, well):
     assert gone["error"]["reason"] == "CONVERSATION_UNKNOWN"
 
 
+def test_an_answer_of_a_conversation_gets_feedback(stack, well):
+    _, [steps] = chat(stack, "-c", well, typed=FIRST)
+    answer = steps[1]["answer"]
+    [given] = stack.json("feedback", answer, "bad", "--reason", "too short")
+    assert given == {"answer": answer, "rating": "bad", "reason": "too short"}
+    [unknown] = stack.json("feedback", str(uuid.uuid4()), "good")
+    assert unknown["error"]["reason"] == "ANSWER_UNKNOWN"
+
+
 def test_for_people_it_shows_text_citations_and_how_to_go_on(stack, well):
     done = stack.run("chat", "-c", well, typed=FIRST)
     assert done.returncode == 0

@@ -46,6 +46,8 @@ def run(*arguments, **environment):
         (["chat", "--conversation", "x", "--json"], "CONVERSATION_NAME"),
         (["chat", "-c", "a b", "--json"], "COLLECTION_NAME"),
         (["chat", "--filter", b"\xff", "--json"], "ARGUMENT_ENCODING"),
+        (["feedback", "x", "great", "--json"], "USAGE"),
+        (["feedback", "x", "good", "--reason", b"\xff", "--json"], "ARGUMENT_ENCODING"),
         (["conversations", "list", "--json"], "NOT_RUNNING"),
         (["conversations", "show", "x", "--json"], "CONVERSATION_NAME"),
         (["conversations", "rename", "x", "y", "--json"], "CONVERSATION_NAME"),

@@ -1,4 +1,4 @@
-"""The commands for conversations. They follow the one that counts documents.
+"""The commands for conversations and feedback. They follow the one that counts documents.
 
 Like all commands they import what they need when they run.
 """
@@ -54,6 +54,36 @@ def chat(
     given = Conversation(collection=collection or "", model=model or "", filter=where or "")
     name = conversations.make_name(conversation) if conversation else ""
     return Chat(run, given, paths, name).answer_lines()
+
+
+@command(
+    cli,
+    "feedback",
+    examples="""\
+  aquifer feedback 6f1c0b4e-5a52-4c55-9c5f-2f2a2f6d8f10 bad --reason "the wrong pump\"""",
+)
+@click.argument("answer", metavar="ANSWER")
+@click.argument("rating", type=click.Choice(["good", "bad"]))
+@click.option("--reason", default="", help="Why, at most 1,000 characters.")
+def feedback(run: Run, answer: str, rating: str, reason: str) -> int:
+    """Says whether an answer of yours is good.
+
+    ANSWER is its id, as `aquifer ask` shows it. The last feedback counts.
+    """
+    from aquifer.query.v1.query_service_pb2 import (
+        RATING_BAD,
+        RATING_GOOD,
+        Feedback,
+        GiveFeedbackRequest,
+    )
+
+    given = Feedback(rating=RATING_GOOD if rating == "good" else RATING_BAD, reason=reason)
+    request = GiveFeedbackRequest(answer_id=answer, feedback=given)
+    run.with_client(lambda client: client.call(client.query.GiveFeedback, request))
+    if run.screen.machine:
+        run.screen.record({"answer": answer, "rating": rating, "reason": reason})
+    run.screen.say(f"{answer}: {rating}")
+    return 0
 
 
 @cli.group("conversations", cls=Commands)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from typing import Final
 from uuid import UUID
@@ -12,6 +13,8 @@ from chassis.base.labels import Held
 from query.domain import Passage, Version, check_collection_id, check_question
 
 OUTPUT_TOKENS_MAX: Final = 32_768
+OUTPUT_TOKENS_DEFAULT: Final = 512
+FEEDBACK_MAX_CHARS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +169,41 @@ class Started:
 Step = Started | Delta | Citation | Finish
 
 
+class Rating(Enum):
+    """Whether an answer is good."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What the principal that asked thinks of an answer; `given_at` is None before it is stored."""
+
+    rating: Rating
+    reason: str = ""
+    given_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.reason) > FEEDBACK_MAX_CHARS or "\x00" in self.reason:
+            raise feedback_range_error(
+                "feedback.reason", f"at most {FEEDBACK_MAX_CHARS} characters, no NUL"
+            )
+
+
+def feedback_range_error(field: str, wanted: str) -> InvalidInputError:
+    """FEEDBACK_RANGE: a field of feedback is out of range."""
+    return InvalidInputError(
+        "FEEDBACK_RANGE", f"{field} must be {wanted}", fields=[FieldViolation(field, wanted)]
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer as it was given; text and quotes are removed when a cited document is deleted."""
+    """An answer as it was given; text and quotes are removed when a cited document is deleted.
+
+    So is the reason of the feedback, which may repeat them.
+    """
 
     answer_id: UUID
     tenant: str
@@ -178,6 +213,7 @@ class Answer:
     citations: Sequence[Citation]
     finish: Finish
     trace_id: str
+    feedback: Feedback | None = None
 
     def redact(self, deleted: Collection[Version]) -> "Answer":
         """Removes the answer's text and the quotes from these versions."""
@@ -189,4 +225,5 @@ class Answer:
             else citation
             for citation in self.citations
         ]
-        return replace(self, text="", citations=citations)
+        feedback = replace(self.feedback, reason="") if self.feedback else None
+        return replace(self, text="", citations=citations, feedback=feedback)

@@ -9,7 +9,18 @@ from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.lines import STEPS_PER_POINT
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.structs import to_struct
-from query.answer import Answer, Citation, Delta, Finish, FinishReason, Started, Step
+from query.answer import (
+    Answer,
+    Citation,
+    Delta,
+    Feedback,
+    Finish,
+    FinishReason,
+    Rating,
+    Started,
+    Step,
+    feedback_range_error,
+)
 from query.domain import Passage
 from query.lines import find_lines
 
@@ -20,6 +31,7 @@ FINISH_REASONS: Final = {
     FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
     FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
 }
+RATINGS: Final = {Rating.GOOD: pb.RATING_GOOD, Rating.BAD: pb.RATING_BAD}
 
 
 def annotate(span: Span, step: Step) -> None:
@@ -69,7 +81,27 @@ def to_answer(answer: Answer) -> pb.Answer:
         citations=[_to_citation(citation) for citation in answer.citations],
         finished=_to_finished(answer.finish),
         trace_id=answer.trace_id,
+        feedback=_to_feedback(answer.feedback) if answer.feedback else None,
     )
+
+
+def read_feedback(given: pb.Feedback) -> Feedback:
+    """What a caller thinks of an answer.
+
+    Raises:
+        InvalidInputError: FEEDBACK_RANGE.
+    """
+    for rating, value in RATINGS.items():
+        if given.rating == value:
+            return Feedback(rating=rating, reason=given.reason)
+    raise feedback_range_error("feedback.rating", "RATING_GOOD or RATING_BAD")
+
+
+def _to_feedback(feedback: Feedback) -> pb.Feedback:
+    converted = pb.Feedback(rating=RATINGS[feedback.rating], reason=feedback.reason)
+    if feedback.given_at:
+        converted.give_time.FromDatetime(feedback.given_at)
+    return converted
 
 
 def _to_citation(citation: Citation) -> pb.Citation:

@@ -50,7 +50,6 @@ from query.tenant_removal import make_removal
 from query.usecases.answers import Answers
 from query.usecases.ask import Ask
 from query.usecases.compare_profiles import CompareProfiles
-from query.usecases.conversations import SendMessage
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -70,6 +69,7 @@ from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.remove_dropped import RemoveDropped
 from query.usecases.reranker import Reranker
+from query.usecases.send_message import SendMessage
 from query.usecases.update_points import UpdatePoints
 from query.vectors import engine_client
 

@@ -30,7 +30,8 @@ from query.conversation import (
     make_name,
     read_conversation_id,
 )
-from query.usecases.conversations import Activity, Conversations, NewMessage, SendMessage
+from query.usecases.conversations import Activity, Conversations
+from query.usecases.send_message import NewMessage, SendMessage
 
 ACCESS: Final[Access] = {
     f"aquifer.query.v1.ConversationService/{method}": any_of("ask")

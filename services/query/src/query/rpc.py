@@ -19,8 +19,15 @@ from chassis.base.errors import NotFoundError
 from chassis.identity.tokens import caller
 from chassis.rpc.limits import MESSAGE_MAX_BYTES
 from chassis.rpc.server import Access, any_of
-from query.answer import Inquiry
-from query.answer_messages import annotate, to_answer, to_lines, to_passage, to_step
+from query.answer import OUTPUT_TOKENS_DEFAULT, Inquiry
+from query.answer_messages import (
+    annotate,
+    read_feedback,
+    to_answer,
+    to_lines,
+    to_passage,
+    to_step,
+)
 from query.domain import Hit, Question, Ranking, SearchResult, Version
 from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
@@ -37,6 +44,7 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/Search": any_of("search"),
     "aquifer.query.v1.QueryService/Ask": any_of("ask"),
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
+    "aquifer.query.v1.QueryService/GiveFeedback": any_of("ask"),
     "aquifer.query.v1.QueryService/CountFacets": any_of("search"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
     "aquifer.query.v1.QueryService/HideDocuments": any_of("internal"),
@@ -44,7 +52,6 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/InspectDocuments": any_of("internal"),
 }
 LIMIT_DEFAULT: Final = 10
-OUTPUT_TOKENS_DEFAULT: Final = 512
 # Of a line in a response: four floats, three integers and their tags.
 LINE_MAX_BYTES: Final = 48
 COPIES_MAX: Final = 20
@@ -118,8 +125,21 @@ class QueryRpc(QueryServiceServicer):
         who, answer_id = caller(), _parse_uuid(request.answer_id)
         answer = await self.answers.find(who.tenant, answer_id, who.labels) if answer_id else None
         if answer is None:
-            raise NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
+            raise _unknown_answer_error()
         return to_answer(answer)
+
+    @override
+    async def GiveFeedback(
+        self, request: pb.GiveFeedbackRequest, context: ServicerContext[Any, Any]
+    ) -> pb.GiveFeedbackResponse:
+        """Stores what the caller, who asked, thinks of an answer."""
+        who, answer_id = caller(), _parse_uuid(request.answer_id)
+        feedback = read_feedback(request.feedback)
+        if answer_id is None or not await self.answers.rate(
+            who.tenant, who.principal, answer_id, who.labels, feedback
+        ):
+            raise _unknown_answer_error()
+        return pb.GiveFeedbackResponse()
 
     @override
     async def CountFacets(
@@ -182,6 +202,10 @@ class QueryRpc(QueryServiceServicer):
         )
         found = await self.ledger.inspect(caller().tenant, asked)
         return pb.InspectDocumentsResponse(documents=map(_inspected, found))
+
+
+def _unknown_answer_error() -> NotFoundError:
+    return NotFoundError("ANSWER_UNKNOWN", "no answer has this id; check id and key")
 
 
 def _facet(facet: Facet) -> pb.Facet:

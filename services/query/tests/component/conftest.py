@@ -51,7 +51,6 @@ from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_points import RestorePoints
-from query.usecases.conversations import SendMessage
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -65,6 +64,7 @@ from query.usecases.indexes import Indexes, Opening
 from query.usecases.label_documents import LabelDocuments
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
+from query.usecases.send_message import SendMessage
 from query.usecases.update_points import UpdatePoints
 from query.vectors.engine_client import EngineVectors
 from services.query.tests.shared_words import SharedWords

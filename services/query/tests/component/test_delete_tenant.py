@@ -9,7 +9,7 @@ from chassis.base.tenants import TenantDeletedError
 from query.conversation import Owner, Settings
 from query.domain import Version
 from query.retrieval.vector_store import TenantScope
-from query.usecases.conversations import NewMessage
+from query.usecases.send_message import NewMessage
 
 TENANT, OTHER = "acme", "globex"
 DOCUMENT = "collections/manuals/documents/pump"

@@ -7,7 +7,7 @@ from psycopg import sql
 
 from query.conversation import Owner, Settings
 from query.domain import Version
-from query.usecases.conversations import NewMessage
+from query.usecases.send_message import NewMessage
 
 TENANT_TABLES = (
     "documents",

@@ -17,7 +17,7 @@ from query.conversation import MESSAGES_MAX, Owner, Role, Settings
 from query.domain import Version
 from query.labels import Labels
 from query.store import conversations as store
-from query.usecases.conversations import EXCHANGES_MAX, NewMessage
+from query.usecases.send_message import EXCHANGES_MAX, NewMessage
 
 PUMP = "collections/manuals/documents/pump"
 VALVE = "collections/manuals/documents/valve"

@@ -11,7 +11,7 @@ from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
-from query.answer import Answer, Citation, Finish, FinishReason, Sent
+from query.answer import Answer, Citation, Feedback, Finish, FinishReason, Rating, Sent
 from query.domain import PageBreak, Passage, Version
 from query.store.conversations import add_exchange
 from query.usecases.answers import Answers
@@ -41,7 +41,8 @@ FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
 
 _FIND: Final = """
 SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
-       output_tokens, model, generative, confidence, degraded, trace_id
+       output_tokens, model, generative, confidence, degraded, trace_id, feedback,
+       feedback_reason, feedback_at
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
     AND NOT EXISTS (
         SELECT FROM answer_sources AS source
@@ -49,6 +50,13 @@ FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
             SELECT FROM documents AS seen
             WHERE seen.tenant_id = %(tenant)s AND seen.document = source.document
                 AND (%(held)s::text[] IS NULL OR seen.labels = '{}' OR seen.labels && %(held)s)))
+"""
+
+_RATE: Final = """
+UPDATE answers
+SET feedback = %(rating)s, feedback_at = clock_timestamp(),
+    feedback_reason = CASE WHEN redacted_at IS NULL THEN %(reason)s ELSE '' END
+WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
 """
 
 _FIND_DELETED: Final = """
@@ -93,12 +101,21 @@ class PostgresAnswers(Answers):
             work.emit(event, key=(answer.tenant, "answer", answer.answer_id))
 
     @override
+    async def rate(
+        self, tenant: str, principal: str, answer_id: UUID, held: Held, feedback: Feedback
+    ) -> bool:
+        names = _names(tenant, answer_id, held)
+        values = {**names, "rating": feedback.rating.value, "reason": feedback.reason}
+        async with self._transactions.begin(tenant) as work:
+            row = await (await work.tx.execute(_FIND, names)).fetchone()
+            if row is None or row["principal"] != principal:
+                return False
+            await work.tx.execute(_RATE, values)
+        return True
+
+    @override
     async def find(self, tenant: str, answer_id: UUID, held: Held) -> Answer | None:
-        names = {
-            "tenant": tenant,
-            "answer_id": answer_id,
-            "held": None if held is None else sorted(held),
-        }
+        names = _names(tenant, answer_id, held)
         async with self._transactions.database.transaction(tenant) as tx:
             row = await (await tx.execute(_FIND, names)).fetchone()
             if row is None:
@@ -107,6 +124,14 @@ class PostgresAnswers(Answers):
             found = await (await tx.execute(_FIND_DELETED, names)).fetchall()
         deleted = {Version(document=one["document"], number=one["version"]) for one in found}
         return _answer(tenant, row).redact(deleted)
+
+
+def _names(tenant: str, answer_id: UUID, held: Held) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "answer_id": answer_id,
+        "held": None if held is None else sorted(held),
+    }
 
 
 async def _find_deleted(tx: Transaction, tenant: str, sources: Sequence[Version]) -> set[Version]:
@@ -209,4 +234,11 @@ def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
             degraded=row["degraded"],
         ),
         trace_id=row["trace_id"],
+        feedback=_feedback(row) if row["feedback"] else None,
+    )
+
+
+def _feedback(row: Mapping[str, Any]) -> Feedback:
+    return Feedback(
+        rating=Rating(row["feedback"]), reason=row["feedback_reason"], given_at=row["feedback_at"]
     )

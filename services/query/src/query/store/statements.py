@@ -213,7 +213,7 @@ WITH citing AS (
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
 UPDATE answers AS known
-SET text = '', redacted_at = COALESCE(redacted_at, now()), citations = (
+SET text = '', feedback_reason = '', redacted_at = COALESCE(redacted_at, now()), citations = (
     SELECT COALESCE(jsonb_agg(
         CASE WHEN one->>'document' = %(document)s AND (one->>'version')::bigint <= %(version)s
              THEN one || '{"text": "", "title": "", "metadata": {}, "quote": "", "headings": [],

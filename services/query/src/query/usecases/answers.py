@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
-from query.answer import Answer, Sent
+from query.answer import Answer, Feedback, Sent
 from query.domain import Version
 
 
@@ -35,4 +35,12 @@ class Answers(Protocol):
         """Find an answer, without text of deleted documents.
 
         None if the tenant has none, and if it uses a document that `held` may not see.
+        """
+
+    async def rate(
+        self, tenant: str, principal: str, answer_id: UUID, held: Held, feedback: Feedback
+    ) -> bool:
+        """Store feedback; False if `find` finds no answer, or one of another principal.
+
+        If text of the answer was removed, the reason is not stored.
         """

@@ -8,6 +8,7 @@ from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
@@ -70,6 +71,27 @@ FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
 """The documents do not answer the question, and the text says so."""
 FINISH_REASON_FILTERED: FinishReason.ValueType  # 4
 """The engine withheld text by a rule of its own."""
+
+class _Rating:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RatingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Rating.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    RATING_UNSPECIFIED: _Rating.ValueType  # 0
+    RATING_GOOD: _Rating.ValueType  # 1
+    """It helps."""
+    RATING_BAD: _Rating.ValueType  # 2
+    """It does not."""
+
+class Rating(_Rating, metaclass=_RatingEnumTypeWrapper):
+    """Whether an answer is good."""
+
+RATING_UNSPECIFIED: Rating.ValueType  # 0
+RATING_GOOD: Rating.ValueType  # 1
+"""It helps."""
+RATING_BAD: Rating.ValueType  # 2
+"""It does not."""
 
 @typing.final
 class SearchRequest(message.Message):
@@ -669,6 +691,7 @@ class Answer(message.Message):
     CITATIONS_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    FEEDBACK_FIELD_NUMBER: builtins.int
     answer_id: builtins.str
     """Id of the answer."""
     question: builtins.str
@@ -685,6 +708,10 @@ class Answer(message.Message):
     def finished(self) -> AnswerFinished:
         """Its last step."""
 
+    @builtins.property
+    def feedback(self) -> Feedback:
+        """What the principal that asked thinks of it; unset: nothing yet."""
+
     def __init__(
         self,
         *,
@@ -694,10 +721,82 @@ class Answer(message.Message):
         citations: abc.Iterable[Citation] | None = ...,
         finished: AnswerFinished | None = ...,
         trace_id: builtins.str = ...,
+        feedback: Feedback | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["finished", b"finished"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["feedback", b"feedback", "finished", b"finished"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "citations", b"citations", "finished", b"finished", "question", b"question", "text", b"text", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "citations", b"citations", "feedback", b"feedback", "finished", b"finished", "question", b"question", "text", b"text", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Feedback(message.Message):
+    """What somebody thinks of an answer."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    RATING_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    GIVE_TIME_FIELD_NUMBER: builtins.int
+    rating: Rating.ValueType
+    """Required."""
+    reason: builtins.str
+    """Why, at most 1,000 characters. It is removed with the text of the answer when a document is deleted."""
+    @builtins.property
+    def give_time(self) -> timestamp_pb2.Timestamp:
+        """Output only."""
+
+    def __init__(
+        self,
+        *,
+        rating: Rating.ValueType = ...,
+        reason: builtins.str = ...,
+        give_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["give_time", b"give_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["give_time", b"give_time", "rating", b"rating", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GiveFeedbackRequest(message.Message):
+    """Request of GiveFeedback."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ANSWER_ID_FIELD_NUMBER: builtins.int
+    FEEDBACK_FIELD_NUMBER: builtins.int
+    answer_id: builtins.str
+    """From `AnswerStarted`."""
+    @builtins.property
+    def feedback(self) -> Feedback:
+        """Its rating and reason."""
+
+    def __init__(
+        self,
+        *,
+        answer_id: builtins.str = ...,
+        feedback: Feedback | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["feedback", b"feedback"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "feedback", b"feedback"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class GiveFeedbackResponse(message.Message):
+    """Response of GiveFeedback."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,6 +59,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.FromString,
                 _registered_method=True)
+        self.GiveFeedback = channel.unary_unary(
+                '/aquifer.query.v1.QueryService/GiveFeedback',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.FromString,
+                _registered_method=True)
         self.CountFacets = channel.unary_unary(
                 '/aquifer.query.v1.QueryService/CountFacets',
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsRequest.SerializeToString,
@@ -135,6 +140,15 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GiveFeedback(self, request, context):
+        """Says whether an answer is good, and why; a repeat takes its place. Only for the principal that asked;
+        to others, and to a key that may not see a document of it, the answer is unknown. Scope `ask`.
+        Idempotent. INVALID_ARGUMENT FEEDBACK_RANGE. NOT_FOUND ANSWER_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountFacets(self, request, context):
         """Counts the live documents of the caller's tenant by the values of their fields: for each field the
         most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
@@ -196,6 +210,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetAnswer,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.SerializeToString,
+            ),
+            'GiveFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveFeedback,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.SerializeToString,
             ),
             'CountFacets': grpc.unary_unary_rpc_method_handler(
                     servicer.CountFacets,
@@ -314,6 +333,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/GetAnswer',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.GetAnswerRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.Answer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/GiveFeedback',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,11 @@ class QueryServiceStub:
     """
     GetAnswer: aio.UnaryUnaryMultiCallable[query_service_pb2.GetAnswerRequest, query_service_pb2.Answer]
     """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+    GiveFeedback: aio.UnaryUnaryMultiCallable[query_service_pb2.GiveFeedbackRequest, query_service_pb2.GiveFeedbackResponse]
+    """Says whether an answer is good, and why; a repeat takes its place. Only for the principal that asked;
+    to others, and to a key that may not see a document of it, the answer is unknown. Scope `ask`.
+    Idempotent. INVALID_ARGUMENT FEEDBACK_RANGE. NOT_FOUND ANSWER_UNKNOWN.
+    """
     CountFacets: aio.UnaryUnaryMultiCallable[query_service_pb2.CountFacetsRequest, query_service_pb2.CountFacetsResponse]
     """Counts the live documents of the caller's tenant by the values of their fields: for each field the
     most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
@@ -127,6 +132,17 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[query_service_pb2.GetAnswerRequest, abc.Awaitable[query_service_pb2.Answer]],
     ) -> abc.Awaitable[query_service_pb2.Answer]:
         """Returns a stored answer with its citations. Scope `ask`. NOT_FOUND ANSWER_UNKNOWN."""
+
+    @abc_1.abstractmethod
+    def GiveFeedback(
+        self,
+        request: query_service_pb2.GiveFeedbackRequest,
+        context: aio.ServicerContext[query_service_pb2.GiveFeedbackRequest, abc.Awaitable[query_service_pb2.GiveFeedbackResponse]],
+    ) -> abc.Awaitable[query_service_pb2.GiveFeedbackResponse]:
+        """Says whether an answer is good, and why; a repeat takes its place. Only for the principal that asked;
+        to others, and to a key that may not see a document of it, the answer is unknown. Scope `ask`.
+        Idempotent. INVALID_ARGUMENT FEEDBACK_RANGE. NOT_FOUND ANSWER_UNKNOWN.
+        """
 
     @abc_1.abstractmethod
     def CountFacets(

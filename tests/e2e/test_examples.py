@@ -101,6 +101,53 @@ def test_the_node_example_sends_every_event(stack: RunningStack, tmp_path: Path,
     check_life(stack, node, str(folder / "upload.js"), file=tmp_path / "node.txt")
 
 
+def test_a_node_client_chats_by_the_protos_alone(stack: RunningStack, tmp_path: Path, capsys):
+    """Streams answers, cancels some, and pages through conversations; needs what the other does."""
+    node, folder = shutil.which("node"), tmp_path / "node-grpc"
+    shutil.copytree(EXAMPLES / "node-grpc", folder)
+    problem = install_packages(folder) if node else "no node"
+    if not node or problem:
+        with capsys.disabled():
+            sys.stderr.write(f"the Node gRPC example is not run: {problem}\n")
+        return
+    note = tmp_path / "lantern.txt"
+    note.write_text("The lantern of the northern pier is lit at six in the evening.")
+    assert stack.run("upload", str(note), "--collection", "examples", "--wait").returncode == 0
+    questions = [
+        "When is the lantern of the northern pier lit?",
+        "Which pier?",
+        "What is lit at six?",
+    ]
+    *asked, listed = chat(stack, node, folder / "chat.js", *questions)
+    assert [one["cancelled"] for one in asked] == ["CANCELLED"] * 3
+    assert [one["messages"] for one in asked] == [2] * 3  # the cancelled answer left nothing
+    assert [one["reason"] for one in asked] == ["FINISH_REASON_STOP"] * 3
+    assert "six in the evening" in asked[0]["text"]
+    assert asked[0]["citations"] == ["collections/examples/documents/lantern.txt"]
+    assert listed["titles"][:3] == questions[::-1]
+    assert listed["pages"] == -(-len(listed["titles"]) // 2)
+
+
+def chat(stack: RunningStack, node: str, example: Path, *questions: str) -> list[dict[str, Any]]:
+    known = stack.endpoints
+    done = subprocess.run(
+        [node, str(example), *questions],
+        env={
+            **os.environ,
+            "AQUIFER_AUTH": known.services["auth"],
+            "AQUIFER_QUERY": known.services["query"],
+            "AQUIFER_API_KEY": known.api_key,
+            "AQUIFER_PROTOS": str(ROOT / "protos"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def install_packages(folder: Path) -> str:
     """Installs what the example needs; returns why the registry cannot be used, or nothing."""
     npm = shutil.which("npm")

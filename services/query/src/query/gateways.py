@@ -155,7 +155,8 @@ class InferenceGenerator(Generator):
         async for response in responses:
             match response.WhichOneof("step"):
                 case "delta":
-                    yield Delta(text=response.delta.text)
+                    # A model may write NUL, which PostgreSQL cannot store.
+                    yield Delta(text=response.delta.text.replace("\x00", "\ufffd"))
                 case "citation":
                     yield _to_source(response.citation)
                 case "finish":

@@ -119,6 +119,13 @@ async def test_a_cancelled_call_stops_the_engine(inference, channel):
         await call
 
 
+async def test_a_nul_that_a_model_writes_is_shown_as_unreadable(inference, channel):
+    delta = generation.Delta(text="deep\x00er \x01")
+    inference.steps = [generation.GenerateResponse(delta=delta), finish(generative=True)]
+    said, _ = await generate(channel)
+    assert said == Delta(text="deep\ufffder \x01")
+
+
 async def test_an_answer_without_a_finish_is_no_answer(inference, channel):
     inference.steps = [generation.GenerateResponse(delta=generation.Delta(text="half"))]
     with pytest.raises(UnavailableError) as failed:

@@ -86,23 +86,21 @@ def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranke
     cut = np.count_nonzero(~np.isnan(found.bm25s)) >= depth
     scores = standardise(found.cosines) + standardise(found.bm25s, floor=None if cut else 0.0)
     scores = np.round(smooth(scores, vectors, limit), DIGITS)
+    return _order(found, scores)
+
+
+def rank_by_words(found: Candidates) -> Ranked:
+    """Order the candidates of a search by words alone, with BM25 as their score."""
+    return _order(found, found.bm25s)
+
+
+def _order(found: Candidates, scores: Scores) -> Ranked:
+    """Order by scores, best first; equal ones in the order of ids."""
     order = np.argsort(-scores, kind="stable")
     best = found.take(order)
     return Ranked(
         point_ids=best.point_ids,
         scores=scores[order].tolist(),
-        cosines=best.cosines.tolist(),
-        bm25s=best.bm25s.tolist(),
-    )
-
-
-def rank_by_words(found: Candidates) -> Ranked:
-    """Order the candidates of a search by words alone, with BM25 as their score."""
-    order = np.argsort(-found.bm25s, kind="stable")
-    best = found.take(order)
-    return Ranked(
-        point_ids=best.point_ids,
-        scores=best.bm25s.tolist(),
         cosines=best.cosines.tolist(),
         bm25s=best.bm25s.tolist(),
     )

@@ -206,6 +206,12 @@ def test_a_text_finds_itself(text):
     assert read.words >= 0
 
 
+def test_a_long_run_of_letters_has_few_terms():
+    """Its terms would stay in a cache; 4,000 letters without a blank are no word."""
+    assert len(read_passage("ab" * 2_000).counts) < 10
+    assert all(len(one.similar) < 10 for one in read_question("ab" * 2_000).spellings)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -51,7 +51,7 @@ SPARSE: Final = "lexical"
 LAYOUT: Final = 4
 DELETE_BATCH: Final = 256
 CACHE_BYTES: Final = 128 * 2**20
-KNOWN_WORDS_MAX: Final = 32_768
+KNOWN_WORDS_MAX: Final = 8_192
 # A scan reads codes of 4 bits per dimension, which are stored when points are written. Then it
 # scores twice as many points as requested by their vectors. Codes of narrow vectors are too coarse.
 CODED_DIMENSIONS_MIN: Final = 64

@@ -28,6 +28,8 @@ ACRONYM_CHARS: Final = range(2, 6)
 ACRONYM_MARK: Final = "^"
 GROUPS_MAX_CHARS: Final = 40
 RUNS_KEPT: Final = 32_768
+# A longer run is hardly a word that comes again, and would fill the cache.
+RUN_KEPT_MAX_CHARS: Final = 64
 
 # Weights in a question, relative to that of a word.
 FORM_WEIGHT: Final = 0.3
@@ -148,9 +150,18 @@ def _read_match(found: "regex.Match[str]", writing: Writing) -> tuple[Sequence[i
     return [make_id(term) for term in chain(words, _list_sign_groups(found))], len(words)
 
 
-@lru_cache(maxsize=RUNS_KEPT)
 def _read_run(run: str, writing: Writing) -> tuple[Sequence[int], int]:
     """The ids of the terms between two blanks of a passage, and its number of words."""
+    read = _read_short_run if len(run) <= RUN_KEPT_MAX_CHARS else _read_any_run
+    return read(run, writing)
+
+
+@lru_cache(maxsize=RUNS_KEPT)
+def _read_short_run(run: str, writing: Writing) -> tuple[Sequence[int], int]:
+    return _read_any_run(run, writing)
+
+
+def _read_any_run(run: str, writing: Writing) -> tuple[Sequence[int], int]:
     run = _strip(run)
     terms: list[str] = []
     words = 0

@@ -13,7 +13,8 @@ from query.words.languages import list_languages, stem
 # Shorter words have too many that look alike.
 SPELLING_MIN_CHARS: Final = 5
 PIECE_CHARS: Final = 5
-PIECES_MIN_CHARS: Final = 6
+# A longer run of letters is no word; its pieces would fill the caches.
+PIECES_OF_CHARS: Final = range(6, 65)
 WORDS_KEPT: Final = 8_192
 
 # Written before a term, so that it equals no term of another kind.
@@ -77,6 +78,6 @@ def _list_keys(word: str) -> Iterator[str]:
 
 
 def _list_pieces(word: str) -> Iterator[str]:
-    if len(word) >= PIECES_MIN_CHARS:
+    if len(word) in PIECES_OF_CHARS:
         for start in range(len(word) - PIECE_CHARS + 1):
             yield PIECE_MARK + word[start : start + PIECE_CHARS]

@@ -154,6 +154,41 @@ async def test_overlapping_passages_are_not_quoted_twice(generator):
     assert len(texts) == len(set(texts))
 
 
+async def test_good_sentences_side_by_side_are_one_quote(generator):
+    passage = (
+        "The ferry to Inishmore leaves Rossaveel at nine. "
+        "The ferry to Inishmore returns at five.\n\n"
+        "The ferry to Inishmore costs twelve euros. Rabbits live in the dunes."
+    )
+    found = await find_quotes(generator, ask("When does the ferry to Inishmore leave?", [passage]))
+    assert [quote.text for quote in found] == [passage.split("\n\n", maxsplit=1)[0]]
+
+
+async def test_a_bound_that_a_quote_exceeds_leaves_its_best_sentence(generator):
+    passage = (
+        "The ferry to Inishmore leaves Rossaveel at nine. "
+        "The last ferry to Inishmore leaves at six."
+    )
+    question = ask("When does the ferry to Inishmore leave?", [passage], max_output_tokens=24)
+    steps = await answer(generator, question)
+    assert steps[-1].reason is FinishReason.LENGTH
+    [quote] = await find_quotes(generator, question)
+    assert quote.text in passage.replace(". ", ".\n").splitlines()
+
+
+async def test_each_passage_with_a_good_sentence_is_quoted(generator):
+    passages = [
+        f"Notes of {town}. The harbour of {town} was built in {year}. Gulls nest on its roofs."
+        for town, year in (("Kinsale", 1670), ("Kilronan", 1853), ("Kilmore", 1790))
+    ]
+    found = await find_quotes(generator, ask("When was the harbour built?", passages))
+    assert sorted(quote.text.split("built in ")[1][:4] for quote in found) == [
+        "1670",
+        "1790",
+        "1853",
+    ]
+
+
 WELL = (
     "Handbook of the village well\n\nThe well\n\nThe well was drilled in 1987 to a depth of 62 "
     "metres. Its casing is steel, 200 millimetres wide.\n\nEvery year\n\nThe water is tested in "
@@ -175,7 +210,7 @@ DROUGHT = (
 )
 async def test_the_sentence_is_quoted_first_and_its_heading_never(generator, text, wanted):
     found = await find_quotes(generator, ask(text, [WELL, DROUGHT]))
-    assert found[0].text == wanted
+    assert found[0].text.startswith(wanted)
     assert not any("Handbook" in quote.text or "Drought plan" in quote.text for quote in found)
 
 

@@ -36,7 +36,7 @@ from inference.ports import Embedder, Generator, Matrix, Reranker, TokenCounter
 LEAD_IN = "The documents say:"
 REFUSAL = "The documents given do not answer this question."
 
-QUOTES_MAX = 4
+QUOTES_MAX = 5
 # Embedding is most of the cost of an answer; the words select the sentences to embed.
 EMBEDDED_MAX = 64
 # Sentences of each text that are embedded to score it.
@@ -46,9 +46,10 @@ _OVERLAP_WEIGHT = 0.8
 # The weight of a word that only the heading of a sentence contains.
 _HEADING_SHARE = 0.75
 _RANK_WEIGHT = 0.15
-# A further quote must reach this share of the best score and must not repeat a quote.
-_QUOTE_MIN_SHARE = 0.75
-_REPETITION_WEIGHT = 0.3
+# A sentence is quoted if it reaches this share of the best score and does not repeat a quote. One
+# quote of each passage, with the good sentences next to it, has the answer more often than the best
+# sentences of all (SQuAD 2.0: 0.92 against 0.90).
+_QUOTE_MIN_SHARE = 0.6
 _SAME_LIKENESS = 0.95
 
 # Logistic fit of the best support on answerable questions against questions about other collections
@@ -99,6 +100,20 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class _Quote:
+    """Adjacent sentences of a passage: characters `start` to `end` of its text."""
+
+    rank: int
+    start: int
+    end: int
+    text: str
+
+    def holds(self, candidate: _Candidate) -> bool:
+        """Whether it contains a sentence of its passage."""
+        return self.start <= candidate.span.start and candidate.span.end <= self.end
+
+
+@dataclass(frozen=True, slots=True)
 class _QuestionTerms:
     """The weights of the stems of a question, 1 in sum, and its pairs of adjacent stems."""
 
@@ -125,9 +140,10 @@ class Extractive(Generator, Reranker, TokenCounter):
     The support of a sentence combines its cosine to the question, the words of the question it
     contains (rare words count more, words of its headings less), and a little of the rank of its
     passage. The score adds a bonus for words that are also adjacent in the question. The best
-    sentence is quoted first, then those with a similar score. The same question and passages
-    always give the same answer. The question is the last message of the user; other messages, stop
-    texts and sampling change nothing.
+    sentence is quoted first, then those of other passages with a similar score, each together with
+    the good sentences next to it. The same question and passages always give the same answer.
+    The question is the last message of the user; other messages, stop texts and sampling change
+    nothing.
     """
 
     def __init__(self, embedder: Embedder, vocabulary: Vocabulary) -> None:
@@ -168,16 +184,18 @@ class Extractive(Generator, Reranker, TokenCounter):
         said = [LEAD_IN]
         reason = FinishReason.STOP
         yield TextDelta(LEAD_IN)
-        for number, sentence in enumerate(self._choose_quotes(ranked), start=1):
-            quoted = sentence.candidate
-            if not self._is_within([*said, quoted.text], request.max_output_tokens):
-                reason = FinishReason.LENGTH
+        for number, (sentence, wide) in enumerate(self._choose_quotes(ranked), start=1):
+            quote = wide
+            if not self._is_within([*said, wide.text], request.max_output_tokens):
+                quote, reason = sentence, FinishReason.LENGTH
+            if not self._is_within([*said, quote.text], request.max_output_tokens):
                 break
-            said.append(quoted.text)
+            said.append(quote.text)
             marker = f"[{number}]"
-            yield TextDelta(f"\n{quoted.text} {marker}")
-            span = (quoted.span.start, quoted.span.end)
-            yield CitationMark(passage=quoted.rank, marker=marker, span=span)
+            yield TextDelta(f"\n{quote.text} {marker}")
+            yield CitationMark(passage=quote.rank, marker=marker, span=(quote.start, quote.end))
+            if reason is FinishReason.LENGTH:
+                break
         usage = self._usage(input_tokens, said)
         yield Finish(reason=reason, usage=usage, support=support)
 
@@ -268,21 +286,31 @@ class Extractive(Generator, Reranker, TokenCounter):
         floor = self._embedder.profile.cosine_floor
         return (float(one @ other) - floor) / (1 - floor)
 
-    def _choose_quotes(self, ranked: Sequence[_Scored]) -> list[_Scored]:
-        """At most `QUOTES_MAX` quotes by maximal marginal relevance.
+    def _choose_quotes(self, ranked: Sequence[_Scored]) -> list[tuple[_Quote, _Quote]]:
+        """The best sentence of each passage that has a good one, alone and with those around it.
 
-        That is, with good scores and little repetition.
+        The best comes first. A sentence that repeats a quoted one is left out: passages overlap.
         """
-        chosen: list[_Scored] = []
-        rest = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]
+        good = [one for one in ranked if one.score >= _QUOTE_MIN_SHARE * ranked[0].score]
+        chosen: dict[int, tuple[_Quote, _Quote]] = {}
+        quoted: list[_Scored] = []
+        for one in good:
+            rank = one.candidate.rank
+            if rank in chosen or len(chosen) == QUOTES_MAX or self._repeats(one, quoted):
+                continue
+            fresh = [
+                other
+                for other in good
+                if other.candidate.rank == rank and not self._repeats(other, quoted)
+            ]
+            alone = _quote(one.candidate, [])
+            wide = _quote(one.candidate, [other.candidate for other in fresh])
+            chosen[rank] = (alone, wide)
+            quoted += [other for other in fresh if wide.holds(other.candidate)]
+        return list(chosen.values())
 
-        def likeness(one: _Scored) -> float:
-            return max((self._likeness(one.vector, other.vector) for other in chosen), default=0.0)
-
-        while rest and len(chosen) < QUOTES_MAX:
-            chosen.append(max(rest, key=lambda one: one.score - _REPETITION_WEIGHT * likeness(one)))
-            rest = [one for one in rest if likeness(one) < _SAME_LIKENESS]
-        return chosen
+    def _repeats(self, one: _Scored, quoted: Sequence[_Scored]) -> bool:
+        return any(self._likeness(one.vector, other.vector) >= _SAME_LIKENESS for other in quoted)
 
     def _is_within(self, said: Sequence[str], max_tokens: int) -> bool:
         return sum(self._vocabulary.count_tokens(said)) <= max_tokens
@@ -290,6 +318,24 @@ class Extractive(Generator, Reranker, TokenCounter):
     def _usage(self, input_tokens: int, said: Sequence[str]) -> Usage:
         written = sum(self._vocabulary.count_tokens(said))
         return Usage(input_tokens=input_tokens, output_tokens=written)
+
+
+def _quote(best: _Candidate, good: Sequence[_Candidate]) -> _Quote:
+    """The sentence with the good ones around it that follow each other within its paragraph."""
+    text, start, end = best.passage.text, best.span.start, best.span.end
+    around = sorted((one.span for one in good), key=lambda one: one.start)
+    for span in around:
+        if span.start >= end and _adjoins(text[end : span.start]):
+            end = span.end
+    for span in reversed(around):
+        if span.end <= start and _adjoins(text[span.end : start]):
+            start = span.start
+    return _Quote(rank=best.rank, start=start, end=end, text=text[start:end])
+
+
+def _adjoins(gap: str) -> bool:
+    """Whether the text between two sentences ends no paragraph."""
+    return not gap.strip() and gap.count("\n") <= 1
 
 
 def _check_question(question: str) -> None:

@@ -115,6 +115,7 @@ def as_json(one: EmbeddingProfile, passages: int) -> Mapping[str, object]:
         "points": one.points,
         "passages": passages,
         "served": one.served,
+        "outdated_points": one.outdated_points,
     }
 
 
@@ -134,11 +135,22 @@ def show_list(screen: Screen, listed: ListProfilesResponse) -> None:
                     one.points,
                     listed.passages,
                 ),
-                below="" if one.served else "inference does not embed under it",
+                below=_explain(one),
             )
             for one in listed.profiles
         ],
     )
+
+
+def _explain(one: EmbeddingProfile) -> str:
+    """What is to know about a profile besides its numbers."""
+    if not one.served:
+        return "inference does not embed under it"
+    if one.outdated_points:
+        return (
+            f"the words of {one.outdated_points:,} points are being indexed again, after an update"
+        )
+    return ""
 
 
 def comparison_json(found: CompareProfileResponse) -> Mapping[str, object]:

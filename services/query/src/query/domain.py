@@ -303,7 +303,8 @@ class Ranking(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """Hits, best first."""
+    """Hits, best first. `words_outdated`: the terms of some points are of an earlier analyser."""
 
     hits: Sequence[Hit]
     ranking: Ranking
+    words_outdated: bool = False

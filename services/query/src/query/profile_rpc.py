@@ -129,6 +129,7 @@ def _to_profile(one: ListedProfile) -> pb.EmbeddingProfile:
         state=STATES[one.state],
         points=one.points,
         served=one.served,
+        outdated_points=one.outdated,
     )
 
 

@@ -219,7 +219,11 @@ def _facet(facet: Facet) -> pb.Facet:
 def _found(result: SearchResult) -> pb.SearchResponse:
     """Hits with their lines, the best first, as far as the message has room for lines."""
     hits = result.hits
-    response = pb.SearchResponse(hits=map(_hit, hits), ranking=RANKINGS[result.ranking])
+    response = pb.SearchResponse(
+        hits=map(_hit, hits),
+        ranking=RANKINGS[result.ranking],
+        words_outdated=result.words_outdated,
+    )
     left_bytes = MESSAGE_MAX_BYTES - response.ByteSize()
     for hit, found in zip(hits, response.hits, strict=True):
         left_bytes -= LINE_MAX_BYTES * count(hit.passage.lines)

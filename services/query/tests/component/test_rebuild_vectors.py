@@ -8,7 +8,9 @@ import pytest
 
 from chassis.base.errors import UnavailableError
 from query.domain import Question, Version
-from query.retrieval.vector_store import TenantScope
+from query.retrieval.lexical import ANALYSER, encode_passage
+from query.retrieval.vector_store import CURRENT, TenantScope
+from query.usecases.points import make_point
 
 ACME = TenantScope("acme")
 
@@ -368,3 +370,79 @@ async def test_the_backlog_is_the_documents_of_which_batches_are_missing(world):
 
 def test_a_version_counts_from_one():
     assert Version(document="collections/c/documents/d", number=1).collection == "collections/c"
+
+
+async def write_points(world, *, analyser: int, words: str, tenant: str = "acme") -> None:
+    """Writes all points of a tenant as an analyser of that version would, which makes `words`."""
+    rows = await world.ledger.list_passages(tenant, None, 1_000)
+    ids = [point_id for point_id, _ in rows]
+    dense = await world.ledger.read_vectors(tenant, world.profile.name, ids)
+    points = [make_point(point_id, passage, dense[point_id]) for point_id, passage in rows]
+    sparse = encode_passage(words)
+    await world.vectors.upsert(
+        TenantScope(tenant), [replace(one, analyser=analyser, sparse=sparse) for one in points]
+    )
+
+
+async def ask_words(world):
+    found = await world.find.run(Question(tenant="acme", held=None, text="impeller", limit=10))
+    return found.words_outdated, [hit.bm25 is not None for hit in found.hits]
+
+
+async def test_points_of_an_earlier_analyser_are_written_again_while_searches_go_on(world):
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    before = await world.points()
+    await write_points(world, analyser=ANALYSER - 1, words="other terms")
+    seen = []
+
+    async def search():
+        seen.append(await ask_words(world))
+
+    world.vectors.before_upsert = search
+    await world.rebuild.run()
+    world.vectors.before_upsert = None
+    assert seen == [(True, [False, False])]
+    assert await ask_words(world) == (False, [True, True])
+    assert await world.points() == before
+    assert await world.vectors.count(ACME, CURRENT) == 2
+    assert world.embedder.embedded == []
+
+
+async def test_points_of_a_later_analyser_are_left(world):
+    """Processes of two versions run side by side during an update, and must not undo each other."""
+    await world.deliver(world.embedded("impeller one"))
+    await write_points(world, analyser=ANALYSER + 1, words="later terms")
+    await world.rebuild.run()
+    assert await ask_words(world) == (False, [False])
+
+
+async def test_one_process_writes_outdated_points_again_and_others_say_that_it_is_due(world):
+    await world.deliver(world.embedded("impeller one"))
+    await write_points(world, analyser=ANALYSER - 1, words="other terms")
+    async with world.records.begin_rebuild(world.profile.name):
+        await world.rebuild.run()
+        assert await ask_words(world) == (True, [False])
+    await world.rebuilder().run()
+    assert await ask_words(world) == (False, [True])
+
+
+async def test_a_stopped_rewriting_goes_on_where_it_ended(world, monkeypatch):
+    monkeypatch.setattr("query.usecases.rebuild_vectors.RESTORED_TOGETHER", 1)
+    await world.deliver(world.embedded("impeller one", "impeller two"))
+    await write_points(world, analyser=ANALYSER - 1, words="other terms")
+    written = 0
+
+    async def fail_at_the_second():
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise UnavailableError("VECTORS_UNAVAILABLE", "x")
+
+    world.vectors.before_upsert = fail_at_the_second
+    with pytest.raises(UnavailableError):
+        await world.rebuild.run()
+    world.vectors.before_upsert = None
+    assert await world.vectors.count(ACME, CURRENT) == 1
+    await world.rebuild.run()
+    assert written == 2
+    assert await world.vectors.count(ACME, CURRENT) == 2

@@ -24,8 +24,14 @@ from query.filters.facts import list_facts
 from query.filters.language import parse_filter
 from query.filters.points import ask_points
 from query.retrieval.fusion import Candidates, Ranked, fuse
-from query.retrieval.lexical import SparseVector, encode_passage, encode_question, read_words
-from query.retrieval.vector_store import Filter, Point, Probe, TenantScope, VectorStore
+from query.retrieval.lexical import (
+    ANALYSER,
+    SparseVector,
+    encode_passage,
+    encode_question,
+    read_words,
+)
+from query.retrieval.vector_store import CURRENT, Filter, Point, Probe, TenantScope, VectorStore
 from query.vectors import engine_client
 from query.vectors.qdrant import QdrantVectors
 from query.words.terms import FORM_WEIGHT
@@ -608,3 +614,14 @@ async def test_descriptions_are_replaced_in_the_points_of_their_version(store: V
     before = list_facts(X, "Pump", old.metadata).digest
     assert [one.described for one in (await store.scroll(ACME)).entries] == [before, new.digest]
     assert [one.described for one in (await store.scroll(EVIL)).entries] == [before]
+
+
+async def test_points_say_which_analyser_made_their_terms(store: VectorStore):
+    versions = (ANALYSER - 1, ANALYSER, ANALYSER + 1)
+    await store.upsert(ACME, [point(n, "word", analyser=one) for n, one in enumerate(versions, 1)])
+    page = await store.scroll(ACME)
+    assert [entry.analyser for entry in page.entries] == list(versions)
+    assert await store.count(ACME) == 3
+    assert await store.count(ACME, CURRENT) == 2
+    assert await store.count(ACME, Filter(analyser=ANALYSER + 1)) == 1
+    assert numbers((await store.scroll(ACME, CURRENT)).entries) == [2, 3]

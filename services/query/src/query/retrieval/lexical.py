@@ -14,8 +14,9 @@ from typing import Final
 from chassis.base.errors import InvalidInputError
 from query.words.terms import PassageTerms, make_id, read_passage, read_question
 
-# Another analyser or other constants require a rebuild of the index.
-ANALYSER: Final = "bm25-2"
+# The version of the terms and weights of a passage. With a later one the points of all passages are
+# written again, see `RebuildVectors`.
+ANALYSER: Final = 3
 
 K1: Final = 1.2
 B: Final = 0.75

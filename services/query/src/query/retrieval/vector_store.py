@@ -19,7 +19,7 @@ from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, colle
 from query.filters.facts import NO_FACTS, SLOTS, Facts
 from query.filters.points import UNLABELLED, PointCondition
 from query.retrieval.fusion import Ranked
-from query.retrieval.lexical import SparseVector, Spelling
+from query.retrieval.lexical import ANALYSER, SparseVector, Spelling
 
 DEPTH_MAX: Final = 200
 UPSERT_BATCH_MAX: Final = 256
@@ -29,6 +29,8 @@ SPELLINGS_MAX: Final = 64
 # The fields of a stored point with its facts, by their slots.
 FACT_FIELDS: Final = tuple(f"facts.s{slot}" for slot in range(SLOTS))
 ORDINAL_MAX: Final = 2**31 - 1
+
+ANALYSER_MAX: Final = 2**31 - 1
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
@@ -55,7 +57,7 @@ class Point:
 
     `dense` has the store's dimensions and unit length; `document` is the resource name
     `collections/{collection}/documents/{document}`, `labels` are those of the document, sorted, and
-    `facts` those of the version's description.
+    `facts` those of the version's description. `analyser` is the version that made `sparse`.
     """
 
     point_id: str
@@ -66,6 +68,7 @@ class Point:
     sparse: SparseVector
     labels: tuple[str, ...] = ()
     facts: Facts = NO_FACTS
+    analyser: int = ANALYSER
 
     def __post_init__(self) -> None:
         check_point_id(self.point_id)
@@ -84,13 +87,15 @@ class Point:
 class Filter:
     """Restricts a call within its tenant.
 
-    Each given field must match one of its values, and `where` must be true.
+    Each given field must match one of its values, and `where` must be true. The terms
+    must be of the version `analyser` or a later one.
     """
 
     collections: frozenset[str] = frozenset()
     documents: frozenset[str] = frozenset()
     version: int | None = None
     where: PointCondition | None = None
+    analyser: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.collections:
@@ -108,6 +113,8 @@ class Filter:
 
 
 EVERYTHING: Final = Filter()
+# Points with the terms that questions have, or those of a later version that is taking over.
+CURRENT: Final = Filter(analyser=ANALYSER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +154,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A point without its vectors; `described` is the digest of its facts."""
+    """A point without its vectors; `described` is the digest of its facts.
+
+    `analyser` is 0 for a point that does not say which version made its terms.
+    """
 
     point_id: str
     document: str
@@ -155,6 +165,7 @@ class Entry:
     ordinal: int
     labels: tuple[str, ...] = ()
     described: int = 0
+    analyser: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

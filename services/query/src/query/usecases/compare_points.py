@@ -7,6 +7,7 @@ from uuid import UUID
 
 from query.description import Attributes
 from query.domain import Passage, Vector
+from query.retrieval.lexical import ANALYSER
 from query.retrieval.vector_store import Entry, TenantScope, VectorStore
 from query.usecases.indexes import Index
 from query.usecases.points import describe_point, make_point
@@ -26,7 +27,7 @@ class Compared:
     """One page of passages, in the order of their point ids, beside the points in its range.
 
     `missing` are passages without a point or a stored vector, or whose point has other labels than
-    their document or knows another description.
+    their document, knows another description or has terms of an earlier analyser.
     `last` is the id at which the page ends, None on the last page. `orphans` are points without a
     passage; they may belong to a batch that is about to store its passages.
     """
@@ -68,6 +69,7 @@ def _is_there(row: Row, present: Mapping[UUID, Entry]) -> bool:
         entry is not None
         and entry.labels == passage.labels
         and entry.described == describe_point(passage).digest
+        and entry.analyser >= ANALYSER
     )
 
 

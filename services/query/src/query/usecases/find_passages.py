@@ -94,7 +94,9 @@ class FindPassages:
             self.indexes.wake()
             raise rebuilding_error()
         ranking = Ranking.WORDS if vector is None else Ranking.MEANING_AND_WORDS
-        return _Found(SearchResult(hits=hits, ranking=ranking), found.live)
+        outdated = index.serving.outdated > 0
+        result = SearchResult(hits=hits, ranking=ranking, words_outdated=outdated)
+        return _Found(result, found.live)
 
     async def _rerank(self, question: Question, found: SearchResult) -> SearchResult:
         """The result in the order of the reranker, if one was asked for."""

@@ -23,12 +23,13 @@ class Serving:
 
     `store_id` is None until a complete store was found, and during a rebuild. A store that did not
     answer is still asked, because it may be back before the next check. `progress` rises during a
-    rebuild.
+    rebuild. `outdated` is the number of points with terms of an earlier analyser.
     """
 
     store_id: UUID | None = None
     problem: str = "vector store not seen yet"
     progress: int = 0
+    outdated: int = 0
 
     def count(self, rebuilt: int, total: int) -> None:
         """Records how many passages have their point again; `progress` never falls."""

@@ -24,13 +24,17 @@ class ProfileState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedProfile:
-    """A profile; `points` of all tenants in its store. `served`: inference embeds under it."""
+    """A profile; `points` of all tenants in its store. `served`: inference embeds under it.
+
+    `outdated` points have terms of an earlier analyser, as far as this process knows.
+    """
 
     name: str
     dimensions: int
     state: ProfileState
     points: int
     served: bool
+    outdated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ class ListProfiles:
             state=state,
             points=points,
             served=index.profile.name in served,
+            outdated=index.serving.outdated,
         )
 
 

@@ -1,12 +1,12 @@
 """Keeps vector stores equal to the passages: fills new and lost stores, repairs single points."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from query.retrieval.vector_store import TenantScope
+from query.retrieval.vector_store import CURRENT, TenantScope
 from query.usecases.compare_points import RESTORED_TOGETHER, RestorePoints, compare_page
 from query.usecases.indexes import Index, Indexes, serve
 from query.usecases.ports import Begin, Ledger, Rebuilding, StoreRecords
@@ -26,7 +26,8 @@ class RebuildVectors:
     are stored with the passages; only passages without one are embedded. Existing points are left,
     so an interrupted rebuild continues where it stopped. A complete store is compared every
     `repair_s` seconds by count, and tenants with different counts are compared point by point.
-    `clock` returns monotonic seconds.
+    Points with terms of an earlier analyser are written again in the same way; searches go on, and
+    say so. `clock` returns monotonic seconds.
     """
 
     index: Index
@@ -72,7 +73,7 @@ class RebuildVectors:
         restored = rebuilt = 0
         self.index.serving.count(rebuilt, total)
 
-        async def keep(passages: int) -> None:
+        async def keep(passages: int, _restored: int) -> None:
             nonlocal rebuilt
             rebuilt += passages
             self.index.serving.count(rebuilt, total)
@@ -86,25 +87,54 @@ class RebuildVectors:
 
     async def _repair(self) -> None:
         """Compares tenants with different counts; points being written may cause a difference."""
+        outdated: dict[str, int] = {}
         for tenant in await self.ledger.list_tenants():
             passages = await self.ledger.count_passages(tenant)
             points = await self.index.vectors.count(TenantScope(tenant))
-            if passages == points:
+            current = await self.index.vectors.count(TenantScope(tenant), CURRENT)
+            if current < points:
+                outdated[tenant] = points - current
+            elif passages == points:
                 self._orphans.pop(tenant, None)
-                continue
-            restored = await self._compare(tenant, _do_nothing)
-            log.info(
-                "vectors.compared",
-                extra={"tenant": tenant, "passages": passages, "restored": restored},
-            )
-        self._repair_at = self.clock() + self.repair_s
+            else:
+                restored = await self._compare(tenant, _do_nothing)
+                log.info(
+                    "vectors.compared",
+                    extra={"tenant": tenant, "passages": passages, "restored": restored},
+                )
+        self.index.serving.outdated = sum(outdated.values())
+        if outdated:
+            await self._write_again(outdated)
+        self._repair_at = self.clock() + (
+            SETTLED_S if self.index.serving.outdated else self.repair_s
+        )
 
-    async def _compare(self, tenant: str, keep: Callable[[int], Awaitable[None]]) -> int:
-        """Adds missing points and removes orphans; returns the number of added points.
+    async def _write_again(self, outdated: Mapping[str, int]) -> None:
+        """Writes the points of these tenants again, unless another process is doing it."""
+        profile = self.index.profile.name
+        async with self.records.begin_rebuild(profile) as right:
+            if right is None:
+                return
+            log.info(
+                "vectors.outdated", extra={"profile": profile, "points": sum(outdated.values())}
+            )
+
+            async def keep(_passages: int, restored: int) -> None:
+                await right.keep()
+                # Some restored points may have been missing, and never were outdated.
+                self.index.serving.outdated = max(1, self.index.serving.outdated - restored)
+
+            for tenant in outdated:
+                restored = await self._compare(tenant, keep)
+                log.info("vectors.compared", extra={"tenant": tenant, "restored": restored})
+        self.index.serving.outdated = 0
+
+    async def _compare(self, tenant: str, keep: Callable[[int, int], Awaitable[None]]) -> int:
+        """Restores points and removes orphans; returns the number of restored points.
 
         A point without a passage is removed only if the previous comparison also found it, because
         it may belong to a batch that is about to store its passages. `keep` is called with the
-        number of further passages that have their point.
+        number of further passages that have their point, and how many of these were restored.
         """
         scope = TenantScope(tenant)
         restored, orphans = 0, set[UUID]()
@@ -112,11 +142,12 @@ class RebuildVectors:
         while True:
             page = await compare_page(self.ledger, self.index, scope, after)
             orphans |= {UUID(entry.point_id) for entry in page.orphans}
-            await keep(page.passages - len(page.missing))
+            await keep(page.passages - len(page.missing), 0)
             for first in range(0, len(page.missing), RESTORED_TOGETHER):
                 batch = page.missing[first : first + RESTORED_TOGETHER]
-                restored += await self.restore.run(scope, batch)
-                await keep(len(batch))
+                written = await self.restore.run(scope, batch)
+                restored += written
+                await keep(len(batch), written)
             if page.last is None:
                 break
             after = page.last
@@ -130,7 +161,7 @@ class RebuildVectors:
             log.warning("points.orphaned", extra={"tenant": scope.tenant, "removed": removed})
 
 
-async def _do_nothing(_passages: int) -> None:
+async def _do_nothing(_passages: int, _restored: int) -> None:
     """Does nothing: a comparison needs no right to rebuild."""
 
 

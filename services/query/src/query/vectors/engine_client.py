@@ -204,6 +204,7 @@ class EngineVectors(VectorStore):
                 ordinal=entry.ordinal,
                 labels=tuple(entry.labels),
                 described=entry.described,
+                analyser=entry.analyser,
             )
             for entry in response.entries
         ]
@@ -246,6 +247,7 @@ def _point(point: Point) -> pb.Point:
         sparse=_sparse(point.sparse),
         labels=point.labels,
         description=_description(point.facts),
+        analyser=point.analyser,
     )
 
 
@@ -259,6 +261,7 @@ def _filter(within: Filter) -> pb.Filter:
         documents=sorted(within.documents),
         version=within.version or 0,
         where=None if within.where is None else write_condition(within.where),
+        analyser=within.analyser or 0,
     )
 
 

@@ -48,7 +48,7 @@ WRITE_TIMEOUT_S: Final = 30.0
 SERVER_MIN: Final = (1, 19)
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
-PLACE: Final = ["document", "version", "ordinal", "labels", "described"]
+PLACE: Final = ["document", "version", "ordinal", "labels", "described", "analyser"]
 # The fields of a stored point and their meaning; a collection with others is built again.
 LAYOUT: Final = 3
 

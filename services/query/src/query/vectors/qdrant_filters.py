@@ -22,6 +22,7 @@ from query.filters.points import (
     Versions,
 )
 from query.retrieval.vector_store import (
+    ANALYSER_MAX,
     EVERYTHING,
     FACT_FIELDS,
     Filter,
@@ -43,6 +44,7 @@ INDEXES: Final[Mapping[str, models.KeywordIndexParams | models.IntegerIndexParam
     "labels": models.KeywordIndexParams(type=_KEYWORD),
     "version": models.IntegerIndexParams(type=_INTEGER, lookup=True, range=True),
     "ordered": _IN_RANGES,
+    "analyser": _IN_RANGES,
     **dict.fromkeys(FACT_FIELDS, _LOOKED_UP),
 }
 
@@ -57,6 +59,7 @@ def make_payload(scope: TenantScope, point: Point) -> dict[str, Any]:
         "document": point.document,
         "version": point.version,
         "ordinal": point.ordinal,
+        "analyser": point.analyser,
         "labels": to_stored(point.labels),
         **to_stored_facts(point.facts),
     }
@@ -73,6 +76,8 @@ def tenant_filter(
         must.append(_match_any("document", within.documents))
     if within.version is not None:
         must.append(_match("version", within.version))
+    if within.analyser is not None:
+        must.append(_range("analyser", within.analyser, ANALYSER_MAX))
     if scope.held is not None:
         must.append(_match_any("labels", scope.held | {UNLABELLED}))
     if within.where is not None:

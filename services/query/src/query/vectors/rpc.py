@@ -179,6 +179,7 @@ class VectorRpc(VectorServiceServicer):
                 ordinal=entry.ordinal,
                 labels=entry.labels,
                 described=entry.described,
+                analyser=entry.analyser,
             )
             for entry in page.entries
         ]
@@ -229,6 +230,7 @@ def _point(sent: pb.Point) -> Point:
         sparse=_sparse(sent.sparse),
         labels=tuple(sent.labels),
         facts=_facts(sent.description),
+        analyser=sent.analyser,
     )
 
 
@@ -252,6 +254,7 @@ def _filter(sent: pb.Filter) -> Filter:
         documents=frozenset(sent.documents),
         version=sent.version or None,
         where=read_condition(sent.where) if sent.HasField("where") else None,
+        analyser=sent.analyser or None,
     )
 
 

@@ -93,15 +93,16 @@ class Shard:
         )
         with _translate_errors():
             shard = edge.EdgeShard.create(str(folder), config)
-            for key, index in INDEXES.items():
-                shard.update(edge.UpdateOperation.create_field_index(key, index))
+            _create_indexes(shard)
         return cls(shard, dimensions)
 
     @classmethod
     def load(cls, folder: Path, dimensions: int) -> "Shard":
         """Open a store and replay its log; raises UnavailableError if it cannot be read."""
         with _translate_errors():
-            shard = cls(edge.EdgeShard.load(str(folder)), dimensions)
+            loaded = edge.EdgeShard.load(str(folder))
+            _create_indexes(loaded)
+            shard = cls(loaded, dimensions)
         if not shard.is_whole():
             shard.close()
             raise UnavailableError("VECTORS_FAILED", "the store has points that cannot be read")
@@ -345,6 +346,12 @@ class Shard:
             )
 
 
+def _create_indexes(shard: edge.EdgeShard) -> None:
+    """Creates the indexes that are missing; an earlier version may have had fewer."""
+    for key in INDEXES.keys() - shard.info().payload_schema.keys():
+        shard.update(edge.UpdateOperation.create_field_index(key, INDEXES[key]))
+
+
 def _by_words(words: SparseVector) -> edge.Query:
     return edge.Query.Nearest(
         edge.SparseVector(list(words.indices), list(words.values)), using=SPARSE
@@ -366,7 +373,9 @@ def store_missing_error() -> FailedPreconditionError:
 
 def _read_place(payload: Any) -> dict[str, Any]:
     place = {key: payload[key] for key in ("document", "version", "ordinal", "described")}
-    return {**place, "labels": from_stored(payload["labels"])}
+    # The first points did not say which analyser made them.
+    analyser = payload.get("analyser", 0)
+    return {**place, "labels": from_stored(payload["labels"]), "analyser": analyser}
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from query.filters.points import (
     Versions,
 )
 from query.retrieval.vector_store import (
+    ANALYSER_MAX,
     FACT_FIELDS,
     Filter,
     Point,
@@ -41,6 +42,7 @@ INDEXES: Final[Mapping[str, edge.KeywordIndexParams | edge.IntegerIndexParams]] 
     "labels": edge.KeywordIndexParams(),
     "version": edge.IntegerIndexParams(lookup=True, range=True),
     "ordered": _IN_RANGES,
+    "analyser": _IN_RANGES,
     **dict.fromkeys(FACT_FIELDS, _LOOKED_UP),
 }
 
@@ -53,6 +55,7 @@ def make_payload(scope: TenantScope, point: Point) -> dict[str, Any]:
         "document": point.document,
         "version": point.version,
         "ordinal": point.ordinal,
+        "analyser": point.analyser,
         "labels": to_stored(point.labels),
         **to_stored_facts(point.facts),
     }
@@ -72,6 +75,8 @@ def filter_points(scope: TenantScope, within: Filter) -> edge.Filter:
         must.append(match_any("document", within.documents))
     if within.version is not None:
         must.append(edge.FieldCondition("version", edge.MatchValue(within.version)))
+    if within.analyser is not None:
+        must.append(_range("analyser", within.analyser, ANALYSER_MAX))
     if scope.held is not None:
         must.append(match_any("labels", {UNLABELLED, *scope.held}))
     if within.where is not None:

@@ -24,39 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/ops/v1/profile_service.proto\x12\x0e\x61quifer.ops.v1\"\x15\n\x13ListProfilesRequest\"\\\n\x14ListProfilesResponse\x12\x10\n\x08passages\x18\x01 \x01(\x03\x12\x32\n\x08profiles\x18\x02 \x03(\x0b\x32 .aquifer.ops.v1.EmbeddingProfile\"\x81\x01\n\x10\x45mbeddingProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.aquifer.ops.v1.ProfileState\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x0e\n\x06served\x18\x05 \x01(\x08\"#\n\x13\x42uildProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x42uildProfileResponse\"C\n\x15\x43ompareProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x05\x12\x0b\n\x03top\x18\x03 \x01(\x05\"\xb4\x01\n\x16\x43ompareProfileResponse\x12\x10\n\x08passages\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x05\x12\x0b\n\x03top\x18\x03 \x01(\x05\x12\x0f\n\x07overlap\x18\x04 \x01(\x01\x12+\n\x04live\x18\x05 \x01(\x0b\x32\x1d.aquifer.ops.v1.ComparedIndex\x12,\n\x05other\x18\x06 \x01(\x0b\x32\x1d.aquifer.ops.v1.ComparedIndex\"E\n\rComparedIndex\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ound_first\x18\x03 \x01(\x05\"\"\n\x12\x46lipProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x46lipProfileResponse\"\"\n\x12\x44ropProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44ropProfileResponse*\xb2\x01\n\x0cProfileState\x12\x1d\n\x19PROFILE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PROFILE_STATE_LIVE\x10\x01\x12\x17\n\x13PROFILE_STATE_READY\x10\x02\x12\x1a\n\x16PROFILE_STATE_BUILDING\x10\x03\x12\x19\n\x15PROFILE_STATE_DROPPED\x10\x04\x12\x1b\n\x17PROFILE_STATE_AVAILABLE\x10\x05\x32\xd7\x03\n\x0eProfileService\x12Y\n\x0cListProfiles\x12#.aquifer.ops.v1.ListProfilesRequest\x1a$.aquifer.ops.v1.ListProfilesResponse\x12Y\n\x0c\x42uildProfile\x12#.aquifer.ops.v1.BuildProfileRequest\x1a$.aquifer.ops.v1.BuildProfileResponse\x12_\n\x0e\x43ompareProfile\x12%.aquifer.ops.v1.CompareProfileRequest\x1a&.aquifer.ops.v1.CompareProfileResponse\x12V\n\x0b\x46lipProfile\x12\".aquifer.ops.v1.FlipProfileRequest\x1a#.aquifer.ops.v1.FlipProfileResponse\x12V\n\x0b\x44ropProfile\x12\".aquifer.ops.v1.DropProfileRequest\x1a#.aquifer.ops.v1.DropProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aquifer/ops/v1/profile_service.proto\x12\x0e\x61quifer.ops.v1\"\x15\n\x13ListProfilesRequest\"\\\n\x14ListProfilesResponse\x12\x10\n\x08passages\x18\x01 \x01(\x03\x12\x32\n\x08profiles\x18\x02 \x03(\x0b\x32 .aquifer.ops.v1.EmbeddingProfile\"\x9a\x01\n\x10\x45mbeddingProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.aquifer.ops.v1.ProfileState\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x0e\n\x06served\x18\x05 \x01(\x08\x12\x17\n\x0foutdated_points\x18\x06 \x01(\x03\"#\n\x13\x42uildProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x42uildProfileResponse\"C\n\x15\x43ompareProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x05\x12\x0b\n\x03top\x18\x03 \x01(\x05\"\xb4\x01\n\x16\x43ompareProfileResponse\x12\x10\n\x08passages\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x05\x12\x0b\n\x03top\x18\x03 \x01(\x05\x12\x0f\n\x07overlap\x18\x04 \x01(\x01\x12+\n\x04live\x18\x05 \x01(\x0b\x32\x1d.aquifer.ops.v1.ComparedIndex\x12,\n\x05other\x18\x06 \x01(\x0b\x32\x1d.aquifer.ops.v1.ComparedIndex\"E\n\rComparedIndex\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x13\n\x0b\x66ound_first\x18\x03 \x01(\x05\"\"\n\x12\x46lipProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x46lipProfileResponse\"\"\n\x12\x44ropProfileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44ropProfileResponse*\xb2\x01\n\x0cProfileState\x12\x1d\n\x19PROFILE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PROFILE_STATE_LIVE\x10\x01\x12\x17\n\x13PROFILE_STATE_READY\x10\x02\x12\x1a\n\x16PROFILE_STATE_BUILDING\x10\x03\x12\x19\n\x15PROFILE_STATE_DROPPED\x10\x04\x12\x1b\n\x17PROFILE_STATE_AVAILABLE\x10\x05\x32\xd7\x03\n\x0eProfileService\x12Y\n\x0cListProfiles\x12#.aquifer.ops.v1.ListProfilesRequest\x1a$.aquifer.ops.v1.ListProfilesResponse\x12Y\n\x0c\x42uildProfile\x12#.aquifer.ops.v1.BuildProfileRequest\x1a$.aquifer.ops.v1.BuildProfileResponse\x12_\n\x0e\x43ompareProfile\x12%.aquifer.ops.v1.CompareProfileRequest\x1a&.aquifer.ops.v1.CompareProfileResponse\x12V\n\x0b\x46lipProfile\x12\".aquifer.ops.v1.FlipProfileRequest\x1a#.aquifer.ops.v1.FlipProfileResponse\x12V\n\x0b\x44ropProfile\x12\".aquifer.ops.v1.DropProfileRequest\x1a#.aquifer.ops.v1.DropProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.ops.v1.profile_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROFILESTATE']._serialized_start=808
-  _globals['_PROFILESTATE']._serialized_end=986
+  _globals['_PROFILESTATE']._serialized_start=833
+  _globals['_PROFILESTATE']._serialized_end=1011
   _globals['_LISTPROFILESREQUEST']._serialized_start=56
   _globals['_LISTPROFILESREQUEST']._serialized_end=77
   _globals['_LISTPROFILESRESPONSE']._serialized_start=79
   _globals['_LISTPROFILESRESPONSE']._serialized_end=171
   _globals['_EMBEDDINGPROFILE']._serialized_start=174
-  _globals['_EMBEDDINGPROFILE']._serialized_end=303
-  _globals['_BUILDPROFILEREQUEST']._serialized_start=305
-  _globals['_BUILDPROFILEREQUEST']._serialized_end=340
-  _globals['_BUILDPROFILERESPONSE']._serialized_start=342
-  _globals['_BUILDPROFILERESPONSE']._serialized_end=364
-  _globals['_COMPAREPROFILEREQUEST']._serialized_start=366
-  _globals['_COMPAREPROFILEREQUEST']._serialized_end=433
-  _globals['_COMPAREPROFILERESPONSE']._serialized_start=436
-  _globals['_COMPAREPROFILERESPONSE']._serialized_end=616
-  _globals['_COMPAREDINDEX']._serialized_start=618
-  _globals['_COMPAREDINDEX']._serialized_end=687
-  _globals['_FLIPPROFILEREQUEST']._serialized_start=689
-  _globals['_FLIPPROFILEREQUEST']._serialized_end=723
-  _globals['_FLIPPROFILERESPONSE']._serialized_start=725
-  _globals['_FLIPPROFILERESPONSE']._serialized_end=746
-  _globals['_DROPPROFILEREQUEST']._serialized_start=748
-  _globals['_DROPPROFILEREQUEST']._serialized_end=782
-  _globals['_DROPPROFILERESPONSE']._serialized_start=784
-  _globals['_DROPPROFILERESPONSE']._serialized_end=805
-  _globals['_PROFILESERVICE']._serialized_start=989
-  _globals['_PROFILESERVICE']._serialized_end=1460
+  _globals['_EMBEDDINGPROFILE']._serialized_end=328
+  _globals['_BUILDPROFILEREQUEST']._serialized_start=330
+  _globals['_BUILDPROFILEREQUEST']._serialized_end=365
+  _globals['_BUILDPROFILERESPONSE']._serialized_start=367
+  _globals['_BUILDPROFILERESPONSE']._serialized_end=389
+  _globals['_COMPAREPROFILEREQUEST']._serialized_start=391
+  _globals['_COMPAREPROFILEREQUEST']._serialized_end=458
+  _globals['_COMPAREPROFILERESPONSE']._serialized_start=461
+  _globals['_COMPAREPROFILERESPONSE']._serialized_end=641
+  _globals['_COMPAREDINDEX']._serialized_start=643
+  _globals['_COMPAREDINDEX']._serialized_end=712
+  _globals['_FLIPPROFILEREQUEST']._serialized_start=714
+  _globals['_FLIPPROFILEREQUEST']._serialized_end=748
+  _globals['_FLIPPROFILERESPONSE']._serialized_start=750
+  _globals['_FLIPPROFILERESPONSE']._serialized_end=771
+  _globals['_DROPPROFILEREQUEST']._serialized_start=773
+  _globals['_DROPPROFILEREQUEST']._serialized_end=807
+  _globals['_DROPPROFILERESPONSE']._serialized_start=809
+  _globals['_DROPPROFILERESPONSE']._serialized_end=830
+  _globals['_PROFILESERVICE']._serialized_start=1014
+  _globals['_PROFILESERVICE']._serialized_end=1485
 # @@protoc_insertion_point(module_scope)

@@ -104,6 +104,7 @@ class EmbeddingProfile(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
     SERVED_FIELD_NUMBER: builtins.int
+    OUTDATED_POINTS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name, as in `ListModels` of inference."""
     dimensions: builtins.int
@@ -114,6 +115,8 @@ class EmbeddingProfile(message.Message):
     """Number of points in its index, of all tenants."""
     served: builtins.bool
     """True if inference embeds under it. One in use that is not served makes uploads wait."""
+    outdated_points: builtins.int
+    """Number of its points with terms of an earlier version; they are being written again."""
     def __init__(
         self,
         *,
@@ -122,10 +125,11 @@ class EmbeddingProfile(message.Message):
         state: ProfileState.ValueType = ...,
         points: builtins.int = ...,
         served: builtins.bool = ...,
+        outdated_points: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "name", b"name", "points", b"points", "served", b"served", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dimensions", b"dimensions", "name", b"name", "outdated_points", b"outdated_points", "points", b"points", "served", b"served", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

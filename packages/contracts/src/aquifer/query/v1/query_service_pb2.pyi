@@ -170,8 +170,13 @@ class SearchResponse(message.Message):
 
     HITS_FIELD_NUMBER: builtins.int
     RANKING_FIELD_NUMBER: builtins.int
+    WORDS_OUTDATED_FIELD_NUMBER: builtins.int
     ranking: Ranking.ValueType
     """What decided their order."""
+    words_outdated: builtins.bool
+    """True: after an update the words of some passages are still being indexed again, so a word of the
+    question may miss them; their meaning does not.
+    """
     @builtins.property
     def hits(self) -> containers.RepeatedCompositeFieldContainer[Hit]:
         """Best first."""
@@ -181,10 +186,11 @@ class SearchResponse(message.Message):
         *,
         hits: abc.Iterable[Hit] | None = ...,
         ranking: Ranking.ValueType = ...,
+        words_outdated: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits", "ranking", b"ranking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits", "ranking", b"ranking", "words_outdated", b"words_outdated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

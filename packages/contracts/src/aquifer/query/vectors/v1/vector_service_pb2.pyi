@@ -28,8 +28,11 @@ class Filter(message.Message):
     DOCUMENTS_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     WHERE_FIELD_NUMBER: builtins.int
+    ANALYSER_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the document; 0: all."""
+    analyser: builtins.int
+    """Terms made by this version of the analyser or a later one; 0: by any."""
     @builtins.property
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names `collections/{collection}`; at most 1,000; none: all."""
@@ -49,10 +52,11 @@ class Filter(message.Message):
         documents: abc.Iterable[builtins.str] | None = ...,
         version: builtins.int = ...,
         where: Condition | None = ...,
+        analyser: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collections", b"collections", "documents", b"documents", "version", b"version", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["analyser", b"analyser", "collections", b"collections", "documents", b"documents", "version", b"version", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,6 +314,7 @@ class Point(message.Message):
     SPARSE_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     DESCRIPTION_FIELD_NUMBER: builtins.int
+    ANALYSER_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -320,6 +325,8 @@ class Point(message.Message):
     """Position of the passage in the version, from 0."""
     dense: builtins.bytes
     """Unit-length vector: packed little-endian 32-bit floats, as many as the store's dimensions."""
+    analyser: builtins.int
+    """Version of the analyser that made its terms, from 1."""
     @builtins.property
     def sparse(self) -> SparseVector:
         """Weights of the passage's terms; empty if it has none."""
@@ -343,10 +350,11 @@ class Point(message.Message):
         sparse: SparseVector | None = ...,
         labels: abc.Iterable[builtins.str] | None = ...,
         description: Description | None = ...,
+        analyser: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["description", b"description", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "description", b"description", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["analyser", b"analyser", "dense", b"dense", "description", b"description", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "sparse", b"sparse", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,6 +370,7 @@ class Entry(message.Message):
     ORDINAL_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     DESCRIBED_FIELD_NUMBER: builtins.int
+    ANALYSER_FIELD_NUMBER: builtins.int
     point_id: builtins.str
     """UUID in canonical form."""
     document: builtins.str
@@ -372,6 +381,8 @@ class Entry(message.Message):
     """Position of the passage in the version."""
     described: builtins.int
     """Digest of what it knows of the description; 0 if it knows nothing."""
+    analyser: builtins.int
+    """Version of the analyser that made its terms; 0: one that did not say."""
     @builtins.property
     def labels(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels of the document."""
@@ -385,10 +396,11 @@ class Entry(message.Message):
         ordinal: builtins.int = ...,
         labels: abc.Iterable[builtins.str] | None = ...,
         described: builtins.int = ...,
+        analyser: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["described", b"described", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["analyser", b"analyser", "described", b"described", "document", b"document", "labels", b"labels", "ordinal", b"ordinal", "point_id", b"point_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

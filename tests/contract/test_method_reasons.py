@@ -81,6 +81,9 @@ SEARCH = {
     "VECTORS_SLOW": "the client's limit of 5 s ends before the 30 s of the vector process",
 }
 ASK = SEARCH | {
+    "WORDINGS_COUNT": "the use case searches in one wording",
+    "DIVERSITY_RANGE": "the use case asks for the order by score",
+    "NEIGHBOURS_RANGE": "the use case reads no neighbours",
     "LIMIT_RANGE": "the use case asks for a fixed number of passages",
     "PASSAGE_COUNT": "the use case asks for a fixed number of passages",
     "MESSAGES_INVALID": "query sends the question that it has checked",
@@ -111,6 +114,7 @@ FEED = {
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",
 }
 RECONCILE = {
+    "DIVERSITY_RANGE": "the store is read without a search",
     "PROFILE_INVALID": "the names are those that inference lists",
     "DOCUMENT_NAME": "a row or point was checked when it was written",
     "VERSION_INVALID": "a row or point was checked when it was written",

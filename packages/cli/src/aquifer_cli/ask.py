@@ -37,12 +37,10 @@ async def search(
     limit: int,
     one_per_document: bool = False,
     where: str = "",
-    reranker: str | None = None,
 ) -> list[Hit]:
     """Hits of one question, best first.
 
-    `where` is a filter as `SearchRequest.filter` describes it; empty: none. `reranker` is the model
-    that orders them again, empty for the default one; None: none does.
+    `where` is a filter as `SearchRequest.filter` describes it; empty: none.
     """
     request = SearchRequest(
         question=question,
@@ -50,30 +48,10 @@ async def search(
         limit=limit,
         one_per_document=one_per_document,
         separate_copies=one_per_document,  # a ranking of documents has each of them
-        rerank=reranker is not None,
-        reranker=reranker or "",
         filter=where,
     )
     answer = await client.call(client.query.Search, request)
     return list(answer.hits)
-
-
-def hit_json(rank: int, hit: Hit) -> dict[str, object]:
-    """A hit for machines."""
-    return {
-        "rank": rank,
-        "score": hit.score,
-        "cosine": hit.cosine if hit.HasField("cosine") else None,
-        "bm25": hit.bm25 if hit.HasField("bm25") else None,
-        "rerank_score": hit.rerank_score if hit.HasField("rerank_score") else None,
-        "copy_count": hit.copy_count,
-        "copies": [
-            {"document": copy.document, "version": copy.version, "chunk_id": copy.chunk_id}
-            for copy in hit.copies
-        ],
-        **passage_json(hit.passage),
-        "lines": list(map(line_json, hit.lines)),
-    }
 
 
 def line_json(line: pb.Line) -> dict[str, object]:

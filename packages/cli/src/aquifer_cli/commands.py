@@ -3,7 +3,6 @@
 Commands import what they need when they run, so that `--help` is fast.
 """
 
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from aquifer_cli.command import Run, command
 from aquifer_cli.commands_start import cli
 
 if TYPE_CHECKING:
-    from aquifer.query.v1.query_service_pb2 import Hit
     from aquifer_cli.client import Client
 
 __all__ = ["COLLECTION", "PASSWORD_FILE", "cli"]
@@ -162,112 +160,6 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
         return 0
 
     return run.with_client(work)
-
-
-@command(
-    cli,
-    "search",
-    examples="""\
-  aquifer search "how deep is the well" -k 3
-  aquifer search "water level" --filter 'metadata.year >= 2020 AND metadata.tags:survey'
-  aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
-)
-@click.argument("question", required=False)
-@COLLECTION_ANY
-@FOUND_WHERE
-@click.option(
-    "--limit",
-    "-k",
-    default=10,
-    show_default=True,
-    type=click.IntRange(1, 100),
-    help="Maximum number of hits; with --queries, of documents per query.",
-)
-@click.option(
-    "--rerank",
-    is_flag=False,
-    flag_value="",
-    metavar="[MODEL]",
-    help="A model orders the best hits again: this one of `aquifer models`, or the default one.",
-)
-@click.option("--queries", type=_FILE, help="JSONL file of queries: _id, text.")
-@click.option("--run", "run_file", type=_FILE, help="File for the TREC run of document ids.")
-def search(
-    run: Run,
-    question: str | None,
-    collection: str,
-    where: str,
-    limit: int,
-    rerank: str | None,
-    queries: Path | None,
-    run_file: Path | None,
-) -> int:
-    """Searches passages for a question, or writes a TREC run.
-
-    With --queries and --run: writes the ids of the documents found for each query, best first.
-
-    A filter compares metadata.KEY or metadata."any key" (= !=, numbers and times also < <= > >=,
-    `:` for "has in its list", `:*` for "has a value"), title (= != :*), document and collection
-    (= !=), version (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and parentheses.
-    """
-    from aquifer_cli import ask as asking
-    from aquifer_cli import show
-    from aquifer_cli.collections import refuse_unknown
-
-    if collection:
-        names.check_collection(collection)
-    if queries is not None and rerank is not None:
-        raise click.UsageError("--rerank is for a single QUESTION")
-    if queries is not None and run_file is not None and question is None:
-        return _search_run(run, queries, run_file, collection, limit, where)
-    if question is None or queries is not None or run_file is not None:
-        raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-
-    async def work(client: "Client") -> list["Hit"]:
-        hits = await asking.search(
-            client, question, collection=collection, limit=limit, where=where, reranker=rerank
-        )
-        if collection and not hits:
-            await refuse_unknown(client, collection)
-        return hits
-
-    hits = run.with_client(work)
-    for rank, hit in enumerate(hits, 1):
-        if run.screen.machine:
-            run.screen.record(asking.hit_json(rank, hit))
-        else:
-            show.show_hit(run.screen, rank, hit)
-    if not hits:
-        run.screen.say("nothing found")
-    return 0
-
-
-def _search_run(
-    run: Run, queries: Path, run_file: Path, collection: str, limit: int, where: str
-) -> int:
-    from aquifer_cli import ask as asking
-    from aquifer_cli.collections import refuse_unknown
-    from aquifer_cli.outputs import check_folder, write_file
-
-    pairs = asking.read_queries(queries)
-    check_folder(run_file)
-    out = StringIO()
-    with run.screen.show_progress(answered=len(pairs)) as bars:
-
-        async def work(client: "Client") -> None:
-            if collection:
-                await refuse_unknown(client, collection)
-            advance = bars["answered"].advance
-            await asking.write_run(
-                client, pairs, out, collection=collection, limit=limit, done=advance, where=where
-            )
-
-        run.with_client(work)
-    write_file(run_file, out.getvalue().encode())
-    if run.screen.machine:
-        run.screen.record({"queries": len(pairs), "run": str(run_file)})
-    run.screen.say(f"{len(pairs):,} queries, run in {run_file}")
-    return 0
 
 
 @command(

@@ -10,7 +10,8 @@ import click
 
 from aquifer_cli import endpoints, names
 from aquifer_cli.command import Run, command
-from aquifer_cli.commands import COLLECTION, cli
+from aquifer_cli.commands import COLLECTION
+from aquifer_cli.commands_search import cli
 from aquifer_cli.errors import EXIT_FAILED
 
 if TYPE_CHECKING:

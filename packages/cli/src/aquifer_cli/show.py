@@ -9,7 +9,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.ingest.v1.collection_pb2 import Collection, CollectionDeletion
 from aquifer.ingest.v1.document_pb2 import Document, DocumentVersion, Note
-from aquifer.query.v1.query_service_pb2 import Hit
 from aquifer.structs import to_json
 from aquifer_cli import names
 from aquifer_cli.collections import (
@@ -21,15 +20,13 @@ from aquifer_cli.collections import (
 )
 from aquifer_cli.documents import state_name
 from aquifer_cli.launch import spell_commands
-from aquifer_cli.layout import Row, cut
+from aquifer_cli.layout import Row
 from aquifer_cli.metadata import show_pairs
 from aquifer_cli.screen import Screen
 from aquifer_cli.sources import Item
 from aquifer_cli.upload import Outcome
 
 SHOWN = 20
-PREVIEW_CHARS = 300
-COPIES_SHOWN = 3
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _KILO = 1000
 
@@ -236,21 +233,6 @@ def _render_note(note: Note) -> str:
 
 def _render_time(time: Timestamp) -> str:
     return time.ToDatetime(tzinfo=UTC).isoformat(" ", "seconds")
-
-
-def show_hit(screen: Screen, rank: int, hit: Hit) -> None:
-    """Shows the position of a passage, its beginning, and the documents with copies of it."""
-    passage = hit.passage
-    page = f", page {passage.page}" if passage.page else ""
-    where = f"{passage.document} {_version(passage.version)}{page}"
-    screen.say(f"{rank:>2}. {where}  {hit.score:.3f}", style="bold")
-    text = " ".join(passage.text.split())
-    more = " …" if len(text) > PREVIEW_CHARS else ""
-    screen.fill(cut(text[:PREVIEW_CHARS], None) + more, "    ")
-    for copy in hit.copies[:COPIES_SHOWN]:
-        screen.say(f"    the same: {copy.document} {_version(copy.version)}")
-    if hit.copy_count > COPIES_SHOWN:
-        screen.say(f"    and {hit.copy_count - COPIES_SHOWN:,} more")
 
 
 def render_size(size_bytes: int) -> str:

@@ -21,6 +21,8 @@ from query.labels import NO_LABELS, Labels
 VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
 LIMIT_MAX: Final = 100
+WORDINGS_MAX: Final = 4
+NEIGHBOURS_MAX: Final = 3
 BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
@@ -225,7 +227,8 @@ class Question:
     It finds documents without labels, and those with one of `held`; None: with any. `where` must be
     true of them; None: nothing must. With `join_copies` passages that say the same are one hit.
     `reranker` is the model that orders the best passages again, empty for the default one; None:
-    none does.
+    none does. `wordings` say the same in other words. `diversity`, 0 to 1, is how much the hits
+    differ in meaning. Each hit comes with `neighbours` passages before and after it.
     """
 
     tenant: str
@@ -237,10 +240,33 @@ class Question:
     join_copies: bool = True
     reranker: str | None = None
     where: Expression | None = None
+    wordings: tuple[str, ...] = ()
+    diversity: float = 0.0
+    neighbours: int = 0
+    explain: bool = False
 
     def __post_init__(self) -> None:
-        check_question(self.text)
+        for text in (self.text, *self.wordings):
+            check_question(text)
         check_collection_id(self.collection)
+        if len(self.wordings) > WORDINGS_MAX:
+            raise InvalidInputError(
+                "WORDINGS_COUNT",
+                f"a question has at most {WORDINGS_MAX} other wordings",
+                fields=[FieldViolation("wordings", f"at most {WORDINGS_MAX}")],
+            )
+        if not 0 <= self.diversity <= 1:  # also false for NaN
+            raise InvalidInputError(
+                "DIVERSITY_RANGE",
+                "diversity must be in 0..1",
+                fields=[FieldViolation("diversity", "0 to 1")],
+            )
+        if not 0 <= self.neighbours <= NEIGHBOURS_MAX:
+            raise InvalidInputError(
+                "NEIGHBOURS_RANGE",
+                f"neighbours must be in 0..{NEIGHBOURS_MAX}",
+                fields=[FieldViolation("neighbours", f"0 to {NEIGHBOURS_MAX}")],
+            )
         if not 0 < self.limit <= LIMIT_MAX:
             raise InvalidInputError(
                 "LIMIT_RANGE",
@@ -278,12 +304,29 @@ def check_collection_id(collection: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """Why a candidate has its score, which is `meaning` + `words` + `neighbours`.
+
+    `meaning_rank` and `words_rank` count from 1; 0: it is not in that list. `meaning` and `words`
+    are z-scores, `neighbours` is what the scores of the candidates closest to it have changed.
+    `fused_rank` is its rank before copies were joined and a model ranked again.
+    """
+
+    meaning_rank: int
+    words_rank: int
+    meaning: float
+    words: float
+    neighbours: float
+    fused_rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A found passage; scores are comparable only within one search.
 
     `cosine` and `bm25` are its scores by meaning and by words, None if it is not among the nearest.
     `rerank_score` orders the hits if they were ranked again. It stands for `copies`, which say the
-    same.
+    same. `before` and `after` are its neighbours in the document.
     """
 
     passage: Passage
@@ -292,6 +335,27 @@ class Hit:
     bm25: float | None = None
     rerank_score: float | None = None
     copies: tuple[Passage, ...] = ()
+    before: tuple[Passage, ...] = ()
+    after: tuple[Passage, ...] = ()
+    explained: Explained | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """A stage of a search, and the number of passages after it, if it yields any."""
+
+    name: str
+    seconds: float
+    passages: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How the order of hits came about; `terms` are those of the question with their weights."""
+
+    stages: Sequence[StageTime]
+    terms: Sequence[tuple[str, float]]
+    profile: str
 
 
 class Ranking(Enum):
@@ -308,3 +372,4 @@ class SearchResult:
     hits: Sequence[Hit]
     ranking: Ranking
     words_outdated: bool = False
+    explanation: Explanation | None = None

@@ -28,7 +28,15 @@ from query.answer_messages import (
     to_passage,
     to_step,
 )
-from query.domain import Hit, Question, Ranking, SearchResult, Version
+from query.domain import (
+    Explained,
+    Explanation,
+    Hit,
+    Question,
+    Ranking,
+    SearchResult,
+    Version,
+)
 from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
 from query.labels import to_labels
@@ -55,6 +63,8 @@ LIMIT_DEFAULT: Final = 10
 # Of a line in a response: four floats, three integers and their tags.
 LINE_MAX_BYTES: Final = 48
 COPIES_MAX: Final = 20
+# Of the tag and the length of a passage in a response.
+FIELD_MAX_BYTES: Final = 8
 RANKINGS: Final = {
     Ranking.MEANING_AND_WORDS: pb.RANKING_MEANING_AND_WORDS,
     Ranking.WORDS: pb.RANKING_WORDS,
@@ -90,6 +100,10 @@ class QueryRpc(QueryServiceServicer):
             join_copies=not request.separate_copies,
             reranker=request.reranker if request.rerank else None,
             where=parse_filter(request.filter),
+            wordings=tuple(request.wordings),
+            diversity=request.diversity,
+            neighbours=request.neighbours,
+            explain=request.explain,
         )
         return _found(await self.find.run(question))
 
@@ -217,12 +231,13 @@ def _facet(facet: Facet) -> pb.Facet:
 
 
 def _found(result: SearchResult) -> pb.SearchResponse:
-    """Hits with their lines, the best first, as far as the message has room for lines."""
+    """Hits with their lines and neighbours, the best first, as far as the message has room."""
     hits = result.hits
     response = pb.SearchResponse(
         hits=map(_hit, hits),
         ranking=RANKINGS[result.ranking],
         words_outdated=result.words_outdated,
+        explanation=_explanation(result.explanation),
     )
     left_bytes = MESSAGE_MAX_BYTES - response.ByteSize()
     for hit, found in zip(hits, response.hits, strict=True):
@@ -230,7 +245,41 @@ def _found(result: SearchResult) -> pb.SearchResponse:
         if left_bytes < 0:
             break
         found.lines.extend(to_lines(hit.passage, 0, len(hit.passage.text)))
+    left_bytes = MESSAGE_MAX_BYTES - response.ByteSize()
+    for hit, found in zip(hits, response.hits, strict=True):
+        before, after = list(map(to_passage, hit.before)), list(map(to_passage, hit.after))
+        left_bytes -= sum(one.ByteSize() + FIELD_MAX_BYTES for one in (*before, *after))
+        if left_bytes < 0:
+            break
+        found.before.extend(before)
+        found.after.extend(after)
     return response
+
+
+def _explanation(explanation: Explanation | None) -> pb.SearchExplanation | None:
+    if explanation is None:
+        return None
+    return pb.SearchExplanation(
+        stages=[
+            pb.SearchStage(name=one.name, milliseconds=one.seconds * 1e3, passages=one.passages)
+            for one in explanation.stages
+        ],
+        terms=[pb.QuestionTerm(term=term, weight=weight) for term, weight in explanation.terms],
+        profile=explanation.profile,
+    )
+
+
+def _explained(explained: Explained | None) -> pb.HitExplanation | None:
+    if explained is None:
+        return None
+    return pb.HitExplanation(
+        meaning_rank=explained.meaning_rank,
+        words_rank=explained.words_rank,
+        meaning=explained.meaning,
+        words=explained.words,
+        neighbours=explained.neighbours,
+        fused_rank=explained.fused_rank,
+    )
 
 
 def _hit(hit: Hit) -> pb.Hit:
@@ -249,6 +298,7 @@ def _hit(hit: Hit) -> pb.Hit:
             )
             for copy in hit.copies[:COPIES_MAX]
         ],
+        explanation=_explained(hit.explained),
     )
 
 

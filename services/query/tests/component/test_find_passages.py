@@ -123,6 +123,14 @@ async def test_a_hit_carries_what_a_citation_needs(world):
         ({"limit": 0}, "LIMIT_RANGE"),
         ({"limit": 101}, "LIMIT_RANGE"),
         ({"limit": -1}, "LIMIT_RANGE"),
+        ({"wordings": ("a",) * 5}, "WORDINGS_COUNT"),
+        ({"wordings": ("pump", " ")}, "QUESTION_LENGTH"),
+        ({"wordings": ("x" * 4_001,)}, "QUESTION_LENGTH"),
+        ({"diversity": -0.1}, "DIVERSITY_RANGE"),
+        ({"diversity": 1.1}, "DIVERSITY_RANGE"),
+        ({"diversity": float("nan")}, "DIVERSITY_RANGE"),
+        ({"neighbours": -1}, "NEIGHBOURS_RANGE"),
+        ({"neighbours": 4}, "NEIGHBOURS_RANGE"),
         ({"collection": "a/b"}, "COLLECTION_NAME"),
         ({"collection": "x" * 129}, "COLLECTION_NAME"),
     ],
@@ -220,3 +228,81 @@ async def test_an_unknown_reranker_is_refused(world):
 async def test_nothing_found_needs_no_reranker(world):
     question = Question(tenant="acme", held=None, text="impeller", limit=1, reranker="nobody")
     assert (await world.find.run(question)).hits == []
+
+
+async def find(world, text, **options):
+    options = {"tenant": "acme", "held": None, "limit": 10} | options
+    return await world.find.run(Question(text=text, **options))
+
+
+async def test_hits_come_with_the_passages_around_them(world):
+    parts = [f"part {number}" for number in range(4)]
+    await world.deliver(world.embedded(parts[0], "the impeller", *parts[1:]))
+    [hit, *_] = (await find(world, "impeller", neighbours=2)).hits
+    assert hit.passage.text == "the impeller"
+    assert [one.text for one in hit.before] == ["part 0"]
+    assert [one.text for one in hit.after] == ["part 1", "part 2"]
+    [alone, *_] = (await find(world, "impeller")).hits
+    assert (alone.before, alone.after) == ((), ())
+
+
+async def test_neighbours_are_of_the_same_version_and_document(world):
+    await world.deliver(world.embedded("an impeller", "old words"))
+    await world.deliver(world.embedded("an impeller", "new words", version=2))
+    valve = "collections/manuals/documents/valve"
+    await world.deliver(world.embedded("valve", "of another document", document=valve))
+    [hit, *_] = (await find(world, "impeller", neighbours=3)).hits
+    assert [one.text for one in (*hit.before, *hit.after)] == ["new words"]
+
+
+async def test_neighbours_of_a_document_hidden_meanwhile_are_not_read(world):
+    await world.deliver(world.embedded("the impeller", "its neighbour"))
+    [hit] = (await find(world, "impeller", limit=1)).hits
+    around = await world.ledger.list_neighbours("acme", None, [hit.passage], 3)
+    assert [[one.text for one in some] for some in around] == [["its neighbour"]]
+    assert await world.ledger.list_neighbours("globex", None, [hit.passage], 3) == [[]]
+    world.everything.execute("UPDATE documents SET labels = '{hr}'")
+    held = frozenset({"sales"})
+    assert await world.ledger.list_neighbours("acme", held, [hit.passage], 3) == [[]]
+    world.everything.execute("UPDATE documents SET tombstone_version = live_version")
+    assert await world.ledger.list_neighbours("acme", None, [hit.passage], 3) == [[]]
+
+
+async def test_other_wordings_find_what_the_question_misses(world):
+    filler = [f"bearing grease number {number}" for number in range(30)]
+    await world.deliver(world.embedded("impeller wear", "worn rotor blades", *filler))
+    question = {"limit": 2, "wordings": ("rotor blades",)}
+    found = {hit.passage.text for hit in (await find(world, "impeller", **question)).hits}
+    assert found == {"impeller wear", "worn rotor blades"}
+
+
+async def test_diverse_hits_leave_out_what_repeats_in_other_words(world):
+    await world.deliver(
+        world.embedded("impeller wear", "impeller wear a", "impeller wear b", "impeller and oil")
+    )
+    plain = [hit.passage.text for hit in (await find(world, "impeller wear", limit=2)).hits]
+    diverse = (await find(world, "impeller wear", limit=2, diversity=0.9)).hits
+    assert diverse[0].passage.text == plain[0]
+    assert diverse[1].passage.text == "impeller and oil"
+
+
+async def test_an_explained_search_says_how_its_order_came_about(world):
+    await world.deliver(world.embedded("impeller wear", "bearing grease"))
+    found = await find(world, "impeller wear", explain=True, neighbours=1)
+    assert found.explanation is not None
+    assert [one.name for one in found.explanation.stages] == [
+        "embed the question",
+        "rank candidates",
+        "look up passages",
+        "read neighbours",
+    ]
+    assert all(one.seconds > 0 for one in found.explanation.stages)
+    assert found.explanation.profile == world.profile.name
+    assert {"impel", "wear"} & {term for term, _ in found.explanation.terms}
+    best = found.hits[0].explained
+    assert best is not None
+    assert (best.meaning_rank, best.words_rank, best.fused_rank) == (1, 1, 1)
+    assert best.meaning + best.words + best.neighbours == pytest.approx(found.hits[0].score)
+    plain = await find(world, "impeller wear")
+    assert plain.explanation is None
+    assert plain.hits[0].explained is None

@@ -625,3 +625,16 @@ async def test_points_say_which_analyser_made_their_terms(store: VectorStore):
     assert await store.count(ACME, CURRENT) == 2
     assert await store.count(ACME, Filter(analyser=ANALYSER + 1)) == 1
     assert numbers((await store.scroll(ACME, CURRENT)).entries) == [2, 3]
+
+
+async def test_diverse_points_come_before_those_that_repeat(store: VectorStore):
+    near = [point(n, "", dense=(1, 0.01 * n, 0, 0)) for n in (1, 2, 3)]
+    await store.upsert(ACME, [*near, point(4, "", dense=(0.7, 0, 0.7, 0))])
+    plain = await store.search(ACME, meaning(1, 0, 0, 0, limit=2))
+    assert [uuid.UUID(one).int for one in plain.point_ids[:2]] == [1, 2]
+    diverse = await store.search(ACME, meaning(1, 0, 0, 0, limit=2, diversity=0.9))
+    assert [uuid.UUID(one).int for one in diverse.point_ids[:2]] == [1, 4]
+    assert sorted(diverse.point_ids) == sorted(plain.point_ids)
+    with pytest.raises(InvalidInputError) as refused:
+        meaning(1, 0, 0, 0, diversity=1.5)
+    assert refused.value.reason == "DIVERSITY_RANGE"

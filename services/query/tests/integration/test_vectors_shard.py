@@ -17,7 +17,8 @@ from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import SparseVector, encode_passage, encode_question
 from query.retrieval.vector_store import EVERYTHING, Point, Probe, TenantScope
 from query.vectors import stores
-from query.vectors.shard import EngineBrokenError, Shard
+from query.vectors.shard import Shard
+from query.vectors.shard_errors import EngineBrokenError
 from query.vectors.stores import Stores
 
 ACME = TenantScope("acme")

@@ -67,6 +67,15 @@ class Ranked:
     cosines: Sequence[float]
     bm25s: Sequence[float]
 
+    def take(self, rows: Sequence[int]) -> "Ranked":
+        """Selects rows, in this order."""
+        return Ranked(
+            point_ids=[self.point_ids[row] for row in rows],
+            scores=[self.scores[row] for row in rows],
+            cosines=[self.cosines[row] for row in rows],
+            bm25s=[self.bm25s[row] for row in rows],
+        )
+
 
 def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranked:
     """Order the candidates, best first; equal scores in the order of ids.
@@ -81,12 +90,17 @@ def fuse(found: Candidates, vectors: Matrix, *, depth: int, limit: int) -> Ranke
         depth: the maximum length of the lists; a list of this length was cut.
         limit: how many candidates at the top must be exact.
     """
+    meaning, words = standardise_lists(found.cosines, found.bm25s, depth)
+    scores = np.round(smooth(meaning + words, vectors, limit), DIGITS)
+    return _order(found, scores)
+
+
+def standardise_lists(cosines: Scores, bm25s: Scores, depth: int) -> tuple[Scores, Scores]:
+    """The z-scores of both lists; NaN in a list marks what it does not have."""
     # A candidate missing from a cut list gets at most the lowest score of the list. A candidate
     # missing from a word list that was not cut shares no word with the question: its score is 0.
-    cut = np.count_nonzero(~np.isnan(found.bm25s)) >= depth
-    scores = standardise(found.cosines) + standardise(found.bm25s, floor=None if cut else 0.0)
-    scores = np.round(smooth(scores, vectors, limit), DIGITS)
-    return _order(found, scores)
+    cut = np.count_nonzero(~np.isnan(bm25s)) >= depth
+    return standardise(cosines), standardise(bm25s, floor=None if cut else 0.0)
 
 
 def rank_by_words(found: Candidates) -> Ranked:

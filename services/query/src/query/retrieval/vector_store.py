@@ -124,7 +124,8 @@ class Probe:
     `depth` limits each of the two lists before they are fused. The first `limit` of the fused order
     are exact (see `fuse`); all candidates are returned. Without `dense` the search uses only words;
     an empty `sparse` finds nothing by words. A word that no point within `within` has is replaced
-    by the words that look alike, see `spellings`.
+    by the words that look alike, see `spellings`. `diversity`, 0 to 1, as in `diversify`; it needs
+    `dense`.
     """
 
     dense: Vector | None
@@ -133,6 +134,7 @@ class Probe:
     limit: int = LIMIT_MAX
     within: Filter = EVERYTHING
     spellings: Sequence[Spelling] = ()
+    diversity: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -141,6 +143,10 @@ class Probe:
         ):
             if not 0 < value <= most:
                 raise InvalidInputError("LIMIT_RANGE", f"{name} must be in 1..{most}", given=value)
+        if not 0 <= self.diversity <= 1:
+            raise InvalidInputError(
+                "DIVERSITY_RANGE", "diversity must be in 0..1", given=self.diversity
+            )
         if self.dense is not None and not bool(np.isfinite(self.dense).all()):
             raise InvalidInputError("VECTOR_INVALID", "a vector is one row of finite numbers")
         if len(self.spellings) > SPELLINGS_MAX:

@@ -7,6 +7,7 @@ from uuid import UUID
 import numpy as np
 from typing_extensions import override
 
+from chassis.base.labels import Held
 from chassis.base.postgres import Database
 from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
@@ -82,6 +83,26 @@ AND (SELECT {condition} FROM descriptions AS described
      WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
      LIMIT 1)
 """
+
+_NEIGHBOURS: Final = f"""
+SELECT wanted.place, passage.*
+FROM unnest(%(documents)s::text[], %(versions)s::int8[], %(ordinals)s::int4[])
+     WITH ORDINALITY AS wanted(document, version, ordinal, place)
+CROSS JOIN LATERAL (
+    SELECT live_version, tombstone_version, labels FROM documents
+    WHERE tenant_id = %(tenant)s AND document = wanted.document LIMIT 1
+) AS known
+CROSS JOIN LATERAL (
+    SELECT {_PASSAGE} FROM passages {_DESCRIBED}
+    WHERE tenant_id = %(tenant)s AND document = wanted.document AND version = wanted.version
+      AND ordinal BETWEEN wanted.ordinal - %(reach)s AND wanted.ordinal + %(reach)s
+      AND ordinal <> wanted.ordinal
+    ORDER BY ordinal LIMIT 2 * %(reach)s
+) AS passage
+WHERE known.live_version = wanted.version AND known.tombstone_version < wanted.version
+  AND (%(held)s::text[] IS NULL OR known.labels = '{{}}' OR known.labels && %(held)s)
+ORDER BY place, ordinal
+"""  # noqa: S608
 
 _PAGE: Final = f"""
 SELECT point_id, {_PASSAGE}, (
@@ -201,6 +222,24 @@ class PostgresLedger(Ledger):
         return Found(
             hits=hits, complete_store=rows[0]["complete_store"], live=rows[0]["live"] or ""
         )
+
+    @override
+    async def list_neighbours(
+        self, tenant: str, held: Held, passages: Sequence[Passage], reach: int
+    ) -> Sequence[Sequence[Passage]]:
+        rows = await self._read(
+            tenant,
+            _NEIGHBOURS,
+            held=None if held is None else sorted(held),
+            documents=[one.version.document for one in passages],
+            versions=[one.version.number for one in passages],
+            ordinals=[one.ordinal for one in passages],
+            reach=reach,
+        )
+        around: list[list[Passage]] = [[] for _ in passages]
+        for row in rows:
+            around[row["place"] - 1].append(_passage(row))
+        return around
 
     @override
     async def list_passages(

@@ -6,16 +6,29 @@ from math import isnan
 from typing import Final
 
 from chassis.base.errors import UnavailableError
-from query.domain import LIMIT_MAX, Hit, Passage, Question, Ranking, SearchResult, Vector
+from query.domain import (
+    LIMIT_MAX,
+    Explanation,
+    Hit,
+    Passage,
+    Question,
+    Ranking,
+    SearchResult,
+    Vector,
+)
 from query.filters.points import ask_points
 from query.profile import make_point_id
 from query.retrieval.copies import join_copies
+from query.retrieval.explanation import explain_ranking
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import read_words
-from query.retrieval.vector_store import SPELLINGS_MAX, Filter, Probe, TenantScope
+from query.retrieval.vector_store import DEPTH_MAX, SPELLINGS_MAX, Filter, Probe, TenantScope
+from query.retrieval.wordings import merge_wordings
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
 from query.usecases.ports import Found, Ledger, Wanted
 from query.usecases.reranker import Reranker
+from query.usecases.stages import Stages
+from query.words.terms import read_question
 
 REBUILDING_RETRY_S: Final = 5.0
 # Candidates looked up at first for each requested hit.
@@ -57,8 +70,9 @@ class FindPassages:
         """
         index = await self.indexes.find_live()
         for _ in range(FLIPS_MAX):
+            stages = Stages()
             try:
-                found = await self._find(index, question)
+                found = await self._find(index, question, stages)
             except UnavailableError:
                 # The profile may have been flipped away and dropped since.
                 live = await self.indexes.follow()
@@ -66,22 +80,52 @@ class FindPassages:
                     raise
             else:
                 if found.live == index.profile.name:
-                    return await self._rerank(question, found.result)
+                    return await self._finish(index, question, found.result, stages)
                 live = await self.indexes.follow()
             index = live
         raise rebuilding_error()
 
-    async def _find(self, index: Index, question: Question) -> "_Found":
+    async def _find(self, index: Index, question: Question, stages: Stages) -> "_Found":
         """Finds what is returned, or what is ranked again."""
         store_id = index.serving.store_id
         if store_id is None:
             raise rebuilding_error()
-        vector = await index.embedder.embed_question(question.text)
+        with stages.run("embed the question"):
+            texts = (question.text, *question.wordings)
+            vectors = [await index.embedder.embed_question(text) for text in texts]
         count = question.limit if question.reranker is None else max(question.limit, RERANKED_MIN)
-        ranked = await self._rank(index, question, vector, count)
+        with stages.run("rank candidates") as stage:
+            rankings = [
+                await self._rank(index, question, text, vector, count)
+                for text, vector in zip(texts, vectors, strict=True)
+            ]
+            ranked = merge_wordings(rankings)
+            stage.passages = len(ranked.point_ids)
+        with stages.run("look up passages") as stage:
+            found, hits = await self._choose_hits(index, question, ranked, count)
+            stage.passages = len(hits)
+        # The store was complete during the search only if it is the same before and after.
+        if found.complete_store != store_id:
+            self.indexes.wake()
+            raise rebuilding_error()
+        if question.explain:
+            hits = _explain_hits(hits, rankings[0])
+        result = SearchResult(
+            hits=hits,
+            ranking=Ranking.WORDS if vectors[0] is None else Ranking.MEANING_AND_WORDS,
+            words_outdated=index.serving.outdated > 0,
+        )
+        return _Found(result, found.live)
+
+    async def _choose_hits(
+        self, index: Index, question: Question, ranked: Ranked, count: int
+    ) -> tuple[Found, Sequence[Hit]]:
+        """What was looked up, and the best `count` of it.
+
+        The first few candidates are nearly always enough, because few are deleted, superseded or
+        copies. But many good ones may belong to one document.
+        """
         candidates = len(ranked.point_ids)
-        # The first few are nearly always enough, because few candidates are deleted, superseded or
-        # copies. But many good ones may belong to one document.
         first = candidates if question.one_per_document else count * LOOK_UP_FIRST
         limit = count + (SPARE_HITS if question.join_copies else 0)
         found = await self._look_up(index, question, ranked, first=first, limit=limit)
@@ -89,27 +133,55 @@ class FindPassages:
         if len(hits) < count and (first < candidates or len(found.hits) == limit):
             found = await self._look_up(index, question, ranked, first=candidates, limit=candidates)
             hits = _choose(found, ranked, question, count)
-        # The store was complete during the search only if it is the same before and after.
-        if found.complete_store != store_id:
-            self.indexes.wake()
-            raise rebuilding_error()
-        ranking = Ranking.WORDS if vector is None else Ranking.MEANING_AND_WORDS
-        outdated = index.serving.outdated > 0
-        result = SearchResult(hits=hits, ranking=ranking, words_outdated=outdated)
-        return _Found(result, found.live)
+        return found, hits
 
-    async def _rerank(self, question: Question, found: SearchResult) -> SearchResult:
-        """The result in the order of the reranker, if one was asked for."""
-        if question.reranker is None or not found.hits:
-            return found
-        texts = [_read_whole(hit.passage) for hit in found.hits]
-        scores = await self.reranker.score(question.reranker, question.text, texts)
-        scored = [
-            replace(hit, rerank_score=score) for hit, score in zip(found.hits, scores, strict=True)
-        ]
+    async def _finish(
+        self, index: Index, question: Question, found: SearchResult, stages: Stages
+    ) -> SearchResult:
+        """The result in its last order, with what was asked for besides."""
+        if question.reranker is not None and found.hits:
+            with stages.run("rerank passages") as stage:
+                hits = await self._rerank(question, question.reranker, found.hits)
+                stage.passages = len(hits)
+            found = replace(found, hits=hits)
+        if question.neighbours and found.hits:
+            with stages.run("read neighbours"):
+                hits = await self._add_neighbours(question, found.hits)
+            found = replace(found, hits=hits)
+        if question.explain:
+            weights = read_question(question.text).weights
+            explanation = Explanation(
+                stages=stages.ended,
+                terms=sorted(weights.items(), key=lambda one: (-one[1], one[0])),
+                profile=index.profile.name,
+            )
+            found = replace(found, explanation=explanation)
+        return found
+
+    async def _rerank(
+        self, question: Question, reranker: str, hits: Sequence[Hit]
+    ) -> Sequence[Hit]:
+        """The hits in the order of the reranker."""
+        texts = [_read_whole(hit.passage) for hit in hits]
+        scores = await self.reranker.score(reranker, question.text, texts)
+        scored = [replace(hit, rerank_score=score) for hit, score in zip(hits, scores, strict=True)]
         # A stable sort: hits with equal scores stay in the order in which they were found.
         scored.sort(key=lambda hit: -(hit.rerank_score or 0.0))
-        return replace(found, hits=scored[: question.limit])
+        return scored[: question.limit]
+
+    async def _add_neighbours(self, question: Question, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """The hits with the passages before and after each in its document."""
+        around = await self.ledger.list_neighbours(
+            question.tenant, question.held, [hit.passage for hit in hits], question.neighbours
+        )
+        return [
+            replace(
+                hit,
+                before=tuple(one for one in some if one.ordinal < hit.passage.ordinal),
+                after=tuple(one for one in some if one.ordinal > hit.passage.ordinal),
+            )
+            for hit, some in zip(hits, around, strict=True)
+        ]
 
     async def _look_up(
         self, index: Index, question: Question, ranked: Ranked, *, first: int, limit: int
@@ -126,15 +198,17 @@ class FindPassages:
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
     async def _rank(
-        self, index: Index, question: Question, vector: Vector | None, count: int
+        self, index: Index, question: Question, text: str, vector: Vector | None, count: int
     ) -> Ranked:
+        """The candidates for one wording of the question."""
         collections = {f"collections/{question.collection}"} if question.collection else set()
-        words = read_words(question.text)
+        words = read_words(text)
         probe = Probe(
             dense=vector,
             sparse=words.vector,
             spellings=words.spellings[:SPELLINGS_MAX],
             limit=min(count + SPARE_HITS, LIMIT_MAX),
+            diversity=question.diversity if vector is not None else 0.0,
             within=Filter(
                 collections=frozenset(collections),
                 where=None if question.where is None else ask_points(question.where),
@@ -173,6 +247,15 @@ def _choose(found: Found, ranked: Ranked, question: Question, count: int) -> Seq
     if question.join_copies:
         return join_copies(scored, count)
     return scored[:count]
+
+
+def _explain_hits(hits: Sequence[Hit], ranked: Ranked) -> Sequence[Hit]:
+    """The hits with their explanation, as far as the question itself found them."""
+    explained = explain_ranking(ranked, DEPTH_MAX)
+    return [
+        replace(hit, explained=explained.get(str(make_point_id(hit.passage.chunk_id))))
+        for hit in hits
+    ]
 
 
 def _read_score(score: float) -> float | None:

@@ -252,6 +252,14 @@ class Ledger(Protocol):
         And only of documents that `wanted.held` may see.
         """
 
+    async def list_neighbours(
+        self, tenant: str, held: Held, passages: Sequence[Passage], reach: int
+    ) -> Sequence[Sequence[Passage]]:
+        """For each passage those at most `reach` before or after it in its version, in order.
+
+        None if the version is not live any more, or `held` may not see its document.
+        """
+
     async def list_passages(
         self, tenant: str, after: UUID | None, limit: int
     ) -> Sequence[tuple[UUID, Passage]]:

@@ -113,6 +113,7 @@ class EngineVectors(VectorStore):
             spellings=[
                 pb.Spelling(word=one.word, similar=_sparse(one.similar)) for one in probe.spellings
             ],
+            diversity=probe.diversity,
         )
         with _translate_errors():
             response = await self._stub.Search(request, timeout=READ_TIMEOUT_S)

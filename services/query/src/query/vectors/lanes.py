@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from chassis.base.errors import DeadlineError, OverloadedError
@@ -24,7 +25,7 @@ class Lane:
         self._held = 0
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Run `call` in a thread of the lane.
+        """Run `call` in a thread of the lane, in the context of the caller.
 
         Raises:
             OverloadedError: VECTORS_BUSY, the lane is full.
@@ -38,7 +39,7 @@ class Lane:
             )
         loop = asyncio.get_running_loop()
         self._held += 1
-        future = self._pool.submit(call)
+        future = self._pool.submit(copy_context().run, call)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         return await self._wait_for(future)
 

@@ -20,6 +20,7 @@ from chassis.base.errors import (
 )
 from query.domain import Vector, collection_of
 from query.filters.facts import Facts
+from query.retrieval.diversity import diversify
 from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
@@ -170,7 +171,8 @@ class QdrantVectors(VectorStore):
         rows = np.empty((len(candidates.point_ids), self._dimensions), dtype=np.float32)
         for row, point_id in enumerate(candidates.point_ids):
             rows[row] = vectors[point_id]
-        return fuse(candidates, rows, depth=probe.depth, limit=probe.limit)
+        ranked = fuse(candidates, rows, depth=probe.depth, limit=probe.limit)
+        return diversify(ranked, candidates, rows, diversity=probe.diversity, limit=probe.limit)
 
     @override
     async def describe(

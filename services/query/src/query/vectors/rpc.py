@@ -30,7 +30,8 @@ from query.retrieval.vector_store import (
 )
 from query.vectors.condition_messages import read_condition
 from query.vectors.lanes import Lane
-from query.vectors.shard import EngineBrokenError, Shard
+from query.vectors.shard import Shard
+from query.vectors.shard_errors import EngineBrokenError
 from query.vectors.stores import Stores
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class VectorRpc(VectorServiceServicer):
             spellings=[
                 Spelling(tuple(one.word), _sparse(one.similar)) for one in request.spellings
             ],
+            diversity=request.diversity,
         )
         held = frozenset(request.held.labels) if request.HasField("held") else None
         found = await self._read(

@@ -22,7 +22,7 @@ from chassis.process.garbage import exempt_loaded_objects
 from chassis.rpc.server import PUBLIC, Access, create_server, private_interceptors
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
-from query.vectors.shard import EngineBrokenError
+from query.vectors.shard_errors import EngineBrokenError
 from query.vectors.stores import Stores, lock_folder
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ several threads. The engine holds the interpreter lock while it writes, so batch
 import logging
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,13 @@ from typing import Any, Final
 import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
+from opentelemetry import trace
 
-from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
+from chassis.base.errors import InvalidInputError, UnavailableError
+from chassis.base.telemetry import TRACER_NAME
 from query.domain import Matrix, Vector
 from query.filters.facts import Facts
+from query.retrieval.diversity import diversify
 from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
@@ -33,6 +36,7 @@ from query.retrieval.vector_store import (
     to_stored,
     to_stored_facts,
 )
+from query.vectors.shard_errors import EngineBrokenError, store_missing_error, translate_errors
 from query.vectors.shard_filters import (
     INDEXES,
     filter_points,
@@ -56,10 +60,6 @@ KNOWN_WORDS_MAX: Final = 8_192
 # scores twice as many points as requested by their vectors. Codes of narrow vectors are too coarse.
 CODED_DIMENSIONS_MIN: Final = 64
 SCAN: Final = edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
-
-
-class EngineBrokenError(UnavailableError):
-    """The engine's state in memory is no longer reliable; the process must end."""
 
 
 class Shard:
@@ -91,7 +91,7 @@ class Shard:
             optimizers=edge.EdgeOptimizersConfig(indexing_threshold=0, default_segment_number=1),
             wal_enabled=True,
         )
-        with _translate_errors():
+        with translate_errors():
             shard = edge.EdgeShard.create(str(folder), config)
             _create_indexes(shard)
         return cls(shard, dimensions)
@@ -99,7 +99,7 @@ class Shard:
     @classmethod
     def load(cls, folder: Path, dimensions: int) -> "Shard":
         """Open a store and replay its log; raises UnavailableError if it cannot be read."""
-        with _translate_errors():
+        with translate_errors():
             loaded = edge.EdgeShard.load(str(folder))
             _create_indexes(loaded)
             shard = cls(loaded, dimensions)
@@ -118,7 +118,7 @@ class Shard:
         # Ordinals have no index, so counting them reads each payload.
         every = edge.FieldCondition("ordinal", range=edge.RangeFloat(gte=0))
         try:
-            with _translate_errors():
+            with translate_errors():
                 read = self._shard.count(edge.CountRequest(filter=edge.Filter(must=[every])))
                 return read == self._shard.count(edge.CountRequest())
         except UnavailableError:
@@ -158,22 +158,27 @@ class Shard:
         if probe.dense is not None:
             self._check_width(probe.dense)
             nearest = edge.Query.Nearest(probe.dense.tolist(), using=DENSE)
-            dense = self._query(nearest, probe.depth, within, edge.SearchParams(quantization=SCAN))
-        words = self._replace_unknown(scope, probe)
-        if words.indices:
-            # Rarity counted over all tenants would reveal what others write about.
-            searched = Filter(collections=probe.within.collections)
-            corpus = edge.IdfParams(corpus=filter_points(scope, searched))
-            sparse = self._query(
-                _by_words(words), probe.depth, within, edge.SearchParams(idf=corpus)
-            )
+            coded = edge.SearchParams(quantization=SCAN)
+            with _start_span("search by meaning"):
+                dense = self._query(nearest, probe.depth, within, coded)
+        with _start_span("search by words"):
+            words = self._replace_unknown(scope, probe)
+            if words.indices:
+                # Rarity counted over all tenants would reveal what others write about.
+                searched = Filter(collections=probe.within.collections)
+                corpus = edge.SearchParams(
+                    idf=edge.IdfParams(corpus=filter_points(scope, searched))
+                )
+                sparse = self._query(_by_words(words), probe.depth, within, corpus)
         found = Candidates.merge(dense, sparse)
         if probe.dense is None:
             return rank_by_words(found)
         vectors, kept = self._read_vectors(scope, found.point_ids)
         if len(kept) < len(found.point_ids):
             found = found.take(kept)
-        return fuse(found, vectors, depth=probe.depth, limit=probe.limit)
+        with _start_span("fuse the candidates"):
+            ranked = fuse(found, vectors, depth=probe.depth, limit=probe.limit)
+            return diversify(ranked, found, vectors, diversity=probe.diversity, limit=probe.limit)
 
     def describe(
         self,
@@ -246,7 +251,7 @@ class Shard:
     def close(self) -> None:
         """Close the store; concurrent calls get STORE_MISSING."""
         self._closed = True
-        with _translate_errors():
+        with translate_errors():
             self._shard.close()
 
     def _write(self, operation: edge.UpdateOperation) -> None:
@@ -325,7 +330,7 @@ class Shard:
         After a failed write the engine refuses all further writes until the store is opened again.
         """
         try:
-            with _translate_errors():
+            with translate_errors():
                 yield
         except EngineBrokenError:
             raise
@@ -366,11 +371,6 @@ def _normalise(vectors: Sequence[Vector]) -> Matrix:
     return unit
 
 
-def store_missing_error() -> FailedPreconditionError:
-    """The error for a profile without a store."""
-    return FailedPreconditionError("STORE_MISSING", "no store for this embedding profile")
-
-
 def _read_place(payload: Any) -> dict[str, Any]:
     place = {key: payload[key] for key in ("document", "version", "ordinal", "described")}
     # The first points did not say which analyser made them.
@@ -378,14 +378,6 @@ def _read_place(payload: Any) -> dict[str, Any]:
     return {**place, "labels": from_stored(payload["labels"]), "analyser": analyser}
 
 
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Translates the engine's errors: a bare `Exception`, or a panic that is not an `Exception`."""
-    try:
-        yield
-    except Exception as error:
-        raise UnavailableError("VECTORS_FAILED", "the vector engine failed") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise EngineBrokenError("VECTORS_BROKEN", "the vector engine panicked") from error
+def _start_span(name: str) -> AbstractContextManager[Any]:
+    """A span of a stage of a search."""
+    return trace.get_tracer(TRACER_NAME).start_as_current_span(name)

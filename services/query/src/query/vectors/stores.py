@@ -26,7 +26,8 @@ from chassis.base.errors import (
     ServiceError,
 )
 from query.retrieval.vector_store import StoreInfo, check_profile
-from query.vectors.shard import ENGINE, LAYOUT, Shard, store_missing_error
+from query.vectors.shard import ENGINE, LAYOUT, Shard
+from query.vectors.shard_errors import store_missing_error
 
 log = logging.getLogger(__name__)
 

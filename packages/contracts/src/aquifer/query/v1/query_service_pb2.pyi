@@ -106,6 +106,10 @@ class SearchRequest(message.Message):
     SEPARATE_COPIES_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
+    WORDINGS_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
+    NEIGHBOURS_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
@@ -123,6 +127,14 @@ class SearchRequest(message.Message):
     """
     reranker: builtins.str
     """That model: one of InferenceService.ListModels that can rerank; empty: the default one."""
+    diversity: builtins.float
+    """How much the hits differ from each other in meaning, 0 to 1. 0: they are ordered by their score
+    alone; 0.3 already replaces most hits that repeat others in other words.
+    """
+    neighbours: builtins.int
+    """Passages of the same document before and after each hit to return with it, 0 to 3 on each side."""
+    explain: builtins.bool
+    """True: the response says how its order came about."""
     filter: builtins.str
     """Only passages of documents for which this is true, for example
     `metadata.year >= 2020 AND (metadata.tags:draft OR labels:hr)`; empty: all. A search still fills
@@ -144,6 +156,12 @@ class SearchRequest(message.Message):
         parentheses.
       * At most 4,000 characters, 64 conditions, 8 parentheses and NOT inside each other.
     """
+    @builtins.property
+    def wordings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Up to 4 other wordings of the question, 1 to 4,000 characters each. Each is searched for, and a
+        passage that several wordings find early comes first. `rerank` reads the question alone.
+        """
+
     def __init__(
         self,
         *,
@@ -154,11 +172,15 @@ class SearchRequest(message.Message):
         separate_copies: builtins.bool = ...,
         rerank: builtins.bool = ...,
         reranker: builtins.str = ...,
+        wordings: abc.Iterable[builtins.str] | None = ...,
+        diversity: builtins.float = ...,
+        neighbours: builtins.int = ...,
+        explain: builtins.bool = ...,
         filter: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "limit", b"limit", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "limit", b"limit", "neighbours", b"neighbours", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies", "wordings", b"wordings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,6 +193,7 @@ class SearchResponse(message.Message):
     HITS_FIELD_NUMBER: builtins.int
     RANKING_FIELD_NUMBER: builtins.int
     WORDS_OUTDATED_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
     ranking: Ranking.ValueType
     """What decided their order."""
     words_outdated: builtins.bool
@@ -181,16 +204,109 @@ class SearchResponse(message.Message):
     def hits(self) -> containers.RepeatedCompositeFieldContainer[Hit]:
         """Best first."""
 
+    @builtins.property
+    def explanation(self) -> SearchExplanation:
+        """Unless `explain` is set, unset."""
+
     def __init__(
         self,
         *,
         hits: abc.Iterable[Hit] | None = ...,
         ranking: Ranking.ValueType = ...,
         words_outdated: builtins.bool = ...,
+        explanation: SearchExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["explanation", b"explanation", "hits", b"hits", "ranking", b"ranking", "words_outdated", b"words_outdated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SearchExplanation(message.Message):
+    """How the order of the hits came about."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STAGES_FIELD_NUMBER: builtins.int
+    TERMS_FIELD_NUMBER: builtins.int
+    PROFILE_FIELD_NUMBER: builtins.int
+    profile: builtins.str
+    """The embedding profile that was live."""
+    @builtins.property
+    def stages(self) -> containers.RepeatedCompositeFieldContainer[SearchStage]:
+        """The stages of the search in their order; also spans of its trace."""
+
+    @builtins.property
+    def terms(self) -> containers.RepeatedCompositeFieldContainer[QuestionTerm]:
+        """Terms of the question with their weights, the heaviest first, without those of other wordings. A
+        term is not always a word: see docs/adr/0054-words-in-every-language.md.
+        """
+
+    def __init__(
+        self,
+        *,
+        stages: abc.Iterable[SearchStage] | None = ...,
+        terms: abc.Iterable[QuestionTerm] | None = ...,
+        profile: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["hits", b"hits", "ranking", b"ranking", "words_outdated", b"words_outdated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile", b"profile", "stages", b"stages", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SearchStage(message.Message):
+    """A stage of a search."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MILLISECONDS_FIELD_NUMBER: builtins.int
+    PASSAGES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """For example `embed the question`."""
+    milliseconds: builtins.float
+    """How long it took."""
+    passages: builtins.int
+    """Number of passages after it; unset for a stage that yields none."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        milliseconds: builtins.float = ...,
+        passages: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_passages", b"_passages", "passages", b"passages"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_passages", b"_passages", "milliseconds", b"milliseconds", "name", b"name", "passages", b"passages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__passages: _TypeAlias = typing.Literal["passages"]  # noqa: Y015
+    _WhichOneofArgType__passages: _TypeAlias = typing.Literal["_passages", b"_passages"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passages) -> _WhichOneofReturnType__passages | None: ...
+
+@typing.final
+class QuestionTerm(message.Message):
+    """What a question has of a word, an identifier or a number."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    term: builtins.str
+    """The term."""
+    weight: builtins.float
+    """Its weight before its rarity."""
+    def __init__(
+        self,
+        *,
+        term: builtins.str = ...,
+        weight: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["term", b"term", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,6 +324,9 @@ class Hit(message.Message):
     COPY_COUNT_FIELD_NUMBER: builtins.int
     COPIES_FIELD_NUMBER: builtins.int
     RERANK_SCORE_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
     score: builtins.float
     """Fused score; only comparable within one response."""
     cosine: builtins.float
@@ -232,6 +351,20 @@ class Hit(message.Message):
     def copies(self) -> containers.RepeatedCompositeFieldContainer[Copy]:
         """The first 20 of them."""
 
+    @builtins.property
+    def before(self) -> containers.RepeatedCompositeFieldContainer[Passage]:
+        """The passages of the same document before it, in text order, see `SearchRequest.neighbours`. The
+        last hits of a response that would exceed 4 MiB have none.
+        """
+
+    @builtins.property
+    def after(self) -> containers.RepeatedCompositeFieldContainer[Passage]:
+        """Those after it."""
+
+    @builtins.property
+    def explanation(self) -> HitExplanation:
+        """Unless `explain` is set, unset."""
+
     def __init__(
         self,
         *,
@@ -243,10 +376,13 @@ class Hit(message.Message):
         copy_count: builtins.int = ...,
         copies: abc.Iterable[Copy] | None = ...,
         rerank_score: builtins.float | None = ...,
+        before: abc.Iterable[Passage] | None = ...,
+        after: abc.Iterable[Passage] | None = ...,
+        explanation: HitExplanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "bm25", b"bm25", "cosine", b"cosine", "passage", b"passage", "rerank_score", b"rerank_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "bm25", b"bm25", "cosine", b"cosine", "explanation", b"explanation", "passage", b"passage", "rerank_score", b"rerank_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "bm25", b"bm25", "copies", b"copies", "copy_count", b"copy_count", "cosine", b"cosine", "lines", b"lines", "passage", b"passage", "rerank_score", b"rerank_score", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_bm25", b"_bm25", "_cosine", b"_cosine", "_rerank_score", b"_rerank_score", "after", b"after", "before", b"before", "bm25", b"bm25", "copies", b"copies", "copy_count", b"copy_count", "cosine", b"cosine", "explanation", b"explanation", "lines", b"lines", "passage", b"passage", "rerank_score", b"rerank_score", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bm25: _TypeAlias = typing.Literal["bm25"]  # noqa: Y015
     _WhichOneofArgType__bm25: _TypeAlias = typing.Literal["_bm25", b"_bm25"]  # noqa: Y015
@@ -260,6 +396,46 @@ class Hit(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
+
+@typing.final
+class HitExplanation(message.Message):
+    """Without other wordings and `diversity`, the score of a hit is `meaning` + `words` + `neighbours`."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    MEANING_RANK_FIELD_NUMBER: builtins.int
+    WORDS_RANK_FIELD_NUMBER: builtins.int
+    MEANING_FIELD_NUMBER: builtins.int
+    WORDS_FIELD_NUMBER: builtins.int
+    NEIGHBOURS_FIELD_NUMBER: builtins.int
+    FUSED_RANK_FIELD_NUMBER: builtins.int
+    meaning_rank: builtins.int
+    """Its rank among the nearest by meaning, from 1; 0: it is not among them."""
+    words_rank: builtins.int
+    """Its rank among the nearest by words, from 1; 0: it is not among them."""
+    meaning: builtins.float
+    """Its cosine as a z-score: how many standard deviations it is above the mean of the candidates."""
+    words: builtins.float
+    """Its BM25 in the same way; BM25 itself where words alone rank."""
+    neighbours: builtins.float
+    """What the scores of the candidates nearest to it in meaning have added or taken."""
+    fused_rank: builtins.int
+    """Its rank before copies were joined and a model ordered the hits again, from 1."""
+    def __init__(
+        self,
+        *,
+        meaning_rank: builtins.int = ...,
+        words_rank: builtins.int = ...,
+        meaning: builtins.float = ...,
+        words: builtins.float = ...,
+        neighbours: builtins.float = ...,
+        fused_rank: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["fused_rank", b"fused_rank", "meaning", b"meaning", "meaning_rank", b"meaning_rank", "neighbours", b"neighbours", "words", b"words", "words_rank", b"words_rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class Copy(message.Message):

@@ -619,6 +619,7 @@ class SearchRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
     SPELLINGS_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
     profile: builtins.str
     """Embedding profile."""
     tenant: builtins.str
@@ -629,6 +630,10 @@ class SearchRequest(message.Message):
     """Bound of the list by meaning and of the list by words, 1 to 200."""
     limit: builtins.int
     """How many of the first in the fused order are exact, 1 to 100."""
+    diversity: builtins.float
+    """How much the first `limit` differ from each other, 0 to 1; 0: they are in the fused order. Needs
+    `dense`.
+    """
     @builtins.property
     def sparse(self) -> SparseVector:
         """Weights of the question's terms; empty: no search by words."""
@@ -657,10 +662,11 @@ class SearchRequest(message.Message):
         filter: Filter | None = ...,
         held: HeldLabels | None = ...,
         spellings: abc.Iterable[Spelling] | None = ...,
+        diversity: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["filter", b"filter", "held", b"held", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "filter", b"filter", "held", b"held", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "spellings", b"spellings", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["dense", b"dense", "depth", b"depth", "diversity", b"diversity", "filter", b"filter", "held", b"held", "limit", b"limit", "profile", b"profile", "sparse", b"sparse", "spellings", b"spellings", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,8 +52,8 @@ class VectorServiceStub:
     """Finds the points nearest by meaning and those nearest by words, and fuses them
     into one order. INVALID_ARGUMENT
     TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-    FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
-    STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
+    FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT, DIVERSITY_RANGE.
+    FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
     """
     Describe: aio.UnaryUnaryMultiCallable[vector_service_pb2.DescribeRequest, vector_service_pb2.DescribeResponse]
     """Sets the labels of all points of a document, and what points of its versions know of their
@@ -150,8 +150,8 @@ class VectorServiceServicer(metaclass=abc_1.ABCMeta):
         """Finds the points nearest by meaning and those nearest by words, and fuses them
         into one order. INVALID_ARGUMENT
         TENANT_INVALID, LIMIT_RANGE, COLLECTION_NAME, DOCUMENT_NAME, VERSION_INVALID, FILTER_TOO_LONG,
-        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT. FAILED_PRECONDITION
-        STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
+        FILTER_INVALID, VECTOR_INVALID, VECTOR_WIDTH, SPARSE_INVALID, SPELLINGS_COUNT, DIVERSITY_RANGE.
+        FAILED_PRECONDITION STORE_MISSING. UNAVAILABLE VECTORS_FAILED, VECTORS_BROKEN.
         """
 
     @abc_1.abstractmethod

@@ -1,0 +1,169 @@
+"""`aquifer search`: parses its arguments, asks, and shows what was found."""
+
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+from typing_extensions import Unpack
+
+from aquifer_cli import names
+from aquifer_cli.command import Run, command
+from aquifer_cli.commands import COLLECTION_ANY, FOUND_WHERE, cli
+
+if TYPE_CHECKING:
+    from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
+    from aquifer_cli.client import Client
+
+__all__ = ["cli"]
+
+_FILE = click.Path(path_type=Path)
+
+
+class SearchOptions(TypedDict):
+    """The options of `aquifer search`."""
+
+    collection: str
+    where: str
+    limit: int
+    rerank: str | None
+    wordings: tuple[str, ...]
+    diversity: float
+    neighbours: int
+    explain: bool
+    queries: Path | None
+    run_file: Path | None
+
+
+@command(
+    cli,
+    "search",
+    examples="""\
+  aquifer search "how deep is the well" -k 3
+  aquifer search "water level" --filter 'metadata.year >= 2020 AND metadata.tags:survey'
+  aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
+)
+@click.argument("question", required=False)
+@COLLECTION_ANY
+@FOUND_WHERE
+@click.option(
+    "--limit",
+    "-k",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Maximum number of hits; with --queries, of documents per query.",
+)
+@click.option(
+    "--rerank",
+    is_flag=False,
+    flag_value="",
+    metavar="[MODEL]",
+    help="A model orders the best hits again: this one of `aquifer models`, or the default one.",
+)
+@click.option(
+    "--wording",
+    "wordings",
+    multiple=True,
+    help="The question in other words; what several wordings find comes first. At most 4.",
+)
+@click.option(
+    "--diversity",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="How much the hits differ from each other; 0.3 leaves out most that say nothing new.",
+)
+@click.option(
+    "--neighbours",
+    default=0,
+    type=click.IntRange(0, 3),
+    help="Passages of the same document to show before and after each hit.",
+)
+@click.option("--explain", is_flag=True, help="Also show how the order came about.")
+@click.option("--queries", type=_FILE, help="JSONL file of queries: _id, text.")
+@click.option("--run", "run_file", type=_FILE, help="File for the TREC run of document ids.")
+def search(run: Run, question: str | None, **options: Unpack[SearchOptions]) -> int:
+    """Searches passages for a question, or writes a TREC run.
+
+    With --queries and --run: writes the ids of the documents found for each query, best first.
+
+    A filter compares metadata.KEY or metadata."any key" (= !=, numbers and times also < <= > >=,
+    `:` for "has in its list", `:*` for "has a value"), title (= != :*), document and collection
+    (= !=), version (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and parentheses.
+    """
+    from aquifer_cli import found
+    from aquifer_cli.collections import refuse_unknown
+
+    collection = options["collection"]
+    if collection:
+        names.check_collection(collection)
+    queries, run_file = options["queries"], options["run_file"]
+    if queries is not None and _is_of_one_question(options):
+        raise click.UsageError(
+            "--rerank, --wording, --diversity, --neighbours and --explain are for a single QUESTION"
+        )
+    if queries is not None and run_file is not None and question is None:
+        return _search_run(run, queries, run_file, collection, options["limit"], options["where"])
+    if question is None or queries is not None or run_file is not None:
+        raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
+    request = _to_request(question, options)
+
+    async def work(client: "Client") -> "SearchResponse":
+        response: SearchResponse = await client.call(client.query.Search, request)
+        if collection and not response.hits:
+            await refuse_unknown(client, collection)
+        return response
+
+    found.show_response(run.screen, run.with_client(work))
+    return 0
+
+
+def _is_of_one_question(options: SearchOptions) -> bool:
+    """Whether there is an option that a run of many questions does not take."""
+    named = (options["wordings"], options["diversity"], options["neighbours"], options["explain"])
+    return options["rerank"] is not None or any(named)
+
+
+def _to_request(question: str, options: SearchOptions) -> "SearchRequest":
+    from aquifer.query.v1.query_service_pb2 import SearchRequest
+
+    return SearchRequest(
+        question=question,
+        collection=options["collection"],
+        limit=options["limit"],
+        filter=options["where"],
+        rerank=options["rerank"] is not None,
+        reranker=options["rerank"] or "",
+        wordings=options["wordings"],
+        diversity=options["diversity"],
+        neighbours=options["neighbours"],
+        explain=options["explain"],
+    )
+
+
+def _search_run(
+    run: Run, queries: Path, run_file: Path, collection: str, limit: int, where: str
+) -> int:
+    from aquifer_cli import ask as asking
+    from aquifer_cli.collections import refuse_unknown
+    from aquifer_cli.outputs import check_folder, write_file
+
+    pairs = asking.read_queries(queries)
+    check_folder(run_file)
+    out = StringIO()
+    with run.screen.show_progress(answered=len(pairs)) as bars:
+
+        async def work(client: "Client") -> None:
+            if collection:
+                await refuse_unknown(client, collection)
+            advance = bars["answered"].advance
+            await asking.write_run(
+                client, pairs, out, collection=collection, limit=limit, done=advance, where=where
+            )
+
+        run.with_client(work)
+    write_file(run_file, out.getvalue().encode())
+    if run.screen.machine:
+        run.screen.record({"queries": len(pairs), "run": str(run_file)})
+    run.screen.say(f"{len(pairs):,} queries, run in {run_file}")
+    return 0

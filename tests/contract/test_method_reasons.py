@@ -114,7 +114,6 @@ FEED = {
     "DROPS_UNAVAILABLE": "of the drops folder, which is no feed of changes",
 }
 RECONCILE = {
-    "DIVERSITY_RANGE": "the store is read without a search",
     "PROFILE_INVALID": "the names are those that inference lists",
     "DOCUMENT_NAME": "a row or point was checked when it was written",
     "VERSION_INVALID": "a row or point was checked when it was written",
@@ -165,6 +164,7 @@ EXCLUDED = {
         "TEXT_COUNT": "at most 32 passages are embedded at a time",
         "TEXT_LENGTH": "a stored passage has at most 4,096 characters",
         "COLLECTION_NAME": "a comparison has no filter",
+        "DIVERSITY_RANGE": "a comparison asks for the order by score",
         "FILTER_TOO_LONG": "a comparison has no filter",
         "SPELLINGS_COUNT": "a comparison has no words",
         "FILTER_INVALID": "a comparison has no filter",

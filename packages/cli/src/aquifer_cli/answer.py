@@ -31,6 +31,7 @@ async def show_answer(
     model: str = "",
     *,
     where: str = "",
+    prompt: str = "",
     indent: str = "",
 ) -> Shown:
     """Asks a question and prints the answer while it arrives.
@@ -38,7 +39,9 @@ async def show_answer(
     Raises:
         CommandError: with the reason of the service; what had come stays printed.
     """
-    steps = asking.ask(client, question, collection=collection, model=model, where=where)
+    steps = asking.ask(
+        client, question, collection=collection, model=model, where=where, prompt=prompt
+    )
     return await show_steps(steps, screen, indent=indent)
 
 
@@ -85,10 +88,12 @@ def _show_end(
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
     kind = "writes text" if finished.generative else "quotes and does not write text"
-    told = citations and finished.HasField("confidence")
-    confidence = f", confidence {finished.confidence:.2f}" if told else ""
+    rated = citations and finished.HasField("confidence")
+    confidence = f", confidence {finished.confidence:.2f}" if rated else ""
     cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
-    screen.note(f"by {finished.model}, which {kind}{confidence}{cut}", indent)
+    # A model that quotes does not read it.
+    told = f", told by {finished.prompt}" if finished.generative and finished.prompt else ""
+    screen.note(f"by {finished.model}, which {kind}{told}{confidence}{cut}", indent)
     usage = finished.usage
     tokens = f"{usage.input_tokens:,} tokens read, {usage.output_tokens:,} written"
     screen.note(f"{tokens}, the first after {first_s:.2f} s", indent)

@@ -163,14 +163,22 @@ async def write_run(
 
 
 async def ask(
-    client: Client, question: str, *, collection: str, model: str, where: str = ""
+    client: Client,
+    question: str,
+    *,
+    collection: str,
+    model: str,
+    where: str = "",
+    prompt: str = "",
 ) -> AsyncIterator[AskResponse]:
     """The steps of an answer as they arrive; leaving early stops the engine.
 
     Raises:
         CommandError: with the reason of the service.
     """
-    request = AskRequest(question=question, collection=collection, model=model, filter=where)
+    request = AskRequest(
+        question=question, collection=collection, model=model, filter=where, prompt=prompt
+    )
     async for step in stream_steps(client, client.query.Ask, request):
         yield step
 
@@ -216,6 +224,7 @@ def step_json(step: AskResponse) -> dict[str, object]:
                 "generative": finished.generative,
                 "confidence": finished.confidence if finished.HasField("confidence") else None,
                 "degraded": finished.degraded,
+                "prompt": finished.prompt,
                 "usage": {
                     "input_tokens": finished.usage.input_tokens,
                     "output_tokens": finished.usage.output_tokens,

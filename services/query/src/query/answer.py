@@ -51,7 +51,8 @@ class Context:
 class Inquiry:
     """A question to be answered, see `Question`; empty `model`: inference's default.
 
-    `context` is None for a question outside of conversations.
+    `context` is None for a question outside of conversations. `prompt` is a resource name, empty
+    for the built-in one.
     """
 
     tenant: str
@@ -63,8 +64,8 @@ class Inquiry:
     max_output_tokens: int
     where: Expression | None = None
     context: Context | None = None
-
     reranker: str | None = None
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         check_question(self.question)
@@ -128,6 +129,7 @@ class Finish:
 
     `generative`: the model writes text instead of only quoting. `confidence` is in 0..1; None if
     the model does not tell. `degraded`: the default model was away, and another one answered.
+    `prompt` is the resource name of the version that was used.
     """
 
     reason: FinishReason
@@ -137,6 +139,7 @@ class Finish:
     generative: bool
     confidence: float | None
     degraded: bool = False
+    prompt: str = ""
 
 
 Generated = Delta | Quote | Mention | Finish

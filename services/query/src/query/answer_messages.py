@@ -35,7 +35,7 @@ RATINGS: Final = {Rating.GOOD: pb.RATING_GOOD, Rating.BAD: pb.RATING_BAD}
 
 
 def annotate(span: Span, step: Step) -> None:
-    """Writes the id of an answer to its span, and links to the traces of what it cites."""
+    """Writes an answer's id and prompt to its span, and links to the traces of what it cites."""
     match step:
         case Started():
             span.set_attribute("aquifer.answer.id", str(step.answer_id))
@@ -47,6 +47,10 @@ def annotate(span: Span, step: Step) -> None:
                     "aquifer.document.version": passage.version.number,
                 },
             )
+        case Finish() if step.prompt:
+            name, _, version = step.prompt.rpartition("@")
+            span.set_attribute("gen_ai.prompt.name", name)
+            span.set_attribute("gen_ai.prompt.version", version)
         case _:
             pass
 
@@ -124,6 +128,7 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         generative=finish.generative,
         confidence=finish.confidence,
         degraded=finish.degraded,
+        prompt=finish.prompt,
     )
 
 

@@ -25,10 +25,10 @@ BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
 
-_ID = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
-_COLLECTION_ID = re.compile(_ID)
-_COLLECTION = re.compile(f"collections/{_ID}")
-_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{_ID}")
+RESOURCE_ID: Final = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
+_COLLECTION_ID = re.compile(RESOURCE_ID)
+_COLLECTION = re.compile(f"collections/{RESOURCE_ID}")
+_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{RESOURCE_ID}")
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]

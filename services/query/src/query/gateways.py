@@ -22,7 +22,6 @@ from query.profile import Profile
 from query.usecases.generator import (
     EXTRACTIVE,
     HISTORY_INSTRUCTIONS,
-    INSTRUCTIONS,
     Generator,
     Prompt,
 )
@@ -179,7 +178,7 @@ def _to_request(prompt: Prompt) -> generation.GenerateRequest:
             for one in prompt.passages
         ]
     )
-    instructions = INSTRUCTIONS
+    instructions = prompt.instructions
     if prompt.history:
         instructions += f"\n{HISTORY_INSTRUCTIONS}"
     asked = [generation.Part(text=prompt.question)]

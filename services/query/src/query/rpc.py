@@ -109,6 +109,7 @@ class QueryRpc(QueryServiceServicer):
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
             where=parse_filter(request.filter),
             reranker=request.reranker if request.rerank else None,
+            prompt=request.prompt,
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -45,6 +46,7 @@ from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
+from query.store.prompts import PostgresPrompts
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
@@ -71,6 +73,7 @@ from services.query.tests.shared_words import SharedWords
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
+NOW = datetime(2026, 7, 29, 23, 59, tzinfo=UTC)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -170,7 +173,10 @@ class World:
         self.embedder: Any = self.live.embedder
         self.serving = self.live.serving
         self.find = FindPassages(self.indexes, self.ledger, SharedWords())
-        self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
+        self.prompts = PostgresPrompts(transactions)
+        self.ask = Ask(
+            self.find, self.generator, self.answers, self.prompts, uuid.uuid4, lambda: NOW
+        )
         self.conversations = PostgresConversations(transactions)
         self.send = SendMessage(self.conversations, self.answers, self.ask)
         self.hide = HideDocument(self.begin)

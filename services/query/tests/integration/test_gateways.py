@@ -25,7 +25,9 @@ from query.usecases.generator import HISTORY_INSTRUCTIONS, Prompt
 from .test_inference_conformance import passage
 
 PROFILE = Profile(name="two-wide", dimensions=2)
-PROMPT = Prompt(question="why", passages=[], model="", max_output_tokens=9)
+PROMPT = Prompt(
+    instructions="Be brief.", question="why", passages=[], model="", max_output_tokens=9
+)
 
 
 class ScriptedInference(InferenceServiceServicer):

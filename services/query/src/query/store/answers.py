@@ -27,10 +27,11 @@ ORDER BY document FOR SHARE
 _KEEP: Final = """
 INSERT INTO answers (tenant_id, answer_id, principal, question, text, citations, finish_reason,
                      input_tokens, output_tokens, model, generative, confidence, degraded,
-                     trace_id, redacted_at)
+                     trace_id, prompt, redacted_at)
 VALUES (%(tenant)s, %(answer_id)s, %(principal)s, %(question)s, %(text)s, %(citations)s,
         %(finish_reason)s, %(input_tokens)s, %(output_tokens)s, %(model)s, %(generative)s,
-        %(confidence)s, %(degraded)s, %(trace_id)s, CASE WHEN %(redacted)s THEN now() END)
+        %(confidence)s, %(degraded)s, %(trace_id)s, %(prompt)s,
+        CASE WHEN %(redacted)s THEN now() END)
 """
 
 _KEEP_SOURCES: Final = """
@@ -41,8 +42,8 @@ FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
 
 _FIND: Final = """
 SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
-       output_tokens, model, generative, confidence, degraded, trace_id, feedback,
-       feedback_reason, feedback_at
+       output_tokens, model, generative, confidence, degraded, trace_id, prompt,
+       feedback, feedback_reason, feedback_at
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
     AND NOT EXISTS (
         SELECT FROM answer_sources AS source
@@ -162,6 +163,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "confidence": finish.confidence,
         "degraded": finish.degraded,
         "trace_id": answer.trace_id,
+        "prompt": finish.prompt,
         "redacted": redacted,
     }
 
@@ -232,6 +234,7 @@ def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
             generative=row["generative"],
             confidence=row["confidence"],
             degraded=row["degraded"],
+            prompt=row["prompt"],
         ),
         trace_id=row["trace_id"],
         feedback=_feedback(row) if row["feedback"] else None,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -29,9 +30,11 @@ from query.answer import (
     Step,
 )
 from query.domain import Passage, Question, Version
+from query.prompt import read_reference
 from query.usecases.answers import Answers
 from query.usecases.find_passages import FindPassages
-from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt, make_instructions
+from query.usecases.prompts import Prompts
 from query.usecases.quoting import find_quote
 
 log = logging.getLogger(__name__)
@@ -59,24 +62,28 @@ class Ask:
     find: FindPassages
     generator: Generator
     answers: Answers
+    prompts: Prompts
     new_id: Callable[[], UUID]
+    clock: Callable[[], datetime]
 
     async def run(self, inquiry: Inquiry, trace_id: str) -> AsyncGenerator[Step, None]:
         """Closing the iterator stops the engine.
 
         Raises:
             UnavailableError, OverloadedError: as `FindPassages`.
-            NotFoundError: MODEL_UNKNOWN.
+            NotFoundError: MODEL_UNKNOWN, PROMPT_UNKNOWN.
             InvalidInputError: PROMPT_TOO_LONG, REQUEST_REFUSED.
             DataLossError: QUOTE_INVALID, the engine quoted text that does not exist.
         """
         answer_id = self.new_id()
         yield Started(answer_id=answer_id, trace_id=trace_id)
+        used = await self.prompts.find(inquiry.tenant, read_reference(inquiry.prompt))
         passages = await self._find_passages(inquiry)
         text: list[str] = []
         citations: list[Citation] = []
         finish: Finish | None = None
         prompt = Prompt(
+            instructions=make_instructions(used.content.template, self.clock()),
             question=inquiry.asked,
             passages=passages,
             model=inquiry.model,
@@ -99,6 +106,7 @@ class Ask:
                     case Finish():
                         finish = step
         assert finish is not None, "the port promises one"
+        finish = replace(finish, prompt=used.name)
         if _is_refusal("".join(text), citations, finish):
             finish = replace(finish, reason=FinishReason.NO_ANSWER)
         answer = Answer(

@@ -51,9 +51,10 @@ class NewMessage:
 class SendMessage:
     """Answers a question in its conversation, as `Ask` does.
 
-    Collection, filter and model are those of the conversation: nothing that was retrieved or said
-    changes them. A question that leans on earlier ones is searched with their words. Question and
-    answer are stored in one transaction, so a conversation has no question without an answer.
+    Collection, filter, model and prompt are those of the conversation: nothing that was retrieved
+    or said changes them. A question that leans on earlier ones is searched with their words.
+    Question and answer are stored in one transaction, so a conversation has no question without an
+    answer.
     """
 
     conversations: Conversations
@@ -115,6 +116,7 @@ def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
         where=parse_filter(settings.filter),
+        prompt=settings.prompt,
         context=Context(
             sent=Sent(conversation_id=message.conversation_id, request_id=message.request_id),
             asked=complete_question(message.question, opened.questions)[:QUESTION_MAX_CHARS],

@@ -150,8 +150,8 @@ class ConversationServiceServicer(object):
         nothing is stored. Cancelling the call stops the engine. Scope `ask`. With a `request_id` a repeat is
         safe: it returns the stored answer, its text in one piece. INVALID_ARGUMENT QUESTION_LENGTH,
         REQUEST_ID_INVALID, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND
-        CONVERSATION_UNKNOWN, MODEL_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the answer.
-        ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
+        CONVERSATION_UNKNOWN, MODEL_UNKNOWN, PROMPT_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the
+        answer. ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
         messages. ABORTED REQUEST_OVERTAKEN: another call with this `request_id` was faster; a repeat
         returns its answer. DATA_LOSS QUOTE_INVALID. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL,
         ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN,

@@ -422,6 +422,7 @@ class AskRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
+    PROMPT_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -436,6 +437,10 @@ class AskRequest(message.Message):
     """See `SearchRequest.rerank`."""
     reranker: builtins.str
     """See `SearchRequest.reranker`."""
+    prompt: builtins.str
+    """Prompt of PromptService: `prompts/{prompt}` for its newest version, `prompts/{prompt}@{version}` for one;
+    empty: `prompts/default`. A model that only quotes does not read it.
+    """
     def __init__(
         self,
         *,
@@ -446,10 +451,11 @@ class AskRequest(message.Message):
         filter: builtins.str = ...,
         rerank: builtins.bool = ...,
         reranker: builtins.str = ...,
+        prompt: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -601,6 +607,7 @@ class AnswerFinished(message.Message):
     GENERATIVE_FIELD_NUMBER: builtins.int
     CONFIDENCE_FIELD_NUMBER: builtins.int
     DEGRADED_FIELD_NUMBER: builtins.int
+    PROMPT_FIELD_NUMBER: builtins.int
     reason: FinishReason.ValueType
     """Why it ended."""
     model: builtins.str
@@ -613,6 +620,8 @@ class AnswerFinished(message.Message):
     """
     degraded: builtins.bool
     """The default model was away, so the one that only quotes has answered."""
+    prompt: builtins.str
+    """Version of the prompt, for example `prompts/support@3`; empty for an answer from before prompts."""
     @builtins.property
     def usage(self) -> Usage:
         """Cost of the answer."""
@@ -626,10 +635,11 @@ class AnswerFinished(message.Message):
         generative: builtins.bool = ...,
         confidence: builtins.float | None = ...,
         degraded: builtins.bool = ...,
+        prompt: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "degraded", b"degraded", "generative", b"generative", "model", b"model", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "degraded", b"degraded", "generative", b"generative", "model", b"model", "prompt", b"prompt", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = typing.Literal["_confidence", b"_confidence"]  # noqa: Y015

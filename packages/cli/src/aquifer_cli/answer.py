@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from aquifer.query.v1.query_service_pb2 import (
     AnswerFinished,
     AskResponse,
+    CheckOutcome,
     Citation,
     FinishReason,
 )
 from aquifer_cli import ask as asking
 from aquifer_cli.client import Client
 from aquifer_cli.screen import Screen
+
+ENDS = {
+    FinishReason.FINISH_REASON_LENGTH: ", cut at its limit",
+    FinishReason.FINISH_REASON_FILTERED: ", stopped by a guardrail or by the engine",
+}
+# Of guardrails that passed or only recorded, people need no word.
+OUTCOMES = {
+    CheckOutcome.CHECK_OUTCOME_REDACTED: "parts were replaced",
+    CheckOutcome.CHECK_OUTCOME_BLOCKED: "parts were left out",
+    CheckOutcome.CHECK_OUTCOME_FAILED: "it did not work",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +102,13 @@ def _show_end(
     kind = "writes text" if finished.generative else "quotes and does not write text"
     rated = citations and finished.HasField("confidence")
     confidence = f", confidence {finished.confidence:.2f}" if rated else ""
-    cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
+    cut = ENDS.get(finished.reason, "")
     # A model that quotes does not read it.
-    told = f", told by {finished.prompt}" if finished.generative and finished.prompt else ""
-    screen.note(f"by {finished.model}, which {kind}{told}{confidence}{cut}", indent)
+    by = f", told by {finished.prompt}" if finished.generative and finished.prompt else ""
+    screen.note(f"by {finished.model}, which {kind}{by}{confidence}{cut}", indent)
+    for verdict in finished.verdicts:
+        if told := OUTCOMES.get(verdict.outcome):
+            screen.note(f"guardrail {verdict.check}: {told} ({verdict.count})", indent)
     usage = finished.usage
     tokens = f"{usage.input_tokens:,} tokens read, {usage.output_tokens:,} written"
     screen.note(f"{tokens}, the first after {first_s:.2f} s", indent)

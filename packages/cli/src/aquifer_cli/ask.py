@@ -225,11 +225,22 @@ def step_json(step: AskResponse) -> dict[str, object]:
                 "confidence": finished.confidence if finished.HasField("confidence") else None,
                 "degraded": finished.degraded,
                 "prompt": finished.prompt,
+                "verdicts": list(map(verdict_json, finished.verdicts)),
                 "usage": {
                     "input_tokens": finished.usage.input_tokens,
                     "output_tokens": finished.usage.output_tokens,
                 },
             }
+
+
+def verdict_json(verdict: pb.Verdict) -> dict[str, object]:
+    """How a guardrail ended, for machines."""
+    return {
+        "check": verdict.check,
+        "stage": pb.CheckStage.Name(verdict.stage).removeprefix("CHECK_STAGE_"),
+        "outcome": pb.CheckOutcome.Name(verdict.outcome).removeprefix("CHECK_OUTCOME_"),
+        "count": verdict.count,
+    }
 
 
 def citation_json(citation: Citation) -> dict[str, object]:
@@ -240,6 +251,8 @@ def citation_json(citation: Citation) -> dict[str, object]:
         "quote_start": citation.quote_start,
         "quote_end": citation.quote_end,
         "page": citation.page,
+        "score": citation.score if citation.HasField("score") else None,
+        "upload_event_id": citation.upload_event_id,
         "lines": list(map(line_json, citation.lines)),
         "passage": passage_json(citation.passage),
     }

@@ -29,12 +29,15 @@ from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
+from query.checks.by_model import Judge
+from query.checks.settings import open_guardrails
 from query.conversation_rpc import ConversationRpc
 from query.gateways import (
     RETRIED,
     InferenceCatalogue,
     InferenceEmbedder,
     InferenceGenerator,
+    InferenceJudge,
     InferenceReranker,
 )
 from query.profile import Profile
@@ -64,6 +67,7 @@ from query.usecases.documents import (
 )
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import Generator
+from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
 from query.usecases.label_documents import LabelDocuments
@@ -98,6 +102,7 @@ class Adapters:
     catalogue: Catalogue
     generator: Generator
     reranker: Reranker
+    judge: Judge
 
 
 async def build(process: Process, settings: Settings) -> None:
@@ -125,6 +130,7 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
         catalogue=InferenceCatalogue(inference),
         generator=InferenceGenerator(inference),
         reranker=InferenceReranker(inference),
+        judge=InferenceJudge(inference),
     )
 
 
@@ -208,7 +214,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
             tenant_removal=removal,
         ),
     )
-    _add_questions(process, adapters, transactions, find, points)
+    guardrails = open_guardrails(settings.guardrails, adapters.judge)
+    _add_questions(process, adapters, transactions, find, points, guardrails)
     keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
@@ -249,11 +256,20 @@ def _add_questions(
     transactions: GuardedTransactions,
     find: FindPassages,
     points: UpdatePoints,
+    guardrails: Guardrails,
 ) -> None:
     """Attaches the services that people ask, and what they ask with."""
     begin = make_begin(transactions)
     answers, prompts = PostgresAnswers(transactions), PostgresPrompts(transactions)
-    ask = Ask(find, adapters.generator, answers, prompts, uuid4, partial(datetime.now, UTC))
+    ask = Ask(
+        find=find,
+        generator=adapters.generator,
+        answers=answers,
+        prompts=prompts,
+        guardrails=guardrails,
+        new_id=uuid4,
+        clock=partial(datetime.now, UTC),
+    )
     rpc = QueryRpc(
         find=find,
         ask=ask,

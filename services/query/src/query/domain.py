@@ -93,7 +93,7 @@ class Passage:
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
-    its upload.
+    its upload, `upload_event_id` the id of its event, if it came by one.
     """
 
     version: Version
@@ -111,6 +111,7 @@ class Passage:
     lines: bytes = b""
     labels: tuple[str, ...] = ()
     ingest_trace_id: str
+    upload_event_id: str = ""
 
     @property
     def context(self) -> str:

@@ -80,10 +80,11 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.SearchResponse:
         """Ranks passages against a question, best first."""
         who = caller()
+        text, _ = await self.ask.guardrails.check_question(request.question, by_models=False)
         question = Question(
             tenant=who.tenant,
             held=who.labels,
-            text=request.question,
+            text=text,
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,

@@ -61,6 +61,7 @@ from query.usecases.documents import (
     RemovePoints,
 )
 from query.usecases.find_passages import FindPassages
+from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
 from query.usecases.label_documents import LabelDocuments
@@ -175,7 +176,13 @@ class World:
         self.find = FindPassages(self.indexes, self.ledger, SharedWords())
         self.prompts = PostgresPrompts(transactions)
         self.ask = Ask(
-            self.find, self.generator, self.answers, self.prompts, uuid.uuid4, lambda: NOW
+            find=self.find,
+            generator=self.generator,
+            answers=self.answers,
+            prompts=self.prompts,
+            guardrails=Guardrails(),
+            new_id=uuid.uuid4,
+            clock=lambda: NOW,
         )
         self.conversations = PostgresConversations(transactions)
         self.send = SendMessage(self.conversations, self.answers, self.ask)

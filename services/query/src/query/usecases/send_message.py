@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -66,6 +66,8 @@ class SendMessage:
 
         Raises:
             NotFoundError: CONVERSATION_UNKNOWN; ANSWER_UNKNOWN, the answer to repeat is hidden.
+            InvalidInputError: GUARDRAIL_BLOCKED.
+            UnavailableError: GUARDRAIL_FAILED.
             AlreadyExistsError: REQUEST_REUSED, with another question.
             FailedPreconditionError: CONVERSATION_FULL.
             ConflictError: REQUEST_OVERTAKEN.
@@ -77,11 +79,14 @@ class SendMessage:
             message.request_id,
             EXCHANGES_MAX,
         )
+        question, verdicts = await self.ask.guardrails.check_question(message.question)
+        checked = replace(message, question=question)
         if opened.repeated:
-            for step in list_steps(await self._find_stored(message, *opened.repeated)):
+            for step in list_steps(await self._find_stored(checked, *opened.repeated)):
                 yield step
             return
-        async with aclosing(self.ask.run(_make_inquiry(message, opened), trace_id)) as steps:
+        inquiry = _make_inquiry(checked, opened)
+        async with aclosing(self.ask.answer(inquiry, verdicts, trace_id)) as steps:
             async for step in steps:
                 yield step
 

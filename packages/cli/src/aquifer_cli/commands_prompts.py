@@ -59,7 +59,10 @@ def list_prompts(run: Run) -> int:
 )
 @_PROMPT
 def get_prompt(run: Run, prompt: str) -> int:
-    """Prints the template of a prompt, of its newest version or of PROMPT@VERSION."""
+    """Prints the template of a prompt.
+
+    PROMPT is its newest version, PROMPT@VERSION one of all.
+    """
     from aquifer_cli import prompts
 
     name = prompts.make_reference(prompt) or prompts.make_name(prompt)
@@ -83,7 +86,10 @@ def get_prompt(run: Run, prompt: str) -> int:
 @_FILE
 @_DESCRIPTION
 def create_prompt(run: Run, prompt: str, file: Path, description: str) -> int:
-    """Creates a prompt with the template in FILE, or in standard input for `-`."""
+    """Creates a prompt from a file.
+
+    FILE has the template; `-` is standard input.
+    """
     from aquifer.query.v1.prompt_service_pb2 import Prompt
     from aquifer_cli import prompts
 
@@ -112,9 +118,10 @@ def create_prompt(run: Run, prompt: str, file: Path, description: str) -> int:
 def update_prompt(
     run: Run, prompt: str, file: Path, description: str, expected_version: int | None
 ) -> int:
-    """Adds a version with the template in FILE, or in standard input for `-`.
+    """Adds a version from a file.
 
-    The same template and description as those of the newest version add none.
+    FILE has the template; `-` is standard input. The same template and description as those of the
+    newest version add none.
     """
     from aquifer.query.v1.prompt_service_pb2 import Prompt
     from aquifer_cli import prompts

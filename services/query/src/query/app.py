@@ -39,6 +39,7 @@ from query.gateways import (
     InferenceGenerator,
     InferenceJudge,
     InferenceReranker,
+    InferenceTokenCounter,
 )
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
@@ -78,6 +79,7 @@ from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.remove_dropped import RemoveDropped
 from query.usecases.reranker import Reranker
 from query.usecases.send_message import SendMessage
+from query.usecases.token_budget import TokenCounter
 from query.usecases.update_points import UpdatePoints
 from query.vectors import engine_client
 
@@ -103,6 +105,7 @@ class Adapters:
     generator: Generator
     reranker: Reranker
     judge: Judge
+    tokens: TokenCounter
 
 
 async def build(process: Process, settings: Settings) -> None:
@@ -131,6 +134,7 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
         generator=InferenceGenerator(inference),
         reranker=InferenceReranker(inference),
         judge=InferenceJudge(inference),
+        tokens=InferenceTokenCounter(inference),
     )
 
 
@@ -267,6 +271,7 @@ def _add_questions(
         answers=answers,
         prompts=prompts,
         guardrails=guardrails,
+        tokens=adapters.tokens,
         new_id=uuid4,
         clock=partial(datetime.now, UTC),
     )

@@ -1,5 +1,6 @@
 """Calls inference as this service, for the tenant of the text."""
 
+import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +14,7 @@ from aquifer.inference.v1 import generation_pb2 as generation
 from aquifer.inference.v1 import inference_service_pb2 as pb
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from aquifer.inference.v1.lane_pb2 import LANE_BULK, LANE_INTERACTIVE
-from chassis.base.errors import NotFoundError, UnavailableError
+from chassis.base.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.identity.tokens import act_for
 from chassis.rpc.channel import use_stream
 from query.answer import Delta, Exchange, Finish, FinishReason, Generated, Mention, Quote
@@ -28,6 +29,9 @@ from query.usecases.generator import (
 )
 from query.usecases.ports import Catalogue, Embedder
 from query.usecases.reranker import Reranker
+from query.usecases.token_budget import Counted, TokenCounter
+
+log = logging.getLogger(__name__)
 
 # They are idempotent and short, so they are retried while inference restarts.
 RETRIED: Final = tuple(
@@ -139,6 +143,25 @@ class InferenceCatalogue(Catalogue):
             # A model that was never open has none yet.
             if one.kind == pb.MODEL_KIND_EMBED and one.dimensions
         ]
+
+
+class InferenceTokenCounter(TokenCounter):
+    """See `TokenCounter`; the caller closes the channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = InferenceServiceStub(channel)
+
+    @override
+    async def count(self, model: str, texts: Sequence[str]) -> Counted | None:
+        try:
+            counted = await self._stub.CountTokens(pb.CountTokensRequest(model=model, texts=texts))
+            described = await self._stub.GetModel(pb.GetModelRequest(name=counted.model))
+        except ServiceError as error:
+            log.info("tokens.uncounted", extra={"reason": error.reason})
+            return None
+        if not described.context_tokens:
+            return None
+        return Counted(counts=counted.counts, context_tokens=described.context_tokens)
 
 
 class InferenceJudge(Judge):

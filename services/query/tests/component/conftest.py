@@ -68,6 +68,7 @@ from query.usecases.label_documents import LabelDocuments
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.send_message import SendMessage
+from query.usecases.token_budget import Counted, TokenCounter
 from query.usecases.update_points import UpdatePoints
 from query.vectors.engine_client import EngineVectors
 from services.query.tests.shared_words import SharedWords
@@ -145,6 +146,19 @@ class WatchedOutbox(Outbox):
         return stored
 
 
+class LetterCounter(TokenCounter):
+    """A token is a letter; a test says how many the model reads, at first that it does not tell."""
+
+    def __init__(self) -> None:
+        self.context_tokens = 0
+        self.counted: list[Sequence[str]] = []
+
+    @override
+    async def count(self, model: str, texts: Sequence[str]) -> Counted | None:
+        self.counted.append(texts)
+        return Counted(list(map(len, texts)), self.context_tokens) if self.context_tokens else None
+
+
 @dataclass
 class World:
     """The use cases of query on real stores, without RPC and events, and methods to call them."""
@@ -175,12 +189,14 @@ class World:
         self.serving = self.live.serving
         self.find = FindPassages(self.indexes, self.ledger, SharedWords())
         self.prompts = PostgresPrompts(transactions)
+        self.tokens = LetterCounter()
         self.ask = Ask(
             find=self.find,
             generator=self.generator,
             answers=self.answers,
             prompts=self.prompts,
             guardrails=Guardrails(),
+            tokens=self.tokens,
             new_id=uuid.uuid4,
             clock=lambda: NOW,
         )

@@ -18,7 +18,13 @@ from chassis.base.errors import UnavailableError
 from chassis.identity.tokens import send_no_credentials
 from chassis.rpc.channel import open_channel
 from query.answer import Delta, Exchange, Mention, Quote
-from query.gateways import InferenceEmbedder, InferenceGenerator, InferenceJudge, InferenceReranker
+from query.gateways import (
+    InferenceEmbedder,
+    InferenceGenerator,
+    InferenceJudge,
+    InferenceReranker,
+    InferenceTokenCounter,
+)
 from query.profile import Profile
 from query.usecases.generator import HISTORY_INSTRUCTIONS, Prompt
 
@@ -43,6 +49,7 @@ class ScriptedInference(InferenceServiceServicer):
         self.embedded: list[pb.EmbedRequest] = []
         self.unknown_script: list[int] = []
         self.reranked: list[pb.RerankRequest] = []
+        self.contexts = {"default-model": 8_192}
 
     @override
     async def Embed(self, request, context):
@@ -54,6 +61,17 @@ class ScriptedInference(InferenceServiceServicer):
             vectors=rows.tobytes(),
             unknown_script=self.unknown_script,
         )
+
+    @override
+    async def CountTokens(self, request, context):
+        if request.model == "mute":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "it cannot count")
+        counts = [len(text.split()) for text in request.texts]
+        return pb.CountTokensResponse(model=request.model or "default-model", counts=counts)
+
+    @override
+    async def GetModel(self, request, context):
+        return pb.Model(name=request.name, context_tokens=self.contexts.get(request.name, 0))
 
     @override
     async def Rerank(self, request, context):
@@ -238,6 +256,15 @@ async def test_a_judge_reads_the_text_as_data_and_says_what_it_thinks(inference,
     assert question.text == "Is it?"
 
 
+async def test_tokens_are_counted_by_the_model_that_answers(inference, channel):
+    counter = InferenceTokenCounter(channel)
+    counted = await counter.count("", ["a b c", "d"])
+    assert counted is not None
+    assert (list(counted.counts), counted.context_tokens) == ([3, 1], 8_192)
+    assert await counter.count("boundless", ["a"]) is None
+    assert await counter.count("mute", ["a"]) is None
+
+
 async def test_vectors_of_another_profile_are_refused(inference, channel):
     inference.profile = "another"
     with pytest.raises(UnavailableError) as failed:
@@ -249,6 +276,7 @@ async def test_inference_that_is_away_is_unavailable():
     async with open_channel(
         "127.0.0.1:1", service="inference", credentials=send_no_credentials
     ) as channel:
+        assert await InferenceTokenCounter(channel).count("", ["why"]) is None
         for call in (
             InferenceEmbedder(channel, PROFILE).embed_question("why"),
             InferenceEmbedder(channel, PROFILE).embed_passages("acme", ["why"]),

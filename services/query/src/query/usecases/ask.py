@@ -39,6 +39,7 @@ from query.usecases.guarded_output import GuardedOutput, Part
 from query.usecases.guardrails import Guardrails
 from query.usecases.prompts import Prompts
 from query.usecases.quoting import find_quote
+from query.usecases.token_budget import TokenCounter, halve, shorten
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Ask:
     answers: Answers
     prompts: Prompts
     guardrails: Guardrails
+    tokens: TokenCounter
     new_id: Callable[[], UUID]
     clock: Callable[[], datetime]
 
@@ -163,7 +165,7 @@ class Ask:
 
         If the engine of the default model is away, the model that only quotes answers.
         """
-        begun = degraded = False
+        begun = counted = degraded = False
         while True:
             try:
                 async with self.generator.generate(prompt) as steps:
@@ -171,11 +173,14 @@ class Ask:
                         begun = True
                         yield replace(step, degraded=degraded) if isinstance(step, Finish) else step
             except InvalidInputError as error:
-                shorter = _shorten(prompt)
-                if begun or error.reason != TOO_LONG or shorter == prompt:
+                if begun or error.reason != TOO_LONG:
+                    raise
+                # The engine adds tokens of its own, so the count may be too low; once it was.
+                shorter = halve(prompt) if counted else await shorten(prompt, self.tokens)
+                if shorter == prompt:
                     raise
                 log.info("prompt.too_long", extra={"passages": len(prompt.passages)})
-                prompt = shorter
+                prompt, counted = shorter, True
             except (UnavailableError, OverloadedError) as error:
                 if begun or prompt.model or error.reason not in ENGINE_AWAY:
                     raise
@@ -195,13 +200,6 @@ class Ask:
             reranker=inquiry.reranker,
         )
         return (await self.find.run(question)).hits
-
-
-def _shorten(prompt: Prompt) -> Prompt:
-    """The better half of the passages, at least one, and the later half of the history."""
-    kept = max(1, len(prompt.passages) // 2)
-    history = prompt.history[(len(prompt.history) + 1) // 2 :]
-    return replace(prompt, passages=prompt.passages[:kept], history=history)
 
 
 def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:

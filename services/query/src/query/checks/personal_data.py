@@ -51,20 +51,26 @@ def _find_ibans(text: str) -> Iterator[Span]:
 
 def _measure_iban(text: str) -> int:
     """Words behind a number look like a part of it, so it ends where its checksum is right."""
-    for end in range(len(text), IBAN_MIN_CHARS - 1, -1):
-        signs = text[:end].replace(" ", "").replace("-", "")
-        if not text[end - 1].isalnum() or text[end : end + 1].isalnum():
+    # Its first four signs count as its last ones.
+    moved = "".join(str(int(sign, 36)) for sign in text[:4])
+    weight, rest, signs, end = 10 ** len(moved), 0, 4, 0
+    for place, sign in enumerate(text[4:], 5):
+        if not sign.isalnum():
             continue
-        if len(signs) >= IBAN_MIN_CHARS:
-            number = "".join(str(int(sign, 36)) for sign in signs[4:] + signs[:4])
-            if int(number) % 97 == 1:
-                return end
-    return 0
+        value = int(sign, 36)
+        rest = (rest * (10 if value < 10 else 100) + value) % 97  # noqa: PLR2004
+        signs += 1
+        is_whole = signs >= IBAN_MIN_CHARS and not text[place : place + 1].isalnum()
+        if is_whole and (rest * weight + int(moved)) % 97 == 1:
+            end = place
+    return end
 
 
 def _find_cards(text: str) -> Iterator[Span]:
     """Numbers as people write them; other numbers may stand before and behind."""
     for run in _DIGITS.finditer(text):
+        if len(run[0]) < CARD_MIN_DIGITS:
+            continue
         groups = list(_GROUP.finditer(text, *run.span()))
         for first in range(len(groups)):
             for count in _GROUP_COUNTS:

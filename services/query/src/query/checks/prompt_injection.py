@@ -4,12 +4,15 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
+import regex  # type: ignore[import-untyped]
 from typing_extensions import override
 
 from query.checks.patterns import compile_pattern
 from query.guardrail import Finding
 from query.usecases.guardrails import Check
 
+# Signs of no width, as they are put between the letters of words.
+_INVISIBLE: Final = regex.compile(r"\p{Cf}+")
 _OLD: Final = "previous|prior|above|earlier|preceding|foregoing|your|all|any|these|those"
 _ORDERS: Final = "instructions?|prompts?|rules?|messages?|directions?|guidelines?|directives?"
 _GIVEN: Final = "above|before|so far|you (?:have|were|got)"
@@ -40,11 +43,7 @@ class PromptInjectionCheck(Check):
 
     @override
     async def inspect(self, text: str) -> Sequence[Finding]:
-        plain = "".join(
-            sign
-            for sign in unicodedata.normalize("NFKC", text)
-            if unicodedata.category(sign) != "Cf"
-        )
+        plain = text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
         if not self._pattern.search(plain):
             return ()
         return [Finding(start=0, end=len(text), kind="PROMPT_INJECTION")]

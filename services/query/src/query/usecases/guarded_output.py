@@ -11,6 +11,7 @@ from query.usecases.guardrails import Guard
 HELD_CHARS = 256
 # New text that is worth another look.
 STEP_CHARS = 64
+LOOK_SHARE = 4
 
 Part = Delta | Citation
 
@@ -49,7 +50,8 @@ class GuardedOutput:
             return ()
         if not self._streamed:
             return list(self._take(len(self._text), ()))
-        if self._unseen_chars < STEP_CHARS:
+        # All that is held is looked at again, so what is held back for long is looked at rarely.
+        if self._unseen_chars < max(STEP_CHARS, len(self._text) // LOOK_SHARE):
             return ()
         return await self._release(len(self._text) - HELD_CHARS)
 

@@ -40,6 +40,7 @@ IMPORTS = {
     "services/auth/src/auth/keys.py": ("import openvino", "only inference.engines imports"),
     "services/inference/src/inference/ports.py": ("import vllm", "only inference.engines.vllm"),
     "services/ingest/src/ingest/traces.py": ("import qdrant_client", "only query.vectors"),
+    "services/query/src/query/labels.py": ("import re2", "only query.checks"),
     "packages/cli/src/aquifer_cli/text.py": ("import scipy", "only aquifer_cli.evaluation"),
 }
 PLANTED = {

@@ -30,7 +30,11 @@ from aquifer.ops.v1 import (
     reconcile_service_pb2,
     status_service_pb2,
 )
-from aquifer.query.v1 import conversation_service_pb2, query_service_pb2
+from aquifer.query.v1 import (
+    conversation_service_pb2,
+    prompt_service_pb2,
+    query_service_pb2,
+)
 from aquifer.query.vectors.v1 import vector_service_pb2
 from chassis.rpc.status import STATUS_OF
 from tests.contract.names import Place
@@ -44,6 +48,7 @@ PUBLIC = [
     auth_service_pb2,
     conversation_service_pb2,
     ingest_service_pb2,
+    prompt_service_pb2,
     query_service_pb2,
     inference_service_pb2,
 ]
@@ -190,6 +195,7 @@ EXCLUDED = {
     "IngestService.FinishUpload": STARTED,
     "IngestService.WatchDocument": FEED,
     "IngestService.WatchDocuments": FEED,
+    "PromptService.CreatePrompt": {"PROMPT_UNKNOWN": "the row is locked, and live"},
     "QueryService.Search": SEARCH,
     "QueryService.Ask": ASK
     | {

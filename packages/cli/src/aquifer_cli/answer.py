@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from aquifer.query.v1.query_service_pb2 import (
     AnswerFinished,
     AskResponse,
+    CheckOutcome,
     Citation,
     FinishReason,
 )
 from aquifer_cli import ask as asking
 from aquifer_cli.client import Client
 from aquifer_cli.screen import Screen
+
+ENDS = {
+    FinishReason.FINISH_REASON_LENGTH: ", cut at its limit",
+    FinishReason.FINISH_REASON_FILTERED: ", stopped by a guardrail or by the engine",
+}
+# Of guardrails that passed or only recorded, people need no word.
+OUTCOMES = {
+    CheckOutcome.CHECK_OUTCOME_REDACTED: "parts were replaced",
+    CheckOutcome.CHECK_OUTCOME_BLOCKED: "parts were left out",
+    CheckOutcome.CHECK_OUTCOME_FAILED: "it did not work",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +43,7 @@ async def show_answer(
     model: str = "",
     *,
     where: str = "",
+    prompt: str = "",
     indent: str = "",
 ) -> Shown:
     """Asks a question and prints the answer while it arrives.
@@ -38,7 +51,9 @@ async def show_answer(
     Raises:
         CommandError: with the reason of the service; what had come stays printed.
     """
-    steps = asking.ask(client, question, collection=collection, model=model, where=where)
+    steps = asking.ask(
+        client, question, collection=collection, model=model, where=where, prompt=prompt
+    )
     return await show_steps(steps, screen, indent=indent)
 
 
@@ -85,10 +100,15 @@ def _show_end(
     for citation in citations:
         screen.fill(asking.citation_line(citation), indent, style="cyan")
     kind = "writes text" if finished.generative else "quotes and does not write text"
-    told = citations and finished.HasField("confidence")
-    confidence = f", confidence {finished.confidence:.2f}" if told else ""
-    cut = ", cut at its limit" if finished.reason == FinishReason.FINISH_REASON_LENGTH else ""
-    screen.note(f"by {finished.model}, which {kind}{confidence}{cut}", indent)
+    rated = citations and finished.HasField("confidence")
+    confidence = f", confidence {finished.confidence:.2f}" if rated else ""
+    cut = ENDS.get(finished.reason, "")
+    # A model that quotes does not read it.
+    by = f", told by {finished.prompt}" if finished.generative and finished.prompt else ""
+    screen.note(f"by {finished.model}, which {kind}{by}{confidence}{cut}", indent)
+    for verdict in finished.verdicts:
+        if told := OUTCOMES.get(verdict.outcome):
+            screen.note(f"guardrail {verdict.check}: {told} ({verdict.count})", indent)
     usage = finished.usage
     tokens = f"{usage.input_tokens:,} tokens read, {usage.output_tokens:,} written"
     screen.note(f"{tokens}, the first after {first_s:.2f} s", indent)

@@ -141,14 +141,22 @@ async def write_run(
 
 
 async def ask(
-    client: Client, question: str, *, collection: str, model: str, where: str = ""
+    client: Client,
+    question: str,
+    *,
+    collection: str,
+    model: str,
+    where: str = "",
+    prompt: str = "",
 ) -> AsyncIterator[AskResponse]:
     """The steps of an answer as they arrive; leaving early stops the engine.
 
     Raises:
         CommandError: with the reason of the service.
     """
-    request = AskRequest(question=question, collection=collection, model=model, filter=where)
+    request = AskRequest(
+        question=question, collection=collection, model=model, filter=where, prompt=prompt
+    )
     async for step in stream_steps(client, client.query.Ask, request):
         yield step
 
@@ -194,11 +202,23 @@ def step_json(step: AskResponse) -> dict[str, object]:
                 "generative": finished.generative,
                 "confidence": finished.confidence if finished.HasField("confidence") else None,
                 "degraded": finished.degraded,
+                "prompt": finished.prompt,
+                "verdicts": list(map(verdict_json, finished.verdicts)),
                 "usage": {
                     "input_tokens": finished.usage.input_tokens,
                     "output_tokens": finished.usage.output_tokens,
                 },
             }
+
+
+def verdict_json(verdict: pb.Verdict) -> dict[str, object]:
+    """How a guardrail ended, for machines."""
+    return {
+        "check": verdict.check,
+        "stage": pb.CheckStage.Name(verdict.stage).removeprefix("CHECK_STAGE_"),
+        "outcome": pb.CheckOutcome.Name(verdict.outcome).removeprefix("CHECK_OUTCOME_"),
+        "count": verdict.count,
+    }
 
 
 def citation_json(citation: Citation) -> dict[str, object]:
@@ -209,6 +229,8 @@ def citation_json(citation: Citation) -> dict[str, object]:
         "quote_start": citation.quote_start,
         "quote_end": citation.quote_end,
         "page": citation.page,
+        "score": citation.score if citation.HasField("score") else None,
+        "upload_event_id": citation.upload_event_id,
         "lines": list(map(line_json, citation.lines)),
         "passage": passage_json(citation.passage),
     }

@@ -13,6 +13,7 @@ from aquifer.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from aquifer.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from aquifer.query.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from aquifer.query.v1.prompt_service_pb2_grpc import PromptServiceStub
 from aquifer.query.v1.query_service_pb2_grpc import QueryServiceStub
 from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import from_rpc
@@ -42,6 +43,7 @@ class Client:
         self.ingest = IngestServiceStub(channels["ingest"])
         self.query = QueryServiceStub(channels["query"])
         self.conversations = ConversationServiceStub(channels["query"])
+        self.prompts = PromptServiceStub(channels["query"])
         self.inference = InferenceServiceStub(channels["inference"])
         self._token = ""
         self._renew_at = 0.0

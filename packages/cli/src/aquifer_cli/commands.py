@@ -174,22 +174,27 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
 @COLLECTION_ANY
 @FOUND_WHERE
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
-def ask(run: Run, question: str, collection: str, where: str, model: str) -> int:
+@click.option("--prompt", default="", help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
+def ask(run: Run, question: str, collection: str, where: str, model: str, prompt: str) -> int:
     """Answers a question from the documents, with citations.
 
     A filter is written as that of `aquifer search`.
     """
     from aquifer_cli.answer import show_answer
     from aquifer_cli.collections import refuse_unknown
+    from aquifer_cli.prompts import make_reference
 
     if collection:
         names.check_collection(collection)
+    told = make_reference(prompt)
 
     async def work(client: "Client") -> int:
         if collection:
             # Before the answer: its first words cannot be taken back.
             await refuse_unknown(client, collection)
-        answer = await show_answer(client, run.screen, question, collection, model, where=where)
+        answer = await show_answer(
+            client, run.screen, question, collection, model, where=where, prompt=told
+        )
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0

@@ -34,8 +34,14 @@ _CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
 @click.option("--collection", "-c", default=None, help="Only this collection.")
 @click.option("--model", default=None, help="Model of `aquifer models`, or an alias.")
 @click.option("--filter", "where", default=None, help="Only documents for which this is true.")
+@click.option("--prompt", default=None, help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
 def chat(
-    run: Run, conversation: str, collection: str | None, model: str | None, where: str | None
+    run: Run,
+    conversation: str,
+    collection: str | None,
+    model: str | None,
+    where: str | None,
+    prompt: str | None,
 ) -> int:
     """Answers questions in a conversation, line by line.
 
@@ -46,12 +52,16 @@ def chat(
     from aquifer.query.v1.conversation_service_pb2 import Conversation
     from aquifer_cli import conversations
     from aquifer_cli.chat import Chat
+    from aquifer_cli.prompts import make_reference
 
     if collection:
         names.check_collection(collection)
-    settings = {"collection": collection, "model": model, "filter": where}
+    told = None if prompt is None else make_reference(prompt)
+    settings = {"collection": collection, "model": model, "filter": where, "prompt": told}
     paths = [name for name, value in settings.items() if value is not None]
-    given = Conversation(collection=collection or "", model=model or "", filter=where or "")
+    given = Conversation(
+        collection=collection or "", model=model or "", filter=where or "", prompt=told or ""
+    )
     name = conversations.make_name(conversation) if conversation else ""
     return Chat(run, given, paths, name).answer_lines()
 

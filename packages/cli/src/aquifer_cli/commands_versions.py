@@ -11,7 +11,7 @@ import click
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
 from aquifer_cli.commands import COLLECTION, PASSWORD_FILE
-from aquifer_cli.commands_conversations import cli
+from aquifer_cli.commands_prompts import cli
 
 if TYPE_CHECKING:
     from aquifer.ingest.v1.document_pb2 import Document

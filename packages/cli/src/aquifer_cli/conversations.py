@@ -118,6 +118,7 @@ def as_json(conversation: Conversation) -> dict[str, object]:
         "collection": conversation.collection,
         "filter": conversation.filter,
         "max_output_tokens": conversation.max_output_tokens,
+        "prompt": conversation.prompt,
         "messages": conversation.message_count,
         "create_time": conversation.create_time.ToDatetime(tzinfo=UTC).isoformat(),
         "update_time": conversation.update_time.ToDatetime(tzinfo=UTC).isoformat(),

@@ -80,6 +80,8 @@ HINTS = {
     "CONVERSATION_UNKNOWN": "`aquifer conversations list` shows those of your key",
     "CONVERSATION_FULL": "leave --conversation out to start another",
     "CONVERSATIONS_FULL": "`aquifer conversations delete` removes one",
+    "PROMPT_UNKNOWN": "`aquifer prompts list` shows them; `--prompt` names another",
+    "PROMPT_CHANGED": "`aquifer prompts get` shows the newest version",
     "UNAVAILABLE": "check that `aquifer up` is running; `aquifer status` shows all services",
     "DEADLINE_EXCEEDED": "`aquifer status` shows which service is slow",
     "CALL_CUT": "try again",

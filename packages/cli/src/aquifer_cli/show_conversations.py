@@ -32,6 +32,7 @@ def show_messages(screen: Screen, found: Conversation, messages: Sequence[Messag
         "collection": found.collection,
         "model": found.model,
         "filter": found.filter,
+        "prompt": found.prompt,
     }
     for name, value in settings.items():
         if value:

@@ -12,7 +12,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.postgres import migrate
 from chassis.process import lifecycle as service
 from chassis.process import reconcile
-from query import conversation_rpc, profile_rpc
+from query import conversation_rpc, profile_rpc, prompt_rpc
 from query.app import SERVICE, build
 from query.rpc import ACCESS
 from query.settings import Settings
@@ -37,6 +37,7 @@ def main() -> int:
             **ACCESS,
             **conversation_rpc.ACCESS,
             **profile_rpc.ACCESS,
+            **prompt_rpc.ACCESS,
             **reconcile.ACCESS,
         }
         return service.run(SERVICE, settings, partial(build, settings=settings), access)

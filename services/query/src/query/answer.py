@@ -11,6 +11,7 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from query.domain import Passage, Version, check_collection_id, check_question
+from query.guardrail import Verdict
 
 OUTPUT_TOKENS_MAX: Final = 32_768
 OUTPUT_TOKENS_DEFAULT: Final = 512
@@ -51,7 +52,8 @@ class Context:
 class Inquiry:
     """A question to be answered, see `Question`; empty `model`: inference's default.
 
-    `context` is None for a question outside of conversations.
+    `context` is None for a question outside of conversations. `prompt` is a resource name, empty
+    for the built-in one.
     """
 
     tenant: str
@@ -63,8 +65,8 @@ class Inquiry:
     max_output_tokens: int
     where: Expression | None = None
     context: Context | None = None
-
     reranker: str | None = None
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         check_question(self.question)
@@ -76,6 +78,15 @@ class Inquiry:
                 fields=[FieldViolation("max_output_tokens", f"1 to {OUTPUT_TOKENS_MAX}")],
                 max_output_tokens=OUTPUT_TOKENS_MAX,
             )
+
+    def replace_question(self, text: str) -> "Inquiry":
+        """The same with another question, also within what search and model get."""
+        if text == self.question:
+            return self
+        context = self.context and replace(
+            self.context, asked=self.context.asked.replace(self.question, text, 1)
+        )
+        return replace(self, question=text, context=context)
 
     @property
     def asked(self) -> str:
@@ -128,6 +139,7 @@ class Finish:
 
     `generative`: the model writes text instead of only quoting. `confidence` is in 0..1; None if
     the model does not tell. `degraded`: the default model was away, and another one answered.
+    `prompt` is the resource name of the version that was used. `verdicts` are those of guardrails.
     """
 
     reason: FinishReason
@@ -137,6 +149,8 @@ class Finish:
     generative: bool
     confidence: float | None
     degraded: bool = False
+    prompt: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 Generated = Delta | Quote | Mention | Finish
@@ -144,13 +158,17 @@ Generated = Delta | Quote | Mention | Finish
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """A verbatim quote: `passage.text[start:end] == quote`, until its document is deleted."""
+    """A verbatim quote: `passage.text[start:end] == quote`, until its document is deleted.
+
+    `score` is that of the search; None for an answer that was stored without.
+    """
 
     marker: str
     passage: Passage
     quote: str
     start: int
     end: int
+    score: float | None = None
 
     @property
     def page(self) -> int:

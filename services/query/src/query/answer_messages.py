@@ -22,6 +22,7 @@ from query.answer import (
     feedback_range_error,
 )
 from query.domain import Passage
+from query.guardrail import Outcome, Stage
 from query.lines import find_lines
 
 _SPAN_ID_MAX: Final = 2**64 - 1
@@ -31,11 +32,23 @@ FINISH_REASONS: Final = {
     FinishReason.NO_ANSWER: pb.FINISH_REASON_NO_ANSWER,
     FinishReason.FILTERED: pb.FINISH_REASON_FILTERED,
 }
+STAGES: Final = {
+    Stage.INPUT: pb.CHECK_STAGE_INPUT,
+    Stage.PASSAGES: pb.CHECK_STAGE_PASSAGES,
+    Stage.OUTPUT: pb.CHECK_STAGE_OUTPUT,
+}
+OUTCOMES: Final = {
+    Outcome.PASSED: pb.CHECK_OUTCOME_PASSED,
+    Outcome.RECORDED: pb.CHECK_OUTCOME_RECORDED,
+    Outcome.REDACTED: pb.CHECK_OUTCOME_REDACTED,
+    Outcome.BLOCKED: pb.CHECK_OUTCOME_BLOCKED,
+    Outcome.FAILED: pb.CHECK_OUTCOME_FAILED,
+}
 RATINGS: Final = {Rating.GOOD: pb.RATING_GOOD, Rating.BAD: pb.RATING_BAD}
 
 
 def annotate(span: Span, step: Step) -> None:
-    """Writes the id of an answer to its span, and links to the traces of what it cites."""
+    """Writes an answer's id and prompt to its span, and links to the traces of what it cites."""
     match step:
         case Started():
             span.set_attribute("aquifer.answer.id", str(step.answer_id))
@@ -47,6 +60,10 @@ def annotate(span: Span, step: Step) -> None:
                     "aquifer.document.version": passage.version.number,
                 },
             )
+        case Finish() if step.prompt:
+            name, _, version = step.prompt.rpartition("@")
+            span.set_attribute("gen_ai.prompt.name", name)
+            span.set_attribute("gen_ai.prompt.version", version)
         case _:
             pass
 
@@ -113,6 +130,8 @@ def _to_citation(citation: Citation) -> pb.Citation:
         quote_end=citation.end,
         page=citation.page,
         lines=to_lines(citation.passage, citation.start, citation.end),
+        score=citation.score,
+        upload_event_id=citation.passage.upload_event_id,
     )
 
 
@@ -124,6 +143,16 @@ def _to_finished(finish: Finish) -> pb.AnswerFinished:
         generative=finish.generative,
         confidence=finish.confidence,
         degraded=finish.degraded,
+        prompt=finish.prompt,
+        verdicts=[
+            pb.Verdict(
+                check=one.check,
+                stage=STAGES[one.stage],
+                outcome=OUTCOMES[one.outcome],
+                count=one.count,
+            )
+            for one in finish.verdicts
+        ],
     )
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from aquifer.ops.v1.reconcile_service_pb2_grpc import add_ReconcileServiceServic
 from aquifer.query.v1.conversation_service_pb2_grpc import (
     add_ConversationServiceServicer_to_server,
 )
+from aquifer.query.v1.prompt_service_pb2_grpc import add_PromptServiceServicer_to_server
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
 from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
@@ -26,16 +29,21 @@ from chassis.events.work import GuardedTransactions
 from chassis.process.process import Loop, Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
+from query.checks.by_model import Judge
+from query.checks.settings import open_guardrails
 from query.conversation_rpc import ConversationRpc
 from query.gateways import (
     RETRIED,
     InferenceCatalogue,
     InferenceEmbedder,
     InferenceGenerator,
+    InferenceJudge,
     InferenceReranker,
+    InferenceTokenCounter,
 )
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
+from query.prompt_rpc import PromptRpc
 from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
@@ -43,11 +51,11 @@ from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
+from query.store.prompts import PostgresPrompts
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
-from query.usecases.answers import Answers
 from query.usecases.ask import Ask
 from query.usecases.compare_profiles import CompareProfiles
 from query.usecases.documents import (
@@ -60,6 +68,7 @@ from query.usecases.documents import (
 )
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import Generator
+from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
 from query.usecases.label_documents import LabelDocuments
@@ -70,6 +79,7 @@ from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.remove_dropped import RemoveDropped
 from query.usecases.reranker import Reranker
 from query.usecases.send_message import SendMessage
+from query.usecases.token_budget import TokenCounter
 from query.usecases.update_points import UpdatePoints
 from query.vectors import engine_client
 
@@ -94,6 +104,8 @@ class Adapters:
     catalogue: Catalogue
     generator: Generator
     reranker: Reranker
+    judge: Judge
+    tokens: TokenCounter
 
 
 async def build(process: Process, settings: Settings) -> None:
@@ -121,6 +133,8 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
         catalogue=InferenceCatalogue(inference),
         generator=InferenceGenerator(inference),
         reranker=InferenceReranker(inference),
+        judge=InferenceJudge(inference),
+        tokens=InferenceTokenCounter(inference),
     )
 
 
@@ -187,7 +201,6 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     transactions = GuardedTransactions(adapters.database, outbox)
     begin = make_begin(transactions)
     ledger = PostgresLedger(adapters.database)
-    answers = PostgresAnswers(transactions)
     records = PostgresStoreRecords(adapters.database)
     profiles = PostgresProfiles(adapters.database, _make_profile(settings))
     indexes = Indexes(profiles=profiles, records=records, opening=adapters.opening)
@@ -205,20 +218,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
             tenant_removal=removal,
         ),
     )
-    ask = Ask(find, adapters.generator, answers, uuid4)
-    rpc = QueryRpc(
-        find=find,
-        ask=ask,
-        answers=answers,
-        facets=PostgresFacets(adapters.database),
-        hide=HideDocument(begin),
-        hide_many=HideDocuments(begin),
-        label=LabelDocuments(begin, points),
-        ledger=ledger,
-    )
-    add_QueryServiceServicer_to_server(rpc, process.server)
-    conversations = _make_conversation_rpc(transactions, answers, ask)
-    add_ConversationServiceServicer_to_server(conversations, process.server)
+    guardrails = open_guardrails(settings.guardrails, adapters.judge)
+    _add_questions(process, adapters, transactions, find, points, guardrails)
     keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
@@ -253,12 +254,43 @@ def _tell_state(
     process.add_probe(_make_vectors_probe(indexes))
 
 
-def _make_conversation_rpc(
-    transactions: GuardedTransactions, answers: Answers, ask: Ask
-) -> ConversationRpc:
+def _add_questions(
+    process: Process,
+    adapters: Adapters,
+    transactions: GuardedTransactions,
+    find: FindPassages,
+    points: UpdatePoints,
+    guardrails: Guardrails,
+) -> None:
+    """Attaches the services that people ask, and what they ask with."""
+    begin = make_begin(transactions)
+    answers, prompts = PostgresAnswers(transactions), PostgresPrompts(transactions)
+    ask = Ask(
+        find=find,
+        generator=adapters.generator,
+        answers=answers,
+        prompts=prompts,
+        guardrails=guardrails,
+        tokens=adapters.tokens,
+        new_id=uuid4,
+        clock=partial(datetime.now, UTC),
+    )
+    rpc = QueryRpc(
+        find=find,
+        ask=ask,
+        answers=answers,
+        facets=PostgresFacets(adapters.database),
+        hide=HideDocument(begin),
+        hide_many=HideDocuments(begin),
+        label=LabelDocuments(begin, points),
+        ledger=points.ledger,
+    )
+    add_QueryServiceServicer_to_server(rpc, process.server)
+    add_PromptServiceServicer_to_server(PromptRpc(prompts=prompts), process.server)
     conversations = PostgresConversations(transactions)
     send = SendMessage(conversations, answers, ask)
-    return ConversationRpc(conversations=conversations, send=send)
+    conversation_rpc = ConversationRpc(conversations=conversations, send=send)
+    add_ConversationServiceServicer_to_server(conversation_rpc, process.server)
 
 
 def _make_profile_rpc(

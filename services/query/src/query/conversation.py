@@ -12,6 +12,7 @@ from chassis.base.errors import FieldViolation, InvalidInputError, NotFoundError
 from query.answer import OUTPUT_TOKENS_MAX, FinishReason
 from query.domain import check_collection_id
 from query.filters.language import parse_filter
+from query.prompt import is_reference
 
 TITLE_MAX_CHARS: Final = 200
 MODEL_MAX_CHARS: Final = 256
@@ -21,7 +22,7 @@ MADE_TITLE_CHARS: Final = 80
 CONVERSATIONS_MAX: Final = 100_000
 MESSAGES_MAX: Final = 1_000
 LAST_MESSAGES_MAX: Final = 10
-MASK: Final = ("title", "model", "collection", "filter", "max_output_tokens")
+MASK: Final = ("title", "model", "collection", "filter", "max_output_tokens", "prompt")
 
 _NAME: Final = re.compile("conversations/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -39,7 +40,7 @@ class Settings:
     """Settings of a conversation.
 
     `collection` is a collection id, `filter` a text as of a search, `max_output_tokens` 0 for the
-    usual length.
+    usual length, `prompt` a resource name.
     """
 
     title: str = ""
@@ -47,6 +48,7 @@ class Settings:
     collection: str = ""
     filter: str = ""
     max_output_tokens: int = 0
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         violations = list(self._find_violations())
@@ -85,6 +87,8 @@ class Settings:
             changed = replace(changed, filter=given.filter)
         if "max_output_tokens" in chosen:
             changed = replace(changed, max_output_tokens=given.max_output_tokens)
+        if "prompt" in chosen:
+            changed = replace(changed, prompt=given.prompt)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:
@@ -101,6 +105,7 @@ class Settings:
                 0 <= self.max_output_tokens <= OUTPUT_TOKENS_MAX,
                 f"0 to {OUTPUT_TOKENS_MAX}",
             ),
+            "prompt": (is_reference(self.prompt), "prompts/{prompt} or prompts/{prompt}@{version}"),
         }
         return [FieldViolation(name, said) for name, (fits, said) in checks.items() if not fits]
 

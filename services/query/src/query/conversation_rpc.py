@@ -1,13 +1,12 @@
 """`ConversationService` and the scopes of its methods."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
-from google.protobuf.message import Message as Protobuf
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 from opentelemetry import trace
@@ -45,16 +44,10 @@ ACCESS: Final[Access] = {
         "SendMessage",
     )
 }
-# A message has at most 4 MiB; an answer takes up to some 100 KiB.
-PAGE_MAX_BYTES: Final = 3 << 20
-NUMBER_MAX_DIGITS: Final = 9
 ROLES: Final = {
     Role.USER: pb.MESSAGE_ROLE_USER,
     Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
 }
-
-Listed = TypeVar("Listed")
-Row = TypeVar("Row", bound=Protobuf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +87,7 @@ class ConversationRpc(ConversationServiceServicer):
             page.limit,
             request.messages_per_conversation,
         )
-        shown, token = _fill_page(
+        shown, token = paging.fill(
             page,
             found,
             _to_conversation,
@@ -132,13 +125,13 @@ class ConversationRpc(ConversationServiceServicer):
         page = paging.parse(request.page_size, request.page_token)
         conversation_id = read_conversation_id(request.parent)
         found = await self.conversations.list_messages(
-            _owner(), conversation_id, caller().labels, _read_number(page.after), page.limit
+            _owner(), conversation_id, caller().labels, paging.read_number(page.after), page.limit
         )
 
         def convert(message: Message) -> pb.Message:
             return _to_message(conversation_id, message)
 
-        shown, token = _fill_page(page, found, convert, lambda one: (str(one.number),))
+        shown, token = paging.fill(page, found, convert, lambda one: (str(one.number),))
         return pb.ListMessagesResponse(messages=shown, next_page_token=token)
 
     @override
@@ -166,25 +159,6 @@ def _owner() -> Owner:
     return Owner(tenant=who.tenant, principal=who.principal)
 
 
-def _fill_page(
-    page: paging.Page,
-    found: Sequence[Listed],
-    convert: Callable[[Listed], Row],
-    position: Callable[[Listed], paging.Position],
-) -> tuple[list[Row], str]:
-    """What fits into a page, at least one, and the token of the next page."""
-    shown, token = page.cut(found, position)
-    rows: list[Row] = []
-    left_bytes = PAGE_MAX_BYTES
-    for one in shown:
-        row = convert(one)
-        left_bytes -= row.ByteSize()
-        if rows and left_bytes < 0:
-            return rows, page.make_token(*position(found[len(rows) - 1]))
-        rows.append(row)
-    return rows, token
-
-
 def _read_activity(position: paging.Position) -> Activity | None:
     if not position:
         return None
@@ -198,15 +172,6 @@ def _read_activity(position: paging.Position) -> Activity | None:
     return found
 
 
-def _read_number(position: paging.Position) -> int:
-    if not position:
-        return 0
-    [number] = position
-    if not (number.isascii() and number.isdecimal() and len(number) <= NUMBER_MAX_DIGITS):
-        raise paging.invalid_token_error()
-    return int(number)
-
-
 def _read_settings(given: pb.Conversation) -> Settings:
     return Settings(
         title=given.title,
@@ -214,6 +179,7 @@ def _read_settings(given: pb.Conversation) -> Settings:
         collection=given.collection,
         filter=given.filter,
         max_output_tokens=given.max_output_tokens,
+        prompt=given.prompt,
     )
 
 
@@ -226,6 +192,7 @@ def _to_conversation(one: Conversation) -> pb.Conversation:
         collection=settings.collection,
         filter=settings.filter,
         max_output_tokens=settings.max_output_tokens,
+        prompt=settings.prompt,
         message_count=one.message_count,
         create_time=_to_timestamp(one.created_at),
         update_time=_to_timestamp(one.updated_at),

@@ -27,10 +27,10 @@ BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
 
-_ID = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
-_COLLECTION_ID = re.compile(_ID)
-_COLLECTION = re.compile(f"collections/{_ID}")
-_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{_ID}")
+RESOURCE_ID: Final = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
+_COLLECTION_ID = re.compile(RESOURCE_ID)
+_COLLECTION = re.compile(f"collections/{RESOURCE_ID}")
+_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{RESOURCE_ID}")
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -95,7 +95,7 @@ class Passage:
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
-    its upload.
+    its upload, `upload_event_id` the id of its event, if it came by one.
     """
 
     version: Version
@@ -113,6 +113,7 @@ class Passage:
     lines: bytes = b""
     labels: tuple[str, ...] = ()
     ingest_trace_id: str
+    upload_event_id: str = ""
 
     @property
     def context(self) -> str:

@@ -90,10 +90,11 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.SearchResponse:
         """Ranks passages against a question, best first."""
         who = caller()
+        text, _ = await self.ask.guardrails.check_question(request.question, by_models=False)
         question = Question(
             tenant=who.tenant,
             held=who.labels,
-            text=request.question,
+            text=text,
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
@@ -123,6 +124,7 @@ class QueryRpc(QueryServiceServicer):
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
             where=parse_filter(request.filter),
             reranker=request.reranker if request.rerank else None,
+            prompt=request.prompt,
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)

@@ -1,8 +1,9 @@
 """Settings of query, read once from variables named AQUIFER_*."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from chassis.base.settings import DatabaseSettings, ServiceSettings
+from query.checks.settings import DEFAULT, GUARDS_MAX, AnyGuard, check_names
 
 
 class Settings(ServiceSettings, DatabaseSettings):
@@ -25,3 +26,14 @@ class Settings(ServiceSettings, DatabaseSettings):
     repair_s: float = Field(
         300.0, gt=0, description="pause between comparisons of points with passages, by count"
     )
+    guardrails: list[AnyGuard] = Field(
+        default=list(DEFAULT),
+        max_length=GUARDS_MAX,
+        description="JSON list of checks of questions, passages and answers; [] for none",
+    )
+
+    @field_validator("guardrails")
+    @classmethod
+    def _check_guardrails(cls, guardrails: list[AnyGuard]) -> list[AnyGuard]:
+        check_names(guardrails)
+        return guardrails

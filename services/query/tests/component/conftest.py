@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -45,6 +46,7 @@ from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
+from query.store.prompts import PostgresPrompts
 from query.store.records import PostgresProfiles, PostgresStoreRecords
 from query.store.work import make_begin
 from query.subscribers import UseCases, events
@@ -59,18 +61,21 @@ from query.usecases.documents import (
     RemovePoints,
 )
 from query.usecases.find_passages import FindPassages
+from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
 from query.usecases.label_documents import LabelDocuments
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
 from query.usecases.send_message import SendMessage
+from query.usecases.token_budget import Counted, TokenCounter
 from query.usecases.update_points import UpdatePoints
 from query.vectors.engine_client import EngineVectors
 from services.query.tests.shared_words import SharedWords
 
 TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
+NOW = datetime(2026, 7, 29, 23, 59, tzinfo=UTC)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -141,6 +146,19 @@ class WatchedOutbox(Outbox):
         return stored
 
 
+class LetterCounter(TokenCounter):
+    """A token is a letter; a test says how many the model reads, at first that it does not tell."""
+
+    def __init__(self) -> None:
+        self.context_tokens = 0
+        self.counted: list[Sequence[str]] = []
+
+    @override
+    async def count(self, model: str, texts: Sequence[str]) -> Counted | None:
+        self.counted.append(texts)
+        return Counted(list(map(len, texts)), self.context_tokens) if self.context_tokens else None
+
+
 @dataclass
 class World:
     """The use cases of query on real stores, without RPC and events, and methods to call them."""
@@ -170,7 +188,18 @@ class World:
         self.embedder: Any = self.live.embedder
         self.serving = self.live.serving
         self.find = FindPassages(self.indexes, self.ledger, SharedWords())
-        self.ask = Ask(self.find, self.generator, self.answers, uuid.uuid4)
+        self.prompts = PostgresPrompts(transactions)
+        self.tokens = LetterCounter()
+        self.ask = Ask(
+            find=self.find,
+            generator=self.generator,
+            answers=self.answers,
+            prompts=self.prompts,
+            guardrails=Guardrails(),
+            tokens=self.tokens,
+            new_id=uuid.uuid4,
+            clock=lambda: NOW,
+        )
         self.conversations = PostgresConversations(transactions)
         self.send = SendMessage(self.conversations, self.answers, self.ask)
         self.hide = HideDocument(self.begin)

@@ -9,10 +9,11 @@ from aquifer.lines import Line, pack
 from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.errors import DataLossError, InvalidInputError, UnavailableError
 from query.answer import Citation, Delta, Finish, FinishReason, Inquiry, Mention, Quote, Started
-from query.domain import Version
+from query.domain import Question, Version
 from query.lines import find_lines
 from query.usecases.ask import ENGINE_AWAY
 from query.usecases.generator import EXTRACTIVE, REFUSAL
+from query.usecases.token_budget import PART_TOKENS
 
 PUMP = "collections/manuals/documents/pump"
 TRACE = "1" * 32
@@ -407,3 +408,49 @@ async def test_a_prompt_that_is_too_long_without_passages_is_the_callers_to_chan
     with pytest.raises(InvalidInputError) as refused:
         await ask(world)
     assert refused.value.reason == "PROMPT_TOO_LONG"
+
+
+async def deliver_pumps(world, number: int = 8) -> None:
+    for one in range(number):
+        name = f"collections/manuals/documents/d{one}"
+        await world.deliver(
+            world.embedded(f"the impeller of pump {one} " + "x" * 500, document=name)
+        )
+
+
+async def test_a_prompt_that_is_too_long_is_counted_once_and_loses_what_has_no_room(world):
+    await deliver_pumps(world)
+    world.generator.reads = 5
+    world.tokens.context_tokens = 100 + 2 * PART_TOKENS + 5 * (550 + PART_TOKENS)
+    prompts = world.generator.prompts
+    await ask(world)
+    assert len(prompts[0].passages) == 8
+    assert len(world.tokens.counted) == 1
+    shown = len(prompts[1].passages)
+    spent = sum(map(len, world.tokens.counted[0][: 2 + shown])) + (2 + shown) * PART_TOKENS + 100
+    one_more = len(world.tokens.counted[0][2 + shown]) + PART_TOKENS
+    assert spent <= world.tokens.context_tokens < spent + one_more
+    assert prompts[1].passages == prompts[0].passages[:shown]
+
+
+async def test_a_count_that_shows_no_reason_halves_the_prompt(world):
+    await deliver_pumps(world)
+    world.generator.reads = 2
+    world.tokens.context_tokens = 1_000_000
+    await ask(world)
+    assert [len(one.passages) for one in world.generator.prompts] == [8, 4, 2]
+    assert len(world.tokens.counted) == 1
+
+
+async def test_a_citation_tells_its_score_and_the_event_that_brought_it(world):
+    event = world.embedded("the impeller wears out in a year")
+    event.prepared.upload_event_id = "evt-7"
+    await world.deliver(event)
+    [hit] = (
+        await world.find.run(Question(tenant="acme", text="impeller", limit=8, held=None))
+    ).hits
+    started, *steps = await ask(world)
+    [citation] = [step for step in steps if isinstance(step, Citation)]
+    assert citation.score == hit.score
+    assert citation.passage.upload_event_id == "evt-7"
+    assert (await world.answers.find("acme", started.answer_id, None)).citations == [citation]

@@ -11,7 +11,7 @@ from chassis.base import paging
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query import conversation
-from query.conversation_rpc import ACCESS, PAGE_MAX_BYTES, ConversationRpc
+from query.conversation_rpc import ACCESS, ConversationRpc
 from query.store import conversations as store
 
 
@@ -78,6 +78,7 @@ async def test_a_conversation_has_the_settings_it_was_given(rpc):
         "collection": "manuals",
         "filter": "metadata.year >= 2020",
         "max_output_tokens": 100,
+        "prompt": "prompts/support@3",
     }
     created = await create(rpc, **settings)
     found = await rpc.GetConversation(pb.GetConversationRequest(name=created.name), None)
@@ -118,6 +119,7 @@ async def test_an_update_changes_what_its_mask_names(rpc):
         ({"model": "x" * 257}, "CONVERSATION_RANGE"),
         ({"max_output_tokens": -1}, "CONVERSATION_RANGE"),
         ({"max_output_tokens": 32_769}, "CONVERSATION_RANGE"),
+        ({"prompt": "support"}, "CONVERSATION_RANGE"),
         ({"collection": "a/b"}, "COLLECTION_NAME"),
         ({"filter": "impeller"}, "FILTER_INVALID"),
     ],
@@ -308,7 +310,7 @@ async def test_a_page_is_shorter_than_a_message_of_the_transport(world, rpc):
         page = await rpc.ListMessages(
             pb.ListMessagesRequest(parent=created.name, page_token=token), None
         )
-        assert page.ByteSize() < PAGE_MAX_BYTES + 1_000
+        assert page.ByteSize() < paging.PAGE_MAX_BYTES + 1_000
         found += page.messages
         token, pages = page.next_page_token, pages + 1
     assert [one.name.rpartition("/")[2] for one in found] == [str(n) for n in range(1, 23)]

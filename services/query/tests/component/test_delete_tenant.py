@@ -8,6 +8,7 @@ from chassis.base.errors import UnavailableError
 from chassis.base.tenants import TenantDeletedError
 from query.conversation import Owner, Settings
 from query.domain import Version
+from query.prompt import Content
 from query.retrieval.vector_store import TenantScope
 from query.usecases.send_message import NewMessage
 
@@ -30,6 +31,7 @@ async def fill(world, tenant: str = TENANT) -> None:
     inquiry = world.inquiry("impeller", tenant=tenant)
     assert [step async for step in world.ask.run(inquiry, "1" * 32)]
     owner = Owner(tenant=tenant, principal="user:ada")
+    await world.prompts.create(tenant, "support", Content(template="Be kind."), "user:ada")
     conversation = await world.conversations.create(owner, Settings())
     message = NewMessage(
         owner=owner,
@@ -75,6 +77,7 @@ async def test_nothing_is_left_but_the_tombstone(world):
     assert before == kept
     assert before.keys() >= {"passages", "passage_vectors", "answers", "purges"}
     assert (before["conversations"], before["messages"]) == (1, 2)
+    assert (before["prompts"], before["prompt_versions"]) == (1, 1)
     facts = before.pop("outbox")
     points = len(await world.points())
     world.dead_letters.kept = [(TENANT, DOCUMENT), (TENANT, "x"), (OTHER, DOCUMENT)]

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from query.conversation import Owner, Settings
 from query.domain import Version
+from query.prompt import Content
 from query.usecases.send_message import NewMessage
 
 TENANT_TABLES = (
@@ -22,6 +23,8 @@ TENANT_TABLES = (
     "answer_sources",
     "conversations",
     "messages",
+    "prompts",
+    "prompt_versions",
     "inbox",
     "outbox",
     "deleted_tenants",
@@ -36,6 +39,8 @@ HIDDEN_FROM_SWEEP = (
     "answer_sources",
     "conversations",
     "messages",
+    "prompts",
+    "prompt_versions",
 )
 
 
@@ -60,6 +65,7 @@ async def full(world):
         inquiry = world.inquiry("impeller", tenant=tenant)
         assert [step async for step in world.ask.run(inquiry, "1" * 32)]
         await send_message(world, tenant)
+        await world.prompts.create(tenant, "support", Content(template="Be kind."), "user:ada")
         [[point_id, _], *_] = await world.ledger.list_passages(tenant, None, 1)
         async with world.begin(tenant) as work:
             await work.rows.put_vectors("another", {point_id: np.ones(2, np.float32)})

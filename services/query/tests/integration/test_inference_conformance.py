@@ -67,7 +67,11 @@ async def inference(servers_or_none, embedder, generator):
 
 
 def prompt(passages, **changes) -> Prompt:
-    settings = {"question": "After how many hours must the impeller be replaced?", "model": ""}
+    settings = {
+        "instructions": "Be brief.",
+        "question": "After how many hours must the impeller be replaced?",
+        "model": "",
+    }
     return Prompt(passages=passages, max_output_tokens=200, **settings | changes)
 
 

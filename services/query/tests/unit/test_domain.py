@@ -9,7 +9,7 @@ import pytest
 from chassis.base.errors import DataLossError, InvalidInputError
 from query.answer import Answer, Citation, Exchange, Finish, FinishReason, Quote
 from query.description import Description
-from query.domain import Batch, PageBreak, Passage, Standing, Version
+from query.domain import Batch, Hit, PageBreak, Passage, Standing, Version
 from query.profile import make_point_id
 from query.usecases.ask import cite, list_sources, to_event
 
@@ -31,11 +31,15 @@ def passage(ordinal: int = 0, text: str = "the impeller wears", version: Version
     )
 
 
+def hits(*passages: Passage) -> list[Hit]:
+    return [Hit(passage=one, score=0.5) for one in passages]
+
+
 @pytest.mark.parametrize(("offset", "page"), [(0, 3), (9, 3), (10, 4), (19, 4), (20, 7), (29, 7)])
 def test_a_quote_stands_on_the_page_it_starts_on(offset, page):
     breaks = (PageBreak(110, 4), PageBreak(120, 7))
     one = replace(passage(text="x" * 30), start=100, end=130, page=3, page_breaks=breaks)
-    cited = cite([one], Quote(passage=0, start=offset, end=30, marker="[1]"))
+    cited = cite(hits(one), Quote(passage=0, start=offset, end=30, marker="[1]"))
     assert cited.page == page
 
 
@@ -143,20 +147,21 @@ def test_a_batch_that_can_not_be_stored_is_refused(changes, reason):
 
 def test_a_quote_is_cut_from_its_passage():
     cited = cite(
-        [passage(0), passage(1, "grease it")], Quote(passage=1, start=0, end=6, marker="[1]")
+        hits(passage(0), passage(1, "grease it")), Quote(passage=1, start=0, end=6, marker="[1]")
     )
     assert (cited.quote, cited.passage.ordinal, cited.marker) == ("grease", 1, "[1]")
+    assert cited.score == 0.5
 
 
 @pytest.mark.parametrize(("number", "start", "end"), [(2, 0, 1), (-1, 0, 1), (0, 5, 5), (0, 0, 99)])
 def test_a_quote_from_nowhere_is_an_error(number, start, end):
     with pytest.raises(DataLossError):
-        cite([passage()], Quote(passage=number, start=start, end=end, marker="[1]"))
+        cite(hits(passage()), Quote(passage=number, start=start, end=end, marker="[1]"))
 
 
 def test_a_quoting_model_repeats_what_it_cites_a_composing_one_what_it_saw():
     shown = [passage(0), passage(1, version=VALVE)]
-    cited = cite(shown, Quote(passage=0, start=0, end=3, marker="[1]"))
+    cited = cite(hits(*shown), Quote(passage=0, start=0, end=3, marker="[1]"))
     assert list_sources(answer(cited), shown, []) == [PUMP]
     assert list_sources(answer(cited, generative=True), shown, []) == [PUMP, VALVE]
     assert list_sources(answer(), shown, []) == []
@@ -170,13 +175,15 @@ def test_a_composing_model_also_repeats_what_earlier_answers_saw():
 
 def test_each_cited_version_is_told_once():
     quotes = [Quote(passage=0, start=n, end=n + 1, marker=f"[{n}]") for n in range(2)]
-    fact = to_event(answer(*(cite([passage()], quote) for quote in quotes)))
+    fact = to_event(answer(*(cite(hits(passage()), quote) for quote in quotes)))
     assert [(one.document, one.version) for one in fact.cited] == [(PUMP.document, 2)]
 
 
 def test_an_answer_without_a_deleted_version_keeps_the_other_quotes():
     shown = [passage(0), passage(1, version=VALVE)]
-    citations = [cite(shown, Quote(passage=n, start=0, end=3, marker=f"[{n}]")) for n in (0, 1)]
+    citations = [
+        cite(hits(*shown), Quote(passage=n, start=0, end=3, marker=f"[{n}]")) for n in (0, 1)
+    ]
     given = answer(*citations)
     assert given.redact(set()) is given
     left = given.redact({PUMP})

@@ -6,13 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from google.protobuf.message import Message
+
 from chassis.base.errors import FieldViolation, InvalidInputError
 
 PAGE_MAX: Final = 1_000
 PAGE_DEFAULT: Final = 100
 TOKEN_MAX_CHARS: Final = 1_024
+# A message has at most 4 MiB.
+PAGE_MAX_BYTES: Final = 3 << 20
+NUMBER_MAX_DIGITS: Final = 9
 
 Row = TypeVar("Row")
+Converted = TypeVar("Converted", bound=Message)
 Position = tuple[str, ...]
 
 
@@ -84,6 +90,39 @@ def parse_size(page_size: int, *, default: int = PAGE_DEFAULT) -> int:
             default_size=default,
         )
     return page_size or default
+
+
+def fill(
+    page: Page,
+    found: Sequence[Row],
+    convert: Callable[[Row], Converted],
+    position: Callable[[Row], Position],
+) -> tuple[list[Converted], str]:
+    """What fits into a message, at least one row, and the token of the next page."""
+    shown, token = page.cut(found, position)
+    rows: list[Converted] = []
+    left_bytes = PAGE_MAX_BYTES
+    for one in shown:
+        row = convert(one)
+        left_bytes -= row.ByteSize()
+        if rows and left_bytes < 0:
+            return rows, page.make_token(*position(found[len(rows) - 1]))
+        rows.append(row)
+    return rows, token
+
+
+def read_number(position: Position) -> int:
+    """The number that a position consists of; 0 for the first page.
+
+    Raises:
+        InvalidInputError: PAGE_TOKEN_INVALID.
+    """
+    if not position:
+        return 0
+    [number] = position
+    if not (number.isascii() and number.isdecimal() and len(number) <= NUMBER_MAX_DIGITS):
+        raise invalid_token_error()
+    return int(number)
 
 
 def invalid_token_error() -> InvalidInputError:

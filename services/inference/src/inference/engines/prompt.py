@@ -1,12 +1,12 @@
 """The text of a message for a model that writes: passages are fenced, so they read as data."""
 
-from collections.abc import Sequence
+import re
 from html import escape
 
 from inference.generation import Generation, Message, PassageBlock
 
-# A passage could end its own fence.
-_FENCES = ("passage", "passages")
+# A passage could end its own fence, or begin another one with a number of its choice.
+_FENCE = re.compile(r"<\s*(/?)\s*(?=passages?\b)", re.IGNORECASE)
 
 
 def to_texts(request: Generation) -> list[str]:
@@ -41,7 +41,5 @@ def _title(title: str) -> str:
     return f' title="{escape(title)}"' if title else ""
 
 
-def _defuse(text: str, fences: Sequence[str] = _FENCES) -> str:
-    for fence in fences:
-        text = text.replace(f"</{fence}>", f"< /{fence}>")
-    return text
+def _defuse(text: str) -> str:
+    return _FENCE.sub(r"< \1", text)

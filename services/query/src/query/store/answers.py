@@ -13,6 +13,7 @@ from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
 from query.answer import Answer, Citation, Feedback, Finish, FinishReason, Rating, Sent
 from query.domain import PageBreak, Passage, Version
+from query.guardrail import Outcome, Stage, Verdict
 from query.store.conversations import add_exchange
 from query.usecases.answers import Answers
 
@@ -27,10 +28,11 @@ ORDER BY document FOR SHARE
 _KEEP: Final = """
 INSERT INTO answers (tenant_id, answer_id, principal, question, text, citations, finish_reason,
                      input_tokens, output_tokens, model, generative, confidence, degraded,
-                     trace_id, redacted_at)
+                     trace_id, prompt, verdicts, redacted_at)
 VALUES (%(tenant)s, %(answer_id)s, %(principal)s, %(question)s, %(text)s, %(citations)s,
         %(finish_reason)s, %(input_tokens)s, %(output_tokens)s, %(model)s, %(generative)s,
-        %(confidence)s, %(degraded)s, %(trace_id)s, CASE WHEN %(redacted)s THEN now() END)
+        %(confidence)s, %(degraded)s, %(trace_id)s, %(prompt)s, %(verdicts)s,
+        CASE WHEN %(redacted)s THEN now() END)
 """
 
 _KEEP_SOURCES: Final = """
@@ -41,8 +43,8 @@ FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
 
 _FIND: Final = """
 SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
-       output_tokens, model, generative, confidence, degraded, trace_id, feedback,
-       feedback_reason, feedback_at
+       output_tokens, model, generative, confidence, degraded, trace_id, prompt,
+       verdicts, feedback, feedback_reason, feedback_at
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
     AND NOT EXISTS (
         SELECT FROM answer_sources AS source
@@ -162,6 +164,8 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "confidence": finish.confidence,
         "degraded": finish.degraded,
         "trace_id": answer.trace_id,
+        "prompt": finish.prompt,
+        "verdicts": Jsonb([_verdict_json(verdict) for verdict in finish.verdicts]),
         "redacted": redacted,
     }
 
@@ -188,6 +192,8 @@ def _to_json(citation: Citation) -> dict[str, Any]:
         "table_header": passage.table_header,
         "lines": passage.lines.hex(),
         "ingest_trace_id": passage.ingest_trace_id,
+        "upload_event_id": passage.upload_event_id,
+        "score": citation.score,
     }
 
 
@@ -209,10 +215,30 @@ def _citation(stored: Mapping[str, Any]) -> Citation:
             table_header=stored.get("table_header", ""),
             lines=bytes.fromhex(stored.get("lines", "")),
             ingest_trace_id=stored["ingest_trace_id"],
+            upload_event_id=stored.get("upload_event_id", ""),
         ),
         quote=stored["quote"],
         start=stored["quote_start"],
         end=stored["quote_end"],
+        score=stored.get("score"),
+    )
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "check": verdict.check,
+        "stage": verdict.stage.value,
+        "outcome": verdict.outcome.value,
+        "count": verdict.count,
+    }
+
+
+def _verdict(stored: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        check=stored["check"],
+        stage=Stage(stored["stage"]),
+        outcome=Outcome(stored["outcome"]),
+        count=stored["count"],
     )
 
 
@@ -232,6 +258,8 @@ def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
             generative=row["generative"],
             confidence=row["confidence"],
             degraded=row["degraded"],
+            prompt=row["prompt"],
+            verdicts=tuple(_verdict(stored) for stored in row["verdicts"]),
         ),
         trace_id=row["trace_id"],
         feedback=_feedback(row) if row["feedback"] else None,

@@ -206,6 +206,7 @@ def _settings_values(settings: Settings) -> dict[str, Any]:
         "collection": settings.collection,
         "filter": settings.filter,
         "max_output_tokens": settings.max_output_tokens,
+        "prompt": settings.prompt,
     }
 
 
@@ -218,6 +219,7 @@ def _conversation(row: Mapping[str, Any], last_messages: Sequence[Message] = ())
             collection=row["collection"],
             filter=row["filter"],
             max_output_tokens=row["max_output_tokens"],
+            prompt=row["prompt"],
         ),
         message_count=row["message_count"],
         created_at=row["created_at"],

@@ -26,7 +26,8 @@ from query.usecases.ports import (
 
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
-    " page_breaks, headings, table_header, lines, ingest_trace_id"
+    " page_breaks, headings, table_header, lines, ingest_trace_id,"
+    " upload_event_id"
 )
 # The description of a passage's version.
 _DESCRIBED: Final = """
@@ -360,4 +361,5 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         lines=row["lines"],
         labels=tuple(row.get("labels", ())),
         ingest_trace_id=row["ingest_trace_id"],
+        upload_event_id=row["upload_event_id"],
     )

@@ -108,6 +108,7 @@ class PostgresRows(Rows):
                 "versions": [passage.version.number for passage in passages],
                 **_descriptions([(batch.version, batch.description) for batch in batches]),
                 "traces": [passage.ingest_trace_id for passage in passages],
+                "upload_event_ids": [passage.upload_event_id for passage in passages],
                 "ordinals": [passage.ordinal for passage in passages],
                 "chunk_ids": [passage.chunk_id for passage in passages],
                 "point_ids": [point_id for _, point_id in stored],

@@ -28,17 +28,19 @@ WHERE known.revision < excluded.revision
 
 PUT: Final = f"""
 WITH described AS ({DESCRIBE})
-INSERT INTO passages (tenant_id, document, version, ingest_trace_id, ordinal, chunk_id, point_id,
-                      text, start_offset, end_offset, page, page_breaks, headings, table_header,
-                      lines, vector, vector_profile)
+INSERT INTO passages (tenant_id, document, version, ingest_trace_id, upload_event_id, ordinal,
+                      chunk_id, point_id, text, start_offset, end_offset, page, page_breaks,
+                      headings, table_header, lines, vector, vector_profile)
 SELECT %(tenant)s, given.*
 FROM unnest(%(documents)b::text[], %(versions)b::bigint[], %(traces)b::text[],
+            %(upload_event_ids)b::text[],
             %(ordinals)b::int[], %(chunk_ids)b::uuid[], %(point_ids)b::uuid[], %(texts)b::text[],
             %(starts)b::int[], %(ends)b::int[], %(pages)b::int[],
             %(page_breaks)b::jsonb[], %(headings)b::jsonb[], %(table_headers)b::text[],
             %(lines)b::bytea[], %(vectors)b::bytea[], %(vector_profiles)b::text[]) AS given
 ON CONFLICT (tenant_id, document, version, ordinal) DO UPDATE
 SET ingest_trace_id = excluded.ingest_trace_id,
+    upload_event_id = excluded.upload_event_id,
     chunk_id = excluded.chunk_id, point_id = excluded.point_id, text = excluded.text,
     start_offset = excluded.start_offset, end_offset = excluded.end_offset, page = excluded.page,
     page_breaks = excluded.page_breaks, headings = excluded.headings,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -28,11 +29,17 @@ from query.answer import (
     Started,
     Step,
 )
-from query.domain import Passage, Question, Version
+from query.domain import Hit, Passage, Question, Version
+from query.guardrail import Stage, Verdict
+from query.prompt import read_reference
 from query.usecases.answers import Answers
 from query.usecases.find_passages import FindPassages
-from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt
+from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt, make_instructions
+from query.usecases.guarded_output import GuardedOutput, Part
+from query.usecases.guardrails import Guardrails
+from query.usecases.prompts import Prompts
 from query.usecases.quoting import find_quote
+from query.usecases.token_budget import TokenCounter, halve, shorten
 
 log = logging.getLogger(__name__)
 
@@ -59,61 +66,98 @@ class Ask:
     find: FindPassages
     generator: Generator
     answers: Answers
+    prompts: Prompts
+    guardrails: Guardrails
+    tokens: TokenCounter
     new_id: Callable[[], UUID]
+    clock: Callable[[], datetime]
 
     async def run(self, inquiry: Inquiry, trace_id: str) -> AsyncGenerator[Step, None]:
         """Closing the iterator stops the engine.
 
         Raises:
-            UnavailableError, OverloadedError: as `FindPassages`.
-            NotFoundError: MODEL_UNKNOWN.
+            InvalidInputError: GUARDRAIL_BLOCKED.
+            UnavailableError: GUARDRAIL_FAILED.
+            Others as `answer`.
+        """
+        question, verdicts = await self.guardrails.check_question(inquiry.question)
+        checked = inquiry.replace_question(question)
+        async with aclosing(self.answer(checked, verdicts, trace_id)) as steps:
+            async for step in steps:
+                yield step
+
+    async def answer(
+        self, inquiry: Inquiry, checked: Sequence[Verdict], trace_id: str
+    ) -> AsyncGenerator[Step, None]:
+        """The answer to a question whose guardrails have ended as `checked`.
+
+        Raises:
+            UnavailableError, OverloadedError: as `FindPassages`; GUARDRAIL_FAILED.
+            NotFoundError: MODEL_UNKNOWN, PROMPT_UNKNOWN.
             InvalidInputError: PROMPT_TOO_LONG, REQUEST_REFUSED.
             DataLossError: QUOTE_INVALID, the engine quoted text that does not exist.
         """
         answer_id = self.new_id()
         yield Started(answer_id=answer_id, trace_id=trace_id)
-        passages = await self._find_passages(inquiry)
-        text: list[str] = []
-        citations: list[Citation] = []
-        finish: Finish | None = None
+        used = await self.prompts.find(inquiry.tenant, read_reference(inquiry.prompt))
+        hits, on_passages = await self.guardrails.choose_hits(await self._find_hits(inquiry))
         prompt = Prompt(
+            instructions=make_instructions(used.content.template, self.clock()),
             question=inquiry.asked,
-            passages=passages,
+            passages=[hit.passage for hit in hits],
             model=inquiry.model,
             max_output_tokens=inquiry.max_output_tokens,
             history=inquiry.history,
         )
+        parts: list[Part] = []
+        finish: Finish | None = None
+        async with aclosing(self._write(prompt, hits)) as steps:
+            async for step in steps:
+                if isinstance(step, Finish):
+                    finish = step
+                else:
+                    parts.append(step)
+                    yield step
+        assert finish is not None, "the port promises one"
+        verdicts = (*checked, *on_passages, *finish.verdicts)
+        answer = make_answer(
+            inquiry,
+            answer_id,
+            trace_id,
+            parts,
+            replace(finish, prompt=used.name, verdicts=verdicts),
+        )
+        sources = list_sources(answer, prompt.passages, inquiry.history)
+        sent = inquiry.context.sent if inquiry.context else None
+        await self.answers.keep(answer, sources, to_event(answer), sent)
+        yield answer.finish
+
+    async def _write(
+        self, prompt: Prompt, hits: Sequence[Hit]
+    ) -> AsyncGenerator[Part | Finish, None]:
+        """What may be sent of the answer, and its finish with the verdicts on it.
+
+        The rest of an answer that is stopped is read, for its cost.
+        """
+        output = GuardedOutput(self.guardrails.list_at(Stage.OUTPUT))
+        said: list[str] = []
         async with aclosing(self._generate(prompt)) as steps:
             async for step in steps:
                 match step:
                     case Delta():
-                        text.append(step.text)
-                        yield step
+                        said.append(step.text)
+                        ready = await output.add(step)
                     case Quote():
-                        citations.append(cite(passages, step))
-                        yield citations[-1]
+                        ready = await output.add(cite(hits, step))
                     case Mention():
-                        quote = find_quote(passages, step, "".join(text))
-                        citations.append(cite(passages, quote))
-                        yield citations[-1]
+                        quote = find_quote(prompt.passages, step, "".join(said))
+                        ready = await output.add(cite(hits, quote))
                     case Finish():
-                        finish = step
-        assert finish is not None, "the port promises one"
-        if _is_refusal("".join(text), citations, finish):
-            finish = replace(finish, reason=FinishReason.NO_ANSWER)
-        answer = Answer(
-            answer_id=answer_id,
-            tenant=inquiry.tenant,
-            principal=inquiry.principal,
-            question=inquiry.question,
-            text="".join(text),
-            citations=citations,
-            finish=finish,
-            trace_id=trace_id,
-        )
-        sources = list_sources(answer, passages, inquiry.history)
-        sent = inquiry.context.sent if inquiry.context else None
-        await self.answers.keep(answer, sources, to_event(answer), sent)
+                        ready, verdicts = await output.end()
+                        reason = FinishReason.FILTERED if output.blocked else step.reason
+                        finish = replace(step, reason=reason, verdicts=tuple(verdicts))
+                for part in ready:
+                    yield part
         yield finish
 
     async def _generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
@@ -121,7 +165,7 @@ class Ask:
 
         If the engine of the default model is away, the model that only quotes answers.
         """
-        begun = degraded = False
+        begun = counted = degraded = False
         while True:
             try:
                 async with self.generator.generate(prompt) as steps:
@@ -129,11 +173,14 @@ class Ask:
                         begun = True
                         yield replace(step, degraded=degraded) if isinstance(step, Finish) else step
             except InvalidInputError as error:
-                shorter = _shorten(prompt)
-                if begun or error.reason != TOO_LONG or shorter == prompt:
+                if begun or error.reason != TOO_LONG:
+                    raise
+                # The engine adds tokens of its own, so the count may be too low; once it was.
+                shorter = halve(prompt) if counted else await shorten(prompt, self.tokens)
+                if shorter == prompt:
                     raise
                 log.info("prompt.too_long", extra={"passages": len(prompt.passages)})
-                prompt = shorter
+                prompt, counted = shorter, True
             except (UnavailableError, OverloadedError) as error:
                 if begun or prompt.model or error.reason not in ENGINE_AWAY:
                     raise
@@ -142,7 +189,7 @@ class Ask:
             else:
                 return
 
-    async def _find_passages(self, inquiry: Inquiry) -> list[Passage]:
+    async def _find_hits(self, inquiry: Inquiry) -> Sequence[Hit]:
         question = Question(
             tenant=inquiry.tenant,
             held=inquiry.held,
@@ -152,14 +199,7 @@ class Ask:
             where=inquiry.where,
             reranker=inquiry.reranker,
         )
-        return [hit.passage for hit in (await self.find.run(question)).hits]
-
-
-def _shorten(prompt: Prompt) -> Prompt:
-    """The better half of the passages, at least one, and the later half of the history."""
-    kept = max(1, len(prompt.passages) // 2)
-    history = prompt.history[(len(prompt.history) + 1) // 2 :]
-    return replace(prompt, passages=prompt.passages[:kept], history=history)
+        return (await self.find.run(question)).hits
 
 
 def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> bool:
@@ -167,15 +207,36 @@ def _is_refusal(text: str, citations: Sequence[Citation], finish: Finish) -> boo
     return finish.generative and not citations and text.strip().startswith(REFUSAL)
 
 
-def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
+def make_answer(
+    inquiry: Inquiry, answer_id: UUID, trace_id: str, parts: Sequence[Part], finish: Finish
+) -> Answer:
+    """The answer as it was sent; one that says that there is none has that reason."""
+    text = "".join(part.text for part in parts if isinstance(part, Delta))
+    citations = [part for part in parts if isinstance(part, Citation)]
+    if finish.reason is not FinishReason.FILTERED and _is_refusal(text, citations, finish):
+        finish = replace(finish, reason=FinishReason.NO_ANSWER)
+    return Answer(
+        answer_id=answer_id,
+        tenant=inquiry.tenant,
+        principal=inquiry.principal,
+        question=inquiry.question,
+        text=text,
+        citations=citations,
+        finish=finish,
+        trace_id=trace_id,
+    )
+
+
+def cite(hits: Sequence[Hit], quote: Quote) -> Citation:
     """Makes the citation of a quote.
 
     Raises:
         DataLossError: QUOTE_INVALID, the passage has no such text.
     """
-    if not 0 <= quote.passage < len(passages):
+    if not 0 <= quote.passage < len(hits):
         raise DataLossError("QUOTE_INVALID", "the engine quoted a passage that it did not get")
-    passage = passages[quote.passage]
+    hit = hits[quote.passage]
+    passage = hit.passage
     if not 0 <= quote.start < quote.end <= len(passage.text):
         raise DataLossError("QUOTE_INVALID", "the engine quoted text outside of the passage")
     return Citation(
@@ -184,6 +245,7 @@ def cite(passages: Sequence[Passage], quote: Quote) -> Citation:
         quote=passage.text[quote.start : quote.end],
         start=quote.start,
         end=quote.end,
+        score=hit.score,
     )
 
 

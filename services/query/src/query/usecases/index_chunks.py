@@ -352,6 +352,7 @@ def _read_passage(
         lines=_read_lines(chunk),
         # Only used for links between traces, so a malformed id is ignored.
         ingest_trace_id=prepared.trace_id if _TRACE_ID.fullmatch(prepared.trace_id) else "",
+        upload_event_id=prepared.upload_event_id.replace("\x00", ""),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -51,9 +51,10 @@ class NewMessage:
 class SendMessage:
     """Answers a question in its conversation, as `Ask` does.
 
-    Collection, filter and model are those of the conversation: nothing that was retrieved or said
-    changes them. A question that leans on earlier ones is searched with their words. Question and
-    answer are stored in one transaction, so a conversation has no question without an answer.
+    Collection, filter, model and prompt are those of the conversation: nothing that was retrieved
+    or said changes them. A question that leans on earlier ones is searched with their words.
+    Question and answer are stored in one transaction, so a conversation has no question without an
+    answer.
     """
 
     conversations: Conversations
@@ -65,6 +66,8 @@ class SendMessage:
 
         Raises:
             NotFoundError: CONVERSATION_UNKNOWN; ANSWER_UNKNOWN, the answer to repeat is hidden.
+            InvalidInputError: GUARDRAIL_BLOCKED.
+            UnavailableError: GUARDRAIL_FAILED.
             AlreadyExistsError: REQUEST_REUSED, with another question.
             FailedPreconditionError: CONVERSATION_FULL.
             ConflictError: REQUEST_OVERTAKEN.
@@ -76,11 +79,14 @@ class SendMessage:
             message.request_id,
             EXCHANGES_MAX,
         )
+        question, verdicts = await self.ask.guardrails.check_question(message.question)
+        checked = replace(message, question=question)
         if opened.repeated:
-            for step in list_steps(await self._find_stored(message, *opened.repeated)):
+            for step in list_steps(await self._find_stored(checked, *opened.repeated)):
                 yield step
             return
-        async with aclosing(self.ask.run(_make_inquiry(message, opened), trace_id)) as steps:
+        inquiry = _make_inquiry(checked, opened)
+        async with aclosing(self.ask.answer(inquiry, verdicts, trace_id)) as steps:
             async for step in steps:
                 yield step
 
@@ -115,6 +121,7 @@ def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
         where=parse_filter(settings.filter),
+        prompt=settings.prompt,
         context=Context(
             sent=Sent(conversation_id=message.conversation_id, request_id=message.request_id),
             asked=complete_question(message.question, opened.questions)[:QUESTION_MAX_CHARS],

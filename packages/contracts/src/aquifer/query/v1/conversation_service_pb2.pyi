@@ -60,6 +60,7 @@ class Conversation(message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     ACTIVITY_TIME_FIELD_NUMBER: builtins.int
     LAST_MESSAGES_FIELD_NUMBER: builtins.int
+    PROMPT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `conversations/{conversation}`; the id is a UUID. Output only."""
     title: builtins.str
@@ -74,6 +75,8 @@ class Conversation(message.Message):
     """Maximum length of an answer in tokens, at most 32,768; 0 means 512."""
     message_count: builtins.int
     """Number of its messages, questions and answers. Output only."""
+    prompt: builtins.str
+    """Prompt of its answers, see `AskRequest.prompt`."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """Output only."""
@@ -106,10 +109,11 @@ class Conversation(message.Message):
         update_time: timestamp_pb2.Timestamp | None = ...,
         activity_time: timestamp_pb2.Timestamp | None = ...,
         last_messages: abc.Iterable[Message] | None = ...,
+        prompt: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "create_time", b"create_time", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "create_time", b"create_time", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "prompt", b"prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,7 +273,7 @@ class UpdateConversationRequest(message.Message):
 
     @builtins.property
     def update_mask(self) -> field_mask_pb2.FieldMask:
-        """Any of `title`, `model`, `collection`, `filter`, `max_output_tokens`; `*` or empty: all."""
+        """Any of `title`, `model`, `collection`, `filter`, `max_output_tokens`, `prompt`; `*` or empty: all."""
 
     def __init__(
         self,

@@ -55,15 +55,15 @@ class ConversationServiceStub:
     and answer are stored together, before the finish is sent: if the caller leaves or something fails,
     nothing is stored. Cancelling the call stops the engine. Scope `ask`. With a `request_id` a repeat is
     safe: it returns the stored answer, its text in one piece. INVALID_ARGUMENT QUESTION_LENGTH,
-    REQUEST_ID_INVALID, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND
-    CONVERSATION_UNKNOWN, MODEL_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the answer.
-    ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
+    REQUEST_ID_INVALID, GUARDRAIL_BLOCKED, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND
+    CONVERSATION_UNKNOWN, MODEL_UNKNOWN, PROMPT_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the
+    answer. ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
     messages. ABORTED REQUEST_OVERTAKEN: another call with this `request_id` was faster; a repeat
     returns its answer. DATA_LOSS QUOTE_INVALID. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL,
     ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN,
     PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
     ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN, SERVICE_REFUSED,
-    SERVICE_TOKEN_UNAVAILABLE.
+    SERVICE_TOKEN_UNAVAILABLE, GUARDRAIL_FAILED.
     """
 
 class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
@@ -148,15 +148,15 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         and answer are stored together, before the finish is sent: if the caller leaves or something fails,
         nothing is stored. Cancelling the call stops the engine. Scope `ask`. With a `request_id` a repeat is
         safe: it returns the stored answer, its text in one piece. INVALID_ARGUMENT QUESTION_LENGTH,
-        REQUEST_ID_INVALID, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND
-        CONVERSATION_UNKNOWN, MODEL_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the answer.
-        ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
+        REQUEST_ID_INVALID, GUARDRAIL_BLOCKED, TEXT_BREAKS_ENGINE, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND
+        CONVERSATION_UNKNOWN, MODEL_UNKNOWN, PROMPT_UNKNOWN, ANSWER_UNKNOWN: a repeat, and the key may not see the
+        answer. ALREADY_EXISTS REQUEST_REUSED. FAILED_PRECONDITION STORE_FOREIGN, CONVERSATION_FULL: it has 1,000
         messages. ABORTED REQUEST_OVERTAKEN: another call with this `request_id` was faster; a repeat
         returns its answer. DATA_LOSS QUOTE_INVALID. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL,
         ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN,
         PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT, ENGINE_UNREACHABLE,
         ENGINE_REFUSED, MODEL_NOT_READY, MODEL_UNLOADED, SHUTTING_DOWN, SERVICE_REFUSED,
-        SERVICE_TOKEN_UNAVAILABLE.
+        SERVICE_TOKEN_UNAVAILABLE, GUARDRAIL_FAILED.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: aio.Server) -> None: ...

@@ -43,6 +43,64 @@ RANKING_MEANING_AND_WORDS: Ranking.ValueType  # 1
 RANKING_WORDS: Ranking.ValueType  # 2
 """Words alone: the question is written in a script that the embedding model does not know."""
 
+class _CheckStage:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckStageEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CheckStage.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CHECK_STAGE_UNSPECIFIED: _CheckStage.ValueType  # 0
+    CHECK_STAGE_INPUT: _CheckStage.ValueType  # 1
+    """The question."""
+    CHECK_STAGE_PASSAGES: _CheckStage.ValueType  # 2
+    """The passages found, before a model reads them."""
+    CHECK_STAGE_OUTPUT: _CheckStage.ValueType  # 3
+    """The text of the answer."""
+
+class CheckStage(_CheckStage, metaclass=_CheckStageEnumTypeWrapper):
+    """What a guardrail checks."""
+
+CHECK_STAGE_UNSPECIFIED: CheckStage.ValueType  # 0
+CHECK_STAGE_INPUT: CheckStage.ValueType  # 1
+"""The question."""
+CHECK_STAGE_PASSAGES: CheckStage.ValueType  # 2
+"""The passages found, before a model reads them."""
+CHECK_STAGE_OUTPUT: CheckStage.ValueType  # 3
+"""The text of the answer."""
+
+class _CheckOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_CheckOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CHECK_OUTCOME_UNSPECIFIED: _CheckOutcome.ValueType  # 0
+    CHECK_OUTCOME_PASSED: _CheckOutcome.ValueType  # 1
+    """Nothing was found."""
+    CHECK_OUTCOME_RECORDED: _CheckOutcome.ValueType  # 2
+    """Something was found, and nothing done."""
+    CHECK_OUTCOME_REDACTED: _CheckOutcome.ValueType  # 3
+    """What was found was replaced by its kind, as in `[EMAIL]`."""
+    CHECK_OUTCOME_BLOCKED: _CheckOutcome.ValueType  # 4
+    """The answer ended there with FINISH_REASON_FILTERED; or passages were left out."""
+    CHECK_OUTCOME_FAILED: _CheckOutcome.ValueType  # 5
+    """The check did not work, and its settings let the text pass."""
+
+class CheckOutcome(_CheckOutcome, metaclass=_CheckOutcomeEnumTypeWrapper):
+    """What came of a check."""
+
+CHECK_OUTCOME_UNSPECIFIED: CheckOutcome.ValueType  # 0
+CHECK_OUTCOME_PASSED: CheckOutcome.ValueType  # 1
+"""Nothing was found."""
+CHECK_OUTCOME_RECORDED: CheckOutcome.ValueType  # 2
+"""Something was found, and nothing done."""
+CHECK_OUTCOME_REDACTED: CheckOutcome.ValueType  # 3
+"""What was found was replaced by its kind, as in `[EMAIL]`."""
+CHECK_OUTCOME_BLOCKED: CheckOutcome.ValueType  # 4
+"""The answer ended there with FINISH_REASON_FILTERED; or passages were left out."""
+CHECK_OUTCOME_FAILED: CheckOutcome.ValueType  # 5
+"""The check did not work, and its settings let the text pass."""
+
 class _FinishReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -57,7 +115,9 @@ class _FinishReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FinishRea
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
     """The documents do not answer the question, and the text says so."""
     FINISH_REASON_FILTERED: _FinishReason.ValueType  # 4
-    """The engine withheld text by a rule of its own."""
+    """The engine withheld text by a rule of its own, or a guardrail stopped the answer, see
+    `AnswerFinished.verdicts`. What was sent before is the answer.
+    """
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why an answer ended."""
@@ -70,7 +130,9 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
 """The documents do not answer the question, and the text says so."""
 FINISH_REASON_FILTERED: FinishReason.ValueType  # 4
-"""The engine withheld text by a rule of its own."""
+"""The engine withheld text by a rule of its own, or a guardrail stopped the answer, see
+`AnswerFinished.verdicts`. What was sent before is the answer.
+"""
 
 class _Rating:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -604,6 +666,7 @@ class AskRequest(message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
+    PROMPT_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -618,6 +681,10 @@ class AskRequest(message.Message):
     """See `SearchRequest.rerank`."""
     reranker: builtins.str
     """See `SearchRequest.reranker`."""
+    prompt: builtins.str
+    """Prompt of PromptService: `prompts/{prompt}` for its newest version, `prompts/{prompt}@{version}` for one;
+    empty: `prompts/default`. A model that only quotes does not read it.
+    """
     def __init__(
         self,
         *,
@@ -628,10 +695,11 @@ class AskRequest(message.Message):
         filter: builtins.str = ...,
         rerank: builtins.bool = ...,
         reranker: builtins.str = ...,
+        prompt: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -734,6 +802,8 @@ class Citation(message.Message):
     QUOTE_END_FIELD_NUMBER: builtins.int
     PAGE_FIELD_NUMBER: builtins.int
     LINES_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    UPLOAD_EVENT_ID_FIELD_NUMBER: builtins.int
     marker: builtins.str
     """Marker used in the text, for example `[1]`."""
     quote: builtins.str
@@ -744,6 +814,12 @@ class Citation(message.Message):
     """Character offset of its end, exclusive."""
     page: builtins.int
     """Page on which the quote starts, from 1; 0 if the format has no pages."""
+    score: builtins.float
+    """See `Hit.score`; unset for an answer from before this field."""
+    upload_event_id: builtins.str
+    """`ce-id` of the upload event of the passage's version; empty for an upload over gRPC, and for versions
+    indexed before this field.
+    """
     @builtins.property
     def passage(self) -> Passage:
         """The quoted passage, as it was when the answer was produced."""
@@ -764,12 +840,16 @@ class Citation(message.Message):
         quote_end: builtins.int = ...,
         page: builtins.int = ...,
         lines: abc.Iterable[Line] | None = ...,
+        score: builtins.float | None = ...,
+        upload_event_id: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["passage", b"passage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_score", b"_score", "passage", b"passage", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["lines", b"lines", "marker", b"marker", "page", b"page", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_score", b"_score", "lines", b"lines", "marker", b"marker", "page", b"page", "passage", b"passage", "quote", b"quote", "quote_end", b"quote_end", "quote_start", b"quote_start", "score", b"score", "upload_event_id", b"upload_event_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 @typing.final
 class AnswerFinished(message.Message):
@@ -783,6 +863,8 @@ class AnswerFinished(message.Message):
     GENERATIVE_FIELD_NUMBER: builtins.int
     CONFIDENCE_FIELD_NUMBER: builtins.int
     DEGRADED_FIELD_NUMBER: builtins.int
+    PROMPT_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
     reason: FinishReason.ValueType
     """Why it ended."""
     model: builtins.str
@@ -795,9 +877,15 @@ class AnswerFinished(message.Message):
     """
     degraded: builtins.bool
     """The default model was away, so the one that only quotes has answered."""
+    prompt: builtins.str
+    """Version of the prompt, for example `prompts/support@3`; empty for an answer from before prompts."""
     @builtins.property
     def usage(self) -> Usage:
         """Cost of the answer."""
+
+    @builtins.property
+    def verdicts(self) -> containers.RepeatedCompositeFieldContainer[Verdict]:
+        """How each guardrail of the service ended, in the order of its settings within each stage."""
 
     def __init__(
         self,
@@ -808,14 +896,48 @@ class AnswerFinished(message.Message):
         generative: builtins.bool = ...,
         confidence: builtins.float | None = ...,
         degraded: builtins.bool = ...,
+        prompt: builtins.str = ...,
+        verdicts: abc.Iterable[Verdict] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "degraded", b"degraded", "generative", b"generative", "model", b"model", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "degraded", b"degraded", "generative", b"generative", "model", b"model", "prompt", b"prompt", "reason", b"reason", "usage", b"usage", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+
+@typing.final
+class Verdict(message.Message):
+    """How a guardrail ended. It has no text of question, passages or answer."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    check: builtins.str
+    """Name of the guardrail in the settings of the service."""
+    stage: CheckStage.ValueType
+    """What it checked."""
+    outcome: CheckOutcome.ValueType
+    """What came of it."""
+    count: builtins.int
+    """How often it found something; for passages, in how many of them."""
+    def __init__(
+        self,
+        *,
+        check: builtins.str = ...,
+        stage: CheckStage.ValueType = ...,
+        outcome: CheckOutcome.ValueType = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["check", b"check", "count", b"count", "outcome", b"outcome", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class Usage(message.Message):

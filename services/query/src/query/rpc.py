@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -90,11 +90,10 @@ class QueryRpc(QueryServiceServicer):
     ) -> pb.SearchResponse:
         """Ranks passages against a question, best first."""
         who = caller()
-        text, _ = await self.ask.guardrails.check_question(request.question, by_models=False)
         question = Question(
             tenant=who.tenant,
             held=who.labels,
-            text=text,
+            text=request.question,
             collection=request.collection,
             limit=request.limit or LIMIT_DEFAULT,
             one_per_document=request.one_per_document,
@@ -106,7 +105,15 @@ class QueryRpc(QueryServiceServicer):
             neighbours=request.neighbours,
             explain=request.explain,
         )
-        return _found(await self.find.run(question))
+        return _found(await self.find.run(await self._check(question)))
+
+    async def _check(self, question: Question) -> Question:
+        """The question and its other wordings as the guardrails leave them."""
+        texts = [
+            (await self.ask.guardrails.check_question(text, by_models=False))[0]
+            for text in (question.text, *question.wordings)
+        ]
+        return replace(question, text=texts[0], wordings=tuple(texts[1:]))
 
     @override
     async def Ask(

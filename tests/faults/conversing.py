@@ -35,8 +35,9 @@ RETRY_S = 0.3
 # A call whose end was not seen is repeated for so long.
 REPEATED_S = 20.0
 APART_S = (0.01, 0.1)
-# Conversations that a person goes on with.
-OPEN_MAX = 5
+# What a person does at the same time, each with up to so many conversations.
+SIDE_BY_SIDE = 2
+OPEN_MAX = 3
 PAGE = 7
 # What a repeat does not change.
 FINAL_REASONS = {"CONVERSATION_UNKNOWN", "CONVERSATION_FULL", "REQUEST_REUSED"}
@@ -74,7 +75,7 @@ async def make_keys(client: Client) -> dict[str, tuple[str, str]]:
 @asynccontextmanager
 async def open_people(
     endpoints: Sequence[Endpoints], made: Mapping[str, tuple[str, str]]
-) -> AsyncIterator[Sequence[Person]]:
+) -> AsyncIterator[list[Person]]:
     """Each person with own clients of every replica."""
     async with AsyncExitStack() as held:
         people = []
@@ -93,7 +94,7 @@ class Conversing:
     whatever a store has can be told apart.
     """
 
-    people: Sequence[Person]
+    people: list[Person]
     journal: Journal
     random: random.Random
     run: int
@@ -101,8 +102,8 @@ class Conversing:
     async def until(self, stop: asyncio.Event) -> None:
         """Converses until `stop`, then finishes what is in flight."""
         async with asyncio.TaskGroup() as group:
-            for person in self.people:
-                group.create_task(self._converse(person, stop))
+            for person in self.people * SIDE_BY_SIDE:
+                group.create_task(self._converse(replace(person, conversations=[]), stop))
 
     async def _converse(self, person: Person, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -110,6 +110,7 @@ class Ask:
             citations=citations,
             finish=finish,
             trace_id=trace_id,
+            settings=inquiry.settings,
         )
         sources = list_sources(answer, passages, inquiry.history)
         sent = inquiry.context.sent if inquiry.context else None

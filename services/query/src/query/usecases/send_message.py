@@ -114,6 +114,7 @@ def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
         collection=settings.collection,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+        filter=settings.filter,
         where=parse_filter(settings.filter),
         context=Context(
             sent=Sent(conversation_id=message.conversation_id, request_id=message.request_id),

@@ -171,7 +171,7 @@ class Campaign:
             report.decided = count_decided(self.journal, evidence)
             for client in clients:
                 report.violations += await self.found_though_deleted(client, evidence)
-            report.violations += await self.conversations.find_violations(number, self._dsn)
+            report.violations += await self.conversations.find_violations(number, self.dsn)
         report.accepted = len(self.journal.accepted())
         report.conversations, report.messages, report.repeats = count_conversations(
             self.conversations.journal
@@ -182,7 +182,7 @@ class Campaign:
         """Loses data of stores and publishes unreadable events; operators make that good."""
         client, tenant = dice.choice(clients), self.endpoints[0].tenant
         unreadable = await publish_unreadable(self.stack.nats, tenant)
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             lost = draw_live(connection, dice)
             lose_passages(connection, lost[::2])
             live, *_ = reading.read_profiles(connection)
@@ -304,7 +304,7 @@ class Campaign:
     async def evidence(self) -> Evidence:
         """Reads the stores as they are now."""
         evidence = Evidence()
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             reading.read_tables(connection, evidence)
         async with reading.jetstream(self.stack.nats) as js:
             await reading.read_bus(js, evidence)
@@ -322,14 +322,15 @@ class Campaign:
     async def _pending(self) -> Evidence:
         """Only what is still on its way."""
         evidence = Evidence()
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             reading.read_pending(connection, evidence)
         async with reading.jetstream(self.stack.nats) as js:
             await reading.read_durables(js, evidence)
         return evidence
 
     @property
-    def _dsn(self) -> str:
+    def dsn(self) -> str:
+        """The database as its superuser sees it."""
         return self.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
 
     async def found_though_deleted(self, client: Client, evidence: Evidence) -> list[str]:

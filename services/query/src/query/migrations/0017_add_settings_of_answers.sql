@@ -5,11 +5,6 @@ ALTER TABLE answers ADD COLUMN settings jsonb NOT NULL DEFAULT '{}';
 CREATE INDEX answers_stored ON answers (tenant_id, created_at, answer_id);
 CREATE INDEX answers_of_principal ON answers (tenant_id, principal, created_at, answer_id);
 
--- For the removal of what is older than the retention. By the hour, so that no page of a list is read by
--- this index.
-CREATE INDEX conversations_old
-    ON conversations (tenant_id, date_bin('1 hour', active_at, '2000-01-01T00:00:00Z'));
-
 -- The sweep sees which tenants have any, and no text.
 REVOKE SELECT, INSERT, UPDATE, DELETE ON answers, conversations FROM {service}_sweeper;
 GRANT SELECT (tenant_id) ON answers, conversations TO {service}_sweeper;

@@ -67,15 +67,12 @@ SELECT tenant_id FROM tenants WHERE tenant_id IS NOT NULL
 UNION SELECT tenant_id FROM conversing WHERE tenant_id IS NOT NULL ORDER BY tenant_id
 """
 
-# As the index has it.
-_ACTIVE_HOUR: Final = "date_bin('1 hour', active_at, '2000-01-01T00:00:00Z')"
-
 # A new message locks its conversation first: it is then left here, or gone for the message.
-_REMOVE_CONVERSATIONS: Final = f"""
+_REMOVE_CONVERSATIONS: Final = b"""
 WITH old AS MATERIALIZED (
     SELECT conversation_id FROM conversations
-    WHERE tenant_id = %(tenant)s AND {_ACTIVE_HOUR} <= %(before)s AND active_at < %(before)s
-    ORDER BY {_ACTIVE_HOUR} LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    WHERE tenant_id = %(tenant)s AND active_at < %(before)s
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), unanswered AS (
     DELETE FROM answers AS known USING messages AS message, old
     WHERE message.tenant_id = %(tenant)s AND message.conversation_id = old.conversation_id
@@ -83,7 +80,7 @@ WITH old AS MATERIALIZED (
 )
 DELETE FROM conversations AS one USING old
 WHERE one.tenant_id = %(tenant)s AND one.conversation_id = old.conversation_id
-""".encode()  # noqa: S608  (constants of this module)
+"""
 
 _REMOVE_ANSWERS: Final = b"""
 WITH old AS MATERIALIZED (
